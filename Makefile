@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup setup-dev build-env train-demo lint fmt render clean
+.NOTPARALLEL:
+
+# An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
+PYTHON ?=
+export PYTHON
+SETUP := python3 scripts/setup.py
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## set up, then start a server with three small LLMs and ask it
+	.venv/bin/quorum demo
+
+test: setup-dev build-env ## set up, then lint, type-check and run every test
+	scripts/test
+
+setup: ## make .venv: server, models, command line
+	@$(SETUP) run
+
+setup-dev:
+	@$(SETUP) dev
+
+build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
+	@$(SETUP) build
+
+train-demo: build-env ## train and convert the demo's LLMs
+	.venv-build/bin/python examples/demo/train.py
+
+lint: setup-dev ## lint and type-check only
+	scripts/lint
+
+fmt: setup-dev ## format the code
+	.venv/bin/ruff check --fix-only -q .
+	.venv/bin/ruff format -q .
+
+render: setup ## write model_repository/ from deploy.yaml
+	.venv/bin/quorum render
+
+clean: ## remove environments, caches and what a demo left
+	rm -rf .venv .venv-build .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Make the environments: ``setup.py run|dev|build``. Standard library only; any Python from 3.8 may run it.
+
+``run`` makes ``.venv`` (server, models, command line), ``dev`` adds the test tools to it, ``build`` makes
+``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors, proxies,
+wheel folders) holds. A stamp of the requirements makes a second run instant; an environment without a stamp was
+left half-made and is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+DISTRIBUTIONS = ("client", "ensemble_backend", "benchmarks")
+SUPPORTED = ("3.11", "3.12")
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+MIN_GLIBC = (2, 35)
+
+PROBE = """
+import ctypes, importlib.util, json, os, sys, sysconfig
+version = "%d.%d" % sys.version_info[:2]
+name = "libpython" + version + ".so.1.0"
+try:
+    ctypes.CDLL(name)
+    shared = True
+except OSError:
+    shared = os.path.exists(os.path.join(sysconfig.get_config_var("LIBDIR") or "", name))
+venv = bool(importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv"))
+print(json.dumps({"path": sys.executable, "version": version, "shared": shared, "venv": venv}))
+"""
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def stop(text: str) -> None:
+    sys.exit(f"setup: {text}")
+
+
+def check_machine() -> None:
+    """The server in the wheel is built for one kind of machine."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        stop(
+            f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}; use a container or a VM"
+        )
+    glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 0.0").split()[-1]
+    if tuple(map(int, glibc.split(".")[:2])) < MIN_GLIBC:
+        stop(f"needs glibc 2.35 or newer, here is {glibc}; use Debian 12, Ubuntu 22.04 or newer")
+
+
+def probe(python: str) -> dict | None:
+    """What this interpreter has, or None when it is not one."""
+    path = shutil.which(python)
+    if path is None:
+        return None
+    done = subprocess.run([path, "-c", PROBE], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def find_python(asked: str | None) -> str:
+    """An interpreter that can host the server's Python models; installs Debian packages when it may.
+
+    The server's Python stub is linked against the shared libpython (Debian's own python3 is static, the library
+    is a package of its own) and needs numpy < 2, which has no wheels for Python 3.13 and newer.
+    """
+    base = getattr(sys, "_base_executable", sys.executable)
+    names = [asked] if asked else [base, *(f"python{v}" for v in SUPPORTED)]
+    found = [p for p in map(probe, names) if p]
+    fitting = [p for p in found if p["version"] in SUPPORTED]
+    for python in fitting:
+        if python["shared"] and python["venv"]:
+            return python["path"]
+    if not fitting:
+        have = ", ".join(sorted({p["version"] for p in found})) or "none"
+        stop(
+            f"needs Python {' or '.join(SUPPORTED)} (found: {have}): the server's Python stub needs numpy < 2, "
+            "which newer Pythons have no wheels for. Put one beside the system's, for example with "
+            "`apt-get install python3.12`, pyenv or uv, then: make setup PYTHON=/path/to/python3.12"
+        )
+    python = fitting[0]
+    packages = [] if python["venv"] else [f"python{python['version']}-venv"]
+    packages += [] if python["shared"] else [f"libpython{python['version']}"]
+    install_debian(packages)
+    again = probe(python["path"])
+    if not again or not (again["shared"] and again["venv"]):
+        stop(f"{python['path']} still lacks {' and '.join(packages)}; point PYTHON=... at a complete Python")
+    return python["path"]
+
+
+def install_debian(packages: list[str]) -> None:
+    """Install system packages as root, or say which."""
+    line = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
+    if not shutil.which("apt-get"):
+        stop(
+            f"missing: {' '.join(packages)} (Debian's names); install them with the system's package manager"
+        )
+    if os.geteuid() != 0:
+        stop(f"missing system packages; run this once, then again:\n\n    sudo sh -c '{line}'\n")
+    say(line)
+    subprocess.run(["sh", "-c", line], check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+class Environment:
+    """A virtual environment and its stamps."""
+
+    def __init__(self, folder: Path, asked: str | None) -> None:
+        self.folder, self.asked, self.python = folder, asked, folder / "bin" / "python"
+
+    def ensure(self, stage: str, files: list[Path], install) -> None:
+        """Run ``install`` unless the stamp says that these files were installed here."""
+        stamp, partial = self.folder / f".quorum-{stage}", self.folder / ".quorum-partial"
+        digest = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+        whole = self.python.exists() and not partial.exists()
+        if whole and stamp.is_file() and stamp.read_text() == digest:
+            return
+        start = time.monotonic()
+        if not whole:
+            self.create()
+        partial.touch()
+        install(self)
+        stamp.write_text(digest)
+        partial.unlink()
+        say(f"{self.folder.name}: {stage} ready in {time.monotonic() - start:.0f} s")
+
+    def create(self) -> None:
+        check_machine()
+        python = find_python(self.asked)
+        if self.folder.exists():
+            say(f"{self.folder.name} is incomplete: making it anew")
+            shutil.rmtree(self.folder)
+        say(f"{self.folder.name}: new environment from {python}")
+        self.folder.mkdir()
+        (self.folder / ".quorum-partial").touch()
+        subprocess.run([python, "-m", "venv", str(self.folder)], check=True)
+
+    def pip(self, *arguments: str, may_fail: bool = False) -> bool:
+        command = [str(self.python), "-m", "pip", "install", "--progress-bar", "off", *arguments]
+        say(" ".join(["pip install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
+        quiet = subprocess.DEVNULL if may_fail else None
+        done = subprocess.run([*command, "-q"], check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=quiet)
+        if done.returncode and not may_fail:
+            stop(
+                f"pip failed (above); mend its configuration (`{self.python} -m pip config debug`) and run again"
+            )
+        return done.returncode == 0
+
+
+def requirements(name: str) -> str:
+    return str(REQUIREMENTS / name)
+
+
+def install_run(env: Environment) -> None:
+    env.pip("-r", requirements("run.txt"), "-c", requirements("constraints.txt"))
+    editable = [
+        a for d in DISTRIBUTIONS if (ROOT / d / "pyproject.toml").is_file() for a in ("-e", str(ROOT / d))
+    ]
+    env.pip("--no-deps", "--no-build-isolation", *editable)
+
+
+def install_dev(env: Environment) -> None:
+    env.pip("-r", requirements("dev.txt"), "-c", requirements("constraints.txt"))
+
+
+def install_build(env: Environment) -> None:
+    """PyTorch's CPU build first: from a local wheel, the configured index, PyTorch's own; else with CUDA."""
+    lines = (REQUIREMENTS / "build.txt").read_text().split()
+    torch = next(line for line in lines if line.startswith("torch=="))
+    cpu, quick = f"{torch}+cpu", ("--no-deps", "--retries", "0", "--timeout", "15")
+    if not (
+        env.pip("--no-index", "--no-deps", cpu, may_fail=True)
+        or env.pip(*quick, cpu, may_fail=True)
+        or env.pip(*quick, "--index-url", TORCH_CPU_INDEX, cpu, may_fail=True)
+    ):
+        say("no CPU build of PyTorch within reach: taking the one with CUDA, some gigabytes more")
+    env.pip("-r", requirements("build.txt"), "-c", requirements("build-constraints.txt"))
+    env.pip("--no-deps", "-r", requirements("build-nodeps.txt"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("run", "dev", "build"))
+    parser.add_argument("--python", default=os.environ.get("PYTHON") or None, help="interpreter to build on")
+    options = parser.parse_args()
+    projects = [p for d in DISTRIBUTIONS if (p := ROOT / d / "pyproject.toml").is_file()]
+    common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *projects]
+    if options.what == "build":
+        build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
+        Environment(ROOT / ".venv-build", options.python).ensure("build", build, install_build)
+        return
+    env = Environment(ROOT / ".venv", options.python)
+    env.ensure("run", common, install_run)
+    if options.what == "dev":
+        env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nsetup: interrupted; the next run starts this environment anew")
