@@ -3,9 +3,9 @@
 """Make the environments: ``setup.py run|dev|build``. Standard library only; any Python from 3.8 may run it.
 
 ``run`` makes ``.venv`` (server, models, command line), ``dev`` adds the test tools to it, ``build`` makes
-``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors, proxies,
-wheel folders) holds. A stamp of the requirements makes a second run instant; an environment without a stamp was
-left half-made and is made anew.
+``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors,
+wheel folders) holds. A stamp of the requirements makes a second run instant; an environment that was left
+half-made is made anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,9 +54,7 @@ def stop(text: str) -> None:
 def check_machine() -> None:
     """The server in the wheel is built for one kind of machine."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        stop(
-            f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}; use a container or a VM"
-        )
+        stop(f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}; use a container")
     glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 0.0").split()[-1]
     if tuple(map(int, glibc.split(".")[:2])) < MIN_GLIBC:
         stop(f"needs glibc 2.35 or newer, here is {glibc}; use Debian 12, Ubuntu 22.04 or newer")
@@ -73,8 +72,8 @@ def probe(python: str) -> dict | None:
 def find_python(asked: str | None) -> str:
     """An interpreter that can host the server's Python models; installs Debian packages when it may.
 
-    The server's Python stub is linked against the shared libpython (Debian's own python3 is static, the library
-    is a package of its own) and needs numpy < 2, which has no wheels for Python 3.13 and newer.
+    The server's Python stub is linked against the shared libpython (Debian's own python3 is static, the
+    library is a package of its own) and needs numpy < 2, which has no wheels for Python 3.13 and newer.
     """
     base = getattr(sys, "_base_executable", sys.executable)
     names = [asked] if asked else [base, *(f"python{v}" for v in SUPPORTED)]
@@ -86,8 +85,8 @@ def find_python(asked: str | None) -> str:
     if not fitting:
         have = ", ".join(sorted({p["version"] for p in found})) or "none"
         stop(
-            f"needs Python {' or '.join(SUPPORTED)} (found: {have}): the server's Python stub needs numpy < 2, "
-            "which newer Pythons have no wheels for. Put one beside the system's, for example with "
+            f"needs Python {' or '.join(SUPPORTED)} (found: {have}): the server's Python stub needs "
+            "numpy < 2, which newer Pythons have no wheels for. Put one beside it, for example with "
             "`apt-get install python3.12`, pyenv or uv, then: make setup PYTHON=/path/to/python3.12"
         )
     python = fitting[0]
@@ -104,9 +103,7 @@ def install_debian(packages: list[str]) -> None:
     """Install system packages as root, or say which."""
     line = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
     if not shutil.which("apt-get"):
-        stop(
-            f"missing: {' '.join(packages)} (Debian's names); install them with the system's package manager"
-        )
+        stop(f"missing: {' '.join(packages)} (Debian's names); install them")
     if os.geteuid() != 0:
         stop(f"missing system packages; run this once, then again:\n\n    sudo sh -c '{line}'\n")
     say(line)
@@ -119,7 +116,7 @@ class Environment:
     def __init__(self, folder: Path, asked: str | None) -> None:
         self.folder, self.asked, self.python = folder, asked, folder / "bin" / "python"
 
-    def ensure(self, stage: str, files: list[Path], install) -> None:
+    def ensure(self, stage: str, files: list[Path], install: Callable[[Environment], None]) -> None:
         """Run ``install`` unless the stamp says that these files were installed here."""
         stamp, partial = self.folder / f".quorum-{stage}", self.folder / ".quorum-partial"
         digest = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
@@ -152,9 +149,7 @@ class Environment:
         quiet = subprocess.DEVNULL if may_fail else None
         done = subprocess.run([*command, "-q"], check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=quiet)
         if done.returncode and not may_fail:
-            stop(
-                f"pip failed (above); mend its configuration (`{self.python} -m pip config debug`) and run again"
-            )
+            stop(f"pip failed (above); see `{self.python} -m pip config debug`, then run again")
         return done.returncode == 0
 
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The asyncio client: the same calls, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from quorum_client._connection import UNSET, Connection, Tls, Unset, result, window
+from quorum_client._results import Extraction, Item
+from quorum_client._wire import STABLE
+from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+
+
+class AsyncClient:
+    """Asks a quorum deployment from asyncio; bound to the event loop of its first call.
+
+    Args:
+        url: As for :class:`quorum_client.Client`, and so are all others.
+        channel: Ensemble to ask.
+        timeout_s: Deadline of every call, seconds, unless the call says otherwise.
+        tls: ``True``, :class:`Tls` or ``False``.
+        headers: Sent with every call.
+        retries: Send again when the server is full or not there; see :class:`quorum_client.Client`.
+
+    Raises:
+        InvalidRequest: A setting cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str = "localhost:8001",
+        *,
+        channel: str = STABLE,
+        timeout_s: float = 30.0,
+        tls: bool | Tls = False,
+        headers: Mapping[str, str] | None = None,
+        retries: bool = True,
+    ) -> None:
+        """Prepare the connection; it is opened by the first call."""
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries)
+        self._channel: Any = None
+        self._stub: Any = None
+        self._closed = False
+
+    async def extract(
+        self,
+        text: str,
+        attributes: Sequence[str],
+        *,
+        category: str = "",
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        request_id: str | None = None,
+    ) -> Extraction:
+        """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
+
+        Raises:
+            QuorumError: One of the tree in :mod:`quorum_client.errors`.
+            RuntimeError: The client is closed.
+        """
+        stub = self._open()
+        start = time.perf_counter()
+        call = self._connection.call(text, attributes, category, timeout_s, channel, request_id)
+        try:
+            response = await stub.ModelInfer(
+                call.message, timeout=call.timeout_s, metadata=self._connection.metadata
+            )
+        except grpc.RpcError as error:
+            raise self._connection.error(error, call) from error
+        return result(response, call, time.perf_counter() - start)
+
+    @overload
+    def extract_many(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = ...,
+        errors: Literal["raise"] = ...,
+        timeout_s: float | Unset = ...,
+        channel: str | None = ...,
+    ) -> AsyncIterator[Extraction]: ...
+    @overload
+    def extract_many(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = ...,
+        errors: Literal["return"],
+        timeout_s: float | Unset = ...,
+        channel: str | None = ...,
+    ) -> AsyncIterator[Extraction | QuorumError]: ...
+
+    def extract_many(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 16,
+        errors: Literal["raise", "return"] = "raise",
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+    ) -> AsyncIterator[Extraction | QuorumError]:
+        """Ask about many products, several at a time; results come in the order of ``items``.
+
+        Args:
+            items: The products, read only as far as needed.
+            concurrency: How many calls are in flight at most.
+            errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
+            timeout_s: Deadline of each call, seconds.
+            channel: Ensemble to ask.
+
+        Raises:
+            QuorumError: As :meth:`extract`, with ``errors="raise"``.
+        """
+        limit = window(concurrency)
+        self._open()
+        return self._many(iter(items), concurrency, limit, errors == "return", timeout_s, channel)
+
+    async def _many(
+        self,
+        items: Iterator[Item],
+        concurrency: int,
+        limit: int,
+        keep_errors: bool,
+        timeout_s: float | Unset,
+        channel: str | None,
+    ) -> AsyncIterator[Extraction | QuorumError]:
+        free = asyncio.Semaphore(concurrency)
+
+        async def ask(item: Item) -> Extraction | QuorumError:
+            async with free:
+                try:
+                    return await self.extract(
+                        item.text,
+                        item.attributes,
+                        category=item.category,
+                        timeout_s=timeout_s,
+                        channel=channel,
+                    )
+                except QuorumError as error:
+                    if keep_errors:
+                        return error
+                    raise
+
+        begun: deque[asyncio.Task[Extraction | QuorumError]] = deque()
+        try:
+            for item in items:
+                begun.append(asyncio.create_task(ask(item)))
+                while len(begun) >= limit or (begun and begun[0].done()):
+                    yield await begun.popleft()
+            while begun:
+                yield await begun.popleft()
+        finally:
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+
+    async def is_ready(self, channel: str | None = None) -> bool:
+        """Whether the channel can answer now; ``False`` also when nobody is there (asked within 5 s).
+
+        Raises:
+            ServerError: Something between here and there refused the question.
+        """
+        stub = self._open()
+        name, timeout_s = self._connection.ready_call(channel)
+        try:
+            answer = await stub.ModelReady(
+                pb.ModelReadyRequest(name=name), timeout=timeout_s, metadata=self._connection.metadata
+            )
+        except grpc.RpcError as error:
+            mapped = self._connection.ready_error(error, name, timeout_s)
+            if isinstance(mapped, Unavailable | DeadlineExceeded | ChannelNotFound):
+                return False
+            raise mapped from error
+        return bool(answer.ready)
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    def _open(self) -> Any:
+        if self._closed:
+            raise RuntimeError("this client is closed; make a new one")
+        if self._stub is None:
+            url, credentials, options = (
+                self._connection.url,
+                self._connection.credentials,
+                self._connection.options,
+            )
+            self._channel = (
+                grpc.aio.secure_channel(url, credentials, options)
+                if credentials
+                else grpc.aio.insecure_channel(url, options)
+            )
+            self._stub = GRPCInferenceServiceStub(self._channel)
+        return self._stub

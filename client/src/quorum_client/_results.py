@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes back, and what goes in with ``extract_many``: frozen, typed, free of gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What became of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention."""
+
+    ANSWERED = 0
+    TIMEOUT = 1
+    OVERLOADED = 2
+    ERROR = 3
+    UNPARSABLE = 4
+    NOT_ASKED = 5
+    REFUSED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One member's word on one attribute.
+
+    Attributes:
+        member: The member's name.
+        value: What it said; ``"n/a"`` is a value (*the text does not say*), ``None`` an abstention.
+        status: ``Status.ANSWERED``, or why it abstained. A code that this client does not know (from a newer
+            server) reads as ``Status.ERROR``.
+    """
+
+    member: str
+    value: str | None
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The decision on one attribute.
+
+    Attributes:
+        attribute: Its name, as asked.
+        value: The decided value; ``"n/a"`` when the text does not say; ``None`` when no member answered.
+        confidence: In [0, 1]; 0 when no member answered.
+        votes: Every member's vote, in the deployment's order.
+    """
+
+    attribute: str
+    value: str | None
+    confidence: float
+    votes: tuple[Vote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction(Mapping[str, Answer]):
+    """The answers for one product, in the order asked; also a mapping from attribute to answer.
+
+    Attributes:
+        request_id: Id of the request, for the server's logs and traces.
+        answers: One per attribute.
+        weights_version: Version of the weights that decided.
+        latency_s: Seconds from call to answer, seen from here, retries included.
+    """
+
+    request_id: str
+    answers: tuple[Answer, ...]
+    weights_version: int
+    latency_s: float = field(compare=False)
+
+    def __getitem__(self, attribute: str) -> Answer:
+        """The answer for ``attribute``.
+
+        Raises:
+            KeyError: It was not asked.
+        """
+        for answer in self.answers:
+            if answer.attribute == attribute:
+                return answer
+        raise KeyError(attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        """The attributes, in the order asked."""
+        return (answer.attribute for answer in self.answers)
+
+    def __len__(self) -> int:
+        """How many attributes were asked."""
+        return len(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One product for ``extract_many``.
+
+    Attributes:
+        text: Title and description.
+        attributes: Names of the attributes wanted.
+        category: Product category; may be empty.
+    """
+
+    text: str
+    attributes: Sequence[str]
+    category: str = ""
