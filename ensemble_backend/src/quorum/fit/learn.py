@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From votes to weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from quorum.fit.statistic import Statistic
+from quorum.fit.votes import VotesTable
+from quorum.voting.decide import Floats, Rule
+from quorum.voting.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
+from quorum.voting.histogram import Histogram
+from quorum.voting.iwmv import Iwmv
+from quorum.voting.loglinear import LogLinear, NoGoldError
+from quorum.voting.majority import Majority
+from quorum.voting.patterns import ABSTAIN
+from quorum.voting.single import Parameters
+from quorum.weights import Weights
+
+GOLD_FOR_LOGLINEAR = 50
+_DIGITS = 6
+
+
+class LearnError(ValueError):
+    """These votes do not allow that method; the message says what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a method hands over: parameters by name, before they become :class:`quorum.weights.Weights`."""
+
+    default: Parameters
+    attributes: Mapping[str, Parameters]
+    groups: Mapping[str, Parameters]
+    settings: Mapping[str, Any]
+
+
+def learn(
+    table: VotesTable,
+    method: str = "auto",
+    *,
+    gold_labels: int | None = None,
+    seed: int = 0,
+    catalogue_hash: str | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn weights from a votes table.
+
+    Args:
+        table: The votes.
+        method: "majority", "iwmv", "em", "loglinear", or "auto": loglinear from 50 gold labels, else em from
+            3 members that answered, else majority.
+        gold_labels: Use the gold of so many random labelled cells, take the others as unlabelled; None: all.
+        seed: Of that choice.
+        catalogue_hash: Hash of the attribute catalogue, stored with the weights.
+        value_counts: Number of possible answers per attribute with a closed value set; 10 for the others.
+        created: Time to record; None: now.
+        settings: Settings of the method, see the method's class; recorded.
+
+    Returns:
+        The weights, with their provenance.
+
+    Raises:
+        LearnError: Unknown method or setting, no gold for loglinear, or fewer than 3 members for em.
+        VotesError: Fewer gold labels than asked for.
+    """
+    if gold_labels is not None:
+        table = table.sample_gold(gold_labels, seed)
+    provenance = {"data_hash": table.data_hash(), "seed": seed if gold_labels is not None else None}
+    return learn_statistic(
+        table.statistic(), method, catalogue_hash=catalogue_hash, value_counts=value_counts,
+        created=created, settings=settings, provenance=provenance,
+    )  # fmt: skip
+
+
+def learn_statistic(
+    statistic: Statistic,
+    method: str = "auto",
+    *,
+    catalogue_hash: str | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn from a histogram, so from shards or a stream; see :func:`learn`."""
+    name = choose_method(statistic) if method == "auto" else method
+    if name not in METHODS:
+        raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
+    try:
+        learned = METHODS[name](statistic, value_counts or {}, **(settings or {}))
+    except (NoGoldError, TooFewMembersError) as error:
+        raise LearnError(f"{name}: {error}") from error
+    except TypeError as error:
+        raise LearnError(f"{name}: settings {dict(settings or {})} do not fit: {error}") from error
+    record = {
+        "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "rows": round(statistic.hist.total),
+        "products": statistic.products,
+        "gold_labels": round(statistic.hist.labelled().total),
+        "data_hash": None,
+        "heldout": None,
+    }
+    return Weights(
+        method=name,
+        members=statistic.members,
+        default=learned.default,
+        attributes=learned.attributes,
+        groups=learned.groups,
+        catalogue_hash=catalogue_hash,
+        confidence="agreement" if learned.default.none_bias is None else "calibrated",
+        settings=learned.settings,
+        provenance=record | dict(provenance or {}),
+    )
+
+
+def choose_method(statistic: Statistic) -> str:
+    """The method that "auto" stands for: by the amount of gold, then by the number of active members."""
+    if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
+        return "loglinear"
+    active = int((statistic.hist.codes != ABSTAIN).any(axis=0).sum())
+    return "em" if active >= MIN_MEMBERS else "majority"
+
+
+def _majority(statistic: Statistic, counts: Mapping[str, int]) -> Learned:
+    return Learned(_parameters(Majority().fit(statistic.hist).rule_, 0), {}, {}, {})
+
+
+def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
+    names, hist = statistic.by_attribute()
+    labels = label_counts(names, counts)
+    default = Iwmv(labels).fit(hist).rule_
+    settings = {"per_attribute": per_attribute, "labels": _recorded(names, counts)}
+    own = _by_name(names, Iwmv(labels, per_group=True).fit(hist).rule_) if per_attribute else {}
+    return Learned(_parameters(default, 0), own, {}, settings)
+
+
+def _em(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
+    names, hist = statistic.by_attribute()
+    model = OneCoin(label_counts(names, counts), per_group=per_attribute).fit(hist)
+    settings = {
+        "per_attribute": per_attribute,
+        "labels": _recorded(names, counts),
+        "strength": None if math.isinf(model.strength_) else model.strength_,
+        "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
+    }
+    default = _parameters(model.default_rule(DEFAULT_LABELS), 0)
+    return Learned(default, _by_name(names, model.rule_), {}, settings)
+
+
+def _loglinear(
+    statistic: Statistic, counts: Mapping[str, int], ridge: float | None = None, na_bias: bool = True
+) -> Learned:
+    names, hist = statistic.by_attribute()
+    model = LogLinear(ridge=ridge, na_bias=na_bias, labels=_typical(names, hist, counts)).fit(hist)
+    settings = {"ridge": model.ridge_, "na_bias": na_bias}
+    return Learned(_parameters(model.rule_, 0), {}, {}, settings)
+
+
+METHODS: Mapping[str, Callable[..., Learned]] = {
+    "majority": _majority,
+    "iwmv": _iwmv,
+    "em": _em,
+    "loglinear": _loglinear,
+}
+
+
+def label_counts(names: tuple[str, ...], counts: Mapping[str, int]) -> Floats:
+    """(g,) number of possible answers per attribute, 10 where it is open.
+
+    Raises:
+        LearnError: A count below 2.
+    """
+    for name, count in counts.items():
+        if count < 2:
+            raise LearnError(f"value_counts[{name!r}] is {count}; at least 2 answers must be possible")
+    return np.array([float(counts.get(name, DEFAULT_LABELS)) for name in names])
+
+
+def _typical(names: tuple[str, ...], hist: Histogram, counts: Mapping[str, int]) -> float:
+    sizes = np.bincount(hist.groups, hist.counts, len(names))
+    return float(np.average(label_counts(names, counts), weights=sizes))
+
+
+def _recorded(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts[name] for name in names if name in counts}
+
+
+def _parameters(rule: Rule, row: int) -> Parameters:
+    none = None if rule.none_bias is None else _rounded(rule.none_bias[row])
+    weights = tuple(_rounded(max(w, 0.0)) for w in rule.weights[row])
+    return Parameters(weights, _rounded(rule.na_bias[row]), none)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), _DIGITS) + 0.0
+
+
+def _by_name(names: tuple[str, ...], rule: Rule) -> dict[str, Parameters]:
+    return {name: _parameters(rule, row) for row, name in enumerate(names)}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The histogram of a votes table together with the names its numbers stand for; statistics of shards add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from quorum.voting.histogram import Histogram
+
+
+class StatisticError(ValueError):
+    """Two statistics cannot be added; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """What learning needs of a votes table.
+
+    Attributes:
+        members: Member names.
+        groups: (category, attribute) of each group id of the histogram, sorted.
+        hist: Histogram over these groups.
+        products: Distinct products; a sum of statistics counts a product once per part that it is in.
+    """
+
+    members: tuple[str, ...]
+    groups: tuple[tuple[str, str], ...]
+    hist: Histogram
+    products: int = 0
+
+    def __add__(self, other: Statistic) -> Statistic:
+        """The statistic of both tables.
+
+        Raises:
+            StatisticError: Other members, or another order of them.
+        """
+        if self.members != other.members:
+            raise StatisticError(
+                f"members {list(self.members)} and {list(other.members)} differ; only votes of the "
+                "same members, in the same order, can be added"
+            )
+        names = tuple(sorted({*self.groups, *other.groups}))
+        index = {name: i for i, name in enumerate(names)}
+        left, right = (
+            part.hist.regrouped(np.array([index[name] for name in part.groups], np.int32))
+            for part in (self, other)
+        )
+        return Statistic(self.members, names, left + right, self.products + other.products)
+
+    def scaled(self, factor: float) -> Statistic:
+        """Every count times ``factor`` in (0, 1]: what is left of an old day."""
+        return replace(self, hist=self.hist.scaled(factor))
+
+    def by_attribute(self) -> tuple[tuple[str, ...], Histogram]:
+        """Attribute names, sorted, and the histogram with one group per attribute."""
+        names = tuple(sorted({attribute for _, attribute in self.groups}))
+        index = {name: i for i, name in enumerate(names)}
+        mapping = np.array([index[attribute] for _, attribute in self.groups], np.int32)
+        return names, self.hist.regrouped(mapping)
