@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of the Python-based Triton backend `quorum_vote`; see `quorum.serving.vote`."""
+
+from quorum.serving.vote import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]

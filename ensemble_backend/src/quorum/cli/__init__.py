@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``quorum``; the only layer that prints."""
+
+from __future__ import annotations
+
+import typer
+
+from quorum.cli import ask, demo, describe, learn, rollout, serve
+
+app = typer.Typer(
+    name="quorum",
+    help="Several LLMs in one Triton server answer as one, by learned weights.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (describe, serve, ask, learn, rollout, demo):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

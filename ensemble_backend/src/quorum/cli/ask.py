@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum ask | extract``: questions to the running server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    friendly,
+    note,
+    out,
+    print_json,
+    progress,
+    spec_of,
+)
+from quorum.cli.listings import CsvSink, JsonlSink, Listing, Sink, VotesSink, as_json, read_listings
+from quorum.cli.traffic import ask_in_order
+from quorum.contract import STABLE
+from quorum.server.runfile import endpoint_of
+from quorum.spec.model import Deployment
+from quorum.tasks.catalogue import Catalogue
+from quorum_client import AsyncClient, Client, Unavailable
+
+AttributesOption = Annotated[
+    str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
+]
+ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
+UrlOption = Annotated[
+    str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(ask)
+    app.command()(extract)
+
+
+@friendly
+def ask(
+    text: Annotated[str, typer.Argument(help="Product title or description.")],
+    attributes: AttributesOption = None,
+    category: Annotated[str, typer.Option(help="Product category.")] = "",
+    channel: ChannelOption = STABLE,
+    url: UrlOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds.")] = 30.0,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Ask about one product; shows the answer and every member's vote.
+
+    Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
+    """
+    spec = spec_of(deploy)
+    with Client(url or endpoint_of(spec).grpc_url, channel=channel, timeout_s=timeout) as client:
+        result = client.extract(text, names_of(spec, attributes), category=category)
+    if json:
+        print_json(as_json(result))
+        return
+    members = [vote.member for vote in result.answers[0].votes]
+    table = Table("attribute", "answer", "confidence", *members)
+    for answer in result.answers:
+        votes = [
+            v.value if v.value is not None else f"[dim]({v.status.name.lower()})[/]" for v in answer.votes
+        ]
+        shown = answer.value if answer.value is not None else "[dim](nobody answered)[/]"
+        table.add_row(answer.attribute, f"[bold]{shown}[/]", f"{answer.confidence:.0%}", *votes)
+    out.print(table)
+    note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
+
+
+@friendly
+def extract(
+    file: Annotated[
+        Path, typer.Argument(help="CSV or JSONL with a text column (title, text, input or name).")
+    ],
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or JSONL to write.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="Also write every vote, for `quorum learn`.")] = None,
+    attributes: AttributesOption = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
+    channel: ChannelOption = STABLE,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
+    url: UrlOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds per listing.")] = 60.0,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
+
+    Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
+    """
+    if output is None and votes is None:
+        raise CommandError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
+    spec = spec_of(deploy)
+    listings = read_listings(file, text_column)
+    wanted = names_of(spec, attributes)
+    target = url or endpoint_of(spec).grpc_url
+    with ExitStack() as files:
+        sinks = _sinks(files, output, votes, listings, wanted, spec.catalogue())
+        run = _extract_all(listings, wanted, target, channel, timeout, concurrency, sinks)
+        answered, failed = asyncio.run(run)
+    if json:
+        print_json({"answered": answered, "failed": failed, "out": _str(output), "votes": _str(votes)})
+    else:
+        written = " and ".join(str(path) for path in (output, votes) if path)
+        note(f"{answered} answered, {failed} failed; wrote {written}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def names_of(spec: Deployment, attributes: str | None) -> list[str]:
+    """The attributes to ask for.
+
+    Raises:
+        CommandError: None named, and the catalogue is empty.
+    """
+    names = (
+        [name.strip() for name in attributes.split(",") if name.strip()]
+        if attributes
+        else list(spec.attributes)
+    )
+    if not names:
+        raise CommandError("no attributes: name them with --attributes a,b, or list them in deploy.yaml")
+    return names
+
+
+def _sinks(
+    files: ExitStack,
+    output: Path | None,
+    votes: Path | None,
+    listings: Sequence[Listing],
+    wanted: Sequence[str],
+    catalogue: Catalogue,
+) -> list[Sink]:
+    sinks: list[Sink] = []
+    try:
+        if output is not None:
+            if output.suffix not in (".csv", ".jsonl"):
+                raise CommandError(
+                    f"--out {output}: cannot tell the format from {output.suffix!r}; use .csv or .jsonl"
+                )
+            opened = files.enter_context(output.open("w", encoding="utf-8", newline=""))
+            as_csv = output.suffix == ".csv"
+            sinks.append(CsvSink(opened, list(listings[0].row), wanted) if as_csv else JsonlSink(opened))
+        if votes is not None:
+            sinks.append(VotesSink(files.enter_context(votes.open("w", encoding="utf-8")), catalogue))
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
+    return sinks
+
+
+async def _extract_all(
+    listings: Sequence[Listing],
+    wanted: Sequence[str],
+    url: str,
+    channel: str,
+    timeout_s: float,
+    concurrency: int,
+    sinks: Sequence[Sink],
+) -> tuple[int, int]:
+    failed = 0
+    async with AsyncClient(url, channel=channel, timeout_s=timeout_s) as client:
+        # Nothing is lost if nobody is there: say so before the first row rather than once per row.
+        if not await client.is_ready(channel):
+            raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
+
+        with progress() as bar:
+            task = bar.add_task("extract", total=len(listings))
+            async for listing, result in ask_in_order(client, listings, wanted, concurrency):
+                for sink in sinks:
+                    sink.write(listing, result)
+                failed += isinstance(result, Exception)
+                bar.advance(task)
+    return len(listings) - failed, failed
+
+
+def _str(path: Path | None) -> str | None:
+    return str(path) if path else None

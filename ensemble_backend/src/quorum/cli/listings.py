@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listings in and answers out: CSV and JSON Lines, by the file's ending."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from quorum.cli.console import CommandError
+from quorum.tasks.catalogue import Catalogue
+from quorum_client import Extraction
+
+_TEXT_COLUMNS = ("title", "text", "input", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One row to ask about.
+
+    Attributes:
+        product: Its id; the row number when the file has none.
+        text: What the members read.
+        category: May be empty.
+        gold: Attribute -> acceptable values, where the file says so.
+        row: The row as it was read.
+    """
+
+    product: str
+    text: str
+    category: str
+    gold: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_listings(path: Path, text_column: str | None = None) -> list[Listing]:
+    """Read a CSV or JSONL file.
+
+    Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present ``product``,
+    ``category`` and ``gold`` ({attribute: [acceptable values]}).
+
+    Raises:
+        CommandError: Missing file, unknown ending, no text column, or a row that cannot be read.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise CommandError(f"{path}: no rows")
+    column = text_column or next((c for c in _TEXT_COLUMNS if c in rows[0]), None)
+    if column is None or column not in rows[0]:
+        have = ", ".join(map(str, rows[0])) or "none"
+        wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(_TEXT_COLUMNS)}"
+        raise CommandError(f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column")
+    return [_listing(path, number, row, column) for number, row in enumerate(rows, 1)]
+
+
+def _listing(path: Path, number: int, row: Mapping[str, Any], column: str) -> Listing:
+    text = row.get(column)
+    if not isinstance(text, str):
+        raise CommandError(f"{path}: row {number}: {column!r} is {text!r}, expected text")
+    gold = row.get("gold") or {}
+    if isinstance(gold, str):
+        gold = json.loads(gold)
+    product = row.get("product") or row.get("id") or f"row-{number}"
+    return Listing(str(product), text, str(row.get("category") or ""), gold, row)
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            if path.suffix == ".csv":
+                yield from csv.DictReader(file)
+            elif path.suffix in (".jsonl", ".ndjson"):
+                for number, line in enumerate(file, 1):
+                    yield _json_row(path, number, line)
+            else:
+                raise CommandError(f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl")
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CommandError(f"{path}: {error}; save it as UTF-8") from error
+
+
+def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CommandError(f"{path}:{number}: not JSON ({error.msg}); one object per line") from error
+    if not isinstance(row, dict):
+        raise CommandError(f"{path}:{number}: {type(row).__name__}, expected an object")
+    return row
+
+
+class Sink(Protocol):
+    """Takes answers one by one, so that what was answered is on disk whatever comes next."""
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+
+
+class JsonlSink:
+    """One JSON object per listing: value, confidence and votes per attribute, or ``error``."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+        data: dict[str, Any] = {
+            "product": listing.product,
+            "category": listing.category,
+            "title": listing.text,
+        }
+        data |= {"error": str(result)} if isinstance(result, Exception) else as_json(result)
+        self._file.write(json.dumps(data, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+class CsvSink:
+    """The columns that were read, then value and confidence per attribute, then ``error``."""
+
+    def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
+        self._file = file
+        self._attributes = attributes
+        added = [name for a in attributes for name in (a, f"{a}_confidence")]
+        clash = sorted(set(columns) & {*added, "error"})
+        if clash:
+            raise CommandError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
+        self._csv = csv.DictWriter(file, [*columns, *added, "error"], extrasaction="ignore")
+        self._csv.writeheader()
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+        row = dict(listing.row)
+        if isinstance(result, Exception):
+            row["error"] = str(result)
+        else:
+            for answer in result.answers:
+                row[answer.attribute] = answer.value or ""
+                row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
+        self._csv.writerow(row)
+        self._file.flush()
+
+
+class VotesSink:
+    """A votes table: one row per listing and attribute, as `quorum learn` reads it."""
+
+    def __init__(self, file: TextIO, catalogue: Catalogue) -> None:
+        self._file = file
+        self._catalogue = catalogue
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write the rows of one listing; a listing that failed has no votes to write."""
+        if isinstance(result, Exception):
+            return
+        for answer in result.answers:
+            cell = {
+                "product": listing.product,
+                "category": listing.category,
+                "title": listing.text,
+                "attribute": answer.attribute,
+                "gold": gold_of(listing, answer.attribute, self._catalogue),
+                "votes": {vote.member: vote.value for vote in answer.votes},
+            }
+            self._file.write(json.dumps(cell, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
+    """The acceptable values, spelled as votes are; a value outside a closed set stays as it is."""
+    known = catalogue.get(attribute)
+    return [known.normalise(value) or value for value in listing.gold.get(attribute, ())]
+
+
+def as_json(result: Extraction) -> dict[str, Any]:
+    """An extraction as plain data."""
+    return {
+        "attributes": {
+            answer.attribute: {
+                "value": answer.value,
+                "confidence": round(answer.confidence, 4),
+                "votes": {v.member: {"value": v.value, "status": v.status.name} for v in answer.votes},
+            }
+            for answer in result.answers
+        },
+        "weights_version": result.weights_version,
+        "latency_ms": round(result.latency_s * 1e3, 2),
+    }

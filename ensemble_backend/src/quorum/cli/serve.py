@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum up | status``: the server."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from quorum.cli.console import (
+    DEPLOY,
+    DeployOption,
+    JsonOption,
+    err,
+    friendly,
+    note,
+    out,
+    print_json,
+    spec_of,
+)
+from quorum.contract import CHANNELS, VOTE
+from quorum.repository.store import Store
+from quorum.server.control import Control, ModelState
+from quorum.server.probe import probe_channel
+from quorum.server.runfile import endpoint_of, find_running
+from quorum.server.supervise import serve
+from quorum.server.triton import ServerError, TritonServer
+from quorum.spec.model import Deployment
+from quorum_client import QuorumError
+
+_POLL_S = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(status)
+
+
+@friendly
+def up(
+    deploy: DeployOption = DEPLOY,
+    start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
+) -> None:
+    """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
+
+    Other commands (`ask`, `publish`, ...) find the server by a note in `.quorum/`, which holds the admin key.
+    Set QUORUM_ADMIN_KEY to choose that key yourself.
+
+    Example: `quorum up &`, then `quorum status`
+    """
+    spec = spec_of(deploy)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with err.status(f"starting Triton with {len(spec.members)} members"):
+        server_context = serve(
+            spec,
+            start_timeout_s=start_timeout,
+            on_ready=lambda channel, version: note(
+                f"channel {channel} answers with weights version {version}"
+            ),
+        )
+        server = server_context.__enter__()
+    try:
+        note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
+        _wait(server, stop)
+    finally:
+        note("answering what is in flight, then stopping")
+        server_context.__exit__(None, None, None)
+
+
+def _wait(server: TritonServer, stop: threading.Event) -> None:
+    while not stop.wait(_POLL_S):
+        if server.pid is None:
+            raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+
+
+@friendly
+def status(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+    """Show channels, versions and members of the running server. Exit code 1 if a channel does not answer.
+
+    Example: `quorum status --json`
+    """
+    spec = spec_of(deploy)
+    report = _status(spec)
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+    if not all(channel["answers"] for channel in report["channels"].values()):
+        raise typer.Exit(1)
+
+
+def _status(spec: Deployment) -> dict[str, Any]:
+    running, endpoint = find_running(spec), endpoint_of(spec)
+    store = Store(running.repository if running else spec.repository_path)
+    pins = store.pins()
+    with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=5) as control:
+        states = {(s.name, s.version): s for s in control.index()}
+    return {
+        "url": endpoint.grpc_url,
+        "pid": running.pid if running else None,
+        "channels": {
+            channel: _channel(spec, endpoint.grpc_url, channel, pins.get(channel)) for channel in CHANNELS
+        },
+        "versions": {str(v): _version(store, v, states.get((VOTE, str(v)))) for v in store.versions_listed()},
+        "members": {
+            name: asdict(states.get((name, "1")) or ModelState(name, "", "UNAVAILABLE", "not loaded"))
+            for name in spec.member_names
+        },
+    }
+
+
+def _channel(spec: Deployment, url: str, channel: str, pinned: int | None) -> dict[str, Any]:
+    try:
+        return {"pinned": pinned, "answers": True, "version": probe_channel(spec, url, channel, 10.0)}
+    except QuorumError as error:
+        return {"pinned": pinned, "answers": False, "version": None, "reason": str(error)}
+
+
+def _version(store: Store, version: int, state: ModelState | None) -> dict[str, Any]:
+    weights = store.weights(version)
+    return {
+        "state": state.state if state else "UNAVAILABLE",
+        "method": weights.method,
+        "content_hash": weights.content_hash,
+        "created": weights.provenance.get("created"),
+        "gold_labels": weights.provenance.get("gold_labels"),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    channels = Table(
+        "channel", "answers", "version", title=f"{report['url']}  pid {report['pid'] or 'unknown'}"
+    )
+    for name, c in report["channels"].items():
+        channels.add_row(
+            name, "[green]yes[/]" if c["answers"] else f"[red]no[/] {c['reason']}", str(c["version"])
+        )
+    versions = Table("weights", "state", "method", "gold labels", "learned", "hash")
+    for name, v in report["versions"].items():
+        short = v["content_hash"].removeprefix("sha256:")[:12]
+        versions.add_row(name, v["state"], v["method"], str(v["gold_labels"]), v["created"] or "-", short)
+    members = Table("member", "state", "reason")
+    for name, m in report["members"].items():
+        members.add_row(name, m["state"], m["reason"])
+    for table in (channels, versions, members):
+        out.print(table)

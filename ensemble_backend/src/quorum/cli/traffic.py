@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many listings through the client: as one batch in order, or as a steady stream in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from quorum.cli.console import progress
+from quorum.cli.listings import Listing
+from quorum_client import AsyncClient, Extraction, Item, QuorumError
+
+_TIMEOUT_S = 60.0
+
+
+async def ask_in_order(
+    client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
+) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
+    """Ask about each listing, at most ``concurrency`` at a time; answers come in their order."""
+    items = (Item(listing.text, attributes, listing.category) for listing in listings)
+    waiting = iter(listings)
+    async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
+        yield next(waiting), result
+
+
+def run_batch(
+    url: str,
+    channel: str,
+    listings: Sequence[Listing],
+    attributes: Sequence[str],
+    concurrency: int,
+    what: str,
+) -> list[Extraction]:
+    """Ask about all listings, with a progress bar.
+
+    Raises:
+        QuorumError: The first request that failed.
+    """
+
+    async def run() -> list[Extraction]:
+        results: list[Extraction] = []
+        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
+            with progress() as bar:
+                task = bar.add_task(what, total=len(listings))
+                async for _, result in ask_in_order(client, listings, attributes, concurrency):
+                    if isinstance(result, QuorumError):
+                        raise result
+                    results.append(result)
+                    bar.advance(task)
+        return results
+
+    return asyncio.run(run())
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request of the background stream.
+
+    Attributes:
+        at_s: When it was sent, seconds since the stream was made.
+        latency_ms: Until its answer.
+        version: Version of the weights that answered; ``None`` when it failed.
+        error: Why it failed.
+    """
+
+    at_s: float
+    latency_ms: float
+    version: int | None
+    error: str | None = None
+
+
+class Traffic:
+    """A closed-loop stream of requests on its own thread during a ``with`` block; can be entered again."""
+
+    def __init__(
+        self, url: str, channel: str, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
+    ) -> None:
+        self.samples: list[Sample] = []
+        self._target = (url, channel)
+        self._listings = itertools.cycle(listings)
+        self._attributes = attributes
+        self._concurrency = concurrency
+        self._origin = time.monotonic()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def failed(self) -> int:
+        """Requests without an answer."""
+        return sum(sample.version is None for sample in self.samples)
+
+    @property
+    def versions(self) -> list[int]:
+        """Versions that answered, ascending."""
+        return sorted({sample.version for sample in self.samples if sample.version is not None})
+
+    def now(self) -> float:
+        """Seconds since the stream was made."""
+        return time.monotonic() - self._origin
+
+    def let_run(self, seconds: float) -> None:
+        """Leave the stream alone for a while."""
+        time.sleep(seconds)
+
+    def __enter__(self) -> Traffic:
+        self._stop.clear()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="demo-traffic")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    async def _run(self) -> None:
+        url, channel = self._target
+        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
+            await asyncio.gather(*(self._loop(client) for _ in range(self._concurrency)))
+
+    async def _loop(self, client: AsyncClient) -> None:
+        while not self._stop.is_set():
+            listing, at = next(self._listings), self.now()
+            try:
+                result = await client.extract(listing.text, self._attributes, category=listing.category)
+                sample = Sample(at, (self.now() - at) * 1e3, result.weights_version)
+            except QuorumError as error:
+                sample = Sample(at, (self.now() - at) * 1e3, None, str(error))
+            self.samples.append(sample)

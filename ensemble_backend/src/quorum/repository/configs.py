@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triton model configurations of the serving graph, as ``ModelConfig`` protobufs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from quorum.contract import (
+    ATTRIBUTES,
+    CATEGORY,
+    CONFIDENCE,
+    DEADLINE,
+    GATE,
+    MEMBER_BACKEND,
+    MEMBER_STATUS,
+    MEMBER_VALUES,
+    MEMBERS,
+    STATUS,
+    TEXT,
+    TICKET,
+    VALUES,
+    VOTE,
+    WEIGHTS_VERSION,
+)
+from quorum.spec.model import Deployment, MemberSpec
+
+HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
+
+Tensor = tuple[str, int, Sequence[int]]
+
+_ASKED: list[Tensor] = [
+    (TEXT, pb.TYPE_STRING, [1]),
+    (CATEGORY, pb.TYPE_STRING, [1]),
+    (ATTRIBUTES, pb.TYPE_STRING, [-1]),
+]
+_ADMITTED: list[Tensor] = [(DEADLINE, pb.TYPE_INT64, [1]), (TICKET, pb.TYPE_INT64, [1])]
+_ANSWERED: list[Tensor] = [
+    (VALUES, pb.TYPE_STRING, [-1]),
+    (CONFIDENCE, pb.TYPE_FP32, [-1]),
+    (MEMBERS, pb.TYPE_STRING, [-1]),
+    (MEMBER_VALUES, pb.TYPE_STRING, [-1, -1]),
+    (MEMBER_STATUS, pb.TYPE_INT32, [-1, -1]),
+    (WEIGHTS_VERSION, pb.TYPE_INT64, [1]),
+]
+_VOTED: list[Tensor] = [(VALUES, pb.TYPE_STRING, [-1]), (STATUS, pb.TYPE_INT32, [-1])]
+
+
+def gate_config(spec: Deployment) -> pb.ModelConfig:
+    """The entrance. One instance without batching: a malformed request meets nobody else's."""
+    settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
+    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=_ASKED + _ADMITTED)
+
+
+def member_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
+    """One member: its runtime and options travel in the configuration."""
+    settings = member.model_dump(exclude={"name"}) | {"allow_direct": spec.gate.allow_direct}
+    return _python_model(member.name, MEMBER_BACKEND, settings, inputs=_ASKED + _ADMITTED, outputs=_VOTED)
+
+
+def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
+    """The vote, with exactly these versions loaded side by side.
+
+    Two instances: a version that is being loaded must not queue behind one that answers.
+    """
+    settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
+    inputs: list[Tensor] = [_ASKED[1], _ASKED[2], _ADMITTED[1]]
+    inputs += [(f"{name}_{key}", kind, dims) for name in spec.member_names for key, kind, dims in _VOTED]
+    config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=_ANSWERED)
+    config.version_policy.specific.versions.extend(sorted(versions))
+    return config
+
+
+def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
+    """An ensemble whose vote step is pinned to one version of the weights."""
+    config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
+    _declare(config, _ASKED, _ANSWERED)
+    steps = config.ensemble_scheduling.step
+    gate = steps.add(model_name=GATE, model_version=-1)
+    for name, _, _ in _ASKED:
+        gate.input_map[name] = name
+    for name, _, _ in _ASKED + _ADMITTED:
+        gate.output_map[name] = f"gated_{name}"
+    for member in spec.member_names:
+        step = steps.add(model_name=member, model_version=-1)
+        for name, _, _ in _ASKED + _ADMITTED:
+            step.input_map[name] = f"gated_{name}"
+        for name, _, _ in _VOTED:
+            step.output_map[name] = f"{member}_{name}"
+    vote = steps.add(model_name=VOTE, model_version=version)
+    for name in (CATEGORY, ATTRIBUTES, TICKET):
+        vote.input_map[name] = f"gated_{name}"
+    for member in spec.member_names:
+        for name, _, _ in _VOTED:
+            vote.input_map[f"{member}_{name}"] = f"{member}_{name}"
+    for name, _, _ in _ANSWERED:
+        vote.output_map[name] = name
+    return config
+
+
+def print_config(config: pb.ModelConfig) -> str:
+    """Protobuf text, the same for the same configuration, checked by parsing it back."""
+    text = text_format.MessageToString(config)
+    if parse_config(text) != config:
+        raise AssertionError(f"{config.name}: protobuf text does not read back as written")
+    # Triton wants to see the zero, which protobuf text leaves out as a default.
+    first, rest = text.split("\n", 1)
+    return f"{HEADER}{first}\nmax_batch_size: 0\n{rest}"
+
+
+def parse_config(text: str) -> pb.ModelConfig:
+    """Inverse of :func:`print_config`.
+
+    Raises:
+        google.protobuf.text_format.ParseError: Not a ``ModelConfig``.
+    """
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def _python_model(
+    name: str, backend: str, settings: dict[str, Any], *, inputs: list[Tensor], outputs: list[Tensor]
+) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=name, backend=backend, max_batch_size=0)
+    _declare(config, inputs, outputs)
+    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
+    config.parameters["quorum"].string_value = text
+    return config
+
+
+def _declare(config: pb.ModelConfig, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+    for name, kind, dims in inputs:
+        config.input.add(name=name, data_type=kind, dims=dims)
+    for name, kind, dims in outputs:
+        config.output.add(name=name, data_type=kind, dims=dims)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The repository on disk: versions of the weights and the version that each channel is pinned to.
+
+Files are replaced by rename and version folders appear complete: Triton never sees half of anything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from quorum import weights as weights_file
+from quorum.contract import CHANNELS, VOTE
+from quorum.repository.configs import parse_config
+from quorum.weights import Weights
+
+CONFIG_FILE = "config.pbtxt"
+WEIGHTS_FILE = "weights.json"
+
+
+class RepositoryError(RuntimeError):
+    """The model repository is not as expected; the message names the file and the mend."""
+
+
+class Store:
+    """Reads and writes one model repository.
+
+    Args:
+        path: The repository folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def versions_on_disk(self) -> list[int]:
+        """Versions of the weights that have a folder, ascending."""
+        folder = self.path / VOTE
+        return sorted(int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
+
+    def versions_listed(self) -> list[int]:
+        """Versions that the vote model's configuration makes Triton load, ascending."""
+        config = self._config(VOTE)
+        return sorted(config.version_policy.specific.versions) if config else []
+
+    def pins(self) -> dict[str, int]:
+        """Channel -> version of the weights that it answers with; channels not rendered yet are absent."""
+        pins = {}
+        for channel in CHANNELS:
+            config = self._config(channel)
+            if config:
+                pins[channel] = next(
+                    s.model_version for s in config.ensemble_scheduling.step if s.model_name == VOTE
+                )
+        return pins
+
+    def weights(self, version: int) -> Weights:
+        """The weights of a version.
+
+        Raises:
+            WeightsError: Missing or broken.
+        """
+        return weights_file.load(self.weights_path(version))
+
+    def weights_path(self, version: int) -> Path:
+        """Where a version's weights lie."""
+        return self.path / VOTE / str(version) / WEIGHTS_FILE
+
+    def add_version(self, version: int, weights: Weights) -> None:
+        """Write a version folder; it appears complete or not at all.
+
+        Raises:
+            RepositoryError: The version exists already.
+        """
+        folder = self.path / VOTE / str(version)
+        if folder.exists():
+            raise RepositoryError(f"{folder} exists; versions are never overwritten, publish a new one")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the model folders, so that the rename stays on one file system and out of Triton's sight.
+        staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.path))
+        try:
+            write_atomic(staging / WEIGHTS_FILE, weights_file.dumps(weights))
+            staging.chmod(0o755)
+            staging.rename(folder)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+
+    def remove_version(self, version: int) -> None:
+        """Delete a version folder, in one step as seen from outside."""
+        folder = self.path / VOTE / str(version)
+        if folder.exists():
+            bin_ = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.path))
+            folder.rename(bin_ / folder.name)
+            shutil.rmtree(bin_)
+
+    def write_config(self, model: str, text: str) -> None:
+        """Replace a model's configuration."""
+        write_atomic(self.path / model / CONFIG_FILE, text)
+
+    def read_config(self, model: str) -> str | None:
+        """A model's configuration as text; ``None`` when there is none."""
+        try:
+            return (self.path / model / CONFIG_FILE).read_text("utf-8")
+        except FileNotFoundError:
+            return None
+
+    def _config(self, model: str) -> Any:
+        text = self.read_config(model)
+        try:
+            return parse_config(text) if text is not None else None
+        except text_format.ParseError as error:
+            path = self.path / model / CONFIG_FILE
+            raise RepositoryError(
+                f"{path}: not a Triton configuration ({error}); run `quorum render`"
+            ) from error
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file that is, at every moment, the old one or the new one; ``mode`` holds from the start."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was done to a repository, when, by whom: an append-only log beside the models."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+HISTORY_FILE = "rollout.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the log.
+
+    Attributes:
+        at: ISO 8601, UTC.
+        who: Account that ran the command.
+        action: ``publish``, ``canary``, ``promote`` or ``rollback``.
+        version: Version of the weights that it was about.
+        before: What the channel answered with before; ``None`` for ``publish``.
+        weights_hash: Content hash of that version's weights.
+        outcome: ``done``, or why it failed and was undone.
+    """
+
+    at: str
+    who: str
+    action: str
+    version: int
+    before: int | None
+    weights_hash: str
+    outcome: str = "done"
+
+
+class History:
+    """The log of one repository.
+
+    Args:
+        repository: The repository folder.
+    """
+
+    def __init__(self, repository: Path) -> None:
+        self.path = repository / HISTORY_FILE
+
+    def append(
+        self, action: str, version: int, before: int | None, weights_hash: str, outcome: str = "done"
+    ) -> Event:
+        """Write one event so that it survives a crash right after."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        event = Event(now, _account(), action, version, before, weights_hash, outcome)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(event)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return event
+
+    def events(self) -> Iterator[Event]:
+        """All events, oldest first; a last line cut off by a crash is passed over."""
+        if not self.path.exists():
+            return
+        for line in self.path.read_text("utf-8").splitlines():
+            try:
+                yield Event(**json.loads(line))
+            except (json.JSONDecodeError, TypeError):
+                continue
+
+    def before_last_change(self, current: int) -> int | None:
+        """The version that the stable channel answered with before ``current`` was promoted.
+
+        Only promotions count: rolling back twice goes back twice.
+        """
+        for event in reversed(list(self.events())):
+            if event.action == "promote" and event.outcome == "done" and event.version == current:
+                return event.before
+        return None
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to turn prompts into text: one file per runtime, all behind :class:`quorum.runtimes.base.Runtime`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from quorum.runtimes.base import Runtime, RuntimeConfigError, RuntimeSettings
+
+# Imported on demand: each runtime has heavy dependencies of its own.
+RUNTIMES = {
+    "openvino": "quorum.runtimes.openvino:OpenVinoRuntime",
+    "replay": "quorum.runtimes.replay:ReplayRuntime",
+}
+
+
+def create(name: str, settings: RuntimeSettings) -> Runtime:
+    """Start the runtime of that name.
+
+    Raises:
+        RuntimeConfigError: Unknown name, or settings it cannot start with.
+    """
+    if name not in RUNTIMES:
+        known = ", ".join(sorted(RUNTIMES))
+        raise RuntimeConfigError(f"member {settings.member!r}: unknown runtime {name!r}; use one of {known}")
+    module, cls = RUNTIMES[name].split(":")
+    runtime: Runtime = getattr(import_module(module), cls)(settings)
+    return runtime

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""The answer's JSON schema as a regular expression, for guided decoding.
+
+A schema given to the grammar engine directly lets white space vary and spells ``n/a`` as ``n\/a``; this
+expression allows the one compact spelling that :func:`json.dumps` gives and fine-tuned models learned.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+_SPECIAL = re.compile(r"([\\.^$|?*+()\[\]{}/-])")
+_OPEN_VALUE = r'([^"\\\x00-\x1f]|\\["\\]){%d,%d}'
+
+
+@lru_cache(maxsize=1024)
+def answer_pattern(schema: str) -> str:
+    """An expression that matches exactly the compact JSON of the answers that ``schema`` allows.
+
+    Args:
+        schema: :meth:`quorum.tasks.catalogue.Catalogue.json_schema`, as JSON text.
+
+    Returns:
+        A pattern without look-around, anchors or groups that capture by name.
+    """
+    properties: dict[str, dict[str, Any]] = json.loads(schema)["properties"]
+    pairs = (f'"{_literal(name)}":"{_value(spec)}"' for name, spec in properties.items())
+    return r"\{" + ",".join(pairs) + r"\}"
+
+
+def _value(spec: dict[str, Any]) -> str:
+    if "enum" in spec:
+        return "(" + "|".join(_literal(value) for value in spec["enum"]) + ")"
+    return _OPEN_VALUE % (spec["minLength"], spec["maxLength"])
+
+
+def _literal(text: str) -> str:
+    # Not re.escape: the grammar engine knows only these escapes.
+    return _SPECIAL.sub(r"\\\1", json.dumps(text, ensure_ascii=False)[1:-1])

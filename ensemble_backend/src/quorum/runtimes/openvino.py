@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LLMs on CPU by OpenVINO GenAI: in-flight batching, guided decoding, one thread that steps for everybody."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openvino_genai as genai
+
+from quorum.contract import Status
+from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.grammar import answer_pattern
+
+logger = logging.getLogger(__name__)
+
+_NEEDED = ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml")
+_DEFAULTS: Mapping[str, Any] = {
+    "model": None,
+    "threads": 1,
+    "max_new_tokens": 256,
+    "kv_cache_blocks": 256,
+    "precision": "f32",
+    "chat": None,
+    "prefix_caching": True,
+}
+# One step holds the interpreter lock for its whole length, so a step is kept short.
+_TOKENS_PER_STEP = 256
+_SEQUENCES = 64
+
+Done = Callable[[Reply], None]
+
+
+@dataclass(slots=True)
+class _Live:
+    """A question inside the pipeline; dropping the handle would cancel it."""
+
+    question: Question
+    done: Done
+    handle: Any
+
+
+class OpenVinoRuntime:
+    """Serves a model folder that ``quorum build`` made.
+
+    Options: ``model``, the folder; ``threads`` (1); ``max_new_tokens`` (256); ``kv_cache_blocks`` of 32
+    tokens (256); ``precision``, ``f32`` for the same answers on every CPU or ``bf16`` for speed on those
+    that have it; ``chat``, whether to apply the chat template (default: if the tokenizer has one);
+    ``prefix_caching`` (true).
+    """
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        unknown = sorted(set(settings.options) - set(_DEFAULTS))
+        if unknown:
+            known = ", ".join(_DEFAULTS)
+            raise RuntimeConfigError(
+                f"member {settings.member!r}: openvino has no option {unknown[0]!r}; it has {known}"
+            )
+        self._member = settings.member
+        self._options = {**_DEFAULTS, **settings.options}
+        self._folder = settings.path("model")
+        missing = [name for name in _NEEDED if not (self._folder / name).is_file()]
+        if missing:
+            raise RuntimeConfigError(
+                f"member {settings.member!r}: {self._folder} has no {missing[0]}; "
+                "make it with `quorum build CHECKPOINT OUT`"
+            )
+        self._pipeline = self._open()
+        self._tokenizer = self._pipeline.get_tokenizer()
+        chat = self._options["chat"]
+        self._chat = bool(self._tokenizer.chat_template) if chat is None else bool(chat)
+        self._numbers = itertools.count()
+        self._inbox: deque[tuple[Question, Done]] = deque()
+        self._live: list[_Live] = []
+        self._wake = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="quorum-openvino", daemon=True)
+        self._thread.start()
+
+    def submit(self, question: Question, done: Done) -> None:
+        """Hand the question to the stepping thread."""
+        with self._wake:
+            self._inbox.append((question, done))
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Stop stepping; questions in flight are dropped."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        self._thread.join()
+        self._live.clear()
+        del self._pipeline
+
+    def _open(self) -> Any:
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = int(self._options["kv_cache_blocks"])
+        scheduler.max_num_seqs = _SEQUENCES
+        scheduler.max_num_batched_tokens = _TOKENS_PER_STEP
+        scheduler.dynamic_split_fuse = True
+        scheduler.enable_prefix_caching = bool(self._options["prefix_caching"])
+        properties = {
+            "INFERENCE_PRECISION_HINT": str(self._options["precision"]),
+            "INFERENCE_NUM_THREADS": int(self._options["threads"]),
+            "NUM_STREAMS": 1,
+        }
+        return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while self._running and not self._inbox and not self._live:
+                    self._wake.wait()
+                if not self._running:
+                    return
+                arrived = [self._inbox.popleft() for _ in range(len(self._inbox))]
+            for question, done in arrived:
+                self._admit(question, done)
+            self._step()
+
+    def _admit(self, question: Question, done: Done) -> None:
+        if question.expired:
+            done(Status.TIMEOUT)
+            return
+        try:
+            prompt = question.prompt
+            if self._chat:
+                prompt = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], True)
+            handle = self._pipeline.add_request(
+                next(self._numbers), prompt, self._generation(question.schema)
+            )
+        except Exception:
+            logger.exception("member %s: a question was not accepted", self._member)
+            done(Status.ERROR)
+            return
+        self._live.append(_Live(question, done, handle))
+
+    def _generation(self, schema: str) -> Any:
+        config = genai.GenerationConfig(
+            max_new_tokens=int(self._options["max_new_tokens"]), do_sample=False, apply_chat_template=False
+        )
+        config.eos_token_id = self._tokenizer.get_eos_token_id()
+        config.structured_output_config = genai.StructuredOutputConfig(regex=answer_pattern(schema))
+        return config
+
+    def _step(self) -> None:
+        try:
+            if self._live:
+                self._pipeline.step()
+        except Exception:
+            # A pipeline that threw never recovers; its questions abstain and a new one takes over.
+            logger.exception("member %s: the pipeline failed; starting a new one", self._member)
+            failed, self._live = self._live, []
+            for live in failed:
+                live.done(Status.ERROR)
+            self._pipeline = self._open()
+            self._tokenizer = self._pipeline.get_tokenizer()
+            return
+        self._live = [live for live in self._live if not self._settle(live)]
+
+    def _settle(self, live: _Live) -> bool:
+        """Answer a question that is finished, failed or too late; whether it is settled."""
+        status = live.handle.get_status()
+        if status == genai.GenerationStatus.RUNNING:
+            if not live.question.expired:
+                return False
+            live.handle.cancel()
+            live.done(Status.TIMEOUT)
+        elif status == genai.GenerationStatus.FINISHED:
+            live.done(self._tokenizer.decode(live.handle.read_all()[0].generated_ids))
+        else:
+            logger.warning("member %s: a question does not fit the KV cache (kv_cache_blocks)", self._member)
+            live.done(Status.ERROR)
+        return True

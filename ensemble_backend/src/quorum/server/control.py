@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The administration of a running server: load models, see what is ready. Needs the admin key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from quorum.server.triton import GRPC_ADMIN_HEADER
+
+
+class ControlError(RuntimeError):
+    """The server refused or did not answer; the message says what was asked and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One row of the repository index.
+
+    Attributes:
+        name: Model.
+        version: Version, empty for a model that never loaded.
+        state: ``READY``, ``UNAVAILABLE``, ``LOADING`` or ``UNLOADING``.
+        reason: Why it is not ready.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Control:
+    """Administers one server over gRPC.
+
+    Args:
+        url: ``host:port``.
+        admin_key: Value of the header that opens the administration.
+        timeout_s: Deadline of each call; a load without one can hang for good.
+    """
+
+    def __init__(self, url: str, admin_key: str, timeout_s: float = 60.0) -> None:
+        self.url = url
+        self._timeout_s = timeout_s
+        self._metadata = [(GRPC_ADMIN_HEADER, admin_key)]
+        self._channel = grpc.insecure_channel(url)
+        self._stub = GRPCInferenceServiceStub(self._channel)
+
+    def load(self, model: str) -> None:
+        """Load or reload a model from the files of its repository.
+
+        Raises:
+            ControlError: The model does not load; versions already loaded go on serving.
+        """
+        try:
+            request = pb.RepositoryModelLoadRequest(model_name=model)
+            self._stub.RepositoryModelLoad(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error(f"load {model!r}", error) from error
+
+    def index(self) -> list[ModelState]:
+        """Every model and version that the server knows.
+
+        Raises:
+            ControlError: The server does not answer.
+        """
+        try:
+            answer = self._stub.RepositoryIndex(
+                pb.RepositoryIndexRequest(), timeout=self._timeout_s, metadata=self._metadata
+            )
+        except grpc.RpcError as error:
+            raise self._error("list models", error) from error
+        return [ModelState(m.name, m.version, m.state or "UNAVAILABLE", m.reason) for m in answer.models]
+
+    def is_ready(self, model: str, version: str = "") -> bool:
+        """Whether a model answers; ``False`` also when nobody is there."""
+        try:
+            request = pb.ModelReadyRequest(name=model, version=version)
+            return bool(self._stub.ModelReady(request, timeout=5).ready)
+        except grpc.RpcError:
+            return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _error(self, action: str, error: grpc.RpcError) -> ControlError:
+        code, details = error.code(), error.details() or ""
+        if code == grpc.StatusCode.UNAVAILABLE and "restricted" not in details:
+            return ControlError(f"{action}: nobody answers at {self.url}; start the server with `quorum up`")
+        if "restricted" in details.lower():
+            return ControlError(
+                f"{action}: {self.url} wants another admin key; set QUORUM_ADMIN_KEY to the one of its start"
+            )
+        return ControlError(f"{action}: {code.name}: {details}")

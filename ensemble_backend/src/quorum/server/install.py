@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find a tritonserver: the one of a Triton container, or the one inside the ``nvidia-pytriton`` wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import quorum
+
+_CONTAINER = Path("/opt/tritonserver")
+_OWN_BACKENDS = ("quorum_gate", "quorum_member", "quorum_vote")
+
+
+class ServerNotFound(RuntimeError):
+    """There is no tritonserver here; the message says where was looked and how to get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Where the parts of a tritonserver lie.
+
+    Attributes:
+        binary: The server.
+        backends: Its own backends.
+        stub: The Python backend's stub for this interpreter; ``None`` when it is in place already.
+        libraries: Folders for the loader path.
+    """
+
+    binary: Path
+    backends: Path
+    stub: Path | None
+    libraries: tuple[Path, ...]
+
+    def environment(self) -> dict[str, str]:
+        """Environment of the server process: this interpreter's packages for the Python models."""
+        env = dict(os.environ)
+        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+        paths = [*map(str, self.libraries), env.get("LD_LIBRARY_PATH", "")]
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(p for p in paths if p)
+        return env
+
+    def prepare_backends(self, scratch: Path) -> Path:
+        """A backend directory that holds the Python backend and quorum's own.
+
+        Args:
+            scratch: An existing empty folder to build it in; unused when the server has it all.
+
+        Returns:
+            The backend directory.
+        """
+        own = Path(quorum.__file__).parent / "backends"
+        if all((self.backends / name / "model.py").is_file() for name in _OWN_BACKENDS):
+            return self.backends
+        # Copies, not links: Triton refuses libraries that lie outside of the backend directory.
+        shutil.copytree(self.backends, scratch, dirs_exist_ok=True)
+        if self.stub:
+            shutil.copy(self.stub, scratch / "python" / self.stub.name)
+            (scratch / "python" / self.stub.name).chmod(0o755)
+        for name in _OWN_BACKENDS:
+            shutil.copytree(own / name, scratch / name, ignore=shutil.ignore_patterns("__pycache__"))
+        return scratch
+
+
+def find_install() -> Install:
+    """The tritonserver to use: ``/opt/tritonserver``, else the wheel's.
+
+    Raises:
+        ServerNotFound: Neither is there, or the wheel has no stub for this Python.
+    """
+    binary = _CONTAINER / "bin" / "tritonserver"
+    if binary.is_file():
+        return Install(binary, _CONTAINER / "backends", None, ())
+    found = importlib.util.find_spec("pytriton")
+    if found is None or found.origin is None:
+        raise ServerNotFound(
+            "no tritonserver: neither /opt/tritonserver nor the nvidia-pytriton wheel; "
+            "run `make setup`, or work inside a Triton container"
+        )
+    root = Path(found.origin).parent
+    server = root / "tritonserver"
+    stub = server / "python_backend_stubs" / f"3.{sys.version_info.minor}" / "triton_python_backend_stub"
+    if not stub.is_file():
+        have = ", ".join(sorted(p.name for p in stub.parent.parent.iterdir()))
+        raise ServerNotFound(
+            f"nvidia-pytriton has no stub for Python 3.{sys.version_info.minor} (it has {have})"
+        )
+    libpython = Path(sysconfig.get_config_var("LIBDIR"))
+    return Install(
+        server / "bin" / "tritonserver",
+        server / "backends",
+        stub,
+        (root.parent / "nvidia_pytriton.libs", libpython),
+    )

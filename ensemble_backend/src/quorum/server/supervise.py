@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server from start to stop: refuses what cannot be served, waits for every channel, leaves a note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quorum.contract import CHANNELS
+from quorum.repository.render import plan_render
+from quorum.repository.store import RepositoryError
+from quorum.server.control import Control
+from quorum.server.probe import probe_channel
+from quorum.server.runfile import Running, find_running, leave_note, remove_note, state_folder
+from quorum.server.triton import ServerError, TritonServer
+from quorum.spec.model import Deployment
+
+
+@contextmanager
+def serve(
+    spec: Deployment,
+    *,
+    repository: Path | None = None,
+    start_timeout_s: float = 120.0,
+    on_ready: Callable[[str, int], None] | None = None,
+) -> Iterator[TritonServer]:
+    """Run a server for the time of a ``with`` block.
+
+    Args:
+        spec: The deployment.
+        repository: Model repository; the spec's own by default.
+        start_timeout_s: How long every channel may take to answer for the first time.
+        on_ready: Told each channel and the version of the weights that answered.
+
+    Raises:
+        RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
+        ServerError: A server of this deployment runs already, or this one does not start.
+    """
+    check_repository(spec, repository)
+    running = find_running(spec)
+    if running:
+        raise ServerError(
+            f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
+        )
+    server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
+    try:
+        server.start()
+        wait_channels(server, start_timeout_s, on_ready)
+        leave_note(spec, Running(server.pid or 0, server.repository, server.endpoint))
+        yield server
+    finally:
+        remove_note(spec)
+        server.stop()
+
+
+def wait_channels(
+    server: TritonServer, timeout_s: float, on_ready: Callable[[str, int], None] | None = None
+) -> None:
+    """Wait until every channel answers a real request.
+
+    Raises:
+        ServerError: It does not start; the message holds the server's last words.
+    """
+    spec, endpoint = server.spec, server.endpoint
+    with Control(endpoint.grpc_url, endpoint.admin_key) as control:
+        server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
+    for channel in CHANNELS:
+        version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
+        if on_ready:
+            on_ready(channel, version)
+
+
+def check_repository(spec: Deployment, repository: Path | None = None) -> None:
+    """Refuse a repository that is not what the spec says.
+
+    Raises:
+        RepositoryError: Something differs; the message names the first files.
+    """
+    path = repository or spec.repository_path
+    plan = plan_render(spec, path)
+    if plan.misfits:
+        listed = "; ".join(f"version {v}: {why}" for v, why in plan.misfits.items())
+        raise RepositoryError(f"{path}: these weights cannot be served, and would stop the server: {listed}")
+    if not plan.is_clean:
+        names = ", ".join([*sorted(plan.write), *plan.remove][:4])
+        raise RepositoryError(f"{path} is not what {spec.path} says ({names}, ...); run `quorum render`")

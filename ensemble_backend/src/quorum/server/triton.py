@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tritonserver process and everything that must be gone when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.server.install import Install, find_install
+from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
+from quorum.spec.model import Deployment
+
+logger = logging.getLogger(__name__)
+
+ADMIN_KEY_VARIABLE = "QUORUM_ADMIN_KEY"
+ADMIN_HEADER = "quorum-admin-key"
+# gRPC metadata keys of restricted protocols carry this prefix.
+GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
+_CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
+_TAIL_LINES = 40
+_LAST_ANSWERS_S = 0.2
+
+
+class ServerError(RuntimeError):
+    """The server did not start or stopped by itself; the message holds its last log lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server listens, and the key to its administration.
+
+    Attributes:
+        host: Address.
+        grpc_port: KServe v2 over gRPC.
+        http_port: KServe v2 over HTTP.
+        metrics_port: Prometheus.
+        admin_key: Opens load, unload, configuration, statistics, logging and trace.
+    """
+
+    host: str
+    grpc_port: int
+    http_port: int
+    metrics_port: int
+    admin_key: str
+
+    @property
+    def grpc_url(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.grpc_port}"
+
+
+class TritonServer:
+    """Starts and stops one tritonserver for a deployment.
+
+    Args:
+        spec: The deployment.
+        repository: Model repository; the spec's own by default.
+        log_path: Where the server's output goes.
+        install: Which tritonserver; found by default.
+    """
+
+    def __init__(
+        self,
+        spec: Deployment,
+        *,
+        repository: Path | None = None,
+        log_path: Path,
+        install: Install | None = None,
+    ) -> None:
+        self.spec = spec
+        self.repository = repository or spec.repository_path
+        self.log_path = log_path
+        self._install = install or find_install()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: Path | None = None
+        self.endpoint = _resolve_endpoint(spec)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while the server runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the process and return at once; see :meth:`wait_ready`.
+
+        Raises:
+            ServerError: A port is taken.
+        """
+        _check_ports(self.endpoint)
+        self._scratch = Path(tempfile.mkdtemp(prefix="quorum-server-"))
+        backends = self._install.prepare_backends(self._scratch)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
+        environment.pop(ADMIN_KEY_VARIABLE, None)
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(backends),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
+        """Wait until ``probe`` succeeds.
+
+        Args:
+            probe: Asks the server something; ``False`` means not yet.
+            timeout_s: How long to wait.
+
+        Returns:
+            Seconds waited.
+
+        Raises:
+            ServerError: The process ended or the time ran out; the message holds the last log lines.
+        """
+        start = time.monotonic()
+        while time.monotonic() - start < timeout_s:
+            if self.pid is None:
+                raise ServerError(f"tritonserver stopped while starting; its last words:\n{self.log_tail()}")
+            if probe():
+                return time.monotonic() - start
+            time.sleep(0.1)
+        raise ServerError(
+            f"tritonserver not ready after {timeout_s:.0f} s; its last words:\n{self.log_tail()}"
+        )
+
+    def stop(self, drain_s: float = 30.0) -> None:
+        """Wait for requests in flight, then stop; kill what does not stop. Leaves nothing behind.
+
+        A SIGTERM alone loses ensemble requests in flight, so the tickets are watched first. New requests
+        must have stopped before.
+        """
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            self._wait_idle(process.pid, drain_s)
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=drain_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._sweep(process.pid)
+
+    def log_tail(self, lines: int = _TAIL_LINES) -> str:
+        """The last lines of the server's log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
+        return ""
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _command(self, backends: Path) -> list[str]:
+        key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
+        models = [GATE, *self.spec.member_names, VOTE, *CHANNELS]
+        return [
+            str(self._install.binary),
+            f"--model-repository={self.repository.resolve()}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            "--backend-config=python,shm-default-byte-size=4194304",
+            "--backend-config=python,stub-timeout-seconds=120",
+            "--model-control-mode=explicit",
+            *[f"--load-model={model}" for model in models],
+            "--disable-auto-complete-config",
+            "--exit-timeout-secs=20",
+            f"--grpc-address={self.endpoint.host}",
+            f"--grpc-port={self.endpoint.grpc_port}",
+            f"--http-address={self.endpoint.host}",
+            f"--http-port={self.endpoint.http_port}",
+            f"--metrics-port={self.endpoint.metrics_port}",
+            f"--grpc-restricted-protocol={_CLOSED}:{key}",
+            f"--http-restricted-api={_CLOSED}:{key}",
+            f"--log-verbose={self.spec.server.log_verbose}",
+        ]
+
+    @property
+    def _shm_prefix(self) -> str:
+        assert self._scratch is not None
+        return f"{self._scratch.name}_"
+
+    def _wait_idle(self, pid: int, timeout_s: float) -> None:
+        """Until no request holds a ticket; the vote frees it just before the answer leaves."""
+        deadline = time.monotonic() + timeout_s
+        admission = Admission(path_of(pid))
+        while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(_LAST_ANSWERS_S)
+
+    def _sweep(self, pid: int) -> None:
+        for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
+            region.unlink(missing_ok=True)
+        path_of(pid).unlink(missing_ok=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._process = None
+
+
+def leftovers() -> list[str]:
+    """What servers of ours left in shared memory; empty when all were stopped well."""
+    return sorted(str(path) for path in SHARED_MEMORY.glob("quorum-*"))
+
+
+def _resolve_endpoint(spec: Deployment) -> Endpoint:
+    with _free_ports(spec.server.host) as free:
+        s = spec.server
+        grpc_port, http_port, metrics_port = (
+            p or next(free) for p in (s.grpc_port, s.http_port, s.metrics_port)
+        )
+    key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
+    return Endpoint(s.host, grpc_port, http_port, metrics_port, key)
+
+
+@contextlib.contextmanager
+def _free_ports(host: str) -> Iterator[Iterator[int]]:
+    """Ports nobody listens on; all held until the end, so that they differ."""
+    held: list[socket.socket] = []
+
+    def ports() -> Iterator[int]:
+        while True:
+            held.append(socket.socket())
+            held[-1].bind((host, 0))
+            yield held[-1].getsockname()[1]
+
+    try:
+        yield ports()
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def _check_ports(endpoint: Endpoint) -> None:
+    for key, port in [
+        ("grpc_port", endpoint.grpc_port),
+        ("http_port", endpoint.http_port),
+        ("metrics_port", endpoint.metrics_port),
+    ]:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((endpoint.host, port))
+            except OSError as error:
+                raise ServerError(
+                    f"server.{key} {port} on {endpoint.host}: {error.strerror}; stop the program there, "
+                    f"choose another port in deploy.yaml, or 0 for a free one"
+                ) from error

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last step: counts the votes by the weights of its version. A version is its ``weights.json``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quorum import weights as weights_file
+from quorum.contract import (
+    ATTRIBUTES,
+    CATEGORY,
+    CONFIDENCE,
+    MEMBER_STATUS,
+    MEMBER_VALUES,
+    MEMBERS,
+    STATUS,
+    TICKET,
+    VALUES,
+    WEIGHTS_VERSION,
+    Status,
+)
+from quorum.serving.admission import Admission, default_path
+from quorum.serving.tensors import (
+    answer,
+    catalogue_path,
+    integer,
+    raw,
+    settings_of,
+    strings,
+    tensor,
+    text_tensor,
+)
+from quorum.tasks.catalogue import Catalogue
+from quorum.voting.single import Ballot, decide_one
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "weights.json"
+
+
+class TritonPythonModel:
+    """``quorum_vote``: every member's votes in; decision, confidence and the votes out."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load this version's weights.
+
+        Raises:
+            WeightsError: The file is broken or made for other members or another catalogue. The load
+                fails with the message, and the versions already loaded go on serving.
+        """
+        settings = settings_of(args)
+        self._members: list[str] = settings["members"]
+        self._direct = bool(settings["allow_direct"])
+        self._version = int(args["model_version"])
+        path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
+        self._weights = weights_file.load(path)
+        self._weights.check_fits(self._members, Catalogue.load(catalogue_path(args)).hash)
+        self._admission = Admission(default_path())
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Decide each request; what cannot be read counts as abstained."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request: Any) -> Any:
+        attributes: list[str] = []
+        ballots: list[list[Ballot]] = []
+        try:
+            attributes = strings(request, ATTRIBUTES)
+            ballots = self._read(request, len(attributes))
+            category = strings(request, CATEGORY)[0]
+            decisions = [
+                decide_one(self._weights.parameters(name, category), [member[a] for member in ballots])
+                for a, name in enumerate(attributes)
+            ]
+        except Exception:
+            logger.exception("vote: could not decide a request")
+            decisions = [("", 0.0)] * max(1, len(attributes))
+            ballots = [[("", int(Status.ERROR))] * len(decisions)] * len(self._members)
+        return self._answer(decisions, ballots)
+
+    def _read(self, request: Any, attributes: int) -> list[list[Ballot]]:
+        ticket = integer(request, TICKET)
+        if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
+            return [[("", int(Status.REFUSED))] * attributes] * len(self._members)
+        self._admission.release(ticket)
+        ballots = []
+        for member in self._members:
+            values = strings(request, f"{member}_{VALUES}")
+            statuses = raw(request, f"{member}_{STATUS}").tolist()
+            if len(values) == len(statuses) == attributes:
+                ballots.append(list(zip(values, statuses, strict=True)))
+            else:
+                ballots.append([("", int(Status.ERROR))] * attributes)
+        return ballots
+
+    def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:
+        shape = (len(self._members), len(decisions))
+        return answer(
+            text_tensor(VALUES, [value for value, _ in decisions]),
+            tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
+            text_tensor(MEMBERS, self._members),
+            text_tensor(MEMBER_VALUES, [value for row in ballots for value, _ in row], shape),
+            tensor(MEMBER_STATUS, [status for row in ballots for _, status in row], np.int32, shape),
+            tensor(WEIGHTS_VERSION, [self._version], np.int64),
+        )

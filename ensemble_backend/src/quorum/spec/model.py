@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of ``deploy.yaml``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE
+from quorum.runtimes import RUNTIMES
+from quorum.serving.admission import CAPACITY
+from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
+from quorum.tasks.normalise import NORMALISERS
+
+_MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_RESERVED = frozenset([*CHANNELS, GATE, VOTE])
+
+Positive = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttributeSpec(_Strict):
+    """One attribute of the catalogue; see :class:`quorum.tasks.catalogue.Attribute`."""
+
+    question: str = ""
+    values: list[str] = []
+    synonyms: dict[str, str] = {}
+    normaliser: str = "text"
+
+    @field_validator("normaliser")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in NORMALISERS:
+            raise ValueError(f"unknown normaliser {name!r}; use one of {', '.join(NORMALISERS)}")
+        return name
+
+
+class MemberSpec(_Strict):
+    """One LLM.
+
+    Attributes:
+        name: Name of its Triton model, and of its column in votes tables.
+        runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
+        options: What that runtime needs, e.g. ``model`` for ``openvino``.
+        prompt: ``instruct`` for general LLMs, ``bare`` for models fine-tuned on the task.
+        timeout_s: The member abstains after this time, or earlier by the request's deadline.
+        reserve_ms: Kept of the request's deadline for the vote and the way back.
+        max_in_flight: Questions it holds at once; more are abstained from as overloaded.
+    """
+
+    name: str
+    runtime: str
+    options: dict[str, Any] = {}
+    prompt: Literal["instruct", "bare"] = "instruct"
+    timeout_s: Positive = 30.0
+    reserve_ms: Annotated[float, Field(ge=0)] = 50.0
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        if not _MEMBER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
+        if name in _RESERVED:
+            raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
+        return name
+
+    @field_validator("runtime")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RUNTIMES:
+            raise ValueError(f"unknown runtime {name!r}; use one of {', '.join(sorted(RUNTIMES))}")
+        return name
+
+
+class GateSpec(_Strict):
+    """The entrance: how many requests may be inside, and how long one may take."""
+
+    max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
+    timeout_s: Positive = 30.0
+    max_timeout_s: Positive = 120.0
+    allow_direct: bool = False
+
+
+class ServerSpec(_Strict):
+    """Where the server listens; port 0 means a free one."""
+
+    host: str = "127.0.0.1"
+    grpc_port: Port = 8001
+    http_port: Port = 8000
+    metrics_port: Port = 8002
+    log_verbose: Annotated[int, Field(ge=0)] = 0
+
+
+class Deployment(_Strict):
+    """A whole ``deploy.yaml``.
+
+    Attributes:
+        attributes: The catalogue, by attribute name.
+        default_normaliser: For attributes outside the catalogue.
+        members: In the order of ``MEMBER_VALUES``.
+        repository: The model repository, relative to the file.
+        path: The file itself.
+    """
+
+    attributes: dict[str, AttributeSpec]
+    default_normaliser: str = "text"
+    members: Annotated[list[MemberSpec], Field(min_length=1)]
+    gate: GateSpec = GateSpec()
+    server: ServerSpec = ServerSpec()
+    repository: str = "model_repository"
+    path: Path = Field(exclude=True)
+
+    @field_validator("attributes")
+    @classmethod
+    def _nameable(cls, attributes: dict[str, AttributeSpec]) -> dict[str, AttributeSpec]:
+        for name, spec in attributes.items():
+            if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
+                raise ValueError(f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
+            try:
+                Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
+            except CatalogueError as error:
+                raise ValueError(str(error)) from error
+        return attributes
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Deployment:
+        names = [member.name for member in self.members]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two members are called {twice[0]!r}; names must differ")
+        return self
+
+    @property
+    def root(self) -> Path:
+        """The folder of ``deploy.yaml``; relative paths start here."""
+        return self.path.resolve().parent
+
+    @property
+    def repository_path(self) -> Path:
+        """The model repository."""
+        return self.root / self.repository
+
+    @property
+    def member_names(self) -> list[str]:
+        """Names of the members, in voting order."""
+        return [member.name for member in self.members]
+
+    def catalogue(self) -> Catalogue:
+        """The attribute catalogue in the form that the serving code uses."""
+        return Catalogue.of(
+            [
+                Attribute(name, a.question, tuple(a.values), a.synonyms, a.normaliser)
+                for name, a in self.attributes.items()
+            ],
+            self.default_normaliser,
+        )

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The attribute catalogue: what can be asked, which answers exist, and how they are spelled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quorum.contract import NOT_APPLICABLE
+from quorum.tasks.normalise import NORMALISERS, is_not_given
+
+SCHEMA_VERSION = 1
+MAX_OPEN_VALUE_CHARS = 64
+
+
+class CatalogueError(ValueError):
+    """The catalogue contradicts itself or cannot be read; the message names the attribute and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute.
+
+    Attributes:
+        name: As callers ask for it.
+        question: What the LLM is asked, in plain words.
+        values: The allowed answers in their canonical spelling; empty for an open attribute.
+        synonyms: Other spellings -> canonical value.
+        normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
+    """
+
+    name: str
+    question: str = ""
+    values: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    normaliser: str = "text"
+    _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.normaliser not in NORMALISERS:
+            known = ", ".join(NORMALISERS)
+            raise CatalogueError(
+                f"attribute {self.name!r}: unknown normaliser {self.normaliser!r}; use one of {known}"
+            )
+        normal = NORMALISERS[self.normaliser]
+        canonical = {normal(value): value for value in self.values}
+        if len(canonical) < len(self.values):
+            raise CatalogueError(
+                f"attribute {self.name!r}: two values become the same after {self.normaliser!r}"
+            )
+        for other, value in self.synonyms.items():
+            if self.values and value not in self.values:
+                raise CatalogueError(
+                    f"attribute {self.name!r}: synonym {other!r} -> {value!r}, which is not a value"
+                )
+            canonical.setdefault(normal(other), value)
+        object.__setattr__(self, "_canonical", canonical)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether only listed values (and ``"n/a"``) are answers."""
+        return bool(self.values)
+
+    def normalise(self, raw: str) -> str | None:
+        """The canonical spelling of an answer.
+
+        Args:
+            raw: The answer as the LLM gave it.
+
+        Returns:
+            A canonical value, ``"n/a"``, or ``None`` when a closed attribute has no such value.
+        """
+        if raw == NOT_APPLICABLE:
+            return NOT_APPLICABLE
+        value = NORMALISERS[self.normaliser](raw)
+        found = self._canonical.get(value)
+        if found is not None:
+            return found
+        if self.normaliser != "exact" and is_not_given(raw):
+            return NOT_APPLICABLE
+        return None if self.is_closed else value
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All attributes of a deployment; attributes outside it are open and answered as text."""
+
+    attributes: Mapping[str, Attribute]
+    default_normaliser: str = "text"
+
+    @classmethod
+    def of(cls, attributes: Sequence[Attribute], default_normaliser: str = "text") -> Catalogue:
+        """A catalogue of these attributes, by name."""
+        return cls({attribute.name: attribute for attribute in attributes}, default_normaliser)
+
+    def get(self, name: str) -> Attribute:
+        """The attribute of that name; an open one when the catalogue does not list it."""
+        return self.attributes.get(name) or Attribute(name, normaliser=self.default_normaliser)
+
+    def value_counts(self) -> dict[str, int]:
+        """How many answers each closed attribute has, ``"n/a"`` included; open ones are absent."""
+        return {name: len(a.values) + 1 for name, a in self.attributes.items() if a.is_closed}
+
+    def json_schema(self, names: Sequence[str]) -> dict[str, Any]:
+        """The JSON schema of one answer: an object with these attributes, in this order, all required."""
+        return {
+            "type": "object",
+            "properties": {name: _value_schema(self.get(name)) for name in names},
+            "required": list(names),
+            "additionalProperties": False,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, read back by :meth:`from_json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "default_normaliser": self.default_normaliser,
+            "attributes": {
+                a.name: {
+                    "question": a.question,
+                    "values": list(a.values),
+                    "synonyms": dict(a.synonyms),
+                    "normaliser": a.normaliser,
+                }
+                for a in self.attributes.values()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Catalogue:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            CatalogueError: Unknown schema version or an attribute that contradicts itself.
+        """
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise CatalogueError(
+                f"catalogue schema_version {data.get('schema_version')!r}, expected {SCHEMA_VERSION}"
+            )
+        return cls.of(
+            [
+                Attribute(name, a["question"], tuple(a["values"]), dict(a["synonyms"]), a["normaliser"])
+                for name, a in data["attributes"].items()
+            ],
+            data["default_normaliser"],
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Catalogue:
+        """Read a ``catalogue.json`` as the renderer writes it.
+
+        Raises:
+            CatalogueError: The file is missing, no JSON, or of another schema.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text("utf-8")))
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise CatalogueError(
+                f"{path}: cannot read the catalogue ({error}); run `quorum render`"
+            ) from error
+
+    @property
+    def hash(self) -> str:
+        """``sha256:...`` over what changes the meaning of votes: values, synonyms and normalisers."""
+        votes = {
+            a.name: [sorted(a.values), sorted(a.synonyms.items()), a.normaliser]
+            for a in self.attributes.values()
+        }
+        text = json.dumps([self.default_normaliser, votes], sort_keys=True, ensure_ascii=False)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _value_schema(attribute: Attribute) -> dict[str, Any]:
+    if attribute.is_closed:
+        return {"type": "string", "enum": [*attribute.values, NOT_APPLICABLE]}
+    return {"type": "string", "minLength": 1, "maxLength": MAX_OPEN_VALUE_CHARS}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One spelling per value, so that votes can agree: case, units, numbers and ways to say *not given*."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+_NOT_GIVEN = frozenset(
+    ["", "n/a", "na", "none", "null", "unknown", "not specified", "not given", "not stated", "not mentioned"]
+)
+_SPACE = re.compile(r"\s+")
+_EDGE = " \t\r\n\"'`.,;:"
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_TRAILING_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)|(?<=\.\d)0+(?!\d)")
+_NUMBER_UNIT = re.compile(r"(\d)\s+(?=[a-zµ\"%])")
+_TIMES = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
+_UNITS = MappingProxyType(
+    {
+        "millimeter": "mm",
+        "millimeters": "mm",
+        "millimetre": "mm",
+        "millimetres": "mm",
+        "centimeter": "cm",
+        "centimeters": "cm",
+        "centimetre": "cm",
+        "centimetres": "cm",
+        "meter": "m",
+        "meters": "m",
+        "metre": "m",
+        "metres": "m",
+        "inch": "in",
+        "inches": "in",
+        '"': "in",
+        "gram": "g",
+        "grams": "g",
+        "kilogram": "kg",
+        "kilograms": "kg",
+        "kgs": "kg",
+        "milliliter": "ml",
+        "milliliters": "ml",
+        "millilitre": "ml",
+        "millilitres": "ml",
+        "liter": "l",
+        "liters": "l",
+        "litre": "l",
+        "litres": "l",
+        "ounce": "oz",
+        "ounces": "oz",
+        "pound": "lb",
+        "pounds": "lb",
+        "lbs": "lb",
+    }
+)
+_UNIT_WORD = re.compile(
+    r"(?<=\d)(" + "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True)) + r")(?![a-z])"
+)
+
+
+def clean(value: str) -> str:
+    """Unicode NFKC, single spaces, no quotes or punctuation at the edges; case is kept."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE)
+
+
+def text(value: str) -> str:
+    """Case-insensitive text: ``" Nike  AIR"`` -> ``"nike air"``."""
+    return clean(value).casefold()
+
+
+def exact(value: str) -> str:
+    """The value as written, for catalogues whose case and punctuation carry meaning."""
+    return value
+
+
+def number(value: str) -> str:
+    """Text whose numbers have one format: ``"1,500"`` -> ``"1500"``, ``"9,50"``, ``"9.50"`` -> ``"9.5"``."""
+    return _numbers(text(value))
+
+
+def measure(value: str) -> str:
+    """Numbers with units: ``"1,5 Kilograms"`` -> ``"1.5kg"``, ``'10 x 20"'`` -> ``"10x20in"``."""
+    inch_mark_kept = _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE.replace('"', ""))
+    joined = _NUMBER_UNIT.sub(r"\1", _numbers(inch_mark_kept.casefold()))
+    return _UNIT_WORD.sub(lambda found: _UNITS[found[1]], joined)
+
+
+def _numbers(value: str) -> str:
+    points = _DECIMAL_COMMA.sub(".", _THOUSANDS.sub("", value))
+    return _TRAILING_ZEROS.sub("", _TIMES.sub("x", points))
+
+
+NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {"text": text, "exact": exact, "number": number, "measure": measure}
+)
+
+
+def is_not_given(value: str) -> bool:
+    """Whether ``value`` is one of the ways to say that the text does not say."""
+    return text(value) in _NOT_GIVEN

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what an LLM wrote to one vote per attribute; what is unreadable becomes an abstention, no error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from quorum.contract import NOT_APPLICABLE, Status
+from quorum.tasks.catalogue import Catalogue
+
+
+class Vote(NamedTuple):
+    """One member's answer to one attribute: a canonical value, or ``""`` with the reason why not."""
+
+    value: str
+    status: Status
+
+
+_PAIR = re.compile(
+    r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|null|true|false)(?=\s*[,}\n])'
+)
+_PROSE = r"(?im)^\W*{name}\W*?[:=]\s*(.+?)\s*[,;]?\s*$"
+
+
+def abstain(status: Status, count: int) -> list[Vote]:
+    """``count`` abstentions for one reason."""
+    return [Vote("", status)] * count
+
+
+def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -> list[Vote]:
+    """Read an LLM's answer.
+
+    Understands a JSON object, alone, fenced, or amid prose; an object cut off in the middle (complete
+    pairs count); and ``name: value`` lines. Keys match without regard to case. A missing key, a nested
+    value, or a value that a closed attribute does not have is ``UNPARSABLE``.
+
+    Args:
+        catalogue: Gives each attribute's normalisation.
+        attributes: ``A`` names, in the order of the result.
+        answer: The generated text.
+
+    Returns:
+        ``A`` votes.
+    """
+    found = {key.strip().casefold(): value for key, value in _read(attributes, answer).items()}
+    return [_vote(catalogue, name, found) for name in attributes]
+
+
+def _vote(catalogue: Catalogue, name: str, found: Mapping[str, object]) -> Vote:
+    if name.casefold() not in found:
+        return Vote("", Status.UNPARSABLE)
+    raw = found[name.casefold()]
+    if isinstance(raw, list) and len(raw) == 1:
+        raw = raw[0]
+    if raw is None:
+        return Vote(NOT_APPLICABLE, Status.ANSWERED)
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        return Vote("", Status.UNPARSABLE)
+    value = catalogue.get(name).normalise(str(raw))
+    return Vote("", Status.UNPARSABLE) if not value else Vote(value, Status.ANSWERED)
+
+
+def _read(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
+    start = answer.find("{")
+    while start >= 0:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(answer, start)
+        except (json.JSONDecodeError, RecursionError):
+            break
+        if isinstance(value, dict) and value:
+            return value
+        start = answer.find("{", start + 1)
+    return _read_pairs(answer) or _read_prose(attributes, answer)
+
+
+def _read_pairs(answer: str) -> Mapping[str, object]:
+    found: dict[str, object] = {}
+    for key, value in _PAIR.findall(answer):
+        try:
+            found[json.loads(f'"{key}"')] = json.loads(value)
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _read_prose(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
+    found: dict[str, object] = {}
+    for name in attributes:
+        line = re.search(_PROSE.format(name=re.escape(name)), answer)
+        if line:
+            found[name] = line[1].strip("`*\"' ")
+    return found

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The question put to a member: instructions first, product last, so that engines reuse the prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from quorum.contract import NOT_APPLICABLE
+from quorum.tasks.catalogue import Attribute, Catalogue
+
+Style = Literal["instruct", "bare"]
+
+_INSTRUCTIONS = (
+    "Extract attributes of a product from its text. Answer with one JSON object that has exactly the keys "
+    f'listed below, in that order, and string values. Use "{NOT_APPLICABLE}" when the text does not say.'
+)
+
+
+def build_prompt(
+    catalogue: Catalogue, style: Style, text: str, category: str, attributes: Sequence[str]
+) -> str:
+    """The prompt for one product.
+
+    Args:
+        catalogue: Gives questions and allowed values.
+        style: ``"instruct"`` spells everything out, for general instruction-following LLMs;
+            ``"bare"`` names the attributes only, for models fine-tuned on this task.
+        text: Product text; runs of white space become one space.
+        category: May be empty.
+        attributes: ``A`` names; the answer has these keys in this order.
+
+    Returns:
+        The prompt, without chat template.
+    """
+    product = " ".join(text.split())
+    if style == "bare":
+        return f"{', '.join(attributes)}\n{category}\n{product}\n"
+    keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
+    return f"{_INSTRUCTIONS}\n\nKeys:\n{keys}\n\nCategory: {category or 'unknown'}\nProduct: {product}\nJSON:"
+
+
+def _describe(attribute: Attribute) -> str:
+    question = attribute.question or f"the {attribute.name} of the product"
+    if not attribute.is_closed:
+        return f"{attribute.name}: {question}"
+    return f"{attribute.name}: {question} One of: {', '.join(attribute.values)}, {NOT_APPLICABLE}"
