@@ -100,7 +100,6 @@ def demo(
     before = set(leftovers())
     half = len(rows) // 2
     run = _Demo(spec, folder, rows[:half], rows[half:])
-    traffic: Traffic | None = None
     try:
         traffic = _ensemble(run)
         _singles(run)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def write_report(
         requests=len(samples),
         failed=sum(s.version is None for s in samples),
         listings=listings,
-        machine=f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
     )
@@ -172,7 +173,7 @@ def _redeploy_plot(samples: Sequence[Sample], marks: Sequence[tuple[float, str]]
         axes.annotate(
             label, (at, top), (2, -3), textcoords="offset points", rotation=90, va="top", fontsize=7
         )
-    axes.set_xlabel("seconds")
+    axes.set_xlabel("seconds of load")
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, frameon=False)

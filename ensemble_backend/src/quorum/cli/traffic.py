@@ -61,7 +61,7 @@ class Sample:
     """One request of the background stream.
 
     Attributes:
-        at_s: When it was sent, seconds since the stream was made.
+        at_s: When it was sent, in seconds that the stream had run.
         latency_ms: Until its answer.
         version: Version of the weights that answered; ``None`` when it failed.
         error: Why it failed.
@@ -84,7 +84,8 @@ class Traffic:
         self._listings = itertools.cycle(listings)
         self._attributes = attributes
         self._concurrency = concurrency
-        self._origin = time.monotonic()
+        self._elapsed_s = 0.0
+        self._entered: float | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -99,8 +100,8 @@ class Traffic:
         return sorted({sample.version for sample in self.samples if sample.version is not None})
 
     def now(self) -> float:
-        """Seconds since the stream was made."""
-        return time.monotonic() - self._origin
+        """Seconds that the stream has run."""
+        return self._elapsed_s + (time.monotonic() - self._entered if self._entered is not None else 0.0)
 
     def let_run(self, seconds: float) -> None:
         """Leave the stream alone for a while."""
@@ -108,6 +109,7 @@ class Traffic:
 
     def __enter__(self) -> Traffic:
         self._stop.clear()
+        self._entered = time.monotonic()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="demo-traffic")
         self._thread.start()
         return self
@@ -116,6 +118,7 @@ class Traffic:
         self._stop.set()
         if self._thread:
             self._thread.join()
+        self._elapsed_s, self._entered = self.now(), None
 
     async def _run(self) -> None:
         url, channel = self._target
