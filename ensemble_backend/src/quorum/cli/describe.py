@@ -20,8 +20,9 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.engines import BuildError, build_openvino
-from quorum.repository.render import RenderPlan, plan_render
+from quorum.repository.render import RenderPlan, plan_render, reset_weights
 from quorum.repository.render import render as render_repository
+from quorum.server.runfile import find_running
 
 _BUILD_PYTHON = Path(".venv-build/bin/python")
 
@@ -65,15 +66,23 @@ def render(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if anything differs.")
     ] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset-weights", help="Start again from equal weights, as a new version.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write the model repository that deploy.yaml describes.
 
-    Which versions of the weights exist, and which one a channel answers with, is kept as it is.
+    Which versions of the weights exist, and which one a channel answers with, is kept as it is. When the
+    members have changed and no version fits them any more, `--reset-weights` starts again from equal weights.
 
     Example: `quorum render && git diff model_repository`
     """
     spec = spec_of(deploy)
+    if reset and not check:
+        if find_running(spec):
+            raise CommandError("this deployment is being served; stop it before resetting its weights")
+        note(f"both channels start from version {reset_weights(spec)}: equal weights")
     plan = plan_render(spec) if check else render_repository(spec)
     if json:
         print_json(
@@ -98,7 +107,7 @@ def _tell(plan: RenderPlan, repository: Path, check: bool) -> None:
     for version, reason in plan.misfits.items():
         note(f"version {version} cannot be served: {reason}")
     if plan.misfits:
-        note("learn weights for the members as they are now (`quorum learn`), or take the change back")
+        note("take the change back, or start again from equal weights: `quorum render --reset-weights`")
     if plan.is_clean:
         note(f"{repository} is what deploy.yaml says")
     elif check:

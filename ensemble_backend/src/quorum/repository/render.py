@@ -2,7 +2,8 @@
 """From spec to model repository, and the comparison of the two.
 
 Members, catalogue and limits come from the spec. Which versions of the weights exist and which one each
-channel is pinned to is state: it lives in the repository itself and rendering keeps it.
+channel is pinned to is state: it lives in the repository itself and rendering keeps it. Only a first version
+that nobody learned is rendered like everything else.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def plan_render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
     write = {name: text for name, text in files.items() if _read(path / name) != text}
     expected = {name.split("/")[0] for name in files}
     strangers = [p.name for p in path.glob("*") if (p / CONFIG_FILE).is_file() and p.name not in expected]
-    return RenderPlan(write, sorted(strangers), _misfits(spec, Store(path)))
+    misfits = {} if _is_untaught(Store(path)) else _misfits(spec, Store(path))
+    return RenderPlan(write, sorted(strangers), misfits)
 
 
 def render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
@@ -73,14 +75,33 @@ def render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
     return plan
 
 
+def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
+    """Start again from equal weights, as a new version that both channels are pinned to.
+
+    For a change of members or catalogue that no version on disk fits. Versions stay on disk, but those that
+    do not fit are not loaded any more. The server must be stopped; a running one takes weights by a rollout.
+
+    Returns:
+        The new version.
+    """
+    store = Store(repository or spec.repository_path)
+    fitting = [v for v in store.versions_listed() if v not in _misfits(spec, store)]
+    version = max([*store.versions_on_disk(), *store.versions_listed()], default=0) + 1
+    store.add_version(version, first_weights(spec))
+    for channel in CHANNELS:
+        store.write_config(channel, print_config(channel_config(spec, channel, version)))
+    store.write_config(VOTE, print_config(vote_config(spec, [*fitting, version])))
+    return version
+
+
 def listed_versions(store: Store) -> list[int]:
     """Versions that the vote model loads: those its configuration lists, else all on disk, else the first."""
     return store.versions_listed() or store.versions_on_disk() or [FIRST_VERSION]
 
 
 def first_weights(spec: Deployment) -> Weights:
-    """Version 1 of every deployment: each member counts the same."""
-    return equal_weights(spec.member_names, spec.catalogue().hash)
+    """Version 1 of every deployment: each member counts the same, whatever the catalogue says."""
+    return equal_weights(spec.member_names)
 
 
 def catalogue_text(spec: Deployment) -> str:
@@ -103,9 +124,21 @@ def _files(spec: Deployment, store: Store) -> dict[str, str]:
     # Triton wants a version folder in every model; git keeps no empty ones.
     for model in [GATE, *spec.member_names, *CHANNELS]:
         files[f"{model}/1/{_KEEP_FILE}"] = ""
-    if not store.versions_on_disk():
+    if _is_untaught(store):
         files[f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}"] = weights_file.dumps(first_weights(spec))
     return files
+
+
+def _is_untaught(store: Store) -> bool:
+    """Whether nobody ever published weights: there are none, or only the first, which counts all the same."""
+    versions = store.versions_on_disk()
+    if versions != [FIRST_VERSION]:
+        return not versions
+    try:
+        first = store.weights(FIRST_VERSION)
+    except WeightsError:
+        return False
+    return first == equal_weights(first.members)
 
 
 def _misfits(spec: Deployment, store: Store) -> dict[int, str]:
