@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,6 +133,11 @@ def names_of(spec: Deployment, attributes: str | None) -> list[str]:
     )
     if not names:
         raise CommandError("no attributes: name them with --attributes a,b, or list them in deploy.yaml")
+    for name in names:
+        if name not in spec.attributes:
+            close = difflib.get_close_matches(name, spec.attributes, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(spec.attributes)}"
+            note(f"{name!r} is not in the catalogue of {spec.path}, so it is asked as an open one; {hint}")
     return names
 
 

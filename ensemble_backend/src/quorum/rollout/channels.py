@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,9 @@ class RolloutError(RuntimeError):
 
 class Server(Protocol):
     """What a rollout needs of a running server."""
+
+    def ping(self) -> None:
+        """Raise when nobody answers or the administration is closed to us."""
 
     def load(self, model: str) -> None:
         """Load or reload a model from the repository."""
@@ -148,7 +151,8 @@ class Rollout:
                     raise RolloutError(f"{channel!r} answered with version {answered}")
             except Exception as error:
                 if text_before is not None:
-                    self._set_channel(channel, text_before)
+                    with suppress(Exception):
+                        self._set_channel(channel, text_before)
                 self.history.append(action, version, before, weights_hash, f"undone: {error}")
                 raise RolloutError(
                     f"{action} {version} was undone: {error}; {channel!r} answers with {before}"
@@ -175,11 +179,13 @@ class Rollout:
         if config_before is not None:
             self.store.write_config(VOTE, config_before)
         self.store.remove_version(version)
-        self._server.load(VOTE)
+        with suppress(Exception):
+            self._server.load(VOTE)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One change at a time on this repository, whoever makes it."""
+        """One change at a time on this repository, whoever makes it, and none without a server."""
+        self._server.ping()
         with (self.store.path / ".rollout.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

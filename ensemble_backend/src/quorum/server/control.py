@@ -61,6 +61,14 @@ class Control:
         except grpc.RpcError as error:
             raise self._error(f"load {model!r}", error) from error
 
+    def ping(self) -> None:
+        """Make sure that the server is there and lets us administer it.
+
+        Raises:
+            ControlError: Nobody answers, or the admin key is wrong.
+        """
+        self.index()
+
     def index(self) -> list[ModelState]:
         """Every model and version that the server knows.
 
