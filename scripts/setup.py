@@ -24,10 +24,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-DISTRIBUTIONS = ("client", "ensemble_backend", "benchmarks")
+FOLDERS = ("client", "ensemble_backend", "benchmarks")
+PROJECTS = [p for d in FOLDERS if (p := ROOT / d / "pyproject.toml").is_file()]
 SUPPORTED = ("3.11", "3.12")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-MIN_GLIBC = (2, 35)
 
 PROBE = """
 import ctypes, importlib.util, json, os, sys, sysconfig
@@ -56,7 +56,7 @@ def check_machine() -> None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         stop(f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}; use a container")
     glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 0.0").split()[-1]
-    if tuple(map(int, glibc.split(".")[:2])) < MIN_GLIBC:
+    if tuple(map(int, glibc.split(".")[:2])) < (2, 35):
         stop(f"needs glibc 2.35 or newer, here is {glibc}; use Debian 12, Ubuntu 22.04 or newer")
 
 
@@ -107,7 +107,9 @@ def install_debian(packages: list[str]) -> None:
     if os.geteuid() != 0:
         stop(f"missing system packages; run this once, then again:\n\n    sudo sh -c '{line}'\n")
     say(line)
-    subprocess.run(["sh", "-c", line], check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    if subprocess.run(["sh", "-c", line], check=False, env=quiet, stdin=subprocess.DEVNULL).returncode:
+        stop(f"apt-get failed (above); install {' '.join(packages)} and run again")
 
 
 class Environment:
@@ -146,33 +148,27 @@ class Environment:
     def pip(self, *arguments: str, may_fail: bool = False) -> bool:
         command = [str(self.python), "-m", "pip", "install", "--progress-bar", "off", *arguments]
         say(" ".join(["pip install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
-        quiet = subprocess.DEVNULL if may_fail else None
+        quiet, start = subprocess.DEVNULL if may_fail else None, time.monotonic()
         done = subprocess.run([*command, "-q"], check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=quiet)
         if done.returncode and not may_fail:
             stop(f"pip failed (above); see `{self.python} -m pip config debug`, then run again")
+        say(f"  {'not there' if done.returncode else 'done'} after {time.monotonic() - start:.0f} s")
         return done.returncode == 0
 
 
-def requirements(name: str) -> str:
-    return str(REQUIREMENTS / name)
-
-
 def install_run(env: Environment) -> None:
-    env.pip("-r", requirements("run.txt"), "-c", requirements("constraints.txt"))
-    editable = [
-        a for d in DISTRIBUTIONS if (ROOT / d / "pyproject.toml").is_file() for a in ("-e", str(ROOT / d))
-    ]
-    env.pip("--no-deps", "--no-build-isolation", *editable)
+    env.pip("-r", f"{REQUIREMENTS}/run.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
+    env.pip("--no-deps", "--no-build-isolation", *(a for p in PROJECTS for a in ("-e", str(p.parent))))
 
 
 def install_dev(env: Environment) -> None:
-    env.pip("-r", requirements("dev.txt"), "-c", requirements("constraints.txt"))
+    env.pip("-r", f"{REQUIREMENTS}/dev.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
 
 
 def install_build(env: Environment) -> None:
     """PyTorch's CPU build first: from a local wheel, the configured index, PyTorch's own; else with CUDA."""
-    lines = (REQUIREMENTS / "build.txt").read_text().split()
-    torch = next(line for line in lines if line.startswith("torch=="))
+    words = (REQUIREMENTS / "build.txt").read_text().split()
+    torch = next(word for word in words if word.startswith("torch=="))
     cpu, quick = f"{torch}+cpu", ("--no-deps", "--retries", "0", "--timeout", "15")
     if not (
         env.pip("--no-index", "--no-deps", cpu, may_fail=True)
@@ -180,19 +176,16 @@ def install_build(env: Environment) -> None:
         or env.pip(*quick, "--index-url", TORCH_CPU_INDEX, cpu, may_fail=True)
     ):
         say("no CPU build of PyTorch within reach: taking the one with CUDA, some gigabytes more")
-    env.pip("-r", requirements("build.txt"), "-c", requirements("build-constraints.txt"))
-    env.pip("--no-deps", "-r", requirements("build-nodeps.txt"))
+    env.pip("-r", f"{REQUIREMENTS}/build.txt", "-c", f"{REQUIREMENTS}/build-constraints.txt")
+    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/build-nodeps.txt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description="Make the environments.")
     parser.add_argument("what", choices=("run", "dev", "build"))
     parser.add_argument("--python", default=os.environ.get("PYTHON") or None, help="interpreter to build on")
     options = parser.parse_args()
-    projects = [p for d in DISTRIBUTIONS if (p := ROOT / d / "pyproject.toml").is_file()]
-    common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *projects]
+    common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
     if options.what == "build":
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build", options.python).ensure("build", build, install_build)

@@ -123,6 +123,10 @@ class Connection:
         self.options: list[tuple[str, Any]] = [
             ("grpc.keepalive_time_ms", 360_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            # Without these gRPC waits a second before it dials again, and all attempts are over by then.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
             ("grpc.enable_retries", int(retries)),
         ]
         if retries:
@@ -166,7 +170,7 @@ class Connection:
 
 def result(response: Any, call: Call, latency_s: float) -> Extraction:
     """Read the answer to ``call``."""
-    return _wire.extraction(response, call.attributes, latency_s)
+    return _wire.extraction(response, call.attributes, call.request_id, latency_s)
 
 
 def window(concurrency: int) -> int:

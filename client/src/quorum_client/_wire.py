@@ -56,9 +56,11 @@ _OUTPUTS = {
     WEIGHTS_VERSION: "INT64",
 }
 _STATUS = {int(status): status for status in Status}
-# The gate's words when it is full: the only UNAVAILABLE that means "too many", not "not there".
-_FULL = "requests are being answered"
-_NO_CONNECTION = ("failed to connect", "name resolution", "DNS resolution", "DNS query")
+# UNAVAILABLE has many causes, which only the words tell apart: the gate's and Triton's when full, Triton's when
+# a key is missing, gRPC's when there is no connection. Unknown words stay a plain Unavailable.
+_FULL = ("requests are being answered", "Exceeds maximum queue size")
+_RESTRICTED = "protocol is restricted"
+_NO_CONNECTION = ("failed to connect", "errors resolving", "name resolution", "DNS resolution")
 
 
 def check_timeout(timeout_s: object) -> float:
@@ -116,18 +118,20 @@ def server_timeout_us(timeout_s: float) -> int:
     return max(1, int((timeout_s - min(0.25, timeout_s / 10)) * 1e6))
 
 
-def extraction(response: Any, attributes: Sequence[str], latency_s: float) -> Extraction:
+def extraction(response: Any, attributes: Sequence[str], request_id: str, latency_s: float) -> Extraction:
     """Read a ``ModelInferResponse``.
 
     Raises:
         ProtocolError: It is not what the contract says.
     """
     try:
+        if response.id != request_id:
+            raise ValueError(f"it carries the id {response.id!r}, asked was {request_id!r}")
         return _read(response, tuple(attributes), latency_s)
     except (KeyError, ValueError, struct.error) as error:
         raise ProtocolError(
             f"answer of {response.model_name!r}: {error}; use a client and a server of the same release",
-            request_id=response.id,
+            request_id=request_id,
         ) from error
 
 
@@ -146,11 +150,14 @@ def from_grpc(error: Any, *, url: str, channel: str, timeout_s: float, request_i
                 f"{where} gave no answer within {timeout_s:g} s; allow more, or look at the server's load"
             )
             return DeadlineExceeded(message, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE if _FULL in details:
+        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _FULL):
             return Overloaded(f"{where} is full: {details}", request_id=request_id)
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_CONNECTION):
             message = f"no connection to {url}: {details}; check the address, and that the server runs"
             return Unreachable(message, request_id=request_id)
+        case grpc.StatusCode.UNAVAILABLE if _RESTRICTED in details:
+            message = f"{where} wants a key: {details}; pass it with headers="
+            return ServerError(message, status=code.name, request_id=request_id)
         case grpc.StatusCode.UNAVAILABLE:
             return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
     message = f"{where} failed with {code.name}: {details}; the server's log has more under this request id"
