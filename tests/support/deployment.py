@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small deployments whose members replay a votes table, on a real tritonserver with free ports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import yaml
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from quorum.repository.render import render
+from quorum.server.control import Control
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import TritonServer
+from quorum.spec import load_spec
+from support.raw import bytes_tensor, grpc_request
+from support.wire import Reply, grpc_reply
+
+START_S = 90.0
+ATTRIBUTES = ("brand", "color", "size")
+COLORS = ("red", "green", "blue", "n/a")
+
+
+def title(product: int) -> str:
+    """Text of a product; some hold what texts hold in the wild."""
+    return f'product {product} "größe" № {product} 👟'
+
+
+def said(member: int, product: int, attribute: str) -> str:
+    """What a member says of a product: the right value, or now and then one of its own."""
+    wrong = (product + 1) % (member + 2) == 0
+    match attribute:
+        case "brand":
+            return f"brand-{product}" if not wrong else f"other-{member % 2}-{product}"
+        case "color":
+            return COLORS[(product + (member + 1) * wrong) % len(COLORS)]
+        case _:
+            return str(36 + (product + wrong) % 9)
+
+
+def table(members: Sequence[str], products: int = 24) -> list[dict[str, Any]]:
+    """A votes table of made-up products."""
+    return [
+        {
+            "product": f"p{p}",
+            "category": "shoes" if p % 2 else "",
+            "title": title(p),
+            "attribute": attribute,
+            "gold": [said(-1, p, attribute)] if p % 3 else [],
+            "votes": {name: said(m, p, attribute) for m, name in enumerate(members)},
+        }
+        for p in range(products)
+        for attribute in ATTRIBUTES
+    ]
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_deployment(
+    folder: Path,
+    members: Mapping[str, Mapping[str, Any]],
+    *,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    gate: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Path:
+    """``deploy.yaml`` and ``votes.jsonl`` in ``folder``.
+
+    ``members`` maps names to settings; ``options`` there are added to the replay options.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "votes.jsonl", table(list(members)) if rows is None else rows)
+    spec: dict[str, Any] = {
+        "members": [
+            {"name": name, "runtime": "replay"}
+            | {**settings, "options": {"votes": "votes.jsonl", **settings.get("options", {})}}
+            for name, settings in members.items()
+        ],
+        "attributes": dict.fromkeys(ATTRIBUTES, {}) if attributes is None else dict(attributes),
+        "server": {"grpc_port": 0, "http_port": 0, "metrics_port": 0},
+        "gate": dict(gate or {}),
+        **more,
+    }
+    path = folder / "deploy.yaml"
+    path.write_text(yaml.safe_dump(spec, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+class Live:
+    """A running deployment and the ways into it."""
+
+    def __init__(self, server: TritonServer) -> None:
+        self.server, self.spec, self.endpoint = server, server.spec, server.endpoint
+        self.url = server.endpoint.grpc_url
+        self.control = Control(self.url, server.endpoint.admin_key)
+        self._channel = grpc.insecure_channel(self.url)
+        self.stub = GRPCInferenceServiceStub(self._channel)
+
+    def ask_raw(
+        self,
+        text: bytes,
+        attributes: Sequence[str],
+        category: str = "",
+        channel: str = "quorum",
+        timeout_s: float = 60.0,
+        server_timeout_us: int = 0,
+    ) -> Any:
+        """Send exactly this TEXT buffer; the future of the response."""
+        request = grpc_request(channel, text, [a.encode() for a in attributes], category.encode())
+        if server_timeout_us:
+            request.parameters["timeout"].int64_param = server_timeout_us
+        return self.stub.ModelInfer.future(request, timeout=timeout_s)
+
+    def ask(self, text: str, attributes: Sequence[str], category: str = "", **how: Any) -> Reply:
+        """Ask about one product."""
+        return grpc_reply(self.ask_raw(bytes_tensor([text.encode()]), attributes, category, **how).result())
+
+    def close(self) -> None:
+        self._channel.close()
+        self.control.close()
+
+
+@contextmanager
+def running(deploy: Path, **how: Any) -> Iterator[Live]:
+    """Render, start, wait for both channels; stop at the end."""
+    spec = load_spec(deploy)
+    render(spec)
+    server = TritonServer(spec, log_path=spec.root / "server.log", **how)
+    try:
+        server.start()
+        wait_channels(server, START_S)
+        live = Live(server)
+        try:
+            yield live
+        finally:
+            live.close()
+    finally:
+        server.stop()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server leaves on a machine: processes, ports and shared memory that are its own."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from quorum.server.triton import Endpoint, TritonServer
+
+
+def session_processes(leader: int) -> set[int]:
+    """Live processes of the session that ``leader`` started: the server and all its children."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.add(int(stat.parent.name))
+    return found
+
+
+def shared_memory(pid: int, prefix: str = "") -> set[str]:
+    """Shared memory of the server with this process id and region prefix."""
+    names = {path.name for path in Path("/dev/shm").iterdir()}
+    return {n for n in names if n == f"quorum-{pid}-admission" or (prefix and n.startswith(prefix))}
+
+
+def prefix_of(server: TritonServer) -> str:
+    """Prefix of the regions of a server that runs."""
+    return server._shm_prefix
+
+
+def listening(endpoint: Endpoint) -> list[int]:
+    """The ports of an endpoint on which somebody answers."""
+    ports = []
+    for port in (endpoint.grpc_port, endpoint.http_port, endpoint.metrics_port):
+        with socket.socket() as sock:
+            sock.settimeout(2)
+            if sock.connect_ex((endpoint.host, port)) == 0:
+                ports.append(port)
+    return ports
