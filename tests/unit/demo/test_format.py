@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo models are trained on the very prompts that the server sends and answers that it can read."""
+
+import json
+import re
+from itertools import islice
+
+import pytest
+from demo_format import answer_json, bare_prompt
+from listings import Mix, listings
+from score import accuracy, best_orders, load_catalogue, summarise, votes_table
+from vocabulary import ATTRIBUTES, values_of, words_for
+
+from quorum.runtimes.grammar import answer_pattern
+from quorum.tasks.parse import parse_answer
+from quorum.tasks.prompt import build_prompt
+
+CATALOGUE = load_catalogue()
+SAMPLE = list(islice(listings("format", Mix()), 300))
+
+
+@pytest.mark.parametrize("asked", [ATTRIBUTES, ATTRIBUTES[:1], ATTRIBUTES[::-1]])
+def test_training_prompt_is_the_served_prompt(asked):
+    for listing in SAMPLE:
+        served = build_prompt(CATALOGUE, "bare", listing.title, listing.category, asked)
+        assert bare_prompt(asked, listing.category, listing.title) == served
+
+
+def test_training_answer_is_read_back_as_gold():
+    for listing in SAMPLE:
+        votes = parse_answer(CATALOGUE, ATTRIBUTES, answer_json(ATTRIBUTES, listing.gold))
+        assert [vote.value for vote in votes] == [listing.gold[name][0] for name in ATTRIBUTES]
+
+
+def test_training_answer_matches_the_grammar():
+    pattern = re.compile(answer_pattern(json.dumps(CATALOGUE.json_schema(ATTRIBUTES))))
+    assert all(pattern.fullmatch(answer_json(ATTRIBUTES, listing.gold)) for listing in SAMPLE)
+
+
+def test_catalogue_maps_every_synonym_to_its_value():
+    for attribute in ("color", "material"):
+        for value, words in words_for(attribute).items():
+            assert {CATALOGUE.get(attribute).normalise(word) for word in words} == {value}
+    assert set(words_for("size")) == {"XS", "S", "M", "L", "XL", "XXL", "XXXL"}
+    assert values_of("brand") is None
+
+
+ROWS = [
+    {"product": f"p-{number:04d}", "category": "", "title": "", "gold": {name: ["x"] for name in ATTRIBUTES}}
+    for number in range(4)
+]
+
+
+class _Given:
+    def __init__(self, value):
+        self.values = {(row["product"], name): value for row in ROWS for name in ATTRIBUTES}
+
+
+def test_votes_decide_as_their_weights_say():
+    table = votes_table(ROWS, {"a": _Given("x"), "b": _Given("y"), "c": _Given("y")})
+    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a",))) == 1.0
+    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "b", "c"))) == 0.0
+    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("b",))) == 0.0
+    assert set(best_orders(table, ["a", "b", "c"]).values()) == {("a",)}
+
+
+def test_first_voter_breaks_ties_and_an_abstention_has_no_vote():
+    table = votes_table(ROWS, {"a": _Given(None), "b": _Given("x"), "c": _Given("y")})
+    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "b", "c"))) == 1.0
+    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "c", "b"))) == 0.0
+    found = summarise(table, ["a", "b", "c"])
+    assert found["oracle (any right)"] == 1.0
+    assert found["weighted per attribute, two-fold"] == 1.0
