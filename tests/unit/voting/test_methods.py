@@ -14,6 +14,7 @@ from quorum.voting.em import OneCoin, TooFewMembersError, log_odds, posterior
 from quorum.voting.histogram import histogram, right_mask
 from quorum.voting.iwmv import Iwmv
 from quorum.voting.loglinear import LogLinear, NoGoldError
+from quorum.voting.newton import NoConvergenceError, minimise
 from quorum.voting.shrinkage import best_strength, log_gamma
 
 
@@ -311,3 +312,48 @@ def pattern_optimum(train, train_truth, codes, truth):
     hits = np.stack([np.bincount(keys, train[:, j] == train_truth, space) for j in range(5)], axis=1)
     now = np.minimum(pattern_keys(codes), space - 1)
     return 100 * np.mean(codes[np.arange(len(codes)), hits.argmax(axis=1)[now]] == truth)
+
+
+def test_groups_deviate_only_when_they_differ_and_there_is_gold():
+    rng = np.random.default_rng(9)
+    groups = rng.integers(0, 6, 4000).astype(np.int32)
+    level = np.arange(6, dtype=np.int32)
+    alike, truth = independent(rng, 4000, wide(rng, 4), 4)
+    hist = histogram(alike, groups, right_mask(alike, truth))
+    same = LogLinear(levels=[level // 2, level]).fit(hist)
+    assert min(same.group_ridges_) >= 100
+    accuracy = np.where(groups[:, None] % 2 == 0, [0.9, 0.9, 0.4, 0.4], [0.4, 0.4, 0.9, 0.9])
+    codes, truth = independent(rng, 4000, accuracy, 4)
+    check = slice(2000, None)
+    gold = np.where(np.arange(4000) < 2000, truth, -1)
+    hist = histogram(codes, groups, right_mask(codes, gold))
+    split = LogLinear(levels=[level // 2, level]).fit(hist)
+    assert split.group_ridges_[-1] < 100
+    fewer = LogLinear(levels=[level // 2, level], gold_for_groups=2001).fit(hist)
+    assert np.array_equal(fewer.rule_.weights, np.repeat(fewer.default_.weights, 6, axis=0))
+    right = [
+        accuracy_percent(m.predict(codes[check], groups[check]), codes[check], truth[check])
+        for m in (split, fewer)
+    ]
+    assert right[0] > right[1] + 3
+
+
+def test_many_problems_at_once_are_each_solved_within_their_bounds():
+    rng = np.random.default_rng(10)
+    curvature = np.stack([(lambda a: a @ a.T + np.eye(3))(rng.normal(size=(3, 3))) for _ in range(20)])
+    slope = rng.normal(size=(20, 3)) * 5
+
+    def quadratic(x):
+        product = np.einsum("gij,gj->gi", curvature, x)
+        return 0.5 * (x * product).sum(1) + (slope * x).sum(1), product + slope, curvature
+
+    lower = np.array([0.0, 0.0, -np.inf])
+    found = minimise(quadratic, np.ones((20, 3)), lower)
+    gradient = quadratic(found)[1]
+    assert (found >= lower).all()
+    inside = found > lower + 1e-9
+    assert np.abs(gradient[inside]).max() < 1e-5
+    assert (gradient[~inside] > -1e-6).all()
+    assert (~inside).any()
+    with pytest.raises(NoConvergenceError, match="not finite"):
+        minimise(lambda x: (np.full(1, np.nan), x, np.eye(1)[None]), np.ones((1, 1)), np.zeros(1))

@@ -17,11 +17,11 @@ from quorum.voting.decide import Floats, Rule
 from quorum.voting.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.voting.histogram import Histogram
 from quorum.voting.iwmv import Iwmv
-from quorum.voting.loglinear import LogLinear, NoGoldError
+from quorum.voting.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
 from quorum.voting.majority import Majority
 from quorum.voting.patterns import ABSTAIN
 from quorum.voting.single import Parameters
-from quorum.weights import Weights
+from quorum.weights import Weights, group_key
 
 GOLD_FOR_LOGLINEAR = 50
 _DIGITS = 6
@@ -157,12 +157,27 @@ def _em(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = T
 
 
 def _loglinear(
-    statistic: Statistic, counts: Mapping[str, int], ridge: float | None = None, na_bias: bool = True
+    statistic: Statistic,
+    counts: Mapping[str, int],
+    ridge: float | None = None,
+    na_bias: bool = True,
+    gold_for_groups: float = GOLD_FOR_GROUPS,
 ) -> Learned:
     names, hist = statistic.by_attribute()
-    model = LogLinear(ridge=ridge, na_bias=na_bias, labels=_typical(names, hist, counts)).fit(hist)
-    settings = {"ridge": model.ridge_, "na_bias": na_bias}
-    return Learned(_parameters(model.rule_, 0), {}, {}, settings)
+    labels = _typical(names, hist, counts)
+    attribute = np.array([names.index(name) for _, name in statistic.groups], np.int32)
+    levels = [attribute, np.arange(len(attribute), dtype=np.int32)]
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups).fit(statistic.hist)
+    settings = {
+        "ridge": model.ridge_,
+        "na_bias": na_bias,
+        "gold_for_groups": gold_for_groups,
+        "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
+    }
+    by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
+    keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
+    by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
+    return Learned(_parameters(model.default_, 0), by_attribute, by_group, settings)
 
 
 METHODS: Mapping[str, Callable[..., Learned]] = {

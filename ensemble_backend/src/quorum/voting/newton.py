@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damped Newton with line search for few parameters, some of them bounded from below."""
+"""Damped Newton with line search, for many small bounded problems at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.voting.decide import Floats
 
-Objective = Callable[[Floats], tuple[float, Floats, Floats]]
-"""Parameters (d,) -> value, gradient (d,), positive semidefinite curvature (d, d)."""
+Flags = npt.NDArray[np.bool_]
+Objective = Callable[[Floats], tuple[Floats, Floats, Floats]]
+"""Points (g, d) -> values (g,), gradients (g, d), positive semidefinite curvatures (g, d, d)."""
 
 _ARMIJO = 1e-4
-_SHORTEST = 2.0**-40
+_HALVINGS = 40
 
 
 class NoConvergenceError(ArithmeticError):
@@ -21,60 +23,81 @@ class NoConvergenceError(ArithmeticError):
 
 
 def minimise(
-    objective: Objective, start: Floats, lower: Floats, tolerance: float = 1e-8, max_rounds: int = 200
+    objective: Objective,
+    start: Floats,
+    lower: Floats,
+    fixed: Flags | None = None,
+    tolerance: float = 1e-8,
+    max_rounds: int = 200,
 ) -> Floats:
-    """Minimise by projected Newton steps that are halved until the value falls enough.
+    """Minimise g independent functions of d numbers by projected Newton steps.
 
+    A step is halved until the value falls enough: without that, steps from flat places lose points of
+    accuracy.
     Source: Bertsekas 1982, Projected Newton Methods for Optimization Problems with Simple Constraints,
     doi:10.1137/0320018.
 
     Args:
-        objective: Value, gradient and curvature at a point.
-        start: (d,) first point.
+        objective: Values, gradients and curvatures at g points.
+        start: (g, d) first points.
         lower: (d,) lower bounds, -inf for none.
-        tolerance: Stop when no component of the projected gradient exceeds this times ``1 + |value|``.
+        fixed: (d,) numbers that stay as they start.
+        tolerance: Stop when no component of a projected gradient exceeds this times ``1 + |value|``.
         max_rounds: Newton steps at most.
 
     Returns:
-        (d,) the minimum.
+        (g, d) the minima.
 
     Raises:
-        NoConvergenceError: Not reached within ``max_rounds``, or the objective is not finite.
+        NoConvergenceError: Not reached within ``max_rounds``, or a value is not finite.
     """
-    point = np.maximum(start, lower)
+    held = np.zeros(start.shape[1], np.bool_) if fixed is None else fixed
+    point = np.where(held, start, np.maximum(start, lower))
     value, gradient, curvature = objective(point)
     for _ in range(max_rounds):
-        if not np.isfinite(value):
+        if not np.isfinite(value).all():
             raise NoConvergenceError("the objective is not finite: look for NaN in the counts")
-        pinned = (point <= lower) & (gradient > 0.0)
+        pinned = held | ((point <= lower) & (gradient > 0.0))
         slope = np.where(pinned, 0.0, gradient)
-        if np.abs(slope).max(initial=0.0) <= tolerance * (1.0 + abs(value)):
-            return point
-        direction = _newton_direction(slope, curvature, ~pinned)
+        scale = 1.0 + np.abs(value)
+        direction = _direction(slope, curvature, pinned)
+        fall = -(slope * direction).sum(axis=1)
         # Below the rounding of the value itself no line search can tell up from down.
-        if -float(slope @ direction) <= 1e-13 * (1.0 + abs(value)):
-            return np.maximum(point + direction, lower)
-        length = 1.0
-        while True:
-            trial = np.maximum(point + length * direction, lower)
-            trial_value, trial_gradient, trial_curvature = objective(trial)
-            if trial_value <= value + _ARMIJO * float(slope @ (trial - point)):
-                break
-            length *= 0.5
-            if length < _SHORTEST:
-                return point
-        point, value, gradient, curvature = trial, trial_value, trial_gradient, trial_curvature
+        done = (np.abs(slope).max(axis=1) <= tolerance * scale) | (fall <= 1e-13 * scale)
+        if done.all():
+            return point
+        trial, state = _search(objective, point, value, slope, np.where(done[:, None], 0.0, direction), lower)
+        if state is None:
+            return point
+        point, (value, gradient, curvature) = trial, state
     raise NoConvergenceError(
         f"no minimum in {max_rounds} Newton steps, slope still {np.abs(slope).max():.2g}; raise the ridge"
     )
 
 
-def _newton_direction(
-    slope: Floats, curvature: Floats, free: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> Floats:
-    direction = np.zeros_like(slope)
-    if free.any():
-        block = curvature[np.ix_(free, free)]
-        damping = 1e-10 * max(1.0, float(np.trace(block)))
-        direction[free] = -np.linalg.solve(block + damping * np.eye(len(block)), slope[free])
-    return direction
+def _direction(slope: Floats, curvature: Floats, pinned: Flags) -> Floats:
+    d = slope.shape[1]
+    free = ~pinned
+    block = np.where(free[:, :, None] & free[:, None, :], curvature, 0.0)
+    damping = 1e-10 * np.maximum(1.0, np.trace(block, axis1=1, axis2=2))
+    block = block + np.eye(d) * np.where(pinned, 1.0, damping[:, None])[:, None, :]
+    return np.asarray(-np.linalg.solve(block, slope[:, :, None])[:, :, 0])
+
+
+def _search(
+    objective: Objective, point: Floats, value: Floats, slope: Floats, direction: Floats, lower: Floats
+) -> tuple[Floats, tuple[Floats, Floats, Floats] | None]:
+    """Halve the steps of those problems whose value did not fall enough; None once no step helps any."""
+    length = np.ones(len(point))
+    for _ in range(_HALVINGS):
+        trial = np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))
+        state = objective(trial)
+        enough = state[0] <= value + _ARMIJO * (slope * (trial - point)).sum(axis=1)
+        if enough.all():
+            return trial, state
+        length = np.where(enough, length, 0.5 * length)
+    length = np.where(enough, length, 0.0)
+    if not length.any():
+        return point, None
+    trial = np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))
+    return trial, objective(trial)
