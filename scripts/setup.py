@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
@@ -47,7 +48,7 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def stop(text: str) -> None:
+def stop(text: str) -> NoReturn:
     sys.exit(f"setup: {text}")
 
 
@@ -62,8 +63,7 @@ def check_machine() -> None:
 
 def probe(python: str) -> dict | None:
     """What this interpreter has, or None when it is not one."""
-    path = shutil.which(python)
-    if path is None:
+    if (path := shutil.which(python)) is None:
         return None
     done = subprocess.run([path, "-c", PROBE], capture_output=True, text=True, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
@@ -79,9 +79,9 @@ def find_python(asked: str | None) -> str:
     names = [asked] if asked else [base, *(f"python{v}" for v in SUPPORTED)]
     found = [p for p in map(probe, names) if p]
     fitting = [p for p in found if p["version"] in SUPPORTED]
-    for python in fitting:
-        if python["shared"] and python["venv"]:
-            return python["path"]
+    complete = [p["path"] for p in fitting if p["shared"] and p["venv"]]
+    if complete:
+        return complete[0]
     if not fitting:
         have = ", ".join(sorted({p["version"] for p in found})) or "none"
         stop(

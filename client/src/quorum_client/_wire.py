@@ -56,7 +56,7 @@ _OUTPUTS = {
     WEIGHTS_VERSION: "INT64",
 }
 _STATUS = {int(status): status for status in Status}
-# UNAVAILABLE has many causes, which only the words tell apart: the gate's and Triton's when full, Triton's when
+# UNAVAILABLE has many causes, told apart by the words alone: the gate's and Triton's when full, Triton's when
 # a key is missing, gRPC's when there is no connection. Unknown words stay a plain Unavailable.
 _FULL = ("requests are being answered", "Exceeds maximum queue size")
 _RESTRICTED = "protocol is restricted"

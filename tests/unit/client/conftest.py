@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gRPC server in this process that speaks Triton's protocol, with answers and faults set by the test."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+MEMBERS = ["llama", "qwen"]
+
+
+def pack(values: list[bytes]) -> bytes:
+    return b"".join(struct.pack("<I", len(value)) + value for value in values)
+
+
+class Response:
+    """A right answer, for the test to bend: ``tensors[name] = (datatype, shape, raw)``."""
+
+    def __init__(self, request: Any) -> None:
+        attributes = next(list(t.contents.bytes_contents) for t in request.inputs if t.name == "ATTRIBUTES")
+        a, n = len(attributes), len(MEMBERS)
+        self.model_name, self.id = request.model_name, request.id
+        self.tensors: dict[str, tuple[str, list[int], bytes]] = {
+            "VALUES": ("BYTES", [a], pack([b"v-" + name for name in attributes])),
+            "CONFIDENCE": ("FP32", [a], struct.pack(f"<{a}f", *[0.75] * a)),
+            "MEMBERS": ("BYTES", [n], pack([m.encode() for m in MEMBERS])),
+            "MEMBER_VALUES": ("BYTES", [n, a], pack([b"v-" + x for x in attributes] * n)),
+            "MEMBER_STATUS": ("INT32", [n, a], struct.pack(f"<{n * a}i", *[0] * (n * a))),
+            "WEIGHTS_VERSION": ("INT64", [1], struct.pack("<q", 7)),
+        }
+
+    def message(self) -> Any:
+        message = pb.ModelInferResponse(model_name=self.model_name, id=self.id)
+        for name, (datatype, shape, raw) in self.tensors.items():
+            message.outputs.add(name=name, datatype=datatype, shape=shape)
+            message.raw_output_contents.append(raw)
+        return message
+
+
+class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """What the server saw, and how it answers."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.headers: list[dict[str, str]] = []
+        self.in_flight = self.most_in_flight = 0
+        self.ready: dict[str, bool] = {"quorum": True}
+        self.faults: list[tuple[grpc.StatusCode, str]] = []
+        self.always: tuple[grpc.StatusCode, str] | None = None
+        self.delay_s: Callable[[Any], float] = lambda request: 0.0
+        self.bend: Callable[[Response], None] = lambda response: None
+        self.released = threading.Event()
+        self._lock = threading.Lock()
+        self.url = ""
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._lock:
+            self.requests.append(request)
+            self.headers.append({k: str(v) for k, v in context.invocation_metadata()})
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            fault = self.faults.pop(0) if self.faults else self.always
+        try:
+            self.released.wait(self.delay_s(request))
+            if fault:
+                context.abort(*fault)
+            response = Response(request)
+            self.bend(response)
+            return response.message()
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.always:
+            context.abort(*self.always)
+        return pb.ModelReadyResponse(ready=self.ready.get(request.name, False))
+
+    def serve(self, port: int = 0) -> grpc.Server:
+        server = grpc.server(futures.ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, server)
+        self.url = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+        server.start()
+        return server
+
+
+@pytest.fixture
+def triton() -> Iterator[Triton]:
+    servicer = Triton()
+    server = servicer.serve()
+    yield servicer
+    servicer.released.set()
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where nobody listens, that a server may take up later."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def late_server(nowhere: str) -> Iterator[Callable[[float], str]]:
+    """Start a server at an address some time after the test asked for it."""
+    servers: list[grpc.Server] = []
+    threads: list[threading.Thread] = []
+
+    def start(delay_s: float) -> str:
+        def later() -> None:
+            time.sleep(delay_s)
+            servers.append(Triton().serve(int(nowhere.rpartition(":")[2])))
+
+        threads.append(threading.Thread(target=later))
+        threads[-1].start()
+        return nowhere
+
+    yield start
+    for thread in threads:
+        thread.join()
+    for server in servers:
+        server.stop(0).wait()

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both clients against a gRPC server in this process: what goes out, what comes back, what is raised."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import grpc
+import pytest
+
+import quorum_client as qc
+from quorum_client import Item
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+FULL = (UNAVAILABLE, "5 requests are being answered; retry later")
+
+
+class Blocking:
+    """One surface over both clients, so that every test runs against each."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.client = qc.Client(url, **settings)
+
+    def extract(self, *args: Any, **kwargs: Any) -> qc.Extraction:
+        with self.client as client:
+            return client.extract(*args, **kwargs)
+
+    def many(self, items: Any, **kwargs: Any) -> list[Any]:
+        with self.client as client:
+            return list(client.extract_many(items, **kwargs))
+
+    def is_ready(self, *args: Any) -> bool:
+        with self.client as client:
+            return client.is_ready(*args)
+
+
+class Asyncio:
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.client = qc.AsyncClient(url, **settings)
+
+    def extract(self, *args: Any, **kwargs: Any) -> qc.Extraction:
+        async def go() -> qc.Extraction:
+            async with self.client as client:
+                return await client.extract(*args, **kwargs)
+
+        return asyncio.run(go())
+
+    def many(self, items: Any, **kwargs: Any) -> list[Any]:
+        async def go() -> list[Any]:
+            async with self.client as client:
+                return [result async for result in client.extract_many(items, **kwargs)]
+
+        return asyncio.run(go())
+
+    def is_ready(self, *args: Any) -> bool:
+        async def go() -> bool:
+            async with self.client as client:
+                return await client.is_ready(*args)
+
+        return asyncio.run(go())
+
+
+@pytest.fixture(params=[Blocking, Asyncio], ids=["sync", "aio"])
+def make(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_a_question_and_its_answer(triton: Any, make: Any) -> None:
+    client = make(triton.url, headers={"X-Key": "k"}, channel="quorum_canary", timeout_s=10)
+    found = client.extract("Schuh größe 42", ["brand", "size"], category="shoes", request_id="r-1")
+    sent = triton.requests[0]
+    assert (sent.model_name, sent.id) == ("quorum_canary", "r-1")
+    assert {t.name: list(t.contents.bytes_contents) for t in sent.inputs} == {
+        "TEXT": ["Schuh größe 42".encode()],
+        "CATEGORY": [b"shoes"],
+        "ATTRIBUTES": [b"brand", b"size"],
+    }
+    assert all(t.datatype == "BYTES" for t in sent.inputs)
+    assert sent.parameters["timeout"].int64_param == 9_750_000
+    assert triton.headers[0]["x-key"] == "k"
+    assert found.request_id == "r-1"
+    assert [a.value for a in found.answers] == ["v-brand", "v-size"]
+    assert [v.member for v in found["brand"].votes] == ["llama", "qwen"]
+    assert 0 < found.latency_s < 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ((grpc.StatusCode.INVALID_ARGUMENT, "TEXT: too rude"), qc.InvalidRequest, "TEXT: too rude"),
+        ((grpc.StatusCode.NOT_FOUND, "unknown model"), qc.ChannelNotFound, "no channel 'quorum'"),
+        ((UNAVAILABLE, "no available versions"), qc.Unavailable, "no available versions"),
+        (FULL, qc.Overloaded, "is full"),
+        ((UNAVAILABLE, "Exceeds maximum queue size"), qc.Overloaded, "is full"),
+        ((UNAVAILABLE, "This protocol is restricted, expecting x"), qc.ServerError, "headers="),
+        ((grpc.StatusCode.DEADLINE_EXCEEDED, ""), qc.DeadlineExceeded, "within 30 s"),
+        ((grpc.StatusCode.INTERNAL, "stub gone"), qc.ServerError, "INTERNAL: stub gone"),
+        ((grpc.StatusCode.PERMISSION_DENIED, "no"), qc.ServerError, "PERMISSION_DENIED"),
+    ],
+)
+def test_every_status_becomes_one_of_our_errors(
+    triton: Any, make: Any, fault: Any, kind: type[qc.QuorumError], words: str
+) -> None:
+    triton.always = fault
+    with pytest.raises(qc.QuorumError, match=words) as caught:
+        make(triton.url).extract("t", ["a"], request_id="r-9")
+    assert type(caught.value) is kind
+    assert caught.value.request_id == "r-9"
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_nobody_there(nowhere: str, make: Any) -> None:
+    with pytest.raises(qc.Unreachable, match=f"no connection to {nowhere}"):
+        make(nowhere, retries=False).extract("t", ["a"])
+
+
+def test_no_such_host(make: Any) -> None:
+    with pytest.raises(qc.Unreachable):
+        make("host.invalid:8001", retries=False, timeout_s=10).extract("t", ["a"])
+
+
+def test_a_full_server_is_tried_three_times(triton: Any, make: Any) -> None:
+    triton.faults = [FULL, FULL]
+    assert make(triton.url).extract("t", ["a"])["a"].value == "v-a"
+    assert len(triton.requests) == 3
+
+
+@pytest.mark.parametrize(("retries", "calls"), [(True, 3), (False, 1)])
+def test_retries_end_and_can_be_switched_off(triton: Any, make: Any, retries: bool, calls: int) -> None:
+    triton.always = FULL
+    with pytest.raises(qc.Overloaded):
+        make(triton.url, retries=retries).extract("t", ["a"])
+    assert len(triton.requests) == calls
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_what_may_have_run_is_not_tried_again(triton: Any, make: Any, code: grpc.StatusCode) -> None:
+    triton.always = (code, "broken")
+    with pytest.raises(qc.QuorumError):
+        make(triton.url).extract("t", ["a"])
+    assert len(triton.requests) == 1
+
+
+def test_a_server_that_comes_late_is_found(late_server: Callable[[float], str], make: Any) -> None:
+    # Two backoffs of at least 0.08 s and 0.24 s lie between the three attempts.
+    assert make(late_server(0.1)).extract("t", ["a"])["a"].value == "v-a"
+
+
+def test_the_deadline_holds(triton: Any, make: Any) -> None:
+    triton.delay_s = lambda request: 20.0
+    start = time.perf_counter()
+    with pytest.raises(qc.DeadlineExceeded, match=r"within 0\.2 s"):
+        make(triton.url).extract("t", ["a"], timeout_s=0.2)
+    assert time.perf_counter() - start < 5
+
+
+def test_many_keep_their_order_and_stay_bounded(triton: Any, make: Any) -> None:
+    triton.delay_s = lambda request: 0.05 if request.inputs[0].contents.bytes_contents[0] == b"0" else 0.002
+    items = [Item(str(i), [f"a{i}"]) for i in range(40)]
+    results = make(triton.url).many(iter(items), concurrency=4)
+    assert [next(iter(result)) for result in results] == [f"a{i}" for i in range(40)]
+    assert 1 < triton.most_in_flight <= 4
+
+
+def test_many_read_their_items_only_as_needed(triton: Any) -> None:
+    read = 0
+
+    def items() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield Item("t", ["a"])
+
+    with qc.Client(triton.url) as client:
+        results = client.extract_many(items(), concurrency=2)
+        assert read == 0
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+    assert read <= 9
+
+
+def test_many_return_errors_in_their_place(triton: Any, make: Any) -> None:
+    items = [Item("t", ["a"]), Item("", ["a"]), Item("t", ["b"])]
+    first, second, third = make(triton.url).many(items, errors="return")
+    assert isinstance(second, qc.InvalidRequest)
+    assert (first["a"].value, third["b"].value) == ("v-a", "v-b")
+
+
+def test_many_raise_the_first_error(triton: Any, make: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="TEXT: empty"):
+        make(triton.url).many([Item("t", ["a"]), Item(" ", ["a"])])
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 2.0])
+def test_concurrency_must_be_a_whole_number(triton: Any, make: Any, concurrency: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="concurrency"):
+        make(triton.url).many([Item("t", ["a"])], concurrency=concurrency)
+
+
+def test_readiness(triton: Any, make: Any, nowhere: str) -> None:
+    assert make(triton.url).is_ready()
+    assert not make(triton.url).is_ready("quorum_canary")
+    assert not make(nowhere, retries=False).is_ready()
+    triton.always = (grpc.StatusCode.PERMISSION_DENIED, "no")
+    with pytest.raises(qc.ServerError):
+        make(triton.url).is_ready()
+
+
+def test_a_closed_client_says_so(triton: Any, make: Any) -> None:
+    client = make(triton.url)
+    client.extract("t", ["a"])
+    with pytest.raises(RuntimeError, match="closed"):
+        client.extract("t", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"url": "http://localhost:8001"}, "without a scheme"),
+        ({"url": ""}, "host:port"),
+        ({"channel": ""}, "channel"),
+        ({"timeout_s": None}, "timeout_s"),
+        ({"headers": {"bad name": "v"}}, "not a header name"),
+        ({"headers": {"key-bin": "v"}}, "not a header name"),
+        ({"headers": {"key": "a\nb"}}, "not printable"),
+    ],
+)
+@pytest.mark.parametrize("kind", [qc.Client, qc.AsyncClient])
+def test_settings_that_cannot_work(kind: Any, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(qc.InvalidRequest, match=words):
+        kind(**settings)
+
+
+@pytest.mark.parametrize("half", ["certificate", "key"])
+def test_half_a_client_certificate(tmp_path: Any, half: Literal["certificate", "key"]) -> None:
+    with pytest.raises(qc.InvalidRequest, match="together"):
+        qc.Client(tls=qc.Tls(**{half: tmp_path / "x.pem"}))
+
+
+def test_a_missing_authority_file(tmp_path: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match=r"cannot read .*ca\.pem"):
+        qc.Client(tls=qc.Tls(ca=tmp_path / "ca.pem"))
+
+
+def test_the_tree_is_as_its_docstring_draws_it() -> None:
+    drawn = [
+        line.split("─ ")[1].split()[0] for line in (qc.errors.__doc__ or "").splitlines() if "── " in line
+    ]
+    defined = [
+        name
+        for name, thing in vars(qc.errors).items()
+        if isinstance(thing, type) and issubclass(thing, qc.QuorumError) and thing is not qc.QuorumError
+    ]
+    assert drawn == defined
+    assert issubclass(qc.InvalidRequest, ValueError)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests refused before they are sent, and answers that are not what the contract says."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum_client import Extraction, InvalidRequest, ProtocolError, Status, _wire
+
+
+def build(text: Any = "a shoe", attributes: Any = ("brand",), category: Any = "", **more: Any) -> Any:
+    settings = {"channel": "quorum", "request_id": "r1", "timeout_s": 30.0} | more
+    return _wire.request(text, attributes, category, **settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"text": b"bytes"}, "TEXT: a bytes"),
+        ({"text": None}, "TEXT: a NoneType"),
+        ({"text": "\ud800"}, "TEXT: a lone surrogate at character 0"),
+        ({"text": "é" * 16_385}, "TEXT: 32770 bytes"),
+        ({"text": ""}, "TEXT: empty"),
+        ({"text": " \n\t\u00a0"}, "TEXT: empty"),
+        ({"category": 3}, "CATEGORY: a int"),
+        ({"category": "c" * 257}, "CATEGORY: 257 bytes"),
+        ({"attributes": "brand"}, "ATTRIBUTES: a str"),
+        ({"attributes": {"brand"}}, "ATTRIBUTES: a set"),
+        ({"attributes": []}, "ATTRIBUTES: empty"),
+        ({"attributes": [f"a{i}" for i in range(65)]}, "65 names, the limit is 64"),
+        ({"attributes": ["a", "b", "a"]}, r"ATTRIBUTES\[2\]: 'a' a second time"),
+        ({"attributes": ["a", " "]}, r"ATTRIBUTES\[1\]: empty"),
+        ({"attributes": ["a", 1]}, r"ATTRIBUTES\[1\]: a int"),
+        ({"attributes": ["a" * 129]}, "129 bytes"),
+        ({"attributes": ["a\x00"]}, "control characters"),
+        ({"channel": ""}, "channel: ''"),
+        ({"request_id": "i" * 129}, "request_id: 129 bytes"),
+    ],
+)
+def test_refused_before_the_wire(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        build(**arguments)
+
+
+def test_limits_are_inclusive() -> None:
+    names = [f"{i:02}" + "n" * 126 for i in range(64)]
+    request = build(text="t" * 32_768, attributes=names, category="c" * 256)
+    assert [list(tensor.shape) for tensor in request.inputs] == [[1], [1], [64]]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 86_401, None, "5", True])
+def test_a_deadline_must_be_a_sensible_number(timeout: Any) -> None:
+    with pytest.raises(InvalidRequest, match="timeout_s"):
+        _wire.check_timeout(timeout)
+
+
+@pytest.mark.parametrize(("timeout_s", "expected"), [(30.0, 29_750_000), (1.0, 900_000), (1e-7, 1)])
+def test_the_server_hears_of_an_earlier_deadline(timeout_s: float, expected: int) -> None:
+    assert build(timeout_s=timeout_s).parameters["timeout"].int64_param == expected
+
+
+def answer(bend: Callable[[dict[str, list[Any]]], None] = lambda t: None, ident: str = "r1") -> Extraction:
+    """Parse an answer to ``["colour", "size"]`` by members x, y, z, bent by the test."""
+    strings = lambda *v: b"".join(struct.pack("<I", len(x)) + x for x in v)  # noqa: E731
+    tensors: dict[str, list[Any]] = {
+        "VALUES": ["BYTES", [2], strings("größe".encode(), b"")],
+        "CONFIDENCE": ["FP32", [2], struct.pack("<2f", 0.5, 0.0)],
+        "MEMBERS": ["BYTES", [3], strings(b"x", b"y", b"z")],
+        "MEMBER_VALUES": ["BYTES", [3, 2], strings("größe".encode(), b"", b"n/a", b"", b"", b"")],
+        "MEMBER_STATUS": ["INT32", [3, 2], struct.pack("<6i", 0, 1, 0, 4, 2, 99)],
+        "WEIGHTS_VERSION": ["INT64", [1], struct.pack("<q", 1 << 40)],
+    }
+    bend(tensors)
+    message = pb.ModelInferResponse(model_name="quorum", id=ident)
+    for name, (datatype, shape, raw) in tensors.items():
+        message.outputs.add(name=name, datatype=datatype, shape=shape)
+        message.raw_output_contents.append(raw)
+    return _wire.extraction(message, ["colour", "size"], "r1", 0.1)
+
+
+def test_abstention_not_available_and_value_stay_distinct() -> None:
+    found = answer()
+    colour, size = found.answers
+    assert (colour.attribute, colour.value, colour.confidence) == ("colour", "größe", 0.5)
+    assert [(v.member, v.value, v.status) for v in colour.votes] == [
+        ("x", "größe", Status.ANSWERED),
+        ("y", "n/a", Status.ANSWERED),
+        ("z", None, Status.OVERLOADED),
+    ]
+    assert (size.value, size.confidence) == (None, 0.0)
+    assert [v.status for v in size.votes] == [Status.TIMEOUT, Status.UNPARSABLE, Status.ERROR]
+    assert found.weights_version == 1 << 40
+    assert found["size"] is size
+    assert list(found) == ["colour", "size"]
+    with pytest.raises(KeyError):
+        found["brand"]
+
+
+def test_results_are_equal_by_what_they_say_and_frozen() -> None:
+    assert answer() == answer()
+    assert hash(answer()) == hash(answer())
+    with pytest.raises(AttributeError):
+        answer().weights_version = 3  # type: ignore[misc]
+
+
+def replace(name: str, index: int, value: Any) -> Callable[[dict[str, list[Any]]], None]:
+    return lambda tensors: tensors[name].__setitem__(index, value)
+
+
+@pytest.mark.parametrize(
+    ("bend", "words"),
+    [
+        (lambda t: t.pop("MEMBERS"), "no output MEMBERS"),
+        (replace("CONFIDENCE", 0, "FP64"), "CONFIDENCE is FP64, expected FP32"),
+        (replace("VALUES", 1, [3]), r"VALUES has shape \[3\], expected \[2\]"),
+        (replace("MEMBER_STATUS", 1, [2, 3]), "MEMBER_STATUS has shape"),
+        (replace("MEMBER_STATUS", 2, b"\0" * 23), "unpack requires a buffer of 24 bytes"),
+        (replace("VALUES", 2, struct.pack("<I", 9) + b"short"), "VALUES ends within element 0"),
+        (replace("VALUES", 2, b"\0\0"), "unpack_from requires"),
+        (replace("VALUES", 2, struct.pack("<I", 1) + b"a"), "VALUES holds 1 elements, expected 2"),
+        (replace("VALUES", 2, struct.pack("<I", 1) + b"\xff" + b"\0" * 4), "invalid start byte"),
+        (replace("CONFIDENCE", 2, struct.pack("<2f", 0.5, 1.5)), r"not in \[0, 1\]"),
+        (replace("CONFIDENCE", 2, struct.pack("<2f", 0.5, float("nan"))), r"not in \[0, 1\]"),
+    ],
+)
+def test_a_wrong_answer_is_a_protocol_error(bend: Any, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words) as caught:
+        answer(bend)
+    assert caught.value.request_id == "r1"
+
+
+def test_the_answer_to_another_request_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="it carries the id 'r2', asked was 'r1'"):
+        answer(ident="r2")
