@@ -7,6 +7,7 @@ runtime, a missed deadline, a full queue and unreadable text all become statuses
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import logging
@@ -175,13 +176,20 @@ class _Once:
         if sender is None:
             return
         try:
-            response = answer(
-                text_tensor(VALUES, [vote.value for vote in votes]),
-                tensor(STATUS, [vote.status for vote in votes], np.int32),
-            )
-            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            _send(sender, votes)
         except Exception:
-            logger.exception("an answer could not be sent")
+            # A request without any answer would hang to the caller's deadline.
+            logger.exception("an answer could not be sent; abstaining instead")
+            with contextlib.suppress(Exception):
+                _send(sender, abstain(Status.ERROR, len(votes)))
+
+
+def _send(sender: Any, votes: Sequence[Vote]) -> None:
+    response = answer(
+        text_tensor(VALUES, [vote.value for vote in votes]),
+        tensor(STATUS, [vote.status for vote in votes], np.int32),
+    )
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 class _Counter:

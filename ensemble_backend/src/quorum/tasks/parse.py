@@ -35,7 +35,7 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
 
     Understands a JSON object, alone, fenced, or amid prose; an object cut off in the middle (complete
     pairs count); and ``name: value`` lines. Keys match without regard to case. A missing key, a nested
-    value, or a value that a closed attribute does not have is ``UNPARSABLE``.
+    value, half a character, or a value that a closed attribute does not have is ``UNPARSABLE``.
 
     Args:
         catalogue: Gives each attribute's normalisation.
@@ -60,7 +60,12 @@ def _vote(catalogue: Catalogue, name: str, found: Mapping[str, object]) -> Vote:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return Vote("", Status.UNPARSABLE)
     value = catalogue.get(name).normalise(str(raw))
-    return Vote("", Status.UNPARSABLE) if not value else Vote(value, Status.ANSWERED)
+    return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
+
+
+def _is_text(value: str) -> bool:
+    """Whether the value can be sent: JSON may escape half a character, which no encoding has."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _read(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
