@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting and stopping: what is in flight is answered, what cannot start says why, nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
+from support.raw import bytes_tensor
+from support.traces import listening, prefix_of, session_processes, shared_memory
+from support.wire import grpc_reply
+
+from quorum.repository.render import render
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import ServerError, TritonServer
+from quorum.serving.admission import Admission, path_of
+from quorum.spec import load_spec
+
+
+def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
+    slow = {"options": {"latency_ms": 700}}
+    with running(write_deployment(tmp_path, {"alpha": slow, "beta": {}})) as live:
+        pid, prefix, endpoint = live.server.pid, prefix_of(live.server), live.endpoint
+        assert pid
+        texts = [bytes_tensor([title(i % 24).encode()]) for i in range(40)]
+        futures = [
+            live.ask_raw(text, ATTRIBUTES, "shoes" if i % 2 else "") for i, text in enumerate(texts)
+        ]
+        admission, end = Admission(path_of(pid)), time.monotonic() + 30
+        while admission.inside(time.monotonic_ns()) + sum(f.done() for f in futures) < len(futures):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert not all(future.done() for future in futures)
+        stopper = threading.Thread(target=live.server.stop)
+        stopper.start()
+        for future in futures:
+            reply = grpc_reply(future.result())
+            assert {status for votes in reply.votes.values() for _, status in votes} == {0}
+        stopper.join()
+        assert session_processes(pid) == set()
+        assert shared_memory(pid, prefix) == set()
+        assert listening(endpoint) == []
+        live.server.stop()
+
+
+def test_a_server_that_is_killed_can_still_be_swept(tmp_path: Path) -> None:
+    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}})) as live:
+        pid, prefix = live.server.pid, prefix_of(live.server)
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        live.server.stop()
+        assert live.server.pid is None
+        assert session_processes(pid) == set()
+        assert shared_memory(pid, prefix) == set()
+
+
+@pytest.mark.parametrize("key", ["grpc_port", "http_port", "metrics_port"])
+def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
+    deploy = write_deployment(tmp_path, {"alpha": {}})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        data = yaml.safe_load(deploy.read_text("utf-8"))
+        data["server"][key] = port
+        deploy.write_text(yaml.safe_dump(data), encoding="utf-8")
+        spec = load_spec(deploy)
+        server = TritonServer(spec, log_path=tmp_path / "server.log")
+        with pytest.raises(ServerError, match=rf"server\.{key} {port}.*in use"):
+            server.start()
+        server.stop()
+    assert not (tmp_path / "server.log").exists()
+
+
+def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {"options": {"votes": "nowhere.jsonl"}}})
+    spec = load_spec(deploy)
+    render(spec)
+    server = TritonServer(spec, log_path=tmp_path / "logs" / "server.log")
+    try:
+        server.start()
+        pid, prefix = server.pid, prefix_of(server)
+        assert pid
+        with pytest.raises(ServerError, match=r"last words[\s\S]*nowhere\.jsonl") as caught:
+            wait_channels(server, START_S)
+        assert "beta" in str(caught.value)
+    finally:
+        server.stop()
+    assert session_processes(pid) == set()
+    assert shared_memory(pid, prefix) == set()
+
+
+def test_corrupt_weights_stop_a_start_with_the_reason(tmp_path: Path) -> None:
+    spec = load_spec(write_deployment(tmp_path, {"alpha": {}}))
+    render(spec)
+    weights = spec.repository_path / "quorum_vote" / "1" / "weights.json"
+    weights.write_text(weights.read_text("utf-8").replace("1.0", "2.0", 1), encoding="utf-8")
+    server = TritonServer(spec, log_path=tmp_path / "server.log")
+    try:
+        server.start()
+        with pytest.raises(ServerError, match="content_hash"):
+            wait_channels(server, START_S)
+    finally:
+        server.stop()
