@@ -29,6 +29,7 @@ from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of, find_running
 from quorum.server.supervise import serve
 from quorum.server.triton import ServerError, TritonServer
+from quorum.server.watch import Watch
 from quorum.spec.model import Deployment
 from quorum_client import QuorumError
 
@@ -47,6 +48,8 @@ def up(
     start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
+
+    A model whose process dies is given a new one.
 
     Other commands (`ask`, `publish`, ...) find the server by a note in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself.
@@ -75,9 +78,11 @@ def up(
 
 
 def _wait(server: TritonServer, stop: threading.Event) -> None:
+    watch = Watch(server, note)
     while not stop.wait(_POLL_S):
         if server.pid is None:
             raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+        watch.look()
 
 
 @friendly

@@ -99,6 +99,11 @@ class Store:
             folder.rename(bin_ / folder.name)
             shutil.rmtree(bin_)
 
+    def touch(self, model: str) -> None:
+        """Make the files of a model's versions look new, so that its next load starts it afresh."""
+        for file in (self.path / model).glob("[0-9]*/*"):
+            file.touch()
+
     def write_config(self, model: str, text: str) -> None:
         """Replace a model's configuration."""
         write_atomic(self.path / model / CONFIG_FILE, text)
