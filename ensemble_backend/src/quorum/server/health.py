@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which models are alive. Triton reports a model whose Python process died as ready and never restarts it.
+
+Every step answers a call around the gate at once and without work (a member abstains with ``REFUSED`` or
+``TIMEOUT``), so asking each of them costs no LLM call. A step whose process is gone answers with an error.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, GATE, STATUS, TEXT, TICKET, VALUES, VOTE
+from quorum.repository.store import Store
+from quorum.server.control import Control
+from quorum.spec.model import Deployment
+
+_TIMEOUT_S = 5.0
+_ALIVE = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dict[str, str]:
+    """Ask every step for a sign of life.
+
+    Args:
+        spec: The deployment.
+        url: ``host:port`` of the gRPC endpoint.
+        vote_versions: Versions of the vote that are loaded; each has a process of its own.
+
+    Returns:
+        Model -> what it answered, for those that are not alive.
+    """
+    found = {}
+    with grpc.insecure_channel(url) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for request in _requests(spec, vote_versions):
+            try:
+                stub.ModelInfer(request, timeout=_TIMEOUT_S)
+            except grpc.RpcError as error:
+                if error.code() not in _ALIVE:
+                    found[request.model_name] = f"{error.code().name}: {error.details()}"
+    return found
+
+
+def revive(control: Control, store: Store, model: str) -> None:
+    """Give a model a new process.
+
+    Raises:
+        ControlError: It does not load.
+    """
+    # Triton skips a load when nothing changed, and keeps the dead process when only the configuration did.
+    store.touch(model)
+    control.load(model)
+
+
+def _requests(spec: Deployment, vote_versions: Iterable[int]) -> Iterator[pb.ModelInferRequest]:
+    asked = [(TEXT, b""), (CATEGORY, b""), (ATTRIBUTES, b"probe")]
+    yield _request(GATE, "", asked)
+    nothing = [(DEADLINE, 0), (TICKET, 0)]
+    for name in spec.member_names:
+        yield _request(name, "", [*asked, *nothing])
+    votes = [
+        (f"{name}_{key}", empty) for name in spec.member_names for key, empty in ((VALUES, b""), (STATUS, 0))
+    ]
+    for version in vote_versions:
+        yield _request(VOTE, str(version), [asked[1], asked[2], nothing[1], *votes])
+
+
+def _request(model: str, version: str, tensors: Sequence[tuple[str, bytes | int]]) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model, model_version=version)
+    for name, value in tensors:
+        if isinstance(value, bytes):
+            kind, raw = "BYTES", struct.pack("<I", len(value)) + value
+        elif name.endswith(STATUS):
+            kind, raw = "INT32", struct.pack("<i", value)
+        else:
+            kind, raw = "INT64", struct.pack("<q", value)
+        request.inputs.add(name=name, datatype=kind, shape=[1])
+        request.raw_input_contents.append(raw)
+    return request

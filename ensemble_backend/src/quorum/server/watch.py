@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watch over a running server: models whose process died get a new one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from quorum.repository.store import Store
+from quorum.server.control import Control, ControlError
+from quorum.server.health import dead_models, revive
+from quorum.server.triton import TritonServer
+
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks after the models of one server.
+
+    Args:
+        server: The server.
+        report: Told in words what was found and done.
+        every_s: Time between looks.
+    """
+
+    def __init__(self, server: TritonServer, report: Callable[[str], None], every_s: float = 5.0) -> None:
+        self._server = server
+        self._report = report
+        self._every_s = every_s
+        self._next = time.monotonic() + every_s
+        self._suspects: set[str] = set()
+
+    def look(self) -> None:
+        """Look now if it is time; a model found dead twice in a row is revived."""
+        if time.monotonic() < self._next:
+            return
+        store = Store(self._server.repository)
+        endpoint = self._server.endpoint
+        dead = dead_models(self._server.spec, endpoint.grpc_url, store.versions_listed())
+        with Control(endpoint.grpc_url, endpoint.admin_key) as control:
+            for model, answer in dead.items():
+                if model in self._suspects:
+                    self._revive(control, store, model, answer)
+        self._suspects = set(dead)
+        self._next = time.monotonic() + self._every_s
+
+    def _revive(self, control: Control, store: Store, model: str, answer: str) -> None:
+        self._report(f"{model} is dead ({answer.splitlines()[0]}); giving it a new process")
+        try:
+            revive(control, store, model)
+        except ControlError as error:
+            self._report(f"{model} did not come back: {error}")
+        else:
+            self._report(f"{model} is back")
