@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Make the environments: ``setup.py run|dev|build``. Standard library only; any Python from 3.8 may run it.
 
 ``run`` makes ``.venv`` (server, models, command line), ``dev`` adds the test tools to it, ``build`` makes
 ``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors,
-wheel folders) holds. A stamp of the requirements makes a second run instant; an environment that was left
-half-made is made anew.
+wheel folders) holds. A stamp makes a second run instant; what was left half-made is made anew.
+The variable PYTHON names the interpreter to build on, when the system's does not fit.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-FOLDERS = ("client", "ensemble_backend", "benchmarks")
-PROJECTS = [p for d in FOLDERS if (p := ROOT / d / "pyproject.toml").is_file()]
+PROJECTS = [
+    p for d in ("client", "ensemble_backend", "benchmarks") for p in (ROOT / d).glob("pyproject.toml")
+]
 SUPPORTED = ("3.11", "3.12")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -79,8 +79,7 @@ def find_python(asked: str | None) -> str:
     names = [asked] if asked else [base, *(f"python{v}" for v in SUPPORTED)]
     found = [p for p in map(probe, names) if p]
     fitting = [p for p in found if p["version"] in SUPPORTED]
-    complete = [p["path"] for p in fitting if p["shared"] and p["venv"]]
-    if complete:
+    if complete := [p["path"] for p in fitting if p["shared"] and p["venv"]]:
         return complete[0]
     if not fitting:
         have = ", ".join(sorted({p["version"] for p in found})) or "none"
@@ -90,11 +89,11 @@ def find_python(asked: str | None) -> str:
             "`apt-get install python3.12`, pyenv or uv, then: make setup PYTHON=/path/to/python3.12"
         )
     python = fitting[0]
-    packages = [] if python["venv"] else [f"python{python['version']}-venv"]
-    packages += [] if python["shared"] else [f"libpython{python['version']}"]
+    needed = {f"python{python['version']}-venv": "venv", f"libpython{python['version']}": "shared"}
+    packages = [package for package, part in needed.items() if not python[part]]
     install_debian(packages)
     again = probe(python["path"])
-    if not again or not (again["shared"] and again["venv"]):
+    if not (again and again["shared"] and again["venv"]):
         stop(f"{python['path']} still lacks {' and '.join(packages)}; point PYTHON=... at a complete Python")
     return python["path"]
 
@@ -115,8 +114,8 @@ def install_debian(packages: list[str]) -> None:
 class Environment:
     """A virtual environment and its stamps."""
 
-    def __init__(self, folder: Path, asked: str | None) -> None:
-        self.folder, self.asked, self.python = folder, asked, folder / "bin" / "python"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.python = folder, folder / "bin" / "python"
 
     def ensure(self, stage: str, files: list[Path], install: Callable[[Environment], None]) -> None:
         """Run ``install`` unless the stamp says that these files were installed here."""
@@ -136,7 +135,7 @@ class Environment:
 
     def create(self) -> None:
         check_machine()
-        python = find_python(self.asked)
+        python = find_python(os.environ.get("PYTHON"))
         if self.folder.exists():
             say(f"{self.folder.name} is incomplete: making it anew")
             shutil.rmtree(self.folder)
@@ -146,10 +145,11 @@ class Environment:
         subprocess.run([python, "-m", "venv", str(self.folder)], check=True)
 
     def pip(self, *arguments: str, may_fail: bool = False) -> bool:
-        command = [str(self.python), "-m", "pip", "install", "--progress-bar", "off", *arguments]
+        quiet = [] if sys.stdout.isatty() and not may_fail else ["-q", "--progress-bar", "off"]
+        command = [str(self.python), "-m", "pip", "install", *quiet, *arguments]
         say(" ".join(["pip install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
-        quiet, start = subprocess.DEVNULL if may_fail else None, time.monotonic()
-        done = subprocess.run([*command, "-q"], check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=quiet)
+        errors, start = subprocess.DEVNULL if may_fail else None, time.monotonic()
+        done = subprocess.run(command, check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=errors)
         if done.returncode and not may_fail:
             stop(f"pip failed (above); see `{self.python} -m pip config debug`, then run again")
         say(f"  {'not there' if done.returncode else 'done'} after {time.monotonic() - start:.0f} s")
@@ -167,8 +167,7 @@ def install_dev(env: Environment) -> None:
 
 def install_build(env: Environment) -> None:
     """PyTorch's CPU build first: from a local wheel, the configured index, PyTorch's own; else with CUDA."""
-    words = (REQUIREMENTS / "build.txt").read_text().split()
-    torch = next(word for word in words if word.startswith("torch=="))
+    torch = next(w for w in (REQUIREMENTS / "build.txt").read_text().split() if w.startswith("torch=="))
     cpu, quick = f"{torch}+cpu", ("--no-deps", "--retries", "0", "--timeout", "15")
     if not (
         env.pip("--no-index", "--no-deps", cpu, may_fail=True)
@@ -183,17 +182,16 @@ def install_build(env: Environment) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the environments.")
     parser.add_argument("what", choices=("run", "dev", "build"))
-    parser.add_argument("--python", default=os.environ.get("PYTHON") or None, help="interpreter to build on")
-    options = parser.parse_args()
+    what = parser.parse_args().what
     common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
-    if options.what == "build":
+    if what == "build":
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
-        Environment(ROOT / ".venv-build", options.python).ensure("build", build, install_build)
-        return
-    env = Environment(ROOT / ".venv", options.python)
-    env.ensure("run", common, install_run)
-    if options.what == "dev":
-        env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
+        Environment(ROOT / ".venv-build").ensure("build", build, install_build)
+    else:
+        env = Environment(ROOT / ".venv")
+        env.ensure("run", common, install_run)
+        if what == "dev":
+            env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
 
 
 if __name__ == "__main__":
