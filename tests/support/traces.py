@@ -33,6 +33,12 @@ def prefix_of(server: TritonServer) -> str:
     return server._shm_prefix
 
 
+def prefix_of_process(pid: int) -> str:
+    """Prefix of the regions of a tritonserver that somebody else started."""
+    line = Path(f"/proc/{pid}/cmdline").read_text("utf-8")
+    return line.split("shm-region-prefix-name=")[1].split("\0")[0]
+
+
 def listening(endpoint: Endpoint) -> list[int]:
     """The ports of an endpoint on which somebody answers."""
     ports = []
