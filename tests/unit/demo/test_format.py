@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 from demo_format import answer_json, bare_prompt
 from listings import Mix, listings
-from score import accuracy, best_orders, load_catalogue, summarise, votes_table
+from score import load_catalogue
 from vocabulary import ATTRIBUTES, values_of, words_for
 
 from quorum.runtimes.grammar import answer_pattern
@@ -43,31 +43,3 @@ def test_catalogue_maps_every_synonym_to_its_value():
             assert {CATALOGUE.get(attribute).normalise(word) for word in words} == {value}
     assert set(words_for("size")) == {"XS", "S", "M", "L", "XL", "XXL", "XXXL"}
     assert values_of("brand") is None
-
-
-ROWS = [
-    {"product": f"p-{number:04d}", "category": "", "title": "", "gold": {name: ["x"] for name in ATTRIBUTES}}
-    for number in range(4)
-]
-
-
-class _Given:
-    def __init__(self, value):
-        self.values = {(row["product"], name): value for row in ROWS for name in ATTRIBUTES}
-
-
-def test_votes_decide_as_their_weights_say():
-    table = votes_table(ROWS, {"a": _Given("x"), "b": _Given("y"), "c": _Given("y")})
-    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a",))) == 1.0
-    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "b", "c"))) == 0.0
-    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("b",))) == 0.0
-    assert set(best_orders(table, ["a", "b", "c"]).values()) == {("a",)}
-
-
-def test_first_voter_breaks_ties_and_an_abstention_has_no_vote():
-    table = votes_table(ROWS, {"a": _Given(None), "b": _Given("x"), "c": _Given("y")})
-    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "b", "c"))) == 1.0
-    assert accuracy(table, dict.fromkeys(ATTRIBUTES, ("a", "c", "b"))) == 0.0
-    found = summarise(table, ["a", "b", "c"])
-    assert found["oracle (any right)"] == 1.0
-    assert found["weighted per attribute, two-fold"] == 1.0

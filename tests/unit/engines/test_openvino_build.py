@@ -13,6 +13,7 @@ import pytest
 from engine_support import CONFIG, FILES, fake_python, last_call, write_checkpoint
 
 from quorum.engines import MANIFEST, BuildError, build_openvino, inspect_checkpoint, read_manifest
+from quorum.engines.openvino import TESTED_FAMILIES
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def _build_python() -> Path:
 
 @pytest.mark.build
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma"])
+@pytest.mark.parametrize("family", TESTED_FAMILIES)
 def test_a_real_checkpoint_builds_and_generates(tmp_path, family):
     genai = pytest.importorskip("openvino_genai", reason="install quorum[openvino]")
     python, checkpoint, out = _build_python(), tmp_path / "checkpoint", tmp_path / "built"
