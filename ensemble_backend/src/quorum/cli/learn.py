@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ import typer
 from quorum import weights as weights_file
 from quorum.cli.console import (
     DEPLOY,
-    CommandError,
     DeployOption,
     JsonOption,
     friendly,
@@ -21,7 +19,7 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.fit.learn import learn as learn_weights
-from quorum.fit.votes import VotesTable, build_table, read_votes
+from quorum.fit.votes import read_votes
 from quorum.repository.store import write_atomic
 from quorum.spec.model import Deployment
 from quorum.weights import Weights
@@ -72,22 +70,10 @@ def learn_for(
     if spec is None:
         return learn_weights(table, method=method, gold_labels=gold_labels, seed=seed)
     return learn_weights(
-        _in_order(table, spec, votes),
+        table.of_members(spec.member_names),
         method=method,
         gold_labels=gold_labels,
         seed=seed,
         catalogue_hash=spec.catalogue().hash,
         value_counts=spec.catalogue().value_counts(),
     )
-
-
-def _in_order(table: VotesTable, spec: Deployment, path: Path) -> VotesTable:
-    """The table with its members in the order of the deployment."""
-    if sorted(table.members) != sorted(spec.member_names):
-        raise CommandError(
-            f"{path} has votes of {', '.join(table.members)}; {spec.path} has the members "
-            f"{', '.join(spec.member_names)}. Record their votes: `quorum extract FILE --votes {path}`"
-        )
-    places = [table.members.index(name) for name in spec.member_names]
-    cells = [replace(cell, values=tuple(cell.values[i] for i in places)) for cell in table.cells]
-    return build_table(spec.member_names, cells)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum publish | canary | promote | rollback | history``: new weights on a running server."""
+"""``quorum publish | canary | promote | rollback | retire | history | diff``: weights on a live server."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from rich.table import Table
 from quorum import weights as weights_file
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
 from quorum.contract import CANARY, STABLE
+from quorum.repository.store import Store
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.history import History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of, find_running
 from quorum.spec.model import Deployment
+from quorum.weights import Weights
 
 VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (publish, canary, promote, rollback, history):
+    for command in (publish, canary, promote, rollback, retire, history, diff):
         app.command()(command)
 
 
 @contextmanager
-def open_rollout(spec: Deployment) -> Iterator[Rollout]:
+def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Rollout]:
     """A rollout on the server that serves ``spec``."""
     running, endpoint = find_running(spec), endpoint_of(spec)
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
@@ -41,6 +44,7 @@ def open_rollout(spec: Deployment) -> Iterator[Rollout]:
             control,
             lambda channel: probe_channel(spec, endpoint.grpc_url, channel),
             running.repository if running else None,
+            dry_run,
         )
 
 
@@ -48,15 +52,25 @@ def open_rollout(spec: Deployment) -> Iterator[Rollout]:
 def publish(
     weights: Annotated[Path, typer.Argument(help="A weights.json, as `quorum learn` writes it.")],
     deploy: DeployOption = DEPLOY,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Publish even if worse on the held-out votes; says why."),
+    ] = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Make weights a new version on the running server. No channel changes yet.
 
+    With `rollout.heldout` in deploy.yaml (a votes table with gold), weights that answer worse there than the
+    running ones, by more than `rollout.margin`, are refused.
+
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
     """
     loaded = weights_file.load(weights)
-    with open_rollout(spec_of(deploy)) as rollout:
-        change = rollout.publish(loaded)
+    with open_rollout(spec_of(deploy), dry_run) as rollout:
+        change = rollout.publish(loaded, force)
+    if change.comparison and not json:
+        note(f"held-out votes: {change.comparison}")
     _tell(
         change,
         json,
@@ -65,36 +79,99 @@ def publish(
 
 
 @friendly
-def canary(version: VersionArgument, deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+def canary(
+    version: VersionArgument,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
     """Let the canary channel answer with a version.
 
     Example: `quorum canary 3`, then `quorum ask --channel quorum_canary ...`
     """
-    with open_rollout(spec_of(deploy)) as rollout:
+    with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.canary(version)
     _tell(change, json, _moved(CANARY, change))
 
 
 @friendly
-def promote(version: VersionArgument, deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+def promote(
+    version: VersionArgument,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
     """Let the stable channel answer with a version.
 
     Example: `quorum promote 3`
     """
-    with open_rollout(spec_of(deploy)) as rollout:
+    with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.promote(version)
     _tell(change, json, _moved(STABLE, change))
 
 
 @friendly
-def rollback(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
     """Let the stable channel answer with the version before its last promotion.
 
     Example: `quorum rollback`
     """
-    with open_rollout(spec_of(deploy)) as rollout:
+    with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.rollback()
     _tell(change, json, _moved(STABLE, change))
+
+
+@friendly
+def retire(
+    version: VersionArgument,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Unload a version that no channel answers with. Its file stays on disk.
+
+    Example: `quorum retire 1`
+    """
+    with open_rollout(spec_of(deploy), dry_run) as rollout:
+        change = rollout.retire(version)
+    _tell(change, json, f"version {version} is not loaded any more")
+
+
+@friendly
+def diff(
+    old: Annotated[int, typer.Argument(help="A version on disk.")],
+    new: Annotated[int, typer.Argument(help="Another version on disk.")],
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Show what two versions of the weights do differently, relative to each one's heaviest member.
+
+    Example: `quorum diff 1 2`
+    """
+    spec = spec_of(deploy)
+    running = find_running(spec)
+    store = Store(running.repository if running else spec.repository_path)
+    before, after = store.weights(old), store.weights(new)
+    names = ["default", *sorted({*before.attributes, *after.attributes})]
+    rows = {name: (_relative(before, name), _relative(after, name)) for name in names}
+    if json:
+        print_json(
+            {
+                "members": after.members,
+                "weights": {name: {"old": o, "new": n} for name, (o, n) in rows.items()},
+            }
+        )
+        return
+    table = Table("attribute", *after.members, title=f"{old} ({before.method}) -> {new} ({after.method})")
+    for name, (was, now) in rows.items():
+        table.add_row(name, *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
+    out.print(table)
+
+
+def _relative(weights: Weights, attribute: str) -> list[float]:
+    values = weights.parameters(attribute).weights
+    top = max(values) or 1.0
+    return [value / top for value in values]
 
 
 @friendly
@@ -109,9 +186,11 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     if json:
         print_json([asdict(event) for event in events])
         return
-    table = Table("at (UTC)", "who", "action", "version", "before", "outcome")
+    table = Table("at (UTC)", "who", "action", "version", "before", "outcome", "reason")
     for e in events:
-        table.add_row(e.at, e.who, e.action, str(e.version), str(e.before or ""), e.outcome)
+        table.add_row(
+            e.at[:19], e.who, e.action, str(e.version), str(e.before or ""), e.outcome, e.reason or ""
+        )
     out.print(table)
 
 
@@ -125,4 +204,4 @@ def _tell(change: Change, json: bool, text: str) -> None:
     if json:
         print_json(asdict(change))
     else:
-        note(text)
+        note(f"would be done: {text}" if change.planned else text)

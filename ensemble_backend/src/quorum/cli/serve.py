@@ -67,6 +67,7 @@ def up(
             on_ready=lambda channel, version: note(
                 f"channel {channel} answers with weights version {version}"
             ),
+            on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
         )
         server = server_context.__enter__()
     try:

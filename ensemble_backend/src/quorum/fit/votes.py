@@ -100,6 +100,22 @@ class VotesTable:
         """A table of the given rows."""
         return build_table(self.members, [self.cells[int(i)] for i in rows])
 
+    def of_members(self, members: Sequence[str]) -> VotesTable:
+        """The same table with its columns in the order of ``members``.
+
+        Raises:
+            VotesError: The table has votes of other members.
+        """
+        if sorted(members) != sorted(self.members):
+            raise VotesError(
+                f"these are votes of {', '.join(self.members)}, wanted are votes of {', '.join(members)}; "
+                "record them with `quorum extract FILE --votes`"
+            )
+        places = [self.members.index(name) for name in members]
+        return build_table(
+            members, [replace(cell, values=tuple(cell.values[i] for i in places)) for cell in self.cells]
+        )
+
     def with_gold(self, keep: npt.NDArray[np.bool_]) -> VotesTable:
         """The same cells, with the gold forgotten except where ``keep`` is true."""
         pairs = zip(self.cells, keep, strict=True)

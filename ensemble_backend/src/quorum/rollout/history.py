@@ -19,13 +19,14 @@ class Event:
     """One line of the log.
 
     Attributes:
-        at: ISO 8601, UTC.
+        at: When the change began, ISO 8601, UTC; no two are equal.
         who: Account that ran the command.
-        action: ``publish``, ``canary``, ``promote`` or ``rollback``.
+        action: ``publish``, ``canary``, ``promote``, ``rollback`` or ``retire``.
         version: Version of the weights that it was about.
         before: What the channel answered with before; ``None`` for ``publish``.
         weights_hash: Content hash of that version's weights.
         outcome: ``done``, or why it failed and was undone.
+        reason: Why a check was overridden, if one was.
     """
 
     at: str
@@ -35,6 +36,7 @@ class Event:
     before: int | None
     weights_hash: str
     outcome: str = "done"
+    reason: str | None = None
 
 
 class History:
@@ -47,17 +49,17 @@ class History:
     def __init__(self, repository: Path) -> None:
         self.path = repository / HISTORY_FILE
 
-    def append(
-        self, action: str, version: int, before: int | None, weights_hash: str, outcome: str = "done"
-    ) -> Event:
+    def append(self, event: Event) -> None:
         """Write one event so that it survives a crash right after."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        event = Event(now, _account(), action, version, before, weights_hash, outcome)
+        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(event)) + "\n")
+            file.write(("\n" if torn else "") + json.dumps(asdict(event)) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        return event
+
+    def last(self) -> Event | None:
+        """The newest event."""
+        return next(reversed(list(self.events())), None)
 
     def events(self) -> Iterator[Event]:
         """All events, oldest first; a last line cut off by a crash is passed over."""
@@ -80,7 +82,13 @@ class History:
         return None
 
 
-def _account() -> str:
+def timestamp() -> str:
+    """Now, ISO 8601 in UTC with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def account() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

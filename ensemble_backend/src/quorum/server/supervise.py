@@ -10,6 +10,8 @@ from pathlib import Path
 from quorum.contract import CHANNELS
 from quorum.repository.render import plan_render
 from quorum.repository.store import RepositoryError
+from quorum.rollout.channels import recover_offline
+from quorum.rollout.journal import Pending
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import Running, find_running, leave_note, remove_note, state_folder
@@ -24,6 +26,7 @@ def serve(
     repository: Path | None = None,
     start_timeout_s: float = 120.0,
     on_ready: Callable[[str, int], None] | None = None,
+    on_recovered: Callable[[Pending], None] | None = None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -32,17 +35,22 @@ def serve(
         repository: Model repository; the spec's own by default.
         start_timeout_s: How long every channel may take to answer for the first time.
         on_ready: Told each channel and the version of the weights that answered.
+        on_recovered: Told of a rollout that was interrupted and is taken back before the start.
 
     Raises:
         RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
         ServerError: A server of this deployment runs already, or this one does not start.
     """
-    check_repository(spec, repository)
     running = find_running(spec)
     if running:
         raise ServerError(
             f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
         )
+    if (repository or spec.repository_path).is_dir():
+        interrupted = recover_offline(repository or spec.repository_path)
+        if interrupted and on_recovered:
+            on_recovered(interrupted)
+    check_repository(spec, repository)
     server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
     try:
         server.start()

@@ -89,6 +89,18 @@ class GateSpec(_Strict):
     allow_direct: bool = False
 
 
+class RolloutSpec(_Strict):
+    """What new weights must show before they are published.
+
+    Attributes:
+        heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
+        margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
+    """
+
+    heldout: str | None = None
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
 class ServerSpec(_Strict):
     """Where the server listens; port 0 means a free one."""
 
@@ -114,6 +126,7 @@ class Deployment(_Strict):
     default_normaliser: str = "text"
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
+    rollout: RolloutSpec = RolloutSpec()
     server: ServerSpec = ServerSpec()
     repository: str = "model_repository"
     path: Path = Field(exclude=True)
