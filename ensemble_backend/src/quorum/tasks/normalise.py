@@ -15,7 +15,7 @@ _SPACE = re.compile(r"\s+")
 _EDGE = " \t\r\n\"'`.,;:"
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_TRAILING_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)|(?<=\.\d)0+(?!\d)")
+_TRAILING_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)|(?<=\d)(\.\d*?)0+(?!\d)")
 _NUMBER_UNIT = re.compile(r"(\d)\s+(?=[a-zµ\"%])")
 _TIMES = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
 _UNITS = MappingProxyType(
@@ -89,7 +89,7 @@ def measure(value: str) -> str:
 
 def _numbers(value: str) -> str:
     points = _DECIMAL_COMMA.sub(".", _THOUSANDS.sub("", value))
-    return _TRAILING_ZEROS.sub("", _TIMES.sub("x", points))
+    return _TRAILING_ZEROS.sub(r"\1", _TIMES.sub("x", points))
 
 
 NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
