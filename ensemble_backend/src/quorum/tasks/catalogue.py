@@ -158,7 +158,7 @@ class Catalogue:
         """
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise CatalogueError(
                 f"{path}: cannot read the catalogue ({error}); run `quorum render`"
             ) from error

@@ -73,7 +73,7 @@ def _read(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
     while start >= 0:
         try:
             value, _ = json.JSONDecoder().raw_decode(answer, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             break
         if isinstance(value, dict) and value:
             return value
@@ -86,7 +86,7 @@ def _read_pairs(answer: str) -> Mapping[str, object]:
     for key, value in _PAIR.findall(answer):
         try:
             found[json.loads(f'"{key}"')] = json.loads(value)
-        except json.JSONDecodeError:
+        except ValueError:
             continue
     return found
 
