@@ -17,7 +17,7 @@ from typing import Any
 from quorum.voting.single import Parameters
 
 SCHEMA_VERSION = 1
-METHODS = ("majority", "iwmv", "em", "loglinear", "dawid_skene")
+METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
 _KEYS = frozenset({
     "schema_version", "method", "settings", "members", "catalogue_hash", "default", "attributes", "groups",

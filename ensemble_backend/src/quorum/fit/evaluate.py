@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Held-out figures of members and methods: cross-validation in which the cells of a product stay together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.fit.learn import learn
+from quorum.fit.measure import (
+    ReliabilityBin,
+    accuracy_at,
+    calibration_error,
+    micro_f1,
+    reliability,
+)
+from quorum.fit.score import Accuracy, NothingToScoreError, apply, bootstrap_means, is_right
+from quorum.fit.votes import VotesTable
+from quorum.voting.correlation import blocs, correlation
+from quorum.voting.histogram import compress
+from quorum.voting.lazy import is_settled, order
+from quorum.voting.patterns import ABSTAIN, NA
+from quorum.voting.single import NOT_APPLICABLE
+from quorum.weights import Weights
+
+DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear")
+BLOC_PHI = 0.85
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
+
+    Attributes:
+        accuracy: Share of labelled cells decided right.
+        ci95: Its interval.
+        f1: Micro-F1 of extracting values, "n/a" being no value.
+        ece: Expected calibration error of the confidence, 15 bins of equal mass.
+        accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
+        calls_saved: Share of the calls that asking in turn and stopping early saves, with the same decisions.
+        delta_best_member: Accuracy minus that of the best single member, which is chosen with hindsight.
+        delta_best_member_ci95: Its interval.
+        delta_majority: Accuracy minus that of majority.
+        delta_majority_ci95: Its interval.
+        confidence: "agreement" or "calibrated".
+        by_attribute: Attribute -> (accuracy, labelled cells).
+        reliability: Bins of the reliability diagram.
+    """
+
+    accuracy: float
+    ci95: tuple[float, float]
+    f1: float
+    ece: float
+    accuracy_at_80: float
+    calls_saved: float
+    delta_best_member: float
+    delta_best_member_ci95: tuple[float, float]
+    delta_majority: float
+    delta_majority_ci95: tuple[float, float]
+    confidence: str
+    by_attribute: Mapping[str, tuple[float, int]]
+    reliability: Sequence[ReliabilityBin]
+
+
+@dataclass(frozen=True, slots=True)
+class Alikeness:
+    """How much members repeat each other on the labelled cells.
+
+    Attributes:
+        members: Order of rows and columns.
+        error_phi: Correlation of being wrong; None where undefined.
+        same_error: When both are wrong: share with the same wrong answer.
+        blocs: Members linked by a correlation above :data:`BLOC_PHI`.
+    """
+
+    members: tuple[str, ...]
+    error_phi: list[list[float | None]]
+    same_error: list[list[float | None]]
+    blocs: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the labelled cells say about members and methods.
+
+    Attributes:
+        members: Accuracy per member.
+        methods: Figures per method; a method with a bias for "n/a" stands there without it too.
+        best_member: The best single member, in hindsight.
+        correlation: How much the members repeat each other.
+        verdict: The comparison with the best single member, in words.
+        gold_labels: Labelled cells evaluated.
+        gold_per_fold: Labelled cells that each fold learned from, on average.
+        products: Products that they belong to.
+        folds: Number of folds.
+        seed: Of folds and bootstrap.
+        na_gold: Share of the labelled cells whose gold is "n/a"; near 0 a learned bias against "n/a"
+            flatters.
+    """
+
+    members: Mapping[str, Accuracy]
+    methods: Mapping[str, MethodResult]
+    best_member: str
+    correlation: Alikeness
+    verdict: str
+    gold_labels: int
+    gold_per_fold: float
+    products: int
+    folds: int
+    seed: int
+    na_gold: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, nan as None."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        for name, accuracy in self.members.items():
+            plain["members"][name] = {"accuracy": accuracy.value, "ci95": [accuracy.low, accuracy.high]}
+        return plain
+
+
+def evaluate(
+    table: VotesTable,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    folds: int = 5,
+    gold_labels: int | None = None,
+    seed: int = 0,
+    *,
+    value_counts: Mapping[str, int] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """Evaluate members and methods on cells whose gold the methods did not see.
+
+    The votes of the held-out cells, without their gold, are seen by methods that learn from votes alone, as
+    they are in production.
+
+    Args:
+        table: Votes with gold.
+        methods: Methods as in :func:`quorum.fit.learn.learn`; majority is added.
+        folds: Parts that the products are split into.
+        gold_labels: Learn from so many random labels per fold only; None: from all of the other folds.
+        seed: Of folds, labels and bootstrap.
+        value_counts: See :func:`quorum.fit.learn.learn`.
+        settings: Settings per method.
+
+    Returns:
+        The figures.
+
+    Raises:
+        NothingToScoreError: No gold, or fewer products with gold than folds.
+        LearnError: A method cannot learn from these votes.
+        VotesError: More gold labels asked for than a fold has.
+    """
+    rows = np.flatnonzero(table.labelled)
+    products = table.products[rows]
+    if not 2 <= folds <= len(np.unique(products)):
+        raise NothingToScoreError(
+            f"{len(rows)} labelled cells of {len(np.unique(products))} products do not make {folds} folds: "
+            "label cells of more products, or ask for fewer folds (at least 2)"
+        )
+    fold = assign_folds(table.products, folds, seed)
+    runs = _runs(methods, settings or {})
+    training = [_training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
+    held: dict[str, _HeldOut] = {}
+    for name, (method, chosen) in runs.items():
+        learned = [learn(t, method, value_counts=value_counts, settings=chosen) for t in training]
+        held[name] = _held_out(table, fold, learned)
+    member_hits = table.correct()[rows].astype(np.float64)
+    best = int(member_hits.mean(axis=0).argmax())
+    columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
+    means = bootstrap_means(columns, products, _RESAMPLES, seed)
+    m = len(table.members)
+    results = {
+        name: _result(table, rows, out, columns, means, m + i, best, m + list(held).index("majority"))
+        for i, (name, out) in enumerate(held.items())
+    }
+    low, high = np.percentile(means[:, :m], [2.5, 97.5], axis=0)
+    values = member_hits.mean(axis=0)
+    return Evaluation(
+        members={
+            name: Accuracy(float(values[j]), float(low[j]), float(high[j]))
+            for j, name in enumerate(table.members)
+        },
+        methods=results,
+        best_member=table.members[best],
+        correlation=_alikeness(table),
+        verdict=_verdict(results, table.members[best], float(values[best])),
+        gold_labels=len(rows),
+        gold_per_fold=float(np.mean([t.labelled.sum() for t in training])),
+        products=len(np.unique(products)),
+        folds=folds,
+        seed=seed,
+        na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
+    )
+
+
+def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """(n,) fold of each cell; products are shuffled and dealt out, and their cells stay together."""
+    size = int(products.max(initial=-1)) + 1
+    return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
+
+
+def learning_curve(
+    table: VotesTable, sizes: Sequence[int], method: str = "loglinear", folds: int = 5, seed: int = 0
+) -> dict[int, float]:
+    """Held-out accuracy of a method by the gold labels it learned from; sizes too large are left out."""
+    fold = assign_folds(table.products, folds, seed)
+    rows = np.flatnonzero(table.labelled)
+    available = min(int(table.labelled[fold != part].sum()) for part in range(folds))
+    curve = {}
+    for size in sizes:
+        if size <= available:
+            training = [_training(table, fold != part, size, seed + part) for part in range(folds)]
+            out = _held_out(table, fold, [learn(t, method) for t in training])
+            curve[size] = float(out.right[rows].mean())
+    return curve
+
+
+def calls_saved(table: VotesTable, weights: Weights) -> float:
+    """Share of member calls saved by asking in order of weight and stopping once the decision stands."""
+    hist, _ = compress(table.codes, table.groups)
+    asked = 0.0
+    for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
+        category, attribute = table.group_names[group]
+        parameters = weights.parameters(attribute, category)
+        ballots = [(_name(code), int(code == ABSTAIN)) for code in codes]
+        known: list[tuple[str, int] | None] = [None] * len(ballots)
+        for calls, j in enumerate(order(parameters.weights), start=1):
+            known[j] = ballots[j]
+            if is_settled(parameters, known):
+                asked += calls * count
+                break
+    return 1.0 - asked / (hist.total * len(table.members))
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Decisions of one method on every cell, each by weights that did not see the gold of its product."""
+
+    right: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float64]
+    winner: npt.NDArray[np.int8]
+    kind: str
+    saved: float
+
+
+def _runs(
+    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for name in dict.fromkeys(["majority", *methods]):
+        runs[name] = (name, settings.get(name, {}))
+        if name == "loglinear":
+            runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
+    return runs
+
+
+def _training(table: VotesTable, seen: npt.NDArray[np.bool_], labels: int | None, seed: int) -> VotesTable:
+    part = table.with_gold(seen)
+    return part if labels is None else part.sample_gold(labels, seed)
+
+
+def _held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> _HeldOut:
+    n = len(table)
+    right, winner = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
+    confidence = np.zeros(n)
+    saved = 0.0
+    for part, weights in enumerate(learned):
+        decision, test = apply(table, weights), fold == part
+        right[test] = is_right(table, decision)[test]
+        winner[test], confidence[test] = decision.winner[test], decision.confidence[test]
+        saved += calls_saved(table.take(np.flatnonzero(test)), weights) * test.mean()
+    return _HeldOut(right, confidence, winner, learned[0].confidence, saved)
+
+
+def _result(
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    out: _HeldOut,
+    columns: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    column: int,
+    best: int,
+    majority: int,
+) -> MethodResult:
+    right, confidence = out.right[rows], out.confidence[rows]
+    values = [table.cells[i].values[out.winner[i]] or "" if out.winner[i] >= 0 else "" for i in rows.tolist()]
+
+    def interval(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
+        low, high = np.percentile(samples, [2.5, 97.5])
+        return float(low), float(high)
+
+    names = np.array([table.cells[i].attribute for i in rows.tolist()])
+    own = float(right.mean())
+    return MethodResult(
+        accuracy=own,
+        ci95=interval(means[:, column]),
+        f1=micro_f1(table, values, rows),
+        ece=calibration_error(confidence, right),
+        accuracy_at_80=accuracy_at(confidence, right),
+        calls_saved=out.saved,
+        delta_best_member=own - float(columns[:, best].mean()),
+        delta_best_member_ci95=interval(means[:, column] - means[:, best]),
+        delta_majority=own - float(columns[:, majority].mean()),
+        delta_majority_ci95=interval(means[:, column] - means[:, majority]),
+        confidence=out.kind,
+        by_attribute={
+            str(name): (float(right[names == name].mean()), int((names == name).sum()))
+            for name in np.unique(names)
+        },
+        reliability=reliability(confidence, right),
+    )
+
+
+def _alikeness(table: VotesTable) -> Alikeness:
+    hist = table.statistic().hist
+    answered = np.maximum((table.codes[table.labelled] != ABSTAIN).sum(axis=0), 1)
+    figures = correlation(hist, table.correct().sum(axis=0) / answered, 10.0)
+    found = blocs(figures.error_phi, BLOC_PHI)
+    return Alikeness(
+        members=table.members,
+        error_phi=figures.error_phi.tolist(),
+        same_error=figures.same_error.tolist(),
+        blocs=[[table.members[j] for j in bloc] for bloc in found],
+    )
+
+
+def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:
+    name = max(results, key=lambda key: results[key].accuracy)
+    result = results[name]
+    low, high = result.delta_best_member_ci95
+    figures = (
+        f"{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
+        f"{100 * result.delta_best_member:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    )
+    if low > 0.0:
+        return f"{name} is better than the best single member, {member}: {figures}."
+    if high < 0.0:
+        return f"No method comes up to the best single member, {member}; closest is {name}: {figures}."
+    return f"Not better than {member}: the closest method, {name}, cannot be told from it: {figures}."
+
+
+def _name(code: int) -> str:
+    return NOT_APPLICABLE if code == NA else str(code)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Held-out figures: products stay together, gold does not leak, and the words fit the numbers."""
+
+import itertools
+import json
+import os
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quorum.fit import LearnError, NothingToScoreError, VotesError, apply, build_table, learn, read_votes
+from quorum.fit.evaluate import assign_folds, calls_saved, evaluate, learning_curve
+from quorum.fit.label import choose, disagreement, label_summary
+from quorum.fit.measure import accuracy_at, calibration_error, micro_f1, reliability
+from quorum.fit.report import report_html
+from quorum.fit.score import is_right
+from quorum.fit.simulate import independent
+from quorum.fit.votes import Cell
+from quorum.voting.single import Parameters
+from quorum.weights import Weights, equal_weights
+
+
+def simulated(seed, accuracy, cells=900, labelled=900, values=5):
+    rng = np.random.default_rng(seed)
+    codes, truth = independent(rng, cells, np.array(accuracy), values)
+    rows = [
+        Cell(
+            f"p{i // 3}",
+            "c",
+            "",
+            f"a{i % 3}",
+            tuple(None if v < 0 else f"v{v}" for v in codes[i]),
+            (f"v{truth[i]}",) if i < labelled else (),
+        )
+        for i in range(cells)
+    ]
+    return build_table([f"m{j}" for j in range(len(accuracy))], rows)
+
+
+def test_calibration_error_by_hand():
+    confidence = np.array([0.2, 0.2, 0.9, 0.9])
+    right = np.array([False, True, True, True])
+    assert calibration_error(confidence, right, bins=2) == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
+    rng = np.random.default_rng(0)
+    honest = rng.random(30_000)
+    assert calibration_error(honest, rng.random(30_000) < honest) < 0.015
+    assert [row.cells for row in reliability(honest, honest > 0, 15)] == [2000] * 15
+
+
+def test_accuracy_at_coverage_takes_ties_in_part():
+    confidence = np.array([0.9, 0.9, 0.5, 0.5, 0.1])
+    right = np.array([True, True, True, False, False])
+    assert accuracy_at(confidence, right, 0.4) == 1.0
+    assert accuracy_at(confidence, right, 0.6) == pytest.approx((2 + 0.5) / 3)
+    assert accuracy_at(confidence, right, 1.0) == pytest.approx(0.6)
+
+
+def test_f1_by_hand():
+    rows = [
+        Cell("p", "", "", f"a{i}", ("x",), gold) for i, gold in enumerate([("x",), ("y",), ("n/a",), ("x",)])
+    ]
+    table = build_table(["m"], rows)
+    assert micro_f1(table, ["x", "x", "x", "n/a"], np.arange(4)) == pytest.approx(2 * 1 / (3 + 3))
+    assert micro_f1(table, ["x", "y", "n/a", "x"], np.arange(4)) == 1.0
+
+
+def test_folds_keep_products_together():
+    table = simulated(0, [0.9, 0.8, 0.7])
+    fold = assign_folds(table.products, 5, seed=1)
+    assert all(len(set(fold[table.products == p].tolist())) == 1 for p in range(table.n_products))
+    assert np.bincount(fold).min() >= 150
+
+
+def test_evaluate_reports_every_member_and_method():
+    table = simulated(1, [0.9, 0.8, 0.75, 0.6])
+    result = evaluate(table, ("em", "loglinear"), folds=3, seed=4)
+    plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert set(plain["methods"]) == {"majority", "em", "loglinear", "loglinear_without_na_bias"}
+    assert plain["members"]["m0"]["accuracy"] == pytest.approx(table.correct()[:, 0].mean())
+    for figures in plain["methods"].values():
+        assert figures["ci95"][0] <= figures["accuracy"] <= figures["ci95"][1]
+        assert {"ece", "delta_best_member", "delta_best_member_ci95", "f1", "calls_saved"} <= figures.keys()
+        assert figures["delta_best_member"] == pytest.approx(
+            figures["accuracy"] - plain["members"]["m0"]["accuracy"]
+        )
+    assert plain["correlation"]["members"] == ["m0", "m1", "m2", "m3"]
+    assert plain == json.loads(json.dumps(evaluate(table, ("em", "loglinear"), folds=3, seed=4).to_json()))
+
+
+def test_gold_of_the_held_out_products_is_not_seen():
+    """Random gold can be learned by heart and not otherwise."""
+    rng = np.random.default_rng(2)
+    rows = [
+        Cell(f"p{i}", "", "", f"a{i % 60}", ("x", "y", "z"), (("x", "y", "z")[rng.integers(3)],))
+        for i in range(1200)
+    ]
+    result = evaluate(build_table(["a", "b", "c"], rows), ("loglinear",))
+    assert result.methods["loglinear"].accuracy == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_the_words_fit_the_numbers():
+    clear = evaluate(simulated(3, [0.75, 0.75, 0.75, 0.75, 0.75]), ("em",))
+    assert "is better than the best single member" in clear.verdict
+    assert clear.methods["em"].delta_best_member_ci95[0] > 0
+    useless = evaluate(simulated(4, [0.99, 0.4, 0.4]), ("em",))
+    assert useless.best_member == "m0"
+    assert useless.verdict.startswith(
+        ("Not better than m0", "No method comes up to the best single member, m0")
+    )
+
+
+def test_gold_labels_limit_what_is_learned_from():
+    table = simulated(5, [0.9, 0.8, 0.7])
+    assert evaluate(table, ("loglinear",), gold_labels=60).gold_per_fold == 60
+    assert evaluate(table, ("loglinear",)).gold_per_fold == pytest.approx(720, abs=5)
+    with pytest.raises(VotesError, match="gold labels wanted"):
+        evaluate(table, ("loglinear",), gold_labels=800)
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    with pytest.raises(NothingToScoreError, match="do not make 5 folds"):
+        evaluate(simulated(6, [0.9, 0.8, 0.7], labelled=9), ("em",))
+    with pytest.raises(LearnError, match="unknown"):
+        evaluate(simulated(6, [0.9, 0.8, 0.7]), ("magic",))
+
+
+def test_calls_saved_by_hand():
+    rows = [Cell("p", "", "", f"a{i}", v) for i, v in enumerate([("x", "x", "y"), ("x", "y", "z")])]
+    table = build_table(["a", "b", "c"], rows)
+    assert calls_saved(table, equal_weights(table.members)) == pytest.approx(1 / 6)
+    alone = Weights("loglinear", table.members, Parameters((3.0, 1.0, 1.0)))
+    assert calls_saved(table, alone) == pytest.approx(2 / 3)
+
+
+def test_learning_curve_rises():
+    table = simulated(7, [0.95, 0.6, 0.6, 0.6], cells=1500)
+    curve = learning_curve(table, (10, 400, 10_000))
+    assert list(curve) == [10, 400]
+    assert curve[400] >= curve[10] - 0.01
+
+
+def test_the_report_is_one_file_with_all_figures():
+    table = simulated(8, [0.9, 0.8, 0.7], cells=300)
+    result = evaluate(table, ("em", "loglinear"))
+    text = report_html(result, title="Shoes & <hats>", curve={50: 0.8, 100: 0.85})
+    assert text.count("<svg") == 4
+    assert "Shoes &amp; &lt;hats&gt;" in text
+    assert not re.search(r"(src|href)=\"https?:", text)
+    assert "currentColor" in text
+    assert "prefers-color-scheme: dark" in text
+    for number in (result.methods["loglinear"].accuracy, result.methods["em"].ece):
+        assert f"<td>{100 * number:.1f}</td>" in text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ET.fromstring(drawing)
+    assert text == report_html(result, title="Shoes & <hats>", curve={50: 0.8, 100: 0.85})
+
+
+def test_disagreement_is_entropy():
+    rows = [("x", "x", "x", None), ("x", "y", None, None), ("x", "x", "y", "z"), (None,) * 4]
+    table = build_table("abcd", [Cell("p", "", "", f"a{i}", row) for i, row in enumerate(rows)])
+    assert disagreement(table).tolist() == pytest.approx([0.0, np.log(2), 1.5 * np.log(2), 0.0])
+
+
+def test_cells_to_label_disagree_are_new_and_belong_to_many_products():
+    table = simulated(9, [0.9, 0.8, 0.7, 0.6], labelled=300)
+    rows = choose(table, 60, seed=1)
+    assert len(set(rows.tolist())) == 60
+    assert not table.labelled[rows].any()
+    assert (disagreement(table)[rows] > 0).sum() == 36
+    assert len(np.unique(table.products[rows])) >= 45
+    assert np.array_equal(rows, choose(table, 60, seed=1))
+    assert sum(label_summary(table, rows).values()) == 60
+    half = disagreement(table)[rows[:30]] > 0
+    assert 12 <= half.sum() <= 24
+
+
+def test_choosing_from_little():
+    table = simulated(10, [0.9, 0.8, 0.7], cells=30, labelled=25)
+    assert len(choose(table, 50)) == 5 - (table.codes[25:] < 0).all(axis=1).sum()
+    assert len(choose(table, 0)) == 0
+    with pytest.raises(ValueError, match="labels is -1"):
+        choose(table, -1)
+
+
+def test_an_attribute_without_labels_comes_first():
+    table = simulated(11, [0.9, 0.7, 0.6], cells=900, labelled=0)
+    gold = [cell.attribute != "a0" and i < 600 for i, cell in enumerate(table.cells)]
+    rows = [
+        Cell(c.product, c.category, c.title, c.attribute, c.values, ("v1",) if g else ())
+        for c, g in zip(table.cells, gold, strict=True)
+    ]
+    chosen = build_table(table.members, rows)
+    names = label_summary(chosen, choose(chosen, 100))
+    assert names["a0"] > 70
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    folder = os.environ.get("QUORUM_DATA")
+    if not folder or not (path := Path(folder) / "ae-110k" / "votes.jsonl").exists():
+        pytest.skip("set QUORUM_DATA to the folder that holds ae-110k/votes.jsonl")
+    return read_votes(path)
+
+
+@pytest.mark.data
+def test_recorded_votes_calibration_and_gain_over_majority(recorded):
+    results = [evaluate(recorded, ("loglinear",), seed=seed).methods["loglinear"] for seed in range(3)]
+    assert np.mean([r.ece for r in results]) <= 0.05
+    assert np.mean([r.delta_majority for r in results]) >= 0.007
+    assert min(r.delta_majority_ci95[0] for r in results) > 0
+
+
+@pytest.mark.data
+def test_50_chosen_labels_are_worth_100_random_ones(recorded):
+    blank = recorded.with_gold(np.zeros(len(recorded), np.bool_))
+    gaps = []
+    for seed in range(20):
+        half = np.random.default_rng(seed).permutation(recorded.n_products) % 2 == 0
+        pool = np.flatnonzero(half[recorded.products])
+        test = ~half[recorded.products]
+        picks = {
+            "chosen": pool[choose(blank.take(pool), 50, seed=seed)],
+            "random": np.random.default_rng(seed).choice(pool, 100, replace=False),
+        }
+        right = {}
+        for name, rows in picks.items():
+            weights = learn(recorded.with_gold(np.isin(np.arange(len(recorded)), rows)), "loglinear")
+            right[name] = is_right(recorded, apply(recorded, weights))[test].mean()
+        gaps.append(right["chosen"] - right["random"])
+    assert np.mean(gaps) >= -0.002
+
+
+def test_pairs_of_members_are_symmetric():
+    result = evaluate(simulated(12, [0.9, 0.8, 0.7]), ("em",))
+    phi = result.correlation.error_phi
+    assert all(phi[i][j] == pytest.approx(phi[j][i]) for i, j in itertools.combinations(range(3), 2))
