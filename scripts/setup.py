@@ -3,13 +3,12 @@
 
 ``run`` makes ``.venv`` (server, models, command line), ``dev`` adds the test tools to it, ``build`` makes
 ``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors,
-wheel folders) holds. A stamp makes a second run instant; what was left half-made is made anew.
-The variable PYTHON names the interpreter to build on, when the system's does not fit.
+wheel folders) holds. A stamp makes a second run instant; what was left half-made is made anew. The
+variable PYTHON names the interpreter to build on, when the system's does not fit.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -45,7 +44,7 @@ print(json.dumps({"path": sys.executable, "version": version, "shared": shared, 
 
 
 def say(text: str) -> None:
-    print(f"setup: {text}", flush=True)
+    print("setup:", text, flush=True)
 
 
 def stop(text: str) -> NoReturn:
@@ -100,15 +99,16 @@ def find_python(asked: str | None) -> str:
 
 def install_debian(packages: list[str]) -> None:
     """Install system packages as root, or say which."""
-    line = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
+    names = " ".join(packages)
+    line = f"apt-get update && apt-get install -y --no-install-recommends {names}"
     if not shutil.which("apt-get"):
-        stop(f"missing: {' '.join(packages)} (Debian's names); install them")
+        stop(f"missing: {names} (Debian's names); install them")
     if os.geteuid() != 0:
         stop(f"missing system packages; run this once, then again:\n\n    sudo sh -c '{line}'\n")
     say(line)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     if subprocess.run(["sh", "-c", line], check=False, env=quiet, stdin=subprocess.DEVNULL).returncode:
-        stop(f"apt-get failed (above); install {' '.join(packages)} and run again")
+        stop(f"apt-get failed (above); install {names} and run again")
 
 
 class Environment:
@@ -148,8 +148,8 @@ class Environment:
         quiet = [] if sys.stdout.isatty() and not may_fail else ["-q", "--progress-bar", "off"]
         command = [str(self.python), "-m", "pip", "install", *quiet, *arguments]
         say(" ".join(["pip install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
-        errors, start = subprocess.DEVNULL if may_fail else None, time.monotonic()
-        done = subprocess.run(command, check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=errors)
+        start, null = time.monotonic(), subprocess.DEVNULL
+        done = subprocess.run(command, check=False, stdin=null, stderr=null if may_fail else None)
         if done.returncode and not may_fail:
             stop(f"pip failed (above); see `{self.python} -m pip config debug`, then run again")
         say(f"  {'not there' if done.returncode else 'done'} after {time.monotonic() - start:.0f} s")
@@ -180,14 +180,13 @@ def install_build(env: Environment) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the environments.")
-    parser.add_argument("what", choices=("run", "dev", "build"))
-    what = parser.parse_args().what
-    common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
+    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "dev", "build"):
+        stop("usage: setup.py run|dev|build")
     if what == "build":
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", build, install_build)
     else:
+        common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
         env = Environment(ROOT / ".venv")
         env.ensure("run", common, install_run)
         if what == "dev":
