@@ -46,7 +46,15 @@ class Attribute:
             raise CatalogueError(
                 f"attribute {self.name!r}: unknown normaliser {self.normaliser!r}; use one of {known}"
             )
+        object.__setattr__(self, "_canonical", self._spellings())
+
+    def _spellings(self) -> dict[str, str]:
+        """Normalised spelling -> canonical value, for every spelling that the catalogue lists."""
         normal = NORMALISERS[self.normaliser]
+        if NOT_APPLICABLE in self.values:
+            raise CatalogueError(
+                f"attribute {self.name!r}: {NOT_APPLICABLE!r} is an answer to every attribute; do not list it"
+            )
         canonical = {normal(value): value for value in self.values}
         if len(canonical) < len(self.values):
             raise CatalogueError(
@@ -57,8 +65,14 @@ class Attribute:
                 raise CatalogueError(
                     f"attribute {self.name!r}: synonym {other!r} -> {value!r}, which is not a value"
                 )
-            canonical.setdefault(normal(other), value)
-        object.__setattr__(self, "_canonical", canonical)
+        # What synonyms stand for is spelled canonically too, or the synonym would differ from the word itself.
+        for other, value in [*((v, v) for v in self.synonyms.values()), *self.synonyms.items()]:
+            known = canonical.setdefault(normal(other), value)
+            if known != value:
+                raise CatalogueError(
+                    f"attribute {self.name!r}: synonym {other!r} -> {value!r}, but it means {known!r} already"
+                )
+        return canonical
 
     @property
     def is_closed(self) -> bool:
