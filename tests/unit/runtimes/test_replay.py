@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorum.contract import Status
+from quorum.runtimes import create
+from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+
+ROWS: list[dict[str, Any]] = [
+    {"category": "c", "title": "t", "attribute": "brand", "votes": {"m": "Nike", "other": None}},
+    {"category": "c", "title": "t", "attribute": "size", "votes": {"m": "n/a", "other": "42"}},
+    {"category": "", "title": "t", "attribute": "brand", "votes": {"m": None, "other": "x"}},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS), encoding="utf-8")
+    return tmp_path
+
+
+def runtime(folder: Path, **options: Any) -> Any:
+    return create("replay", RuntimeSettings("m", folder, {"votes": "votes.jsonl", **options}))
+
+
+def question(category: str, *attributes: str) -> Question:
+    return Question("", "{}", "t", category, attributes, time.monotonic_ns() + 10**10)
+
+
+def ask(runtime: Any, category: str, *attributes: str) -> Reply:
+    replies: list[Reply] = []
+    runtime.submit(question(category, *attributes), replies.append)
+    (reply,) = replies
+    return reply
+
+
+def test_it_answers_what_was_recorded(folder: Path) -> None:
+    m = runtime(folder)
+    assert json.loads(str(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
+    assert json.loads(str(ask(m, "c", "size", "unheard"))) == {"size": "n/a"}
+    other = runtime(folder, recorded_as="other")
+    assert json.loads(str(ask(other, "", "brand"))) == {"brand": "x"}
+
+
+def test_it_abstains_where_nothing_was_recorded(folder: Path) -> None:
+    m = runtime(folder)
+    assert ask(m, "", "brand") is Status.NOT_ASKED
+    assert ask(m, "elsewhere", "brand") is Status.NOT_ASKED
+    assert ask(m, "c", "unheard") is Status.NOT_ASKED
+
+
+def test_rehearsed_faults_come_as_often_as_asked(folder: Path) -> None:
+    m = runtime(folder, fail_share=0.25, hang_share=0.25, seed=3)
+    replies: list[Reply] = []
+    failed = 0
+    for _ in range(2_000):
+        try:
+            m.submit(question("c", "brand"), replies.append)
+        except RuntimeError:
+            failed += 1
+    assert 400 < failed < 600
+    assert 400 < 2_000 - failed - len(replies) < 600
+
+
+def test_slow_answers_come_later_and_not_after_close(folder: Path) -> None:
+    m = runtime(folder, latency_ms=1)
+    came = threading.Event()
+    m.submit(question("c", "brand"), lambda _: came.set())
+    assert came.wait(30)
+    never = runtime(folder, latency_ms=3_600_000)
+    never.submit(question("c", "brand"), lambda _: pytest.fail("answered after close"))
+    timers = list(never._timers)
+    never.close()
+    for timer in timers:
+        timer.join(10)
+        assert not timer.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"vote": "x"}, ["'m'", "'vote'"]),
+        ({"votes": "nowhere.jsonl"}, ["'m'", "nowhere.jsonl"]),
+        ({"recorded_as": "nobody"}, ["votes.jsonl:1", "'nobody'", "m, other"]),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(folder: Path, options: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(RuntimeConfigError) as caught:
+        runtime(folder, **options)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"votes": {"m": "x"}}', "7"])
+def test_a_broken_row_is_named_by_file_and_line(folder: Path, line: str) -> None:
+    with (folder / "votes.jsonl").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    with pytest.raises(RuntimeConfigError, match=r"votes\.jsonl:4"):
+        runtime(folder)
+
+
+def test_an_unknown_runtime_is_named_with_the_known(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeConfigError, match=r"'m'.*'magic'.*openvino.*replay"):
+        create("magic", RuntimeSettings("m", tmp_path, {}))
+    with pytest.raises(RuntimeConfigError, match="'votes' is missing"):
+        create("replay", RuntimeSettings("m", tmp_path, {}))
