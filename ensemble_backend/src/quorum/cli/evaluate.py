@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum evaluate``: what members and methods are worth on labelled votes, cross-validated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Column, Table
+
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    err,
+    friendly,
+    note,
+    out,
+    print_json,
+    spec_of,
+)
+from quorum.fit.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
+from quorum.fit.evaluate import evaluate as evaluate_votes
+from quorum.fit.report import report_html
+from quorum.fit.score import NothingToScoreError
+from quorum.fit.votes import read_votes
+
+_CURVE = (25, 50, 100, 200, 400, 800)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+@friendly
+def evaluate(
+    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL) with gold.")],
+    methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
+    gold_labels: Annotated[
+        int | None,
+        typer.Option(help="Learn from only this many labels per fold; default: all others."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, labels and intervals.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Compare members, majority and every way to learn, on labels that they did not see.
+
+    Example: `quorum evaluate votes.jsonl --gold-labels 200 --report evaluation.html`
+    """
+    chosen = (
+        DEFAULT_METHODS if methods == "all" else tuple(m.strip() for m in methods.split(",") if m.strip())
+    )
+    counts = spec_of(deploy).catalogue().value_counts() if deploy.exists() or deploy != DEPLOY else None
+    table = read_votes(votes)
+    try:
+        with err.status(f"evaluating {', '.join(chosen)} on {len(table)} cells"):
+            result = evaluate_votes(table, chosen, folds, gold_labels, seed, value_counts=counts)
+            curve = learning_curve(table, _CURVE, folds=folds, seed=seed) if report else None
+    except NothingToScoreError as error:
+        raise CommandError(f"{votes}: {error}") from error
+    if report:
+        report.write_text(report_html(result, title=f"Evaluation of {votes.name}", curve=curve), "utf-8")
+    if json:
+        print_json(result.to_json())
+        return
+    _show(result)
+    if report:
+        note(f"report: {report.resolve()}")
+
+
+def _show(result: Evaluation) -> None:
+    heads = ("right (95 %)", "to best member", "F1", "ECE", "at 80 %", "saved")
+    table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=0)
+    for name, accuracy in result.members.items():
+        table.add_row(name, _interval(accuracy.value, accuracy.low, accuracy.high))
+    table.add_section()
+    for name, m in result.methods.items():
+        low, high = m.delta_best_member_ci95
+        table.add_row(
+            f"[bold]{name}[/]",
+            _interval(m.accuracy, *m.ci95),
+            f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
+            *(f"{100 * share:.1f}" for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
+        )
+    out.print(table)
+    note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
+    note(
+        f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
+        f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
+    )
+    for bloc in result.correlation.blocs:
+        note(f"members that repeat each other's errors: {', '.join(bloc)}")
+    note(result.verdict)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
