@@ -36,6 +36,8 @@ def load_spec(path: Path) -> Deployment:
         text = path.read_text("utf-8")
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror}; name the file with --deploy") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -50,6 +52,9 @@ def load_spec(path: Path) -> Deployment:
         raise SpecError(
             "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in twice)
         )
+    if "path" in data:
+        line, known = _line_of(node, ("path",)), ", ".join(_known_keys(()))
+        raise SpecError(f"{path}:{line}: path: unknown key; known keys: {known}")
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:

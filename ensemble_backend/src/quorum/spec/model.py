@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE
+from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
 from quorum.runtimes import RUNTIMES
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
@@ -18,7 +18,7 @@ from quorum.tasks.normalise import NORMALISERS
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -60,7 +60,7 @@ class MemberSpec(_Strict):
     options: dict[str, Any] = {}
     prompt: Literal["instruct", "bare"] = "instruct"
     timeout_s: Positive = 30.0
-    reserve_ms: Annotated[float, Field(ge=0)] = 50.0
+    reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
     max_in_flight: Annotated[int, Field(ge=1)] = 256
 
     @field_validator("name")
@@ -138,8 +138,9 @@ class Deployment(_Strict):
             if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
                 raise ValueError(f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
             try:
+                check_attributes([name])
                 Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
-            except CatalogueError as error:
+            except (CatalogueError, InvalidRequest) as error:
                 raise ValueError(str(error)) from error
         return attributes
 
