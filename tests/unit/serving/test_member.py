@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from quorum.contract import Status
+
+pytestmark = pytest.mark.usefixtures("serving")
+
+
+def deadlines() -> Any:
+    from quorum.serving.member import Deadlines
+
+    return Deadlines()
+
+
+def once(sender: Any) -> Any:
+    from quorum.serving.member import _Once
+
+    return _Once(sender)
+
+
+class Sender:
+    """Keeps what was sent; fails as often as told."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._failures = failures
+
+    def send(self, response: Any, flags: int) -> None:
+        assert flags == 1
+        if self._failures:
+            self._failures -= 1
+            raise OSError("gone")
+        self.sent.append({t.name: t.array.tolist() for t in response.output_tensors})
+
+
+def test_calls_come_when_due_and_in_order_of_their_deadlines() -> None:
+    called: list[tuple[str, int]] = []
+    done = threading.Event()
+    now = time.monotonic_ns()
+    timer = deadlines()
+    for name, milliseconds in (("late", 60), ("past", -1), ("early", 20), ("last", 80)):
+        timer.add(now + milliseconds * 10**6, lambda name=name: called.append((name, time.monotonic_ns())))
+    timer.add(now + 90 * 10**6, done.set)
+    assert done.wait(30)
+    assert [name for name, _ in called] == ["past", "early", "late", "last"]
+    assert all(at >= now + due * 10**6 for (_, at), due in zip(called, (-1, 20, 60, 80), strict=True))
+    timer.close()
+
+
+def test_a_nearer_deadline_is_not_kept_waiting_by_a_farther_one() -> None:
+    timer = deadlines()
+    came = threading.Event()
+    timer.add(time.monotonic_ns() + 3_600 * 10**9, lambda: None)
+    timer.add(time.monotonic_ns() + 10**6, came.set)
+    assert came.wait(30)
+    timer.close()
+
+
+def test_what_still_waits_at_the_end_is_called_at_once() -> None:
+    timer = deadlines()
+    called: list[int] = []
+    for i in range(3):
+        timer.add(time.monotonic_ns() + 3_600 * 10**9, lambda i=i: called.append(i))
+    timer.close()
+    assert sorted(called) == [0, 1, 2]
+
+
+def test_equal_deadlines_need_no_order() -> None:
+    timer = deadlines()
+    called: list[int] = []
+    due = time.monotonic_ns() + 10**7
+    for i in range(5):
+        timer.add(due, lambda i=i: called.append(i))
+    timer.close()
+    assert sorted(called) == list(range(5))
+
+
+def test_only_the_first_answer_is_sent() -> None:
+    from quorum.tasks.parse import Vote, abstain
+
+    sender = Sender()
+    answer = once(sender)
+    barrier = threading.Barrier(8)
+
+    def race(i: int) -> None:
+        barrier.wait()
+        answer([Vote(f"v{i}", Status.ANSWERED)] if i % 2 else abstain(Status.TIMEOUT, 1))
+
+    threads = [threading.Thread(target=race, args=[i]) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(sender.sent) == 1
+
+
+def test_what_cannot_be_sent_becomes_an_abstention() -> None:
+    from quorum.tasks.parse import Vote
+
+    sender = Sender()
+    once(sender)([Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)])
+    assert sender.sent == [{"VALUES": [b"", b""], "STATUS": [int(Status.ERROR)] * 2}]
+
+
+def test_a_caller_who_is_gone_harms_nobody() -> None:
+    from quorum.tasks.parse import abstain
+
+    sender = Sender(failures=2)
+    once(sender)(abstain(Status.TIMEOUT, 1))
+    assert sender.sent == []
+
+
+def test_the_counter_keeps_to_its_limit() -> None:
+    from quorum.serving.member import _Counter
+
+    counter = _Counter()
+    assert [counter.enter(2) for _ in range(3)] == [True, True, False]
+    counter.leave()
+    assert counter.enter(2)
+    assert not counter.enter(2)
