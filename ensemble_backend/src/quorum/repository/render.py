@@ -15,7 +15,14 @@ from pathlib import Path
 
 from quorum import weights as weights_file
 from quorum.contract import CANARY, CHANNELS, GATE, STABLE, VOTE
-from quorum.repository.configs import channel_config, gate_config, member_config, print_config, vote_config
+from quorum.repository.configs import (
+    HEADER,
+    channel_config,
+    gate_config,
+    member_config,
+    print_config,
+    vote_config,
+)
 from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, write_atomic
 from quorum.spec.model import Deployment
 from quorum.weights import Weights, WeightsError, equal_weights
@@ -55,7 +62,9 @@ def plan_render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
     files = _files(spec, Store(path))
     write = {name: text for name, text in files.items() if _read(path / name) != text}
     expected = {name.split("/")[0] for name in files}
-    strangers = [p.name for p in path.glob("*") if (p / CONFIG_FILE).is_file() and p.name not in expected]
+    # Only what was rendered is ours to remove: others may keep models in the same repository.
+    rendered = [p.name for p in path.glob("*") if (_read(p / CONFIG_FILE) or "").startswith(HEADER)]
+    strangers = [name for name in rendered if name not in expected]
     misfits = {} if _is_untaught(Store(path)) else _misfits(spec, Store(path))
     return RenderPlan(write, sorted(strangers), misfits)
 
@@ -154,5 +163,5 @@ def _misfits(spec: Deployment, store: Store) -> dict[int, str]:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None

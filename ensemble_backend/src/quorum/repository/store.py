@@ -21,6 +21,8 @@ from quorum.weights import Weights
 
 CONFIG_FILE = "config.pbtxt"
 WEIGHTS_FILE = "weights.json"
+# Versions and pins are read from these files, so rendering alone cannot bring them back.
+_MEND = "restore it from version control, or remove it, run `quorum render` and promote a version again"
 
 
 class RepositoryError(RuntimeError):
@@ -53,9 +55,12 @@ class Store:
         for channel in CHANNELS:
             config = self._config(channel)
             if config:
-                pins[channel] = next(
-                    s.model_version for s in config.ensemble_scheduling.step if s.model_name == VOTE
-                )
+                steps = config.ensemble_scheduling.step
+                pinned = [step.model_version for step in steps if step.model_name == VOTE]
+                if not pinned:
+                    path = self.path / channel / CONFIG_FILE
+                    raise RepositoryError(f"{path}: no step asks {VOTE!r}; {_MEND}")
+                pins[channel] = pinned[0]
         return pins
 
     def weights(self, version: int) -> Weights:
@@ -86,7 +91,7 @@ class Store:
             write_atomic(staging / WEIGHTS_FILE, weights_file.dumps(weights))
             staging.chmod(0o755)
             staging.rename(folder)
-        except OSError:
+        except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         sync_folder(folder.parent)
@@ -121,9 +126,7 @@ class Store:
             return parse_config(text) if text is not None else None
         except text_format.ParseError as error:
             path = self.path / model / CONFIG_FILE
-            raise RepositoryError(
-                f"{path}: not a Triton configuration ({error}); run `quorum render`"
-            ) from error
+            raise RepositoryError(f"{path}: not a Triton configuration ({error}); {_MEND}") from error
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.contract import VOTE
+from quorum.repository.render import render
+from quorum.repository.store import RepositoryError, Store, write_atomic
+from quorum.spec import load_spec
+from quorum.weights import Parameters, Weights, WeightsError, equal_weights
+
+
+class Crash(BaseException):
+    """Stands for the power going out."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
+    """Let the ``step``-th change of the disk not happen; how many changes were tried."""
+    tried = 0
+
+    def guard(real: Any) -> Any:
+        def call(*arguments: Any, **how: Any) -> Any:
+            nonlocal tried
+            tried += 1
+            if tried >= step:
+                raise Crash
+            return real(*arguments, **how)
+
+        return call
+
+    for name in ("rename", "replace", "mkdir", "chmod", "unlink"):
+        monkeypatch.setattr(Path, name, guard(getattr(Path, name)))
+    monkeypatch.setattr(os, "fsync", guard(os.fsync))
+    return lambda: tried
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    spec = load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    render(spec)
+    return Store(spec.repository_path)
+
+
+WEIGHTS = equal_weights(["alpha", "beta"])
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_version_is_there_complete_or_not_at_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    with monkeypatch.context() as patch:
+        tried = crash_at(patch, step)
+        try:
+            store.add_version(2, WEIGHTS)
+            crashed = False
+        except Crash:
+            crashed = True
+    assert crashed == (tried() >= step)
+    if 2 in store.versions_on_disk():
+        assert store.weights(2) == WEIGHTS
+    else:
+        assert crashed
+        store.add_version(2, WEIGHTS)
+        assert store.weights(2) == WEIGHTS
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_configuration_is_the_old_or_the_new_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    old = store.read_config("quorum")
+    new = (old or "").replace("quorum", "quorum")[:-1] + "\n# new\n"
+    with monkeypatch.context() as patch:
+        crash_at(patch, step)
+        try:
+            store.write_config("quorum", new)
+        except Crash:
+            pass
+    assert store.read_config("quorum") in (old, new)
+    assert store.pins() == {"quorum": 1, "quorum_canary": 1}
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_a_version_is_removed_as_a_whole(store: Store, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    store.add_version(2, WEIGHTS)
+    with monkeypatch.context() as patch:
+        crash_at(patch, step)
+        try:
+            store.remove_version(2)
+        except Crash:
+            pass
+    assert 2 not in store.versions_on_disk() or store.weights(2) == WEIGHTS
+
+
+def test_versions_are_never_overwritten(store: Store) -> None:
+    store.add_version(2, WEIGHTS)
+    with pytest.raises(RepositoryError, match="2 exists"):
+        store.add_version(2, equal_weights(["alpha"]))
+    assert store.weights(2) == WEIGHTS
+    assert not list(store.path.glob(".publish-*"))
+
+
+def test_weights_that_cannot_be_written_leave_nothing(store: Store) -> None:
+    broken = Weights("majority", ("alpha", "beta"), Parameters((1.0, 1.0)), settings={"a": object()})
+    with pytest.raises(WeightsError):
+        store.add_version(2, broken)
+    assert store.versions_on_disk() == [1]
+    assert not list(store.path.glob(".publish-*"))
+
+
+def test_only_numbered_folders_are_versions(store: Store) -> None:
+    for name in ("10", "9", "x1", "1.5", ".hidden"):
+        (store.path / VOTE / name).mkdir()
+    (store.path / VOTE / "7").write_text("a file", encoding="utf-8")
+    assert store.versions_on_disk() == [1, 9, 10]
+    assert store.versions_listed() == [1]
+
+
+def test_an_unrendered_repository_is_empty(tmp_path: Path) -> None:
+    store = Store(tmp_path / "nowhere")
+    assert (store.versions_on_disk(), store.versions_listed(), store.pins()) == ([], [], {})
+    assert store.read_config("quorum") is None
+    with pytest.raises(WeightsError, match="weights.json"):
+        store.weights(1)
+    store.remove_version(1)
+
+
+def test_a_configuration_that_is_none_is_named_with_a_mend_that_works(store: Store) -> None:
+    for text in ("{ not protobuf", 'name: "quorum"\nplatform: "ensemble"\n'):
+        store.write_config("quorum", text)
+        with pytest.raises(RepositoryError, match=r"quorum/config\.pbtxt.*remove it"):
+            store.pins()
+    spec = load_spec(store.path.parent / "deploy.yaml")
+    with pytest.raises(RepositoryError, match="remove it"):
+        render(spec)
+    (store.path / "quorum" / "config.pbtxt").unlink()
+    render(spec)
+    assert store.pins()["quorum"] == 1
+
+
+def test_files_are_replaced_with_the_mode_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write_atomic(path, "one", mode=0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
+    write_atomic(path, "two")
+    assert path.read_text("utf-8") == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
