@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is rendered keeps the contract: names, types, shapes, and an ensemble whose every wire is connected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deployment import write_deployment
+from tritonclient.grpc import model_config_pb2 as pb
+
+from quorum import contract
+from quorum.repository.configs import parse_config
+from quorum.repository.render import plan_render, render
+from quorum.spec import load_spec
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = ("alpha", "be.ta-2", "gamma_3")
+ROW = re.compile(r"^``(\w+)``\s+(BYTES|FP32|INT32|INT64)\s+(\[[\w, ]+\])", re.MULTILINE)
+TYPES = {
+    "BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32, "INT64": pb.TYPE_INT64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    spec = load_spec(write_deployment(tmp_path_factory.mktemp("rendered"), dict.fromkeys(MEMBERS, {})))
+    render(spec)
+    paths = sorted(spec.repository_path.glob("*/config.pbtxt"))
+    return {path.parent.name: parse_config(path.read_text("utf-8")) for path in paths}
+
+
+def documented() -> dict[str, tuple[int, list[int]]]:
+    """The table that callers read, as types and Triton's dims (-1 for what varies)."""
+    return {
+        name: (TYPES[kind], [1 if size.strip() == "1" else -1 for size in shape.strip("[]").split(",")])
+        for name, kind, shape in ROW.findall(contract.__doc__ or "")
+    }
+
+
+def declared(tensors: Any) -> dict[str, tuple[int, list[int]]]:
+    return {t.name: (t.data_type, list(t.dims)) for t in tensors}
+
+
+@pytest.mark.parametrize("channel", contract.CHANNELS)
+def test_channels_are_what_the_contract_says(configs: dict[str, Any], channel: str) -> None:
+    table = documented()
+    assert len(table) == 9
+    config = configs[channel]
+    asked = {contract.TEXT, contract.CATEGORY, contract.ATTRIBUTES}
+    assert declared(config.input) == {n: t for n, t in table.items() if n in asked}
+    assert declared(config.output) == {n: t for n, t in table.items() if n not in asked}
+    assert (config.platform, config.max_batch_size) == ("ensemble", 0)
+
+
+def test_exactly_the_models_of_the_deployment_are_rendered(configs: dict[str, Any]) -> None:
+    assert sorted(configs) == sorted([*MEMBERS, contract.GATE, contract.VOTE, *contract.CHANNELS])
+    assert all(config.name == name for name, config in configs.items())
+    assert configs[contract.VOTE].version_policy.specific.versions == [1]
+
+
+@pytest.mark.parametrize("channel", contract.CHANNELS)
+def test_every_wire_of_the_ensemble_is_connected(configs: dict[str, Any], channel: str) -> None:
+    config = configs[channel]
+    carried = dict(declared(config.input))
+    used: set[str] = set()
+    for step in config.ensemble_scheduling.step:
+        model = configs[step.model_name]
+        inputs, outputs = declared(model.input), declared(model.output)
+        assert set(step.input_map) == set(inputs), step.model_name
+        assert set(step.output_map) == set(outputs), step.model_name
+        for name, wire in step.input_map.items():
+            assert wire in carried, f"{step.model_name}.{name} is fed by {wire}, which nothing made before"
+            assert carried[wire] == inputs[name], (step.model_name, name)
+            used.add(wire)
+        for name, wire in step.output_map.items():
+            assert wire not in carried, f"{wire} is made twice"
+            carried[wire] = outputs[name]
+    final = declared(config.output)
+    assert all(carried[name] == kind for name, kind in final.items())
+    idle = set(carried) - used - set(final)
+    # Each gated tensor but these is read by somebody; nothing is made for nobody.
+    assert idle == set(), idle
+    assert [s.model_name for s in config.ensemble_scheduling.step] == [contract.GATE, *MEMBERS, contract.VOTE]
+
+
+def test_raw_input_meets_only_the_gate(configs: dict[str, Any]) -> None:
+    """Malformed tensors that reach several steps at once can take a server down."""
+    for channel in contract.CHANNELS:
+        raw = {tensor.name for tensor in configs[channel].input}
+        readers = {
+            step.model_name
+            for step in configs[channel].ensemble_scheduling.step
+            if raw & set(step.input_map.values())
+        }
+        assert readers == {contract.GATE}
+    assert not configs[contract.GATE].HasField("dynamic_batching")
+    assert [g.count for g in configs[contract.GATE].instance_group] == [1]
+
+
+def test_the_repository_that_is_checked_in_is_what_deploy_yaml_says() -> None:
+    if not (ROOT / "model_repository").is_dir():
+        pytest.fail("model_repository/ is missing; run `quorum render`")
+    plan = plan_render(load_spec(ROOT / "deploy.yaml"))
+    assert plan.is_clean, f"run `quorum render`: {sorted(plan.write)} {plan.remove} {plan.misfits}"
