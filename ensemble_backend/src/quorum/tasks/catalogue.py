@@ -65,7 +65,7 @@ class Attribute:
                 raise CatalogueError(
                     f"attribute {self.name!r}: synonym {other!r} -> {value!r}, which is not a value"
                 )
-        # What synonyms stand for is spelled canonically too, or the synonym would differ from the word itself.
+        # What synonyms stand for is spelled canonically too, or the synonym would differ from the word.
         for other, value in [*((v, v) for v in self.synonyms.values()), *self.synonyms.items()]:
             known = canonical.setdefault(normal(other), value)
             if known != value:
