@@ -74,10 +74,11 @@ class History:
     def before_last_change(self, current: int) -> int | None:
         """The version that the stable channel answered with before ``current`` was promoted.
 
-        Only promotions count: rolling back twice goes back twice.
+        Only promotions over another version count: rolling back twice goes back twice.
         """
         for event in reversed(list(self.events())):
-            if event.action == "promote" and event.outcome == "done" and event.version == current:
+            promoted = event.action == "promote" and event.outcome == "done" and event.version == current
+            if promoted and event.before != current:
                 return event.before
         return None
 
