@@ -208,10 +208,11 @@ class Rollout:
     @contextmanager
     def _change(self, pending: Pending) -> Iterator[None]:
         """Make a change whole: verified and logged, or taken back."""
+        channels = self._to_verify(pending)
         self._journal.begin(pending)
         try:
             yield
-            self._verify()
+            self._verify(channels)
         except BaseException as error:
             self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
             if not isinstance(error, Exception):
@@ -222,10 +223,16 @@ class Rollout:
             ) from error
         self._journal.finish(pending)
 
-    def _verify(self) -> None:
-        """Every channel answers a real request, with the version it is pinned to."""
-        for channel, pinned in self.store.pins().items():
-            answered = self._probe(channel)
+    def _to_verify(self, pending: Pending) -> list[str]:
+        """The channel that changes, and others that answer now: an outage of one must not bind both."""
+        pins = self.store.pins()
+        return [c for c, pinned in pins.items() if c in pending.configs or self._answers_with(c, pinned)]
+
+    def _verify(self, channels: Sequence[str]) -> None:
+        """These channels answer a real request, with the version they are pinned to."""
+        pins = self.store.pins()
+        for channel in channels:
+            pinned, answered = pins[channel], self._probe(channel)
             if answered != pinned:
                 raise RolloutError(f"{channel!r} answered with version {answered} instead of {pinned}")
 
