@@ -129,9 +129,7 @@ def test_around_the_gate_everybody_abstains(steady: Live, model: str, ticket: in
 
 
 def test_allow_direct_lets_callers_around_the_gate(tmp_path: Path) -> None:
-    deploy = write_deployment(
-        tmp_path, {"alpha": {}, "beta": {}}, gate={"allow_direct": True}
-    )
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}}, gate={"allow_direct": True})
     with running(deploy) as live:
         for model in ("alpha", "quorum_vote"):
             found = directly(live, model, 0)

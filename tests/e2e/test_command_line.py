@@ -87,9 +87,7 @@ def test_ask_shows_answer_and_votes(up: Up) -> None:
 def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     source, out, votes = (up.folder / f"{name}.{suffix}" for name in ("in", "out", "votes-of"))
     votes = votes.with_suffix(f".{suffix}.jsonl")
-    rows = [
-        {"product": f"p{p}", "category": "shoes" if p % 2 else "", "title": title(p)} for p in range(30)
-    ]
+    rows = [{"product": f"p{p}", "category": "shoes" if p % 2 else "", "title": title(p)} for p in range(30)]
     if suffix == "csv":
         with source.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -129,7 +127,7 @@ def test_from_votes_to_new_weights_and_back(up: Up) -> None:
     assert learned["method"] in ("loglinear", "em")
     published = up.json("publish", "weights.json")
     version = published["version"]
-    assert published == {"action": "publish", "version": version, "before": None, "already": False}
+    assert (published["action"], published["before"], published["already"]) == ("publish", None, False)
     assert up.json("canary", str(version))["before"] == 1
     assert up.json("ask", title(0), "--channel", "quorum_canary")["weights_version"] == version
     assert up.json("ask", title(0))["weights_version"] == 1

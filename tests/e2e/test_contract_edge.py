@@ -149,15 +149,13 @@ def test_no_attributes_are_refused(odd: Live) -> None:
         ("ATTRIBUTES", [1, 2], ["a", "b"]),
     ],
 )
-def test_wrong_shapes_are_refused_over_http(odd: Live, tensor: str, shape: list[int], data: list[str]) -> None:
+def test_wrong_shapes_are_refused_over_http(
+    odd: Live, tensor: str, shape: list[int], data: list[str]
+) -> None:
     inputs = {"TEXT": ([1], ["many"]), "CATEGORY": ([1], [""]), "ATTRIBUTES": ([1], ["a0"])}
     inputs[tensor] = (shape, data)
     body = json.dumps(
-        {
-            "inputs": [
-                {"name": n, "shape": s, "datatype": "BYTES", "data": d} for n, (s, d) in inputs.items()
-            ]
-        }
+        {"inputs": [{"name": n, "shape": s, "datatype": "BYTES", "data": d} for n, (s, d) in inputs.items()]}
     )
     connection = http.client.HTTPConnection("127.0.0.1", odd.endpoint.http_port, timeout=30)
     connection.request("POST", "/v2/models/quorum/infer", body)

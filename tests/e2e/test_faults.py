@@ -43,7 +43,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "hung": {"options": HANG, "timeout_s": 60, "max_in_flight": 10_000},
     }
     deploy = write_deployment(
-        tmp_path_factory.mktemp("small"), members, gate={"max_in_flight": LIMIT, "timeout_s": 3, "max_timeout_s": 3}
+        tmp_path_factory.mktemp("small"),
+        members,
+        gate={"max_in_flight": LIMIT, "timeout_s": 3, "max_timeout_s": 3},
     )
     with running(deploy) as live:
         yield live

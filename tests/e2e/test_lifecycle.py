@@ -30,9 +30,7 @@ def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
         pid, prefix, endpoint = live.server.pid, prefix_of(live.server), live.endpoint
         assert pid
         texts = [bytes_tensor([title(i % 24).encode()]) for i in range(40)]
-        futures = [
-            live.ask_raw(text, ATTRIBUTES, "shoes" if i % 2 else "") for i, text in enumerate(texts)
-        ]
+        futures = [live.ask_raw(text, ATTRIBUTES, "shoes" if i % 2 else "") for i, text in enumerate(texts)]
         admission, end = Admission(path_of(pid)), time.monotonic() + 30
         while admission.inside(time.monotonic_ns()) + sum(f.done() for f in futures) < len(futures):
             assert time.monotonic() < end

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import threading
 import time
@@ -26,6 +27,7 @@ from quorum_client import AsyncClient, Client
 
 MEMBERS = ("alpha", "beta", "gamma")
 CLIENTS = 8
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,16 @@ def rollout(live: Live) -> Rollout:
     return Rollout(live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel))
 
 
+_NUMBERS = itertools.count()
+
+
 def trusting(live: Live, member: str) -> Weights:
-    """Weights by which `member` alone decides."""
+    """Weights by which `member` alone decides; never the same twice, so each is published as a new version."""
     heavy = tuple(2.0 if name == member else 0.5 for name in MEMBERS)
-    return Weights("majority", MEMBERS, Parameters(heavy), catalogue_hash=live.spec.catalogue().hash)
+    settings = {"number": next(_NUMBERS)}
+    return Weights(
+        "majority", MEMBERS, Parameters(heavy), catalogue_hash=live.spec.catalogue().hash, settings=settings
+    )
 
 
 @dataclass
@@ -175,7 +183,7 @@ def test_weights_that_break_on_the_way_are_refused_and_the_old_serve_on(
     real = weights_file.dumps
     monkeypatch.setattr(weights_file, "dumps", lambda weights: real(weights)[:-40])
     with under_load(live.url, "quorum") as load:
-        with pytest.raises(RolloutError, match="not published"):
+        with pytest.raises(RolloutError, match="undone"):
             rollout.publish(trusting(live, "beta"))
         load.wait_for(CLIENTS)
     monkeypatch.undo()
@@ -207,9 +215,7 @@ def test_every_channel_survives_a_reload_of_its_own_config(live: Live, rollout: 
     assert probe_channel(live.spec, live.url, "quorum") == pinned
 
 
-def test_a_restarted_server_serves_what_was_promoted_last(
-    live: Live, rollout: Rollout, deploy: Path
-) -> None:
+def test_a_restarted_server_serves_what_was_promoted_last(live: Live, rollout: Rollout, deploy: Path) -> None:
     version = rollout.promote(rollout.publish(trusting(live, "gamma")).version).version
     canary = rollout.store.pins()["quorum_canary"]
     assert canary != version

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts against a server that can be told to fail; the same on a real one is in ``tests/e2e``."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.contract import CANARY, STABLE, VOTE
+from quorum.repository.render import plan_render, render
+from quorum.repository.store import Store
+from quorum.rollout.channels import Rollout, RolloutError, recover_offline
+from quorum.server.control import ControlError
+from quorum.spec import Deployment, load_spec
+from quorum.weights import Parameters, Weights, WeightsError
+
+
+class Crash(BaseException):
+    """The process is killed here."""
+
+
+class Server:
+    """Keeps what it loaded, as Triton does: files count only once they are loaded."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.failures: dict[str, list[BaseException | None]] = {}
+        self.answers: dict[str, int] = {}
+        self.down = False
+        for model in (VOTE, STABLE, CANARY):
+            self.load(model)
+
+    def ping(self) -> None:
+        if self.down:
+            raise ControlError("nobody answers")
+
+    def load(self, model: str) -> None:
+        self.ping()
+        failure = self.failures[model].pop(0) if self.failures.get(model) else None
+        if failure:
+            raise failure
+        if model == VOTE:
+            versions = self.store.versions_listed()
+            for version in versions:
+                self.store.weights(version)
+            self.versions = versions
+        else:
+            self.answers[model] = self.store.pins()[model]
+
+    def is_ready(self, model: str, version: str = "") -> bool:
+        assert model == VOTE
+        return not self.down and int(version) in self.versions
+
+    def probe(self, channel: str) -> int:
+        self.ping()
+        failure = self.failures[f"probe {channel}"].pop(0) if self.failures.get(f"probe {channel}") else None
+        if failure:
+            raise failure
+        if self.answers[channel] not in self.versions:
+            raise ControlError(f"{channel} is not available")
+        return self.answers[channel]
+
+    def state(self) -> tuple[list[int], dict[str, int]]:
+        return self.versions, dict(self.answers)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Deployment:
+    spec = load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}}))
+    render(spec)
+    return spec
+
+
+@pytest.fixture
+def server(spec: Deployment) -> Server:
+    return Server(Store(spec.repository_path))
+
+
+@pytest.fixture
+def rollout(spec: Deployment, server: Server) -> Rollout:
+    return Rollout(spec, server, server.probe)
+
+
+def weights(spec: Deployment, heavy: float = 2.0) -> Weights:
+    return Weights(
+        "majority", ("alpha", "beta", "gamma"), Parameters((heavy, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash
+    )
+
+
+def disk(spec: Deployment) -> dict[str, bytes]:
+    skip = ("rollout.jsonl", ".rollout.lock")
+    files = (p for p in spec.repository_path.rglob("*") if p.is_file() and p.name not in skip)
+    return {str(p.relative_to(spec.repository_path)): p.read_bytes() for p in files}
+
+
+def test_the_way_of_new_weights(spec: Deployment, server: Server, rollout: Rollout) -> None:
+    assert rollout.publish(weights(spec)).version == 2
+    assert server.state() == ([1, 2], {STABLE: 1, CANARY: 1})
+    assert rollout.canary(2).before == 1
+    assert server.state() == ([1, 2], {STABLE: 1, CANARY: 2})
+    assert rollout.promote(2).before == 1
+    assert rollout.promote(2).already
+    assert rollout.publish(weights(spec, 3.0)).version == 3
+    assert rollout.promote(3).before == 2
+    assert rollout.rollback().version == 2
+    assert rollout.rollback().version == 1
+    with pytest.raises(RolloutError, match="nothing to go back to"):
+        rollout.rollback()
+    assert plan_render(spec).is_clean
+    actions = [(e.action, e.version, e.outcome) for e in rollout.history.events()]
+    assert actions == [
+        ("publish", 2, "done"), ("canary", 2, "done"), ("promote", 2, "done"), ("publish", 3, "done"),
+        ("promote", 3, "done"), ("rollback", 2, "done"), ("rollback", 1, "done"),
+    ]  # fmt: skip
+
+
+def test_a_load_that_fails_is_undone_and_a_retry_works(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    before, state = disk(spec), server.state()
+    server.failures[VOTE] = [ControlError("out of memory")]
+    with pytest.raises(RolloutError, match="out of memory"):
+        rollout.publish(weights(spec))
+    assert disk(spec) == before
+    assert server.state() == state
+    assert rollout.publish(weights(spec)).version == 2
+    before, state = disk(spec), server.state()
+    server.failures[STABLE] = [ControlError("no")]
+    with pytest.raises(RolloutError, match=r"undone.*no"):
+        rollout.promote(2)
+    assert disk(spec) == before
+    assert server.state() == state
+    assert rollout.promote(2).version == 2
+    assert [e.outcome.split(":")[0] for e in rollout.history.events()] == ["undone", "done", "undone", "done"]
+
+
+def test_an_undo_that_fails_too_still_leaves_the_files_as_before(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    before = disk(spec)
+    server.failures[VOTE] = [ControlError("one"), ControlError("two")]
+    with pytest.raises(RolloutError, match="one"):
+        rollout.publish(weights(spec))
+    assert disk(spec) == before
+    assert rollout.history.last().outcome == "undone: one"  # type: ignore[union-attr]
+
+
+def test_a_channel_that_answers_with_another_version_is_put_back(
+    spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout.publish(weights(spec))
+    before, state = disk(spec), server.state()
+    stuck = Rollout(spec, server, lambda _: 1)
+    with pytest.raises(RolloutError, match=r"answered with version 1"):
+        stuck.promote(2)
+    assert disk(spec) == before
+    assert server.state() == state
+
+
+def test_a_version_that_does_not_become_ready_is_not_published(
+    spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = disk(spec)
+    monkeypatch.setattr(server, "is_ready", lambda *_: False)
+    with pytest.raises(RolloutError, match="not ready"):
+        rollout.publish(weights(spec))
+    assert disk(spec) == before
+
+
+def test_without_a_server_nothing_is_touched(spec: Deployment, server: Server, rollout: Rollout) -> None:
+    before = disk(spec)
+    server.down = True
+    for action in (lambda: rollout.publish(weights(spec)), lambda: rollout.promote(1)):
+        with pytest.raises(ControlError, match="nobody"):
+            action()
+    assert disk(spec) == before
+    assert list(rollout.history.events()) == []
+
+
+def test_weights_that_do_not_fit_never_reach_the_disk(spec: Deployment, rollout: Rollout) -> None:
+    before = disk(spec)
+    with pytest.raises(WeightsError, match="members"):
+        rollout.publish(Weights("majority", ("alpha", "gamma", "beta"), Parameters((1.0,) * 3)))
+    assert disk(spec) == before
+
+
+def test_a_second_publisher_is_refused_and_may_come_again(spec: Deployment, rollout: Rollout) -> None:
+    before = disk(spec)
+    with (spec.repository_path / ".rollout.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RolloutError, match=r"another rollout.*try again"):
+            rollout.publish(weights(spec))
+        assert disk(spec) == before
+    assert rollout.publish(weights(spec)).version == 2
+
+
+def test_a_channel_that_is_broken_does_not_keep_the_other_from_moving(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    """In an outage of one channel, the other must be able to go back."""
+    rollout.publish(weights(spec))
+    rollout.promote(2)
+    server.failures[f"probe {CANARY}"] = [ControlError("canary is down")] * 9
+    assert rollout.rollback().version == 1
+    assert server.answers[STABLE] == 1
+
+
+def test_versions_in_use_are_not_retired(spec: Deployment, server: Server, rollout: Rollout) -> None:
+    rollout.publish(weights(spec))
+    rollout.promote(2)
+    for version in (1, 2):
+        with pytest.raises(RolloutError, match="cannot be retired"):
+            rollout.retire(version)
+    rollout.canary(2)
+    rollout.retire(1)
+    assert server.state() == ([2], {STABLE: 2, CANARY: 2})
+    assert rollout.publish(weights(spec, 3.0)).version == 3
+    with pytest.raises(RolloutError, match="no version 1"):
+        rollout.promote(1)
+
+
+def test_a_dry_run_changes_nothing(spec: Deployment, server: Server, rollout: Rollout) -> None:
+    rollout.publish(weights(spec))
+    before, state = disk(spec), server.state()
+    dry = Rollout(spec, server, server.probe, dry_run=True)
+    assert (dry.publish(weights(spec, 3.0)).version, dry.promote(2).planned) == (3, True)
+    assert (disk(spec), server.state()) == (before, state)
+    with pytest.raises(RolloutError, match="no version 7"):
+        dry.canary(7)
+
+
+@pytest.mark.parametrize("where", [VOTE, f"probe {STABLE}"])
+def test_what_a_killed_process_left_is_taken_back_by_the_next(
+    spec: Deployment, server: Server, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    before = disk(spec)
+    killed = Rollout(spec, server, server.probe)
+    # A channel is asked once before the change and once after it.
+    server.failures[where] = [Crash()] if where == VOTE else [None, Crash()]
+    monkeypatch.setattr(killed._journal, "undo", lambda *_: None)
+    with pytest.raises(Crash):
+        killed.publish(weights(spec))
+    assert disk(spec) != before
+    if where == VOTE:
+        assert recover_offline(spec.repository_path)
+        assert disk(spec) == before
+    else:
+        assert Rollout(spec, server, server.probe).promote(1).already
+        assert disk(spec) == before
+    assert recover_offline(spec.repository_path) is None
+    assert Rollout(spec, server, server.probe).publish(weights(spec)).version == 2
+    assert "interrupted" in next(Rollout(spec, server, server.probe).history.events()).outcome

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quorum.rollout.history import Event, History, timestamp
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path)
+
+
+def add(history: History, action: str, version: int, before: int | None, outcome: str = "done") -> None:
+    history.append(Event(timestamp(), "somebody", action, version, before, f"sha256:{version}", outcome))
+
+
+def test_events_come_back_in_order(history: History) -> None:
+    assert list(history.events()) == []
+    assert history.last() is None
+    add(history, "publish", 2, None)
+    add(history, "promote", 2, 1)
+    assert [(e.action, e.version, e.before) for e in history.events()] == [("publish", 2, None), ("promote", 2, 1)]
+    assert history.last() == list(history.events())[-1]
+    assert history.last().at > list(history.events())[0].at  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kept", [1, 20, -1])
+def test_a_line_cut_off_by_a_crash_costs_only_itself(history: History, kept: int) -> None:
+    add(history, "promote", 2, 1)
+    whole = history.path.read_bytes()
+    history.path.write_bytes(whole + whole[:kept])
+    assert [e.version for e in history.events()][:1] == [2]
+    add(history, "promote", 3, 2)
+    assert [e.version for e in history.events()][-1] == 3
+    assert history.before_last_change(3) == 2
+
+
+def test_lines_of_others_are_passed_over(history: History) -> None:
+    add(history, "promote", 2, 1)
+    with history.path.open("a", encoding="utf-8") as file:
+        file.write('[]\n7\n"x"\nnull\n\n{"at": "now"}\n{"from": "a newer release"}\n')
+    add(history, "promote", 3, 2)
+    assert [e.version for e in history.events()] == [2, 3]
+
+
+def test_only_promotions_that_were_done_are_gone_back_over(history: History) -> None:
+    add(history, "promote", 2, 1)
+    add(history, "canary", 3, 2)
+    add(history, "promote", 3, 2, outcome="undone: no")
+    add(history, "rollback", 2, 9)
+    assert history.before_last_change(2) == 1
+    assert history.before_last_change(3) is None
+    assert history.before_last_change(1) is None
+
+
+def test_promoting_a_version_over_itself_does_not_hide_the_one_before(history: History) -> None:
+    """A channel that had stopped answering is promoted again to the version it was pinned to."""
+    add(history, "promote", 2, 1)
+    add(history, "promote", 2, 2)
+    assert history.before_last_change(2) == 1
