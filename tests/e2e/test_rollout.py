@@ -56,7 +56,7 @@ _NUMBERS = itertools.count()
 
 
 def trusting(live: Live, member: str) -> Weights:
-    """Weights by which `member` alone decides; never the same twice, so each is published as a new version."""
+    """Weights by which `member` alone decides; never the same twice, so each becomes a new version."""
     heavy = tuple(2.0 if name == member else 0.5 for name in MEMBERS)
     settings = {"number": next(_NUMBERS)}
     return Weights(

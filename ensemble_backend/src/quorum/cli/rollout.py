@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note,
 from quorum.contract import CANARY, STABLE
 from quorum.repository.store import Store
 from quorum.rollout.channels import Change, Rollout
+from quorum.rollout.fleet import Fleet, SharedRepository, by_repository
 from quorum.rollout.history import History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
@@ -35,17 +37,29 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Rollout]:
-    """A rollout on the server that serves ``spec``."""
+def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Fleet]:
+    """A rollout on the servers that serve ``spec``."""
     running, endpoint = find_running(spec), endpoint_of(spec)
-    with Control(endpoint.grpc_url, endpoint.admin_key) as control:
-        yield Rollout(
-            spec,
-            control,
-            lambda channel: probe_channel(spec, endpoint.grpc_url, channel),
-            running.repository if running else None,
-            dry_run,
-        )
+    if spec.fleet:
+        named = [(s.grpc, spec.root / (s.repository or spec.repository)) for s in spec.fleet]
+    else:
+        named = [(endpoint.grpc_url, running.repository if running else spec.repository_path)]
+    with ExitStack() as controls:
+
+        def rollout(repository: Path, addresses: list[str]) -> Rollout:
+            servers = SharedRepository(
+                {
+                    url: (
+                        controls.enter_context(Control(url, endpoint.admin_key)),
+                        partial(probe_channel, spec, url),
+                    )
+                    for url in addresses
+                }
+            )
+            return Rollout(spec, servers, servers.probe, repository, dry_run)
+
+        groups = by_repository(named)
+        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in groups.items()})
 
 
 @friendly
@@ -71,11 +85,8 @@ def publish(
         change = rollout.publish(loaded, force)
     if change.comparison and not json:
         note(f"held-out votes: {change.comparison}")
-    _tell(
-        change,
-        json,
-        f"published {weights} as version {change.version}; next: `quorum promote {change.version}`",
-    )
+    done = "these weights are already" if change.already else f"published {weights} as"
+    _tell(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 
 
 @friendly

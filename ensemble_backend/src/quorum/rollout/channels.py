@@ -95,7 +95,7 @@ class Rollout:
         self._journal = Journal(self.store, self.history)
 
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
-        """Make ``weights`` a new version; no channel changes.
+        """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
         Args:
             weights: New weights.
@@ -113,7 +113,9 @@ class Rollout:
                 raise RolloutError(
                     f"not published: {comparison}; see `quorum diff`, or --force it with a reason"
                 )
-            version = max([*self.store.versions_on_disk(), *self.store.versions_listed()], default=0) + 1
+            version = self.version_for(weights)
+            if version in self.store.versions_listed():
+                return Change("publish", version, already=True, comparison=comparison)
             if self._dry_run:
                 return Change("publish", version, planned=True, comparison=comparison)
             pending = self._pending("publish", version, None, weights.content_hash, [VOTE], reason)
@@ -123,6 +125,13 @@ class Rollout:
                 if not self._server.is_ready(VOTE, str(version)):
                     raise RolloutError(f"version {version} is not ready after its load")
         return Change("publish", version, comparison=comparison)
+
+    def version_for(self, weights: Weights) -> int:
+        """The version that holds these weights, else the number they would get; none is given twice."""
+        for version in reversed(self.store.versions_listed()):
+            if self._hash(version) == weights.content_hash:
+                return version
+        return max([*self.store.versions_on_disk(), *self.store.versions_listed()], default=0) + 1
 
     def compare(self, weights: Weights) -> Comparison | None:
         """Hold weights against the running ones on the held-out votes; ``None`` if the spec names none.

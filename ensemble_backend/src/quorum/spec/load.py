@@ -53,8 +53,8 @@ def load_spec(path: Path) -> Deployment:
             "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in twice)
         )
     if "path" in data:
-        line, known = _line_of(node, ("path",)), ", ".join(_known_keys(()))
-        raise SpecError(f"{path}:{line}: path: unknown key; known keys: {known}")
+        known = ", ".join(_known_keys(()))
+        raise SpecError(f"{path}:{_line_of(node, ('path',))}: path: unknown key; known keys: {known}")
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:

@@ -101,6 +101,26 @@ class RolloutSpec(_Strict):
     margin: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
+class FleetServer(_Strict):
+    """One server, or all servers behind a name, that rollouts go to.
+
+    Attributes:
+        grpc: ``host:port``, or ``dns:name:port`` for every address of a (headless) DNS name.
+        repository: The model repository that it reads, as seen from here; the deployment's own by default.
+    """
+
+    grpc: str
+    repository: str | None = None
+
+    @field_validator("grpc")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, _, port = address.removeprefix("dns:").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{address!r} is no address; write host:port, or dns:name:port")
+        return address
+
+
 class ServerSpec(_Strict):
     """Where the server listens; port 0 means a free one."""
 
@@ -118,6 +138,7 @@ class Deployment(_Strict):
         attributes: The catalogue, by attribute name.
         default_normaliser: For attributes outside the catalogue.
         members: In the order of ``MEMBER_VALUES``.
+        fleet: Servers that rollouts go to; empty: the one that this file starts.
         repository: The model repository, relative to the file.
         path: The file itself.
     """
@@ -127,6 +148,7 @@ class Deployment(_Strict):
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
     rollout: RolloutSpec = RolloutSpec()
+    fleet: list[FleetServer] = []
     server: ServerSpec = ServerSpec()
     repository: str = "model_repository"
     path: Path = Field(exclude=True)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several servers as one: those that share a repository change together, the others one after another."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from quorum.rollout.channels import Change, Rollout, RolloutError, Server
+from quorum.weights import Weights
+
+Probe = Callable[[str], int]
+"""Asks one server's channel a canned question; returns the version of the weights that answered."""
+
+
+class SharedRepository:
+    """Servers that read one repository, to be used as the one server of a :class:`Rollout`.
+
+    Every call goes to the servers one at a time and stops at the first that fails.
+
+    Args:
+        servers: Address -> the server and its probe.
+    """
+
+    def __init__(self, servers: dict[str, tuple[Server, Probe]]) -> None:
+        self._servers = servers
+
+    def ping(self) -> None:
+        """Raise when one of them does not answer."""
+        for server, _ in self._servers.values():
+            server.ping()
+
+    def load(self, model: str) -> None:
+        """Load a model on each."""
+        for address, (server, _) in self._servers.items():
+            try:
+                server.load(model)
+            except Exception as error:
+                raise RolloutError(f"{address}: {error}") from error
+
+    def is_ready(self, model: str, version: str = "") -> bool:
+        """Whether a model version answers on all of them."""
+        return all(server.is_ready(model, version) for server, _ in self._servers.values())
+
+    def probe(self, channel: str) -> int:
+        """Ask the channel on each.
+
+        Raises:
+            RolloutError: One does not answer, or they answer with different versions.
+        """
+        versions = {}
+        for address, (_, probe) in self._servers.items():
+            try:
+                versions[address] = probe(channel)
+            except Exception as error:
+                raise RolloutError(f"{address}: {error}") from error
+        if len(set(versions.values())) > 1:
+            listed = ", ".join(f"{address} with {version}" for address, version in versions.items())
+            raise RolloutError(f"{channel!r} is answered by different versions: {listed}")
+        return next(iter(versions.values()))
+
+
+class Fleet:
+    """The same change on every repository in turn; the first that fails undoes itself and stops the rest.
+
+    Args:
+        rollouts: Name of each repository, for messages -> its rollout.
+    """
+
+    def __init__(self, rollouts: dict[str, Rollout]) -> None:
+        self._rollouts = rollouts
+
+    def publish(self, weights: Weights, reason: str | None = None) -> Change:
+        """As :meth:`Rollout.publish`, on each.
+
+        Raises:
+            RolloutError: One failed, or they would give the version different numbers.
+        """
+        numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
+        if len(set(numbers.values())) > 1:
+            listed = ", ".join(f"{name}: {number}" for name, number in numbers.items())
+            raise RolloutError(
+                f"the servers have different versions on disk, these weights would be {listed}; "
+                "bring their repositories together first"
+            )
+        return self._each(lambda rollout: rollout.publish(weights, reason))
+
+    def canary(self, version: int) -> Change:
+        """As :meth:`Rollout.canary`, on each."""
+        return self._each(lambda rollout: rollout.canary(version))
+
+    def promote(self, version: int) -> Change:
+        """As :meth:`Rollout.promote`, on each."""
+        return self._each(lambda rollout: rollout.promote(version))
+
+    def rollback(self) -> Change:
+        """As :meth:`Rollout.rollback`, on each."""
+        return self._each(lambda rollout: rollout.rollback())
+
+    def retire(self, version: int) -> Change:
+        """As :meth:`Rollout.retire`, on each."""
+        return self._each(lambda rollout: rollout.retire(version))
+
+    def _each(self, act: Callable[[Rollout], Change]) -> Change:
+        done: list[str] = []
+        change: Change | None = None
+        for name, rollout in self._rollouts.items():
+            try:
+                change = act(rollout)
+            except Exception as error:
+                if not done:
+                    raise
+                left = ", ".join(self._rollouts.keys() - {*done, name}) or "none"
+                raise RolloutError(
+                    f"stopped at {name}: {error}. Done on {', '.join(done)}; not tried on {left}. "
+                    "Mend it and run the same command again, or `quorum rollback`"
+                ) from error
+            done.append(name)
+        if change is None:
+            raise RolloutError("the fleet has no servers; list them under `fleet` in deploy.yaml")
+        return change
+
+
+def resolve(address: str) -> list[str]:
+    """The servers behind an address: ``host:port`` is one, ``dns:host:port`` every address of that name.
+
+    Raises:
+        RolloutError: The name is not known.
+    """
+    if not address.startswith("dns:"):
+        return [address]
+    host, _, port = address.removeprefix("dns:").rpartition(":")
+    try:
+        found = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise RolloutError(
+            f"fleet: {address}: {error}; write dns:NAME:PORT with a name that resolves"
+        ) from error
+    return sorted({":".join(map(str, where[4][:2])) for where in found})
+
+
+def by_repository(servers: Sequence[tuple[str, Path]]) -> dict[Path, list[str]]:
+    """Group addresses by the repository that they read, in the order given."""
+    groups: dict[Path, list[str]] = {}
+    for address, repository in servers:
+        groups.setdefault(repository, []).extend(resolve(address))
+    return groups
