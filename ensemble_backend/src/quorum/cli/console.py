@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from quorum.fit import LearnError, VotesError
 from quorum.repository.store import RepositoryError
@@ -71,7 +72,8 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except _EXPECTED as error:
-            err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+            message = Text.assemble(("error: ", "bold red"), str(error))
+            err.print(message, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return run
@@ -91,9 +93,9 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
-def note(text: str) -> None:
-    """One line for people."""
-    err.print(text, highlight=False, soft_wrap=True)
+def note(text: str | Text) -> None:
+    """One line for people; brackets in a string are only brackets."""
+    err.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def progress() -> Progress:
@@ -107,7 +109,3 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=err,
     )
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from rich.text import Text
 
 from quorum import weights as weights_file
 from quorum.cli.console import (
@@ -74,7 +75,7 @@ class _Demo:
         return list(self.spec.attributes)
 
     def say(self, text: str) -> None:
-        note(f"[green]{time.monotonic() - self.started:6.1f} s[/]  {text}")
+        note(Text.assemble((f"{time.monotonic() - self.started:6.1f} s", "green"), f"  {text}"))
 
 
 @friendly

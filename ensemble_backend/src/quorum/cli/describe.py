@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from quorum.cli.console import (
     DEPLOY,
@@ -147,7 +148,7 @@ def build(
             weight_format=formats[weight_format],
             python=python,
             force=force,
-            on_line=None if json else lambda line: note(f"[dim]  {line}[/]"),
+            on_line=None if json else lambda line: note(Text(f"  {line}", "dim")),
         )
     except BuildError as error:
         raise CommandError(str(error)) from error

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from quorum.cli.console import (
     DEPLOY,
@@ -146,7 +147,9 @@ def _show(report: dict[str, Any]) -> None:
     )
     for name, c in report["channels"].items():
         channels.add_row(
-            name, "[green]yes[/]" if c["answers"] else f"[red]no[/] {c['reason']}", str(c["version"])
+            name,
+            Text("yes", "green") if c["answers"] else Text.assemble(("no ", "red"), c["reason"]),
+            str(c["version"]),
         )
     versions = Table("weights", "state", "method", "gold labels", "learned", "hash")
     for name, v in report["versions"].items():
@@ -154,6 +157,6 @@ def _show(report: dict[str, Any]) -> None:
         versions.add_row(name, v["state"], v["method"], str(v["gold_labels"]), v["created"] or "-", short)
     members = Table("member", "state", "reason")
     for name, m in report["members"].items():
-        members.add_row(name, m["state"], m["reason"])
+        members.add_row(name, m["state"], Text(m["reason"]))
     for table in (channels, versions, members):
         out.print(table)
