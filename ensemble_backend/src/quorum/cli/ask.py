@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from quorum.cli.console import (
     DEPLOY,
@@ -72,13 +73,19 @@ def ask(
     members = [vote.member for vote in result.answers[0].votes]
     table = Table("attribute", "answer", "confidence", *members)
     for answer in result.answers:
-        votes = [
-            v.value if v.value is not None else f"[dim]({v.status.name.lower()})[/]" for v in answer.votes
-        ]
-        shown = answer.value if answer.value is not None else "[dim](nobody answered)[/]"
-        table.add_row(answer.attribute, f"[bold]{shown}[/]", f"{answer.confidence:.0%}", *votes)
+        # As Text: values may hold brackets, which a string would lose as markup.
+        table.add_row(
+            Text(answer.attribute),
+            _cell(answer.value, "nobody answered", "bold"),
+            f"{answer.confidence:.0%}",
+            *(_cell(vote.value, vote.status.name.lower()) for vote in answer.votes),
+        )
     out.print(table)
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
+
+
+def _cell(value: str | None, reason: str, style: str = "") -> Text:
+    return Text(f"({reason})", "dim") if value is None else Text(value, style)
 
 
 @friendly
@@ -103,10 +110,15 @@ def extract(
     """
     if output is None and votes is None:
         raise CommandError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
+    _check_distinct(file, output, votes)
     spec = spec_of(deploy)
     listings = read_listings(file, text_column)
     wanted = names_of(spec, attributes)
     target = url or endpoint_of(spec).grpc_url
+    # Before the files are opened: what an earlier run wrote there stays if nobody is there to answer.
+    with Client(target, channel=channel) as client:
+        if not client.is_ready():
+            raise Unavailable(f"channel {channel!r} at {target} does not answer; start it with `quorum up`")
     with ExitStack() as files:
         sinks = _sinks(files, output, votes, listings, wanted, spec.catalogue())
         run = _extract_all(listings, wanted, target, channel, timeout, concurrency, sinks)
@@ -139,6 +151,13 @@ def names_of(spec: Deployment, attributes: str | None) -> list[str]:
             hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(spec.attributes)}"
             note(f"{name!r} is not in the catalogue of {spec.path}, so it is asked as an open one; {hint}")
     return names
+
+
+def _check_distinct(file: Path, output: Path | None, votes: Path | None) -> None:
+    """Refuse to write over the input, or two results into one file."""
+    for option, path, others in (("--out", output, [file]), ("--votes", votes, [file, output])):
+        if path is not None and any(other and path.resolve() == other.resolve() for other in others):
+            raise CommandError(f"{option} {path}: that file is read or written already; name another")
 
 
 def _sinks(
@@ -177,10 +196,6 @@ async def _extract_all(
 ) -> tuple[int, int]:
     failed = 0
     async with AsyncClient(url, channel=channel, timeout_s=timeout_s) as client:
-        # Nothing is lost if nobody is there: say so before the first row rather than once per row.
-        if not await client.is_ready(channel):
-            raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
-
         with progress() as bar:
             task = bar.add_task("extract", total=len(listings))
             async for listing, result in ask_in_order(client, listings, wanted, concurrency):

@@ -60,27 +60,42 @@ def _listing(path: Path, number: int, row: Mapping[str, Any], column: str) -> Li
     text = row.get(column)
     if not isinstance(text, str):
         raise CommandError(f"{path}: row {number}: {column!r} is {text!r}, expected text")
-    gold = row.get("gold") or {}
-    if isinstance(gold, str):
-        gold = json.loads(gold)
+    gold = _gold(path, number, row.get("gold") or {})
     product = row.get("product") or row.get("id") or f"row-{number}"
     return Listing(str(product), text, str(row.get("category") or ""), gold, row)
 
 
+def _gold(path: Path, number: int, raw: Any) -> Mapping[str, Sequence[str]]:
+    try:
+        gold = json.loads(raw) if isinstance(raw, str) else raw
+    except json.JSONDecodeError as error:
+        raise CommandError(f"{path}: row {number}: gold is not JSON ({error.msg}): {raw!r}") from error
+    if not isinstance(gold, dict):
+        raise CommandError(f"{path}: row {number}: gold is {gold!r}; give {{attribute: [acceptable values]}}")
+    for attribute, values in gold.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise CommandError(
+                f"{path}: row {number}: gold of {attribute!r} is {values!r}; give a list of acceptable values"
+            )
+    return gold
+
+
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Spreadsheets put a byte order mark in front of their UTF-8.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
                 yield from csv.DictReader(file)
             elif path.suffix in (".jsonl", ".ndjson"):
-                for number, line in enumerate(file, 1):
-                    yield _json_row(path, number, line)
+                yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
             else:
                 raise CommandError(f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl")
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise CommandError(f"{path}: {error}; save it as UTF-8") from error
+    except csv.Error as error:
+        raise CommandError(f"{path}: {error}; mend the row, or write JSONL") from error
 
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
