@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever people type or hand over, the answer names what, where and what next; never a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorum.cli import app
+from quorum_client import Answer, Client, Extraction, Status, Vote
+
+FILES: dict[str, bytes] = {
+    "ok.csv": b"title\na shoe\n",
+    "notext.csv": b"product,price\np1,7\n",
+    "empty.csv": b"",
+    "header.csv": b"title\n",
+    "short.csv": b"category,title\nshoes\n",
+    "latin.csv": "title\ngröße\n".encode("latin-1"),
+    "huge.csv": b"title\n" + b"x" * 140_000 + b"\n",
+    "gold.csv": b"title,gold\na shoe,{not json\n",
+    "listgold.jsonl": b'{"title": "a shoe", "gold": ["red"]}\n',
+    "textgold.jsonl": b'{"title": "a shoe", "gold": {"color": "red"}}\n',
+    "cut.jsonl": b'{"title": "a shoe"}\n{"title": "a h',
+    "list.jsonl": b'["a shoe"]\n',
+    "number.jsonl": b'{"title": 7}\n',
+    "mixed.jsonl": b'{"title": "a shoe"}\n{"name": "a hat"}\n',
+    "table.xlsx": b"PK",
+    "clash.csv": b"title,color\na shoe,red\n",
+    "bad.json": b"{",
+    "votes.txt": b"hello\n",
+}
+
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    "no deploy file": (["validate", "-d", "nowhere.yaml"], ["nowhere.yaml", "--deploy"]),
+    "render of no deploy file": (["render", "-d", "nowhere.yaml"], ["nowhere.yaml", "--deploy"]),
+    "extract to nowhere": (["extract", "ok.csv"], ["--out", "--votes"]),
+    "extract of a missing file": (["extract", "nowhere.csv", "-o", "o.csv"], ["nowhere.csv"]),
+    "extract of a folder": (["extract", ".", "-o", "o.csv"], ["."]),
+    "extract of an unknown kind": (["extract", "table.xlsx", "-o", "o.csv"], ["table.xlsx", ".xlsx", ".csv or .jsonl"]),
+    "extract to an unknown kind": (["extract", "ok.csv", "-o", "o.xml"], ["o.xml", ".xml", ".csv or .jsonl"]),
+    "extract to a missing folder": (["extract", "ok.csv", "-o", "no/such/o.csv"], ["no/such/o.csv"]),
+    "no text column": (["extract", "notext.csv", "-o", "o.csv"], ["notext.csv", "title", "product, price", "--text-column"]),
+    "a wrong text column": (["extract", "ok.csv", "-o", "o.csv", "--text-column", "body"], ["ok.csv", "'body'", "title"]),
+    "no rows": (["extract", "header.csv", "-o", "o.csv"], ["header.csv", "no rows"]),
+    "an empty file": (["extract", "empty.csv", "-o", "o.csv"], ["empty.csv", "no rows"]),
+    "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv", "row 1", "'title'"]),
+    "another encoding": (["extract", "latin.csv", "-o", "o.csv"], ["latin.csv", "UTF-8"]),
+    "a field too large": (["extract", "huge.csv", "-o", "o.csv"], ["huge.csv", "131072"]),
+    "gold that is no JSON": (["extract", "gold.csv", "-o", "o.csv"], ["gold.csv", "row 1", "gold"]),
+    "gold that is a list": (["extract", "listgold.jsonl", "-o", "o.csv"], ["listgold.jsonl", "row 1", "gold"]),
+    "gold that is no list": (["extract", "textgold.jsonl", "-o", "o.csv"], ["textgold.jsonl", "row 1", "gold", "'color'"]),
+    "a line cut off": (["extract", "cut.jsonl", "-o", "o.csv"], ["cut.jsonl:2", "JSON"]),
+    "a line that is a list": (["extract", "list.jsonl", "-o", "o.csv"], ["list.jsonl:1", "object"]),
+    "a text that is a number": (["extract", "number.jsonl", "-o", "o.csv"], ["number.jsonl", "row 1", "7"]),
+    "a row with other keys": (["extract", "mixed.jsonl", "-o", "o.csv"], ["mixed.jsonl", "row 2", "'title'"]),
+    "a column in the way": (["extract", "clash.csv", "-o", "o.csv"], ["'color'", "rename"]),
+    "one file for both": (["extract", "ok.csv", "-o", "o.jsonl", "--votes", "o.jsonl"], ["o.jsonl", "--votes"]),
+    "the input as output": (["extract", "ok.csv", "-o", "ok.csv"], ["ok.csv", "--out"]),
+    "attributes that are none": (["ask", "a shoe", "-a", " , "], ["--attributes"]),
+    "an attribute twice": (["ask", "a shoe", "-a", "color,color"], ["'color'"]),
+    "65 attributes": (["ask", "a shoe", "-a", ",".join(f"a{i}" for i in range(65))], ["65", "64"]),
+    "an empty text": (["ask", " "], ["TEXT", "empty"]),
+    "a url with a scheme": (["ask", "a shoe", "--url", "http://localhost:1"], ["http://localhost:1", "host:port"]),
+    "a timeout of nothing": (["ask", "a shoe", "--timeout", "0"], ["timeout_s"]),
+    "learn from nothing": (["learn", "nowhere.jsonl"], ["nowhere.jsonl"]),
+    "learn from other text": (["learn", "votes.txt"], ["votes.txt"]),
+    "learn by an unknown method": (["learn", "votes.jsonl", "--method", "magic"], ["magic", "loglinear"]),
+    "publish of nothing": (["publish", "nowhere.json"], ["nowhere.json", "quorum learn"]),
+    "publish of damage": (["publish", "bad.json"], ["bad.json", "quorum learn"]),
+    "promote without a server": (["promote", "2"], ["127.0.0.1:9", "quorum up"]),
+    "rollback of nothing": (["rollback"], ["nothing to go back to", "promote"]),
+    "up without render": (["up"], ["quorum render"]),
+    "build by an unknown format": (["build", ".", "out", "--weight-format", "int1"], ["int1", "int8"]),
+}  # fmt: skip
+
+
+NEEDS_A_SERVER = {"extract to an unknown kind", "extract to a missing folder", "a column in the way"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_errors_name_what_where_and_what_next(
+    folder: Path, run: Any, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case in NEEDS_A_SERVER:
+        monkeypatch.setattr(Client, "is_ready", lambda _: True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    if "rollback" in case or "promote" in case:
+        assert run("render")[0] == 0
+    arguments, words = CASES[case]
+    code, out, err = run(*arguments)
+    assert code == 1, err
+    assert out == ""
+    said = " ".join(err.split())
+    assert said.startswith("error:") or "error: " in said
+    assert all(word in said for word in words), said
+    assert (folder / "ok.csv").read_bytes() == FILES["ok.csv"]
+
+
+@pytest.mark.parametrize("action", [["publish", "weights.json"], ["promote", "1"], ["rollback"], ["history"], ["status"]])
+def test_a_deployment_that_was_never_rendered_gives_words_too(folder: Path, run: Any, action: list[str]) -> None:
+    assert run("learn", "votes.jsonl", "--out", "weights.json")[0] == 0
+    code, _, err = run(*action)
+    assert code == (0 if action == ["history"] else 1), err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ask"], ["extract"], ["promote"], ["promote", "two"], ["nonsense"], ["ask", "x", "--colour"]]
+)
+def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_every_command_has_help_with_an_example(run: Any) -> None:
+    names = [c.name or c.callback.__name__ for c in app.registered_commands]  # type: ignore[union-attr]
+    assert {"up", "status", "ask", "extract", "learn", "publish", "render", "validate"} <= set(names)
+    for name in names:
+        code, out, _ = run(name, "--help")
+        assert code == 0
+        assert "Example" in out, name
+
+
+def test_messages_with_brackets_are_printed_whole(folder: Path, run: Any) -> None:
+    _, _, err = run("validate", "-d", "no[bold]w[/]here.yaml")
+    assert "no[bold]w[/]here.yaml" in err
+
+
+def test_json_is_json(folder: Path, run: Any) -> None:
+    valid = json.loads(run("validate", "--json")[1])
+    assert valid == {"valid": True, "members": ["alpha", "beta", "gamma"], "attributes": ["brand", "color", "size"]}
+    code, out, _ = run("render", "--check", "--json")
+    assert (code, json.loads(out)["clean"]) == (1, False)
+    assert json.loads(run("render", "--json")[1])["write"]
+    code, out, _ = run("render", "--check", "--json")
+    assert (code, json.loads(out)) == (0, {"clean": True, "write": [], "remove": [], "misfits": {}})
+    learned = json.loads(run("learn", "votes.jsonl", "--json")[1])
+    assert learned["content_hash"].startswith("sha256:")
+    assert json.loads(run("history", "--json")[1]) == []
+
+
+def test_validate_names_files_that_are_missing(folder: Path, run: Any) -> None:
+    (folder / "votes.jsonl").unlink()
+    code, _, err = run("validate")
+    assert code == 1
+    assert "members[0].options.votes" in err
+    assert "members[2].options.votes" in err
+
+
+def test_an_output_file_is_left_alone_when_nobody_answers(folder: Path, run: Any) -> None:
+    (folder / "in.csv").write_text("title\na shoe\n", encoding="utf-8")
+    (folder / "out.csv").write_text("yesterday's answers\n", encoding="utf-8")
+    code, _, err = run("extract", "in.csv", "--out", "out.csv")
+    assert code == 1
+    assert "quorum up" in err
+    assert (folder / "out.csv").read_text("utf-8") == "yesterday's answers\n"
+
+
+@pytest.mark.parametrize("value", ["[/]", "[bold]", "[red]x", "a [b] c", "\\[/]", "[link=x]"])
+def test_values_with_brackets_are_shown_whole(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    answer = Answer(value, value, 0.5, (Vote("alpha", value, Status.ANSWERED),))
+    monkeypatch.setattr(Client, "extract", lambda *_, **__: Extraction("id", (answer,), 1, 0.01))
+    code, out, _ = run("ask", "a shoe", "-a", value)
+    assert code == 0
+    assert out.count(value) == 3

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorum.cli.console import CommandError
+from quorum.cli.listings import CsvSink, JsonlSink, Listing, VotesSink, gold_of, read_listings
+from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum_client import Answer, Extraction, Status, Vote
+
+CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue"), synonyms={"crimson": "red"})])
+
+
+def extraction(value: str | None = "red") -> Extraction:
+    votes = (Vote("a", "red", Status.ANSWERED), Vote("b", None, Status.TIMEOUT), Vote("c", "n/a", Status.ANSWERED))
+    return Extraction("id", (Answer("color", value, 0.61239, votes),), 3, 0.01)
+
+
+def listing(**parts: Any) -> Listing:
+    return Listing(**{"product": "p", "text": 'a "red", shoe\nsize 4', "category": "shoes", **parts})
+
+
+@pytest.mark.parametrize("column", ["title", "text", "input", "name"])
+def test_text_columns_are_found(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(f"id,{column},category\n7,a shoe,shoes\n,a hat,\n", encoding="utf-8")
+    first, second = read_listings(path)
+    assert (first.product, first.text, first.category) == ("7", "a shoe", "shoes")
+    assert (second.product, second.text, second.category) == ("row-2", "a hat", "")
+
+
+def test_files_of_spreadsheets_start_with_a_mark(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes('title\r\n"größe, ""42"""\r\n'.encode("utf-8-sig"))
+    assert [row.text for row in read_listings(path)] == ['größe, "42"']
+
+
+def test_json_lines_may_end_in_empty_lines_and_hold_gold(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    row = {"title": "a shoe", "gold": {"color": ["Crimson", "pink"]}, "product": 5}
+    path.write_text(json.dumps(row) + "\n\n  \n", encoding="utf-8")
+    (found,) = read_listings(path)
+    assert found.product == "5"
+    assert gold_of(found, "color", CATALOGUE) == ["red", "pink"]
+    assert gold_of(found, "size", CATALOGUE) == []
+
+
+def test_gold_may_be_json_in_a_csv_cell(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('title,gold\na shoe,"{""color"": [""red""]}"\na hat,\n', encoding="utf-8")
+    assert [row.gold for row in read_listings(path)] == [{"color": ["red"]}, {}]
+
+
+def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
+    file = io.StringIO()
+    sink = CsvSink(file, ["sku", "title"], ["color"])
+    sink.write(listing(row={"sku": "1", "title": 'a "red", shoe'}), extraction())
+    sink.write(listing(row={"sku": "2", "title": "x"}), ValueError("too late"))
+    sink.write(listing(row={"sku": "3", "title": "y"}), extraction(None))
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert rows[0] == {"sku": "1", "title": 'a "red", shoe', "color": "red", "color_confidence": "0.6124", "error": ""}
+    assert (rows[1]["sku"], rows[1]["color"], rows[1]["error"]) == ("2", "", "too late")
+    assert rows[2]["color"] == ""
+
+
+@pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
+def test_csv_out_overwrites_no_column(column: str) -> None:
+    with pytest.raises(CommandError, match=f"'{column}'"):
+        CsvSink(io.StringIO(), ["title", column], ["color"])
+
+
+def test_json_out_is_one_object_a_line() -> None:
+    file = io.StringIO()
+    sink = JsonlSink(file)
+    sink.write(listing(), extraction())
+    sink.write(listing(text="größe 🧦"), ValueError("too late"))
+    first, second = map(json.loads, file.getvalue().splitlines())
+    assert first["attributes"]["color"]["votes"]["b"] == {"value": None, "status": "TIMEOUT"}
+    assert (first["attributes"]["color"]["value"], first["weights_version"]) == ("red", 3)
+    assert (second["title"], second["error"]) == ("größe 🧦", "too late")
+
+
+def test_votes_out_tells_abstention_from_not_given() -> None:
+    file = io.StringIO()
+    sink = VotesSink(file, CATALOGUE)
+    sink.write(listing(gold={"color": ["crimson"]}), extraction())
+    sink.write(listing(), ValueError("too late"))
+    (cell,) = map(json.loads, file.getvalue().splitlines())
+    assert cell == {
+        "product": "p", "category": "shoes", "title": listing().text, "attribute": "color",
+        "gold": ["red"], "votes": {"a": "red", "b": None, "c": "n/a"},
+    }  # fmt: skip
