@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quorum.fit import LearnError, NothingToScoreError, VotesError, apply, build_table, learn, read_votes
+from quorum.fit import LearnError, NothingToScoreError, VotesError, build_table, read_votes
 from quorum.fit.evaluate import assign_folds, calls_saved, evaluate, learning_curve
-from quorum.fit.label import choose, disagreement, label_summary
 from quorum.fit.measure import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.fit.report import report_html
-from quorum.fit.score import is_right
 from quorum.fit.simulate import independent
 from quorum.fit.votes import Cell
 from quorum.voting.single import Parameters
@@ -158,45 +156,6 @@ def test_the_report_is_one_file_with_all_figures():
     assert text == report_html(result, title="Shoes & <hats>", curve={50: 0.8, 100: 0.85})
 
 
-def test_disagreement_is_entropy():
-    rows = [("x", "x", "x", None), ("x", "y", None, None), ("x", "x", "y", "z"), (None,) * 4]
-    table = build_table("abcd", [Cell("p", "", "", f"a{i}", row) for i, row in enumerate(rows)])
-    assert disagreement(table).tolist() == pytest.approx([0.0, np.log(2), 1.5 * np.log(2), 0.0])
-
-
-def test_cells_to_label_disagree_are_new_and_belong_to_many_products():
-    table = simulated(9, [0.9, 0.8, 0.7, 0.6], labelled=300)
-    rows = choose(table, 60, seed=1)
-    assert len(set(rows.tolist())) == 60
-    assert not table.labelled[rows].any()
-    assert (disagreement(table)[rows] > 0).sum() == 36
-    assert len(np.unique(table.products[rows])) >= 45
-    assert np.array_equal(rows, choose(table, 60, seed=1))
-    assert sum(label_summary(table, rows).values()) == 60
-    half = disagreement(table)[rows[:30]] > 0
-    assert 12 <= half.sum() <= 24
-
-
-def test_choosing_from_little():
-    table = simulated(10, [0.9, 0.8, 0.7], cells=30, labelled=25)
-    assert len(choose(table, 50)) == 5 - (table.codes[25:] < 0).all(axis=1).sum()
-    assert len(choose(table, 0)) == 0
-    with pytest.raises(ValueError, match="labels is -1"):
-        choose(table, -1)
-
-
-def test_an_attribute_without_labels_comes_first():
-    table = simulated(11, [0.9, 0.7, 0.6], cells=900, labelled=0)
-    gold = [cell.attribute != "a0" and i < 600 for i, cell in enumerate(table.cells)]
-    rows = [
-        Cell(c.product, c.category, c.title, c.attribute, c.values, ("v1",) if g else ())
-        for c, g in zip(table.cells, gold, strict=True)
-    ]
-    chosen = build_table(table.members, rows)
-    names = label_summary(chosen, choose(chosen, 100))
-    assert names["a0"] > 70
-
-
 @pytest.fixture(scope="module")
 def recorded():
     folder = os.environ.get("QUORUM_DATA")
@@ -211,26 +170,6 @@ def test_recorded_votes_calibration_and_gain_over_majority(recorded):
     assert np.mean([r.ece for r in results]) <= 0.05
     assert np.mean([r.delta_majority for r in results]) >= 0.007
     assert min(r.delta_majority_ci95[0] for r in results) > 0
-
-
-@pytest.mark.data
-def test_50_chosen_labels_are_worth_100_random_ones(recorded):
-    blank = recorded.with_gold(np.zeros(len(recorded), np.bool_))
-    gaps = []
-    for seed in range(20):
-        half = np.random.default_rng(seed).permutation(recorded.n_products) % 2 == 0
-        pool = np.flatnonzero(half[recorded.products])
-        test = ~half[recorded.products]
-        picks = {
-            "chosen": pool[choose(blank.take(pool), 50, seed=seed)],
-            "random": np.random.default_rng(seed).choice(pool, 100, replace=False),
-        }
-        right = {}
-        for name, rows in picks.items():
-            weights = learn(recorded.with_gold(np.isin(np.arange(len(recorded)), rows)), "loglinear")
-            right[name] = is_right(recorded, apply(recorded, weights))[test].mean()
-        gaps.append(right["chosen"] - right["random"])
-    assert np.mean(gaps) >= -0.002
 
 
 def test_pairs_of_members_are_symmetric():

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from quorum.fit.simulate import accuracy_percent, independent, with_bloc
+from quorum.voting.blocs import find_bloc
 from quorum.voting.correlation import blocs, correlation
 from quorum.voting.dawid_skene import DawidSkene
+from quorum.voting.decide import Rule, decide
 from quorum.voting.em import OneCoin, TooFewMembersError
 from quorum.voting.histogram import histogram, right_mask
 
@@ -90,3 +92,59 @@ def test_unanimity_abstention_and_refusals():
         DawidSkene(2).fit(codes)
     with pytest.raises(TooFewMembersError):
         DawidSkene(3).fit(codes[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("members", "bloc", "share"), [(5, [0, 1, 2], 0.6), (5, [1, 3], 0.6), (4, [0, 2], 0.6)]
+)
+def test_a_bloc_is_found_without_gold_and_counting_it_as_one_pays(members, bloc, share):
+    gains = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        codes, truth = with_bloc(rng, 3000, rng.permutation(np.linspace(0.75, 0.9, members)), 10, bloc, share)
+        hist = histogram(codes)
+        found = find_bloc(hist, 10.0)
+        assert found is not None
+        assert list(found.members) == bloc
+        em = accuracy_percent(OneCoin(10.0).fit(hist).predict(codes), codes, truth)
+        discounted = decide(codes, Rule(found.weights[None], np.zeros(1)))
+        gains.append(accuracy_percent(discounted, codes, truth) - em)
+    assert min(gains) > 0
+    assert np.mean(gains) > 1
+
+
+@pytest.mark.parametrize("members", [3, 4, 5])
+def test_independent_members_are_no_bloc(members):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        codes, _ = independent(rng, 2000, rng.permutation(np.linspace(0.55, 0.95, members)), 5)
+        assert find_bloc(histogram(codes), 5.0) is None
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_cells_that_are_hard_for_everybody_are_no_bloc(spread):
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        accuracy = rng.permutation(np.linspace(0.6, 0.95, 5))
+        logit = np.log(accuracy / (1 - accuracy)) + rng.normal(0, spread, (3000, 1))
+        codes, _ = independent(rng, 3000, 1 / (1 + np.exp(-logit)), 5)
+        assert find_bloc(histogram(codes), 5.0) is None
+
+
+def test_a_wrong_value_that_tempts_everybody_is_no_bloc():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        codes, truth = independent(rng, 3000, rng.permutation(np.linspace(0.7, 0.95, 5)), 8, 0.0)
+        tempting = rng.integers(1, 8, 3000)
+        tempting += tempting >= truth
+        falls = (codes != truth[:, None]) & (rng.random(codes.shape) < 0.5)
+        assert find_bloc(histogram(np.where(falls, tempting[:, None], codes)), 8.0) is None
+
+
+@pytest.mark.slow
+def test_many_members_are_searched_on_a_draw_of_cells():
+    rng = np.random.default_rng(5)
+    codes, _ = with_bloc(rng, 20_000, np.linspace(0.75, 0.9, 8), 10, [1, 4, 6], 0.7)
+    found = find_bloc(histogram(codes), 10.0)
+    assert found is not None
+    assert found.members == (1, 4, 6)

@@ -13,6 +13,7 @@ import numpy as np
 
 from quorum.fit.statistic import Statistic
 from quorum.fit.votes import VotesTable
+from quorum.voting.blocs import find_bloc
 from quorum.voting.decide import Floats, Rule
 from quorum.voting.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.voting.histogram import Histogram
@@ -25,6 +26,7 @@ from quorum.weights import Weights, group_key
 
 GOLD_FOR_LOGLINEAR = 50
 _DIGITS = 6
+_LIGHT = 0.05
 
 
 class LearnError(ValueError):
@@ -143,17 +145,28 @@ def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool =
     return Learned(_parameters(default, 0), own, {}, settings)
 
 
-def _em(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
+def _em(
+    statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True, blocs: bool = True
+) -> Learned:
     names, hist = statistic.by_attribute()
     model = OneCoin(label_counts(names, counts), per_group=per_attribute).fit(hist)
+    bloc = find_bloc(hist, _typical(names, hist, counts)) if blocs else None
+    default = model.default_rule(DEFAULT_LABELS)
+    factor = np.ones(hist.members) if bloc is None else bloc.weights / np.maximum(default.weights[0], _LIGHT)
     settings = {
         "per_attribute": per_attribute,
+        "blocs": blocs,
+        "bloc": [] if bloc is None else [statistic.members[j] for j in bloc.members],
         "labels": _recorded(names, counts),
         "strength": None if math.isinf(model.strength_) else model.strength_,
         "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
     }
-    default = _parameters(model.default_rule(DEFAULT_LABELS), 0)
-    return Learned(default, _by_name(names, model.rule_), {}, settings)
+    own = _by_name(names, _scaled(model.rule_, factor))
+    return Learned(_parameters(_scaled(default, factor), 0), own, {}, settings)
+
+
+def _scaled(rule: Rule, factor: Floats) -> Rule:
+    return Rule(rule.weights * factor, rule.na_bias, rule.none_bias)
 
 
 def _loglinear(

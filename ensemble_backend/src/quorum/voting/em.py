@@ -130,9 +130,14 @@ def posterior(codes: Codes, accuracy: Floats, labels: Floats | float) -> tuple[F
     Returns:
         (r, m) probabilities (0 for an abstention) and (r,) the probability of "none of the above".
     """
-    model = _Rows(codes, np.broadcast_to(np.asarray(labels, np.float64), (len(codes),)))
-    shares, rest, _ = model.expect(np.broadcast_to(accuracy, codes.shape))
+    shares, rest, _ = posterior_model(codes, accuracy, labels)
     return shares, rest
+
+
+def posterior_model(codes: Codes, accuracy: Floats, labels: Floats | float) -> tuple[Floats, Floats, Floats]:
+    """:func:`posterior`, and the (r,) log-likelihood of each row."""
+    model = _Rows(codes, np.broadcast_to(np.asarray(labels, np.float64), (len(codes),)))
+    return model.expect(np.broadcast_to(accuracy, codes.shape))
 
 
 class _Rows:

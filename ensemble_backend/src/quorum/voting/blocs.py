@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members that repeat each other, found without gold, and weights that count them as little more than one.
+
+A bloc makes its members look accurate: they agree with each other. Three models of the agreement patterns
+compete by BIC: independent one-coin members; the same with some members copying a common draw; and cells of
+two difficulties, which too makes members agree more than chance, all of them alike. Only where copying
+explains the patterns best, and at least two members stand outside, are the weights changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.voting.correlation import correlation
+from quorum.voting.decide import Floats, leaders
+from quorum.voting.design import Design, fit_around
+from quorum.voting.em import OneCoin, posterior_model
+from quorum.voting.histogram import Histogram
+from quorum.voting.patterns import ABSTAIN
+
+MIN_MEMBERS = 4
+MAX_ROWS = 1000
+"""With more patterns than this (6 members have at most 877), :data:`DRAWN` cells stand for all."""
+DRAWN = 2000
+_EVIDENCE = 6.0
+_MISFIT = 2.0
+_SCREEN, _GROW, _FULL = 15, 60, 300
+_PAIRS, _SHORTLIST = 10, 4
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class Bloc:
+    """Members that copy a common draw.
+
+    Attributes:
+        members: Their indices, sorted.
+        share: Probability that a member of the bloc copies instead of answering by itself.
+        gain: By how much the BIC beats the better of the other two models.
+        weights: (m,) weights of a linear vote that comes closest to this model's posterior, >= 0.
+    """
+
+    members: tuple[int, ...]
+    share: float
+    gain: float
+    weights: Floats
+
+
+def find_bloc(hist: Histogram, labels: float, seed: int = 0) -> Bloc | None:
+    """Look for the bloc that explains the agreement patterns best.
+
+    Model: a bloc's common draw is right with its own probability, else one of the other L - 1 values; each
+        member of
+    the bloc copies it with probability ``share``, else answers as a one-coin member. Fitted by EM; pairs are
+    tried first and grown while the BIC falls.
+
+    Args:
+        hist: Votes; gold is not looked at.
+        labels: L, the number of possible values.
+        seed: Of the draw of cells, taken where there are more than :data:`MAX_ROWS` patterns.
+
+    Returns:
+        The bloc, or None: fewer than four members, or no bloc that beats both other models.
+    """
+    hist = _small(hist.pooled().unlabelled().na_as_value(), seed)
+    m = hist.members
+    active = np.flatnonzero((hist.codes != ABSTAIN).any(axis=0))
+    if len(active) < MIN_MEMBERS:
+        return None
+    coin = OneCoin(labels, per_group=False).fit(hist)
+    accuracy = np.nan_to_num(coin.accuracy_, nan=0.5)
+    excess = np.nan_to_num(correlation(hist, accuracy, labels).z)
+    if np.abs(excess).max() < _MISFIT:
+        return None
+    rows = _Rows(hist, labels)
+    cells = np.log(hist.total)
+    plain = len(active) * cells - 2.0 * _coin_likelihood(hist, accuracy, labels)
+    hard = (2 * len(active) + 1) * cells - 2.0 * _two_difficulties(hist, accuracy, labels)
+    state = _search(rows, accuracy, active.tolist(), excess)
+    bic = (len(active) + 2) * cells - 2.0 * state.likelihood
+    gain = float(min(plain, hard) - bic)
+    bloc = tuple(int(j) for j in np.flatnonzero(state.bloc))
+    if gain < _EVIDENCE or len(bloc) > len(active) - 2:
+        return None
+    return Bloc(bloc, float(state.share), gain, _linear(hist, rows.posterior(state), m))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Parameters of one copying model and the log-likelihood they reach."""
+
+    bloc: npt.NDArray[np.bool_]
+    accuracy: Floats
+    common: float
+    share: float
+    likelihood: float = -np.inf
+
+
+class _Rows:
+    """Patterns laid out as (r, truth, common draw, member); the last truth and draw were named by nobody."""
+
+    def __init__(self, hist: Histogram, labels: float) -> None:
+        codes, m = hist.codes, hist.members
+        self.counts, self.answered = hist.counts, codes != ABSTAIN
+        lead = leaders(codes)
+        named = lead.sum(axis=1)
+        size = np.maximum(labels, named)
+        self.wrong_values, self.size = labels - 1.0, size
+        same = (codes[:, :, None] == codes[:, None, :]) & self.answered[:, None, :] & lead[:, :, None]
+        self.says = np.concatenate([same, np.zeros((len(codes), 1, m), np.bool_)], axis=1)
+        self.mass = np.concatenate([lead.astype(np.float64), (size - named)[:, None]], axis=1)
+        possible = self.mass > 0.0
+        pair = possible[:, :, None] & possible[:, None, :]
+        self.equal = np.eye(m + 1, dtype=np.bool_) & pair
+        others = np.broadcast_to(self.mass[:, None, :], pair.shape).copy()
+        diagonal = np.arange(m + 1)
+        others[:, diagonal, diagonal] = 0.0
+        others[:, m, m] = np.maximum(size - named - 1.0, 0.0)
+        self.others = others * pair
+
+    def joint(self, state: _State) -> tuple[Floats, Floats, Floats]:
+        """(r, t, c) joint probability times L, (r, t, c, k) chance of a copy, (r, t, c) of a right draw."""
+        own = np.where(self.says, state.accuracy, (1.0 - state.accuracy) / self.wrong_values)
+        own = np.where(self.answered[:, None, :], own, 1.0)
+        inside = state.bloc & self.answered
+        copied = state.share * self.says[:, None, :, :]
+        total = np.where(
+            inside[:, None, None, :], copied + (1.0 - state.share) * own[:, :, None, :], own[:, :, None, :]
+        )
+        right = self.equal * state.common
+        draw = right + self.others * ((1.0 - state.common) / self.wrong_values)
+        joint = self.mass[:, :, None] * draw * total.prod(axis=3)
+        chance = np.where(inside[:, None, None, :], copied / np.maximum(total, _TINY), 0.0)
+        return joint, chance, right / np.maximum(draw, _TINY)
+
+    def improve(self, state: _State, rounds: int) -> _State:
+        """Run EM."""
+        answers = self.counts @ (self.answered & state.bloc)
+        for _ in range(rounds):
+            joint, chance, right = self.joint(state)
+            total = joint.sum(axis=(1, 2))
+            likelihood = float(self.counts @ np.log(total / self.size))
+            if likelihood - state.likelihood < 1e-6 * self.counts.sum():
+                return replace(state, likelihood=likelihood)
+            weight = joint / total[:, None, None] * self.counts[:, None, None]
+            alone = weight[..., None] * (1.0 - chance) * self.answered[:, None, None, :]
+            hits = (alone.sum(axis=2) * self.says).sum(axis=(0, 1))
+            copies = (weight[..., None] * chance).sum(axis=(0, 1, 2))
+            state = replace(
+                state,
+                accuracy=(hits + 1.0) / (alone.sum(axis=(0, 1, 2)) + 2.0),
+                common=float((weight * right).sum() + 1.0) / float(weight.sum() + 2.0),
+                share=float(copies.sum() + 0.5) / float(answers.sum() + 1.0),
+                likelihood=likelihood,
+            )
+        return state
+
+    def posterior(self, state: _State) -> Floats:
+        """(r, m + 1) posterior of the candidate that each member leads, and of what nobody named."""
+        joint = self.joint(state)[0].sum(axis=2)
+        return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+
+
+def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) -> _State:
+    def start(members: tuple[int, ...], cautious: bool) -> _State:
+        bloc = np.isin(np.arange(len(accuracy)), members)
+        base = np.full(len(accuracy), 0.75) if cautious else accuracy
+        return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
+
+    def best(members: tuple[int, ...], rounds: int) -> _State:
+        tried = [rows.improve(start(members, cautious), rounds) for cautious in (False, True)]
+        return max(tried, key=lambda state: state.likelihood)
+
+    pairs = sorted(itertools.combinations(active, 2), key=lambda pair: -excess[pair])[:_PAIRS]
+    quick = {pair: rows.improve(start(pair, cautious=False), _SCREEN).likelihood for pair in pairs}
+    shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
+    current = max((best(pair, _GROW) for pair in shortlist), key=lambda state: state.likelihood)
+    while current.bloc.sum() < len(active) - 1:
+        members = tuple(int(j) for j in np.flatnonzero(current.bloc))
+        grown = [best((*members, j), _GROW) for j in active if j not in members]
+        taller = max(grown, key=lambda state: state.likelihood)
+        if taller.likelihood <= current.likelihood:
+            break
+        current = taller
+    return rows.improve(replace(current, likelihood=-np.inf), _FULL)
+
+
+def _coin_likelihood(hist: Histogram, accuracy: Floats, labels: float) -> float:
+    return float(hist.counts @ posterior_model(hist.codes, accuracy, labels)[2])
+
+
+def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float, rounds: int = 200) -> float:
+    """Log-likelihood of a mixture of two kinds of cells, each with its own accuracies."""
+    answered = hist.codes != ABSTAIN
+    kinds = [np.clip(accuracy + shift, 0.05, 0.98) for shift in (0.08, -0.25)]
+    share, before = np.array([0.6, 0.4]), -np.inf
+    for _ in range(rounds):
+        parts = [posterior_model(hist.codes, p, labels) for p in kinds]
+        logs = np.log(share) + np.stack([part[2] for part in parts], axis=1)
+        top = logs.max(axis=1, keepdims=True)
+        total = np.exp(logs - top).sum(axis=1)
+        likelihood = float(hist.counts @ (top[:, 0] + np.log(total)))
+        if likelihood - before < 1e-6 * hist.total:
+            break
+        before = likelihood
+        weight = np.exp(logs - top) / total[:, None] * hist.counts[:, None]
+        share = (weight.sum(axis=0) + 1.0) / (weight.sum() + 2.0)
+        kinds = [
+            (weight[:, k] @ part[0] + 1.0) / (weight[:, k] @ answered + 2.0) for k, part in enumerate(parts)
+        ]
+    return likelihood
+
+
+def _linear(hist: Histogram, posterior: Floats, members: int) -> Floats:
+    """Weights of the conditional logit fitted to the posterior as if it were gold."""
+    bits = np.int64(1) << np.arange(members, dtype=np.int64)
+    masks = [
+        ((hist.codes == hist.codes[:, j : j + 1]) & (hist.codes != ABSTAIN)).astype(np.int64) @ bits
+        for j in range(members)
+    ]
+    masks.append(np.zeros(len(hist.codes), np.int64))
+    soft = Histogram(
+        np.tile(hist.codes, (members + 1, 1)),
+        np.zeros(len(hist.codes) * (members + 1), np.int32),
+        np.concatenate(masks),
+        (posterior * hist.counts[:, None]).T.reshape(-1),
+    )
+    soft = soft.take(soft.counts > 1e-9 * hist.total)
+    center = np.concatenate([np.ones(members), [0.0, 0.0]])[None]
+    ridges = np.concatenate([np.ones(members), [np.inf, 0.05]])
+    return np.asarray(fit_around(Design(soft), center, ridges).theta[0, :-2])
+
+
+def _small(hist: Histogram, seed: int) -> Histogram:
+    """A draw of cells where there are too many patterns to search."""
+    if len(hist.counts) <= MAX_ROWS:
+        return hist
+    drawn = np.random.default_rng(seed).multinomial(DRAWN, hist.counts / hist.total)
+    return replace(hist, counts=drawn.astype(np.float64)).take(drawn > 0)
