@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from quorum.repository.store import Store
+from quorum.repository.store import RepositoryError, Store
 from quorum.server.control import Control, ControlError
 from quorum.server.health import dead_models, revive
 from quorum.server.triton import TritonServer
@@ -30,14 +30,25 @@ class Watch:
         self._every_s = every_s
         self._next = time.monotonic() + every_s
         self._suspects: set[str] = set()
+        self._damaged = False
 
     def look(self) -> None:
         """Look now if it is time; a model found dead twice in a row is revived."""
         if time.monotonic() < self._next:
             return
+        self._next = time.monotonic() + self._every_s
         store = Store(self._server.repository)
         endpoint = self._server.endpoint
-        dead = dead_models(self._server.spec, endpoint.grpc_url, store.versions_listed())
+        try:
+            versions = store.versions_listed()
+        except RepositoryError as error:
+            # The server answers on from what it loaded.
+            if not self._damaged:
+                self._report(f"not watching: {error}")
+            self._damaged = True
+            return
+        self._damaged = False
+        dead = dead_models(self._server.spec, endpoint.grpc_url, versions)
         with Control(endpoint.grpc_url, endpoint.admin_key) as control:
             for model, answer in dead.items():
                 if model in self._suspects:
