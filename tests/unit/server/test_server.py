@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What surrounds a server: where it is found, the note it leaves; starting and stopping is in ``tests/e2e``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.repository.render import render
+from quorum.repository.store import RepositoryError
+from quorum.server import install
+from quorum.server.install import ServerNotFound, find_install
+from quorum.server.runfile import Running, endpoint_of, find_running, leave_note, remove_note, state_folder
+from quorum.server.supervise import check_repository
+from quorum.server.triton import Endpoint, TritonServer
+from quorum.spec import Deployment, load_spec
+
+ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Deployment:
+    return load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+
+
+def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:
+    assert find_running(spec) is None
+    path = leave_note(spec, Running(os.getpid(), spec.repository_path, ENDPOINT))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert find_running(spec) == Running(os.getpid(), spec.repository_path, ENDPOINT)
+    assert endpoint_of(spec) == ENDPOINT
+    remove_note(spec)
+    remove_note(spec)
+    assert find_running(spec) is None
+
+
+def test_a_note_of_a_dead_server_counts_for_nothing(spec: Deployment) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    leave_note(spec, Running(process.pid, spec.repository_path, ENDPOINT))
+    assert find_running(spec) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": 1, "repository": 2, "endpoint": {}}'])
+def test_a_damaged_note_counts_for_nothing(spec: Deployment, content: str) -> None:
+    state_folder(spec).mkdir()
+    (state_folder(spec) / "server.json").write_text(content, encoding="utf-8")
+    assert find_running(spec) is None
+
+
+def test_without_a_note_the_spec_and_the_environment_say_where(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUORUM_ADMIN_KEY", "from outside")
+    assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, 0, 0, "from outside")
+
+
+def test_free_ports_differ_and_keys_are_not_guessed(spec: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUORUM_ADMIN_KEY", raising=False)
+    one, two = (TritonServer(spec, log_path=spec.root / "log").endpoint for _ in range(2))
+    assert len({one.grpc_port, one.http_port, one.metrics_port}) == 3
+    assert 0 not in (one.grpc_port, one.http_port, one.metrics_port)
+    assert one.admin_key != two.admin_key
+    assert len(one.admin_key) >= 32
+
+
+def test_the_server_of_this_machine_is_found_with_quorums_backends(tmp_path: Path) -> None:
+    found = find_install()
+    assert found.binary.is_file()
+    backends = found.prepare_backends(tmp_path)
+    for name in ("quorum_gate", "quorum_member", "quorum_vote"):
+        assert (backends / name / "model.py").is_file()
+    assert (backends / "python" / "libtriton_python.so").is_file()
+    assert found.environment()["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_without_any_server_the_way_to_one_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(install, "_CONTAINER", tmp_path)
+    monkeypatch.setattr(install.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ServerNotFound, match="make setup"):
+        find_install()
+
+
+def test_a_repository_that_is_not_what_the_spec_says_is_refused(spec: Deployment) -> None:
+    with pytest.raises(RepositoryError, match="quorum render"):
+        check_repository(spec)
+    render(spec)
+    check_repository(spec)
+    weights = spec.repository_path / "quorum_vote" / "1" / "weights.json"
+    data = json.loads(weights.read_text("utf-8")) | {"method": "magic"}
+    weights.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(RepositoryError, match=r"version 1.*magic"):
+        check_repository(spec)
+
+
+def test_stopping_what_never_started_is_nothing(spec: Deployment) -> None:
+    server = TritonServer(spec, log_path=spec.root / "log")
+    server.stop()
+    assert server.pid is None
+    assert server.log_tail() == ""
