@@ -37,7 +37,7 @@ never seen in training), by `python examples/demo/score.py --cards` on {date}:
 |{rule}|
 | {row} |
 
-Unreadable answers: {unreadable}. Speed on one thread of an {machine}, other work running beside it:
+Unreadable answers: {unreadable}. Speed on one thread of an {machine}, which other work may have shared:
 {single_rate:.0f} listings/s with one in flight, {batch_rate:.0f} with 16, six attributes each.
 
 ## Licence

@@ -86,7 +86,7 @@ RECIPES: dict[str, Recipe] = {
         kv_heads=5,
         vocabulary=2048,
         pieces=ATTACHED_SPACES,
-        seconds=480,
+        seconds=360,
         seed=22,
         mix=Mix(known_brands=60, fresh_brand=0.25, typo=0.35, hint=0.15, rich=0.3, synonym=0.65),
         about="much misspelled text, many synonyms, few brands",

@@ -6,10 +6,11 @@ import re
 from itertools import islice
 
 import pytest
+import yaml
 from demo_format import answer_json, bare_prompt
 from listings import Mix, listings
 from score import load_catalogue
-from vocabulary import ATTRIBUTES, values_of, words_for
+from vocabulary import ATTRIBUTES, HERE, values_of, words_for
 
 from quorum.runtimes.grammar import answer_pattern
 from quorum.tasks.parse import parse_answer
@@ -43,3 +44,14 @@ def test_catalogue_maps_every_synonym_to_its_value():
             assert {CATALOGUE.get(attribute).normalise(word) for word in words} == {value}
     assert set(words_for("size")) == {"XS", "S", "M", "L", "XL", "XXL", "XXXL"}
     assert values_of("brand") is None
+
+
+def test_deployed_catalogue_is_the_one_that_was_trained():
+    deployed = yaml.safe_load((HERE.parents[1] / "deploy.yaml").read_text(encoding="utf-8"))["attributes"]
+    trained = json.loads((HERE / "attributes.json").read_text(encoding="utf-8"))
+    assert list(deployed) == list(trained)
+    for name, spec in trained.items():
+        assert deployed[name].get("values", []) == (spec["values"] or [])
+        assert deployed[name].get("synonyms", {}) == spec["synonyms"]
+        assert deployed[name].get("normaliser", "text") == spec["normaliser"]
+        assert deployed[name]["question"] == spec["question"]

@@ -13,7 +13,9 @@ arguments = sys.argv[1:]
 if arguments[0] == "-c":
     print(json.dumps({{name: {version!r} for name in arguments[2:]}}))
     sys.exit(0)
-pathlib.Path({calls!r}).write_text(json.dumps({{"arguments": arguments, "environment": dict(os.environ)}}))
+pathlib.Path({calls!r}).write_text(json.dumps(
+    {{"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}}
+))
 print("exporting")
 out = pathlib.Path(arguments[-1])
 out.mkdir()

@@ -50,9 +50,17 @@ def test_exporter_gets_the_format_and_no_network(checkpoint, out, tmp_path):
     call = last_call(python)
     arguments = call["arguments"]
     assert arguments[arguments.index("--weight-format") + 1] == "int4"
-    assert arguments[arguments.index("--model") + 1] == str(checkpoint)
+    assert arguments[arguments.index("--model") + 1] == "./tiny"
+    assert call["folder"] == str(checkpoint.parent)
     assert "--trust-remote-code" not in arguments
     assert call["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_relative_paths_are_meant_from_here(checkpoint, out, tmp_path, monkeypatch):
+    fake_python(tmp_path / "env")
+    monkeypatch.chdir(tmp_path)
+    build_openvino(Path("tiny"), Path("built/model"), weight_format="int8", python=Path("env/python"))
+    assert read_manifest(out).checkpoint == "tiny"
 
 
 def test_failed_export_leaves_nothing_and_quotes_the_exporter(checkpoint, out, tmp_path):
@@ -198,6 +206,8 @@ def test_a_real_checkpoint_builds_and_generates(tmp_path, family):
     manifest = build_openvino(checkpoint, out, weight_format="int8", python=python)
     assert manifest.family == family
     assert manifest.parameters > 257 * 32
+    for file in out.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes(), f"{file.name} names the folder it was made in"
     pipeline = genai.ContinuousBatchingPipeline(str(out), genai.SchedulerConfig(), "CPU")
     config = genai.GenerationConfig(
         max_new_tokens=8,

@@ -124,6 +124,8 @@ def build_openvino(
             described.family,
             ", ".join(TESTED_FAMILIES),
         )
+    if len(python.parts) > 1:
+        python = python.absolute()
     versions = exporter_versions(python)
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_space(described, out.parent)
@@ -199,6 +201,7 @@ def _environment() -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "CI": "true",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # the folder it runs in holds checkpoints, no modules
     }
 
 
@@ -215,6 +218,8 @@ def _check_space(checkpoint: Checkpoint, folder: Path) -> None:
 def _export(
     python: Path, checkpoint: Path, out: Path, weight_format: str, on_line: Callable[[str], None] | None
 ) -> None:
+    # From the folder beside it: the exporter writes the name it is given into the model it makes.
+    folder = checkpoint.resolve()
     command = [
         str(python),
         "-m",
@@ -222,7 +227,7 @@ def _export(
         "export",
         "openvino",
         "--model",
-        str(checkpoint.resolve()),
+        f"./{folder.name}",
     ]
     command += ["--task", "text-generation-with-past", "--weight-format", weight_format, str(out.resolve())]
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -233,6 +238,7 @@ def _export(
         text=True,
         errors="replace",
         env=_environment(),
+        cwd=folder.parent,
     ) as process:
         assert process.stdout is not None
         try:
