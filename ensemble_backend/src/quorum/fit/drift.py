@@ -1,235 +1,334 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning from a stream: add a day's votes, forget old ones, and notice a member that changed."""
+"""Did a member change? A day's votes, in their order, against those of the days before."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from quorum.fit.online import State
+from quorum.fit.score import as_rule
 from quorum.fit.statistic import Statistic
-from quorum.voting.decide import Floats
-from quorum.voting.histogram import Histogram
-from quorum.voting.newton import Flags
-from quorum.voting.patterns import ABSTAIN
+from quorum.fit.votes import VotesTable
+from quorum.voting.decide import Floats, Rule, decide
+from quorum.voting.patterns import ABSTAIN, Codes
+from quorum.weights import Weights, WeightsError
 
-FALSE_ALARMS_PER_DAY = 0.005
-"""Chance of naming any member on a day on which nothing changed."""
+KINDS = ("disagrees more", "disagrees less", "abstains more")
+"""What is tested of every member."""
+INTERVAL = 0.99
+"""Coverage of the interval of the reference rates."""
+BLOCK = 50
+"""Cells between two possible moments of a change."""
+_SHIFTS = (0.5, 1.0, 1.5)
+_CLEAR = 2.0 / 3.0
+_CLARITIES = 3
+_POOLING = 10.0
+_QUANTILE = NormalDist().inv_cdf(0.5 + 0.5 * INTERVAL)
+
+Outcomes = npt.NDArray[np.int8]
+Strata = npt.NDArray[np.int64]
+
+
+class DriftError(ValueError):
+    """The votes cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A member that left its interval.
+
+    Attributes:
+        member: Its name.
+        kind: One of :data:`KINDS`.
+        cell: Number of the cell, from 1, at which the evidence sufficed.
+        log_evidence: Natural logarithm of the highest evidence of the day.
+    """
+
+    member: str
+    kind: str
+    cell: int
+    log_evidence: float
 
 
 @dataclass(frozen=True, slots=True)
 class MemberDrift:
-    """One member's figures today against the days before.
+    """How often a member went against the weighted decision of the others; shares of the cells compared.
 
     Attributes:
-        agreement: Mean share of the other members that gave the same answer.
-        expected: The same on the days before, for today's mix of groups.
-        z: Difference in standard errors.
-        abstained: Share of cells without an answer today.
-        expected_abstained: The same before.
-        z_abstained: Difference in standard errors.
-        alarm: The member left its interval.
+        member: Its name.
+        compared: Cells of the day where it and at least one other answered.
+        disagreement: Share of these where it named something else.
+        expected: The share in the reference, at the day's mixture of clear and contested cells.
+        low: Lower end of the interval of ``expected``.
+        high: Upper end.
+        abstained: Share of the day's cells without its answer.
+        abstained_before: The same in the reference.
     """
 
-    agreement: float
+    member: str
+    compared: int
+    disagreement: float
     expected: float
-    z: float
+    low: float
+    high: float
     abstained: float
-    expected_abstained: float
-    z_abstained: float
-    alarm: bool
+    abstained_before: float
 
 
 @dataclass(frozen=True, slots=True)
-class DriftReport:
-    """What changed today.
+class Drift:
+    """The day against the reference.
 
     Attributes:
         members: Figures per member.
-        cells: Cells seen today.
-        bound: Standard errors beyond which a member is named.
-        suspects: Members named, the one furthest off first. A member that changes also drags the agreement of
-            the others; of several alarms of the same kind only those are named that stand out without the
-            first.
+        findings: Members that changed, most evidence first.
+        cells: Cells of the day.
+        reference_cells: Cells of the reference, forgotten ones in part.
+        alarm: Bound on the probability that a day without a change has a finding.
+        verdict: The result in words.
     """
 
-    members: Mapping[str, MemberDrift]
+    members: Sequence[MemberDrift]
+    findings: Sequence[Finding]
     cells: int
-    bound: float
-    suspects: tuple[str, ...]
+    reference_cells: float
+    alarm: float
+    verdict: str
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "cells": self.cells,
-            "bound": self.bound,
-            "suspects": list(self.suspects),
-            "members": {
-                name: {
-                    "agreement": member.agreement,
-                    "expected": member.expected,
-                    "z": member.z,
-                    "abstained": member.abstained,
-                    "expected_abstained": member.expected_abstained,
-                    "z_abstained": member.z_abstained,
-                    "alarm": member.alarm,
-                }
-                for name, member in self.members.items()
-            },
-        }
+        return asdict(self)
 
 
-def update(past: Statistic, today: Statistic, half_life_days: float | None = None) -> Statistic:
-    """Add a day's votes to those of the days before.
+def drift(
+    reference: Statistic | State, day: VotesTable, *, weights: Weights | None = None, alarm: float = 0.01
+) -> Drift:
+    """Test whether members still vote as they did.
 
-    Args:
-        past: The days before.
-        today: Today's votes.
-        half_life_days: After so many days a vote counts half; None: nothing is forgotten.
+    Per member: does it disagree with the weighted decision of the others more, or less, than before, and does
+    it abstain more? Cells are told apart by attribute and by how clear the decision of the others is, so that
+    a day of harder cells is no change of a member; cells of attributes new to the reference are left out. The
+    null hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z``
+    for ``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the
+    first cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
 
-    Returns:
-        The statistic to learn from and to hand in tomorrow.
+        prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
 
-    Raises:
-        ValueError: A half-life that is not above 0.
-        StatisticError: Other members.
-    """
-    if half_life_days is None:
-        return past + today
-    if not half_life_days > 0.0:
-        raise ValueError(f"half_life_days is {half_life_days}; it must be above 0")
-    return past.scaled(0.5 ** (1.0 / half_life_days)) + today
+    whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
+    ``tests / alarm`` with a probability of at most ``alarm / tests``: looking after every cell is allowed.
 
+    A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
+    than three members a disagreement cannot be pinned on one of them: then all are named.
 
-def drift(past: Statistic, today: Statistic, false_alarms: float = FALSE_ALARMS_PER_DAY) -> DriftReport:
-    """Name the members whose agreement with the others, or whose abstentions, left their interval today.
-
-    Per member and group the mean agreement of the days before is what is expected today; the interval allows
-    for the sampling of today and of the past, and for testing two figures of every member (Bonferroni).
+    Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them:
+    Shin, Ramdas and Rinaldo, arXiv:2203.03532.
 
     Args:
-        past: The days before, without today.
-        today: Today's votes.
-        false_alarms: Chance of naming any member on a quiet day.
+        reference: Votes from before the day; the day must not be in it.
+        day: The votes in the order in which they came.
+        weights: Those that decide; None: equal weights.
+        alarm: Probability of a finding on a day without change, at most.
 
     Returns:
-        The report.
+        Figures per member and findings. The bound holds for cells that err independently, which cells of one
+        product do not quite.
 
     Raises:
-        StatisticError: Other members.
+        DriftError: Other members, no votes, or ``alarm`` outside (0, 1).
+        WeightsError: Weights for other members.
     """
-    joined = past + today
-    index = {name: i for i, name in enumerate(joined.groups)}
-    before, now = (_aligned(part, index) for part in (past, today))
-    m = len(past.members)
-    bound = _normal_quantile(1.0 - false_alarms / (4.0 * m))
-    everyone = np.ones(m, np.bool_)
-    agree = _compare(*(_agreement(h, everyone) for h in (before, now)))
-    silent = _compare(*(_abstention(h) for h in (before, now)))
-    alarm = (np.abs(agree[2]) > bound) | (np.abs(silent[2]) > bound)
-    members = {
-        name: MemberDrift(
-            agreement=float(agree[0][j]),
-            expected=float(agree[1][j]),
-            z=float(agree[2][j]),
-            abstained=float(silent[0][j]),
-            expected_abstained=float(silent[1][j]),
-            z_abstained=float(silent[2][j]),
-            alarm=bool(alarm[j]),
-        )
-        for j, name in enumerate(past.members)
-    }
-    suspects = _suspects(before, now, silent[2], bound)
-    return DriftReport(members, round(today.hist.total), bound, tuple(past.members[j] for j in suspects))
-
-
-def _suspects(before: Histogram, now: Histogram, silent: Floats, bound: float) -> list[int]:
-    found = [int(j) for j in np.argsort(-np.abs(silent)) if abs(silent[j]) > bound]
-    trusted = np.ones(before.members, np.bool_)
-    while trusted.sum() > 2:
-        z = _compare(*(_agreement(h, trusted) for h in (before, now)))[2]
-        z = np.where(trusted, np.abs(z), 0.0)
-        worst = int(z.argmax())
-        if z[worst] <= bound:
+    statistic = reference.statistic if isinstance(reference, State) else reference
+    _check(statistic, day, weights, alarm)
+    m = len(day.members)
+    names = sorted({attribute for _, attribute in statistic.groups})
+    before = _Votes(statistic.hist.codes, statistic.groups, statistic.hist.groups, weights, names)
+    today = _Votes(day.codes, day.group_names, day.groups, weights, names)
+    counts = statistic.hist.counts
+    left, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members)
+    while left:
+        found = _test(before, counts, today, left, math.log(m * len(KINDS) / alarm))
+        if not found:
             break
-        trusted[worst] = False
-        found.append(worst)
-    return list(dict.fromkeys(found))
+        found.sort(key=lambda item: -item[1].log_evidence)
+        told_apart = len(left) > 2
+        for member, finding in found[:1] if told_apart else found:
+            findings.append(Finding(day.members[member], finding.kind, finding.cell, finding.log_evidence))
+            left.remove(member)
+        if not told_apart:
+            break
+        for votes in (before, today):
+            votes.exclude(found[0][0])
+    return Drift(figures, findings, len(day), statistic.hist.total, alarm, _verdict(findings, len(day)))
+
+
+class _Votes:
+    """Cells with the rule that decides them; ``excluded`` members do not."""
+
+    def __init__(
+        self,
+        codes: Codes,
+        names: Sequence[tuple[str, str]],
+        groups: npt.NDArray[np.int32],
+        weights: Weights | None,
+        attributes: Sequence[str],
+    ) -> None:
+        self.codes, self.groups = codes, groups
+        self.rule = _rule(names, weights, codes.shape[1])
+        index = {name: i for i, name in enumerate(attributes)}
+        self.attribute = np.array([index.get(name, -1) for _, name in names], np.int64)[groups]
+        self.n_strata = _CLARITIES * len(attributes)
+        self.others = codes.copy()
+
+    def exclude(self, member: int) -> None:
+        """Let a member decide no more."""
+        self.others[:, member] = ABSTAIN
+
+    def against(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: against the others, 0: with them, -1: not compared; (n,) attribute and clarity."""
+        others = self.others.copy()
+        others[:, member] = ABSTAIN
+        decision = decide(others, self.rule, self.groups)
+        winner = np.maximum(decision.winner.astype(np.int64), 0)
+        theirs = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
+        both = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
+        outcome = np.where(both, self.codes[:, member] != theirs, -1).astype(np.int8)
+        several = (others != ABSTAIN).sum(axis=1) > 1
+        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
+        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
+        return outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
+
+    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
+        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
+        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
-    """(g, m) number, sum and sum of squares of a figure per cell."""
+class _Rates:
+    """Reference rate per stratum with its interval."""
 
-    count: Floats
-    total: Floats
-    square: Floats
-
-
-def _aligned(part: Statistic, index: Mapping[tuple[str, str], int]) -> Histogram:
-    hist = part.hist.regrouped(np.array([index[name] for name in part.groups], np.int32)).unlabelled()
-    # One empty cell in the last group gives both histograms the same number of groups.
-    if hist.n_groups < len(index):
-        blank = np.full((1, hist.members), ABSTAIN, np.int8)
-        last = np.array([len(index) - 1], np.int32)
-        empty = Histogram(blank, last, np.array([-1], np.int64), np.zeros(1))
-        hist = hist + empty
-    return hist
+    rate: Floats
+    low: Floats
+    high: Floats
 
 
-def _agreement(hist: Histogram, trusted: Flags) -> _Sums:
-    answered = hist.codes != ABSTAIN
-    seen = answered & trusted
-    sums = []
-    for j in range(hist.members):
-        others = seen.copy()
-        others[:, j] = False
-        peers = others.sum(axis=1)
-        usable = (peers > 0) & answered[:, j]
-        same = ((hist.codes == hist.codes[:, j : j + 1]) & others).sum(axis=1)
-        value = np.divide(same, peers, out=np.zeros(len(same)), where=peers > 0)
-        sums.append(_per_group(hist, value, usable))
-    return _stack(sums)
+def _test(
+    before: _Votes, counts: Floats, today: _Votes, members: Sequence[int], bar: float
+) -> list[tuple[int, Finding]]:
+    """The strongest kind of change of each member whose evidence reached the bar."""
+    found = []
+    for member in members:
+        best: Finding | None = None
+        against = (*before.against(member), *today.against(member))
+        absent = (*before.abstains(member), *today.abstains(member))
+        for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
+            rates = _rates(was, was_stratum, counts, before.n_strata)
+            bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
+            evidence = _evidence(outcome, bounds[stratum], up)
+            if (
+                len(evidence)
+                and evidence.max() >= bar
+                and (best is None or evidence.max() > best.log_evidence)
+            ):
+                best = Finding("", kind, int((evidence >= bar).argmax()) + 1, float(evidence.max()))
+        if best is not None:
+            found.append((member, best))
+    return found
 
 
-def _abstention(hist: Histogram) -> _Sums:
-    everything = np.ones(len(hist.counts), np.bool_)
-    silent = (hist.codes == ABSTAIN).astype(np.float64)
-    return _stack([_per_group(hist, silent[:, j], everything) for j in range(hist.members)])
+def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
+    """Rates per attribute and clarity, pulled towards that of the clarity; interval of a common shift."""
+    known = outcome >= 0
+    total = np.bincount(stratum[known], counts[known], size).reshape(-1, _CLARITIES)
+    hits = np.bincount(stratum[known], counts[known] * (outcome[known] == 1), size).reshape(-1, _CLARITIES)
+    usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
+    rate = (hits + _POOLING * usual) / (total + _POOLING)
+    width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
+    rate = rate.reshape(-1)
+    return _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
 
 
-def _per_group(hist: Histogram, value: Floats, usable: Flags) -> tuple[Floats, Floats, Floats]:
-    weight = hist.counts * usable
-    size = hist.n_groups
-    count, total, square = (
-        np.bincount(hist.groups, weight * value**power, size).astype(np.float64) for power in range(3)
-    )
-    return count, total, square
+def _shifted(rate: Floats, by: float) -> Floats:
+    """Rates whose log odds are higher by ``by``."""
+    odds = rate / (1.0 - rate) * math.exp(by)
+    return np.asarray(odds / (1.0 + odds))
 
 
-def _stack(columns: list[tuple[Floats, Floats, Floats]]) -> _Sums:
-    count, total, square = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
-    return _Sums(count, total, square)
+def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
+    """(n,) logarithm of the e-process after each cell, see :func:`drift`."""
+    n = len(outcome)
+    starts = np.arange(0, n, BLOCK)
+    mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
+    mass[0:1] = 0.5 if len(starts) > 1 else 1.0
+    later = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0)
+    block = np.arange(n) // BLOCK
+    with np.errstate(divide="ignore"):
+        waiting = np.log(later)[block]
+    runs = []
+    for shift in _SHIFTS:
+        other = _shifted(bound, shift if up else -shift)
+        step = np.where(outcome == 1, np.log(other / bound), np.log((1.0 - other) / (1.0 - bound)))
+        total = np.cumsum(np.where(outcome >= 0, step, 0.0))
+        at_start = np.append(0.0, total)[starts]
+        running = np.logaddexp.accumulate(np.log(mass) - at_start) if n else total
+        runs.append(np.logaddexp(running[block] + total, waiting))
+    return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
 
 
-def _compare(before: _Sums, now: _Sums) -> tuple[Floats, Floats, Floats]:
-    """(m,) mean now, mean expected for today's groups, difference in standard errors; new groups left out."""
-    known = (before.count >= 2.0) & (now.count > 0.0)
-    weight = np.where(known, now.count, 0.0)
-    cells = np.maximum(weight.sum(axis=0), 1e-9)
-    past_count = np.maximum(before.count, 1.0)
-    rate = before.total / past_count
-    # Half a cell each way keeps the spread of a group that never varied above zero.
-    variance = np.maximum(before.square / past_count - rate**2, 0.0) + 0.25 / (past_count + 1.0)
-    mean = (np.where(known, now.total, 0.0)).sum(axis=0) / cells
-    expected = (weight * rate).sum(axis=0) / cells
-    error = np.sqrt((weight * variance + weight**2 * variance / past_count).sum(axis=0)) / cells
-    z = np.divide(mean - expected, error, out=np.zeros_like(mean), where=error > 0.0)
-    return mean, expected, z
+def _figures(before: _Votes, counts: Floats, today: _Votes, names: Sequence[str]) -> list[MemberDrift]:
+    figures = []
+    for member, name in enumerate(names):
+        rates = _rates(*before.against(member), counts, before.n_strata)
+        outcome, stratum = today.against(member)
+        known = outcome >= 0
+        mixture = np.bincount(stratum[known], minlength=before.n_strata) / max(int(known.sum()), 1)
+        figures.append(
+            MemberDrift(
+                member=name,
+                compared=int(known.sum()),
+                disagreement=float((outcome[known] == 1).mean()) if known.any() else 0.0,
+                expected=float(mixture @ rates.rate),
+                low=float(mixture @ rates.low),
+                high=float(mixture @ rates.high),
+                abstained=float((today.codes[:, member] == ABSTAIN).mean()),
+                abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
+            )
+        )
+    return figures
 
 
-def _normal_quantile(p: float) -> float:
-    return NormalDist().inv_cdf(p) if p < 1.0 else math.inf
+def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:
+    """The rule per group, its confidence being agreement."""
+    if weights is None:
+        return Rule(np.ones((len(groups), members)), np.zeros(len(groups)))
+    rule = as_rule([weights.parameters(attribute, category) for category, attribute in groups])
+    return Rule(rule.weights, rule.na_bias)
+
+
+def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm: float) -> None:
+    if statistic.members != day.members:
+        raise DriftError(
+            f"the reference has the members {list(statistic.members)}, the day {list(day.members)}; "
+            "compare votes of the same members in the same order"
+        )
+    if weights is not None and weights.members != day.members:
+        raise WeightsError(f"weights for {list(weights.members)}, votes of {list(day.members)}")
+    if not len(day) or not statistic.hist.total:
+        raise DriftError("no votes to compare; both the reference and the day need some")
+    if len(day.members) < 2:
+        raise DriftError("a single member has no others to disagree with; drift needs at least 2 members")
+    if not 0.0 < alarm < 1.0:
+        raise DriftError(f"alarm is {alarm}; it is a probability above 0 and below 1")
+
+
+def _verdict(findings: Sequence[Finding], cells: int) -> str:
+    if not findings:
+        return f"No member changed, as far as {cells} cells tell."
+    parts = [f"{f.member} {f.kind} than before (alarm at cell {f.cell} of {cells})" for f in findings]
+    return "; ".join(parts) + ". Look at what changed there, then learn the weights again."

@@ -28,7 +28,7 @@ except ImportError as missing:
     ) from missing
 
 BATCH_ROWS = 1 << 16
-"""Rows held at once. Ten million cells of five members: 200 MB at the peak, of which 72 MB are the imports."""
+"""Rows held at once. Ten million cells of five members: 200 MB at the peak, 72 MB of them imports."""
 TABLE_COLUMNS = ("product", "category", "title", "attribute", "gold")
 _ARROW_SUFFIXES = {".arrow", ".feather", ".ipc"}
 _FILE_BUFFER = 1 << 20
