@@ -28,9 +28,10 @@ MAX_ROWS = 1000
 DRAWN = 2000
 _EVIDENCE = 6.0
 _MISFIT = 2.0
-_SCREEN, _GROW, _FULL = 15, 60, 300
+_SCREEN, _GROW, _FULL = 15, 40, 300
 _PAIRS, _SHORTLIST = 10, 4
 _TINY = 1e-300
+_TOLERANCE = 3e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class _Rows:
             joint, chance, right = self.joint(state)
             total = joint.sum(axis=(1, 2))
             likelihood = float(self.counts @ np.log(total / self.size))
-            if likelihood - state.likelihood < 1e-6 * self.counts.sum():
+            if likelihood - state.likelihood < _TOLERANCE * self.counts.sum():
                 return replace(state, likelihood=likelihood)
             weight = joint / total[:, None, None] * self.counts[:, None, None]
             alone = weight[..., None] * (1.0 - chance) * self.answered[:, None, None, :]
@@ -180,13 +181,20 @@ def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) ->
     shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
     current = max((best(pair, _GROW) for pair in shortlist), key=lambda state: state.likelihood)
     while current.bloc.sum() < len(active) - 1:
-        members = tuple(int(j) for j in np.flatnonzero(current.bloc))
-        grown = [best((*members, j), _GROW) for j in active if j not in members]
+        grown = [
+            rows.improve(replace(current, bloc=_with(current.bloc, j), likelihood=-np.inf), _GROW)
+            for j in active
+            if not current.bloc[j]
+        ]
         taller = max(grown, key=lambda state: state.likelihood)
         if taller.likelihood <= current.likelihood:
             break
         current = taller
     return rows.improve(replace(current, likelihood=-np.inf), _FULL)
+
+
+def _with(bloc: npt.NDArray[np.bool_], member: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(bloc | (np.arange(len(bloc)) == member))
 
 
 def _coin_likelihood(hist: Histogram, accuracy: Floats, labels: float) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from quorum.voting.blocs import find_bloc
 from quorum.voting.decide import Decision, Floats, Groups, Rule, decide
 from quorum.voting.design import Design, Fit, fit_around
 from quorum.voting.em import MIN_MEMBERS, OneCoin
@@ -35,9 +36,9 @@ class LogLinear:
     Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it is
     "n/a"; "none of these" scores ``none_bias``. P(candidate is right) is the softmax of the scores. The
     penalised likelihood is maximised by damped Newton with line search. The ridge pulls the weights towards a
-    prior that is either equal weights or those of :class:`quorum.voting.em.OneCoin`, scaled to the gold;
-    prior and ridge are chosen by Laplace evidence. Unlike independent log-odds this sees that two members
-    repeat each other. From 1000 gold labels on, groups may deviate, level by level, each pulled towards the
+    prior scaled to the gold: equal weights, those of :class:`quorum.voting.em.OneCoin`, or those of
+    :func:`quorum.voting.blocs.find_bloc`. Prior and ridge are chosen by Laplace evidence. Unlike independent
+    log-odds this sees that two members repeat each other. From 1000 gold labels on, groups may deviate, level by level, each pulled towards the
     level above; the evidence chooses how strongly, and whether at all.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
@@ -152,6 +153,8 @@ class LogLinear:
         active = int((hist.codes != ABSTAIN).any(axis=0).sum())
         if active >= MIN_MEMBERS:
             directions.append(OneCoin(self.labels, per_group=False).fit(hist).rule_.weights[0])
+            if (bloc := find_bloc(hist, self.labels)) is not None:
+                directions.append(bloc.weights)
         return [direction for direction in directions if direction.any()]
 
     def _center(self, design: Design, direction: Floats) -> Floats:
