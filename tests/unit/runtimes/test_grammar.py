@@ -60,10 +60,9 @@ def test_open_values_match_and_read_back(value: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ['{"brand":""}', '{"brand":"a"b"}', '{"brand":"a\nb"}', '{"brand":"\\x"}', '{"brand":"\\"}', '{"brand":7}',
-     compact({"brand": "x" * (MAX_OPEN_VALUE_CHARS + 1)})],
-)  # fmt: skip
-def test_open_values_are_short_json_strings(answer: str) -> None:
+    ['{"brand":""}', '{"brand":"a"b"}', '{"brand":"a\nb"}', '{"brand":"\\x"}', '{"brand":"\\"}', '{"brand":7}'],
+)
+def test_open_values_are_json_strings(answer: str) -> None:
     assert not pattern_of(Attribute("brand")).fullmatch(answer)
 
 

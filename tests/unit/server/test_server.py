@@ -16,7 +16,15 @@ from quorum.repository.render import render
 from quorum.repository.store import RepositoryError
 from quorum.server import install
 from quorum.server.install import ServerNotFound, find_install
-from quorum.server.runfile import Running, endpoint_of, find_running, leave_note, remove_note, state_folder
+from quorum.server.runfile import (
+    Running,
+    endpoint_of,
+    find_running,
+    leave_note,
+    remove_note,
+    start_of,
+    state_folder,
+)
 from quorum.server.supervise import check_repository
 from quorum.server.triton import Endpoint, TritonServer
 from quorum.spec import Deployment, load_spec
@@ -31,9 +39,9 @@ def spec(tmp_path: Path) -> Deployment:
 
 def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:
     assert find_running(spec) is None
-    path = leave_note(spec, Running(os.getpid(), spec.repository_path, ENDPOINT))
+    path = leave_note(spec, Running(os.getpid(), start_of(os.getpid()), spec.repository_path, ENDPOINT))
     assert path.stat().st_mode & 0o777 == 0o600
-    assert find_running(spec) == Running(os.getpid(), spec.repository_path, ENDPOINT)
+    assert find_running(spec) == Running(os.getpid(), start_of(os.getpid()), spec.repository_path, ENDPOINT)
     assert endpoint_of(spec) == ENDPOINT
     remove_note(spec)
     remove_note(spec)
@@ -41,13 +49,21 @@ def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:
 
 
 def test_a_note_of_a_dead_server_counts_for_nothing(spec: Deployment) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    leave_note(spec, Running(process.pid, spec.repository_path, ENDPOINT))
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leave_note(spec, Running(process.pid, start_of(process.pid), spec.repository_path, ENDPOINT))
+    assert find_running(spec) is not None
+    process.communicate()
     assert find_running(spec) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": 1, "repository": 2, "endpoint": {}}'])
+def test_a_process_that_has_the_number_of_a_dead_server_is_not_taken_for_it(spec: Deployment) -> None:
+    leave_note(spec, Running(os.getpid(), "another boot:1", spec.repository_path, ENDPOINT))
+    assert find_running(spec) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": 1, "repository": 2, "endpoint": {}}']
+)
 def test_a_damaged_note_counts_for_nothing(spec: Deployment, content: str) -> None:
     state_folder(spec).mkdir()
     (state_folder(spec) / "server.json").write_text(content, encoding="utf-8")
@@ -61,7 +77,9 @@ def test_without_a_note_the_spec_and_the_environment_say_where(
     assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, 0, 0, "from outside")
 
 
-def test_free_ports_differ_and_keys_are_not_guessed(spec: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_ports_differ_and_keys_are_not_guessed(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("QUORUM_ADMIN_KEY", raising=False)
     one, two = (TritonServer(spec, log_path=spec.root / "log").endpoint for _ in range(2))
     assert len({one.grpc_port, one.http_port, one.metrics_port}) == 3

@@ -26,7 +26,9 @@ class InferenceResponse:
 def serving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes ``quorum.serving.member`` importable for one test."""
     stub = ModuleType("triton_python_backend_utils")
-    vars(stub).update(Tensor=Tensor, InferenceResponse=InferenceResponse, TRITONSERVER_RESPONSE_COMPLETE_FINAL=1)
+    vars(stub).update(
+        Tensor=Tensor, InferenceResponse=InferenceResponse, TRITONSERVER_RESPONSE_COMPLETE_FINAL=1
+    )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stub)
     for name in ("member", "tensors"):
         monkeypatch.delitem(sys.modules, f"quorum.serving.{name}", raising=False)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -13,6 +14,20 @@ from hypothesis import strategies as st
 from quorum.serving.admission import CAPACITY, GRACE_NS, Admission
 
 NOW, LATER = 10**12, 10**12 + 10**9
+SEALS = itertools.count(1)
+QUESTION = ("a shoe", "shoes", ("color", "size"), LATER)
+
+
+def claim(admission: Admission, limit: int, now_ns: int = NOW, deadline_ns: int = LATER) -> int | None:
+    return admission.claim(limit, now_ns, deadline_ns, next(SEALS))
+
+
+_SEALS = itertools.count(1)
+
+
+def claim(admission: Admission, limit: int, now_ns: int, deadline_ns: int) -> int | None:
+    """A slot for a question that nobody asked before."""
+    return admission.claim(limit, now_ns, deadline_ns, next(_SEALS) * 7919)
 
 
 @pytest.fixture
@@ -22,20 +37,20 @@ def path(tmp_path: Path) -> Path:
 
 def test_no_more_than_the_limit_are_inside(path: Path) -> None:
     admission = Admission(path)
-    tickets = [admission.claim(3, NOW, LATER) for _ in range(3)]
+    tickets = [claim(admission, 3, NOW, LATER) for _ in range(3)]
     assert len(set(tickets)) == 3
     assert None not in tickets
-    assert admission.claim(3, NOW, LATER) is None
+    assert claim(admission, 3, NOW, LATER) is None
     assert admission.inside(NOW) == 3
     admission.release(tickets[1] or 0)
     assert admission.inside(NOW) == 2
-    assert admission.claim(3, NOW, LATER) not in (None, *tickets)
-    assert admission.claim(3, NOW, LATER) is None
+    assert claim(admission, 3, NOW, LATER) not in (None, *tickets)
+    assert claim(admission, 3, NOW, LATER) is None
 
 
 def test_a_ticket_is_good_until_it_is_handed_back_or_runs_out(path: Path) -> None:
     admission = Admission(path)
-    ticket = admission.claim(1, NOW, LATER)
+    ticket = claim(admission, 1, NOW, LATER)
     assert ticket is not None
     assert ticket > 0
     assert admission.is_valid(ticket, LATER)
@@ -49,10 +64,10 @@ def test_a_ticket_is_good_until_it_is_handed_back_or_runs_out(path: Path) -> Non
 
 def test_a_slot_that_nobody_hands_back_falls_free(path: Path) -> None:
     admission = Admission(path)
-    lost = admission.claim(1, NOW, LATER)
+    lost = claim(admission, 1, NOW, LATER)
     end = LATER + GRACE_NS
-    assert admission.claim(1, end - 1, end) is None
-    ticket = admission.claim(1, end, end + 1)
+    assert claim(admission, 1, end - 1, end) is None
+    ticket = claim(admission, 1, end, end + 1)
     assert ticket is not None
     admission.release(lost or 0)
     assert admission.is_valid(ticket, end)
@@ -63,7 +78,7 @@ def test_a_slot_that_nobody_hands_back_falls_free(path: Path) -> None:
 def test_forged_tickets_open_and_free_nothing(tmp_path_factory: pytest.TempPathFactory, forged: int) -> None:
     admission = Admission(tmp_path_factory.getbasetemp() / "forged")
     if not admission.inside(NOW):
-        assert all(admission.claim(8, NOW, LATER) for _ in range(8))
+        assert all(claim(admission, 8, NOW, LATER) for _ in range(8))
     assert not admission.is_valid(forged, NOW)
     admission.release(forged)
     assert admission.inside(NOW) == 8
@@ -71,20 +86,20 @@ def test_forged_tickets_open_and_free_nothing(tmp_path_factory: pytest.TempPathF
 
 def test_the_secret_part_of_a_ticket_counts(path: Path) -> None:
     admission = Admission(path)
-    ticket = admission.claim(8, NOW, LATER) or 0
+    ticket = claim(admission, 8, NOW, LATER) or 0
     for bit in range(63):
         assert not admission.is_valid(ticket ^ (1 << bit), NOW)
 
 
 def test_the_largest_limit_fits(path: Path) -> None:
     admission = Admission(path)
-    assert len({admission.claim(CAPACITY, NOW, LATER) for _ in range(CAPACITY)} - {None}) == CAPACITY
-    assert admission.claim(CAPACITY, NOW, LATER) is None
+    assert len({claim(admission, CAPACITY, NOW, LATER) for _ in range(CAPACITY)} - {None}) == CAPACITY
+    assert claim(admission, CAPACITY, NOW, LATER) is None
 
 
 def test_two_processes_see_the_same_tickets(path: Path) -> None:
     gate = Admission(path)
-    tickets = [gate.claim(4, NOW, LATER) for _ in range(4)]
+    tickets = [claim(gate, 4, NOW, LATER) for _ in range(4)]
     code = (
         "import sys; from pathlib import Path; from quorum.serving.admission import Admission\n"
         "vote = Admission(Path(sys.argv[1])); now = int(sys.argv[2]); tickets = list(map(int, sys.argv[3:]))\n"
@@ -110,8 +125,96 @@ def test_any_mix_of_claims_and_releases_keeps_the_books(path: Path) -> None:
             vote.release(ticket)
             held.discard(ticket)
         else:
-            claimed = gate.claim(5, NOW, LATER)
+            claimed = claim(gate, 5, NOW, LATER)
             assert (claimed is None) == (len(held) == 5)
             held |= {claimed} - {None}  # type: ignore[operator]
         assert vote.inside(NOW) == len(held)
         assert all(vote.is_valid(ticket, NOW) for ticket in held)
+
+
+def test_a_ticket_fits_only_the_question_it_was_sealed_over(path: Path) -> None:
+    gate, member = Admission(path), Admission(path)
+    gate.open_gate()
+    seal = gate.seal("red shoe", "shoes", ["color", "size"], LATER)
+    ticket = gate.claim(1, NOW, LATER, seal) or 0
+    assert member.is_valid(ticket, NOW, member.seal("red shoe", "shoes", ["color", "size"], LATER))
+    for other in (
+        ("red shoe", "shoes", ["size", "color"], LATER),
+        ("red shoe", "shoes", ["color"], LATER),
+        ("red shoe", "shoescolor", ["size"], LATER),
+        ("red shoes", "hoes", ["color", "size"], LATER),
+        ("red shoe", "shoes", ["color", "size"], LATER + 1),
+    ):
+        assert not member.is_valid(ticket, NOW, member.seal(*other))
+
+
+def test_the_secret_outlives_the_gate_and_differs_between_servers(tmp_path: Path) -> None:
+    question = ("red shoe", "", ["color"], LATER)
+    first = Admission(tmp_path / "one")
+    first.open_gate()
+    again = Admission(tmp_path / "one")
+    again.open_gate()
+    other = Admission(tmp_path / "two")
+    other.open_gate()
+    assert first.seal(*question) == again.seal(*question) != other.seal(*question)
+
+
+def test_a_closed_gate_is_seen_by_everybody_and_stays_closed(path: Path) -> None:
+    gate = Admission(path)
+    assert not gate.is_closed
+    Admission(path).close_gate()
+    gate.open_gate()
+    assert gate.is_closed
+
+
+def test_a_file_that_leads_elsewhere_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OSError):
+        Admission(tmp_path / "link")
+
+
+def test_a_ticket_fits_only_the_question_it_was_sealed_over(path: Path) -> None:
+    gate, member = Admission(path), Admission(path)
+    gate.open_gate()
+    seal = gate.seal(*QUESTION)
+    assert 0 <= seal < 2**47
+    ticket = gate.claim(4, NOW, LATER, seal)
+    assert ticket is not None
+    assert member.is_valid(ticket, NOW, member.seal(*QUESTION))
+    text, category, names, deadline = QUESTION
+    for other in (
+        ("a sho", "eshoes", names, deadline),
+        ("a shoe.", category, names, deadline),
+        (text, "", names, deadline),
+        (text, category, ("color",), deadline),
+        (text, category, ("size", "color"), deadline),
+        (text, category, ("colors", "ize"), deadline),
+        (text, category, names, deadline + 1),
+    ):
+        assert not member.is_valid(ticket, NOW, member.seal(*other)), other
+
+
+def test_every_server_has_a_secret_of_its_own_and_a_new_gate_keeps_it(tmp_path: Path) -> None:
+    one, two = Admission(tmp_path / "one"), Admission(tmp_path / "two")
+    for admission in (one, two):
+        admission.open_gate()
+    seal = one.seal(*QUESTION)
+    assert seal != two.seal(*QUESTION)
+    again = Admission(tmp_path / "one")
+    again.open_gate()
+    assert again.seal(*QUESTION) == seal
+
+
+def test_a_gate_that_is_closed_is_closed_for_every_process(path: Path) -> None:
+    gate, stopper = Admission(path), Admission(path)
+    assert not gate.is_closed
+    stopper.close_gate()
+    assert gate.is_closed
+
+
+def test_the_file_of_somebody_else_and_a_link_are_refused(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"")
+    path.symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic"):
+        Admission(path)

@@ -29,6 +29,7 @@ from quorum.cli.console import (
 )
 from quorum.cli.demo_report import Row, interval, print_table, write_report
 from quorum.cli.listings import Listing, VotesSink, gold_of, read_listings
+from quorum.cli.signals import interrupt_once
 from quorum.cli.traffic import Traffic, run_batch
 from quorum.contract import CANARY, STABLE
 from quorum.fit.learn import learn
@@ -93,6 +94,7 @@ def demo(
 
     Example: `quorum demo`
     """
+    interrupt_once()
     spec = _on_free_ports(spec_of(deploy))
     rows = read_listings(listings)
     if any(not row.gold for row in rows):

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
+from quorum.cli.signals import interrupt_once
 from quorum.contract import CHANNELS, VOTE
 from quorum.repository.store import Store
 from quorum.server.control import Control, ModelState
@@ -53,38 +54,37 @@ def up(
     A model whose process dies is given a new one.
 
     Other commands (`ask`, `publish`, ...) find the server by a note in `.quorum/`, which holds the admin key.
-    Set QUORUM_ADMIN_KEY to choose that key yourself.
+    Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
+    of the machine can read it: on a shared host run in a container.
 
     Example: `quorum up &`, then `quorum status`
     """
     spec = spec_of(deploy)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with err.status(f"starting Triton with {len(spec.members)} members"):
-        server_context = serve(
-            spec,
-            start_timeout_s=start_timeout,
-            on_ready=lambda channel, version: note(
-                f"channel {channel} answers with weights version {version}"
-            ),
-            on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
-        )
-        server = server_context.__enter__()
-    try:
+    interrupt_once()
+    with ExitStack() as running:
+        with err.status(f"starting Triton with {len(spec.members)} members"):
+            server = running.enter_context(
+                serve(
+                    spec,
+                    start_timeout_s=start_timeout,
+                    on_ready=lambda channel, version: note(
+                        f"channel {channel} answers with weights version {version}"
+                    ),
+                    on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
+                )
+            )
         note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
-        _wait(server, stop)
-    finally:
-        note("answering what is in flight, then stopping")
-        server_context.__exit__(None, None, None)
+        with suppress(KeyboardInterrupt):
+            _watch(server)
+        note("refusing new requests, answering what is in flight, then stopping")
 
 
-def _wait(server: TritonServer, stop: threading.Event) -> None:
+def _watch(server: TritonServer) -> None:
     watch = Watch(server, note)
-    while not stop.wait(_POLL_S):
-        if server.pid is None:
-            raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+    while server.pid is not None:
+        time.sleep(_POLL_S)
         watch.look()
+    raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
 
 
 @friendly

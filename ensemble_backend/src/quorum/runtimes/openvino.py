@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _DEFAULTS: Mapping[str, Any] = {
 # One step holds the interpreter lock for its whole length, so a step is kept short.
 _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
+_RETRY_S = 1.0
 
 Done = Callable[[Reply], None]
 
@@ -70,8 +72,9 @@ class OpenVinoRuntime:
                 f"member {settings.member!r}: {self._folder} has no {missing[0]}; "
                 "make it with `quorum build CHECKPOINT OUT`"
             )
-        self._pipeline = self._open()
+        self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
+        self._retry_at = 0.0
         chat = self._options["chat"]
         self._chat = bool(self._tokenizer.chat_template) if chat is None else bool(chat)
         self._numbers = itertools.count()
@@ -95,7 +98,7 @@ class OpenVinoRuntime:
             self._wake.notify()
         self._thread.join()
         self._live.clear()
-        del self._pipeline
+        self._pipeline = None
 
     def _open(self) -> Any:
         scheduler = genai.SchedulerConfig()
@@ -109,6 +112,9 @@ class OpenVinoRuntime:
             "INFERENCE_NUM_THREADS": int(self._options["threads"]),
             "NUM_STREAMS": 1,
         }
+        if self._options["precision"] == "f32":
+            # An 8-bit cache makes an answer depend on what else is in flight.
+            properties["KV_CACHE_PRECISION"] = "f32"
         return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
 
     def _run(self) -> None:
@@ -128,6 +134,7 @@ class OpenVinoRuntime:
             done(Status.TIMEOUT)
             return
         try:
+            self._reopen()
             prompt = question.prompt
             if self._chat:
                 prompt = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], True)
@@ -139,6 +146,16 @@ class OpenVinoRuntime:
             done(Status.ERROR)
             return
         self._live.append(_Live(question, done, handle))
+
+    def _reopen(self) -> None:
+        """A new pipeline in place of one that failed, tried once a second at most."""
+        if self._pipeline is not None:
+            return
+        if time.monotonic() < self._retry_at:
+            raise RuntimeError("the pipeline failed and is not open again yet")
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._pipeline = self._open()
+        self._tokenizer = self._pipeline.get_tokenizer()
 
     def _generation(self, schema: str) -> Any:
         config = genai.GenerationConfig(
@@ -153,15 +170,21 @@ class OpenVinoRuntime:
             if self._live:
                 self._pipeline.step()
         except Exception:
-            # A pipeline that threw never recovers; its questions abstain and a new one takes over.
-            logger.exception("member %s: the pipeline failed; starting a new one", self._member)
-            failed, self._live = self._live, []
+            # A pipeline that threw never recovers; its questions abstain and the next one opens another.
+            logger.exception("member %s: the pipeline failed", self._member)
+            failed, self._live, self._pipeline = self._live, [], None
             for live in failed:
                 live.done(Status.ERROR)
-            self._pipeline = self._open()
-            self._tokenizer = self._pipeline.get_tokenizer()
             return
-        self._live = [live for live in self._live if not self._settle(live)]
+        self._live = [live for live in self._live if not self._is_settled(live)]
+
+    def _is_settled(self, live: _Live) -> bool:
+        try:
+            return self._settle(live)
+        except Exception:
+            logger.exception("member %s: an answer could not be read", self._member)
+            live.done(Status.ERROR)
+            return True
 
     def _settle(self, live: _Live) -> bool:
         """Answer a question that is finished, failed or too late; whether it is settled."""

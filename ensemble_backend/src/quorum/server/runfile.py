@@ -22,11 +22,13 @@ class Running:
 
     Attributes:
         pid: The tritonserver process.
+        started: When that process started (:func:`start_of`): process ids are given again.
         repository: The model repository that it serves.
         endpoint: Where it listens.
     """
 
     pid: int
+    started: str
     repository: Path
     endpoint: Endpoint
 
@@ -37,9 +39,14 @@ def state_folder(spec: Deployment) -> Path:
 
 
 def leave_note(spec: Deployment, running: Running) -> Path:
-    """Write the note; only its owner can read it, since it holds the admin key."""
+    """Write the note, for its owner's eyes."""
     path = state_folder(spec) / _FILE
-    data = {"pid": running.pid, "repository": str(running.repository), "endpoint": asdict(running.endpoint)}
+    data = {
+        "pid": running.pid,
+        "started": running.started,
+        "repository": str(running.repository),
+        "endpoint": asdict(running.endpoint),
+    }
     write_atomic(path, json.dumps(data, indent=2) + "\n", mode=0o600)
     return path
 
@@ -53,11 +60,22 @@ def find_running(spec: Deployment) -> Running | None:
     """The server of this deployment on this machine, if one is alive."""
     try:
         data = json.loads((state_folder(spec) / _FILE).read_text("utf-8"))
-        running = Running(int(data["pid"]), Path(data["repository"]), Endpoint(**data["endpoint"]))
-        os.kill(running.pid, 0)
+        running = Running(
+            int(data["pid"]), data["started"], Path(data["repository"]), Endpoint(**data["endpoint"])
+        )
+        return running if start_of(running.pid) == running.started else None
     except (OSError, KeyError, TypeError, ValueError):
         return None
-    return running
+
+
+def start_of(pid: int) -> str:
+    """Boot and tick at which a process started: no other process ever has both.
+
+    Raises:
+        OSError: There is no such process.
+    """
+    after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{after_name[19]}"
 
 
 def endpoint_of(spec: Deployment) -> Endpoint:

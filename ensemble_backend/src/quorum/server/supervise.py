@@ -14,7 +14,7 @@ from quorum.rollout.channels import recover_offline
 from quorum.rollout.journal import Pending
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
-from quorum.server.runfile import Running, find_running, leave_note, remove_note, state_folder
+from quorum.server.runfile import Running, find_running, leave_note, remove_note, start_of, state_folder
 from quorum.server.triton import ServerError, TritonServer
 from quorum.spec.model import Deployment
 
@@ -55,7 +55,9 @@ def serve(
     try:
         server.start()
         wait_channels(server, start_timeout_s, on_ready)
-        leave_note(spec, Running(server.pid or 0, server.repository, server.endpoint))
+        if server.pid is None:
+            raise ServerError(f"tritonserver stopped after its start; its last words:\n{server.log_tail()}")
+        leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
         yield server
     finally:
         remove_note(spec)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import secrets
@@ -31,6 +32,8 @@ GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 _TAIL_LINES = 40
 _LAST_ANSWERS_S = 0.2
+_DYING_S = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ServerError(RuntimeError):
@@ -111,6 +114,7 @@ class TritonServer:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
@@ -138,10 +142,10 @@ class TritonServer:
         )
 
     def stop(self, drain_s: float = 30.0) -> None:
-        """Wait for requests in flight, then stop; kill what does not stop. Leaves nothing behind.
+        """Refuse new requests, wait for those in flight, then stop; leave nothing behind.
 
-        A SIGTERM alone loses ensemble requests in flight, so the tickets are watched first. New requests
-        must have stopped before.
+        A SIGTERM alone loses ensemble requests in flight, so the gate is closed and the tickets are watched
+        first. While the server unloads, callers get UNAVAILABLE or NOT_FOUND: take it out of the endpoint first.
         """
         process = self._process
         if process is None:
@@ -154,6 +158,10 @@ class TritonServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # A process that is still dying could make a file again that was swept.
+        deadline = time.monotonic() + _DYING_S
+        while _lives_on(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
         self._sweep(process.pid)
 
     def log_tail(self, lines: int = _TAIL_LINES) -> str:
@@ -202,6 +210,7 @@ class TritonServer:
         """Until no request holds a ticket; the vote frees it just before the answer leaves."""
         deadline = time.monotonic() + timeout_s
         admission = Admission(path_of(pid))
+        admission.close_gate()
         while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(_LAST_ANSWERS_S)
@@ -213,6 +222,21 @@ class TritonServer:
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         self._process = None
+
+
+def _lives_on(session: int) -> bool:
+    """Whether a process of that session runs still; one that only waits to be collected does not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, its_session = stat.read_text("ascii", "replace").rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                return True
+    return False
+
+
+def _end_with_parent() -> None:
+    """In the child: be terminated when the parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def leftovers() -> list[str]:

@@ -60,7 +60,7 @@ class Watch:
         self._report(f"{model} is dead ({answer.splitlines()[0]}); giving it a new process")
         try:
             revive(control, store, model)
-        except ControlError as error:
+        except (ControlError, OSError) as error:
             self._report(f"{model} did not come back: {error}")
         else:
             self._report(f"{model} is back")

@@ -3,15 +3,16 @@
 
 Gate, members and vote are separate processes of one server. The gate is the only one that claims a slot and
 the vote the only one that frees it, so no lock is needed; a slot that is never handed back (a cancelled
-request) falls free at its deadline. A member answers only requests whose ticket is valid, which closes the
-way around the gate.
+request) falls free at its deadline. A ticket is sealed over the question and its deadline with a secret of
+the server, and a member answers only what its ticket was sealed over: there is no way around the gate.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
-import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ CAPACITY = 4096
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 GRACE_NS = 1_000_000_000
-_FILE_BYTES = CAPACITY * 16
+_SECRET_BYTES = 32
+_HEADER_BYTES = 64
+_FILE_BYTES = _HEADER_BYTES + CAPACITY * 16
+_SLOT_BITS = 16
 
 
 def default_path() -> Path:
@@ -39,25 +43,54 @@ class Admission:
 
     Args:
         path: The shared file; made on first use.
+
+    Raises:
+        PermissionError: The file belongs to somebody else.
     """
 
     def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(handle).st_uid != os.geteuid():
+                raise PermissionError(f"{path} belongs to another user; remove it")
             os.ftruncate(handle, _FILE_BYTES)
             self._map = mmap.mmap(handle, _FILE_BYTES)
         finally:
             os.close(handle)
-        slots = np.frombuffer(self._map, dtype=np.int64).reshape(2, CAPACITY)
+        self._closed = np.frombuffer(self._map, dtype=np.int64, count=1, offset=_SECRET_BYTES)
+        slots = np.frombuffer(self._map, dtype=np.int64, offset=_HEADER_BYTES).reshape(2, CAPACITY)
         self._tickets, self._expires_ns = slots
 
-    def claim(self, limit: int, now_ns: int, deadline_ns: int) -> int | None:
+    def open_gate(self) -> None:
+        """For the gate alone: make the secret, unless an earlier gate of this server did."""
+        if not any(self._map[:_SECRET_BYTES]):
+            self._map[:_SECRET_BYTES] = os.urandom(_SECRET_BYTES)
+
+    def close_gate(self) -> None:
+        """Admit nobody any more, for good: the server is about to stop."""
+        self._closed[0] = 1
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close_gate` was called."""
+        return bool(self._closed[0])
+
+    def seal(self, text: str, category: str, attributes: Sequence[str], deadline_ns: int) -> int:
+        """What ties a ticket to a question: 47 bits of a keyed BLAKE2b over it."""
+        digest = hashlib.blake2b(key=self._map[:_SECRET_BYTES], digest_size=8)
+        for part in (text, category, *attributes, str(deadline_ns)):
+            raw = part.encode("utf-8")
+            digest.update(len(raw).to_bytes(8, "little") + raw)
+        return int.from_bytes(digest.digest(), "little") >> (64 - 63 + _SLOT_BITS)
+
+    def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
         """Take a slot.
 
         Args:
             limit: How many requests may be inside, 1 to ``CAPACITY``.
             now_ns: ``time.monotonic_ns()``.
             deadline_ns: When the request is given up.
+            seal: Of the question, see :meth:`seal`.
 
         Returns:
             A ticket (positive INT64), or ``None`` when ``limit`` requests are inside.
@@ -65,19 +98,21 @@ class Admission:
         slot = int(np.argmin(self._expires_ns[:limit]))
         if self._expires_ns[slot] > now_ns:
             return None
-        ticket = (secrets.randbits(47) << 16) | slot
+        ticket = (seal << _SLOT_BITS) | slot
         self._tickets[slot] = ticket
         self._expires_ns[slot] = deadline_ns + GRACE_NS
         return ticket
 
-    def is_valid(self, ticket: int, now_ns: int) -> bool:
-        """Whether ``ticket`` was issued, not handed back, and has not run out."""
-        slot = ticket & 0xFFFF
-        return slot < CAPACITY and int(self._tickets[slot]) == ticket and int(self._expires_ns[slot]) > now_ns
+    def is_valid(self, ticket: int, now_ns: int, seal: int | None = None) -> bool:
+        """Whether ``ticket`` was issued, is not handed back, has not run out, and fits ``seal`` if given."""
+        slot = ticket & ((1 << _SLOT_BITS) - 1)
+        if slot >= CAPACITY or (seal is not None and ticket >> _SLOT_BITS != seal):
+            return False
+        return int(self._tickets[slot]) == ticket and int(self._expires_ns[slot]) > now_ns
 
     def release(self, ticket: int) -> None:
         """Hand a ticket back; one that is not valid (any more) is ignored."""
-        slot = ticket & 0xFFFF
+        slot = ticket & ((1 << _SLOT_BITS) - 1)
         if slot < CAPACITY and int(self._tickets[slot]) == ticket:
             self._expires_ns[slot] = 0
 

@@ -44,6 +44,7 @@ class TritonPythonModel:
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
         self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
         self._admission = Admission(default_path())
+        self._admission.open_gate()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Admit or refuse each request."""
@@ -62,10 +63,13 @@ class TritonPythonModel:
             return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
             return _refuse(f"unreadable request: {error}", pb_utils.TritonError.INVALID_ARG)
+        if self._admission.is_closed:
+            return _refuse("the server is stopping; ask another one", pb_utils.TritonError.UNAVAILABLE)
         now = time.monotonic_ns()
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
-        ticket = self._admission.claim(self._limit, now, deadline)
+        seal = self._admission.seal(text, category, attributes, deadline)
+        ticket = self._admission.claim(self._limit, now, deadline, seal)
         if ticket is None:
             message = f"{self._limit} requests are being answered; retry later, or raise gate.max_in_flight"
             return _refuse(message, pb_utils.TritonError.UNAVAILABLE)

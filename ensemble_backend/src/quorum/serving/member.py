@@ -83,15 +83,18 @@ class TritonPythonModel:
         self._deadlines.close()
 
     def _ask(self, request: Any, attributes: list[str], once: _Once) -> None:
-        now = time.monotonic_ns()
-        if not self._direct and not self._admission.is_valid(integer(request, TICKET), now):
-            return once(abstain(Status.REFUSED, len(attributes)))
-        deadline = min(integer(request, DEADLINE) - self._reserve_ns, now + self._timeout_ns)
+        now, given_ns = time.monotonic_ns(), integer(request, DEADLINE)
+        text, category = strings(request, TEXT)[0], strings(request, CATEGORY)[0]
+        if not self._direct:
+            seal = self._admission.seal(text, category, attributes, given_ns)
+            if not self._admission.is_valid(integer(request, TICKET), now, seal):
+                return once(abstain(Status.REFUSED, len(attributes)))
+        deadline = min(given_ns - self._reserve_ns, now + self._timeout_ns)
         if deadline <= now:
             return once(abstain(Status.TIMEOUT, len(attributes)))
+        question = self._question(text, category, attributes, deadline)
         if not self._pending.enter(self._limit):
             return once(abstain(Status.OVERLOADED, len(attributes)))
-        question = self._question(request, attributes, deadline)
         self._deadlines.add(deadline, lambda: once(abstain(Status.TIMEOUT, len(attributes))))
         try:
             self._runtime.submit(question, lambda answer: self._done(question, answer, once))
@@ -99,8 +102,7 @@ class TritonPythonModel:
             logger.exception("member %s: the runtime refused a question", self._name)
             self._done(question, Status.ERROR, once)
 
-    def _question(self, request: Any, attributes: list[str], deadline_ns: int) -> Question:
-        text, category = strings(request, TEXT)[0], strings(request, CATEGORY)[0]
+    def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
         return Question(
             prompt=build_prompt(self._catalogue, self._style, text, category, attributes),
             schema=json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False),
