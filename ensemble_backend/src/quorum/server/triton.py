@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class TritonServer:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
+        # The kernel sends that signal when the thread ends that started the process, not the whole parent.
+        in_main_thread = threading.current_thread() is threading.main_thread()
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(backends),
@@ -145,7 +148,7 @@ class TritonServer:
         """Refuse new requests, wait for those in flight, then stop; leave nothing behind.
 
         A SIGTERM alone loses ensemble requests in flight, so the gate is closed and the tickets are watched
-        first. While the server unloads, callers get UNAVAILABLE or NOT_FOUND: take it out of the endpoint first.
+        first. Callers get UNAVAILABLE or NOT_FOUND while the server unloads: take it out of the endpoint first.
         """
         process = self._process
         if process is None:
