@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
-from support.raw import bytes_tensor
+from support.raw import bytes_tensor, grpc_request
 from support.wire import elements
 from tritonclient.grpc import service_pb2 as pb
 
@@ -126,6 +126,16 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("model", ["alpha", "quorum_vote"])
 def test_around_the_gate_everybody_abstains(steady: Live, model: str, ticket: int) -> None:
     assert set(directly(steady, model, ticket)) == {(0, Status.REFUSED)}
+
+
+def test_a_ticket_that_the_gate_gave_directly_fits_no_other_question(steady: Live) -> None:
+    request = grpc_request("quorum_gate", bytes_tensor([b"another text"]), [b"brand"], b"")
+    request.parameters["timeout"].int64_param = 100_000
+    response = steady.stub.ModelInfer(request, timeout=30)
+    raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
+    ticket = int.from_bytes(raw["TICKET"], "little", signed=True)
+    assert ticket > 0
+    assert set(directly(steady, "alpha", ticket)) == {(0, Status.REFUSED)}
 
 
 def test_allow_direct_lets_callers_around_the_gate(tmp_path: Path) -> None:

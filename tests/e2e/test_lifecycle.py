@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.command import quorum, start
 from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
 from support.raw import bytes_tensor
-from support.traces import listening, prefix_of, session_processes, shared_memory
+from support.traces import listening, prefix_of, prefix_of_process, session_processes, shared_memory
 from support.wire import grpc_reply
 
 from quorum.repository.render import render
+from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerError, TritonServer
 from quorum.serving.admission import Admission, path_of
@@ -57,6 +59,39 @@ def test_a_server_that_is_killed_can_still_be_swept(tmp_path: Path) -> None:
         assert live.server.pid is None
         assert session_processes(pid) == set()
         assert shared_memory(pid, prefix) == set()
+
+
+def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -> None:
+    write_deployment(tmp_path, {"alpha": {}})
+    quorum(tmp_path, "render")
+    process = start(tmp_path, "up")
+    end = time.monotonic() + 90
+    while (running := find_running(load_spec(tmp_path / "deploy.yaml"))) is None:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    prefix = prefix_of_process(running.pid)
+    process.kill()
+    process.communicate()
+    while session_processes(running.pid):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for name in shared_memory(running.pid, prefix):
+        Path("/dev/shm", name).unlink()
+
+
+def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    spec = load_spec(write_deployment(tmp_path, {"alpha": {}}))
+    render(spec)
+    server = TritonServer(spec, log_path=tmp_path / "server.log")
+    try:
+        starter = threading.Thread(target=server.start)
+        starter.start()
+        starter.join()
+        wait_channels(server, START_S)
+        assert server.pid is not None
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("key", ["grpc_port", "http_port", "metrics_port"])

@@ -94,7 +94,8 @@ def test_two_processes_see_the_same_tickets(path: Path) -> None:
     tickets = [claim(gate, 4, NOW, LATER) for _ in range(4)]
     code = (
         "import sys; from pathlib import Path; from quorum.serving.admission import Admission\n"
-        "vote = Admission(Path(sys.argv[1])); now = int(sys.argv[2]); tickets = list(map(int, sys.argv[3:]))\n"
+        "vote, now = Admission(Path(sys.argv[1])), int(sys.argv[2])\n"
+        "tickets = list(map(int, sys.argv[3:]))\n"
         "assert vote.inside(now) == 4 and all(vote.is_valid(t, now) for t in tickets)\n"
         "for t in tickets[:3]: vote.release(t)"
     )

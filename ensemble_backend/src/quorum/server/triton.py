@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import secrets
@@ -12,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -34,7 +34,8 @@ _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 _TAIL_LINES = 40
 _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
-_PR_SET_PDEATHSIG = 1
+# prctl(PR_SET_PDEATHSIG, SIGTERM), then exec.
+_BECOME = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class ServerError(RuntimeError):
@@ -108,16 +109,13 @@ class TritonServer:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
-        # The kernel sends that signal when the thread ends that started the process, not the whole parent.
-        in_main_thread = threading.current_thread() is threading.main_thread()
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(backends),
+                _ending_with_parent(self._command(backends)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
@@ -148,7 +146,7 @@ class TritonServer:
         """Refuse new requests, wait for those in flight, then stop; leave nothing behind.
 
         A SIGTERM alone loses ensemble requests in flight, so the gate is closed and the tickets are watched
-        first. Callers get UNAVAILABLE or NOT_FOUND while the server unloads: take it out of the endpoint first.
+        first. Callers get UNAVAILABLE or NOT_FOUND while it unloads: take it out of the endpoint before.
         """
         process = self._process
         if process is None:
@@ -237,9 +235,15 @@ def _lives_on(session: int) -> bool:
     return False
 
 
-def _end_with_parent() -> None:
-    """In the child: be terminated when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _ending_with_parent(command: list[str]) -> list[str]:
+    """The command so that it is terminated when this process dies, however it dies.
+
+    The kernel watches the thread that starts it, so only the main thread can ask for that. An interpreter of
+    its own asks and then becomes the command: ``preexec_fn`` would fork a process that may have gRPC threads.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return command
+    return [sys.executable, "-I", "-S", "-c", _BECOME, *command]
 
 
 def leftovers() -> list[str]:
