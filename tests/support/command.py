@@ -27,9 +27,7 @@ def start(folder: Path, *arguments: str | Path, **environment: str) -> subproces
     )
 
 
-def quorum(
-    folder: Path, *arguments: str | Path, code: int = 0, **environment: str
-) -> tuple[str, str]:
+def quorum(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> tuple[str, str]:
     """Run a command to its end; standard output and standard error."""
     process = start(folder, *arguments, **environment)
     out, err = process.communicate(timeout=100)

@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import yaml
+from support.raw import bytes_tensor, grpc_request
+from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum.repository.render import render
@@ -18,8 +20,6 @@ from quorum.server.control import Control
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
 from quorum.spec import load_spec
-from support.raw import bytes_tensor, grpc_request
-from support.wire import Reply, grpc_reply
 
 START_S = 90.0
 ATTRIBUTES = ("brand", "color", "size")

@@ -100,15 +100,20 @@ def test_errors_name_what_where_and_what_next(
     assert (folder / "ok.csv").read_bytes() == FILES["ok.csv"]
 
 
-@pytest.mark.parametrize("action", [["publish", "weights.json"], ["promote", "1"], ["rollback"], ["history"], ["status"]])
-def test_a_deployment_that_was_never_rendered_gives_words_too(folder: Path, run: Any, action: list[str]) -> None:
+@pytest.mark.parametrize(
+    "action", [["publish", "weights.json"], ["promote", "1"], ["rollback"], ["history"], ["status"]]
+)
+def test_a_deployment_that_was_never_rendered_gives_words_too(
+    folder: Path, run: Any, action: list[str]
+) -> None:
     assert run("learn", "votes.jsonl", "--out", "weights.json")[0] == 0
     code, _, err = run(*action)
     assert code == (0 if action == ["history"] else 1), err
 
 
 @pytest.mark.parametrize(
-    "arguments", [["ask"], ["extract"], ["promote"], ["promote", "two"], ["nonsense"], ["ask", "x", "--colour"]]
+    "arguments",
+    [["ask"], ["extract"], ["promote"], ["promote", "two"], ["nonsense"], ["ask", "x", "--colour"]],
 )
 def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
     code, _, err = run(*arguments)
@@ -132,7 +137,11 @@ def test_messages_with_brackets_are_printed_whole(folder: Path, run: Any) -> Non
 
 def test_json_is_json(folder: Path, run: Any) -> None:
     valid = json.loads(run("validate", "--json")[1])
-    assert valid == {"valid": True, "members": ["alpha", "beta", "gamma"], "attributes": ["brand", "color", "size"]}
+    assert valid == {
+        "valid": True,
+        "members": ["alpha", "beta", "gamma"],
+        "attributes": ["brand", "color", "size"],
+    }
     code, out, _ = run("render", "--check", "--json")
     assert (code, json.loads(out)["clean"]) == (1, False)
     assert json.loads(run("render", "--json")[1])["write"]

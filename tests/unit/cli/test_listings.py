@@ -18,7 +18,11 @@ CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue"), synonyms={"
 
 
 def extraction(value: str | None = "red") -> Extraction:
-    votes = (Vote("a", "red", Status.ANSWERED), Vote("b", None, Status.TIMEOUT), Vote("c", "n/a", Status.ANSWERED))
+    votes = (
+        Vote("a", "red", Status.ANSWERED),
+        Vote("b", None, Status.TIMEOUT),
+        Vote("c", "n/a", Status.ANSWERED),
+    )
     return Extraction("id", (Answer("color", value, 0.61239, votes),), 3, 0.01)
 
 
@@ -64,7 +68,13 @@ def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
     sink.write(listing(row={"sku": "2", "title": "x"}), ValueError("too late"))
     sink.write(listing(row={"sku": "3", "title": "y"}), extraction(None))
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert rows[0] == {"sku": "1", "title": 'a "red", shoe', "color": "red", "color_confidence": "0.6124", "error": ""}
+    assert rows[0] == {
+        "sku": "1",
+        "title": 'a "red", shoe',
+        "color": "red",
+        "color_confidence": "0.6124",
+        "error": "",
+    }
     assert (rows[1]["sku"], rows[1]["color"], rows[1]["error"]) == ("2", "", "too late")
     assert rows[2]["color"] == ""
 

@@ -100,7 +100,9 @@ def teach(spec: Deployment) -> None:
 
 def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
     render(spec)
-    spec = changed(spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}])
+    spec = changed(
+        spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
+    )
     plan = plan_render(spec)
     assert plan.remove == ["beta"]
     assert plan.misfits == {}
@@ -115,7 +117,9 @@ def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
 def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> None:
     render(spec)
     teach(spec)
-    spec = changed(spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}])
+    spec = changed(
+        spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
+    )
     plan = render(spec)
     assert list(plan.misfits) == [1, 2]
     assert "beta" in plan.misfits[2]

@@ -86,7 +86,10 @@ def rollout(spec: Deployment, server: Server) -> Rollout:
 
 def weights(spec: Deployment, heavy: float = 2.0) -> Weights:
     return Weights(
-        "majority", ("alpha", "beta", "gamma"), Parameters((heavy, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash
+        "majority",
+        ("alpha", "beta", "gamma"),
+        Parameters((heavy, 1.0, 1.0)),
+        catalogue_hash=spec.catalogue().hash,
     )
 
 

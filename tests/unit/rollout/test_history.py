@@ -22,7 +22,10 @@ def test_events_come_back_in_order(history: History) -> None:
     assert history.last() is None
     add(history, "publish", 2, None)
     add(history, "promote", 2, 1)
-    assert [(e.action, e.version, e.before) for e in history.events()] == [("publish", 2, None), ("promote", 2, 1)]
+    assert [(e.action, e.version, e.before) for e in history.events()] == [
+        ("publish", 2, None),
+        ("promote", 2, 1),
+    ]
     assert history.last() == list(history.events())[-1]
     assert history.last().at > list(history.events())[0].at  # type: ignore[union-attr]
 

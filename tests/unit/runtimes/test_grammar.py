@@ -25,7 +25,7 @@ def compact(answer: object) -> str:
 
 
 def test_every_allowed_answer_matches_and_nothing_near_it() -> None:
-    color, odd = Attribute("color", values=("red", "blue")), Attribute("o\"d/d", values=tuple(ODD))
+    color, odd = Attribute("color", values=("red", "blue")), Attribute('o"d/d', values=tuple(ODD))
     pattern = pattern_of(color, odd)
     for first, second in product(["red", "blue", "n/a"], [*ODD, "n/a"]):
         answer = {"color": first, 'o"d/d': second}
@@ -52,7 +52,11 @@ def test_there_is_one_spelling_of_not_given() -> None:
     assert not pattern.fullmatch('{"color":"n\\/a"}')
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=MAX_OPEN_VALUE_CHARS))
+@given(
+    st.text(
+        alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=MAX_OPEN_VALUE_CHARS
+    )
+)
 def test_open_values_match_and_read_back(value: str) -> None:
     pattern = pattern_of(Attribute("brand"))
     assert pattern.fullmatch(compact({"brand": value}))
@@ -60,7 +64,14 @@ def test_open_values_match_and_read_back(value: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ['{"brand":""}', '{"brand":"a"b"}', '{"brand":"a\nb"}', '{"brand":"\\x"}', '{"brand":"\\"}', '{"brand":7}'],
+    [
+        '{"brand":""}',
+        '{"brand":"a"b"}',
+        '{"brand":"a\nb"}',
+        '{"brand":"\\x"}',
+        '{"brand":"\\"}',
+        '{"brand":7}',
+    ],
 )
 def test_open_values_are_json_strings(answer: str) -> None:
     assert not pattern_of(Attribute("brand")).fullmatch(answer)

@@ -74,13 +74,27 @@ def test_a_canonical_value_is_its_own_spelling(raw: str) -> None:
     [
         (lambda: Attribute("a", normaliser="upper"), ["'a'", "'upper'", "measure"]),
         (lambda: Attribute("a", values=("Red", "red")), ["'a'", "same"]),
-        (lambda: Attribute("a", values=("red",), synonyms={"x": "blue"}), ["'a'", "'x'", "'blue'", "not a value"]),
+        (
+            lambda: Attribute("a", values=("red",), synonyms={"x": "blue"}),
+            ["'a'", "'x'", "'blue'", "not a value"],
+        ),
         (lambda: Attribute("a", values=("red", "n/a")), ["'a'", "n/a"]),
-        (lambda: Attribute("a", values=("red", "blue"), synonyms={"Red": "blue"}), ["'a'", "'Red'", "'blue'"]),
+        (
+            lambda: Attribute("a", values=("red", "blue"), synonyms={"Red": "blue"}),
+            ["'a'", "'Red'", "'blue'"],
+        ),
         (lambda: Attribute("a", values=("r", "b"), synonyms={"x": "r", "X": "b"}), ["'a'", "'X'"]),
         (lambda: Attribute("a", synonyms={"x": "y", "y": "z"}), ["'a'", "'y'", "'z'"]),
     ],
-    ids=["normaliser", "same values", "synonym of nothing", "n/a listed", "value as synonym", "two synonyms", "chain"],
+    ids=[
+        "normaliser",
+        "same values",
+        "synonym of nothing",
+        "n/a listed",
+        "value as synonym",
+        "two synonyms",
+        "chain",
+    ],
 )
 def test_contradictions_are_named(make, words: list[str]) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(CatalogueError) as caught:

@@ -19,7 +19,7 @@ WILD = st.one_of(
 @example(value="1,0,000")
 @example(value="İ")
 @example(value="1 000 x 2,50 Inches.")
-@example(value="0 ;\" ")
+@example(value='0 ;" ')
 def test_a_normalised_value_stays_as_it_is(name: str, value: str) -> None:
     once = NORMALISERS[name](value)
     assert NORMALISERS[name](once) == once

@@ -11,7 +11,9 @@ from quorum.contract import Status
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import abstain, parse_answer
 
-CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue")), Attribute("size", normaliser="measure")])
+CATALOGUE = Catalogue.of(
+    [Attribute("color", values=("red", "blue")), Attribute("size", normaliser="measure")]
+)
 NAMES = ["brand", "color", "size"]
 RIGHT = ["nike", "red", "30cm"]
 ANSWER = {"brand": "Nike", "color": "Red", "size": "30 cm"}

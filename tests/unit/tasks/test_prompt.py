@@ -27,5 +27,7 @@ def test_instructions_come_before_the_product() -> None:
 
 def test_keys_stand_in_the_order_asked_and_open_ones_list_no_values() -> None:
     prompt = build_prompt(CATALOGUE, "instruct", "x", "", ["unheard of", "color"])
-    assert prompt.index("- unheard of: the unheard of of the product\n") < prompt.index("- color: Which colour?")
+    assert prompt.index("- unheard of: the unheard of of the product\n") < prompt.index(
+        "- color: Which colour?"
+    )
     assert "Category: unknown" in prompt
