@@ -33,13 +33,14 @@ class NoGoldError(ValueError):
 class LogLinear:
     """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` numbers.
 
-    Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it is
-    "n/a"; "none of these" scores ``none_bias``. P(candidate is right) is the softmax of the scores. The
-    penalised likelihood is maximised by damped Newton with line search. The ridge pulls the weights towards a
-    prior scaled to the gold: equal weights, those of :class:`quorum.voting.em.OneCoin`, or those of
-    :func:`quorum.voting.blocs.find_bloc`. Prior and ridge are chosen by Laplace evidence. Unlike independent
-    log-odds this sees that two members repeat each other. From 1000 gold labels on, groups may deviate, level by
-    level, each pulled towards the level above; the evidence chooses how strongly, and whether at all.
+    Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it
+    is "n/a"; "none of these" scores ``none_bias``. P(candidate is right) is the softmax of the scores. The
+    penalised likelihood is maximised by damped Newton with line search. The ridge pulls the weights towards
+    a prior scaled to the gold: equal weights, those of :class:`quorum.voting.em.OneCoin`, or those of
+    :func:`quorum.voting.blocs.find_bloc`. Prior and ridge are chosen by Laplace evidence. Unlike
+    independent log-odds this sees that two members repeat each other. From 1000 gold labels on, groups may
+    deviate, level by level, each pulled towards the level above; the evidence chooses how strongly, and
+    whether at all.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
