@@ -156,13 +156,8 @@ def evaluate(
         LearnError: A method cannot learn from these votes.
         VotesError: More gold labels asked for than a fold has.
     """
-    rows = np.flatnonzero(table.labelled)
+    rows = _rows(table, folds)
     products = table.products[rows]
-    if not 2 <= folds <= len(np.unique(products)):
-        raise NothingToScoreError(
-            f"{len(rows)} labelled cells of {len(np.unique(products))} products do not make {folds} folds: "
-            "label cells of more products, or ask for fewer folds (at least 2)"
-        )
     fold = assign_folds(table.products, folds, seed)
     runs = _runs(methods, settings or {})
     training = [_training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
@@ -179,17 +174,12 @@ def evaluate(
         name: _result(table, rows, out, columns, means, m + i, best, m + list(held).index("majority"))
         for i, (name, out) in enumerate(held.items())
     }
-    low, high = np.percentile(means[:, :m], [2.5, 97.5], axis=0)
-    values = member_hits.mean(axis=0)
     return Evaluation(
-        members={
-            name: Accuracy(float(values[j]), float(low[j]), float(high[j]))
-            for j, name in enumerate(table.members)
-        },
+        members=_members(table, member_hits, means),
         methods=results,
         best_member=table.members[best],
         correlation=_alikeness(table),
-        verdict=_verdict(results, table.members[best], float(values[best])),
+        verdict=_verdict(results, table.members[best], float(member_hits[:, best].mean())),
         gold_labels=len(rows),
         gold_per_fold=float(np.mean([t.labelled.sum() for t in training])),
         products=len(np.unique(products)),
@@ -197,6 +187,17 @@ def evaluate(
         seed=seed,
         na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
     )
+
+
+def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
+    rows = np.flatnonzero(table.labelled)
+    products = len(np.unique(table.products[rows]))
+    if not 2 <= folds <= products:
+        raise NothingToScoreError(
+            f"{len(rows)} labelled cells of {products} products do not make {folds} folds: label cells of more "
+            "products, or ask for fewer folds (at least 2)"
+        )
+    return rows
 
 
 def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -276,6 +277,16 @@ def _held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[
         winner[test], confidence[test] = decision.winner[test], decision.confidence[test]
         saved += calls_saved(table.take(np.flatnonzero(test)), weights) * test.mean()
     return _HeldOut(right, confidence, winner, learned[0].confidence, saved)
+
+
+def _members(
+    table: VotesTable, hits: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
+) -> dict[str, Accuracy]:
+    low, high = np.percentile(means[:, : len(table.members)], [2.5, 97.5], axis=0)
+    return {
+        name: Accuracy(float(hits[:, j].mean()), float(low[j]), float(high[j]))
+        for j, name in enumerate(table.members)
+    }
 
 
 def _result(
