@@ -194,8 +194,8 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
     products = len(np.unique(table.products[rows]))
     if not 2 <= folds <= products:
         raise NothingToScoreError(
-            f"{len(rows)} labelled cells of {products} products do not make {folds} folds: label cells of more "
-            "products, or ask for fewer folds (at least 2)"
+            f"{len(rows)} labelled cells of {products} products do not make {folds} folds: label cells of "
+            "more products, or ask for fewer folds (at least 2)"
         )
     return rows
 
