@@ -41,7 +41,7 @@ from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import STATE_FOLDER
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import TritonServer, leftovers
+from quorum.server.triton import TritonServer
 from quorum.spec.model import Deployment
 from quorum.weights import Weights
 
@@ -69,6 +69,7 @@ class _Demo:
     heldout: list[Listing]
     rows: list[Row] = field(default_factory=list)
     marks: list[tuple[float, str]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -100,7 +101,6 @@ def demo(
     if any(not row.gold for row in rows):
         raise CommandError(f"{listings}: the demo compares with gold; every row needs `gold`")
     folder = Path(tempfile.mkdtemp(prefix="quorum-demo-"))
-    before = set(leftovers())
     half = len(rows) // 2
     run = _Demo(spec, folder, rows[:half], rows[half:])
     try:
@@ -114,15 +114,15 @@ def demo(
     write_report(report, run.rows, traffic.samples, run.marks, listings=len(run.heldout))
     failed = traffic.failed
     run.say(f"report: {report.resolve()}")
-    left = sorted(set(leftovers()) - before)
     if json:
         print_json(
             {"rows": [row.as_json() for row in run.rows], "requests": len(traffic.samples), "failed": failed}
         )
-    if failed or left:
+    if failed or run.left:
         raise CommandError(
-            f"{failed} requests failed during the redeploys; left in /dev/shm: {left or 'nothing'}"
+            f"{failed} requests failed during the redeploys; left behind: {run.left or 'nothing'}"
         )
+    run.say("all servers stopped, nothing left behind")
 
 
 def _ensemble(run: _Demo) -> Traffic:
@@ -147,6 +147,7 @@ def _ensemble(run: _Demo) -> Traffic:
             traffic.let_run(_PAUSE_S)
             _mark(run, traffic, "promote 2", lambda: rollout.promote(2))
             traffic.let_run(_PAUSE_S)
+        run.say(f"version 2 went live under {len(traffic.samples)} requests, {traffic.failed} failed")
         _measure(run, url, "learned, no gold (version 2)", len(run.spec.members))
         loglinear = _learn(run, votes, "loglinear", gold_labels=_GOLD_LABELS)
         with traffic:
@@ -163,7 +164,7 @@ def _ensemble(run: _Demo) -> Traffic:
                 traffic.let_run(_PAUSE_S)
         versions = ", ".join(map(str, traffic.versions))
         run.say(
-            f"redeploys under load: {len(traffic.samples)} requests, [bold]{traffic.failed} failed[/], "
+            f"redeploys under load: {len(traffic.samples)} requests, {traffic.failed} failed, "
             f"answered by versions {versions}"
         )
         _measure(run, url, f"learned, {_GOLD_LABELS} gold (version 3)", len(run.spec.members))
@@ -185,10 +186,15 @@ def _singles(run: _Demo) -> None:
 
 @contextmanager
 def _server(run: _Demo, spec: Deployment, repository: Path) -> Iterator[TritonServer]:
-    with TritonServer(spec, repository=repository, log_path=run.folder / "server.log") as server:
+    server = TritonServer(spec, repository=repository, log_path=run.folder / "server.log")
+    try:
         with err.status("starting Triton"):
+            server.start()
             wait_channels(server, _START_TIMEOUT_S)
         yield server
+    finally:
+        server.stop()
+        run.left += server.leftovers()
 
 
 def _extract(

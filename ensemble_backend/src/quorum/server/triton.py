@@ -90,6 +90,7 @@ class TritonServer:
         self._install = install or find_install()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
+        self._started_pid: int | None = None
         self.endpoint = _resolve_endpoint(spec)
 
     @property
@@ -117,6 +118,7 @@ class TritonServer:
                 env=environment,
                 start_new_session=True,
             )
+        self._started_pid = self._process.pid
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
         """Wait until ``probe`` succeeds.
@@ -164,6 +166,15 @@ class TritonServer:
         while _lives_on(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._sweep(process.pid)
+
+    def leftovers(self) -> list[str]:
+        """What this server left in shared memory; empty after :meth:`stop`."""
+        if self._scratch is None:
+            return []
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*")]
+        if self._started_pid is not None and path_of(self._started_pid).exists():
+            traces.append(path_of(self._started_pid))
+        return sorted(map(str, traces))
 
     def log_tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines of the server's log."""
@@ -244,11 +255,6 @@ def _ending_with_parent(command: list[str]) -> list[str]:
     if threading.current_thread() is not threading.main_thread():
         return command
     return [sys.executable, "-I", "-S", "-c", _BECOME, *command]
-
-
-def leftovers() -> list[str]:
-    """What servers of ours left in shared memory; empty when all were stopped well."""
-    return sorted(str(path) for path in SHARED_MEMORY.glob("quorum-*"))
 
 
 def _resolve_endpoint(spec: Deployment) -> Endpoint:
