@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is rendered keeps the contract: names, types, shapes, and an ensemble whose every wire is connected."""
+"""What is rendered keeps the contract: names, types, shapes, and every wire of the ensemble connected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = {
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    spec = load_spec(write_deployment(tmp_path_factory.mktemp("rendered"), dict.fromkeys(MEMBERS, {})))
+    spec = load_spec(write_deployment(tmp_path_factory.mktemp("rendered"), {name: {} for name in MEMBERS}))
     render(spec)
     paths = sorted(spec.repository_path.glob("*/config.pbtxt"))
     return {path.parent.name: parse_config(path.read_text("utf-8")) for path in paths}

@@ -12,6 +12,6 @@ from support.deployment import Live, running, write_deployment
 @pytest.fixture(scope="session")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Three members that answer at once."""
-    members = dict.fromkeys(("alpha", "beta", "gamma"), {})
+    members = {"alpha": {}, "beta": {}, "gamma": {}}
     with running(write_deployment(tmp_path_factory.mktemp("steady"), members)) as live:
         yield live

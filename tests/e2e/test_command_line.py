@@ -53,7 +53,7 @@ def wait_for_note(folder: Path, process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("cli")
-    write_deployment(folder, dict.fromkeys(MEMBERS, {}), rows=table(MEMBERS, products=60))
+    write_deployment(folder, {name: {} for name in MEMBERS}, rows=table(MEMBERS, products=60))
     quorum(folder, "render")
     process = start(folder, "up")
     try:

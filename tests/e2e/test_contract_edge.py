@@ -35,8 +35,13 @@ LONE_SURROGATE = "a text whose record holds half a character"
 
 def row(text: str, attribute: str, votes: dict[str, Any], category: str = "") -> dict[str, Any]:
     return {
-        "product": "p", "category": category, "title": text, "attribute": attribute, "gold": [], "votes": votes,
-    }  # fmt: skip
+        "product": "p",
+        "category": category,
+        "title": text,
+        "attribute": attribute,
+        "gold": [],
+        "votes": votes,
+    }
 
 
 def every(value: Any) -> dict[str, Any]:

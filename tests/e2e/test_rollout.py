@@ -38,7 +38,7 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for a in ATTRIBUTES
         for votes in [{m: f"{m}'s" for m in MEMBERS}]
     ]
-    return write_deployment(tmp_path_factory.mktemp("rollout"), dict.fromkeys(MEMBERS, {}), rows=rows)
+    return write_deployment(tmp_path_factory.mktemp("rollout"), {name: {} for name in MEMBERS}, rows=rows)
 
 
 @pytest.fixture(scope="module")

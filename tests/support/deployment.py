@@ -86,7 +86,7 @@ def write_deployment(
             | {**settings, "options": {"votes": "votes.jsonl", **settings.get("options", {})}}
             for name, settings in members.items()
         ],
-        "attributes": dict.fromkeys(ATTRIBUTES, {}) if attributes is None else dict(attributes),
+        "attributes": {name: {} for name in ATTRIBUTES} if attributes is None else dict(attributes),
         "server": {"grpc_port": 0, "http_port": 0, "metrics_port": 0},
         "gate": dict(gate or {}),
         **more,

@@ -39,31 +39,52 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "extract to nowhere": (["extract", "ok.csv"], ["--out", "--votes"]),
     "extract of a missing file": (["extract", "nowhere.csv", "-o", "o.csv"], ["nowhere.csv"]),
     "extract of a folder": (["extract", ".", "-o", "o.csv"], ["."]),
-    "extract of an unknown kind": (["extract", "table.xlsx", "-o", "o.csv"], ["table.xlsx", ".xlsx", ".csv or .jsonl"]),
+    "extract of an unknown kind": (
+        ["extract", "table.xlsx", "-o", "o.csv"],
+        ["table.xlsx", ".xlsx", ".csv or .jsonl"],
+    ),
     "extract to an unknown kind": (["extract", "ok.csv", "-o", "o.xml"], ["o.xml", ".xml", ".csv or .jsonl"]),
     "extract to a missing folder": (["extract", "ok.csv", "-o", "no/such/o.csv"], ["no/such/o.csv"]),
-    "no text column": (["extract", "notext.csv", "-o", "o.csv"], ["notext.csv", "title", "product, price", "--text-column"]),
-    "a wrong text column": (["extract", "ok.csv", "-o", "o.csv", "--text-column", "body"], ["ok.csv", "'body'", "title"]),
+    "no text column": (
+        ["extract", "notext.csv", "-o", "o.csv"],
+        ["notext.csv", "title", "product, price", "--text-column"],
+    ),
+    "a wrong text column": (
+        ["extract", "ok.csv", "-o", "o.csv", "--text-column", "body"],
+        ["ok.csv", "'body'", "title"],
+    ),
     "no rows": (["extract", "header.csv", "-o", "o.csv"], ["header.csv", "no rows"]),
     "an empty file": (["extract", "empty.csv", "-o", "o.csv"], ["empty.csv", "no rows"]),
     "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv", "row 1", "'title'"]),
     "another encoding": (["extract", "latin.csv", "-o", "o.csv"], ["latin.csv", "UTF-8"]),
     "a field too large": (["extract", "huge.csv", "-o", "o.csv"], ["huge.csv", "131072"]),
     "gold that is no JSON": (["extract", "gold.csv", "-o", "o.csv"], ["gold.csv", "row 1", "gold"]),
-    "gold that is a list": (["extract", "listgold.jsonl", "-o", "o.csv"], ["listgold.jsonl", "row 1", "gold"]),
-    "gold that is no list": (["extract", "textgold.jsonl", "-o", "o.csv"], ["textgold.jsonl", "row 1", "gold", "'color'"]),
+    "gold that is a list": (
+        ["extract", "listgold.jsonl", "-o", "o.csv"],
+        ["listgold.jsonl", "row 1", "gold"],
+    ),
+    "gold that is no list": (
+        ["extract", "textgold.jsonl", "-o", "o.csv"],
+        ["textgold.jsonl", "row 1", "gold", "'color'"],
+    ),
     "a line cut off": (["extract", "cut.jsonl", "-o", "o.csv"], ["cut.jsonl:2", "JSON"]),
     "a line that is a list": (["extract", "list.jsonl", "-o", "o.csv"], ["list.jsonl:1", "object"]),
     "a text that is a number": (["extract", "number.jsonl", "-o", "o.csv"], ["number.jsonl", "row 1", "7"]),
     "a row with other keys": (["extract", "mixed.jsonl", "-o", "o.csv"], ["mixed.jsonl", "row 2", "'title'"]),
     "a column in the way": (["extract", "clash.csv", "-o", "o.csv"], ["'color'", "rename"]),
-    "one file for both": (["extract", "ok.csv", "-o", "o.jsonl", "--votes", "o.jsonl"], ["o.jsonl", "--votes"]),
+    "one file for both": (
+        ["extract", "ok.csv", "-o", "o.jsonl", "--votes", "o.jsonl"],
+        ["o.jsonl", "--votes"],
+    ),
     "the input as output": (["extract", "ok.csv", "-o", "ok.csv"], ["ok.csv", "--out"]),
     "attributes that are none": (["ask", "a shoe", "-a", " , "], ["--attributes"]),
     "an attribute twice": (["ask", "a shoe", "-a", "color,color"], ["'color'"]),
     "65 attributes": (["ask", "a shoe", "-a", ",".join(f"a{i}" for i in range(65))], ["65", "64"]),
     "an empty text": (["ask", " "], ["TEXT", "empty"]),
-    "a url with a scheme": (["ask", "a shoe", "--url", "http://localhost:1"], ["http://localhost:1", "host:port"]),
+    "a url with a scheme": (
+        ["ask", "a shoe", "--url", "http://localhost:1"],
+        ["http://localhost:1", "host:port"],
+    ),
     "a timeout of nothing": (["ask", "a shoe", "--timeout", "0"], ["timeout_s"]),
     "learn from nothing": (["learn", "nowhere.jsonl"], ["nowhere.jsonl"]),
     "learn from other text": (["learn", "votes.txt"], ["votes.txt"]),
@@ -74,7 +95,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "rollback of nothing": (["rollback"], ["nothing to go back to", "promote"]),
     "up without render": (["up"], ["quorum render"]),
     "build by an unknown format": (["build", ".", "out", "--weight-format", "int1"], ["int1", "int8"]),
-}  # fmt: skip
+}
 
 
 NEEDS_A_SERVER = {"extract to an unknown kind", "extract to a missing folder", "a column in the way"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,8 @@ def test_a_configuration_is_the_old_or_the_new_one(
     new = (old or "").replace("quorum", "quorum")[:-1] + "\n# new\n"
     with monkeypatch.context() as patch:
         crash_at(patch, step)
-        try:
+        with suppress(Crash):
             store.write_config("quorum", new)
-        except Crash:
-            pass
     assert store.read_config("quorum") in (old, new)
     assert store.pins() == {"quorum": 1, "quorum_canary": 1}
 
@@ -91,10 +90,8 @@ def test_a_version_is_removed_as_a_whole(store: Store, monkeypatch: pytest.Monke
     store.add_version(2, WEIGHTS)
     with monkeypatch.context() as patch:
         crash_at(patch, step)
-        try:
+        with suppress(Crash):
             store.remove_version(2)
-        except Crash:
-            pass
     assert 2 not in store.versions_on_disk() or store.weights(2) == WEIGHTS
 
 
@@ -126,7 +123,7 @@ def test_an_unrendered_repository_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
     assert (store.versions_on_disk(), store.versions_listed(), store.pins()) == ([], [], {})
     assert store.read_config("quorum") is None
-    with pytest.raises(WeightsError, match="weights.json"):
+    with pytest.raises(WeightsError, match=r"weights\.json"):
         store.weights(1)
     store.remove_version(1)
 

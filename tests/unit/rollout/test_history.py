@@ -27,7 +27,7 @@ def test_events_come_back_in_order(history: History) -> None:
         ("promote", 2, 1),
     ]
     assert history.last() == list(history.events())[-1]
-    assert history.last().at > list(history.events())[0].at  # type: ignore[union-attr]
+    assert history.last().at > next(history.events()).at  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kept", [1, 20, -1])
@@ -35,7 +35,7 @@ def test_a_line_cut_off_by_a_crash_costs_only_itself(history: History, kept: int
     add(history, "promote", 2, 1)
     whole = history.path.read_bytes()
     history.path.write_bytes(whole + whole[:kept])
-    assert [e.version for e in history.events()][:1] == [2]
+    assert next(history.events()).version == 2
     add(history, "promote", 3, 2)
     assert [e.version for e in history.events()][-1] == 3
     assert history.before_last_change(3) == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a server: where it is found, the note it leaves; starting and stopping is in ``tests/e2e``."""
+"""What surrounds a server: where it is found, the note it leaves. Starts and stops are in ``tests/e2e``."""
 
 from __future__ import annotations
 

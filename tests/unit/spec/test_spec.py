@@ -44,13 +44,23 @@ def test_a_deployment_is_read_with_its_defaults(tmp_path: Path) -> None:
 
 
 CASES: dict[str, tuple[str, str, list[str]]] = {
-    "unknown key in a member": ("runtime: replay\n    options", "runtim: replay\n    options",
-                                [":8:", "members[0].runtim", "'runtime'"]),
+    "unknown key in a member": (
+        "runtime: replay\n    options",
+        "runtim: replay\n    options",
+        [":8:", "members[0].runtim", "'runtime'"],
+    ),
     "unknown top key": ("gate:", "gates:", [":12:", "gates", "'gate'"]),
-    "unknown key of no likeness": ("  max_in_flight: 8", "  zzz: 8", [":13:", "gate.zzz", "max_in_flight", "timeout_s"]),
+    "unknown key of no likeness": (
+        "  max_in_flight: 8",
+        "  zzz: 8",
+        [":13:", "gate.zzz", "max_in_flight", "timeout_s"],
+    ),
     "unknown key in an attribute": ("values:", "vales:", [":3:", "attributes.color.vales", "'values'"]),
-    "unknown runtime": ("name: beta\n    runtime: replay", "name: beta\n    runtime: magic",
-                        [":11:", "members[1].runtime", "'magic'", "replay", "openvino"]),
+    "unknown runtime": (
+        "name: beta\n    runtime: replay",
+        "name: beta\n    runtime: magic",
+        [":11:", "members[1].runtime", "'magic'", "replay", "openvino"],
+    ),
     "duplicate member": ("name: beta", "name: alpha", ["'alpha'", "two members"]),
     "a reserved name": ("name: beta", "name: quorum_vote", [":10:", "members[1].name", "quorum's own"]),
     "a channel's name": ("name: beta", "name: quorum", [":10:", "members[1].name", "quorum's own"]),
@@ -58,26 +68,53 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "an upper-case name": ("name: beta", "name: Beta", [":10:", "members[1].name", "a-z"]),
     "no name": ("name: beta", "prompt: bare", [":10:", "members[1].name", "missing"]),
     "a name that is a number": ("name: beta", "name: 7", [":10:", "members[1].name", "7"]),
-    "wrong type": ("max_in_flight: 8", "max_in_flight: many", [":13:", "gate.max_in_flight", "'many'", "integer"]),
+    "wrong type": (
+        "max_in_flight: 8",
+        "max_in_flight: many",
+        [":13:", "gate.max_in_flight", "'many'", "integer"],
+    ),
     "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":13:", "gate.max_in_flight", "0"]),
     "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":13:", "gate.max_in_flight", "4096"]),
     "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":15:", "server.grpc_port", "65535", "70000"]),
     "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":13:", "gate.timeout_s", "finite"]),
-    "time that runs backwards": ("max_in_flight: 8", "timeout_s: -1", [":13:", "gate.timeout_s", "greater than 0"]),
-    "unknown prompt": ("    runtime: replay\n    options", "    runtime: replay\n    prompt: poem\n    options",
-                       [":9:", "members[0].prompt", "'instruct'", "'poem'"]),
-    "unknown normaliser": ("normaliser: measure", "normaliser: upper", [":5:", "attributes.size.normaliser", "'upper'", "measure"]),
-    "synonym of nothing": ("crimson: red", "crimson: scarlet", ["attributes", "'color'", "'crimson'", "'scarlet'"]),
+    "time that runs backwards": (
+        "max_in_flight: 8",
+        "timeout_s: -1",
+        [":13:", "gate.timeout_s", "greater than 0"],
+    ),
+    "unknown prompt": (
+        "    runtime: replay\n    options",
+        "    runtime: replay\n    prompt: poem\n    options",
+        [":9:", "members[0].prompt", "'instruct'", "'poem'"],
+    ),
+    "unknown normaliser": (
+        "normaliser: measure",
+        "normaliser: upper",
+        [":5:", "attributes.size.normaliser", "'upper'", "measure"],
+    ),
+    "synonym of nothing": (
+        "crimson: red",
+        "crimson: scarlet",
+        ["attributes", "'color'", "'crimson'", "'scarlet'"],
+    ),
     "two values alike": ("[red, blue]", "[red, RED]", ["attributes", "'color'", "same"]),
-    "values that YAML reads as truth": ("[red, blue]", "[yes, no]", [":3:", "attributes.color.values[0]", "string", "True"]),
+    "values that YAML reads as truth": (
+        "[red, blue]",
+        "[yes, no]",
+        [":3:", "attributes.color.values[0]", "string", "True"],
+    ),
     "an attribute without a name": ("  size:", "  ' ':", ["attributes", "cannot name an attribute"]),
     "an attribute with a control character": ("  size:", '  "si\\nze":', ["attributes", "control"]),
     "key twice": ("  size:", "  color: {}\n  size:", [":5:", "'color'", "twice"]),
-    "key twice, deep": ("runtime: replay\n    options", "name: x\n    runtime: replay\n    options", [":8:", "'name'", "twice"]),
+    "key twice, deep": (
+        "runtime: replay\n    options",
+        "name: x\n    runtime: replay\n    options",
+        [":8:", "'name'", "twice"],
+    ),
     "not YAML": ("gate:", "gate: [", [":1", "not YAML"]),
     "a tab": ("  max", "\tmax", [":13", "not YAML"]),
     "the file's own path": ("gate:", "path: x\ngate:", [":12:", "path", "unknown key"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

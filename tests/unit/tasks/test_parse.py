@@ -87,10 +87,22 @@ def test_names_are_no_expressions() -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    ["{" * 10_000, "[" * 10_000, '{"a":' * 2_000, '"' * 10_000, "\\" * 10_000, "9" * 10_000, '{"brand": ' + "9" * 9_990,
-     "brand" + " " * 10_000, "brand" + ":" * 10_000, '"brand": "' + "\\u" * 5_000, "\x00" * 10_000, "* " * 5_000],
+    [
+        "{" * 10_000,
+        "[" * 10_000,
+        '{"a":' * 2_000,
+        '"' * 10_000,
+        "\\" * 10_000,
+        "9" * 10_000,
+        '{"brand": ' + "9" * 9_990,
+        "brand" + " " * 10_000,
+        "brand" + ":" * 10_000,
+        '"brand": "' + "\\u" * 5_000,
+        "\x00" * 10_000,
+        "* " * 5_000,
+    ],
     ids=range(12),
-)  # fmt: skip
+)
 def test_ten_kilobytes_of_garbage_are_abstentions(garbage: str) -> None:
     assert len(read(garbage)) == len(NAMES)
 

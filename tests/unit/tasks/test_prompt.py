@@ -19,7 +19,7 @@ def test_instructions_come_before_the_product() -> None:
     """Engines reuse the prefix that two products have in common, so it must be nearly everything."""
     first = build_prompt(CATALOGUE, "instruct", "Red shoe", "shoes", ["color", "size"])
     second = build_prompt(CATALOGUE, "instruct", "Blue hat", "shoes", ["color", "size"])
-    common = os.path.commonprefix([first, second])
+    common = os.path.commonprefix([first, second])  # noqa: RUF071  (of characters is what is wanted)
     assert common.endswith("Product: ")
     assert all(word in common for word in ("JSON", "n/a", "Which colour?", "red, blue, n/a", "shoes"))
     assert first == common + "Red shoe\nJSON:"
