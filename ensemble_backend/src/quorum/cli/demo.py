@@ -119,7 +119,8 @@ def demo(
             {"rows": [row.as_json() for row in run.rows], "requests": len(traffic.samples), "failed": failed}
         )
     if failed or run.left:
-        raise CommandError(
+        behind = run.left or "nothing"
+        raise CommandError(f"{failed} requests failed during the redeploys; left behind: {behind}")
             f"{failed} requests failed during the redeploys; left behind: {run.left or 'nothing'}"
         )
     run.say("all servers stopped, nothing left behind")
