@@ -121,8 +121,6 @@ def demo(
     if failed or run.left:
         behind = run.left or "nothing"
         raise CommandError(f"{failed} requests failed during the redeploys; left behind: {behind}")
-            f"{failed} requests failed during the redeploys; left behind: {run.left or 'nothing'}"
-        )
     run.say("all servers stopped, nothing left behind")
 
 
