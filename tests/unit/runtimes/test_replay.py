@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from quorum.contract import Status
+from quorum.fit.votes import read_votes
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 
@@ -30,8 +31,8 @@ def runtime(folder: Path, **options: Any) -> Any:
     return create("replay", RuntimeSettings("m", folder, {"votes": "votes.jsonl", **options}))
 
 
-def question(category: str, *attributes: str) -> Question:
-    return Question("", "{}", "t", category, attributes, time.monotonic_ns() + 10**10)
+def question(category: str, *attributes: str, left_s: float = 3_600) -> Question:
+    return Question("", "{}", "t", category, attributes, time.monotonic_ns() + int(left_s * 1e9))
 
 
 def ask(runtime: Any, category: str, *attributes: str) -> Reply:
@@ -75,18 +76,63 @@ def test_slow_answers_come_later_and_not_after_close(folder: Path) -> None:
     m.submit(question("c", "brand"), lambda _: came.set())
     assert came.wait(30)
     never = runtime(folder, latency_ms=3_600_000)
-    never.submit(question("c", "brand"), lambda _: pytest.fail("answered after close"))
-    timers = list(never._timers)
+    late: list[Reply] = []
+    never.submit(question("c", "brand"), late.append)
     never.close()
-    for timer in timers:
-        timer.join(10)
-        assert not timer.is_alive()
+    assert not never._later._thread.is_alive()
+    assert late == []
+
+
+def test_a_hung_question_is_released_at_its_deadline_once(folder: Path) -> None:
+    m = runtime(folder, hang_share=1)
+    replies: list[Reply] = []
+    came = threading.Event()
+
+    def done(reply: Reply) -> None:
+        replies.append(reply)
+        came.set()
+
+    asked = question("c", "brand", left_s=0.05)
+    m.submit(asked, done)
+    assert came.wait(30)
+    assert asked.expired
+    m.close()
+    assert replies == [Status.TIMEOUT]
+
+
+def test_a_hung_question_that_is_late_already_is_released_too(folder: Path) -> None:
+    m = runtime(folder, hang_share=1)
+    came = threading.Event()
+    m.submit(question("c", "brand", left_s=-1), lambda _: came.set())
+    assert came.wait(30)
+
+
+def test_a_table_is_read_as_learning_reads_it(folder: Path) -> None:
+    """What `quorum learn` takes, a dry run takes as well: no category, and lines that are empty."""
+    row = {"category": None, "title": "t", "attribute": "size", "votes": {"m": "7", "other": None}}
+    bare = {"title": "u", "attribute": "size", "votes": {"m": "8", "other": None}}
+    with (folder / "votes.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"\n{json.dumps(row)}\n  \n{json.dumps(bare)}\n\n")
+    m = runtime(folder)
+    assert json.loads(str(ask(m, "", "size"))) == {"size": "7"}
+    assert len(read_votes(_with_products(folder)).cells) == len(ROWS) + 2
+
+
+def _with_products(folder: Path) -> Path:
+    """The same table with the ids that learning needs."""
+    lines = (folder / "votes.jsonl").read_text("utf-8").split("\n")
+    named = [
+        json.dumps({"product": str(i), **json.loads(v)}) if v.strip() else v for i, v in enumerate(lines)
+    ]
+    (folder / "named.jsonl").write_text("\n".join(named), encoding="utf-8")
+    return folder / "named.jsonl"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"vote": "x"}, ["'m'", "'vote'"]),
+        ({"vote": "x"}, ["'m'", "'vote'", "'votes'"]),
+        ({"hang_share": "often"}, ["'m'", "'often'", "number"]),
         ({"votes": "nowhere.jsonl"}, ["'m'", "nowhere.jsonl"]),
         ({"recorded_as": "nobody"}, ["votes.jsonl:1", "'nobody'", "m, other"]),
     ],

@@ -19,6 +19,7 @@ members:
     options: {votes: votes.jsonl}
   - name: beta
     runtime: replay
+    options: {votes: other.jsonl, seed: 3}
 gate:
   max_in_flight: 8
 server:
@@ -49,11 +50,11 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         "runtim: replay\n    options",
         [":8:", "members[0].runtim", "'runtime'"],
     ),
-    "unknown top key": ("gate:", "gates:", [":12:", "gates", "'gate'"]),
+    "unknown top key": ("gate:", "gates:", [":13:", "gates", "'gate'"]),
     "unknown key of no likeness": (
         "  max_in_flight: 8",
         "  zzz: 8",
-        [":13:", "gate.zzz", "max_in_flight", "timeout_s"],
+        [":14:", "gate.zzz", "max_in_flight", "timeout_s"],
     ),
     "unknown key in an attribute": ("values:", "vales:", [":3:", "attributes.color.vales", "'values'"]),
     "unknown runtime": (
@@ -71,16 +72,16 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "wrong type": (
         "max_in_flight: 8",
         "max_in_flight: many",
-        [":13:", "gate.max_in_flight", "'many'", "integer"],
+        [":14:", "gate.max_in_flight", "'many'", "integer"],
     ),
-    "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":13:", "gate.max_in_flight", "0"]),
-    "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":13:", "gate.max_in_flight", "4096"]),
-    "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":15:", "server.grpc_port", "65535", "70000"]),
-    "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":13:", "gate.timeout_s", "finite"]),
+    "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":14:", "gate.max_in_flight", "0"]),
+    "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":14:", "gate.max_in_flight", "4096"]),
+    "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":16:", "server.grpc_port", "65535", "70000"]),
+    "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":14:", "gate.timeout_s", "finite"]),
     "time that runs backwards": (
         "max_in_flight: 8",
         "timeout_s: -1",
-        [":13:", "gate.timeout_s", "greater than 0"],
+        [":14:", "gate.timeout_s", "greater than 0"],
     ),
     "unknown prompt": (
         "    runtime: replay\n    options",
@@ -95,7 +96,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "synonym of nothing": (
         "crimson: red",
         "crimson: scarlet",
-        ["attributes", "'color'", "'crimson'", "'scarlet'"],
+        [":2:", "attributes.color", "'crimson'", "'scarlet'"],
     ),
     "two values alike": ("[red, blue]", "[red, RED]", ["attributes", "'color'", "same"]),
     "values that YAML reads as truth": (
@@ -112,8 +113,60 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         [":8:", "'name'", "twice"],
     ),
     "not YAML": ("gate:", "gate: [", [":1", "not YAML"]),
-    "a tab": ("  max", "\tmax", [":13", "not YAML"]),
-    "the file's own path": ("gate:", "path: x\ngate:", [":12:", "path", "unknown key"]),
+    "a tab": ("  max", "\tmax", [":14", "not YAML"]),
+    "the file's own path": ("gate:", "path: x\ngate:", [":13:", "path", "unknown key"]),
+    "a misspelt option": (
+        "{votes: votes.jsonl}",
+        "{vote: votes.jsonl}",
+        [":9:", "members[0].options.vote", "did you mean 'votes'?"],
+    ),
+    "an option of no likeness": ("seed: 3", "zzz: 3", [":12:", "members[1].options.zzz", "latency_ms"]),
+    "a misspelt option of openvino": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {thread: 3}",
+        [":9:", "members[0].options.thread", "'threads'"],
+    ),
+    "openvino without a model": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {threads: 3}",
+        [":9:", "members[0].options.model", "missing", "quorum build"],
+    ),
+    "no options at all": (
+        "\n    options: {votes: votes.jsonl}",
+        "",
+        [":7:", "members[0].options.votes", "missing", "quorum extract"],
+    ),
+    "an option left empty": (
+        "{votes: votes.jsonl}",
+        "{votes: }",
+        [":9:", "members[0].options.votes", "missing"],
+    ),
+    "an option of another type": (
+        "seed: 3",
+        "seed: many",
+        [":12:", "members[1].options.seed", "'many'", "whole number"],
+    ),
+    "a truth for a number": (
+        "seed: 3",
+        "seed: yes",
+        [":12:", "members[1].options.seed", "True", "whole number"],
+    ),
+    "an option outside its choices": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {model: m, precision: f31}",
+        [":9:", "precision", "'f31'", "bf16"],
+    ),
+    "unknown default normaliser": (
+        "gate:",
+        "default_normaliser: lower\ngate:",
+        [":13:", "default_normaliser", "'lower'", "measure"],
+    ),
+    "attributes that differ in case": (
+        "  size:",
+        "  Color: {}\n  size:",
+        [":5:", "attributes.Color", "'color'", "case"],
+    ),
+    "white space around an attribute": ("  size:", "  'size ':", [":5:", "attributes.size ", "white space"]),
 }
 
 

@@ -23,6 +23,7 @@ from quorum.cli.console import (
 from quorum.engines import BuildError, build_openvino
 from quorum.repository.render import RenderPlan, plan_render, reset_weights
 from quorum.repository.render import render as render_repository
+from quorum.runtimes.options import find_missing
 from quorum.server.runfile import find_running
 
 _BUILD_PYTHON = Path(".venv-build/bin/python")
@@ -43,13 +44,9 @@ def validate(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     """
     spec = spec_of(deploy)
     missing = [
-        f"{deploy}: members[{i}].options.{key}: {path} does not exist; {mend}"
+        f"{deploy}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(spec.members)
-        for key, mend in (
-            ("model", "make it with `quorum build`"),
-            ("votes", "record one with `quorum extract --votes`"),
-        )
-        if key in member.options and not (path := spec.root / str(member.options[key])).exists()
+        for key, problem in find_missing(member.runtime, member.options, spec.root)
     ]
     if missing:
         raise CommandError("\n".join(missing))

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 from quorum.runtimes.base import Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.options import OptionError, complete
 
 # Imported on demand: each runtime has heavy dependencies of its own.
 RUNTIMES = {
@@ -23,6 +25,10 @@ def create(name: str, settings: RuntimeSettings) -> Runtime:
     if name not in RUNTIMES:
         known = ", ".join(sorted(RUNTIMES))
         raise RuntimeConfigError(f"member {settings.member!r}: unknown runtime {name!r}; use one of {known}")
+    try:
+        options = complete(name, settings.options)
+    except OptionError as error:
+        raise RuntimeConfigError(f"member {settings.member!r}: {error}") from error
     module, cls = RUNTIMES[name].split(":")
-    runtime: Runtime = getattr(import_module(module), cls)(settings)
+    runtime: Runtime = getattr(import_module(module), cls)(replace(settings, options=options))
     return runtime

@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
-
-_OPTIONS = frozenset(["votes", "recorded_as", "latency_ms", "fail_share", "hang_share", "seed"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Rehearsal:
-    latency_ms: float
-    fail_share: float
-    hang_share: float
 
 
 class ReplayRuntime:
@@ -29,22 +21,17 @@ class ReplayRuntime:
 
     Options: ``votes``, path of a JSONL votes table; ``recorded_as``, the column to answer from (default:
     the member's name); ``latency_ms``, mean of exponentially distributed think time (default 0);
-    ``fail_share`` and ``hang_share``, shares of questions in [0, 1] that raise or never get an answer
-    (default 0), drawn with ``seed``.
+    ``fail_share`` and ``hang_share``, shares of questions in [0, 1] that raise, or say nothing until their
+    deadline (default 0), drawn with ``seed``.
     """
 
     def __init__(self, settings: RuntimeSettings) -> None:
         options = settings.options
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise RuntimeConfigError(f"member {settings.member!r}: replay has no option {unknown[0]!r}")
-        column = str(options.get("recorded_as", settings.member))
-        self._answers = _load(settings.path("votes"), column)
-        self._rehearsal = _Rehearsal(
-            *(float(options.get(key, 0.0)) for key in ("latency_ms", "fail_share", "hang_share"))
-        )
-        self._random = random.Random(int(options.get("seed", 0)))
-        self._timers: set[threading.Timer] = set()
+        self._answers = _load(settings.path("votes"), options["recorded_as"] or settings.member)
+        self._latency_s = options["latency_ms"] / 1e3
+        self._fail_share, self._hang_share = options["fail_share"], options["hang_share"]
+        self._random = random.Random(options["seed"])
+        self._later = _Later()
 
     def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
         """Look the product up by category and text; cells that were never recorded are abstained from.
@@ -53,44 +40,54 @@ class ReplayRuntime:
             RuntimeError: As often as ``fail_share`` says.
         """
         draw = self._random.random()
-        if draw < self._rehearsal.fail_share:
+        if draw < self._fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
-        if draw < self._rehearsal.fail_share + self._rehearsal.hang_share:
+        if draw < self._fail_share + self._hang_share:
+            left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
+            self._later.call(left_s, lambda: done(Status.TIMEOUT))
             return
         recorded = self._answers.get((question.category, question.text), {})
         asked = {name: recorded[name] for name in question.attributes if name in recorded}
         reply: Reply = json.dumps(asked, ensure_ascii=False) if asked else Status.NOT_ASKED
-        if self._rehearsal.latency_ms <= 0:
+        if self._latency_s <= 0:
             done(reply)
             return
-        self._later(self._random.expovariate(1e3 / self._rehearsal.latency_ms), lambda: done(reply))
+        self._later.call(self._random.expovariate(1.0 / self._latency_s), lambda: done(reply))
 
     def close(self) -> None:
         """Drop the answers still being thought about."""
-        for timer in list(self._timers):
-            timer.cancel()
+        self._later.close()
 
-    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
-        def run() -> None:
-            self._timers.discard(timer)
-            call()
 
-        timer = threading.Timer(delay_s, run)
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
+class _Later:
+    """Calls functions after a while, all on one thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-replay", daemon=True)
+        self._thread.start()
+
+    def call(self, delay_s: float, function: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, function)
+
+    def close(self) -> None:
+        """Nothing is called any more once this has returned."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 def _load(path: Path, column: str) -> dict[tuple[str, str], dict[str, str]]:
     answers: dict[tuple[str, str], dict[str, str]] = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             cell = _cell(path, number, line, column)
             vote = cell["votes"][column]
             if vote is not None:
-                answers.setdefault((cell.get("category", ""), cell["title"]), {})[cell["attribute"]] = str(
-                    vote
-                )
+                product = (cell.get("category") or "", cell["title"])
+                answers.setdefault(product, {})[cell["attribute"]] = str(vote)
     return answers
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,17 +59,23 @@ def load_spec(path: Path) -> Deployment:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
         problems = [
-            _describe(path, node, e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors()
+            _describe(path, node, _location(e), e["type"], e["msg"], e.get("input")) for e in error.errors()
         ]
         raise SpecError("\n".join(problems)) from error
     except TypeError as error:
         raise SpecError(f"{path}: keys must be text ({error})") from error
 
 
+def _location(error: Mapping[str, Any]) -> Location:
+    """Where the error is: a check of a whole mapping may name the key at fault."""
+    key = error.get("ctx", {}).get("key")
+    return (*error["loc"], key) if error["type"] == "at_key" else error["loc"]
+
+
 def _describe(path: Path, node: yaml.Node, loc: Location, kind: str, message: str, given: Any) -> str:
     line = _line_of(node, loc)
     key = (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+        "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc).lstrip(".")
         or "top level"
     )
     if kind == "extra_forbidden":
@@ -80,8 +86,16 @@ def _describe(path: Path, node: yaml.Node, loc: Location, kind: str, message: st
     if kind == "missing":
         return f"{path}:{line}: {key}: missing; add it"
     text = message.removeprefix("Value error, ")
-    shown = f" (given: {given!r})" if kind != "value_error" and not isinstance(given, dict | list) else ""
+    shown = (
+        f" (given: {given!r})"
+        if kind not in ("value_error", "at_key") and not isinstance(given, dict | list)
+        else ""
+    )
     return f"{path}:{line}: {key}: {text}{shown}"
+
+
+def _shown(key: str) -> str:
+    return key if key.isprintable() else repr(key)
 
 
 def _line_of(node: yaml.Node, loc: Location) -> int:

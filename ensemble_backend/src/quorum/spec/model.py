@@ -7,10 +7,20 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
 from quorum.runtimes import RUNTIMES
+from quorum.runtimes.options import OptionError, complete
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
 from quorum.tasks.normalise import NORMALISERS
@@ -20,6 +30,20 @@ _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _error_at(key: str, message: str) -> PydanticCustomError:
+    """An error of what stands under ``key`` in the field that is being checked."""
+    return PydanticCustomError("at_key", "{message}", {"message": message, "key": key})
+
+
+def _known_normaliser(name: str) -> str:
+    if name not in NORMALISERS:
+        raise ValueError(f"unknown normaliser {name!r}; use one of {', '.join(NORMALISERS)}")
+    return name
+
+
+Normaliser = Annotated[str, AfterValidator(_known_normaliser)]
 
 
 class _Strict(BaseModel):
@@ -32,14 +56,7 @@ class AttributeSpec(_Strict):
     question: str = ""
     values: list[str] = []
     synonyms: dict[str, str] = {}
-    normaliser: str = "text"
-
-    @field_validator("normaliser")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in NORMALISERS:
-            raise ValueError(f"unknown normaliser {name!r}; use one of {', '.join(NORMALISERS)}")
-        return name
+    normaliser: Normaliser = "text"
 
 
 class MemberSpec(_Strict):
@@ -57,7 +74,7 @@ class MemberSpec(_Strict):
 
     name: str
     runtime: str
-    options: dict[str, Any] = {}
+    options: Annotated[dict[str, Any], Field(validate_default=True)] = {}
     prompt: Literal["instruct", "bare"] = "instruct"
     timeout_s: Positive = 30.0
     reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
@@ -78,6 +95,16 @@ class MemberSpec(_Strict):
         if name not in RUNTIMES:
             raise ValueError(f"unknown runtime {name!r}; use one of {', '.join(sorted(RUNTIMES))}")
         return name
+
+    @field_validator("options")
+    @classmethod
+    def _fitting(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "runtime" in info.data:
+            try:
+                complete(info.data["runtime"], options)
+            except OptionError as error:
+                raise _error_at(error.key, str(error)) from error
+        return options
 
 
 class GateSpec(_Strict):
@@ -144,7 +171,7 @@ class Deployment(_Strict):
     """
 
     attributes: dict[str, AttributeSpec]
-    default_normaliser: str = "text"
+    default_normaliser: Normaliser = "text"
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
     rollout: RolloutSpec = RolloutSpec()
@@ -156,14 +183,18 @@ class Deployment(_Strict):
     @field_validator("attributes")
     @classmethod
     def _nameable(cls, attributes: dict[str, AttributeSpec]) -> dict[str, AttributeSpec]:
+        folded: dict[str, str] = {}
         for name, spec in attributes.items():
             if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
-                raise ValueError(f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
+                raise _error_at(name, f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
             try:
                 check_attributes([name])
                 Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
             except (CatalogueError, InvalidRequest) as error:
-                raise ValueError(str(error)) from error
+                raise _error_at(name, str(error)) from error
         return attributes
 
     @model_validator(mode="after")

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each runtime can be told, readable without importing any of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+
+class OptionError(ValueError):
+    """A runtime cannot start with these options.
+
+    Attributes:
+        key: The option at fault.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a runtime.
+
+    Attributes:
+        kind: Its type; ``Path`` for a text that names a file or folder.
+        default: Its value where it is left out.
+        required: Whether it may not be left out.
+        choices: Its only values; empty: any of its type.
+        holds: Files that the folder it names must hold.
+        mend: How to make the file or folder it names.
+    """
+
+    kind: type
+    default: Any = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+    mend: str = ""
+
+
+OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
+    {
+        "openvino": {
+            "model": Option(
+                Path,
+                required=True,
+                holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
+                mend="make it with `quorum build CHECKPOINT OUT`",
+            ),
+            "threads": Option(int, 1),
+            "max_new_tokens": Option(int, 256),
+            "kv_cache_blocks": Option(int, 256),
+            "precision": Option(str, "f32", choices=("f32", "bf16")),
+            "chat": Option(bool),
+            "prefix_caching": Option(bool, True),
+        },
+        "replay": {
+            "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),
+            "recorded_as": Option(str),
+            "latency_ms": Option(float, 0.0),
+            "fail_share": Option(float, 0.0),
+            "hang_share": Option(float, 0.0),
+            "seed": Option(int, 0),
+        },
+    }
+)
+"""Runtime -> option -> what it is."""
+
+_WORDS: Mapping[type, str] = MappingProxyType(
+    {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+)
+
+
+def complete(runtime: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a runtime, checked, with defaults where they are left out.
+
+    Files and folders are not looked at: :func:`find_missing` does.
+
+    Args:
+        runtime: A key of :data:`OPTIONS`.
+        options: As in ``deploy.yaml``; an option that is null counts as left out.
+
+    Raises:
+        OptionError: An unknown option, one that is missing, or a value of the wrong kind.
+    """
+    known = OPTIONS[runtime]
+    for key, value in options.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            mend = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise OptionError(key, f"{runtime} has no option {key!r}; {mend}")
+        _check(key, known[key], value)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, option in known.items():
+        if option.required and key not in given:
+            raise OptionError(key, f"{key!r} is missing, {runtime} needs it: a path; {option.mend}")
+    return {key: given.get(key, option.default) for key, option in known.items()}
+
+
+def find_missing(runtime: str, options: Mapping[str, Any], root: Path) -> list[tuple[str, str]]:
+    """Files and folders that the options name and that are not there.
+
+    Args:
+        runtime: A key of :data:`OPTIONS`.
+        options: As :func:`complete` accepts them.
+        root: Folder that relative paths start from.
+
+    Returns:
+        Options and what is wrong with each, with the mend.
+    """
+    found: list[tuple[str, str]] = []
+    for key, option in OPTIONS[runtime].items():
+        if option.kind is not Path or options.get(key) is None:
+            continue
+        path = root / str(options[key])
+        absent = [name for name in option.holds if not (path / name).is_file()]
+        if not path.exists():
+            found.append((key, f"{path} does not exist; {option.mend}"))
+        elif absent:
+            found.append((key, f"{path} has no {absent[0]}; {option.mend}"))
+    return found
+
+
+def _check(key: str, option: Option, value: Any) -> None:
+    if value is None:
+        return
+    accepted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(option.kind, (option.kind,))
+    # YAML's true is an int to Python.
+    if not isinstance(value, accepted) or (isinstance(value, bool) and option.kind is not bool):
+        raise OptionError(key, f"{value!r} is not {_WORDS[option.kind]}")
+    if option.choices and value not in option.choices:
+        raise OptionError(key, f"{value!r} is unknown; use one of {', '.join(option.choices)}")
