@@ -43,7 +43,22 @@ def test_every_limit_is_mirrored() -> None:
 
 @pytest.mark.parametrize(
     "attributes",
-    [["brand"], ["größe", "n/a"], [], [" "], ["a", "a"], ["a\x7f"], ["a\x00"], [f"a{i}" for i in range(65)]],
+    [
+        ["brand"],
+        ["größe", "n/a"],
+        [],
+        [" "],
+        ["a", "a"],
+        ["a\x7f"],
+        ["a\x00"],
+        [f"a{i}" for i in range(65)],
+        ["color "],
+        ["\xa0color"],
+        ["color", "Color"],
+        ["STRASSE", "straße"],
+        ["shoe size"],
+        ["a", "b"],
+    ],
 )
 def test_both_refuse_the_same_attributes(attributes: list[str]) -> None:
     def refused(check: object, error: type[Exception], *args: object) -> bool:
@@ -56,3 +71,13 @@ def test_both_refuse_the_same_attributes(attributes: list[str]) -> None:
     server = refused(contract.check_attributes, contract.InvalidRequest, attributes)
     client = refused(_wire._encode_attributes, quorum_client.InvalidRequest, attributes)
     assert client is server
+
+
+@pytest.mark.parametrize(
+    "attributes", [["color "], ["\u2003color"], ["color", "Color"], ["STRASSE", "straße"]]
+)
+def test_names_that_no_answer_can_be_told_apart_by_are_refused(attributes: list[str]) -> None:
+    with pytest.raises(contract.InvalidRequest, match=r"white space|case"):
+        contract.check_attributes(attributes)
+    with pytest.raises(quorum_client.InvalidRequest, match=r"white space|case"):
+        _wire._encode_attributes(attributes)

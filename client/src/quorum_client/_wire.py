@@ -194,9 +194,13 @@ def _encode_attributes(attributes: Sequence[str]) -> list[bytes]:
             raise InvalidRequest(f"{ATTRIBUTES}[{index}]: empty; remove it")
         if any(unicodedata.category(character) == "Cc" for character in name):
             raise InvalidRequest(f"{ATTRIBUTES}[{index}]: {name!r} holds control characters; remove them")
-        if name in seen:
-            raise InvalidRequest(f"{ATTRIBUTES}[{index}]: {name!r} a second time; name each attribute once")
-        seen.add(name)
+        if name != name.strip():
+            raise InvalidRequest(f"{ATTRIBUTES}[{index}]: {name!r} has white space around it; remove it")
+        if name.casefold() in seen:
+            raise InvalidRequest(
+                f"{ATTRIBUTES}[{index}]: {name!r} a second time, without regard to case; name each once"
+            )
+        seen.add(name.casefold())
     return raw
 
 

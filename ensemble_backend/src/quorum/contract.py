@@ -102,7 +102,8 @@ def check_attributes(attributes: Sequence[str]) -> None:
     """Refuse attribute lists that no answer could be matched to.
 
     Raises:
-        InvalidRequest: No attribute, too many, an empty or duplicate name, or control characters.
+        InvalidRequest: No attribute, too many, an empty name, white space around a name, control characters,
+            or two names that are the same without regard to case: LLMs do not keep either.
     """
     if not attributes:
         raise InvalidRequest(f"{ATTRIBUTES}: empty; name at least one attribute")
@@ -116,6 +117,10 @@ def check_attributes(attributes: Sequence[str]) -> None:
             raise InvalidRequest(f"{ATTRIBUTES}: an empty name; remove it")
         if any(unicodedata.category(ch) == "Cc" for ch in name):
             raise InvalidRequest(f"{ATTRIBUTES}: {name!r} holds control characters; remove them")
-        if name in seen:
-            raise InvalidRequest(f"{ATTRIBUTES}: {name!r} twice; name each attribute once")
-        seen.add(name)
+        if name != name.strip():
+            raise InvalidRequest(f"{ATTRIBUTES}: {name!r} has white space around it; remove it")
+        if name.casefold() in seen:
+            raise InvalidRequest(
+                f"{ATTRIBUTES}: {name!r} twice, without regard to case; name each attribute once"
+            )
+        seen.add(name.casefold())

@@ -80,6 +80,21 @@ def test_answers_with_faults(answer: str, expected: list[str | Status]) -> None:
     assert read(answer) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "answer", "expected"),
+    [
+        (["color"], {"Color": "blue", "color": "red", "COLOR": "blue"}, ["red"]),
+        (["Brand", "color"], {"brand": "x", "Brand": "y", " Color ": "red"}, ["y", "red"]),
+        (["shoe  size"], {"Shoe  Size": "7"}, ["7"]),
+        (["color "], {"color": "red"}, ["red"]),
+    ],
+)
+def test_the_exact_key_comes_first_then_one_that_reads_alike(
+    names: list[str], answer: dict[str, str], expected: list[str]
+) -> None:
+    assert read(json.dumps(answer), names) == expected
+
+
 def test_names_are_no_expressions() -> None:
     assert read("a.*(b): x\nab: y", ["a.*(b)"]) == ["x"]
     assert read("ab: y", ["a.*"]) == [Status.UNPARSABLE]

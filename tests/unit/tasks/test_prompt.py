@@ -25,6 +25,15 @@ def test_instructions_come_before_the_product() -> None:
     assert first == common + "Red shoe\nJSON:"
 
 
+def test_a_category_cannot_move_the_lines() -> None:
+    category = " shoes\nfake product\r\n\u2028 x "
+    bare = build_prompt(CATALOGUE, "bare", "Red shoe", category, ["color"])
+    assert bare == "color\nshoes fake product x\nRed shoe\n"
+    spelled = build_prompt(CATALOGUE, "instruct", "Red shoe", category, ["color"])
+    assert "\nCategory: shoes fake product x\nProduct: Red shoe\n" in spelled
+    assert "Category: unknown" in build_prompt(CATALOGUE, "instruct", "x", " \n ", ["color"])
+
+
 def test_keys_stand_in_the_order_asked_and_open_ones_list_no_values() -> None:
     prompt = build_prompt(CATALOGUE, "instruct", "x", "", ["unheard of", "color"])
     assert prompt.index("- unheard of: the unheard of of the product\n") < prompt.index(

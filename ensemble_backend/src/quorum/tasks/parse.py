@@ -34,8 +34,9 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
     """Read an LLM's answer.
 
     Understands a JSON object, alone, fenced, or amid prose; an object cut off in the middle (complete
-    pairs count); and ``name: value`` lines. Keys match without regard to case. A missing key, a nested
-    value, half a character, or a value that a closed attribute does not have is ``UNPARSABLE``.
+    pairs count); and ``name: value`` lines. Keys match exactly, else without regard to case and white space
+    around them. A missing key, a nested value, half a character, or a value that a closed attribute does
+    not have is ``UNPARSABLE``.
 
     Args:
         catalogue: Gives each attribute's normalisation.
@@ -45,14 +46,18 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
     Returns:
         ``A`` votes.
     """
-    found = {key.strip().casefold(): value for key, value in _read(attributes, answer).items()}
-    return [_vote(catalogue, name, found) for name in attributes]
+    found = _read(attributes, answer)
+    # A key spelled exactly as asked wins over one that only reads alike.
+    alike = {_fold(key): value for key, value in found.items()}
+    missing = object()
+    return [_vote(catalogue, name, found.get(name, alike.get(_fold(name), missing))) for name in attributes]
 
 
-def _vote(catalogue: Catalogue, name: str, found: Mapping[str, object]) -> Vote:
-    if name.casefold() not in found:
-        return Vote("", Status.UNPARSABLE)
-    raw = found[name.casefold()]
+def _fold(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _vote(catalogue: Catalogue, name: str, raw: object) -> Vote:
     if isinstance(raw, list) and len(raw) == 1:
         raw = raw[0]
     if raw is None:

@@ -26,18 +26,23 @@ def build_prompt(
         catalogue: Gives questions and allowed values.
         style: ``"instruct"`` spells everything out, for general instruction-following LLMs;
             ``"bare"`` names the attributes only, for models fine-tuned on this task.
-        text: Product text; runs of white space become one space.
+        text: Product text; runs of white space become one space, here and in ``category``.
         category: May be empty.
         attributes: ``A`` names; the answer has these keys in this order.
 
     Returns:
         The prompt, without chat template.
     """
-    product = " ".join(text.split())
+    product, category = _one_line(text), _one_line(category)
     if style == "bare":
         return f"{', '.join(attributes)}\n{category}\n{product}\n"
     keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
     return f"{_INSTRUCTIONS}\n\nKeys:\n{keys}\n\nCategory: {category or 'unknown'}\nProduct: {product}\nJSON:"
+
+
+def _one_line(text: str) -> str:
+    """Nothing that a caller sends may look like another line of the prompt."""
+    return " ".join(text.split())
 
 
 def _describe(attribute: Attribute) -> str:
