@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells chosen for labelling teach as much as twice as many random ones; sheets come back whole."""
+"""Cells chosen for labelling teach about as much as twice as many random ones; sheets come back whole."""
 
 import csv
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_an_attribute_without_labels_comes_first():
     assert names.count("a0") > 70
 
 
-def test_50_chosen_labels_are_worth_100_random_ones(recorded_votes):
+def test_50_chosen_labels_cannot_be_told_from_100_random_ones(recorded_votes):
     table = read_votes(recorded_votes)
     blank = table.with_gold(np.zeros(len(table), np.bool_))
     right = {"chosen": 0, "random": 0, "cells": 0}

@@ -23,7 +23,7 @@ from quorum.weights import Weights, WeightsError
 AGREED = 0.6
 """Share of the cells that members agree on: disagreement alone misjudges how far agreement can be trusted."""
 FREQUENCY = 0.5
-"""Power of the frequency of a split: 0 takes every split equally often, 1 as often as it occurs."""
+"""Power of a pattern's frequency: 0 takes every pattern equally often, 1 as often as it occurs."""
 SEPARATOR = " | "
 COLUMNS = ("product", "category", "title", "attribute", "answers", "gold", "reason")
 _NEEDED = {"product", "attribute", "gold"}
@@ -102,8 +102,8 @@ def choose(
 
     Some cells are drawn from those that members disagree on, some from those that they agree on, and both are
     mixed evenly, so that labelling may stop anywhere. The weight of a cell in its draw is ``need``, how far
-    the labels of its attribute fall behind, and where members disagree also ``f^(FREQUENCY - 1)``, with ``f``
-    how often its agreement pattern occurs among the cells to choose from. Every product gives one cell before
+    the labels of its attribute fall behind, times ``f^(FREQUENCY - 1)``, with ``f`` how often its agreement
+    pattern occurs among the cells to choose from. Every product gives one cell before
     any gives a second. The draws look at votes, never at gold, so the likelihood of the gold needs no
     importance weights; confidences come out a little low, not high.
 
@@ -132,7 +132,7 @@ def choose(
     hist, where = compress(table.codes[rows])
     alike = hist.counts[where]
     split = disagreement(table, weights)[rows] > 1e-9
-    gain = _attribute_need(table)[rows] * np.where(split, alike ** (FREQUENCY - 1.0), 1.0)
+    gain = _attribute_need(table)[rows] * alike ** (FREQUENCY - 1.0)
     wanted = min(count, len(rows))
     agreed = min(round(agreed_share * wanted), int((~split).sum()))
     parts = []
