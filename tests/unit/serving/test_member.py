@@ -120,7 +120,11 @@ def test_the_counter_keeps_to_its_limit() -> None:
     from quorum.serving.member import _Counter
 
     counter = _Counter()
-    assert [counter.enter(2) for _ in range(3)] == [True, True, False]
-    counter.leave()
-    assert counter.enter(2)
-    assert not counter.enter(2)
+    first, second, third = (counter.enter(2) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is None
+    first()
+    first()
+    assert counter.enter(2) is not None
+    assert counter.enter(2) is None

@@ -27,7 +27,7 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.cli.demo_report import Row, interval, print_table, write_report
+from quorum.cli.demo_table import Row, interval, print_table
 from quorum.cli.listings import Listing, VotesSink, gold_of, read_listings
 from quorum.cli.signals import interrupt_once
 from quorum.cli.traffic import Traffic, run_batch
@@ -111,6 +111,9 @@ def demo(
     if not json:
         print_table(run.rows)
     report.parent.mkdir(parents=True, exist_ok=True)
+    # matplotlib takes a while to import; no other command wants it.
+    from quorum.cli.demo_report import write_report
+
     write_report(report, run.rows, traffic.samples, run.marks, listings=len(run.heldout))
     failed = traffic.failed
     run.say(f"report: {report.resolve()}")

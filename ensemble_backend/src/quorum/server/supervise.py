@@ -91,7 +91,10 @@ def check_repository(spec: Deployment, repository: Path | None = None) -> None:
     plan = plan_render(spec, path)
     if plan.misfits:
         listed = "; ".join(f"version {v}: {why}" for v, why in plan.misfits.items())
-        raise RepositoryError(f"{path}: these weights would stop the server: {listed}; run `quorum render`")
+        raise RepositoryError(
+            f"{path}: these weights would stop the server: {listed}; "
+            "put the file back, or start again from equal weights: `quorum render --reset-weights`"
+        )
     if not plan.is_clean:
         names = ", ".join([*sorted(plan.write), *plan.remove][:4])
         raise RepositoryError(f"{path} is not what {spec.path} says ({names}, ...); run `quorum render`")

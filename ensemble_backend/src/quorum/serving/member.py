@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -93,14 +94,15 @@ class TritonPythonModel:
         if deadline <= now:
             return once(abstain(Status.TIMEOUT, len(attributes)))
         question = self._question(text, category, attributes, deadline)
-        if not self._pending.enter(self._limit):
+        leave = self._pending.enter(self._limit)
+        if leave is None:
             return once(abstain(Status.OVERLOADED, len(attributes)))
         self._deadlines.add(deadline, lambda: once(abstain(Status.TIMEOUT, len(attributes))))
         try:
-            self._runtime.submit(question, lambda answer: self._done(question, answer, once))
+            self._runtime.submit(question, lambda answer: self._done(question, answer, once, leave))
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
-            self._done(question, Status.ERROR, once)
+            self._done(question, Status.ERROR, once, leave)
 
     def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
         return Question(
@@ -112,8 +114,8 @@ class TritonPythonModel:
             deadline_ns=deadline_ns,
         )
 
-    def _done(self, question: Question, reply: Reply, once: _Once) -> None:
-        self._pending.leave()
+    def _done(self, question: Question, reply: Reply, once: _Once, leave: Callable[[], None]) -> None:
+        leave()
         if isinstance(reply, Status):
             once(abstain(reply, len(question.attributes)))
             return
@@ -199,15 +201,18 @@ class _Counter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: set[int] = set()
+        self._numbers = count()
 
-    def enter(self, limit: int) -> bool:
+    def enter(self, limit: int) -> Callable[[], None] | None:
+        """Take a place; what gives it back, however often it is called, or ``None`` when all are taken."""
         with self._lock:
-            if self._inside >= limit:
-                return False
-            self._inside += 1
-            return True
+            if len(self._inside) >= limit:
+                return None
+            place = next(self._numbers)
+            self._inside.add(place)
+        return partial(self._leave, place)
 
-    def leave(self) -> None:
+    def _leave(self, place: int) -> None:
         with self._lock:
-            self._inside -= 1
+            self._inside.discard(place)
