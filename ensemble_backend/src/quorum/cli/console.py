@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -64,6 +66,18 @@ _EXPECTED = (
 )
 
 
+_MENDS = {
+    errno.ENOENT: "check the name, or make its folder first",
+    errno.EISDIR: "name a file in it",
+    errno.ENOTDIR: "a part of this path is a file; name another",
+    errno.EEXIST: "name another, or remove it",
+    errno.EACCES: "allow it to be read and written, or name another place",
+    errno.EPERM: "allow it to be read and written, or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: "free some space, or name another place",
+}
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """Turn errors that a user can mend into one message and exit code 1; anything else is a bug."""
 
@@ -72,11 +86,29 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except _EXPECTED as error:
-            message = Text.assemble(("error: ", "bold red"), str(error))
-            err.print(message, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from error
+            raise _end(str(error)) from error
+        except OSError as error:
+            # Only of files: what a socket or a pipe says is nothing that a user can place.
+            if error.filename is None:
+                raise
+            raise _end(describe_os_error(error)) from error
 
     return run
+
+
+def _end(message: str) -> typer.Exit:
+    err.print(Text.assemble(("error: ", "bold red"), message), highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def describe_os_error(error: OSError) -> str:
+    """What is wrong with which file, and what next."""
+    name = os.fsdecode(error.filename2 or error.filename)
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+    if refused and not os.path.lexists(name):
+        # It was to be made there, maybe under another name at first.
+        name = os.path.dirname(name) or "."  # noqa: PTH120  (a Path would lose what makes a name wrong)
+    return f"{name}: {error.strerror}; {_MENDS.get(error.errno or 0, 'name another file')}"
 
 
 def spec_of(deploy: Path) -> Deployment:

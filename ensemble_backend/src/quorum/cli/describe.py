@@ -93,6 +93,8 @@ def render(
         )
     else:
         _tell(plan, spec.repository_path, check)
+        if not check and not plan.is_clean and find_running(spec):
+            note("this deployment is being served: the change takes effect at the next `quorum up`")
     if plan.misfits or (check and not plan.is_clean):
         raise typer.Exit(1)
 

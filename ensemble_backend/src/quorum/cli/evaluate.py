@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +30,7 @@ from quorum.fit.evaluate import evaluate as evaluate_votes
 from quorum.fit.report import report_html
 from quorum.fit.score import NothingToScoreError
 from quorum.fit.votes import read_votes
+from quorum.repository.store import write_atomic
 
 _CURVE = (25, 50, 100, 200, 400, 800)
 
@@ -59,6 +63,8 @@ def evaluate(
     )
     counts = spec_of(deploy).catalogue().value_counts() if deploy.exists() or deploy != DEPLOY else None
     table = read_votes(votes)
+    if report:
+        _check_place(report)
     try:
         with err.status(f"evaluating {', '.join(chosen)} on {len(table)} cells"):
             result = evaluate_votes(table, chosen, folds, gold_labels, seed, value_counts=counts)
@@ -66,13 +72,32 @@ def evaluate(
     except NothingToScoreError as error:
         raise CommandError(f"{votes}: {error}") from error
     if report:
-        report.write_text(report_html(result, title=f"Evaluation of {votes.name}", curve=curve), "utf-8")
+        _write_report(report, result, votes, curve)
     if json:
         print_json(result.to_json())
         return
     _show(result)
     if report:
         note(f"report: {report.resolve()}")
+
+
+def _check_place(report: Path) -> None:
+    """Before minutes of work, not after: whether the report can be written there.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if report.is_dir() or not report.parent.is_dir():
+        code = errno.EISDIR if report.is_dir() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(report))
+
+
+def _write_report(report: Path, result: Evaluation, votes: Path, curve: Mapping[int, float] | None) -> None:
+    try:
+        page = report_html(result, title=f"Evaluation of {votes.name}", curve=curve)
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+    write_atomic(report, page)
 
 
 def _show(result: Evaluation) -> None:

@@ -26,7 +26,7 @@ from quorum.cli.console import (
 from quorum.cli.signals import interrupt_once
 from quorum.contract import CHANNELS, VOTE
 from quorum.repository.store import Store
-from quorum.server.control import Control, ModelState
+from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of, find_running
 from quorum.server.supervise import serve
@@ -88,19 +88,42 @@ def _watch(server: TritonServer) -> None:
 
 
 @friendly
-def status(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+def status(
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for every channel.", min=0)] = 0.0,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
     """Show channels, versions and members of the running server. Exit code 1 if a channel does not answer.
 
-    Example: `quorum status --json`
+    Example: `quorum up & quorum status --wait 120`
     """
     spec = spec_of(deploy)
-    report = _status(spec)
+    with err.status("asking every channel"):
+        report = _status_within(spec, wait)
     if json:
         print_json(report)
     else:
         _show(report)
-    if not all(channel["answers"] for channel in report["channels"].values()):
+    if not _all_answer(report):
         raise typer.Exit(1)
+
+
+def _status_within(spec: Deployment, seconds: float) -> dict[str, Any]:
+    """The status once every channel answers, or as it is when the time is up."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            report = _status(spec)
+            if _all_answer(report) or time.monotonic() >= until:
+                return report
+        except ControlError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_POLL_S)
+
+
+def _all_answer(report: dict[str, Any]) -> bool:
+    return all(channel["answers"] for channel in report["channels"].values())
 
 
 def _status(spec: Deployment) -> dict[str, Any]:

@@ -63,10 +63,7 @@ def member_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
 
 
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
-    """The vote, with exactly these versions loaded side by side.
-
-    Two instances: a version that is being loaded must not queue behind one that answers.
-    """
+    """The vote, with exactly these versions loaded side by side."""
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
     inputs: list[Tensor] = [_ASKED[1], _ASKED[2], _ADMITTED[1]]
     inputs += [(f"{name}_{key}", kind, dims) for name in spec.member_names for key, kind, dims in _VOTED]

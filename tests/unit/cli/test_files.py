@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that cannot be read or written are ordinary mistakes: one line with file, reason and what next."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from quorum.cli.console import describe_os_error, friendly
+from quorum.server.runfile import Running, leave_note, start_of
+from quorum.server.triton import Endpoint
+from quorum.spec import load_spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["learn", "votes.jsonl", "--out", "folder"], ["folder: Is a directory", "name a file"]),
+        (["evaluate", "votes.jsonl", "--report", "no/dir/x.html"], ["no/dir/x.html: No such file", "folder"]),
+        (["evaluate", "votes.jsonl", "--report", "folder"], ["folder: Is a directory", "name a file"]),
+        (["render", "--deploy", "blocked.yaml"], ["votes.jsonl", "a file; name another"]),
+        (
+            ["learn", "votes.jsonl", "--out", "votes.jsonl/w.json"],
+            ["votes.jsonl: File exists", "name another"],
+        ),
+    ],
+)
+def test_places_that_cannot_be_written_are_named(
+    folder: Path, run: Any, arguments: list[str], words: list[str]
+) -> None:
+    (folder / "folder").mkdir()
+    text = (folder / "deploy.yaml").read_text("utf-8")
+    (folder / "blocked.yaml").write_text(text + "repository: votes.jsonl/repository\n", encoding="utf-8")
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert all(word in err for word in words), err
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_file_that_may_not_be_made_names_its_folder(tmp_path: Path, code: int) -> None:
+    """The file itself may be known to the system under a passing name only."""
+    error = OSError(code, os.strerror(code), str(tmp_path / ".weights.json.x1y2"))
+    assert describe_os_error(error).startswith(f"{tmp_path}: {os.strerror(code)}; ")
+    (tmp_path / "there").touch()
+    error = OSError(code, os.strerror(code), str(tmp_path / "there"))
+    assert describe_os_error(error).startswith(f"{tmp_path / 'there'}: ")
+
+
+def test_errors_of_sockets_are_no_mistakes_of_files() -> None:
+    @friendly
+    def fail(error: OSError) -> None:
+        raise error
+
+    with pytest.raises(ConnectionResetError):
+        fail(ConnectionResetError(errno.ECONNRESET, "reset"))
+    with pytest.raises(typer.Exit):
+        fail(FileNotFoundError(errno.ENOENT, "No such file or directory", "x"))
+
+
+def test_learning_and_evaluating_need_no_deployment(folder: Path, run: Any) -> None:
+    (folder / "deploy.yaml").unlink()
+    code, out, err = run("learn", "votes.jsonl", "--json")
+    assert code == 0, err
+    assert json.loads((folder / json.loads(out)["out"]).read_text("utf-8"))["members"] == [
+        "alpha",
+        "beta",
+        "gamma",
+    ]
+    code, out, err = run("evaluate", "votes.jsonl", "--methods", "majority,em", "--folds", "2", "--json")
+    assert code == 0, err
+    assert set(json.loads(out)["methods"]) >= {"majority", "em"}
+    code, _, err = run("learn", "votes.jsonl", "--deploy", "nowhere.yaml")
+    assert (code, "nowhere.yaml" in err) == (1, True)
+
+
+def test_a_render_under_a_running_server_says_when_it_counts(folder: Path, run: Any) -> None:
+    assert "next `quorum up`" not in run("render")[2]
+    spec = load_spec(folder / "deploy.yaml")
+    endpoint = Endpoint("127.0.0.1", 9, 9, 9, "key")
+    leave_note(spec, Running(os.getpid(), start_of(os.getpid()), spec.repository_path, endpoint))
+    assert "next `quorum up`" not in run("render")[2]
+    text = (folder / "deploy.yaml").read_text("utf-8")
+    (folder / "deploy.yaml").write_text(
+        text.replace("gate: {}", "gate: {max_in_flight: 7}"), encoding="utf-8"
+    )
+    code, _, err = run("render")
+    assert code == 0
+    assert "takes effect at the next `quorum up`" in err
+
+
+def test_validate_looks_into_the_folder_of_a_model(folder: Path, run: Any) -> None:
+    (folder / "model").mkdir()
+    (folder / "deploy.yaml").write_text(
+        "attributes: {size: {}}\nmembers: [{name: a, runtime: openvino, options: {model: model}}]\n",
+        encoding="utf-8",
+    )
+    code, _, err = run("validate")
+    assert code == 1
+    assert "members[0].options.model" in err
+    assert "openvino_model.xml" in err
+    assert "quorum build" in err
