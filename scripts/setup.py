@@ -127,10 +127,10 @@ class Environment:
         start = time.monotonic()
         if not whole:
             self.create()
-        partial.touch()
+        stamp.unlink(missing_ok=True)
         install(self)
         stamp.write_text(digest)
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         say(f"{self.folder.name}: {stage} ready in {time.monotonic() - start:.0f} s")
 
     def create(self) -> None:
@@ -197,4 +197,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nsetup: interrupted; the next run starts this environment anew")
+        sys.exit("\nsetup: interrupted; run again to go on")
