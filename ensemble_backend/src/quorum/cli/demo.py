@@ -27,7 +27,7 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.cli.demo_table import Row, interval, print_table
+from quorum.cli.demo_table import Row, interval, print_table, verdict
 from quorum.cli.listings import Listing, VotesSink, gold_of, read_listings
 from quorum.cli.signals import interrupt_once
 from quorum.cli.traffic import Traffic, run_batch
@@ -110,6 +110,7 @@ def demo(
         shutil.rmtree(folder, ignore_errors=True)
     if not json:
         print_table(run.rows)
+        note(verdict(run.rows))
     report.parent.mkdir(parents=True, exist_ok=True)
     # matplotlib takes a while to import; no other command wants it.
     from quorum.cli.demo_report import write_report
@@ -233,6 +234,7 @@ def _measure(run: _Demo, url: str, name: str, calls: int) -> None:
         Row(
             name=name,
             accuracy=interval([right[a] for a in run.attributes]),
+            right=[right[a] for a in run.attributes],
             by_attribute={a: sum(hits) / len(hits) for a, hits in right.items()},
             calls=calls * len(run.heldout),
             latencies_ms=[r.latency_s * 1e3 for r in one_by_one],

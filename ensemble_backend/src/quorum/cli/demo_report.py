@@ -15,7 +15,7 @@ import jinja2
 import matplotlib as mpl
 
 from quorum import __version__
-from quorum.cli.demo_table import Row
+from quorum.cli.demo_table import Row, verdict
 from quorum.cli.traffic import Sample
 
 mpl.use("svg")
@@ -44,6 +44,7 @@ def write_report(
     template = jinja2.Template(_TEMPLATE.read_text("utf-8"), autoescape=True)
     text = template.render(
         rows=rows,
+        verdict=verdict(rows),
         attributes=list(rows[0].by_attribute),
         best={a: max(row.by_attribute[a] for row in rows) for a in rows[0].by_attribute},
         accuracy_plot=_accuracy_plot(rows),
@@ -62,7 +63,7 @@ def _accuracy_plot(rows: Sequence[Row]) -> str:
     figure, axes = plt.subplots(figsize=(7.6, 0.5 * len(rows) + 1.0))
     for i, row in enumerate(reversed(rows)):
         a = row.accuracy
-        colour = _COLOURS[0] if row.name.endswith("alone") else _COLOURS[2]
+        colour = _COLOURS[0] if row.is_alone else _COLOURS[2]
         axes.plot([a.low * 100, a.high * 100], [i, i], color=colour, lw=2.5, solid_capstyle="round")
         axes.plot(a.value * 100, i, "o", color=colour, ms=8)
         axes.annotate(f"{a.value:.1%}", (a.value * 100, i), (0, 9), textcoords="offset points", ha="center")

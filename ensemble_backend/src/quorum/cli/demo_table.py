@@ -24,6 +24,7 @@ class Row:
         name: Who answered.
         accuracy: Share of right cells on the held-out listings, with its 95 % interval over products.
         by_attribute: Attribute -> share of right cells.
+        right: [A][P], whether the answer to attribute ``a`` of product ``p`` is right.
         calls: LLM calls that the held-out listings cost.
         latencies_ms: One request at a time.
     """
@@ -31,8 +32,14 @@ class Row:
     name: str
     accuracy: Accuracy
     by_attribute: dict[str, float]
+    right: list[list[bool]]
     calls: int
     latencies_ms: list[float]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one LLM answered by itself."""
+        return self.name.endswith(" alone")
 
     def percentile_ms(self, q: float) -> float:
         """A percentile of the latencies."""
@@ -57,7 +64,24 @@ def interval(right: Sequence[Sequence[bool]]) -> Accuracy:
     Args:
         right: [A][P], whether the answer to attribute ``a`` of product ``p`` is right.
     """
-    cells = np.array(right, dtype=np.float64)
+    return _mean(np.array(right, dtype=np.float64))
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """The last row against the best single LLM and against majority, on the same cells, in words."""
+    last = rows[-1]
+    alone = [row for row in rows if row.is_alone]
+    best = max(alone, key=lambda row: row.accuracy.value)
+    majority = next(row for row in rows if not row.is_alone)
+    parts = []
+    for other in (best, majority):
+        gain = _mean(np.array(last.right, dtype=np.float64) - np.array(other.right, dtype=np.float64))
+        low, value, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.value, gain.high))
+        parts.append(f"{value} points ({low} to {high}) on {other.name}")
+    return f"{last.name}: {', '.join(parts)}"
+
+
+def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Accuracy:
     products = np.tile(np.arange(cells.shape[1], dtype=np.int32), cells.shape[0])
     low, high = np.percentile(
         bootstrap_means(cells.reshape(-1, 1), products, _RESAMPLES, seed=0), [2.5, 97.5]
