@@ -25,6 +25,9 @@ from rich.progress import (
 from rich.text import Text
 
 from quorum.fit import LearnError, VotesError
+from quorum.fit.drift import DriftError
+from quorum.fit.label import LabelError
+from quorum.fit.online import OnlineError
 from quorum.repository.store import RepositoryError
 from quorum.rollout.channels import RolloutError
 from quorum.server.control import ControlError
@@ -57,6 +60,9 @@ _EXPECTED = (
     WeightsError,
     VotesError,
     LearnError,
+    OnlineError,
+    DriftError,
+    LabelError,
     RepositoryError,
     RolloutError,
     ControlError,

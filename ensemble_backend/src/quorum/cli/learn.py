@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum learn``: from recorded votes to weights."""
+"""``quorum learn | drift``: from recorded votes to weights, day after day."""
 
 from __future__ import annotations
 
@@ -7,73 +7,180 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from quorum import weights as weights_file
 from quorum.cli.console import (
     DEPLOY,
+    CommandError,
     DeployOption,
     JsonOption,
     friendly,
     note,
+    out,
     print_json,
     spec_of,
 )
+from quorum.fit.drift import Drift
+from quorum.fit.drift import drift as find_drift
 from quorum.fit.learn import learn as learn_weights
-from quorum.fit.votes import read_votes
+from quorum.fit.learn import learn_statistic
+from quorum.fit.online import begin, dump_state, load_state, relearn, state_path, update
+from quorum.fit.votes import VotesTable, read_votes
 from quorum.repository.store import write_atomic
 from quorum.spec.model import Deployment
 from quorum.weights import Weights
 
+VotesArgument = Annotated[
+    Path, typer.Argument(help="A votes table (JSONL), as `quorum extract --votes` writes it, or Parquet.")
+]
+
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(learn)
+    app.command()(drift)
 
 
 @friendly
 def learn(
-    votes: Annotated[
-        Path, typer.Argument(help="A votes table (JSONL), as `quorum extract --votes` writes it.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the weights go.")] = Path("weights.json"),
+    votes: VotesArgument,
+    target: Annotated[Path, typer.Option("--out", "-o", help="Where the weights go.")] = Path("weights.json"),
     method: Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")] = "auto",
     gold_labels: Annotated[
         int | None, typer.Option(help="Use only this many gold labels, drawn with --seed; 0 uses none.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the gold labels.")] = 0,
+    before: Annotated[
+        Path | None, typer.Option("--update", help="Weights learned so far: add these votes to theirs.")
+    ] = None,
+    forgetting: Annotated[
+        float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
+    ] = 1.0,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
+    What was learned from is kept beside the weights (`weights.state.json`), so that `--update` can add a day.
 
     Example: `quorum learn votes.jsonl --out weights.json && quorum publish weights.json`
+
+    Example: `quorum learn tuesday.jsonl --update weights.json --forgetting 0.98`
     """
     spec = spec_of(deploy) if deploy.exists() or deploy != DEPLOY else None
-    weights = learn_for(spec, votes, method, gold_labels, seed)
-    write_atomic(out, weights_file.dumps(weights))
+    found: Drift | None = None
+    if votes.suffix == ".parquet":
+        if before or gold_labels is not None:
+            raise CommandError("--update and --gold-labels work on JSONL tables; give one, or leave them out")
+        weights = _learn_columns(spec, votes, method)
+    elif before:
+        weights, found = _learn_day(spec, votes, method, before, forgetting, state_path(target))
+    else:
+        table = table_for(spec, votes)
+        weights = learn_from(spec, table, method, gold_labels, seed)
+        if gold_labels is None:
+            dump_state(begin(table), state_path(target))
+    write_atomic(target, weights_file.dumps(weights))
     if json:
-        print_json({"out": str(out), "method": weights.method, "content_hash": weights.content_hash})
+        data = {"out": str(target), "method": weights.method, "content_hash": weights.content_hash}
+        print_json(data | ({"drift": found.to_json()} if found else {}))
         return
-    shown = ", ".join(
-        f"{name} {value:.2f}" for name, value in zip(weights.members, weights.default.weights, strict=True)
-    )
-    note(f"{weights.method}: {shown}\nwrote {out}; next: `quorum publish {out}`")
+    if found:
+        note(found.verdict)
+    pairs = zip(weights.members, weights.default.weights, strict=True)
+    note(f"{weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    note(f"wrote {target}; next: `quorum publish {target}`")
 
 
-def learn_for(
-    spec: Deployment | None, votes: Path, method: str, gold_labels: int | None, seed: int
+@friendly
+def drift(
+    weights: Annotated[Path, typer.Argument(help="Weights with their state beside them.")],
+    votes: Annotated[Path, typer.Argument(help="A day's votes (JSONL) that the weights have not seen.")],
+    alarm: Annotated[
+        float, typer.Option(help="How often a day without change may raise one, at most.")
+    ] = 0.01,
+    json: JsonOption = False,
+) -> None:
+    """Name members that do not vote as they did: swapped, broken, or asked other things. Exit code 1 if any.
+
+    Example: `quorum drift weights.json tuesday.jsonl`
+    """
+    loaded = weights_file.load(weights)
+    table = read_votes(votes).of_members(loaded.members)
+    found = find_drift(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+    if json:
+        print_json(found.to_json())
+    else:
+        shown = Table("member", "against the others", "before", "abstained", "before")
+        for m in found.members:
+            shown.add_row(
+                m.member,
+                f"{m.disagreement:.1%}",
+                f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})",
+                f"{m.abstained:.1%}",
+                f"{m.abstained_before:.1%}",
+            )
+        out.print(shown)
+        note(found.verdict)
+    if found.findings:
+        raise typer.Exit(1)
+
+
+def table_for(spec: Deployment | None, votes: Path) -> VotesTable:
+    """A votes table with its members in the order of the deployment, if there is one."""
+    table = read_votes(votes)
+    return table.of_members(spec.member_names) if spec else table
+
+
+def learn_from(
+    spec: Deployment | None, table: VotesTable, method: str, gold_labels: int | None = None, seed: int = 0
 ) -> Weights:
     """Learn weights that fit a deployment; without one, weights that fit the table's own members."""
-    table = read_votes(votes)
-    if spec is None:
-        return learn_weights(table, method=method, gold_labels=gold_labels, seed=seed)
+    catalogue = spec.catalogue() if spec else None
     return learn_weights(
-        table.of_members(spec.member_names),
+        table,
         method=method,
         gold_labels=gold_labels,
         seed=seed,
-        catalogue_hash=spec.catalogue().hash,
-        value_counts=spec.catalogue().value_counts(),
+        catalogue_hash=catalogue.hash if catalogue else None,
+        value_counts=catalogue.value_counts() if catalogue else None,
     )
+
+
+def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> Weights:
+    try:
+        from quorum.fit.stream import StreamError, read_statistic
+    except ImportError as error:
+        raise CommandError(f"{votes}: {error}") from error
+    try:
+        statistic = read_statistic(votes, members=spec.member_names if spec else None)
+    except StreamError as error:
+        raise CommandError(str(error)) from error
+    catalogue = spec.catalogue() if spec else None
+    return learn_statistic(
+        statistic,
+        method,
+        catalogue_hash=catalogue.hash if catalogue else None,
+        value_counts=catalogue.value_counts() if catalogue else None,
+    )
+
+
+def _learn_day(
+    spec: Deployment | None, votes: Path, method: str, before: Path, forgetting: float, new_state: Path
+) -> tuple[Weights, Drift]:
+    old, state = weights_file.load(before), load_state(state_path(before))
+    table = read_votes(votes).of_members(old.members)
+    # Drift first: the day must not be part of what it is compared with.
+    found = find_drift(state, table, weights=old)
+    state = update(state, table, forgetting)
+    catalogue = spec.catalogue() if spec else None
+    weights = relearn(
+        state,
+        method,
+        catalogue_hash=catalogue.hash if catalogue else old.catalogue_hash,
+        value_counts=catalogue.value_counts() if catalogue else None,
+    )
+    dump_state(state, new_state)
+    return weights, found
