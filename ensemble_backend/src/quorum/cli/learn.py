@@ -25,7 +25,7 @@ from quorum.fit.drift import Drift
 from quorum.fit.drift import drift as find_drift
 from quorum.fit.learn import learn as learn_weights
 from quorum.fit.learn import learn_statistic
-from quorum.fit.online import begin, dump_state, load_state, relearn, state_path, update
+from quorum.fit.online import State, begin, dump_state, load_state, relearn, state_path, update
 from quorum.fit.votes import VotesTable, read_votes
 from quorum.repository.store import write_atomic
 from quorum.spec.model import Deployment
@@ -71,18 +71,20 @@ def learn(
     """
     spec = spec_of(deploy) if deploy.exists() or deploy != DEPLOY else None
     found: Drift | None = None
+    state: State | None = None
     if votes.suffix == ".parquet":
         if before or gold_labels is not None:
             raise CommandError("--update and --gold-labels work on JSONL tables; give one, or leave them out")
         weights = _learn_columns(spec, votes, method)
     elif before:
-        weights, found = _learn_day(spec, votes, method, before, forgetting, state_path(target))
+        weights, found, state = _learn_day(spec, votes, method, before, forgetting)
     else:
         table = table_for(spec, votes)
         weights = learn_from(spec, table, method, gold_labels, seed)
-        if gold_labels is None:
-            dump_state(begin(table), state_path(target))
+        state = begin(table) if gold_labels is None else None
     write_atomic(target, weights_file.dumps(weights))
+    if state:
+        dump_state(state, state_path(target))
     if json:
         data = {"out": str(target), "method": weights.method, "content_hash": weights.content_hash}
         print_json(data | ({"drift": found.to_json()} if found else {}))
@@ -168,8 +170,8 @@ def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> Weights
 
 
 def _learn_day(
-    spec: Deployment | None, votes: Path, method: str, before: Path, forgetting: float, new_state: Path
-) -> tuple[Weights, Drift]:
+    spec: Deployment | None, votes: Path, method: str, before: Path, forgetting: float
+) -> tuple[Weights, Drift, State]:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
     # Drift first: the day must not be part of what it is compared with.
@@ -182,5 +184,4 @@ def _learn_day(
         catalogue_hash=catalogue.hash if catalogue else old.catalogue_hash,
         value_counts=catalogue.value_counts() if catalogue else None,
     )
-    dump_state(state, new_state)
-    return weights, found
+    return weights, found, state
