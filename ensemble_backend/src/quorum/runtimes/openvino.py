@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,10 @@ import openvino_genai as genai
 from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
+from quorum.runtimes.options import OptionError, complete, find_missing
 
 logger = logging.getLogger(__name__)
 
-_NEEDED = ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml")
-_DEFAULTS: Mapping[str, Any] = {
-    "model": None,
-    "threads": 1,
-    "max_new_tokens": 256,
-    "kv_cache_blocks": 256,
-    "precision": "f32",
-    "chat": None,
-    "prefix_caching": True,
-}
 # One step holds the interpreter lock for its whole length, so a step is kept short.
 _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
@@ -57,21 +48,15 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, settings: RuntimeSettings) -> None:
-        unknown = sorted(set(settings.options) - set(_DEFAULTS))
-        if unknown:
-            known = ", ".join(_DEFAULTS)
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: openvino has no option {unknown[0]!r}; it has {known}"
-            )
         self._member = settings.member
-        self._options = {**_DEFAULTS, **settings.options}
+        try:
+            self._options = complete("openvino", settings.options)
+        except OptionError as error:
+            raise RuntimeConfigError(f"member {settings.member!r}: {error}") from error
         self._folder = settings.path("model")
-        missing = [name for name in _NEEDED if not (self._folder / name).is_file()]
+        missing = find_missing("openvino", self._options, settings.root)
         if missing:
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: {self._folder} has no {missing[0]}; "
-                "make it with `quorum build CHECKPOINT OUT`"
-            )
+            raise RuntimeConfigError(f"member {settings.member!r}: {missing[0][1]}")
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
         self._retry_at = 0.0
