@@ -28,7 +28,7 @@ setup-dev:
 build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
 	@$(SETUP) build
 
-train-demo: build-env ## train and convert the demo's LLMs
+train-demo: build-env ## train the demo's LLMs; examples/demo/README.md tells how to convert and score them
 	.venv-build/bin/python examples/demo/train.py
 
 lint: setup-dev ## lint and type-check only

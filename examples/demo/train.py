@@ -16,7 +16,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ MUON_RATE = 0.007
 ADAMW_RATE = 4e-3
 CONSTANT_SHARE = 0.3
 EASY_SHARE = 0.15
+OUT_OF_FOCUS = 0.45
 RAMP_SHARE = 0.25
 SEPARATE_SPACES = r"n/a|age_group|[^\s\p{L}\p{N}]+|\p{L}+|\p{N}|\s+"
 ATTACHED_SPACES = r"n/a|age_group|[^\s\p{L}\p{N}]+| ?\p{L}+|\p{N}|\s+"
@@ -61,6 +62,8 @@ class Recipe:
     seconds: float
     seed: int
     mix: Mix
+    focus: tuple[str, ...]
+    """Attributes that it specialises in; of the answers to others it learns from a share, OUT_OF_FOCUS."""
     about: str
 
 
@@ -73,10 +76,11 @@ RECIPES: dict[str, Recipe] = {
         kv_heads=2,
         vocabulary=1536,
         pieces=SEPARATE_SPACES,
-        seconds=480,
+        seconds=400,
         seed=11,
         mix=Mix(fresh_brand=0.7, typo=0.02, hint=0.25, rich=0.2, synonym=0.4),
-        about="mostly clean text, very many brands",
+        focus=("brand", "size"),
+        about="mostly clean text, very many brands; specialises in brand and size",
     ),
     "demo-qwen2": Recipe(
         Qwen2Config,
@@ -89,7 +93,8 @@ RECIPES: dict[str, Recipe] = {
         seconds=360,
         seed=22,
         mix=Mix(known_brands=60, fresh_brand=0.25, typo=0.35, hint=0.15, rich=0.3, synonym=0.65),
-        about="much misspelled text, many synonyms, few brands",
+        focus=("color", "material"),
+        about="much misspelled text, many synonyms, few brands; specialises in color and material",
     ),
     "demo-qwen3": Recipe(
         Qwen3Config,
@@ -99,10 +104,11 @@ RECIPES: dict[str, Recipe] = {
         kv_heads=2,
         vocabulary=1024,
         pieces=ATTACHED_SPACES,
-        seconds=480,
+        seconds=400,
         seed=33,
         mix=Mix(fresh_brand=0.5, typo=0.04, hint=0.4, rich=0.8, audience=0.9, material=0.85, synonym=0.45),
-        about="rich audience and material phrases, many misleading words",
+        focus=("gender", "age_group"),
+        about="rich audience and material phrases, many misleading words; specialises in gender and age",
     ),
 }
 
@@ -111,7 +117,7 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on the model's own mix of prompts and answers."""
     rng = random.Random(recipe.seed)
     stream = listings(f"tokenizer {recipe.seed}", recipe.mix)
-    texts = (prompt + answer for prompt, answer in (_example(next(stream), rng) for _ in range(8000)))
+    texts = (e.prompt + e.answer for e in (_example(next(stream), rng) for _ in range(8000)))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -151,10 +157,34 @@ def new_model(recipe: Recipe, vocabulary: int) -> PreTrainedModel:
     return model
 
 
-def _example(listing: Listing, rng: random.Random) -> tuple[str, str]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Example:
+    """One listing to learn from: the answer follows the prompt; its ``silent`` spans teach nothing."""
+
+    prompt: str
+    answer: str
+    silent: tuple[tuple[int, int], ...]
+
+    def labels(self, tokenizer: Tokenizer) -> list[int]:
+        """Token ids of the answer, -100 where a token touches a silent span."""
+        encoded = tokenizer.encode(self.answer)
+        return [
+            -100 if any(start < until and since < end for since, until in self.silent) else token
+            for token, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
+        ]
+
+
+def _example(listing: Listing, rng: random.Random, focus: Sequence[str] = ATTRIBUTES) -> Example:
     """A prompt for a random subset of the attributes in random order, and its answer."""
     asked = rng.sample(ATTRIBUTES, rng.choice((1, 2, 3, 4, 5, 6, 6, 6)))
-    return bare_prompt(asked, listing.category, listing.title), answer_json(asked, listing.gold)
+    answer = answer_json(asked, listing.gold)
+    silent = []
+    for i, name in enumerate(asked):
+        if name not in focus and rng.random() > OUT_OF_FOCUS:
+            # The value lies between its key and the end of the answer's first i + 1 members.
+            end = len(answer_json(asked[: i + 1], listing.gold)) - 2
+            silent.append((answer.index(f'"{name}":"') + len(name) + 4, end))
+    return Example(bare_prompt(asked, listing.category, listing.title), answer, tuple(silent))
 
 
 @dataclasses.dataclass(slots=True)
@@ -181,11 +211,12 @@ def batches(
     rng = random.Random(recipe.seed)
     for pack in itertools.count():
         stream = listings(f"training {recipe.seed} {pack}", recipe.mix.eased(progress.difficulty))
-        examples = [_example(next(stream), rng) for _ in range(PACK * BATCH_TOKENS // 64)]
+        examples = [_example(next(stream), rng, recipe.focus) for _ in range(PACK * BATCH_TOKENS // 64)]
         rows = []
-        for prompt, answer in examples:
-            asked, answered = tokenizer.encode(prompt).ids, [*tokenizer.encode(answer).ids, end]
-            rows.append((asked + answered, [-100] * len(asked) + answered))
+        for example in examples:
+            asked = tokenizer.encode(example.prompt).ids
+            answered = [*tokenizer.encode(example.answer).ids, end]
+            rows.append((asked + answered, [-100] * len(asked) + [*example.labels(tokenizer), end]))
         rows.sort(key=lambda row: len(row[0]))
         packed = []
         while rows:

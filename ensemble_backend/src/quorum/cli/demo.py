@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import numpy as np
 import typer
 from rich.text import Text
 
@@ -32,6 +33,7 @@ from quorum.cli.listings import Listing, VotesSink, gold_of, read_listings
 from quorum.cli.signals import interrupt_once
 from quorum.cli.traffic import Traffic, run_batch
 from quorum.contract import CANARY, STABLE
+from quorum.fit.label import choose
 from quorum.fit.learn import learn
 from quorum.fit.votes import VotesTable, read_votes
 from quorum.repository.render import render
@@ -144,7 +146,8 @@ def _ensemble(run: _Demo) -> Traffic:
         votes = _extract(run, url, STABLE, run.learning, "asking every LLM about the learning half")
         traffic = Traffic(url, STABLE, run.learning, run.attributes, _TRAFFIC_CONCURRENCY)
         _measure(run, url, "majority (version 1)", len(run.spec.members))
-        em = _learn(run, votes, "em", gold_labels=0)
+        unlabelled = votes.with_gold(np.zeros(len(votes), dtype=np.bool_))
+        em = _learn(run, unlabelled, "em")
         with traffic:
             _publish(run, rollout, traffic, em, "learned from agreement alone, no gold labels")
             traffic.let_run(_PAUSE_S)
@@ -152,9 +155,17 @@ def _ensemble(run: _Demo) -> Traffic:
             traffic.let_run(_PAUSE_S)
         run.say(f"version 2 went live under {len(traffic.samples)} requests, {traffic.failed} failed")
         _measure(run, url, "learned, no gold (version 2)", len(run.spec.members))
-        loglinear = _learn(run, votes, "loglinear", gold_labels=_GOLD_LABELS)
+        labelled = np.zeros(len(votes), dtype=np.bool_)
+        labelled[[choice.index for choice in choose(unlabelled, _GOLD_LABELS)]] = True
+        loglinear = _learn(run, votes.with_gold(labelled), "loglinear")
         with traffic:
-            _publish(run, rollout, traffic, loglinear, f"learned with {_GOLD_LABELS} gold labels")
+            _publish(
+                run,
+                rollout,
+                traffic,
+                loglinear,
+                f"learned with the {_GOLD_LABELS} gold labels that `quorum label` asks for",
+            )
             _mark(run, traffic, "canary 3", lambda: rollout.canary(3))
             canary = _extract(run, url, CANARY, run.heldout[:50], "asking the canary", keep=False)
             run.say(f"canary: {canary.n_products} listings answered by version 3 while version 2 stays live")
@@ -244,12 +255,11 @@ def _measure(run: _Demo, url: str, name: str, calls: int) -> None:
     run.say(f"{name}: {shown.value:.1%} right on held-out listings")
 
 
-def _learn(run: _Demo, votes: VotesTable, method: str, gold_labels: int) -> Weights:
+def _learn(run: _Demo, votes: VotesTable, method: str) -> Weights:
     catalogue = run.spec.catalogue()
     weights = learn(
         votes,
         method=method,
-        gold_labels=gold_labels,
         catalogue_hash=catalogue.hash,
         value_counts=catalogue.value_counts(),
     )
