@@ -10,9 +10,12 @@ import pytest
 from support.deployment import write_deployment
 
 from quorum.contract import CANARY, STABLE, VOTE
+from quorum.repository.configs import channel_config, print_config
 from quorum.repository.render import plan_render, render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError, recover_offline
+from quorum.rollout.fleet import Fleet
+from quorum.rollout.journal import Pending
 from quorum.server.control import ControlError
 from quorum.spec import Deployment, load_spec
 from quorum.weights import Parameters, Weights, WeightsError
@@ -256,3 +259,89 @@ def test_what_a_killed_process_left_is_taken_back_by_the_next(
     assert recover_offline(spec.repository_path) is None
     assert Rollout(spec, server, server.probe).publish(weights(spec)).version == 2
     assert "interrupted" in next(Rollout(spec, server, server.probe).history.events()).outcome
+
+
+class Two:
+    """Two servers with repositories of their own, as one fleet."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.servers: list[Server] = []
+        self.rollouts: dict[str, Rollout] = {}
+        for name in ("east", "west"):
+            folder = tmp_path / name
+            folder.mkdir()
+            self.spec = load_spec(write_deployment(folder, {"alpha": {}, "beta": {}, "gamma": {}}))
+            render(self.spec)
+            server = Server(Store(self.spec.repository_path))
+            self.servers.append(server)
+            self.rollouts[name] = Rollout(self.spec, server, server.probe)
+        self.fleet = Fleet(self.rollouts)
+        for heavy in (2.0, 3.0):
+            self.fleet.promote(self.fleet.publish(weights(self.spec, heavy)).version)
+
+    def pins(self) -> list[int]:
+        return [server.answers[STABLE] for server in self.servers]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Two:
+    return Two(tmp_path)
+
+
+def test_a_fleet_changes_together_and_goes_back_together(two: Two) -> None:
+    assert two.pins() == [3, 3]
+    assert two.fleet.rollback().version == 2
+    assert two.pins() == [2, 2]
+    assert two.fleet.retire(3).version == 3
+    assert two.fleet.publish(weights(two.spec, 2.0)).already
+
+
+def test_the_server_that_fails_goes_back_and_stops_the_rest(two: Two) -> None:
+    two.fleet.rollback()
+    two.servers[1].failures = {STABLE: [ControlError("full")]}
+    with pytest.raises(RolloutError, match=r"stopped at west.*Done on east.*promote 2"):
+        two.fleet.promote(3)
+    assert two.pins() == [3, 2]
+    with pytest.raises(RolloutError, match=r"east from 3 to 2.*west from 2 to 1.*promote N"):
+        two.fleet.rollback()
+    assert two.pins() == [3, 2]
+    two.fleet.promote(3)
+    assert two.pins() == [3, 3]
+
+
+def test_a_retirement_that_failed_half_way_can_be_run_again(two: Two) -> None:
+    two.fleet.canary(3)
+    two.servers[1].failures = {VOTE: [ControlError("full")]}
+    with pytest.raises(RolloutError, match="stopped at west"):
+        two.fleet.retire(2)
+    two.fleet.retire(2)
+    assert [server.versions for server in two.servers] == [[1, 3], [1, 3]]
+
+
+def test_an_interrupted_promotion_is_taken_back_before_rolling_back(
+    rollout: Rollout, server: Server, spec: Deployment
+) -> None:
+    for heavy in (2.0, 3.0):
+        rollout.promote(rollout.publish(weights(spec, heavy)).version)
+    history = rollout.history.path.read_bytes()
+    rollout.promote(2)
+    # As if the process had died between the change and its log.
+    rollout.history.path.write_bytes(history)
+    before = print_config(channel_config(spec, STABLE, 3))
+    rollout._journal.begin(Pending("now", "promote", 2, 3, "", {STABLE: before}))
+    with pytest.raises(RolloutError, match="without --dry-run"):
+        Rollout(spec, server, server.probe, dry_run=True).promote(3)
+    assert rollout.rollback().version == 2
+    assert [event.outcome[:6] for event in rollout.history.events()][-2:] == ["undone", "done"]
+
+
+def test_a_dry_run_changes_no_byte(rollout: Rollout, server: Server, spec: Deployment) -> None:
+    rollout.publish(weights(spec))
+    root = spec.repository_path
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    dry = Rollout(spec, server, server.probe, dry_run=True)
+    assert dry.publish(weights(spec, 5.0)).planned
+    assert dry.promote(2).planned
+    assert dry.canary(2).planned
+    assert dry.retire(2).planned
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before

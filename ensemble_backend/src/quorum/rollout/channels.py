@@ -173,6 +173,15 @@ class Rollout:
         Raises:
             RolloutError: It never changed, or the version before is gone.
         """
+        with self._locked():
+            return self._pin_locked("rollback", STABLE, self.rollback_target())
+
+    def rollback_target(self) -> int:
+        """The version that :meth:`rollback` goes to.
+
+        Raises:
+            RolloutError: The running version was not promoted over another.
+        """
         current = self.store.pins().get(STABLE, 0)
         before = self.history.before_last_change(current)
         if before is None:
@@ -180,7 +189,7 @@ class Rollout:
                 f"{STABLE!r} answers with version {current}, which was not promoted over another; "
                 "there is nothing to go back to, name a version to `promote`"
             )
-        return self._pin("rollback", STABLE, before)
+        return before
 
     def retire(self, version: int) -> Change:
         """Unload a version. Its folder stays on disk, so that its number is never given again.
@@ -189,6 +198,8 @@ class Rollout:
             RolloutError: There is no such version, or a channel answers with it.
         """
         with self._locked():
+            if version in self.store.versions_on_disk() and version not in self.store.versions_listed():
+                return Change("retire", version, already=True)
             self._check_listed("retire", version)
             users = [channel for channel, pinned in self.store.pins().items() if pinned == version]
             if users:
@@ -204,14 +215,17 @@ class Rollout:
 
     def _pin(self, action: str, channel: str, version: int) -> Change:
         with self._locked():
-            self._check_listed(action, version)
-            before = self.store.pins().get(channel)
-            if before == version and self._answers_with(channel, version):
-                return Change(action, version, before, already=True)
-            if self._dry_run:
-                return Change(action, version, before, planned=True)
-            with self._change(self._pending(action, version, before, self._hash(version), [channel])):
-                self._set_channel(channel, print_config(channel_config(self._spec, channel, version)))
+            return self._pin_locked(action, channel, version)
+
+    def _pin_locked(self, action: str, channel: str, version: int) -> Change:
+        self._check_listed(action, version)
+        before = self.store.pins().get(channel)
+        if before == version and self._answers_with(channel, version):
+            return Change(action, version, before, already=True)
+        if self._dry_run:
+            return Change(action, version, before, planned=True)
+        with self._change(self._pending(action, version, before, self._hash(version), [channel])):
+            self._set_channel(channel, print_config(channel_config(self._spec, channel, version)))
         return Change(action, version, before)
 
     @contextmanager
@@ -285,7 +299,12 @@ class Rollout:
         """One change at a time on this repository, whoever makes it, and none without a server."""
         self._server.ping()
         with locked(self.store.path):
-            self._journal.recover(self._server.load)
+            if not self._dry_run:
+                self._journal.recover(self._server.load)
+            elif self._journal.path.exists():
+                raise RolloutError(
+                    "a change was interrupted; the next command without --dry-run takes it back"
+                )
             yield
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from quorum.contract import STABLE
 from quorum.rollout.channels import Change, Rollout, RolloutError, Server
 from quorum.weights import Weights
 
@@ -95,7 +96,22 @@ class Fleet:
         return self._each(lambda rollout: rollout.promote(version))
 
     def rollback(self) -> Change:
-        """As :meth:`Rollout.rollback`, on each."""
+        """As :meth:`Rollout.rollback`, on each.
+
+        Raises:
+            RolloutError: They do not all go back from and to the same version.
+        """
+        if len(self._rollouts) == 1:
+            return self._each(lambda rollout: rollout.rollback())
+        ways = {
+            name: (rollout.store.pins().get(STABLE, 0), rollout.rollback_target())
+            for name, rollout in self._rollouts.items()
+        }
+        if len(set(ways.values())) > 1:
+            listed = ", ".join(f"{name} from {now} to {before}" for name, (now, before) in ways.items())
+            raise RolloutError(
+                f"the servers would go back differently ({listed}); name one version: `quorum promote N`"
+            )
         return self._each(lambda rollout: rollout.rollback())
 
     def retire(self, version: int) -> Change:
@@ -112,9 +128,10 @@ class Fleet:
                 if not done:
                     raise
                 left = ", ".join(self._rollouts.keys() - {*done, name}) or "none"
+                back = f", or go back by `quorum promote {change.before}`" if change and change.before else ""
                 raise RolloutError(
                     f"stopped at {name}: {error}. Done on {', '.join(done)}; not tried on {left}. "
-                    "Mend it and run the same command again, or `quorum rollback`"
+                    f"Mend it and promote or retire the same version again{back}"
                 ) from error
             done.append(name)
         if change is None:

@@ -6,10 +6,13 @@ Triton reports a model with a dead process as ready, and a server that is loadin
 
 from __future__ import annotations
 
+import time
+
 from quorum.spec.model import Deployment
-from quorum_client import Client
+from quorum_client import Client, Overloaded
 
 _TEXT = "quorum probe: is anybody there?"
+_RETRY_S = 0.25
 
 
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
@@ -28,5 +31,13 @@ def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 2
         quorum_client.QuorumError: No answer, or not one of this deployment.
     """
     attribute = next(iter(spec.attributes), "brand")
+    deadline = time.monotonic() + timeout_s
     with Client(url, timeout_s=timeout_s) as client:
-        return client.extract(_TEXT, [attribute], channel=channel).weights_version
+        while True:
+            try:
+                return client.extract(_TEXT, [attribute], channel=channel).weights_version
+            except Overloaded:
+                # A full gate says nothing about the channel behind it.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_S)
