@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from pathlib import Path
 
 import pytest
@@ -345,3 +346,35 @@ def test_a_dry_run_changes_no_byte(rollout: Rollout, server: Server, spec: Deplo
     assert dry.canary(2).planned
     assert dry.retire(2).planned
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) -> None:
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}})
+    cells = [
+        {
+            "product": f"p{i}",
+            "category": "",
+            "title": f"product {i}",
+            "attribute": "color",
+            "gold": ["red"],
+            "votes": {"alpha": "red", "beta": "blue" if i % 3 else "red", "gamma": "green"},
+        }
+        for i in range(60)
+    ]
+    (tmp_path / "heldout.jsonl").write_text("\n".join(map(json.dumps, cells)) + "\n", encoding="utf-8")
+    deploy.write_text(deploy.read_text("utf-8") + "\nrollout: {heldout: heldout.jsonl}\n", encoding="utf-8")
+    spec = load_spec(deploy)
+    render(spec)
+    server = Server(Store(spec.repository_path))
+    rollout = Rollout(spec, server, server.probe)
+    good = weights(spec)
+    bad = Weights("majority", good.members, Parameters((0.1, 5.0, 0.1)), catalogue_hash=good.catalogue_hash)
+    done = rollout.publish(good)
+    assert done.comparison is not None
+    assert done.comparison.new == 1.0
+    rollout.promote(done.version)
+    with pytest.raises(RolloutError, match=r"33\.3% right against 100\.0%.*--force"):
+        rollout.publish(bad)
+    assert rollout.store.versions_listed() == [1, 2]
+    assert rollout.publish(bad, "a rehearsal").version == 3
+    assert list(rollout.history.events())[-1].reason == "a rehearsal"
