@@ -92,7 +92,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "publish of nothing": (["publish", "nowhere.json"], ["nowhere.json", "quorum learn"]),
     "publish of damage": (["publish", "bad.json"], ["bad.json", "quorum learn"]),
     "promote without a server": (["promote", "2"], ["127.0.0.1:9", "quorum up"]),
-    "rollback of nothing": (["rollback"], ["nothing to go back to", "promote"]),
+    "rollback without a server": (["rollback"], ["127.0.0.1:9", "quorum up"]),
     "up without render": (["up"], ["quorum render"]),
     "build by an unknown format": (["build", ".", "out", "--weight-format", "int1"], ["int1", "int8"]),
 }
