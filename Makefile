@@ -2,7 +2,7 @@
 # Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-dev build-env train-demo lint fmt render clean
+.PHONY: help demo test setup setup-hf setup-dev build-env train-demo lint fmt render clean
 .NOTPARALLEL:
 
 # An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
@@ -16,11 +16,14 @@ help: ## list the targets
 demo: setup ## set up, then start a server with three small LLMs and ask it
 	.venv/bin/quorum demo
 
-test: setup-dev build-env ## set up, then lint, type-check and run every test
+test: setup-dev setup-hf build-env ## set up, then lint, type-check and run every test
 	scripts/test
 
 setup: ## make .venv: server, models, command line
 	@$(SETUP) run
+
+setup-hf: ## add PyTorch and Transformers to .venv, for members of runtime hf
+	@$(SETUP) hf
 
 setup-dev:
 	@$(SETUP) dev

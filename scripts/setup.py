@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the environments: ``setup.py run|dev|build``. Standard library only; any Python from 3.8 may run it.
+"""Make the environments: ``setup.py run|hf|dev|build``. Standard library only, for any Python from 3.8.
 
-``run`` makes ``.venv`` (server, models, command line), ``dev`` adds the test tools to it, ``build`` makes
-``.venv-build`` (PyTorch and converters). Packages come through pip, so its own configuration (mirrors,
-wheel folders) holds. A stamp makes a second run instant; what was left half-made is made anew. The
-variable PYTHON names the interpreter to build on, when the system's does not fit.
+``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``dev``
+the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters). PyTorch is the CPU build, but in
+``.venv`` the one with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda decides otherwise.
+Packages come through pip, so its own configuration (mirrors, wheel folders) holds. A stamp makes a second run
+instant; what was left half-made is made anew. The variable PYTHON names the interpreter to build on, when the
+system's does not fit.
 """
 
 from __future__ import annotations
@@ -165,9 +167,38 @@ def install_dev(env: Environment) -> None:
     env.pip("-r", f"{REQUIREMENTS}/dev.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
 
 
-def install_build(env: Environment) -> None:
-    """PyTorch's CPU build first: from a local wheel, the configured index, PyTorch's own; else with CUDA."""
-    torch = next(w for w in (REQUIREMENTS / "build.txt").read_text().split() if w.startswith("torch=="))
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is loaded here."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def torch_build() -> str:
+    """Which build of PyTorch members get: ``cpu`` or ``cuda``."""
+    build = os.environ.get("QUORUM_TORCH") or ("cuda" if has_gpu() else "cpu")
+    if build not in ("cpu", "cuda"):
+        stop(f"QUORUM_TORCH={build} is unknown; use cpu or cuda")
+    return build
+
+
+def install_hf_cpu(env: Environment) -> None:
+    install_torch_cpu(env, "hf.txt")
+    install_hf(env)
+
+
+def install_hf_cuda(env: Environment) -> None:
+    # To pip the CPU build satisfies the same requirement.
+    subprocess.run([str(env.python), "-m", "pip", "uninstall", "-q", "-y", "torch"], check=False)
+    install_hf(env)
+
+
+def install_hf(env: Environment) -> None:
+    constraints = f"{REQUIREMENTS}/constraints.txt"
+    env.pip("-r", f"{REQUIREMENTS}/hf.txt", "-r", f"{REQUIREMENTS}/run.txt", "-c", constraints)
+
+
+def install_torch_cpu(env: Environment, file: str) -> None:
+    """PyTorch's CPU build: from a local wheel, the configured index, PyTorch's own; else that with CUDA."""
+    torch = next(w for w in (REQUIREMENTS / file).read_text().split() if w.startswith("torch=="))
     cpu, quick = f"{torch}+cpu", ("--no-deps", "--retries", "0", "--timeout", "15")
     if not (
         env.pip("--no-index", "--no-deps", cpu, may_fail=True)
@@ -175,13 +206,17 @@ def install_build(env: Environment) -> None:
         or env.pip(*quick, "--index-url", TORCH_CPU_INDEX, cpu, may_fail=True)
     ):
         say("no CPU build of PyTorch within reach: taking the one with CUDA, some gigabytes more")
+
+
+def install_build(env: Environment) -> None:
+    install_torch_cpu(env, "build.txt")
     env.pip("-r", f"{REQUIREMENTS}/build.txt", "-c", f"{REQUIREMENTS}/build-constraints.txt")
     env.pip("--no-deps", "-r", f"{REQUIREMENTS}/build-nodeps.txt")
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "dev", "build"):
-        stop("usage: setup.py run|dev|build")
+    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "hf", "dev", "build"):
+        stop("usage: setup.py run|hf|dev|build")
     if what == "build":
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", build, install_build)
@@ -189,6 +224,10 @@ def main() -> None:
         common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
         env = Environment(ROOT / ".venv")
         env.ensure("run", common, install_run)
+        if what == "hf":
+            files, build = [*common, REQUIREMENTS / "hf.txt"], torch_build()
+            (env.folder / f".quorum-hf-{'cpu' if build == 'cuda' else 'cuda'}").unlink(missing_ok=True)
+            env.ensure(f"hf-{build}", files, install_hf_cuda if build == "cuda" else install_hf_cpu)
         if what == "dev":
             env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
 

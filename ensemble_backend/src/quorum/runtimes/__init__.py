@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib import import_module
 
@@ -11,16 +12,19 @@ from quorum.runtimes.options import OptionError, complete
 
 # Imported on demand: each runtime has heavy dependencies of its own.
 RUNTIMES = {
+    "hf": "quorum.runtimes.hf:HfRuntime",
     "openvino": "quorum.runtimes.openvino:OpenVinoRuntime",
     "replay": "quorum.runtimes.replay:ReplayRuntime",
 }
+
+_INSTALL = {"hf": "run `make setup-hf`"}
 
 
 def create(name: str, settings: RuntimeSettings) -> Runtime:
     """Start the runtime of that name.
 
     Raises:
-        RuntimeConfigError: Unknown name, or settings it cannot start with.
+        RuntimeConfigError: Unknown name, settings it cannot start with, or a package it needs is missing.
     """
     if name not in RUNTIMES:
         known = ", ".join(sorted(RUNTIMES))
@@ -30,5 +34,13 @@ def create(name: str, settings: RuntimeSettings) -> Runtime:
     except OptionError as error:
         raise RuntimeConfigError(f"member {settings.member!r}: {error}") from error
     module, cls = RUNTIMES[name].split(":")
-    runtime: Runtime = getattr(import_module(module), cls)(replace(settings, options=options))
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        mend = _INSTALL.get(name, "install it")
+        raise RuntimeConfigError(
+            f"member {settings.member!r}: runtime {name!r} needs the package {error.name!r}, which"
+            f" {sys.executable} does not have; {mend}"
+        ) from error
+    runtime: Runtime = getattr(found, cls)(replace(settings, options=options))
     return runtime

@@ -60,6 +60,28 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "chat": Option(bool),
             "prefix_caching": Option(bool, True),
         },
+        "hf": {
+            "model": Option(
+                Path,
+                required=True,
+                holds=("config.json",),
+                mend="save a checkpoint there: `hf download NAME --local-dir FOLDER`, or save_pretrained",
+            ),
+            "lora": Option(
+                Path,
+                holds=("adapter_config.json",),
+                mend="save an adapter there with PEFT's save_pretrained",
+            ),
+            "device": Option(str, "auto"),
+            "dtype": Option(str, "auto", choices=("auto", "float32", "bfloat16", "float16")),
+            "threads": Option(int, 1),
+            "max_new_tokens": Option(int, 256),
+            "max_batch": Option(int, 32),
+            "batching": Option(str, "dynamic", choices=("dynamic", "continuous")),
+            "kv_cache_tokens": Option(int, 16384),
+            "guided": Option(bool, True),
+            "chat": Option(bool),
+        },
         "replay": {
             "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),
             "recorded_as": Option(str),

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any local Hugging Face causal language model by Transformers, on a GPU or a CPU, without a build step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from quorum.contract import Status
+from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.hf_batch import Answers, Batcher, Job
+from quorum.runtimes.hf_continuous import ContinuousBatcher
+from quorum.runtimes.hf_dynamic import DynamicBatcher
+from quorum.runtimes.hf_guide import Guide
+from quorum.runtimes.hf_model import Loaded, load
+from quorum.runtimes.options import find_missing
+
+logger = logging.getLogger(__name__)
+
+
+class HfRuntime:
+    """Serves the folder of a checkpoint as it is.
+
+    Options: ``model``, the folder; ``lora``, the folder of a PEFT adapter, merged into the weights at start;
+    ``device``, ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; ``dtype``, ``auto``
+    (the checkpoint's on a GPU, ``float32`` on a CPU); ``threads`` on a CPU (1); ``max_new_tokens`` (256);
+    ``max_batch``, questions answered at once (32); ``batching``, ``dynamic`` or ``continuous``, the latter
+    with ``kv_cache_tokens`` (16384); ``guided``, whether answers keep to the catalogue's grammar (true);
+    ``chat``, whether to apply the chat template (default: if the tokenizer has one).
+
+    Every member is a process of its own: members on the same checkpoint load it once each.
+    """
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        self._member, options = settings.member, settings.options
+        missing = find_missing("hf", options, settings.root)
+        if missing:
+            raise RuntimeConfigError(f"member {settings.member!r}: {missing[0][1]}")
+        self._loaded = load(settings)
+        chat = options["chat"]
+        self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else bool(chat)
+        self._max_new_tokens = int(options["max_new_tokens"])
+        self._guide = _guide(settings, self._loaded)
+        self._batcher = self._make_batcher(settings)
+
+    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
+        """Tokenise the question and hand it to the batcher."""
+        tokens = self._loaded.prompt_tokens(question.prompt, self._chat)
+        if len(tokens) + self._max_new_tokens > self._loaded.positions:
+            logger.warning(
+                "member %s: a prompt of %d tokens and max_new_tokens %d exceed the model's %d positions",
+                self._member,
+                len(tokens),
+                self._max_new_tokens,
+                self._loaded.positions,
+            )
+            done(Status.ERROR)
+            return
+        matcher = self._guide.start(question.schema) if self._guide else None
+        self._batcher.submit(Job(question, done, tokens, matcher))
+
+    def close(self) -> None:
+        """Stop generating; questions in flight are dropped."""
+        self._batcher.close()
+
+    def _make_batcher(self, settings: RuntimeSettings) -> Batcher:
+        options, member = settings.options, settings.member
+        answers = Answers(self._loaded.tokenizer, self._loaded.end, self._max_new_tokens, member)
+        sizes = {"max_batch": int(options["max_batch"]), "max_new_tokens": self._max_new_tokens}
+        if options["batching"] == "continuous":
+            cache = int(options["kv_cache_tokens"])
+            return ContinuousBatcher(
+                self._loaded, self._guide, answers, kv_cache_tokens=cache, member=member, **sizes
+            )
+        return DynamicBatcher(self._loaded, self._guide, answers, member=member, **sizes)
+
+
+def _guide(settings: RuntimeSettings, loaded: Loaded) -> Guide | None:
+    if not settings.options["guided"]:
+        return None
+    try:
+        return Guide(loaded, int(settings.options["threads"]))
+    except Exception as error:
+        raise RuntimeConfigError(
+            f"member {settings.member!r}: the tokenizer of {settings.options['model']!r} cannot guide"
+            f" decoding ({error}); set `guided: false`, answers are then parsed as they come"
+        ) from error

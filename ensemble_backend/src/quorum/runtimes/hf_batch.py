@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ``hf`` runtime's batchers share: a question on its way, and how its answer ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from quorum.contract import Status
+from quorum.runtimes.base import Question, Reply
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Job:
+    """One question.
+
+    Attributes:
+        question: What is asked.
+        done: Takes the answer; called once.
+        prompt: Its tokens.
+        matcher: Follows the answer through its grammar; ``None`` where decoding is not guided.
+        answer: The tokens so far, without the one that ended it.
+        settled: Whether ``done`` was called.
+    """
+
+    question: Question
+    done: Callable[[Reply], None]
+    prompt: list[int]
+    matcher: Any = None
+    answer: list[int] = field(default_factory=list)
+    settled: bool = False
+
+    def settle(self, reply: Reply) -> None:
+        """Answer, once."""
+        if not self.settled:
+            self.settled = True
+            self.done(reply)
+
+
+class Batcher(Protocol):
+    """Answers jobs, several at a time."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job and return at once; any thread may call."""
+
+    def close(self) -> None:
+        """Stop; jobs in flight are dropped."""
+
+
+class Answers:
+    """Follows answers token by token and settles each as soon as it is complete."""
+
+    def __init__(self, tokenizer: Any, end: tuple[int, ...], max_new_tokens: int, member: str) -> None:
+        self._tokenizer, self._end = tokenizer, frozenset(end)
+        self._limit, self._member = max_new_tokens, member
+
+    def take(self, job: Job, token: int) -> bool:
+        """Add a token to an answer; whether the answer is settled with it."""
+        if token in self._end:
+            return self.finish(job)
+        job.answer.append(token)
+        if job.matcher is not None:
+            if not job.matcher.consume_token(token):
+                logger.error(
+                    "member %s: token %d left the grammar: %s", self._member, token, job.matcher.get_error()
+                )
+                job.settle(Status.ERROR)
+                return True
+            if job.matcher.is_stopped():
+                return self.finish(job)
+        if len(job.answer) >= self._limit:
+            return self.finish(job)
+        if job.question.expired:
+            job.settle(Status.TIMEOUT)
+            return True
+        return False
+
+    def finish(self, job: Job) -> bool:
+        """Settle an answer that is complete, or as long as it may get."""
+        try:
+            job.settle(self._tokenizer.decode(job.answer, skip_special_tokens=True))
+        except Exception:
+            logger.exception("member %s: an answer could not be read", self._member)
+            job.settle(Status.ERROR)
+        return True

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Continuous batching for the ``hf`` runtime: Transformers' own manager, with a paged KV cache."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, ClassVar
+
+import torch
+from transformers import ContinuousBatchingConfig, LogitsProcessorList
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingLogitsProcessor,
+    ContinuousBatchingLogitsProcessorList,
+)
+from transformers.generation.continuous_batching.requests import RequestStatus
+
+from quorum.contract import Status
+from quorum.runtimes.hf_batch import Answers, Job
+from quorum.runtimes.hf_guide import Guide
+from quorum.runtimes.hf_model import Loaded
+
+logger = logging.getLogger(__name__)
+
+_PAGE_TOKENS = 32
+_LOOK_S = 0.02
+_RETRY_S = 1.0
+
+
+class ContinuousBatcher:
+    """The manager's thread generates; one of our own takes its tokens, and cancels what is too late."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        guide: Guide | None,
+        answers: Answers,
+        *,
+        max_batch: int,
+        max_new_tokens: int,
+        kv_cache_tokens: int,
+        member: str,
+    ) -> None:
+        self._loaded, self._answers = loaded, answers
+        self._max_new_tokens, self._member = max_new_tokens, member
+        self._config = ContinuousBatchingConfig(
+            page_size=_PAGE_TOKENS,
+            num_blocks=max(1, kv_cache_tokens // _PAGE_TOKENS),
+            max_batch_tokens=min(2048, kv_cache_tokens),
+            max_requests_per_batch=max_batch,
+            # Masks are made on the host from the last token, so steps cannot overlap or be recorded.
+            use_async_batching=False if guide else None,
+            use_cuda_graph=False if guide else None,
+            # Flash attention would come from the network.
+            auto_switch_to_flash=False,
+        )
+        self._mask = _Mask(guide) if guide else None
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._numbers = 0
+        self._running = True
+        self._manager: Any = self._open()
+        self._thread = threading.Thread(target=self._run, name="quorum-hf", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Add a job to the running batch."""
+        if job.question.expired:
+            job.settle(Status.TIMEOUT)
+            return
+        with self._lock:
+            name = f"q{self._numbers}"
+            self._numbers += 1
+            self._jobs[name] = job
+            manager = self._manager
+            if self._mask:
+                self._mask.matchers[name] = _Followed(job.matcher)
+                job.matcher = None
+        taken = manager.add_request(
+            job.prompt, request_id=name, max_new_tokens=self._max_new_tokens, streaming=True
+        )
+        if taken is None:
+            self._drop(name, Status.ERROR)
+
+    def close(self) -> None:
+        """Stop at the next step."""
+        self._running = False
+        self._thread.join()
+        self._manager.stop(block=True, hard_stop=True)
+        self._manager.destroy()
+
+    def _open(self) -> Any:
+        manager = self._loaded.model.init_continuous_batching(
+            generation_config=self._loaded.model.generation_config, continuous_batching_config=self._config
+        )
+        if self._mask:
+            manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([self._mask]))
+            manager.logit_processor.tensors_required = 1
+        manager.start()
+        return manager
+
+    def _run(self) -> None:
+        while self._running:
+            result = self._manager.get_result(timeout=_LOOK_S)
+            if result is not None:
+                self._take(result)
+            elif not self._manager.is_running():
+                self._reopen()
+            for name, job in list(self._jobs.items()):
+                if job.question.expired:
+                    self._drop(name, Status.TIMEOUT)
+
+    def _take(self, result: Any) -> None:
+        job = self._jobs.get(result.request_id)
+        if job is None:
+            return
+        for token in result.generated_tokens[len(job.answer) :]:
+            if self._answers.take(job, token):
+                break
+        if not job.settled and result.status == RequestStatus.FAILED:
+            logger.error("member %s: a question failed: %s", self._member, result.error)
+            job.settle(Status.ERROR)
+        elif not job.settled and result.is_finished():
+            self._answers.finish(job)
+        if job.settled:
+            self._drop(result.request_id, Status.ERROR)
+
+    def _drop(self, name: str, status: Status) -> None:
+        job = self._jobs.pop(name, None)
+        if job is not None:
+            job.settle(status)
+            self._manager.cancel_request(name)
+        if self._mask:
+            self._mask.matchers.pop(name, None)
+
+    def _reopen(self) -> None:
+        logger.error("member %s: the batch failed; its questions abstain", self._member)
+        with self._lock:
+            for name in list(self._jobs):
+                self._drop(name, Status.ERROR)
+            try:
+                self._manager.destroy()
+                self._manager = self._open()
+            except Exception:
+                logger.exception("member %s: the batch cannot be made anew yet", self._member)
+                time.sleep(_RETRY_S)
+
+
+class _Followed:
+    """A matcher and how many tokens of its answer it has seen."""
+
+    def __init__(self, matcher: Any) -> None:
+        self.matcher, self.seen = matcher, 0
+
+    def catch_up(self, tokens: list[int]) -> Any:
+        self.matcher.consume_tokens(tokens[self.seen :])
+        self.seen = len(tokens)
+        return self.matcher
+
+
+class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
+    """Lets only tokens come next that the answers' grammars allow; lives on the manager's thread.
+
+    The manager tells a processor which requests a step will give tokens to, in the order of the scores, just
+    before that step; the integer per request that it carries along is of no use here.
+    """
+
+    supported_kwargs: ClassVar[dict[str, type]] = {}
+    ignored_kwargs = ()
+
+    def __init__(self, guide: Guide) -> None:
+        self.matchers: dict[str, _Followed] = {}
+        self._guide = guide
+        self._rows: list[Any] = []
+
+    def fill_defaults(self, int32_tensor: Any) -> None:
+        """Nothing is carried."""
+        int32_tensor.zero_()
+
+    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> Any:
+        """Bring each request's matcher up to its last token."""
+        rows = []
+        for request in requests_with_new_token:
+            followed = self.matchers.get(request.state.request_id)
+            tokens = request.state.to_generation_output().generated_tokens
+            rows.append(followed.catch_up(tokens) if followed else None)
+        self._rows = rows
+        return torch.zeros(len(rows), dtype=torch.int32)
+
+    def __call__(self, scores: Any, tensor_arg: Any) -> Any:
+        """The scores, with what may not come next at minus infinity."""
+        return self._guide.mask(self._rows, scores)

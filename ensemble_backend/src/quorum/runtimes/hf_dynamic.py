@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic batching for the ``hf`` runtime: what waits is answered together by one ``generate``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from quorum.contract import Status
+from quorum.runtimes.hf_batch import Answers, Job
+from quorum.runtimes.hf_guide import Guide
+from quorum.runtimes.hf_model import Loaded
+
+logger = logging.getLogger(__name__)
+
+# Callers answered together ask again together: worth waiting for, where there are several.
+_WINDOW_S = 0.005
+
+
+class DynamicBatcher:
+    """One thread; a batch runs until its last answer is complete, then the next one is collected."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        guide: Guide | None,
+        answers: Answers,
+        *,
+        max_batch: int,
+        max_new_tokens: int,
+        member: str,
+    ) -> None:
+        self._loaded, self._guide, self._answers = loaded, guide, answers
+        self._max_batch, self._max_new_tokens = max_batch, max_new_tokens
+        self._member = member
+        self._inbox: deque[Job] = deque()
+        self._wake = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="quorum-hf", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Leave a job for the next batch."""
+        with self._wake:
+            self._inbox.append(job)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Stop at the next token."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        self._thread.join()
+
+    def is_over(self, job: Job) -> bool:
+        """Whether nothing more is to be generated for a job."""
+        return job.settled or not self._running
+
+    def _run(self) -> None:
+        last = 0
+        while batch := self._collect(last):
+            last = len(batch)
+            jobs = []
+            for job in batch:
+                if job.question.expired:
+                    job.settle(Status.TIMEOUT)
+                else:
+                    jobs.append(job)
+            self._answer(jobs)
+
+    def _collect(self, last: int) -> list[Job]:
+        """The next batch; empty at the end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._inbox or not self._running)
+            if last > 1:
+                self._wake.wait_for(
+                    lambda: len(self._inbox) >= min(last, self._max_batch) or not self._running, _WINDOW_S
+                )
+            if not self._running:
+                return []
+            return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._max_batch))]
+
+    def _answer(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        try:
+            self._generate(jobs)
+        except torch.OutOfMemoryError:
+            left = [job for job in jobs if not job.settled]
+            logger.warning("member %s: %d questions do not fit the GPU at once", self._member, len(left))
+            torch.cuda.empty_cache()
+            if len(jobs) == 1:
+                jobs[0].settle(Status.ERROR)
+                return
+            for job in left:
+                self._restart(job)
+            half = (len(left) + 1) // 2
+            self._answer(left[:half])
+            self._answer(left[half:])
+        except Exception:
+            logger.exception("member %s: a batch failed", self._member)
+        if self._running:
+            for job in jobs:
+                job.settle(Status.ERROR)
+
+    def _restart(self, job: Job) -> None:
+        job.answer.clear()
+        if job.matcher is not None:
+            job.matcher.reset()
+
+    def _generate(self, jobs: list[Job]) -> None:
+        longest = max(len(job.prompt) for job in jobs)
+        shape = (len(jobs), longest)
+        tokens = torch.full(shape, self._loaded.padding, dtype=torch.long)
+        attended = torch.zeros(shape, dtype=torch.long)
+        for row, job in enumerate(jobs):
+            tokens[row, longest - len(job.prompt) :] = torch.tensor(job.prompt)
+            attended[row, longest - len(job.prompt) :] = 1
+        guides = [_Mask(jobs, self._guide)] if self._guide else []
+        with torch.inference_mode():
+            self._loaded.model.generate(
+                input_ids=tokens.to(self._loaded.device),
+                attention_mask=attended.to(self._loaded.device),
+                max_new_tokens=self._max_new_tokens,
+                logits_processor=LogitsProcessorList(guides),
+                stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, self._answers)]),
+            )
+
+
+class _Mask(LogitsProcessor):  # type: ignore[misc]
+    """Lets only tokens come next that the answers' grammars allow."""
+
+    def __init__(self, jobs: list[Job], guide: Guide) -> None:
+        self._jobs, self._guide = jobs, guide
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        return self._guide.mask([None if job.settled else job.matcher for job in self._jobs], scores)
+
+
+class _Watch(StoppingCriteria):  # type: ignore[misc]
+    """Takes each new token, answers what is complete, and ends rows that are answered or too late."""
+
+    def __init__(self, batcher: DynamicBatcher, jobs: list[Job], answers: Answers) -> None:
+        self._batcher, self._jobs, self._answers = batcher, jobs, answers
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        for job, token in zip(self._jobs, input_ids[:, -1].tolist(), strict=True):
+            if not self._batcher.is_over(job):
+                self._answers.take(job, token)
+        over = [self._batcher.is_over(job) for job in self._jobs]
+        return torch.tensor(over, device=input_ids.device)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading for the ``hf`` runtime: a local Hugging Face checkpoint, its tokenizer and an adapter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
+
+# Before Transformers is imported: nothing here may ask the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A causal language model that is ready to answer.
+
+    Attributes:
+        model: The Transformers model, in evaluation mode, an adapter merged into its weights.
+        tokenizer: Its tokenizer.
+        device: Where it lies.
+        end: Tokens that end an answer.
+        padding: The token that fills up shorter prompts.
+        width: How many logits it gives, which may be more than the tokenizer has tokens.
+        positions: How long a prompt and its answer may be, in tokens.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: Any
+    end: tuple[int, ...]
+    padding: int
+    width: int
+    positions: int
+
+    def prompt_tokens(self, prompt: str, chat: bool) -> list[int]:
+        """The prompt's tokens, inside the chat template where ``chat`` says so."""
+        if not chat:
+            return list(self.tokenizer(prompt)["input_ids"])
+        # Templates of models that think aloud first know this variable; others ignore it.
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load(settings: RuntimeSettings) -> Loaded:
+    """Load what a member's options name.
+
+    Raises:
+        RuntimeConfigError: No such device, or the checkpoint or the adapter cannot be loaded.
+    """
+    options = settings.options
+    device = _device(settings.member, str(options["device"]))
+    folder = settings.path("model")
+    disable_progress_bar()
+    torch.set_num_threads(int(options["threads"]))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=_dtype(options, device), device_map={"": device}
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise RuntimeConfigError(
+            f"member {settings.member!r}: {folder} cannot be loaded as a causal language model ({error})"
+        ) from error
+    if options["lora"] is not None:
+        model = _adapted(settings, model)
+    model.eval()
+    return _described(settings.member, model, tokenizer, device)
+
+
+def _device(member: str, name: str) -> Any:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RuntimeConfigError(
+            f"member {member!r}: device {name!r} is unknown; use auto, cpu, cuda or cuda:N"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RuntimeConfigError(
+            f"member {member!r}: device {name!r} is not here: PyTorch {torch.__version__} sees"
+            f" {torch.cuda.device_count()} CUDA devices; use cpu, or on a machine with a GPU"
+            " `QUORUM_TORCH=cuda make setup-hf`"
+        )
+    return device
+
+
+def _dtype(options: Mapping[str, Any], device: Any) -> Any:
+    name = str(options["dtype"])
+    if name == "auto":
+        # CPUs without bfloat16 units emulate it, many times slower than float32.
+        return torch.float32 if device.type == "cpu" else "auto"
+    return getattr(torch, name)
+
+
+def _adapted(settings: RuntimeSettings, model: Any) -> Any:
+    from peft import PeftModel
+
+    folder: Path = settings.path("lora")
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise RuntimeConfigError(
+            f"member {settings.member!r}: {folder} is no adapter of {settings.path('model')} ({error})"
+        ) from error
+
+
+def _described(member: str, model: Any, tokenizer: Any, device: Any) -> Loaded:
+    said = [model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id]
+    end: dict[int, None] = {}
+    for given in said:
+        end |= dict.fromkeys(given if isinstance(given, list) else [] if given is None else [given])
+    if not end:
+        raise RuntimeConfigError(
+            f"member {member!r}: neither model nor tokenizer has an end-of-sequence token; set eos_token_id"
+            " in the checkpoint's generation_config.json"
+        )
+    padding = tokenizer.pad_token_id
+    ids = tuple(end)
+    config = model.config.get_text_config()
+    # Checkpoints bring settings for sampling and penalties, which would shape even a greedy answer.
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=list(ids), pad_token_id=ids[0] if padding is None else padding
+    )
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        end=ids,
+        padding=ids[0] if padding is None else padding,
+        width=model.get_output_embeddings().weight.shape[0],
+        positions=int(getattr(config, "max_position_embeddings", None) or 1 << 31),
+    )

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``hf`` runtime on tiny random checkpoints: greedy answers are Transformers' own, guided ones parse."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.checkpoints import CHAT, write_checkpoint
+
+from quorum.contract import Status
+from quorum.runtimes import create
+from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.parse import parse_answer
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
+transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
+
+from quorum.runtimes.hf import HfRuntime  # noqa: E402
+from quorum.runtimes.hf_batch import Answers  # noqa: E402
+
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+BATCHINGS = ("dynamic", "continuous")
+CATALOGUE = Catalogue.of(
+    [
+        Attribute("color", values=("red", "navy blue", 'rosé/"pink"')),
+        Attribute("brand", normaliser="exact"),
+        Attribute("gender", values=("women", "men")),
+    ]
+)
+TEXTS = ("shoe", "red shoes for men, size 42", "größe № 👟", "a" * 90, "b, c")
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("hf") / "llama")
+
+
+def question(prompt: str, seconds: float = WAIT_S, attributes: Sequence[str] = tuple(CATALOGUE.attributes)):
+    schema = json.dumps(CATALOGUE.json_schema(attributes), ensure_ascii=False)
+    deadline = time.monotonic_ns() + int(seconds * 1e9)
+    return Question(prompt, schema, prompt, "", tuple(attributes), deadline)
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    running: list[Any] = []
+
+    def open_runtime(folder: Path, **options: Any) -> HfRuntime:
+        settings = RuntimeSettings("m", folder.parent, {"model": folder.name, "device": "cpu", **options})
+        running.append(create("hf", settings))
+        return running[-1]
+
+    yield open_runtime
+    for runtime in running:
+        runtime.close()
+
+
+def ask(runtime: HfRuntime, questions: Sequence[Question]) -> list[Reply]:
+    """All at once; the replies in the order of the questions."""
+    replies: dict[int, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def keep(number: int, reply: Reply) -> None:
+        assert number not in replies, "answered twice"
+        replies[number] = reply
+        left.release()
+
+    for number, one in enumerate(questions):
+        runtime.submit(one, lambda reply, number=number: keep(number, reply))
+    for _ in questions:
+        assert left.acquire(timeout=WAIT_S)
+    return [replies[number] for number in range(len(questions))]
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, ...], list[int]]:
+    """Prompt tokens -> answer tokens: text can hide a difference."""
+    seen: dict[tuple[int, ...], list[int]] = {}
+    finish = Answers.finish
+
+    def spy(self: Answers, job: Any) -> bool:
+        seen[tuple(job.prompt)] = list(job.answer)
+        return finish(self, job)
+
+    monkeypatch.setattr(Answers, "finish", spy)
+    return seen
+
+
+def greedy(folder: Path, prompt: str, new: int, model: Any = None) -> tuple[tuple[int, ...], list[int]]:
+    """What Transformers itself generates for that prompt alone."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = model or transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    given = tokenizer(prompt, return_tensors="pt")
+    out = model.generate(**given, do_sample=False, max_new_tokens=new)[0].tolist()
+    prompt_ids = given["input_ids"][0].tolist()
+    answer = out[len(prompt_ids) :]
+    return tuple(prompt_ids), answer[: answer.index(0)] if 0 in answer else answer
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_answers_are_those_of_transformers(tmp_path, start, tokens, family, batching) -> None:
+    folder = write_checkpoint(tmp_path / family, family, seed=3)
+    expected = dict(greedy(folder, text, 40) for text in TEXTS)
+    assert len({tuple(answer) for answer in expected.values()}) == len(TEXTS)
+    runtime = start(folder, guided=False, batching=batching, max_new_tokens=40)
+    ask(runtime, [question(text) for text in TEXTS])
+    assert tokens == expected
+    tokens.clear()
+    for text in TEXTS:
+        ask(runtime, [question(text)])
+    assert tokens == expected
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_guided_answers_always_parse_alone_and_together(checkpoint, start, batching) -> None:
+    runtime = start(checkpoint, batching=batching, max_new_tokens=400, max_batch=3)
+    together = ask(runtime, [question(text) for text in TEXTS])
+    alone = [ask(runtime, [question(text)])[0] for text in TEXTS]
+    assert together == alone
+    for reply in together:
+        assert isinstance(reply, str)
+        answer = json.loads(reply)
+        assert list(answer) == list(CATALOGUE.attributes)
+        assert answer["color"] in {*CATALOGUE.get("color").values, "n/a"}
+        assert answer["gender"] in {"women", "men", "n/a"}
+        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), reply)
+        assert [vote.status for vote in votes] == [Status.ANSWERED] * 3
+
+
+def test_both_ways_of_batching_give_the_same_guided_answers(checkpoint, start) -> None:
+    questions = [question(text, attributes=("color", "gender")) for text in TEXTS]
+    dynamic, continuous = (ask(start(checkpoint, batching=batching), questions) for batching in BATCHINGS)
+    assert dynamic == continuous
+
+
+class Impatient(Question):
+    """Expires after that many looks at it."""
+
+    __slots__ = ("looks",)
+
+    @property
+    def expired(self) -> bool:
+        self.looks[0] -= 1
+        return self.looks[0] < 0
+
+
+def impatient(prompt: str, looks: int) -> Question:
+    base = question(prompt)
+    late = Impatient(base.prompt, base.schema, base.text, base.category, base.attributes, base.deadline_ns)
+    object.__setattr__(late, "looks", [looks])
+    return late
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_a_deadline_stops_generation_and_nobody_else(checkpoint, start, monkeypatch, batching) -> None:
+    taken: dict[str, int] = {}
+    take = Answers.take
+
+    def count(self: Answers, job: Any, token: int) -> bool:
+        taken[job.question.prompt] = taken.get(job.question.prompt, 0) + 1
+        return take(self, job, token)
+
+    monkeypatch.setattr(Answers, "take", count)
+    runtime = start(checkpoint, guided=False, batching=batching, max_new_tokens=300)
+    free, late, after = ask(runtime, [question("patient"), impatient("late", 9), question("after")])
+    assert late == Status.TIMEOUT
+    assert taken["late"] <= 10
+    assert isinstance(free, str)
+    assert isinstance(after, str)
+    assert ask(runtime, [question("too late already", seconds=-1)]) == [Status.TIMEOUT]
+    assert "too late already" not in taken
+
+
+def test_an_adapter_changes_the_answers(tmp_path, checkpoint, start, tokens) -> None:
+    peft = pytest.importorskip("peft")
+    base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    torch.manual_seed(5)
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(base, settings)
+    adapted.save_pretrained(tmp_path / "adapter")
+    runtime = start(checkpoint, lora=str(tmp_path / "adapter"), guided=False, max_new_tokens=30)
+    ask(runtime, [question(text) for text in TEXTS])
+    assert tokens == dict(greedy(checkpoint, text, 30, adapted) for text in TEXTS)
+    assert tokens != dict(greedy(checkpoint, text, 30) for text in TEXTS)
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path, checkpoint, start) -> None:
+    peft = pytest.importorskip("peft")
+    other = transformers.AutoModelForCausalLM.from_config(
+        transformers.LlamaConfig(
+            vocab_size=64, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+        )
+    )
+    peft.get_peft_model(other, peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(
+        tmp_path / "a"
+    )
+    with pytest.raises(RuntimeConfigError, match=r"member 'm'.*is no adapter of"):
+        start(checkpoint, lora=str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "nowhere"}, "does not exist"),
+        ({"device": "gpu"}, "use auto, cpu, cuda"),
+        ({"device": "cuda:31"}, "is not here"),
+        ({"lora": "nowhere"}, "save_pretrained"),
+        ({"dtype": "int3"}, "float32"),
+    ],
+)
+def test_what_cannot_start_says_why(checkpoint, options, said) -> None:
+    settings = RuntimeSettings("m", checkpoint.parent, {"model": checkpoint.name, "device": "cpu", **options})
+    with pytest.raises(RuntimeConfigError, match=said):
+        create("hf", settings)
+
+
+def test_a_folder_that_holds_no_weights_is_named(tmp_path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(RuntimeConfigError, match=r"cannot be loaded as a causal language model"):
+        create("hf", RuntimeSettings("m", tmp_path, {"model": "m", "device": "cpu"}))
+
+
+def test_without_pytorch_the_error_says_what_to_install(monkeypatch, checkpoint) -> None:
+    for name in [name for name in sys.modules if name.startswith("quorum.runtimes.hf")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RuntimeConfigError, match=r"runtime 'hf' needs the package 'torch'.*make setup-hf"):
+        create("hf", RuntimeSettings("m", checkpoint.parent, {"model": checkpoint.name}))
+
+
+def test_the_chat_template_is_applied_unless_told_otherwise(tmp_path, start, tokens) -> None:
+    folder = write_checkpoint(tmp_path / "m", chat=CHAT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ask(start(folder, max_new_tokens=8), [question("shoe")])
+    ask(start(folder, max_new_tokens=8, chat=False), [question("shoe")])
+    assert [tokenizer.decode(list(prompt)) for prompt in tokens] == ["<user>shoe<assistant>", "shoe"]
+
+
+def test_settings_for_sampling_in_a_checkpoint_do_not_shape_answers(tmp_path, start, tokens) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    ask(start(folder, guided=False, max_new_tokens=30), [question(TEXTS[0])])
+    plain = dict(tokens)
+    tokens.clear()
+    config = json.loads((folder / "generation_config.json").read_text())
+    config |= {"do_sample": True, "temperature": 3.0, "repetition_penalty": 5.0, "top_k": 3}
+    (folder / "generation_config.json").write_text(json.dumps(config))
+    ask(start(folder, guided=False, max_new_tokens=30), [question(TEXTS[0])])
+    assert tokens == plain
+
+
+def test_a_prompt_longer_than_the_model_is_abstained_from(tmp_path, start, caplog) -> None:
+    runtime = start(write_checkpoint(tmp_path / "m", positions=128), max_new_tokens=64)
+    assert ask(runtime, [question("x" * 65)]) == [Status.ERROR]
+    assert "exceed the model's 128 positions" in caplog.text
+    assert isinstance(ask(runtime, [question("x" * 64)])[0], str)
+
+
+def test_a_batch_that_fails_costs_its_own_questions_only(checkpoint, start, monkeypatch) -> None:
+    runtime = start(checkpoint, max_new_tokens=30)
+    model, generate = runtime._loaded.model, runtime._loaded.model.generate
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("rehearsed")
+
+    monkeypatch.setattr(model, "generate", fail)
+    assert set(ask(runtime, [question(text) for text in TEXTS])) == {Status.ERROR}
+    monkeypatch.setattr(model, "generate", generate)
+    assert isinstance(ask(runtime, [question("shoe")])[0], str)
+
+
+def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) -> None:
+    runtime = start(checkpoint, max_new_tokens=400)
+    expected = ask(runtime, [question(text) for text in TEXTS])
+    model, generate, sizes = runtime._loaded.model, runtime._loaded.model.generate, []
+
+    def small_gpu(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 2:
+            # Some answers are begun already when memory runs out.
+            generate(**{**given, "max_new_tokens": 3})
+            raise torch.OutOfMemoryError("rehearsed")
+        return generate(**given)
+
+    monkeypatch.setattr(model, "generate", small_gpu)
+    assert ask(runtime, [question(text) for text in TEXTS]) == expected
+    assert max(sizes) > 2
+    monkeypatch.setattr(model, "generate", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    assert ask(runtime, [question("shoe")]) == [Status.ERROR]
+
+
+def test_a_continuous_batch_that_fails_is_made_anew(checkpoint, start, monkeypatch) -> None:
+    runtime = start(checkpoint, batching="continuous", max_new_tokens=400)
+    expected = ask(runtime, [question("shoe")])
+    forward = runtime._loaded.model.forward
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("rehearsed")
+
+    monkeypatch.setattr(runtime._loaded.model, "forward", fail)
+    assert set(ask(runtime, [question(text) for text in TEXTS])) == {Status.ERROR}
+    monkeypatch.setattr(runtime._loaded.model, "forward", forward)
+    end = time.monotonic() + WAIT_S
+    while (got := ask(runtime, [question("shoe")])) != expected:
+        assert got == [Status.ERROR]
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_closing_stops_what_is_in_flight(checkpoint, batching) -> None:
+    settings = {"model": checkpoint.name, "device": "cpu", "guided": False, "batching": batching}
+    runtime = create("hf", RuntimeSettings("m", checkpoint.parent, {**settings, "max_new_tokens": 1900}))
+    replies: list[Reply] = []
+    for text in TEXTS:
+        runtime.submit(question(text), replies.append)
+    runtime.close()
+    seen = list(replies)
+    time.sleep(0.2)
+    assert replies == seen
+    assert not [t for t in threading.enumerate() if t.name == "quorum-hf"]
