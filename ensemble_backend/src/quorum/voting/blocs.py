@@ -102,68 +102,74 @@ class _State:
 
 
 class _Rows:
-    """Patterns laid out as (r, truth, common draw, member); the last truth and draw were named by nobody."""
+    """Patterns laid out as (r, candidate): one entry per candidate named, the last for all that nobody named.
+
+    A member's answer touches the joint probability of truth and common draw only through "is it the truth",
+    "is it the draw" and "is it both", so that (r, candidate) sums stand for the whole (r, truth, draw) table.
+    """
 
     def __init__(self, hist: Histogram, labels: float) -> None:
         codes, m = hist.codes, hist.members
-        self.counts, self.answered = hist.counts, codes != ABSTAIN
+        self.counts, self.answered = hist.counts, (codes != ABSTAIN).astype(np.float64)
         lead = leaders(codes)
         named = lead.sum(axis=1)
-        size = np.maximum(labels, named)
-        self.wrong_values, self.size = labels - 1.0, size
-        same = (codes[:, :, None] == codes[:, None, :]) & self.answered[:, None, :] & lead[:, :, None]
-        self.says = np.concatenate([same, np.zeros((len(codes), 1, m), np.bool_)], axis=1)
-        self.mass = np.concatenate([lead.astype(np.float64), (size - named)[:, None]], axis=1)
-        possible = self.mass > 0.0
-        pair = possible[:, :, None] & possible[:, None, :]
-        self.equal = np.eye(m + 1, dtype=np.bool_) & pair
-        others = np.broadcast_to(self.mass[:, None, :], pair.shape).copy()
-        diagonal = np.arange(m + 1)
-        others[:, diagonal, diagonal] = 0.0
-        others[:, m, m] = np.maximum(size - named - 1.0, 0.0)
-        self.others = others * pair
+        self.wrong_values, self.size = labels - 1.0, np.maximum(labels, named)
+        same = (codes[:, :, None] == codes[:, None, :]) & (codes != ABSTAIN)[:, None, :] & lead[:, :, None]
+        self.says = np.concatenate([same, np.zeros((len(codes), 1, m), np.bool_)], axis=1).astype(np.float64)
+        self.flat = self.says.reshape(-1, m)
+        self.mass = np.concatenate([lead.astype(np.float64), (self.size - named)[:, None]], axis=1)
+        self.weighted = self.answered * self.counts[:, None]
+        self.given = self.weighted.sum(axis=0)
 
-    def joint(self, state: _State) -> tuple[Floats, Floats, Floats]:
-        """(r, t, c) joint probability times L, (r, t, c, k) chance of a copy, (r, t, c) of a right draw."""
-        own = np.where(self.says, state.accuracy, (1.0 - state.accuracy) / self.wrong_values)
-        own = np.where(self.answered[:, None, :], own, 1.0)
-        inside = state.bloc & self.answered
-        copied = state.share * self.says[:, None, :, :]
-        total = np.where(
-            inside[:, None, None, :], copied + (1.0 - state.share) * own[:, :, None, :], own[:, :, None, :]
-        )
-        right = self.equal * state.common
-        draw = right + self.others * ((1.0 - state.common) / self.wrong_values)
-        joint = self.mass[:, :, None] * draw * total.prod(axis=3)
-        chance = np.where(inside[:, None, None, :], copied / np.maximum(total, _TINY), 0.0)
-        return joint, chance, right / np.maximum(draw, _TINY)
+    def joint(self, state: _State) -> tuple[Floats, Floats, Floats, Floats]:
+        """(r, m + 1) of the truth, of the common draw and of both being it, times L; (r,) of a right draw."""
+        miss = (1.0 - state.accuracy) / self.wrong_values
+        copies = np.where(state.bloc, state.share, 0.0)
+        by_miss, by_hit = (1.0 - copies) * miss, (1.0 - copies) * state.accuracy
+        truth, draw = np.log(by_hit / by_miss), np.log1p(copies / by_miss)
+        both = np.log1p(copies / by_hit) - draw
+        base = np.exp(self.answered @ np.log(by_miss))[:, None]
+        f, g = self.mass * np.exp(self.says @ truth), self.mass * np.exp(self.says @ draw)
+        other = (1.0 - state.common) / self.wrong_values
+        unnamed = np.maximum(self.mass[:, -1] - 1.0, 0.0) * other
+        met = state.common * f * np.exp(self.says @ (draw + both))
+        right = base[:, 0] * met.sum(axis=1)
+        met[:, -1] += f[:, -1] * unnamed
+        of_truth = base * (other * f * (g.sum(axis=1, keepdims=True) - g) + met)
+        of_draw = base * (other * g * (f.sum(axis=1, keepdims=True) - f) + met)
+        return of_truth, of_draw, base * met, right
 
     def improve(self, state: _State, rounds: int) -> _State:
         """Run EM."""
-        answers = self.counts @ (self.answered & state.bloc)
+        answers = float(self.given[state.bloc].sum())
         for _ in range(rounds):
-            joint, chance, right = self.joint(state)
-            total = joint.sum(axis=(1, 2))
+            of_truth, of_draw, met, right = self.joint(state)
+            total = of_truth.sum(axis=1)
             likelihood = float(self.counts @ np.log(total / self.size))
             if likelihood - state.likelihood < _TOLERANCE * self.counts.sum():
                 return replace(state, likelihood=likelihood)
-            weight = joint / total[:, None, None] * self.counts[:, None, None]
-            alone = weight[..., None] * (1.0 - chance) * self.answered[:, None, None, :]
-            hits = (alone.sum(axis=2) * self.says).sum(axis=(0, 1))
-            copies = (weight[..., None] * chance).sum(axis=(0, 1, 2))
+            weight = self.counts / total
+            hits, drawn, both = (
+                (weight[:, None] * part).reshape(-1) @ self.flat for part in (of_truth, of_draw, met)
+            )
+            miss = (1.0 - state.accuracy) / self.wrong_values
+            own = 1.0 - state.share
+            if_right = np.where(state.bloc, state.share / (state.share + own * state.accuracy), 0.0)
+            if_wrong = np.where(state.bloc, state.share / (state.share + own * miss), 0.0)
+            copied_right, copied_wrong = if_right * both, if_wrong * (drawn - both)
             state = replace(
                 state,
-                accuracy=(hits + 1.0) / (alone.sum(axis=(0, 1, 2)) + 2.0),
-                common=float((weight * right).sum() + 1.0) / float(weight.sum() + 2.0),
-                share=float(copies.sum() + 0.5) / float(answers.sum() + 1.0),
+                accuracy=(hits - copied_right + 1.0) / (self.given - copied_right - copied_wrong + 2.0),
+                common=float(weight @ right + 1.0) / float(self.counts.sum() + 2.0),
+                share=float((copied_right + copied_wrong).sum() + 0.5) / (answers + 1.0),
                 likelihood=likelihood,
             )
         return state
 
     def posterior(self, state: _State) -> Floats:
         """(r, m + 1) posterior of the candidate that each member leads, and of what nobody named."""
-        joint = self.joint(state)[0].sum(axis=2)
-        return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+        of_truth = self.joint(state)[0]
+        return np.asarray(of_truth / of_truth.sum(axis=1, keepdims=True))
 
 
 def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) -> _State:
