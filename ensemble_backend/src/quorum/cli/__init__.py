@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from quorum.cli import ask, demo, describe, evaluate, label, learn, rollout, serve
+from quorum.cli import ask, build, demo, describe, evaluate, label, learn, plan, rollout, serve
 
 app = typer.Typer(
     name="quorum",
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (describe, serve, ask, label, learn, evaluate, rollout, demo):
+for module in (describe, plan, build, serve, ask, label, learn, evaluate, rollout, demo):
     module.register(app)
 
 

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from quorum.engines import BuildError
 from quorum.fit import LearnError, VotesError
 from quorum.fit.drift import DriftError
 from quorum.fit.label import LabelError
@@ -44,7 +45,7 @@ err = Console(stderr=True)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DeployOption = Annotated[Path, typer.Option("--deploy", "-d", help="The deployment to work on.")]
+DeployOption = Annotated[Path, typer.Option("--deploy", "--spec", "-d", help="The deployment to work on.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 DEPLOY = Path("deploy.yaml")
 
@@ -55,6 +56,7 @@ class CommandError(RuntimeError):
 
 _EXPECTED = (
     CommandError,
+    BuildError,
     SpecError,
     CatalogueError,
     WeightsError,

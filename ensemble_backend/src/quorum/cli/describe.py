@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum validate | render | build``: from what is wanted to what Triton serves."""
+"""``quorum validate | render``: from what is wanted to what Triton serves."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from quorum.cli.console import (
     DEPLOY,
@@ -20,27 +18,36 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.engines import BuildError, build_openvino
+from quorum.engines.preflight import preflight
 from quorum.repository.render import RenderPlan, plan_render, reset_weights
 from quorum.repository.render import render as render_repository
 from quorum.runtimes.options import find_missing
 from quorum.server.runfile import find_running
-
-_BUILD_PYTHON = Path(".venv-build/bin/python")
+from quorum.spec.model import Deployment
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(validate)
     app.command()(render)
-    app.command()(build)
 
 
 @friendly
-def validate(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
+def validate(
+    deploy: DeployOption = DEPLOY,
+    machine: Annotated[
+        bool, typer.Option("--preflight", help="Also hold its GPU members against this machine.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Check deploy.yaml and the files it names; nothing is changed.
 
+    With --preflight also: do engines fit this GPU and this TensorRT-LLM, do all members fit in its memory,
+    are LoRA adapters of their base. `quorum up` does the same before it starts.
+
     Example: `quorum validate --deploy deploy.yaml`
+
+    Example: `quorum validate --deploy deploy.gpu.yaml --preflight`
     """
     spec = spec_of(deploy)
     missing = [
@@ -50,12 +57,29 @@ def validate(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     ]
     if missing:
         raise CommandError("\n".join(missing))
+    if machine:
+        refuse_misfits(spec)
     if json:
         print_json({"valid": True, "members": spec.member_names, "attributes": list(spec.attributes)})
     else:
         note(
             f"{deploy}: valid; members {', '.join(spec.member_names)}; asked for {', '.join(spec.attributes)}"
         )
+
+
+def refuse_misfits(spec: Deployment) -> None:
+    """Hold the GPU members against this machine.
+
+    Raises:
+        CommandError: Something does not fit; one line per problem.
+    """
+    found = preflight(spec)
+    for line in found.notes:
+        note(f"note: {line}")
+    if found.problems:
+        raise CommandError("\n".join(found.problems))
+    if found.checked:
+        note(f"preflight: {', '.join(found.checked)} fit this machine")
 
 
 @friendly
@@ -112,47 +136,3 @@ def _tell(plan: RenderPlan, repository: Path, check: bool) -> None:
         note(f"{repository} is what deploy.yaml says")
     elif check:
         note("run `quorum render`")
-
-
-@friendly
-def build(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face causal-LM checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make; name it as `options.model` in deploy.yaml.")],
-    weight_format: Annotated[
-        str, typer.Option(help="Precision of the weights: fp32, fp16, int8 or int4.")
-    ] = "int8",
-    python: Annotated[
-        Path, typer.Option(help="Python of the build environment (`make build-env`).")
-    ] = _BUILD_PYTHON,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Turn a local Hugging Face checkpoint into what the `openvino` runtime serves.
-
-    Example: `quorum build ~/checkpoints/Qwen2.5-0.5B-Instruct models/qwen`
-    """
-    formats: dict[str, Literal["fp32", "fp16", "int8", "int4"]] = {
-        "fp32": "fp32",
-        "fp16": "fp16",
-        "int8": "int8",
-        "int4": "int4",
-    }
-    if weight_format not in formats:
-        raise CommandError(f"--weight-format {weight_format!r}: use one of {', '.join(formats)}")
-    note(f"building {out} from {checkpoint} ({weight_format}); this takes a minute")
-    try:
-        manifest = build_openvino(
-            checkpoint,
-            out,
-            weight_format=formats[weight_format],
-            python=python,
-            force=force,
-            on_line=None if json else lambda line: note(Text(f"  {line}", "dim")),
-        )
-    except BuildError as error:
-        raise CommandError(str(error)) from error
-    if json:
-        print_json(asdict(manifest))
-        return
-    note(f"built {out}. To serve it, put this into deploy.yaml under `members:` and run `quorum render`:\n")
-    note(f"  - name: {out.name.lower()}\n    runtime: openvino\n    options: {{model: {out}}}")

@@ -23,6 +23,7 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
+from quorum.cli.describe import refuse_misfits
 from quorum.cli.signals import interrupt_once
 from quorum.contract import CHANNELS, VOTE
 from quorum.repository.store import Store
@@ -48,6 +49,9 @@ def register(app: typer.Typer) -> None:
 def up(
     deploy: DeployOption = DEPLOY,
     start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
+    preflight: Annotated[
+        bool, typer.Option(help="Hold GPU members against this machine before the start.")
+    ] = True,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
@@ -60,6 +64,8 @@ def up(
     Example: `quorum up &`, then `quorum status`
     """
     spec = spec_of(deploy)
+    if preflight:
+        refuse_misfits(spec)
     interrupt_once()
     with ExitStack() as running:
         with err.status(f"starting Triton with {len(spec.members)} members"):

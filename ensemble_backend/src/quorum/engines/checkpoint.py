@@ -66,10 +66,19 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         path=path,
         family=str(config["model_type"]),
-        parameters=sum(_parameters(file) for file in weights),
+        parameters=stored_parameters(weights),
         weight_bytes=sum(file.stat().st_size for file in weights),
         hash=_hash([path / "config.json", *weights, *tokenizer]),
     )
+
+
+def stored_parameters(weights: list[Path]) -> int:
+    """Number of parameters in safetensors files; tied ones count once.
+
+    Raises:
+        BuildError: One of them is no safetensors file.
+    """
+    return sum(_parameters(file) for file in weights)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -96,16 +105,28 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _parameters(file: Path) -> int:
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Tensor name -> ``dtype``, ``shape`` and offsets, from the header of a safetensors file.
+
+    Raises:
+        BuildError: It is no safetensors file.
+    """
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(_HEADER_LENGTH_BYTES), "little")
             if length > _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        if not all(all(isinstance(size, int) for size in tensor["shape"]) for tensor in tensors.values()):
+            raise ValueError("shapes that are no numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"{file}: not a safetensors file ({error}); fetch the checkpoint again") from error
+    return tensors
+
+
+def _parameters(file: Path) -> int:
+    return sum(math.prod(tensor["shape"]) for tensor in read_tensors(file).values())
 
 
 def _hash(files: list[Path]) -> str:

@@ -14,6 +14,8 @@ from quorum.runtimes.options import OptionError, complete
 RUNTIMES = {
     "hf": "quorum.runtimes.hf:HfRuntime",
     "openvino": "quorum.runtimes.openvino:OpenVinoRuntime",
+    "tensorrt_llm": "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime",
+    "engine": "quorum.runtimes.engine:EngineRuntime",
     "replay": "quorum.runtimes.replay:ReplayRuntime",
 }
 

@@ -82,6 +82,39 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "guided": Option(bool, True),
             "chat": Option(bool),
         },
+        "tensorrt_llm": {
+            "model": Option(str, required=True, mend="a checkpoint's folder, or its Hugging Face id"),
+            "dtype": Option(str, "auto"),
+            "tensor_parallel": Option(int, 1),
+            "gpus": Option(list),
+            "lora": Option(dict),
+            "kv_cache_fraction": Option(float),
+            "kv_cache_gib": Option(float),
+            "max_batch_size": Option(int, 256),
+            "max_tokens": Option(int, 256),
+            "max_num_tokens": Option(int, 8192),
+            "max_seq_len": Option(int),
+            "quantization": Option(str),
+            "guided": Option(bool, True),
+            "chat": Option(bool),
+        },
+        "engine": {
+            "engine": Option(Path, required=True, mend="make it: `quorum build MEMBER --spec FILE`"),
+            "tokenizer": Option(Path),
+            "model": Option(str),
+            "dtype": Option(str, "auto"),
+            "tensor_parallel": Option(int, 1),
+            "gpus": Option(list),
+            "lora": Option(dict),
+            "kv_cache_fraction": Option(float),
+            "kv_cache_gib": Option(float),
+            "max_batch_size": Option(int, 256),
+            "max_tokens": Option(int, 256),
+            "max_num_tokens": Option(int, 8192),
+            "max_seq_len": Option(int),
+            "quantization": Option(str),
+            "guided": Option(bool, True),
+        },
         "replay": {
             "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),
             "recorded_as": Option(str),
@@ -95,7 +128,15 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
 """Runtime -> option -> what it is."""
 
 _WORDS: Mapping[type, str] = MappingProxyType(
-    {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        list: "a list",
+        dict: "a mapping",
+    }
 )
 
 
@@ -121,8 +162,14 @@ def complete(runtime: str, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if value is not None}
     for key, option in known.items():
         if option.required and key not in given:
-            raise OptionError(key, f"{key!r} is missing, {runtime} needs it: a path; {option.mend}")
+            raise OptionError(
+                key, f"{key!r} is missing, {runtime} needs it: {_WORDS[option.kind]}; {option.mend}"
+            )
     return {key: given.get(key, option.default) for key, option in known.items()}
+
+
+SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat"})})
+"""Runtimes whose members share one LLM in memory -> the options in which such members may differ."""
 
 
 def find_missing(runtime: str, options: Mapping[str, Any], root: Path) -> list[tuple[str, str]]:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds a deployment against the machine before Triton starts: what would only fail at load is found here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from quorum.engines.checkpoint import BuildError
+from quorum.engines.gpus import Gpu, find_gpus
+from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manifest
+from quorum.engines.memory import GPU_RUNTIMES
+from quorum.engines.plan import plan_memory
+from quorum.engines.trtllm import TOKENIZER_INFO
+from quorum.engines.versions import PINNED
+from quorum.runtimes.options import complete
+from quorum.spec.model import Deployment, MemberSpec
+
+
+@dataclass(slots=True)
+class Preflight:
+    """What was found.
+
+    Attributes:
+        problems: Why it would not start; empty when it would.
+        notes: What could not be checked, or is worth knowing.
+        checked: Members that were looked at.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+
+
+def installed_tensorrt_llm() -> str | None:
+    """The version of TensorRT-LLM beside this program; ``None`` where there is none."""
+    try:
+        return metadata.version("tensorrt_llm")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def preflight(
+    spec: Deployment, *, gpus: Sequence[Gpu] | None = None, installed: str | None = None
+) -> Preflight:
+    """Check a deployment's GPU members.
+
+    Args:
+        spec: The deployment.
+        gpus: The GPUs here; asked of ``nvidia-smi`` by default.
+        installed: Version of TensorRT-LLM here; looked up by default.
+    """
+    found = Preflight()
+    members = [member for member in spec.members if member.runtime in GPU_RUNTIMES]
+    if not members:
+        return found
+    found.checked = [member.name for member in members]
+    names = ", ".join(found.checked)
+    version = installed or installed_tensorrt_llm()
+    if version is None:
+        found.problems.append(
+            f"{spec.path}: {names}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
+            " (docs/guides/gpu.md), or choose a runtime that needs none"
+        )
+    try:
+        here = list(find_gpus() if gpus is None else gpus)
+    except BuildError as error:
+        found.problems.append(str(error))
+        return found
+    if not here:
+        found.problems.append(
+            f"{spec.path}: {names}: no GPU here (no nvidia-smi); in a container start it with --gpus all,"
+            " or plan for another machine with `quorum plan`"
+        )
+        return found
+    for member in members:
+        if member.runtime == "engine":
+            _check_engine(spec, member, here, version, found)
+    _check_memory(spec, here, found)
+    return found
+
+
+def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight) -> None:
+    try:
+        plan = plan_memory(spec, gpus)
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: {error}")
+        return
+    mends = f" Would fit: {'; '.join(plan.mends)}" if plan.mends else ""
+    found.problems += [f"{spec.path}: {problem}.{mends}" for problem in plan.problems]
+    found.notes += plan.notes
+
+
+def _check_engine(
+    spec: Deployment, member: MemberSpec, gpus: Sequence[Gpu], version: str | None, found: Preflight
+) -> None:
+    options = complete(member.runtime, member.options)
+    folder = spec.root / str(options["engine"])
+    again = f"build it again here: `quorum build {member.name} --spec {spec.path}`"
+    where = f"{spec.path}: member {member.name}: {folder}"
+    if not (folder / "config.json").is_file():
+        found.problems.append(f"{where}: no engine there; {again}")
+        return
+    if not (folder / MANIFEST).is_file():
+        found.notes.append(
+            f"{where}: no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not checked"
+        )
+        made_by = _version_in(folder)
+        if version and made_by and made_by != version:
+            found.problems.append(_other_version(where, made_by, version, again))
+        return
+    try:
+        manifest = read_engine_manifest(folder)
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: member {member.name}: {error}")
+        return
+    found.problems += _misfits(where, manifest, gpus, version, again)
+    found.problems += _outgrown(where, manifest, options, folder, again)
+
+
+def _misfits(
+    where: str, manifest: EngineManifest, gpus: Sequence[Gpu], version: str | None, again: str
+) -> list[str]:
+    """Where the machine is another than the engine was built for."""
+    problems = []
+    others = [gpu for gpu in gpus[: manifest.tensor_parallel] if gpu.architecture != manifest.architecture]
+    if others:
+        problems.append(
+            f"{where}: built for {manifest.architecture} ({manifest.gpu}), GPU {others[0].index} here is"
+            f" {others[0].architecture} ({others[0].name}); an engine runs on its own architecture only;"
+            f" {again}"
+        )
+    if version and manifest.tensorrt_llm != version:
+        problems.append(_other_version(where, manifest.tensorrt_llm, version, again))
+    return problems
+
+
+def _other_version(where: str, made_by: str, version: str, again: str) -> str:
+    return (
+        f"{where}: built by TensorRT-LLM {made_by}, here is {version}, which refuses it; {again}, or serve"
+        " in the container that it was built in"
+    )
+
+
+def _outgrown(
+    where: str, manifest: EngineManifest, options: dict[str, Any], folder: Path, again: str
+) -> list[str]:
+    """Where ``deploy.yaml`` asks for more than was built."""
+    problems = []
+    for key in ("max_batch_size", "max_num_tokens", "max_seq_len"):
+        built = int(manifest.flags.get(f"--{key}", 0))
+        if options.get(key) and built and int(options[key]) > built:
+            problems.append(
+                f"{where}: built for {key} {built}, deploy says {options[key]}; lower it, or {again}"
+            )
+    parallel = int(options.get("tensor_parallel") or 1)
+    if parallel != manifest.tensor_parallel:
+        problems.append(
+            f"{where}: built for {manifest.tensor_parallel} GPUs, deploy says {parallel}; {again}"
+        )
+    if options.get("guided") and not (folder / TOKENIZER_INFO).is_file():
+        problems.append(
+            f"{where}: no {TOKENIZER_INFO}, without which guided decoding is silently off; {again},"
+            " or put `guided: false`"
+        )
+    lora = options.get("lora")
+    if lora and str(lora["name"]) not in manifest.lora:
+        problems.append(f"{where}: built without the adapter {lora['name']!r}; {again}")
+    return problems
+
+
+def _version_in(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text("utf-8")).get("version", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum plan`` and ``quorum build --spec`` as people call them."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from support import trtllm_tools
+from typer.testing import CliRunner
+
+from quorum.cli import app
+
+ROOT = Path(__file__).parents[3]
+MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-7B-Instruct")
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_here(tmp_path, monkeypatch):
+    """Whatever this machine has, these tests look at one without."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def write(tmp_path, *options, runtime="tensorrt_llm"):
+    file = tmp_path / "deploy.yaml"
+    base = {"max_seq_len": 2048, "max_num_tokens": 4096, "max_batch_size": 64}
+    members = [
+        {"name": f"m{n}", "runtime": runtime, "options": {"model": MODELS[n], **base, **given}}
+        for n, given in enumerate(options)
+    ]
+    file.write_text(yaml.safe_dump({"members": members, "attributes": {"color": {}}}))
+    return file
+
+
+def test_the_shipped_deployment_fits_an_80_gb_gpu_and_shows_its_arithmetic():
+    result = run("plan", ROOT / "deploy.gpu.yaml")
+    for part in ("8.03 G parameters x 2 B", "2 x 32 layers x 8 heads x 128 wide x 2 B = 128 KiB per token"):
+        assert part in result.stdout
+    assert "h100-80 is assumed" in result.stderr
+    assert "fits; computed, not measured" in result.stderr
+
+
+@pytest.mark.parametrize("gpu", ["a100-80", "h100-80", "h200-141", "b200-180"])
+def test_the_shipped_deployment_fits_what_it_says(gpu):
+    run("plan", ROOT / "deploy.gpu.yaml", "--gpu", gpu)
+
+
+def test_json_holds_the_same_sums():
+    plan = json.loads(run("plan", ROOT / "deploy.gpu.yaml", "--gpu", "h100-80", "--json").stdout)
+    (gpu,) = plan["gpus"]
+    assert plan["fits"]
+    assert [m["member"] for m in gpu["members"]] == ["llama", "qwen", "mistral"]
+    parts = ("weights_bytes", "runtime_bytes", "activation_bytes", "lora_bytes")
+    assert gpu["fixed_bytes"] == sum(m[part] for m in gpu["members"] for part in parts)
+    assert gpu["fixed_bytes"] + sum(m["kv_bytes"] for m in gpu["members"]) <= gpu["usable_bytes"]
+
+
+def test_what_cannot_fit_exits_1_and_says_what_would(tmp_path):
+    result = run("plan", write(tmp_path, {"kv_cache_fraction": 0.6}, {"kv_cache_fraction": 0.6}), code=1)
+    assert "does not fit: GPU 0" in result.stderr
+    assert "would fit: for every member `kv_cache_gib:" in result.stderr
+    small = run("plan", ROOT / "deploy.gpu.yaml", "--gpu-memory", "24GiB", code=1)
+    assert "would fit: as it is, on a100-80" in small.stderr
+
+
+def test_cost_is_the_formula(tmp_path):
+    arguments = ("plan", ROOT / "deploy.gpu.yaml", "--listings", "1e6", "--rate", "8", "--price", "2.5")
+    cost = json.loads(run(*arguments, "--json").stdout)["cost"]
+    assert cost["gpu_hours"] == pytest.approx(1e6 / 8 / 3600)
+    assert cost["total"] == pytest.approx(1e6 / 8 / 3600 * 2.5)
+    assert "34.7 GPU hours x 2.5 = 86.81" in run(*arguments).stdout
+    assert "--rate" in run("plan", ROOT / "deploy.gpu.yaml", "--listings", "1e6", code=1).stderr
+
+
+def test_gpus_of_this_machine_are_taken_when_there_are_some(tmp_path):
+    trtllm_tools.install(tmp_path)
+    result = run("plan", write(tmp_path, {"kv_cache_gib": 4}))
+    assert "those of this machine" in result.stderr
+    assert "NVIDIA H100 80GB HBM3, 79.6 GiB" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--gpu", "rtx"), "use one of l40s-48"),
+        (("--gpu-memory", "lots"), "80GiB"),
+        (("--gpu", "h100-80", "--gpu-memory", "80GiB"), "give one of them"),
+    ],
+)
+def test_wrong_gpus_are_refused(tmp_path, arguments, says):
+    assert says in run("plan", write(tmp_path, {}), *arguments, code=1).stderr
+
+
+def test_dry_run_prints_commands_that_can_be_pasted(tmp_path):
+    result = run("build", "--spec", ROOT / "deploy.engine.yaml", "--dry-run")
+    commands = [shlex.split(line) for line in result.stdout.splitlines()]
+    assert [Path(c[1] if c[0] == "python3" else c[0]).name for c in commands] == [
+        "quantize.py",
+        "trtllm-build",
+        "generate_xgrammar_tokenizer_info.py",
+    ]
+    trtllm_tools.check("bin/trtllm-build", commands[1][1:])
+    assert not (ROOT / "engines" / "llama.build").exists()
+
+
+def test_members_that_load_checkpoints_need_no_build():
+    result = run("build", "--spec", ROOT / "deploy.gpu.yaml", "--dry-run")
+    assert result.stdout == ""
+    for name in ("llama", "qwen", "mistral"):
+        assert f"{name}: nothing to build; the LLM API loads the checkpoint itself" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("build",), "name a checkpoint and a folder"),
+        (("build", "nobody", "--spec", ROOT / "deploy.gpu.yaml"), "no member 'nobody'; it has llama, qwen"),
+        (("build", "a", "b", "--spec", ROOT / "deploy.gpu.yaml"), "leave OUT out"),
+        (("build", "a", "b", "--dry-run"), "goes with --spec"),
+        (("build", "--spec", ROOT / "deploy.engine.yaml"), "no GPU here"),
+    ],
+)
+def test_wrong_builds_are_refused(arguments, says):
+    assert says in run(*arguments, code=1).stderr
+
+
+def test_preflight_by_validate_and_before_up(tmp_path):
+    file = write(tmp_path, {"kv_cache_gib": 4})
+    run("validate", "--spec", file)
+    for command in (("validate", "--preflight"), ("up",)):
+        refused = run(*command, "--spec", file, code=1).stderr
+        assert "TensorRT-LLM is not installed here" in refused
+        assert "no GPU here" in refused
