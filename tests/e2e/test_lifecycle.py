@@ -128,17 +128,3 @@ def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
         server.stop()
     assert session_processes(pid) == set()
     assert shared_memory(pid, prefix) == set()
-
-
-def test_corrupt_weights_stop_a_start_with_the_reason(tmp_path: Path) -> None:
-    spec = load_spec(write_deployment(tmp_path, {"alpha": {}}))
-    render(spec)
-    weights = spec.repository_path / "quorum_vote" / "1" / "weights.json"
-    weights.write_text(weights.read_text("utf-8").replace("1.0", "2.0", 1), encoding="utf-8")
-    server = TritonServer(spec, log_path=tmp_path / "server.log")
-    try:
-        server.start()
-        with pytest.raises(ServerError, match="content_hash"):
-            wait_channels(server, START_S)
-    finally:
-        server.stop()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import shutil
 import threading
 import time
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.deployment import ATTRIBUTES, Live, running, title
+from support.rollout import MEMBERS, rollout_of, trusting, write_split
 
 from quorum import weights as weights_file
 from quorum.rollout.channels import Rollout, RolloutError
@@ -25,20 +25,12 @@ from quorum.voting.single import Parameters
 from quorum.weights import Weights, WeightsError
 from quorum_client import AsyncClient, Client
 
-MEMBERS = ("alpha", "beta", "gamma")
 CLIENTS = 8
-NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
 def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [
-        {"product": "p", "category": "", "title": title(p), "attribute": a, "gold": [], "votes": votes}
-        for p in range(24)
-        for a in ATTRIBUTES
-        for votes in [{m: f"{m}'s" for m in MEMBERS}]
-    ]
-    return write_deployment(tmp_path_factory.mktemp("rollout"), {name: {} for name in MEMBERS}, rows=rows)
+    return write_split(tmp_path_factory.mktemp("rollout"))
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +41,11 @@ def live(deploy: Path) -> Iterator[Live]:
 
 @pytest.fixture
 def rollout(live: Live) -> Rollout:
-    return Rollout(live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel))
+    return rollout_of(live)
 
 
-_NUMBERS = itertools.count()
-
-
-def trusting(live: Live, member: str) -> Weights:
-    """Weights by which `member` alone decides; never the same twice, so each becomes a new version."""
-    heavy = tuple(2.0 if name == member else 0.5 for name in MEMBERS)
-    settings = {"number": next(_NUMBERS)}
-    return Weights(
-        "majority", MEMBERS, Parameters(heavy), catalogue_hash=live.spec.catalogue().hash, settings=settings
-    )
+def new_weights(live: Live, member: str) -> Weights:
+    return trusting(live.spec.catalogue().hash, member)
 
 
 @dataclass
@@ -136,7 +120,7 @@ def test_redeploying_under_load_fails_nobody(live: Live, rollout: Rollout) -> No
     with under_load(live.url, "quorum") as stable, under_load(live.url, "quorum_canary") as canary:
         for member in ("beta", "gamma", "alpha"):
             before = rollout.store.pins()["quorum"]
-            version = rollout.publish(trusting(live, member)).version
+            version = rollout.publish(new_weights(live, member)).version
             decider[version] = member
             stable.wait_for(CLIENTS)
             canary_pins.change(lambda v=version: rollout.canary(v), version)
@@ -184,14 +168,14 @@ def test_weights_that_break_on_the_way_are_refused_and_the_old_serve_on(
     monkeypatch.setattr(weights_file, "dumps", lambda weights: real(weights)[:-40])
     with under_load(live.url, "quorum") as load:
         with pytest.raises(RolloutError, match="undone"):
-            rollout.publish(trusting(live, "beta"))
+            rollout.publish(new_weights(live, "beta"))
         load.wait_for(CLIENTS)
     monkeypatch.undo()
     assert load.failures == []
     assert {v for *_, v, _ in load.answers} == {version}
     assert snapshot(live) == before
     assert list(rollout.history.events())[-1].outcome.startswith("undone")
-    assert rollout.promote(rollout.publish(trusting(live, "beta")).version).before == version
+    assert rollout.promote(rollout.publish(new_weights(live, "beta")).version).before == version
 
 
 def test_a_damaged_folder_of_a_version_is_not_served(live: Live, rollout: Rollout) -> None:
@@ -200,9 +184,9 @@ def test_a_damaged_folder_of_a_version_is_not_served(live: Live, rollout: Rollou
     damaged = rollout.store.path / "quorum_vote" / str(version)
     damaged.mkdir()
     (damaged / "weights.json").write_text("{", encoding="utf-8")
-    with pytest.raises(RolloutError, match=f"no version {version}"):
+    with pytest.raises(RolloutError, match=f"version {version} is not loaded"):
         rollout.promote(version)
-    published = rollout.publish(trusting(live, "gamma")).version
+    published = rollout.publish(new_weights(live, "gamma")).version
     assert published == version + 1
     assert live.control.is_ready("quorum_vote", str(published))
     shutil.rmtree(damaged)
@@ -216,7 +200,7 @@ def test_every_channel_survives_a_reload_of_its_own_config(live: Live, rollout: 
 
 
 def test_a_restarted_server_serves_what_was_promoted_last(live: Live, rollout: Rollout, deploy: Path) -> None:
-    version = rollout.promote(rollout.publish(trusting(live, "gamma")).version).version
+    version = rollout.promote(rollout.publish(new_weights(live, "gamma")).version).version
     canary = rollout.store.pins()["quorum_canary"]
     assert canary != version
     live.server.stop()

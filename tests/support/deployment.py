@@ -15,6 +15,7 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from quorum.contract import CHANNELS
 from quorum.repository.render import render
 from quorum.server.control import Control
 from quorum.server.supervise import wait_channels
@@ -133,14 +134,22 @@ class Live:
 @contextmanager
 def running(deploy: Path, **how: Any) -> Iterator[Live]:
     """Render, start, wait for both channels; stop at the end."""
+    render(load_spec(deploy))
+    with plain_triton(deploy, **how) as live:
+        wait_channels(live.server, START_S)
+        yield live
+
+
+@contextmanager
+def plain_triton(deploy: Path, **how: Any) -> Iterator[Live]:
+    """Triton on the repository as it lies, as a container's entry point starts it; ready by its own word."""
     spec = load_spec(deploy)
-    render(spec)
     server = TritonServer(spec, log_path=spec.root / "server.log", **how)
     try:
         server.start()
-        wait_channels(server, START_S)
         live = Live(server)
         try:
+            server.wait_ready(lambda: all(live.control.is_ready(channel) for channel in CHANNELS), START_S)
             yield live
         finally:
             live.close()

@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
 from support.deployment import write_deployment
 
 from quorum.contract import CANARY, STABLE, VOTE
-from quorum.repository.configs import channel_config, print_config
+from quorum.repository.configs import channel_config, graph_of, parse_config, print_config
 from quorum.repository.render import plan_render, render
 from quorum.repository.store import Store
-from quorum.rollout.channels import Rollout, RolloutError, recover_offline
-from quorum.rollout.fleet import Fleet
+from quorum.rollout.channels import Rollout, RolloutError
+from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.journal import Pending
+from quorum.rollout.recover import recover_offline
 from quorum.server.control import ControlError
 from quorum.spec import Deployment, load_spec
 from quorum.weights import Parameters, Weights, WeightsError
+from quorum_client import Overloaded
 
 
 class Crash(BaseException):
@@ -34,6 +39,11 @@ class Server:
         self.failures: dict[str, list[BaseException | None]] = {}
         self.answers: dict[str, int] = {}
         self.down = False
+        self.graphs = {
+            folder.name: graph_of(parse_config((folder / "config.pbtxt").read_text("utf-8")))
+            for folder in store.path.glob("*")
+            if folder.is_dir()
+        }
         for model in (VOTE, STABLE, CANARY):
             self.load(model)
 
@@ -54,8 +64,16 @@ class Server:
         else:
             self.answers[model] = self.store.pins()[model]
 
+    def runs(self, model: str, config: str) -> bool:
+        self.ping()
+        return graph_of(parse_config(config)) == self.graphs[model]
+
+    def pinned(self, channel: str) -> int:
+        return self.answers[channel]
+
     def is_ready(self, model: str, version: str = "") -> bool:
-        assert model == VOTE
+        if model != VOTE:
+            return not self.down and self.answers[model] in self.versions
         return not self.down and int(version) in self.versions
 
     def probe(self, channel: str) -> int:
@@ -225,7 +243,7 @@ def test_versions_in_use_are_not_retired(spec: Deployment, server: Server, rollo
     rollout.retire(1)
     assert server.state() == ([2], {STABLE: 2, CANARY: 2})
     assert rollout.publish(weights(spec, 3.0)).version == 3
-    with pytest.raises(RolloutError, match="no version 1"):
+    with pytest.raises(RolloutError, match=r"version 1 is not loaded.*quorum publish .*/1/weights\.json"):
         rollout.promote(1)
 
 
@@ -378,3 +396,109 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     assert rollout.store.versions_listed() == [1, 2]
     assert rollout.publish(bad, "a rehearsal").version == 3
     assert list(rollout.history.events())[-1].reason == "a rehearsal"
+
+
+def test_only_so_many_versions_stay_loaded_and_none_that_is_needed(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    """A hundred publishes must not leave a hundred processes."""
+    for heavy in (2.0, 3.0):
+        rollout.promote(rollout.publish(weights(spec, heavy)).version)
+    rollout.canary(1)
+    retired = [rollout.publish(weights(spec, heavy)).retired for heavy in (4.0, 5.0, 6.0, 7.0)]
+    assert retired == [(), (), (4,), (5,)]
+    assert server.versions == [1, 2, 3, 6, 7]
+    assert list(list(rollout.history.events())[-1].retired) == [5]
+    assert rollout.rollback().version == 2
+    assert rollout.publish(weights(spec, 4.0)).version == 8
+    assert plan_render(spec).is_clean
+
+
+def test_a_publish_that_fails_keeps_what_it_would_have_unloaded(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    for heavy in (2.0, 3.0, 4.0, 5.0):
+        rollout.publish(weights(spec, heavy))
+    before, state = disk(spec), server.state()
+    server.failures = {VOTE: [ControlError("no memory left")]}
+    with pytest.raises(RolloutError, match="undone: no memory left"):
+        rollout.publish(weights(spec, 6.0))
+    assert (disk(spec), server.state()) == (before, state)
+    assert rollout.publish(weights(spec, 6.0)).retired == (2,)
+
+
+def full(*_: object) -> int:
+    raise Overloaded("the gate is full")
+
+
+def test_under_a_full_gate_what_the_server_loaded_counts(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    """In an overload above all one wants to go back."""
+    rollout.promote(rollout.publish(weights(spec)).version)
+    shared = SharedRepository({"east": (server, full), "west": (server, full)})
+    busy = Rollout(spec, shared, shared.probe)
+    assert busy.rollback().version == 1
+    assert server.answers[STABLE] == 1
+    server.failures = {STABLE: [ControlError("no memory left")]}
+    with pytest.raises(RolloutError, match=r"undone: east: no memory left; serving as before: quorum 1"):
+        busy.promote(2)
+    server.versions.remove(2)
+    with pytest.raises(RolloutError, match="the gate is full"):
+        busy.canary(2)
+
+
+def test_what_could_not_be_taken_back_on_the_server_is_said(server: Server, rollout: Rollout) -> None:
+    rollout.publish(weights(rollout._spec))
+    server.failures = {STABLE: [None, ControlError("gone")], f"probe {STABLE}": [ControlError("odd")]}
+    with pytest.raises(RolloutError, match=r"undone: odd. On disk.*quorum 1.*answered with version 2"):
+        rollout.promote(2)
+
+
+def test_a_repository_that_is_not_what_the_server_runs_is_left_alone(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    before = disk(spec)
+    text = spec.path.read_text("utf-8")
+    spec.path.write_text(text.replace("gate: {}", "gate: {max_in_flight: 7}"), encoding="utf-8")
+    changed = load_spec(spec.path)
+    with pytest.raises(RolloutError, match=r"is not what .*deploy.yaml says \(quorum_gate/config.pbtxt\)"):
+        Rollout(changed, server, server.probe).publish(weights(spec))
+    assert disk(spec) == before
+    render(changed)
+    rendered = disk(spec)
+    with pytest.raises(RolloutError, match=r"rendered anew.*\(quorum_gate\).*Restart the server"):
+        Rollout(changed, server, server.probe).publish(weights(spec))
+    assert disk(spec) == rendered
+
+
+def test_no_room_on_the_disk_leaves_everything_as_it_was(
+    spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout.publish(weights(spec, 3.0))
+    before, state, room = disk(spec), server.state(), [0]
+    reasons: list[str] = []
+    write = os.fsync
+
+    def fsync(handle: int) -> None:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= 1
+        write(handle)
+
+    for writes in itertools.count():
+        room[0] = writes
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            rollout.publish(weights(spec))
+            break
+        except RolloutError as error:
+            reasons.append(str(error))
+        finally:
+            monkeypatch.undo()
+        assert server.probe(STABLE) == 1
+        rollout.promote(1)
+        assert (disk(spec), server.state()) == (before, state), writes
+    assert len(reasons) > 5
+    assert all("No space left" in reason for reason in reasons)
+    assert server.versions == [1, 2, 3]

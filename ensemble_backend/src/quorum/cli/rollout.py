@@ -85,6 +85,9 @@ def publish(
         change = rollout.publish(loaded, force)
     if change.comparison and not json:
         note(f"held-out votes: {change.comparison}")
+    if change.retired and not json:
+        unloaded = ", ".join(map(str, change.retired))
+        note(f"unloaded to make room (rollout.keep_versions): {unloaded}")
     done = "these weights are already" if change.already else f"published {weights} as"
     _tell(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 

@@ -77,6 +77,7 @@ def up(
                         f"channel {channel} answers with weights version {version}"
                     ),
                     on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
+                    on_quarantined=lambda found: note(str(found)),
                 )
             )
         note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")

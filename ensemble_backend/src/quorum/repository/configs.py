@@ -118,6 +118,22 @@ def parse_config(text: str) -> pb.ModelConfig:
     return text_format.Parse(text, pb.ModelConfig())
 
 
+def vote_step(channel: pb.ModelConfig) -> Any:
+    """The step of a channel that asks the vote, if any; its version is what the channel is pinned to."""
+    return next((s for s in channel.ensemble_scheduling.step if s.model_name == VOTE), None)
+
+
+def graph_of(config: pb.ModelConfig) -> str:
+    """What a model does, apart from versions: the same for a file and for what Triton made of it."""
+    steps = pb.ModelEnsembling()
+    steps.CopyFrom(config.ensemble_scheduling)
+    for step in steps.step:
+        step.ClearField("model_version")
+    # Reading an absent entry of a protobuf map would make it.
+    settings = config.parameters["quorum"].string_value if "quorum" in config.parameters else ""
+    return f"{settings}{text_format.MessageToString(steps)}"
+
+
 def _python_model(
     name: str, backend: str, settings: dict[str, Any], *, inputs: list[Tensor], outputs: list[Tensor]
 ) -> pb.ModelConfig:

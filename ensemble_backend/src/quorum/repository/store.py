@@ -16,8 +16,8 @@ from google.protobuf import text_format
 
 from quorum import weights as weights_file
 from quorum.contract import CHANNELS, VOTE
-from quorum.repository.configs import parse_config
-from quorum.weights import Weights
+from quorum.repository.configs import parse_config, vote_step
+from quorum.weights import Weights, WeightsError
 
 CONFIG_FILE = "config.pbtxt"
 WEIGHTS_FILE = "weights.json"
@@ -46,22 +46,31 @@ class Store:
 
     def versions_listed(self) -> list[int]:
         """Versions that the vote model's configuration makes Triton load, ascending."""
-        config = self._config(VOTE)
+        config = self.config(VOTE)
         return sorted(config.version_policy.specific.versions) if config else []
 
     def pins(self) -> dict[str, int]:
         """Channel -> version of the weights that it answers with; channels not rendered yet are absent."""
         pins = {}
         for channel in CHANNELS:
-            config = self._config(channel)
+            config = self.config(channel)
             if config:
-                steps = config.ensemble_scheduling.step
-                pinned = [step.model_version for step in steps if step.model_name == VOTE]
-                if not pinned:
+                step = vote_step(config)
+                if step is None:
                     path = self.path / channel / CONFIG_FILE
                     raise RepositoryError(f"{path}: no step asks {VOTE!r}; {_MEND}")
-                pins[channel] = pinned[0]
+                pins[channel] = step.model_version
         return pins
+
+    def damaged(self) -> dict[int, str]:
+        """Listed versions whose weights cannot be read, with the reason: Triton would not start with them."""
+        found = {}
+        for version in self.versions_listed():
+            try:
+                self.weights(version)
+            except WeightsError as error:
+                found[version] = str(error)
+        return found
 
     def weights(self, version: int) -> Weights:
         """The weights of a version.
@@ -120,7 +129,12 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _config(self, model: str) -> Any:
+    def config(self, model: str) -> Any:
+        """A model's configuration; ``None`` when there is none.
+
+        Raises:
+            RepositoryError: It cannot be read.
+        """
         text = self.read_config(model)
         try:
             return parse_config(text) if text is not None else None

@@ -8,12 +8,10 @@ side, so nothing is unloaded under a request.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from quorum.contract import CANARY, STABLE, VOTE
 from quorum.fit.votes import VotesError, read_votes
@@ -23,27 +21,11 @@ from quorum.repository.store import Store
 from quorum.rollout.gate import Comparison, compare
 from quorum.rollout.history import History, timestamp
 from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.lock import RolloutError as RolloutError
+from quorum.rollout.lock import locked
+from quorum.rollout.target import Probe, Server, answering, check_graph
 from quorum.spec.model import Deployment
-from quorum.weights import Weights
-
-LOCK_FILE = ".rollout.lock"
-
-
-class RolloutError(RuntimeError):
-    """The change was refused or undone; the message says why, what serves now, and what to do."""
-
-
-class Server(Protocol):
-    """What a rollout needs of a running server."""
-
-    def ping(self) -> None:
-        """Raise when nobody answers or the administration is closed to us."""
-
-    def load(self, model: str) -> None:
-        """Load or reload a model from the repository."""
-
-    def is_ready(self, model: str, version: str = "") -> bool:
-        """Whether a model version answers."""
+from quorum.weights import Weights, WeightsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +39,7 @@ class Change:
         already: Whether it was so before and nothing had to be done.
         planned: Whether it was only checked and not done (``dry_run``).
         comparison: New weights against the running ones, for ``publish`` with held-out votes.
+        retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
     """
 
     action: str
@@ -65,6 +48,7 @@ class Change:
     already: bool = False
     planned: bool = False
     comparison: Comparison | None = None
+    retired: tuple[int, ...] = ()
 
 
 class Rollout:
@@ -82,7 +66,7 @@ class Rollout:
         self,
         spec: Deployment,
         server: Server,
-        probe: Callable[[str], int],
+        probe: Probe,
         repository: Path | None = None,
         dry_run: bool = False,
     ) -> None:
@@ -114,22 +98,51 @@ class Rollout:
                     f"not published: {comparison}; see `quorum diff`, or --force it with a reason"
                 )
             version = self.version_for(weights)
-            if version in self.store.versions_listed():
+            sound = self._sound_versions()
+            if version in sound:
                 return Change("publish", version, already=True, comparison=comparison)
+            retired = self._surplus(sound, version)
+            change = Change("publish", version, comparison=comparison, retired=retired)
             if self._dry_run:
-                return Change("publish", version, planned=True, comparison=comparison)
+                return replace(change, planned=True)
             pending = self._pending("publish", version, None, weights.content_hash, [VOTE], reason)
-            with self._change(replace(pending, adds_version=True)):
+            with self._change(replace(pending, adds_version=True, retired=retired)):
                 self.store.add_version(version, weights)
-                self._list_versions([*listed_versions(self.store), version])
+                if self._hash(version) != weights.content_hash:
+                    raise RolloutError(f"{self.store.weights_path(version)} does not read back as written")
+                self._list_versions([*(v for v in sound if v not in retired), version])
                 if not self._server.is_ready(VOTE, str(version)):
                     raise RolloutError(f"version {version} is not ready after its load")
-        return Change("publish", version, comparison=comparison)
+        return change
+
+    def _sound_versions(self) -> list[int]:
+        """The versions to go on loading: damaged ones are left out.
+
+        Raises:
+            RolloutError: A channel answers with a damaged one; to load the vote now would take it down.
+        """
+        damaged = self.store.damaged()
+        for channel, pinned in self.store.pins().items():
+            if pinned in damaged:
+                raise RolloutError(
+                    f"{channel!r} answers with version {pinned}, which is damaged on disk and serves from "
+                    f"memory alone: {damaged[pinned]}. Put the file back, or let {channel!r} answer with "
+                    "another version first"
+                )
+        return [v for v in listed_versions(self.store) if v not in damaged]
+
+    def _surplus(self, sound: Sequence[int], new: int) -> tuple[int, ...]:
+        """The oldest beyond ``rollout.keep_versions`` that no channel needs, now or to go back to."""
+        pins = self.store.pins()
+        needed = {new, *pins.values(), self.history.before_last_change(pins.get(STABLE, 0))}
+        free = sorted(v for v in sound if v not in needed)
+        many = len({*sound, new}) - self._spec.rollout.keep_versions
+        return tuple(free[: max(0, many)])
 
     def version_for(self, weights: Weights) -> int:
         """The version that holds these weights, else the number they would get; none is given twice."""
         for version in reversed(self.store.versions_listed()):
-            if self._hash(version) == weights.content_hash:
+            if self._hash_if_sound(version) == weights.content_hash:
                 return version
         return max([*self.store.versions_on_disk(), *self.store.versions_listed()], default=0) + 1
 
@@ -209,8 +222,9 @@ class Rollout:
                 )
             if self._dry_run:
                 return Change("retire", version, planned=True)
-            with self._change(self._pending("retire", version, None, self._hash(version), [VOTE])):
-                self._list_versions([v for v in self.store.versions_listed() if v != version])
+            left = [v for v in self._sound_versions() if v != version]
+            with self._change(self._pending("retire", version, None, self._hash_if_sound(version), [VOTE])):
+                self._list_versions(left)
         return Change("retire", version)
 
     def _pin(self, action: str, channel: str, version: int) -> Change:
@@ -219,6 +233,12 @@ class Rollout:
 
     def _pin_locked(self, action: str, channel: str, version: int) -> Change:
         self._check_listed(action, version)
+        damaged = self.store.damaged().get(version)
+        if damaged:
+            raise RolloutError(
+                f"version {version} is damaged on disk, no server would start with it: {damaged}. "
+                "Put the file back, or publish its weights again"
+            )
         before = self.store.pins().get(channel)
         if before == version and self._answers_with(channel, version):
             return Change(action, version, before, already=True)
@@ -232,19 +252,42 @@ class Rollout:
     def _change(self, pending: Pending) -> Iterator[None]:
         """Make a change whole: verified and logged, or taken back."""
         channels = self._to_verify(pending)
-        self._journal.begin(pending)
+        try:
+            self._journal.begin(pending)
+        except OSError as error:
+            raise RolloutError(f"nothing was changed: {error}; make room there and try again") from error
         try:
             yield
             self._verify(channels)
+            self._journal.log(pending)
         except BaseException as error:
+            self._take_back(pending, error, channels)
+            raise
+        # It is made and logged: a note that cannot be removed now is seen to be old by whoever comes next.
+        with suppress(OSError):
+            self._journal.clear()
+
+    def _take_back(self, pending: Pending, error: BaseException, channels: Sequence[str]) -> None:
+        """Undo a change that failed and raise what became of it."""
+        what = f"{pending.action} {pending.version}"
+        try:
             self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
-            if not isinstance(error, Exception):
-                raise
-            serving = ", ".join(f"{channel} {v}" for channel, v in self.store.pins().items())
+        except OSError as again:
             raise RolloutError(
-                f"{pending.action} {pending.version} was undone: {error}; serving as before: {serving}"
+                f"{what} failed ({error}) and cannot be taken back now: {again}. Mend that; the next "
+                "command, or the next `quorum up`, takes it back"
             ) from error
-        self._journal.finish(pending)
+        if not isinstance(error, Exception):
+            return
+        serving = ", ".join(f"{channel} {v}" for channel, v in self.store.pins().items())
+        try:
+            self._verify(channels)
+        except Exception as after:
+            raise RolloutError(
+                f"{what} was undone: {error}. On disk all is as before ({serving}), but the server does not "
+                f"answer so: {after}. See `quorum status`; a restart serves what is on disk"
+            ) from error
+        raise RolloutError(f"{what} was undone: {error}; serving as before: {serving}") from error
 
     def _to_verify(self, pending: Pending) -> list[str]:
         """The channel that changes, and others that answer now: an outage of one must not bind both."""
@@ -255,7 +298,7 @@ class Rollout:
         """These channels answer a real request, with the version they are pinned to."""
         pins = self.store.pins()
         for channel in channels:
-            pinned, answered = pins[channel], self._probe(channel)
+            pinned, answered = pins[channel], answering(self._server, self._probe, channel)
             if answered != pinned:
                 raise RolloutError(f"{channel!r} answered with version {answered} instead of {pinned}")
 
@@ -275,14 +318,25 @@ class Rollout:
         listed = self.store.versions_listed()
         if version not in listed:
             have = ", ".join(map(str, listed)) or "none"
+            if version in self.store.versions_on_disk():
+                raise RolloutError(
+                    f"version {version} is not loaded, so there is nothing to {action}; loaded are: {have}. "
+                    f"To have it back, publish it again: `quorum publish {self.store.weights_path(version)}`"
+                )
             raise RolloutError(f"there is no version {version} to {action}; published are: {have}")
 
     def _hash(self, version: int) -> str:
         return self.store.weights(version).content_hash
 
+    def _hash_if_sound(self, version: int) -> str:
+        try:
+            return self._hash(version)
+        except WeightsError:
+            return ""
+
     def _answers_with(self, channel: str, version: int) -> bool:
         try:
-            return self._probe(channel) == version
+            return answering(self._server, self._probe, channel) == version
         except Exception:
             return False
 
@@ -305,35 +359,5 @@ class Rollout:
                 raise RolloutError(
                     "a change was interrupted; the next command without --dry-run takes it back"
                 )
+            check_graph(self._server, self._spec, self.store)
             yield
-
-
-@contextmanager
-def locked(repository: Path) -> Iterator[None]:
-    """Keep everybody else from changing the repository; the lock dies with the process.
-
-    Raises:
-        RolloutError: Somebody is at it.
-    """
-    with (repository / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RolloutError(
-                f"another rollout is at work on {repository}; try again when it is done"
-            ) from None
-        yield
-
-
-def recover_offline(repository: Path) -> Pending | None:
-    """Take back what an interrupted rollout left, before a server starts from the repository.
-
-    Returns:
-        What was taken back, if anything.
-
-    Raises:
-        RolloutError: A rollout is at work.
-    """
-    store = Store(repository)
-    with locked(repository):
-        return Journal(store, History(repository)).recover(None)

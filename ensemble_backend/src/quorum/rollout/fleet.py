@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quorum.contract import STABLE
-from quorum.rollout.channels import Change, Rollout, RolloutError, Server
+from quorum.rollout.channels import Change, Rollout, RolloutError
+from quorum.rollout.target import Probe, Server, answering
 from quorum.weights import Weights
-
-Probe = Callable[[str], int]
-"""Asks one server's channel a canned question; returns the version of the weights that answered."""
 
 
 class SharedRepository:
@@ -44,16 +42,31 @@ class SharedRepository:
         """Whether a model version answers on all of them."""
         return all(server.is_ready(model, version) for server, _ in self._servers.values())
 
+    def runs(self, model: str, config: str) -> bool:
+        """Whether all of them loaded a model from this configuration, apart from versions."""
+        return all(server.runs(model, config) for server, _ in self._servers.values())
+
+    def pinned(self, channel: str) -> int:
+        """The version of the weights that they loaded a channel with.
+
+        Raises:
+            RolloutError: They differ.
+        """
+        return self._same(channel, lambda server, _: server.pinned(channel))
+
     def probe(self, channel: str) -> int:
         """Ask the channel on each.
 
         Raises:
             RolloutError: One does not answer, or they answer with different versions.
         """
+        return self._same(channel, lambda server, probe: answering(server, probe, channel))
+
+    def _same(self, channel: str, ask: Callable[[Server, Probe], int]) -> int:
         versions = {}
-        for address, (_, probe) in self._servers.items():
+        for address, (server, probe) in self._servers.items():
             try:
-                versions[address] = probe(channel)
+                versions[address] = ask(server, probe)
             except Exception as error:
                 raise RolloutError(f"{address}: {error}") from error
         if len(set(versions.values())) > 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +21,13 @@ class Event:
     Attributes:
         at: When the change began, ISO 8601, UTC; no two are equal.
         who: Account that ran the command.
-        action: ``publish``, ``canary``, ``promote``, ``rollback`` or ``retire``.
+        action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire`` or ``quarantine``.
         version: Version of the weights that it was about.
         before: What the channel answered with before; ``None`` for ``publish``.
         weights_hash: Content hash of that version's weights.
         outcome: ``done``, or why it failed and was undone.
-        reason: Why a check was overridden, if one was.
+        reason: Why a check was overridden, if one was; what is wrong with a version in quarantine.
+        retired: Versions that a ``publish`` unloaded to make room.
     """
 
     at: str
@@ -37,6 +38,7 @@ class Event:
     weights_hash: str
     outcome: str = "done"
     reason: str | None = None
+    retired: Sequence[int] = ()
 
 
 class History:
@@ -51,11 +53,17 @@ class History:
 
     def append(self, event: Event) -> None:
         """Write one event so that it survives a crash right after."""
-        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        torn = size and self.path.read_bytes()[-1:] != b"\n"
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + json.dumps(asdict(event)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(("\n" if torn else "") + json.dumps(asdict(event)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                # A line that may be lost again must not be believed by who comes next.
+                os.truncate(self.path, size)
+                raise
 
     def last(self) -> Event | None:
         """The newest event."""
@@ -81,6 +89,14 @@ class History:
             if promoted and event.before != current:
                 return event.before
         return None
+
+    def served(self) -> list[int]:
+        """Versions that the stable channel answered with, latest first."""
+        found: list[int] = []
+        for event in reversed(list(self.events())):
+            if event.action in ("promote", "rollback") and event.outcome == "done":
+                found += [v for v in (event.version, event.before) if v is not None]
+        return list(dict.fromkeys(found))
 
 
 def timestamp() -> str:

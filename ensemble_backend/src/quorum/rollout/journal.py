@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -28,7 +28,8 @@ class Pending:
         weights_hash: As there.
         configs: Model -> its configuration before the change.
         adds_version: Whether the version's folder is part of the change.
-        reason: Why a check was overridden, if one was.
+        reason: As there.
+        retired: As there.
     """
 
     at: str
@@ -39,6 +40,7 @@ class Pending:
     configs: Mapping[str, str]
     adds_version: bool = False
     reason: str | None = None
+    retired: Sequence[int] = ()
 
     def event(self, outcome: str) -> Event:
         """The log entry."""
@@ -51,6 +53,7 @@ class Pending:
             self.weights_hash,
             outcome,
             self.reason,
+            self.retired,
         )
 
 
@@ -73,8 +76,17 @@ class Journal:
 
     def finish(self, pending: Pending) -> None:
         """The change is made and verified."""
+        self.log(pending)
+        self.clear()
+
+    def log(self, pending: Pending) -> None:
+        """From here on the change counts as made, whatever happens."""
         self._history.append(pending.event("done"))
-        self._clear()
+
+    def clear(self) -> None:
+        """Take the note back."""
+        self.path.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
 
     def undo(self, pending: Pending, why: str, load: Callable[[str], None] | None) -> None:
         """Put everything back.
@@ -85,8 +97,10 @@ class Journal:
             load: Makes a running server read a model anew; ``None`` when no server runs.
         """
         # Configurations go first: a listed version without a folder would stop the next start.
+        # What is as it was needs no writing: there may be no room for it.
         for model, text in pending.configs.items():
-            self._store.write_config(model, text)
+            if self._store.read_config(model) != text:
+                self._store.write_config(model, text)
         if pending.adds_version:
             self._store.remove_version(pending.version)
         if load is not None:
@@ -94,7 +108,7 @@ class Journal:
                 with suppress(Exception):
                     load(model)
         self._history.append(pending.event(f"undone: {why}"))
-        self._clear()
+        self.clear()
 
     def recover(self, load: Callable[[str], None] | None) -> Pending | None:
         """Take back a change whose process was interrupted; the caller holds the lock, or no server runs.
@@ -120,7 +134,7 @@ class Journal:
             pending.action,
             pending.version,
         ):
-            self._clear()
+            self.clear()
             return None
         self.undo(pending, "the process that made it was interrupted", load)
         return pending
@@ -134,7 +148,3 @@ class Journal:
             raise RepositoryError(
                 f"{self.path}: not a journal of quorum ({error}); look at it, then remove it"
             ) from error
-
-    def _clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-        sync_folder(self.path.parent)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from quorum.repository.configs import graph_of, parse_config, vote_step
 from quorum.server.triton import GRPC_ADMIN_HEADER
 
 
@@ -90,6 +92,29 @@ class Control:
             return bool(self._stub.ModelReady(request, timeout=5).ready)
         except grpc.RpcError:
             return False
+
+    def runs(self, model: str, config: str) -> bool:
+        """Whether the server loaded a model from this configuration, apart from versions.
+
+        Raises:
+            ControlError: The server does not answer, or has no such model.
+        """
+        return graph_of(self._config(model)) == graph_of(parse_config(config))
+
+    def pinned(self, channel: str) -> int:
+        """The version of the weights that the server has a channel answer with.
+
+        Raises:
+            ControlError: The server does not answer, or has no such channel.
+        """
+        return int(vote_step(self._config(channel)).model_version)
+
+    def _config(self, model: str) -> Any:
+        try:
+            request = pb.ModelConfigRequest(name=model)
+            return self._stub.ModelConfig(request, timeout=self._timeout_s, metadata=self._metadata).config
+        except grpc.RpcError as error:
+            raise self._error(f"see the configuration of {model!r}", error) from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from quorum.contract import CHANNELS
 from quorum.repository.render import plan_render
 from quorum.repository.store import RepositoryError
-from quorum.rollout.channels import recover_offline
 from quorum.rollout.journal import Pending
+from quorum.rollout.recover import Quarantined, quarantine, recover_offline
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import Running, find_running, leave_note, remove_note, start_of, state_folder
@@ -27,6 +27,7 @@ def serve(
     start_timeout_s: float = 120.0,
     on_ready: Callable[[str, int], None] | None = None,
     on_recovered: Callable[[Pending], None] | None = None,
+    on_quarantined: Callable[[Quarantined], None] | None = None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -36,6 +37,7 @@ def serve(
         start_timeout_s: How long every channel may take to answer for the first time.
         on_ready: Told each channel and the version of the weights that answered.
         on_recovered: Told of a rollout that was interrupted and is taken back before the start.
+        on_quarantined: Told of each damaged version that is left out.
 
     Raises:
         RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
@@ -50,6 +52,9 @@ def serve(
         interrupted = recover_offline(repository or spec.repository_path)
         if interrupted and on_recovered:
             on_recovered(interrupted)
+        for damaged in quarantine(repository or spec.repository_path):
+            if on_quarantined:
+                on_quarantined(damaged)
     check_repository(spec, repository)
     server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
     try:

@@ -58,6 +58,7 @@ class Admission:
         finally:
             os.close(handle)
         self._closed = np.frombuffer(self._map, dtype=np.int64, count=1, offset=_SECRET_BYTES)
+        self._answered = np.frombuffer(self._map, dtype=np.int64, count=1, offset=_SECRET_BYTES + 8)
         slots = np.frombuffer(self._map, dtype=np.int64, offset=_HEADER_BYTES).reshape(2, CAPACITY)
         self._tickets, self._expires_ns = slots
 
@@ -74,6 +75,15 @@ class Admission:
     def is_closed(self) -> bool:
         """Whether :meth:`close_gate` was called."""
         return bool(self._closed[0])
+
+    def mark_answered(self) -> None:
+        """For the vote alone: this server has answered a request."""
+        self._answered[0] = 1
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether :meth:`mark_answered` was called: before, a server is starting and has nothing to lose."""
+        return bool(self._answered[0])
 
     def seal(self, text: str, category: str, attributes: Sequence[str], deadline_ns: int) -> int:
         """What ties a ticket to a question: 47 bits of a keyed BLAKE2b over it."""

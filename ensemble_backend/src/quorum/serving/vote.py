@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import triton_python_backend_utils as pb_utils
 
 from quorum import weights as weights_file
 from quorum.contract import (
@@ -38,10 +39,13 @@ from quorum.serving.tensors import (
 )
 from quorum.tasks.catalogue import Catalogue
 from quorum.voting.single import Ballot, decide_one
+from quorum.weights import WeightsError
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.json"
+# gRPC carries an error in a header of limited size.
+_MAX_MESSAGE = 1000
 
 
 class TritonPythonModel:
@@ -49,6 +53,10 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load this version's weights.
+
+        Triton gives a model up whose load fails in one version, and at the start the whole server with it.
+        So a server that has answered nothing yet takes a damaged version as one that only says what is wrong
+        with it.
 
         Raises:
             WeightsError: The file is broken or made for other members or another catalogue. The load
@@ -59,13 +67,27 @@ class TritonPythonModel:
         self._direct = bool(settings["allow_direct"])
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
-        self._weights = weights_file.load(path)
-        self._weights.check_fits(self._members, Catalogue.load(catalogue_path(args)).hash)
         self._admission = Admission(default_path())
+        self._damage = ""
+        try:
+            self._weights = weights_file.load(path)
+            self._weights.check_fits(self._members, Catalogue.load(catalogue_path(args)).hash)
+        except WeightsError as error:
+            if self._admission.has_answered:
+                raise
+            self._damage = f"weights version {self._version} is damaged: {error}"[:_MAX_MESSAGE]
+            logger.exception("vote: a damaged version is left without weights")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decide each request; what cannot be read counts as abstained."""
+        if self._damage:
+            return [self._refuse(request) for request in requests]
         return [self._respond(request) for request in requests]
+
+    def _refuse(self, request: Any) -> Any:
+        self._admission.release(integer(request, TICKET))
+        # The last step is the only one of an ensemble that may answer with an error.
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(self._damage))
 
     def _respond(self, request: Any) -> Any:
         attributes: list[str] = []
@@ -89,6 +111,7 @@ class TritonPythonModel:
         if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
             return [[("", int(Status.REFUSED))] * attributes] * len(self._members)
         self._admission.release(ticket)
+        self._admission.mark_answered()
         ballots = []
         for member in self._members:
             values = strings(request, f"{member}_{VALUES}")

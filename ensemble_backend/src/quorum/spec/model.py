@@ -117,15 +117,18 @@ class GateSpec(_Strict):
 
 
 class RolloutSpec(_Strict):
-    """What new weights must show before they are published.
+    """What new weights must show before they are published, and how many versions stay loaded.
 
     Attributes:
         heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
         margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
+        keep_versions: How many versions stay loaded, each in a process of its own. A publish unloads the
+            oldest beyond that; never one that a channel answers with, nor the one to roll back to.
     """
 
     heldout: str | None = None
     margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+    keep_versions: Annotated[int, Field(ge=2)] = 5
 
 
 class FleetServer(_Strict):

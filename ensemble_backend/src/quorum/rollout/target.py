@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rollout asks of a running server, and whether that server runs what the repository says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.repository.render import plan_render
+from quorum.repository.store import Store
+from quorum.rollout.lock import RolloutError
+from quorum.spec.model import Deployment
+from quorum_client import Overloaded
+
+Probe = Callable[[str], int]
+"""Asks one server's channel a canned question; returns the version of the weights that answered."""
+
+
+class Server(Protocol):
+    """What a rollout needs of a running server."""
+
+    def ping(self) -> None:
+        """Raise when nobody answers or the administration is closed to us."""
+
+    def load(self, model: str) -> None:
+        """Load or reload a model from the repository."""
+
+    def is_ready(self, model: str, version: str = "") -> bool:
+        """Whether a model version answers."""
+
+    def runs(self, model: str, config: str) -> bool:
+        """Whether a model was loaded from this configuration, apart from versions."""
+
+    def pinned(self, channel: str) -> int:
+        """The version of the weights that a channel was loaded with."""
+
+
+def answering(server: Server, probe: Probe, channel: str) -> int:
+    """The version that a channel answers with.
+
+    A full gate answers nobody and says nothing about what is behind it: then what the server loaded counts.
+
+    Raises:
+        Exception: What the probe raises.
+    """
+    try:
+        return probe(channel)
+    except Overloaded:
+        if not server.is_ready(channel):
+            raise
+        return server.pinned(channel)
+
+
+def check_graph(server: Server, spec: Deployment, store: Store) -> None:
+    """Refuse a repository that the server would read members or limits from that it does not run.
+
+    Raises:
+        RolloutError: It differs from the spec, or the server was started from another one.
+    """
+    plan = plan_render(spec, store.path)
+    if plan.write or plan.remove:
+        names = ", ".join([*sorted(plan.write), *plan.remove][:3])
+        raise RolloutError(
+            f"{store.path} is not what {spec.path} says ({names}); a rollout would load half of it. "
+            "Stop the server, run `quorum render`, start it again"
+        )
+    models = [GATE, *spec.member_names, VOTE, *CHANNELS]
+    stale = [model for model in models if not server.runs(model, store.read_config(model) or "")]
+    if stale:
+        raise RolloutError(
+            f"{store.path} was rendered anew since the server started ({', '.join(stale[:3])}); "
+            "a rollout would load half of it. Restart the server first"
+        )
