@@ -51,6 +51,26 @@ def test_large_ids_are_not_cut_off():
     assert pattern_keys(np.array([[1, 257], [1, 1]], np.int32)).tolist() == [11, 10]
 
 
+def test_a_code_below_abstention_is_refused():
+    with pytest.raises(ValueError, match="a code is -2"):
+        pattern_keys(np.array([[1, -1], [1, -2]], np.int8))
+
+
+@pytest.mark.parametrize(("cells", "members"), [(1, 5), (65_536, 5), (65_537, 5), (140_000, 3), (70_000, 8)])
+def test_blocks_and_packed_digits_give_the_mixed_radix_number(cells, members):
+    codes = np.random.default_rng(cells).integers(-1, members, (cells, members)).astype(np.int32)
+    keys = np.zeros(cells, np.int64)
+    for j in range(members):
+        first = np.full(cells, j + 2)
+        for k in range(j - 1, -1, -1):
+            first[codes[:, j] == codes[:, k]] = k + 2
+        keys = keys * (j + 3) + np.where(codes[:, j] == -1, 0, np.where(codes[:, j] == 0, 1, first))
+    assert np.array_equal(pattern_keys(codes), keys)
+    hist, where = compress(codes)
+    assert np.array_equal(pattern_keys(hist.codes)[where], keys)
+    assert np.array_equal(hist.counts, np.unique(keys, return_counts=True)[1])
+
+
 @pytest.mark.parametrize("bad", [np.zeros(3, np.int8), np.zeros((2, 3)), np.zeros((2, 0), np.int8),
                                  np.zeros((2, 19), np.int8), np.zeros((2, 2), np.uint8)])  # fmt: skip
 def test_not_a_matrix_of_codes_is_refused(bad):

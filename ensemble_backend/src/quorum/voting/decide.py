@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.voting.histogram import compress
-from quorum.voting.patterns import ABSTAIN, NA, Codes
+from quorum.voting.patterns import ABSTAIN, NA, Codes, Keys, spread
 from quorum.voting.single import RELATIVE_TIE
 
 Floats = npt.NDArray[np.float64]
@@ -44,6 +44,10 @@ class Decision:
     winner: npt.NDArray[np.int8]
     confidence: Floats
 
+    def spread(self, where: Keys) -> Decision:
+        """The decision of each cell, from that of rows (patterns) and the (n,) row of each cell."""
+        return Decision(spread(self.winner, where), spread(self.confidence, where))
+
 
 def equal_rule(members: int) -> Rule:
     """One vote each, in one group."""
@@ -71,7 +75,7 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None) -> Decision:
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
     hist, where = compress(codes, groups)
     small = decide_rows(hist.codes, rule, hist.groups)
-    return Decision(small.winner[where], small.confidence[where])
+    return small.spread(where)
 
 
 def decide_rows(codes: Codes, rule: Rule, groups: Groups) -> Decision:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.voting.patterns import ABSTAIN, NA, Codes, Keys, decode_keys, key_space, pattern_keys
+from quorum.voting.patterns import (
+    ABSTAIN,
+    NA,
+    Codes,
+    Keys,
+    decode_keys,
+    key_space,
+    narrowest,
+    pattern_keys,
+    spread,
+)
 
 UNLABELLED = -1
 _DENSE = 1 << 22
@@ -122,7 +132,7 @@ def histogram(
     """
     if groups is None and right is None and key_space(codes.shape[1]) <= _DENSE:
         dense = np.bincount(pattern_keys(codes))
-        unique = np.flatnonzero(dense).astype(np.int64)
+        unique = np.flatnonzero(dense)
         return _build(unique, np.zeros(len(unique), np.int32), None, dense[unique], codes.shape[1])
     return compress(codes, groups, right)[0]
 
@@ -131,7 +141,7 @@ def compress(
     codes: Codes,
     groups: npt.NDArray[np.signedinteger[Any]] | None = None,
     right: npt.NDArray[np.signedinteger[Any]] | None = None,
-) -> tuple[Histogram, npt.NDArray[np.int64]]:
+) -> tuple[Histogram, Keys]:
     """The histogram and, per cell, its row: learn on the rows, then look the answers up.
 
     Args:
@@ -140,7 +150,7 @@ def compress(
         right: See :func:`histogram`.
 
     Returns:
-        The histogram and (n,) row indices.
+        The histogram and (n,) row indices, in the smallest type that holds them.
 
     Raises:
         ValueError: Wrong shape or type.
@@ -179,22 +189,22 @@ def _collect(
     right: npt.NDArray[np.signedinteger[Any]] | None,
     counts: npt.NDArray[np.float64] | None,
     members: int,
-) -> tuple[Histogram, npt.NDArray[np.int64]]:
-    patterns, index = _ranks(keys, key_space(members))
-    group_ids, group_index = _ranks(groups, 0) if groups is not None else (np.zeros(1, np.int64), None)
-    cell, space = index, len(patterns)
-    if group_index is not None:
-        cell, space = group_index * len(patterns) + index, len(group_ids) * len(patterns)
-    if right is None:
-        masks, mask_index = np.array([UNLABELLED], np.int64), None
-    else:
-        masks, mask_index = _ranks(right, 0)
-        cell = cell * len(masks) + mask_index
-    if cell is index:
-        found, where = np.arange(len(patterns)), index
-    else:
-        found, where = _ranks(cell, space * len(masks))
-    totals = np.bincount(where, weights=counts, minlength=len(found)).astype(np.float64)
+) -> tuple[Histogram, Keys]:
+    patterns, where, seen = _ranks(keys, key_space(members))
+    group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
+    found = np.arange(len(patterns))
+    if groups is not None or right is not None:
+        cell, space = where.astype(np.int64), len(patterns)
+        if groups is not None:
+            group_ids, index, _ = _ranks(groups, 0)
+            cell += np.multiply(index, space, dtype=np.int64)
+            space *= len(group_ids)
+        if right is not None:
+            masks, index, _ = _ranks(right, 0)
+            cell *= len(masks)
+            cell += index
+        found, where, seen = _ranks(cell, space * len(masks))
+    totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(found))
     rest, mask = np.divmod(found, len(masks))
     group, pattern = np.divmod(rest, len(patterns))
     built = _build(patterns[pattern], group_ids[group].astype(np.int32), masks[mask], totals, members)
@@ -203,20 +213,22 @@ def _collect(
 
 def _ranks(
     values: npt.NDArray[np.signedinteger[Any]], space: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sorted distinct values and the index of each value among them; without a sort for small spaces."""
-    low = int(values.min(initial=0))
-    span = max(space, int(values.max(initial=0)) + 1) - low
+) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
+    """Sorted distinct values, the index of each value among them, and how often each occurs.
+
+    Counting instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
+    """
+    low = 0 if space else int(values.min(initial=0))
+    span = space or int(values.max(initial=0)) + 1 - low
     if span > min(_DENSE, 16 * len(values) + 4096):
-        unique, inverse = np.unique(values, return_inverse=True)
-        return unique.astype(np.int64), inverse.reshape(-1).astype(np.int64)
+        unique, inverse, seen = np.unique(values, return_inverse=True, return_counts=True)
+        return unique.astype(np.int64), inverse.reshape(-1).astype(np.int64), seen.astype(np.int64)
     shifted = values - low if low else values
-    present = np.zeros(span, np.bool_)
-    present[shifted] = True
-    unique = np.flatnonzero(present)
-    rank = np.zeros(span, np.int64)
+    counts = np.bincount(shifted, minlength=span)
+    unique = np.flatnonzero(counts)
+    rank = np.zeros(span, narrowest(len(unique)))
     rank[unique] = np.arange(len(unique))
-    return unique + low, rank[shifted]
+    return unique + low, spread(rank, shifted), counts[unique]
 
 
 def _build(

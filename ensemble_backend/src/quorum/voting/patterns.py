@@ -9,7 +9,7 @@ told apart), so cells are turned into pattern keys in one pass and all further w
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,13 @@ MAX_MEMBERS = 18
 """Beyond this a pattern no longer fits a 64-bit key."""
 
 Codes = npt.NDArray[np.signedinteger[Any]]
-Keys = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.signedinteger[Any]]
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+# Rows whose columns, a byte each, stay in a 1 MB cache.
 _BLOCK = 1 << 16
+_BYTE = 1 << 8
 
 
 def key_space(members: int) -> int:
@@ -36,7 +40,7 @@ def check_codes(codes: npt.NDArray[np.generic]) -> None:
     """Refuse what is not a matrix of codes.
 
     Raises:
-        ValueError: Not two-dimensional, not signed integers, too many members, or a code below -1.
+        ValueError: Not two-dimensional, not signed integers, or too many members.
     """
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.signedinteger):
         raise ValueError(
@@ -56,42 +60,74 @@ def pattern_keys(codes: Codes) -> Keys:
         codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
 
     Returns:
-        (n,) int64 in ``[0, key_space(m))``.
+        (n,) keys in ``[0, key_space(m))``, in the smallest of int16, int32, int64 that holds them.
 
     Raises:
-        ValueError: See :func:`check_codes`.
+        ValueError: See :func:`check_codes`; or a code below -1.
     """
     check_codes(codes)
     n, m = codes.shape
-    keys = np.empty(n, np.int64)
-    dtype = np.int32 if key_space(m) < 2**31 else np.int64
+    keys = np.empty(n, narrowest(key_space(m)))
     for start in range(0, n, _BLOCK):
         rows = codes[start : start + _BLOCK]
-        narrow = rows.dtype.itemsize > 1 and rows.min() >= -128 and rows.max() <= 127
-        block = np.ascontiguousarray(rows.T, dtype=np.int8 if narrow else rows.dtype)
-        keys[start : start + _BLOCK] = _block_keys(block, np.dtype(dtype))
+        if (low := rows.min()) < ABSTAIN:
+            raise ValueError(f"a code is {low}; -1 means abstained, 0 n/a, 1 and up a value")
+        narrow = rows.dtype.itemsize == 1 or rows.max() <= np.iinfo(np.int8).max
+        columns = np.ascontiguousarray(rows.T, dtype=np.int8 if narrow else rows.dtype)
+        _block_keys(columns, keys[start : start + _BLOCK])
     return keys
 
 
-def _block_keys(columns: Codes, dtype: np.dtype[np.signedinteger[Any]]) -> npt.NDArray[np.generic]:
+def narrowest(space: int) -> type[np.int16 | np.int32 | np.int64]:
+    """Smallest signed type that holds 0 .. ``space``: less to write, read and keep in the caches."""
+    if space <= np.iinfo(np.int16).max:
+        return np.int16
+    return np.int32 if space <= np.iinfo(np.int32).max else np.int64
+
+
+def spread(table: npt.NDArray[Scalar], where: Keys) -> npt.NDArray[Scalar]:
+    """``table[where]`` for a small table and many indices, all known to be in range."""
+    out = np.empty(len(where), table.dtype)
+    for start in range(0, len(where), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        # A mode other than "raise" writes straight into the result; fancy indexing takes twice as long.
+        np.take(table, where[block].astype(np.intp), out=out[block], mode="clip")
+    return out
+
+
+def _block_keys(columns: Codes, keys: Keys) -> None:
+    """Write the keys of (m, b) columns; digits are packed in bytes as long as they fit."""
     m, n = columns.shape
-    total = np.zeros(n, dtype)
-    different = np.empty(n, np.bool_)
-    unmatched = np.empty(n, np.uint8)
-    digit = np.empty(n, np.uint8)
+    differs, unmatched, digit, packed = np.empty((4, n), np.uint8)
+    radix, written = 1, False
     for j in range(m):
-        np.not_equal(columns[j], ABSTAIN, out=different)
-        np.copyto(unmatched, different.view(np.uint8))
-        np.copyto(digit, unmatched)
-        # The count of leading non-matches is the index of the first match: only SIMD-friendly byte
-        # operations.
-        for other in (NA, *columns[:j]):
-            np.not_equal(columns[j], other, out=different)
-            np.bitwise_and(unmatched, different.view(np.uint8), out=unmatched)
+        # 0 abstained, 1 "n/a", 2 a value; then the count of leading non-matches is the index of the first
+        # match: only SIMD-friendly byte operations.
+        np.sign(columns[j], out=digit.view(np.int8), casting="unsafe")
+        np.add(digit, 1, out=digit)
+        np.greater(columns[j], NA, out=unmatched.view(np.bool_))
+        for other in columns[:j]:
+            np.not_equal(columns[j], other, out=differs.view(np.bool_))
+            np.bitwise_and(unmatched, differs, out=unmatched)
             np.add(digit, unmatched, out=digit)
-        total *= j + 3
-        total += digit
-    return total
+        if radix * (j + 3) > _BYTE:
+            _append(keys, packed, radix, written)
+            radix, written = 1, True
+        if radix == 1:
+            packed, digit = digit, packed
+        else:
+            np.multiply(packed, j + 3, out=packed)
+            np.add(packed, digit, out=packed)
+        radix *= j + 3
+    _append(keys, packed, radix, written)
+
+
+def _append(keys: Keys, packed: npt.NDArray[np.uint8], radix: int, written: bool) -> None:
+    if written:
+        np.multiply(keys, radix, out=keys)
+        np.add(keys, packed, out=keys)
+    else:
+        np.copyto(keys, packed)
 
 
 def decode_keys(keys: Keys, members: int) -> npt.NDArray[np.int8]:
@@ -106,7 +142,7 @@ def decode_keys(keys: Keys, members: int) -> npt.NDArray[np.int8]:
     """
     codes = np.empty((len(keys), members), np.int8)
     digits = np.empty((len(keys), members), np.int64)
-    rest = keys.copy()
+    rest = keys.astype(np.int64)
     for j in range(members - 1, -1, -1):
         rest, digits[:, j] = np.divmod(rest, j + 3)
     seen = np.zeros(len(keys), np.int8)
