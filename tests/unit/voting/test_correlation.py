@@ -148,3 +148,30 @@ def test_many_members_are_searched_on_a_draw_of_cells():
     found = find_bloc(histogram(codes), 10.0)
     assert found is not None
     assert found.members == (1, 4, 6)
+
+
+@pytest.mark.parametrize(("members", "values"), [(3, 2), (5, 4), (4, 60), (14, 25)])
+def test_confusion_matrices_from_distinct_rows_are_those_of_all_cells(members, values):
+    """Every route to the distinct rows (counted, sorted as numbers, sorted as rows), against one-hot EM."""
+    rng = np.random.default_rng(members)
+    truth = rng.integers(0, values, 400)
+    right = rng.random((400, members)) < 0.8
+    codes = np.where(right, truth[:, None], rng.integers(0, values, (400, members)))
+    codes[rng.random(codes.shape) < 0.1] = -1
+    codes = np.concatenate([codes, codes[:50]]).astype(np.int32)
+    model = DawidSkene(values)
+    answers = model.fit_predict(codes)
+    assert np.array_equal(answers, DawidSkene(values).fit(codes).predict(codes))
+
+    said = (codes[:, :, None] == np.arange(values)).astype(float)
+    scores = np.log(model.prevalence_) + np.einsum("njl,jkl->nk", said, np.log(model.confusion_))
+    top = scores.max(axis=1)
+    terms = np.exp(scores - top[:, None])
+    np.testing.assert_allclose(
+        model.predict_proba(codes), terms / terms.sum(axis=1, keepdims=True), atol=1e-9
+    )
+    assert model.log_likelihood_ == pytest.approx((top + np.log(terms.sum(axis=1))).sum())
+
+    posterior = terms / terms.sum(axis=1, keepdims=True)
+    # The fit has come to rest: one more plain M step moves the prevalence by next to nothing.
+    np.testing.assert_allclose((posterior.sum(axis=0) + 1) / (450 + values), model.prevalence_, atol=2e-3)

@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 from quorum.voting.decide import Floats
 from quorum.voting.em import OneCoin, posterior
-from quorum.voting.histogram import histogram
-from quorum.voting.patterns import ABSTAIN, Codes, check_codes
+from quorum.voting.histogram import histogram, ranks
+from quorum.voting.patterns import ABSTAIN, Codes, Keys, check_codes, narrowest, spread
 
 MIN_CELLS = 1000
 _PRIOR = 10.0
 _FLOOR = 1e-12
+_BLOCK = 1 << 14
+# Tables of scores by the votes of a few members at once, as large as the fast caches hold.
+_TOGETHER = 4096
 
 
 class DawidSkene:
@@ -66,8 +69,26 @@ class DawidSkene:
             ValueError: A code beyond K - 1, or no vote at all.
             TooFewMembersError: Fewer than 3 members gave any vote.
         """
+        self._fit(_distinct(codes, self.values))
+        return self
+
+    def predict(self, codes: Codes) -> npt.NDArray[np.int64]:
+        """(n,) most probable value; that of all who answered if they agree; -1 where nobody answered."""
+        return self._decide(_distinct(codes, self.values))
+
+    def fit_predict(self, codes: Codes) -> npt.NDArray[np.int64]:
+        """:meth:`fit` and :meth:`predict` of the same cells, whose distinct rows are found once."""
         rows = _distinct(codes, self.values)
-        coin = OneCoin(float(self.values), per_group=False).fit(histogram(codes))
+        self._fit(rows)
+        return self._decide(rows)
+
+    def predict_proba(self, codes: Codes) -> Floats:
+        """(n, k) posterior of every value; overconfident when members repeat each other."""
+        rows = _distinct(codes, self.values)
+        return np.asarray(self._expect(rows)[0].T[rows.where])
+
+    def _fit(self, rows: _Rows) -> None:
+        coin = OneCoin(float(self.values), per_group=False).fit(histogram(rows.codes, counts=rows.counts))
         shares, rest = posterior(rows.codes, np.nan_to_num(coin.accuracy_, nan=0.5), float(self.values))
         truth = _spread(rows.codes, shares, rest, self.values)
         anchor = _one_coin_confusion(np.nan_to_num(coin.accuracy_, nan=1.0 / self.values), self.values)
@@ -79,72 +100,106 @@ class DawidSkene:
             if self.log_likelihood_ - before < self.tolerance * cells:
                 break
             before = self.log_likelihood_
-        members, k = codes.shape[1], self.values
+        members, k = rows.codes.shape[1], self.values
         self.bic_ = ((k - 1) + members * k * (k - 1)) * np.log(cells) - 2.0 * self.log_likelihood_
         uniform = DawidSkene(k)
         uniform.prevalence_, uniform.confusion_ = np.full(k, 1.0 / k), anchor
         self.one_coin_bic_ = float(members * np.log(cells) - 2.0 * (rows.counts @ uniform._expect(rows)[1]))
         self.preferred_ = bool(cells >= MIN_CELLS and self.bic_ < self.one_coin_bic_)
-        return self
 
-    def predict(self, codes: Codes) -> npt.NDArray[np.int64]:
-        """(n,) most probable value; that of all who answered if they agree; -1 where nobody answered."""
-        proba = self.predict_proba(codes)
-        chosen = proba.argmax(axis=1)
-        top = codes.max(axis=1)
-        agreed = ((codes == top[:, None]) | (codes == ABSTAIN)).all(axis=1)
-        return np.where(top == ABSTAIN, ABSTAIN, np.where(agreed, top, chosen))
-
-    def predict_proba(self, codes: Codes) -> Floats:
-        """(n, k) posterior of every value; overconfident when members repeat each other."""
-        rows = _distinct(codes, self.values)
-        return np.asarray(self._expect(rows)[0][rows.where])
+    def _decide(self, rows: _Rows) -> npt.NDArray[np.int64]:
+        chosen = self._expect(rows)[0].argmax(axis=0)
+        top = rows.codes.max(axis=1)
+        agreed = ((rows.codes == top[:, None]) | (rows.codes == ABSTAIN)).all(axis=1)
+        values = np.where(top == ABSTAIN, ABSTAIN, np.where(agreed, top, chosen))
+        return spread(values.astype(np.int64), rows.where)
 
     def _maximise(self, rows: _Rows, truth: Floats, anchor: Floats) -> None:
-        weighted = truth * rows.counts[:, None]
-        self.prevalence_ = (weighted.sum(axis=0) + 1.0) / (weighted.sum() + self.values)
-        said = np.einsum("rk,rjl->jkl", weighted, rows.said, optimize=True) + _PRIOR * anchor
+        weighted = truth * rows.counts
+        self.prevalence_ = (weighted.sum(axis=1) + 1.0) / (weighted.sum() + self.values)
+        said = _PRIOR * anchor
+        for members, index in rows.parts:
+            shape = (self.values + 1,) * len(members)
+            size = int(np.prod(shape))
+            sums = np.stack([np.bincount(index, row, size) for row in weighted]).reshape(self.values, *shape)
+            for at, j in enumerate(members):
+                others = tuple(axis + 1 for axis in range(len(members)) if axis != at)
+                said[j] += sums.sum(axis=others)[:, 1:]
         self.confusion_ = said / said.sum(axis=2, keepdims=True)
 
     def _expect(self, rows: _Rows) -> tuple[Floats, Floats]:
+        """E step: (k, r) posterior of every value and (r,) log-likelihood of each distinct row."""
         logs = np.log(np.maximum(self.confusion_, _FLOOR))
-        scores = np.log(np.maximum(self.prevalence_, _FLOOR)) + np.einsum(
-            "rjl,jkl->rk", rows.said, logs, optimize=True
-        )
-        top = scores.max(axis=1, keepdims=True)
-        terms = np.exp(scores - top)
-        total = terms.sum(axis=1)
-        return terms / total[:, None], top[:, 0] + np.log(total)
+        # An abstention, code -1, adds nothing under any truth.
+        logs = np.concatenate([np.zeros((*logs.shape[:2], 1)), logs], axis=2)
+        prior = np.log(np.maximum(self.prevalence_, _FLOOR))
+        scores = np.repeat(prior[:, None], len(rows.codes), axis=1)
+        for members, index in rows.parts:
+            table = logs[members[0]]
+            for j in members[1:]:
+                table = (table[:, :, None] + logs[j][:, None, :]).reshape(self.values, -1)
+            for score, of_truth in zip(scores, table, strict=True):
+                score += np.take(of_truth, index, mode="clip")
+        top = scores.max(axis=0)
+        np.exp(np.subtract(scores, top, out=scores), out=scores)
+        total = scores.sum(axis=0)
+        return np.divide(scores, total, out=scores), top + np.log(total)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Distinct rows of votes, how often each occurs, and which one each cell is; (r, m, k) who said what."""
+    """Distinct rows of votes, how often each occurs, and which one each cell is.
+
+    Attributes:
+        parts: Members taken together, and the (r,) index of a row's votes among all that they could cast.
+    """
 
     codes: Codes
     counts: Floats
-    where: npt.NDArray[np.int64]
-    said: Floats
+    where: Keys
+    parts: list[tuple[range, npt.NDArray[np.intp]]]
 
 
 def _distinct(codes: Codes, values: int) -> _Rows:
     check_codes(codes)
-    if not len(codes) or codes.max() < 0 or codes.max() >= values or codes.min() < ABSTAIN:
+    if not len(codes) or not 0 <= codes.max() < values or codes.min() < ABSTAIN:
         raise ValueError(f"codes must be -1 or in [0, {values}), with at least one vote")
-    rows, where, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    said = (rows[:, :, None] == np.arange(values)).astype(np.float64)
-    return _Rows(rows, counts.astype(np.float64), where.reshape(-1).astype(np.int64), said)
+    members, radix = codes.shape[1], values + 1
+    if radix**members < 2**63:
+        unique, where, counts = ranks(_packed(codes, radix), radix**members)
+        digits = radix ** np.arange(members - 1, -1, -1, dtype=np.int64)
+        rows: Codes = unique[:, None] // digits % radix + ABSTAIN
+    else:
+        rows, where, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    together = max(1, int(np.log(_TOGETHER) / np.log(radix)))
+    blocks = [range(j, min(j + together, members)) for j in range(0, members, together)]
+    parts = [(block, _packed(rows[:, block.start : block.stop], radix).astype(np.intp)) for block in blocks]
+    return _Rows(rows, counts.astype(np.float64), where.reshape(-1), parts)
+
+
+def _packed(codes: Codes, radix: int) -> Keys:
+    """(n,) the codes of each row as the digits of one number, the first member's the highest."""
+    packed = np.empty(len(codes), narrowest(radix ** codes.shape[1]))
+    for start in range(0, len(codes), _BLOCK):
+        block = packed[start : start + _BLOCK]
+        columns = np.ascontiguousarray(codes[start : start + _BLOCK].T, dtype=packed.dtype)
+        np.subtract(columns, ABSTAIN, out=columns)
+        np.copyto(block, columns[0])
+        for column in columns[1:]:
+            np.multiply(block, radix, out=block)
+            np.add(block, column, out=block)
+    return packed
 
 
 def _spread(codes: Codes, shares: Floats, rest: Floats, values: int) -> Floats:
-    """Posterior per value from the posterior per member's answer."""
+    """(k, r) posterior per value from the (r, m) posterior per member's answer."""
     truth = np.zeros((len(codes), values))
     for j in range(codes.shape[1]):
         given = codes[:, j] != ABSTAIN
         truth[given, codes[given, j]] = shares[given, j]
     unnamed = truth == 0.0
     truth += unnamed * (rest / np.maximum(unnamed.sum(axis=1), 1))[:, None]
-    return np.asarray(truth / truth.sum(axis=1, keepdims=True))
+    return np.ascontiguousarray((truth / truth.sum(axis=1, keepdims=True)).T)
 
 
 def _one_coin_confusion(accuracy: Floats, values: int) -> Floats:

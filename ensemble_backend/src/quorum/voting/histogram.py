@@ -21,6 +21,7 @@ from quorum.voting.patterns import (
     spread,
 )
 
+Floats = npt.NDArray[np.float64]
 UNLABELLED = -1
 _DENSE = 1 << 22
 
@@ -40,7 +41,7 @@ class Histogram:
     codes: npt.NDArray[np.int8]
     groups: npt.NDArray[np.int32]
     right: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.float64]
+    counts: Floats
 
     @property
     def members(self) -> int:
@@ -116,6 +117,7 @@ def histogram(
     codes: Codes,
     groups: npt.NDArray[np.signedinteger[Any]] | None = None,
     right: npt.NDArray[np.signedinteger[Any]] | None = None,
+    counts: Floats | None = None,
 ) -> Histogram:
     """Count cells by pattern.
 
@@ -123,6 +125,7 @@ def histogram(
         codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
         groups: (n,) group ids, 0 and up; None: one group.
         right: (n,) bit masks of the members that are right, -1 without gold; None: no gold.
+        counts: (n,) how many cells each row stands for; None: one.
 
     Returns:
         The histogram, at most one row per cell.
@@ -130,11 +133,11 @@ def histogram(
     Raises:
         ValueError: Wrong shape or type.
     """
-    if groups is None and right is None and key_space(codes.shape[1]) <= _DENSE:
+    if groups is None and right is None and counts is None and key_space(codes.shape[1]) <= _DENSE:
         dense = np.bincount(pattern_keys(codes))
         unique = np.flatnonzero(dense)
         return _build(unique, np.zeros(len(unique), np.int32), None, dense[unique], codes.shape[1])
-    return compress(codes, groups, right)[0]
+    return _collect(_keys(codes, groups, right), groups, right, counts, codes.shape[1])[0]
 
 
 def compress(
@@ -155,11 +158,7 @@ def compress(
     Raises:
         ValueError: Wrong shape or type.
     """
-    keys = pattern_keys(codes)
-    for name, column in (("groups", groups), ("right", right)):
-        if column is not None and column.shape != (len(keys),):
-            raise ValueError(f"{name} has shape {column.shape} for {len(keys)} cells")
-    return _collect(keys, groups, right, None, codes.shape[1])
+    return _collect(_keys(codes, groups, right), groups, right, None, codes.shape[1])
 
 
 def right_mask(codes: Codes, gold: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.int64]:
@@ -183,27 +182,35 @@ def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
     return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
 
 
+def _keys(codes: Codes, *columns: npt.NDArray[np.signedinteger[Any]] | None) -> Keys:
+    keys = pattern_keys(codes)
+    for name, column in zip(("groups", "right"), columns, strict=True):
+        if column is not None and column.shape != (len(keys),):
+            raise ValueError(f"{name} has shape {column.shape} for {len(keys)} cells")
+    return keys
+
+
 def _collect(
     keys: Keys,
     groups: npt.NDArray[np.signedinteger[Any]] | None,
     right: npt.NDArray[np.signedinteger[Any]] | None,
-    counts: npt.NDArray[np.float64] | None,
+    counts: Floats | None,
     members: int,
 ) -> tuple[Histogram, Keys]:
-    patterns, where, seen = _ranks(keys, key_space(members))
+    patterns, where, seen = ranks(keys, key_space(members))
     group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
     found = np.arange(len(patterns))
     if groups is not None or right is not None:
         cell, space = where.astype(np.int64), len(patterns)
         if groups is not None:
-            group_ids, index, _ = _ranks(groups, 0)
+            group_ids, index, _ = ranks(groups, 0)
             cell += np.multiply(index, space, dtype=np.int64)
             space *= len(group_ids)
         if right is not None:
-            masks, index, _ = _ranks(right, 0)
+            masks, index, _ = ranks(right, 0)
             cell *= len(masks)
             cell += index
-        found, where, seen = _ranks(cell, space * len(masks))
+        found, where, seen = ranks(cell, space * len(masks))
     totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(found))
     rest, mask = np.divmod(found, len(masks))
     group, pattern = np.divmod(rest, len(patterns))
@@ -211,7 +218,7 @@ def _collect(
     return built, where
 
 
-def _ranks(
+def ranks(
     values: npt.NDArray[np.signedinteger[Any]], space: int
 ) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
     """Sorted distinct values, the index of each value among them, and how often each occurs.

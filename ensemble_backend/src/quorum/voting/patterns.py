@@ -78,11 +78,10 @@ def pattern_keys(codes: Codes) -> Keys:
     return keys
 
 
-def narrowest(space: int) -> type[np.int16 | np.int32 | np.int64]:
+def narrowest(space: int) -> np.dtype[np.signedinteger[Any]]:
     """Smallest signed type that holds 0 .. ``space``: less to write, read and keep in the caches."""
-    if space <= np.iinfo(np.int16).max:
-        return np.int16
-    return np.int32 if space <= np.iinfo(np.int32).max else np.int64
+    types = (np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64))
+    return next(kind for kind in types if space <= np.iinfo(kind).max)
 
 
 def spread(table: npt.NDArray[Scalar], where: Keys) -> npt.NDArray[Scalar]:
