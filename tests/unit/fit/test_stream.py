@@ -147,6 +147,38 @@ def test_a_bad_file_is_named(tmp_path, change, message, batch_rows):
         read_statistic(tmp_path / "v.parquet", batch_rows=batch_rows)
 
 
+def pairs(path, cells):
+    names = [("product", [p for p, _ in cells]), ("attribute", [a for _, a in cells])]
+    pq.write_table(pa.table(dict(names) | {"m": ["x"] * len(cells)}), path, row_group_size=7)
+    return path
+
+
+@pytest.mark.parametrize("batch_rows", [1, 4, 1000])
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 90), (50, 199)])
+def test_a_cell_that_stands_twice_is_named_wherever_it_stands(tmp_path, batch_rows, first, second):
+    cells = [(f"p{i // 3}", f"a{i % 3}") for i in range(200)]
+    cells[second] = cells[first]
+    path = pairs(tmp_path / "v.parquet", cells)
+    words = (
+        rf"v\.parquet, row {second + 1}: product '{cells[first][0]}', attribute '{cells[first][1]}' stood "
+    )
+    with pytest.raises(StreamError, match=words + rf"in .*v\.parquet, row {first + 1} already"):
+        read_statistic(path, batch_rows=batch_rows)
+    parts = [pairs(tmp_path / "1.parquet", cells[:40]), pairs(tmp_path / "2.parquet", cells[40:])]
+    place = lambda row: rf"{1 + (row >= 40)}\.parquet, row {row + 1 - 40 * (row >= 40)}"  # noqa: E731
+    with pytest.raises(StreamError, match=rf"{place(second)}: .* stood in .*{place(first)} already"):
+        read_statistic(parts, batch_rows=batch_rows)
+
+
+def test_product_and_attribute_are_not_confused_and_equal_digests_are_looked_at(tmp_path, monkeypatch):
+    cells = [("ab", "c"), ("a", "bc"), ("c", "ab"), ("bc", "a")]
+    assert read_statistic(pairs(tmp_path / "v.parquet", cells)).hist.total == 4
+    monkeypatch.setattr("quorum.fit.duplicates._digest", lambda text, kind: 1)
+    assert read_statistic(tmp_path / "v.parquet").hist.total == 4
+    with pytest.raises(StreamError, match=r"row 5: product 'a', attribute 'bc' stood in .*, row 2 already"):
+        read_statistic(pairs(tmp_path / "v.parquet", [*cells, ("a", "bc")]))
+
+
 def test_what_is_no_file_of_votes(tmp_path):
     (tmp_path / "v.parquet").write_text("product,attribute")
     with pytest.raises(StreamError, match="cannot be read as Parquet or Arrow"):

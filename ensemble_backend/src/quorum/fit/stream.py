@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quorum.fit.duplicates import DuplicateCheck
 from quorum.fit.statistic import Statistic
 from quorum.fit.votes import VotesTable
 from quorum.voting.histogram import UNLABELLED, Histogram, histogram
@@ -51,9 +52,9 @@ def read_statistic(
     empty: no gold). ``title`` is not read. Memory: one batch, the dictionaries of one row group, and the
     histogram, whose size depends on patterns, attributes and categories, not on the number of rows.
 
-    That a (product, attribute) stands in the files once only is taken on trust: to check it would take memory
-    that grows with the rows. ``products`` counts runs of rows of one product, so a product whose rows are not
-    next to each other counts more than once.
+    A (product, attribute) may stand in the files once only; to know that, 16 bytes per cell are written to
+    the temporary directory while reading (:mod:`quorum.fit.duplicates`). ``products`` counts runs of rows of
+    one product, so a product whose rows are not next to each other counts more than once.
 
     Args:
         paths: Parquet files, or Arrow IPC files (.arrow, .feather, .ipc).
@@ -66,14 +67,16 @@ def read_statistic(
         :func:`quorum.fit.learn.learn_statistic`.
 
     Raises:
-        StreamError: No file, an unreadable one, a missing column, one of another type, or a row without
-            product or attribute.
+        StreamError: No file, an unreadable one, a missing column, one of another type, a row without
+            product or attribute, or a (product, attribute) that stood in an earlier row or file.
     """
     files = _files(paths)
     names = tuple(members) if members is not None else _member_columns(files[0])
-    reducer = _Reducer(_checked(names, files[0]))
-    for file in files:
-        reducer.add(file, batch_rows)
+    with DuplicateCheck() as seen:
+        reducer = _Reducer(_checked(names, files[0]), seen)
+        for file in files:
+            reducer.add(file, batch_rows)
+        reducer.check_duplicates()
     return reducer.statistic()
 
 
@@ -85,6 +88,8 @@ def read_statistic_ray(
     address: str | None = None,
 ) -> Statistic:
     """:func:`read_statistic` with one Ray task per file; the histograms, which are small, are added up here.
+
+    Every task looks for duplicate cells in its own file; that no cell stands in two files is taken on trust.
 
     Args:
         paths: Files that every worker can open under the same path.
@@ -157,18 +162,43 @@ class _Place:
 class _Reducer:
     """Adds up batches; group ids are given in order of appearance and sorted at the end."""
 
-    def __init__(self, members: tuple[str, ...]) -> None:
+    def __init__(self, members: tuple[str, ...], seen: DuplicateCheck) -> None:
         self.members = members
+        self.seen = seen
+        self.starts: list[tuple[int, Path]] = []
+        self.rows = 0
         self.index: dict[tuple[str, str], int] = {}
         self.parts: list[Histogram] = []
         self.products = 0
         self.last: str | None = None
 
     def add(self, path: Path, batch_rows: int) -> None:
-        row = 0
+        start = self.rows
+        self.starts.append((start, path))
         for batch in _batches(path, self.members, batch_rows):
-            self._add_batch(batch, _Place(path, row))
-            row += len(batch)
+            self._add_batch(batch, _Place(path, self.rows - start))
+            self.rows += len(batch)
+
+    def check_duplicates(self) -> None:
+        for earlier, later in self.seen.pairs():
+            (old, first), (place, second) = self._cell(earlier), self._cell(later)
+            if first == second:
+                raise place.error(
+                    f"product {second[0]!r}, attribute {second[1]!r} stood in {old.path}, row {old.row + 1} "
+                    "already; keep one of the two",
+                    0,
+                )
+
+    def _cell(self, row: int) -> tuple[_Place, tuple[str, str]]:
+        """Place and (product, attribute) of one row, counted over all files."""
+        start, path = next((start, path) for start, path in reversed(self.starts) if start <= row)
+        at = row - start
+        for batch in _batches(path, (), BATCH_ROWS):
+            if at < len(batch):
+                product, attribute = (batch.column(name)[at].as_py() for name in ("product", "attribute"))
+                return _Place(path, row - start), (product, attribute)
+            at -= len(batch)
+        raise StreamError(f"{path}: was cut while it was read; read it again")
 
     def statistic(self) -> Statistic:
         if not self.parts:
@@ -185,8 +215,12 @@ class _Reducer:
         self.products += int(pc.sum(pc.not_equal(product[1:], product[:-1])).as_py() or 0)
         self.products += product[0].as_py() != self.last
         self.last = product[-1].as_py()
+        attributes = _dictionary(batch, "attribute", place, required=True)
+        encoded = product.dictionary_encode()
+        cells = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+        self.seen.add(cells, attributes, self.rows)
         codes, right = _encode(batch, self.members, place)
-        self.parts.append(histogram(codes, self._groups(batch, place), right))
+        self.parts.append(histogram(codes, self._groups(batch, attributes, place), right))
         # Adding every batch to all that came before would take time that grows with the square of their
         # number.
         while len(self.parts) > 1 and len(self.parts[-2].counts) <= 2 * len(self.parts[-1].counts):
@@ -196,8 +230,10 @@ class _Reducer:
         last = self.parts.pop()
         self.parts[-1] = self.parts[-1] + last
 
-    def _groups(self, batch: Any, place: _Place) -> npt.NDArray[np.int32]:
-        attributes, attribute = _dictionary(batch, "attribute", place, required=True)
+    def _groups(
+        self, batch: Any, named: tuple[list[str], npt.NDArray[np.int64]], place: _Place
+    ) -> npt.NDArray[np.int32]:
+        attributes, attribute = named
         if "category" in batch.schema.names:
             categories, category = _dictionary(batch, "category", place, required=False)
         else:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a cell stands twice among more cells than fit into memory: digests on disk, sorted in parts."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_PARTITION_BITS = 6
+_SPOOL_BYTES = 1 << 17
+_ROW = np.dtype([("digest", np.uint64), ("row", np.int64)])
+
+
+class DuplicateCheck:
+    """Remembers 16 bytes per cell: 8 MB of them in memory, the rest in the temporary directory.
+
+    A digest of 64 bits may stand for two cells (once in 400,000 tables of ten million cells), so the caller
+    compares the texts of the rows that are given back.
+    """
+
+    def __init__(self) -> None:
+        """Open the partitions; use as a context manager, which removes them."""
+        self._stack = ExitStack()
+        self._files = [
+            self._stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
+            for _ in range(1 << _PARTITION_BITS)
+        ]
+        self._attributes: dict[str, int] = {}
+
+    def __enter__(self) -> DuplicateCheck:
+        """The check itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was written."""
+        self._stack.close()
+
+    def add(
+        self,
+        products: tuple[Sequence[str], npt.NDArray[np.integer[Any]]],
+        attributes: tuple[Sequence[str], npt.NDArray[np.integer[Any]]],
+        start: int,
+    ) -> None:
+        """Take in (n,) cells from row ``start`` on; products and attributes as distinct texts and indices."""
+        names, index = attributes
+        for name in names:
+            if name not in self._attributes:
+                self._attributes[name] = _digest(name, b"attribute")
+        salt = np.array([self._attributes[name] for name in names], np.uint64)
+        texts, product = products
+        digests = np.array([_digest(text, b"product") for text in texts], np.uint64)[product] + salt[index]
+        rows = np.empty(len(digests), _ROW)
+        rows["digest"], rows["row"] = digests, np.arange(start, start + len(digests))
+        partition = (digests >> np.uint64(64 - _PARTITION_BITS)).astype(np.int64)
+        rows = rows[np.argsort(partition, kind="stable")]
+        ends = np.cumsum(np.bincount(partition, minlength=len(self._files)))
+        for file, part in zip(self._files, np.split(rows, ends[:-1]), strict=True):
+            file.write(part.tobytes())
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Rows (earlier, later) that probably hold the same cell, none of them missing from the pairs."""
+        for file in self._files:
+            file.seek(0)
+            rows = np.frombuffer(file.read(), _ROW)
+            rows = rows[np.argsort(rows["digest"], kind="stable")]
+            _, first, count = np.unique(rows["digest"], return_index=True, return_counts=True)
+            for i in np.flatnonzero(count > 1).tolist():
+                yield from itertools.combinations(rows["row"][first[i] : first[i] + count[i]].tolist(), 2)
+
+
+def _digest(text: str, kind: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=kind).digest(), "little")
