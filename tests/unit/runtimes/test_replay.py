@@ -83,6 +83,22 @@ def test_slow_answers_come_later_and_not_after_close(folder: Path) -> None:
     assert late == []
 
 
+def test_think_time_is_drawn_or_constant(folder: Path) -> None:
+    def drawn(**options: object) -> list[float]:
+        m = runtime(folder, latency_ms=40, **options)
+        delays: list[float] = []
+        m._later.close()
+        m._later.call = lambda delay_s, _: delays.append(delay_s)  # type: ignore[method-assign]
+        for _ in range(2000):
+            m.submit(question("c", "brand"), lambda _: None)
+        return delays
+
+    assert set(drawn(latency_shape="constant")) == {0.04}
+    exponential = drawn()
+    assert sum(exponential) / len(exponential) == pytest.approx(0.04, rel=0.1)
+    assert sum(delay > 0.04 for delay in exponential) / len(exponential) == pytest.approx(0.368, abs=0.04)
+
+
 def test_a_hung_question_is_released_at_its_deadline_once(folder: Path) -> None:
     m = runtime(folder, hang_share=1)
     replies: list[Reply] = []

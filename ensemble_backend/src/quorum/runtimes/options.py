@@ -119,6 +119,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),
             "recorded_as": Option(str),
             "latency_ms": Option(float, 0.0),
+            "latency_shape": Option(str, "exponential", choices=("exponential", "constant")),
             "fail_share": Option(float, 0.0),
             "hang_share": Option(float, 0.0),
             "seed": Option(int, 0),

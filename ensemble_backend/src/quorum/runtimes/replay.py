@@ -20,15 +20,16 @@ class ReplayRuntime:
     """Answers from a votes table.
 
     Options: ``votes``, path of a JSONL votes table; ``recorded_as``, the column to answer from (default:
-    the member's name); ``latency_ms``, mean of exponentially distributed think time (default 0);
-    ``fail_share`` and ``hang_share``, shares of questions in [0, 1] that raise, or say nothing until their
-    deadline (default 0), drawn with ``seed``.
+    the member's name); ``latency_ms``, mean think time (default 0), and ``latency_shape``, ``exponential``
+    (default) or ``constant``; ``fail_share`` and ``hang_share``, shares of questions in [0, 1] that raise, or
+    say nothing until their deadline (default 0), drawn with ``seed``.
     """
 
     def __init__(self, settings: RuntimeSettings) -> None:
         options = settings.options
         self._answers = _load(settings.path("votes"), options["recorded_as"] or settings.member)
         self._latency_s = options["latency_ms"] / 1e3
+        self._constant = options["latency_shape"] == "constant"
         self._fail_share, self._hang_share = options["fail_share"], options["hang_share"]
         self._random = random.Random(options["seed"])
         self._later = _Later()
@@ -52,7 +53,8 @@ class ReplayRuntime:
         if self._latency_s <= 0:
             done(reply)
             return
-        self._later.call(self._random.expovariate(1.0 / self._latency_s), lambda: done(reply))
+        think_s = self._latency_s if self._constant else self._random.expovariate(1.0 / self._latency_s)
+        self._later.call(think_s, lambda: done(reply))
 
     def close(self) -> None:
         """Drop the answers still being thought about."""

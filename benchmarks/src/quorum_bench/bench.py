@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of the benchmark: scenarios, their points in turn, and the figures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from quorum_bench.bootstrap import Floats, Interval, median_draws, quantile_draws
+from quorum_bench.measure import SATURATED, Effort, Point, Prices, Run, measure
+from quorum_bench.metrics import ALL, NoValue
+from quorum_bench.metrics.latency import QUANTILES
+from quorum_bench.metrics.steps import steps_of
+from quorum_bench.results import PointResult, ScenarioResult, Step, Value
+from quorum_bench.samples import SampleFile
+
+T = TypeVar("T")
+Form = Literal["short", "long"]
+_LATE_MS = 2.0
+_CROWDED = 0.2
+
+
+class Skipped(Exception):
+    """A scenario cannot run here; the message says what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller of a benchmark can say.
+
+    Attributes:
+        form: Fewer points, or all.
+        effort: How long and how often each is measured.
+        slo_ms: The latency that counts as good.
+        prices: Of machine and tokens.
+        deploy: A deployment of real LLMs.
+        listings: JSONL file of product texts for it.
+        votes: A votes table with gold labels.
+        arrivals: File of arrival times.
+        perf_analyzer: That program.
+    """
+
+    form: Form
+    effort: Effort
+    slo_ms: float = 50.0
+    prices: Prices | None = None
+    deploy: Path | None = None
+    listings: Path | None = None
+    votes: Path | None = None
+    arrivals: Path | None = None
+    perf_analyzer: Path | None = None
+
+    def pick(self, short: T, long: T) -> T:
+        """By the form."""
+        return short if self.form == "short" else long
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A point and its runs."""
+
+    id: str
+    labels: Mapping[str, str | int | float]
+    runs: tuple[Run, ...]
+
+    @property
+    def latencies(self) -> list[Floats]:
+        """Per run, ms, in the order of sending."""
+        return [run.samples.latency_ms for run in self.runs]
+
+    def median(self, of: Callable[[Run], float]) -> float:
+        """Over the runs."""
+        return float(np.median([of(run) for run in self.runs]))
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency."""
+        return self.median(lambda run: float(np.median(run.samples.latency_ms)))
+
+    @property
+    def throughput(self) -> float:
+        """Answers per second."""
+        return self.median(lambda run: run.answered / run.seconds)
+
+    @property
+    def cpu_ms(self) -> list[float]:
+        """Per run, CPU milliseconds of the target per answer."""
+        return [(run.last.cpu_s - run.first.cpu_s) / run.answered * 1e3 for run in self.runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A question that the benchmark answers.
+
+    Attributes:
+        name: On the command line.
+        title: In the report.
+        question: In the report.
+        play: Measures; may raise :class:`Skipped`.
+    """
+
+    name: str
+    title: str
+    question: str
+    play: Callable[[Bench], ScenarioResult]
+
+    def result(self, measured: Sequence[Measured], **more: object) -> ScenarioResult:
+        """The points as results, with findings, plots and tables in ``more``."""
+        fields = {"points": [point_result(m) for m in measured], **more}
+        return ScenarioResult.model_validate(
+            {"name": self.name, "title": self.title, "question": self.question, **fields}
+        )
+
+
+@dataclass(slots=True)
+class Bench:
+    """What scenarios measure with.
+
+    Attributes:
+        options: The caller's.
+        file: Where the samples go.
+        say: Told each run in one line.
+    """
+
+    options: Options
+    file: SampleFile
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+    def measure(self, scenario: str, points: Sequence[Point], effort: Effort | None = None) -> list[Measured]:
+        """Measure points that stand side by side: a first run of each, a second of each, and so on.
+
+        Raises:
+            LoadError: A generator failed.
+        """
+        effort = effort or self.options.effort
+        runs: list[list[Run]] = [[] for _ in points]
+        ids = [point_id(scenario, point.labels) for point in points]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"{scenario}: two points have the same labels")
+        for number in range(effort.runs):
+            for index, point in enumerate(points):
+                run, samples = measure(point, effort, self.options.prices)
+                runs[index].append(run)
+                self.file.add(ids[index], number, samples, run.window_ns)
+                self.say(_line(ids[index], number, effort.runs, run))
+        return [
+            Measured(ident, dict(point.labels), tuple(its))
+            for ident, point, its in zip(ids, points, runs, strict=True)
+        ]
+
+
+def point_id(scenario: str, labels: Mapping[str, str | int | float]) -> str:
+    """``scenario/key=value,...``."""
+    return f"{scenario}/" + ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def point_result(measured: Measured) -> PointResult:
+    """Every metric of a point, over its runs."""
+    values: dict[str, Value] = {}
+    missing: dict[str, str] = {}
+    for metric in ALL:
+        try:
+            runs = [metric.of(run) for run in measured.runs]
+        except NoValue as error:
+            missing[metric.key] = str(error)
+            continue
+        values[metric.key] = _value(Interval.of(float(np.median(runs)), median_draws(runs)), runs)
+    latencies = measured.latencies
+    if all(map(len, latencies)):
+        tables = quantile_draws(latencies, list(QUANTILES.values()))
+        for draws, (name, q) in zip(tables, QUANTILES.items(), strict=True):
+            runs = [float(np.quantile(run, q)) for run in latencies]
+            values[f"latency_{name}"] = _value(Interval.of(float(np.median(runs)), draws), runs)
+    return PointResult(
+        id=measured.id,
+        labels=dict(measured.labels),
+        values=values,
+        missing=missing,
+        steps=_steps(measured.runs),
+        notes=_notes(measured.runs),
+    )
+
+
+def value_of(interval: Interval, runs: Sequence[float] = ()) -> Value:
+    """An interval as it stands in results."""
+    return _value(interval, runs)
+
+
+def _value(interval: Interval, runs: Sequence[float]) -> Value:
+    return Value(value=interval.value, low=interval.low, high=interval.high, runs=list(runs))
+
+
+def _steps(runs: Sequence[Run]) -> list[Step]:
+    tables = [steps_of(run) for run in runs]
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    return [
+        Step(
+            step=name,
+            count=sum(table[name].count for table in tables),
+            queue_ms=float(np.median([table[name].queue_ms for table in tables])),
+            compute_ms=float(np.median([table[name].compute_ms for table in tables])),
+        )
+        for name in names
+    ]
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    notes = []
+    unsteady = sum(not run.steady for run in runs)
+    if unsteady:
+        notes.append(f"latency had not settled in {unsteady} of {len(runs)} runs (MSER-5)")
+    if max(run.generator_cpu for run in runs) > SATURATED:
+        notes.append("the load generator was saturated: the figures are partly its own")
+    if any(len(r.samples) and np.quantile(r.samples.lateness_ms, 0.99) > _LATE_MS for r in runs):
+        notes.append(f"the generator sent 1 % of the requests more than {_LATE_MS:g} ms late")
+    if max(run.others_cpu for run in runs) > _CROWDED:
+        notes.append(f"neighbours used up to {max(run.others_cpu for run in runs):.1f} cores of the machine")
+    return notes
+
+
+def _line(ident: str, number: int, runs: int, run: Run) -> str:
+    latency = run.samples.latency_ms
+    p50, p99 = np.quantile(latency, [0.5, 0.99]) if len(latency) else (float("nan"),) * 2
+    return (
+        f"{ident} run {number + 1}/{runs}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
+        f"{run.answered / run.seconds:.0f} answers/s"
+    )

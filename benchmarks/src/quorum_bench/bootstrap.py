@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals: the bootstrap, run by run and block by block.
+
+Requests of one run are not independent (a pause hits neighbours), and runs differ from each other. So runs
+are drawn with replacement, and inside each drawn run blocks of neighbouring requests are (moving blocks,
+Kuensch, Annals of Statistics 17(3), 1989). With few runs the interval can only span what those runs
+showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+DRAWS = 400
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and where it may lie, with a confidence of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, draws: Floats) -> Interval:
+        """From bootstrap draws: their percentiles."""
+        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(value), float(min(low, value)), float(max(high, value)))
+
+
+def quantile_draws(runs: Sequence[Floats], qs: Sequence[float], seed: int = 0, draws: int = DRAWS) -> Floats:
+    """Bootstrap draws of the median over runs of each run's quantiles.
+
+    Args:
+        runs: Per run its observations in the order of time; none may be empty.
+        qs: ``Q`` quantiles, each in [0, 1].
+        seed: Of the draws.
+        draws: How many.
+
+    Returns:
+        FLOAT64 [Q, draws].
+    """
+    rng = np.random.default_rng(seed)
+    tables = np.stack([_resampled(run, qs, rng, draws) for run in runs])
+    run = rng.integers(len(runs), size=(draws, len(runs)))
+    draw = rng.integers(draws, size=(draws, len(runs)))
+    return np.asarray(np.median(tables[run, draw], axis=1).T)
+
+
+def median_draws(values: Sequence[float], seed: int = 0, draws: int = DRAWS) -> Floats:
+    """Bootstrap draws of the median of one value a run."""
+    rng = np.random.default_rng(seed)
+    array = np.asarray(values, np.float64)
+    return np.asarray(np.median(array[rng.integers(len(array), size=(draws, len(array)))], axis=1))
+
+
+def slope(x: Sequence[float], runs: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS) -> Interval:
+    """Least-squares slope of the per-point medians of ``runs`` over ``x``; runs are resampled per point."""
+    at = np.asarray(x, np.float64)
+    centred = at - at.mean()
+
+    def fit(y: Floats) -> float:
+        return float(centred @ (y - y.mean()) / (centred @ centred))
+
+    value = fit(np.array([np.median(r) for r in runs]))
+    tables = np.stack([median_draws(r, seed + i, draws) for i, r in enumerate(runs)])
+    return Interval.of(value, np.array([fit(tables[:, d]) for d in range(draws)]))
+
+
+def _resampled(run: Floats, qs: Sequence[float], rng: np.random.Generator, draws: int) -> Floats:
+    count = len(run)
+    block = max(1, round(count ** (1 / 3)))
+    out = np.empty((draws, len(qs)))
+    for d in range(draws):
+        starts = rng.integers(count, size=-(-count // block))
+        index = (starts[:, None] + np.arange(block)).reshape(-1) % count
+        out[d] = np.quantile(run[index], qs)
+    return out

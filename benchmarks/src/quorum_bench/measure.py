@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One point of a benchmark, measured once: load, snapshots, and the window in which both are steady."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quorum_bench.load import Generated, Load, run_load
+from quorum_bench.samples import Samples
+from quorum_bench.steady import truncation
+from quorum_bench.targets import CallerSpec, StepTimes, Target
+from quorum_bench.usage import Recorder, Snapshot, cpu_seconds, descendants, pss_bytes
+
+SATURATED = 0.85
+"""A generator that used more than this share of a core may have measured itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What things cost, in one currency.
+
+    Attributes:
+        machine_per_hour: The machine that serves.
+        tokens_per_million: Member -> price of a million prompt tokens and of a million generated ones.
+    """
+
+    machine_per_hour: float = 0.0
+    tokens_per_million: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Mean tokens of one request to one member."""
+
+    prompt: float
+    generated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of one point showed, between two snapshots of a steady target.
+
+    Attributes:
+        samples: Requests meant to be sent in the window.
+        answered: Answers that came in the window, also to requests from before it.
+        first: Snapshot at its start.
+        last: Snapshot at its end.
+        rss_peak_bytes: Largest memory seen in it.
+        pss_bytes: Memory right after the load, shared pages split.
+        gpu_w: Mean power of all GPUs in it; ``None`` without one.
+        generator_cpu: Share of a core that the busiest generator used.
+        others_cpu: Cores' worth of CPU that neither target nor benchmark used: neighbours on the machine.
+        steady: Whether latency had settled (MSER-5).
+        members: The target's.
+        tokens: Member -> tokens a request, where known.
+        prices: Of machine and tokens, where given.
+        slo_ms: The latency that counts as good.
+    """
+
+    samples: Samples
+    answered: int
+    first: Snapshot
+    last: Snapshot
+    rss_peak_bytes: int
+    pss_bytes: int
+    gpu_w: float | None
+    generator_cpu: float
+    others_cpu: float
+    steady: bool
+    members: Sequence[str]
+    tokens: Mapping[str, Tokens]
+    prices: Prices | None
+    slo_ms: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return (self.last.at_ns - self.first.at_ns) / 1e9
+
+    def step(self, name: str) -> StepTimes:
+        """What a step did in the window."""
+        nothing = StepTimes(0, 0, 0)
+        before, after = self.first.steps.get(name, nothing), self.last.steps.get(name, nothing)
+        return StepTimes(
+            after.count - before.count,
+            after.queue_ns - before.queue_ns,
+            after.compute_ns - before.compute_ns,
+        )
+
+    @property
+    def window_ns(self) -> tuple[int, int]:
+        """Start and end, monotonic."""
+        return self.first.at_ns, self.last.at_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Something to measure.
+
+    Attributes:
+        target: A started target.
+        caller: How it is asked.
+        load: What is sent when; a function of the run's number, so that arrivals differ.
+        labels: What makes the point different from others of its scenario.
+        tokens: Member -> tokens a request, where known.
+        slo_ms: The latency that counts as good.
+    """
+
+    target: Target
+    caller: CallerSpec
+    load: Load
+    labels: Mapping[str, str | int | float]
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    slo_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how often.
+
+    Attributes:
+        seconds: Of measuring, a run.
+        warmup_s: Before it, under the same load.
+        runs: Of every point.
+    """
+
+    seconds: float
+    warmup_s: float
+    runs: int
+
+
+def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple[Run, Samples]:
+    """Measure a point once.
+
+    Returns:
+        The run, and all samples, those of the warm-up too.
+
+    Raises:
+        LoadError: A generator failed.
+    """
+    target = point.target
+    own = cpu_seconds([os.getpid()])
+    with Recorder(target.pids, target.steps) as recorder:
+        generated = run_load(point.caller, point.load, effort.warmup_s + effort.seconds)
+    own = cpu_seconds([os.getpid()]) - own
+    first, last, steady = _window(generated, recorder.snapshots, effort.warmup_s)
+    inside = [s for s in recorder.snapshots if first.at_ns <= s.at_ns <= last.at_ns]
+    whole = recorder.snapshots
+    length_s = (whole[-1].at_ns - whole[0].at_ns) / 1e9
+    busy = whole[-1].busy_s - whole[0].busy_s - (whole[-1].cpu_s - whole[0].cpu_s) - own
+    watts = [s.gpu_w for s in inside if s.gpu_w is not None]
+    run = Run(
+        samples=generated.samples.between(first.at_ns, last.at_ns),
+        answered=generated.samples.answered_between(first.at_ns, last.at_ns),
+        first=first,
+        last=last,
+        rss_peak_bytes=max(s.rss_bytes for s in inside),
+        pss_bytes=pss_bytes(descendants(target.pids())),
+        gpu_w=float(np.mean(watts)) if watts else None,
+        generator_cpu=generated.cpu_share,
+        others_cpu=max(0.0, busy / length_s),
+        steady=steady,
+        members=tuple(target.members),
+        tokens=point.tokens,
+        prices=prices,
+        slo_ms=point.slo_ms,
+    )
+    return run, generated.samples
+
+
+def _window(
+    generated: Generated, snapshots: Sequence[Snapshot], warmup_s: float
+) -> tuple[Snapshot, Snapshot, bool]:
+    """The snapshots around what is steady: after the warm-up and what MSER-5 leaves out besides."""
+    start = generated.start_ns + int(warmup_s * 1e9)
+    kept = generated.samples.between(start, generated.stop_ns)
+    answered = kept.where(kept.ok)
+    skip, steady = truncation(answered.latency_ms)
+    if skip:
+        start = int(answered.intended_ns[min(skip, len(answered) - 1)])
+    inside = [s for s in snapshots if start <= s.at_ns <= generated.stop_ns]
+    if len(inside) < 2:
+        # Too short for two snapshots: what there is around it.
+        before = [s for s in snapshots if s.at_ns <= start] or [snapshots[0]]
+        after = [s for s in snapshots if s.at_ns >= generated.stop_ns] or [snapshots[-1]]
+        return before[-1], after[0], steady
+    return inside[0], inside[-1], steady

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``results.json``: its shape, from which the JSON schema is made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+RESULTS = "results.json"
+SAMPLES = "samples.parquet"
+
+Label = str | int | float
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ResultsError(ValueError):
+    """A results file cannot be read; the message says where and why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Value(_Strict):
+    """A figure: the median over runs, its 95 % bootstrap interval, and each run's own."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+    runs: list[Finite] = []
+
+
+class Step(_Strict):
+    """Mean times per request of one step of the server, ms: medians over runs."""
+
+    step: str
+    count: int
+    queue_ms: Finite
+    compute_ms: Finite
+
+
+class PointResult(_Strict):
+    """One point of a scenario.
+
+    Attributes:
+        id: Of its rows in ``samples.parquet``.
+        labels: What makes it different from others.
+        values: By metric key.
+        missing: Metric key -> why there is no value.
+        steps: Server-side breakdown.
+        notes: What a reader must know before believing the values.
+    """
+
+    id: str
+    labels: dict[str, Label]
+    values: dict[str, Value]
+    missing: dict[str, str] = {}
+    steps: list[Step] = []
+    notes: list[str] = []
+
+
+class Finding(_Strict):
+    """A sentence with a figure.
+
+    Attributes:
+        text: What was found.
+        value: The figure, if it is one.
+        unit: Of the figure.
+        aim: What was aimed at, in words; empty: nothing.
+        met: Whether it was reached; null when nothing was aimed at.
+    """
+
+    text: str
+    value: Value | None = None
+    unit: str = ""
+    aim: str = ""
+    met: bool | None = None
+
+
+class Plot(_Strict):
+    """What the report draws of a scenario's points.
+
+    Attributes:
+        title: Above the plot.
+        x: Label on the horizontal axis; a bar for each of its values where they are words.
+        y: Metric keys, drawn as one line each where there is no series.
+        series: Label that tells lines apart.
+        log_x: Logarithmic horizontal axis.
+        ideal: Points of a dashed line that stands for the ideal.
+        ideal_name: What it is.
+    """
+
+    title: str
+    x: str
+    y: list[str]
+    series: str | None = None
+    log_x: bool = False
+    ideal: list[tuple[Finite, Finite]] = []
+    ideal_name: str = "ideal"
+
+
+class Table(_Strict):
+    """A table that is no list of points."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class ScenarioResult(_Strict):
+    """One question and its answer."""
+
+    name: str
+    title: str
+    question: str
+    points: list[PointResult]
+    findings: list[Finding] = []
+    plots: list[Plot] = []
+    tables: list[Table] = []
+    skipped: str = ""
+    seconds: Finite = 0.0
+
+
+class MetricInfo(_Strict):
+    """What a metric key means."""
+
+    title: str
+    unit: str
+    better: Literal["lower", "higher", ""]
+    formula: str
+
+
+class Results(_Strict):
+    """A whole run of the benchmark."""
+
+    schema_version: Literal[1] = 1
+    made: str
+    form: str
+    effort: dict[str, Finite]
+    environment: dict[str, Any]
+    metrics: dict[str, MetricInfo]
+    scenarios: list[ScenarioResult]
+
+    def points(self) -> dict[str, PointResult]:
+        """All points by id."""
+        return {point.id: point for scenario in self.scenarios for point in scenario.points}
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write ``results.json``."""
+    path = folder / RESULTS
+    path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(path: Path) -> Results:
+    """Read a ``results.json``, or the one in a folder.
+
+    Raises:
+        ResultsError: It is not there, or not one.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        return Results.model_validate_json(file.read_text("utf-8"))
+    except OSError as error:
+        raise ResultsError(
+            f"{file}: {error.strerror}; name a folder that quorum-bench run made, or its {RESULTS}"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ResultsError(
+            f"{file}: {where}: {first['msg']}; was it made by this release of quorum-bench?"
+        ) from error
+
+
+def schema_text() -> str:
+    """The JSON schema of ``results.json``."""
+    return json.dumps(Results.model_json_schema(), indent=1) + "\n"

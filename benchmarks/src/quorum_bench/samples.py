@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a load generator notes of every request, and how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+OK = 0
+BAD_ANSWER = -1
+NOT_SENT = -2
+UNANSWERED = -3
+"""Statuses; above 0 a gRPC status code (for HTTP targets the nearest one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One row a request, in the order of ``intended_ns``; times on the monotonic clock of the machine.
+
+    Attributes:
+        request: INT64 [n], which request of the workload.
+        intended_ns: INT64 [n], when it should have been sent; in a closed loop when it was sent.
+        sent_ns: INT64 [n], when it was handed to the network library.
+        done_ns: INT64 [n], when its answer, or its failure, was there.
+        status: INT32 [n], ``OK`` or why not.
+    """
+
+    request: npt.NDArray[np.int64]
+    intended_ns: npt.NDArray[np.int64]
+    sent_ns: npt.NDArray[np.int64]
+    done_ns: npt.NDArray[np.int64]
+    status: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, int, int, int, int]]) -> Samples:
+        """From rows in any order."""
+        table = np.array(sorted(rows, key=lambda row: row[1]), dtype=np.int64).reshape(-1, 5)
+        return cls(table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(np.int32))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Samples]) -> Samples:
+        """Several generators' samples as one."""
+        parts = list(parts)
+        columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        order = np.argsort(columns["intended_ns"], kind="stable")
+        return cls(**{name: column[order] for name, column in columns.items()})
+
+    def between(self, start_ns: int, stop_ns: int) -> Samples:
+        """The requests meant to be sent in ``[start_ns, stop_ns)``."""
+        return self.where((self.intended_ns >= start_ns) & (self.intended_ns < stop_ns))
+
+    def answered_between(self, start_ns: int, stop_ns: int) -> int:
+        """How many answers came in ``[start_ns, stop_ns)``."""
+        return int(np.count_nonzero(self.ok & (self.done_ns >= start_ns) & (self.done_ns < stop_ns)))
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Samples:
+        """The requests at which ``mask`` holds."""
+        return Samples(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """Which were answered."""
+        return np.equal(self.status, OK)
+
+    @property
+    def latency_ms(self) -> npt.NDArray[np.float64]:
+        """From the *intended* time of sending to the answer, of those that were answered; milliseconds."""
+        return (self.done_ns - self.intended_ns)[self.ok] / 1e6
+
+    @property
+    def lateness_ms(self) -> npt.NDArray[np.float64]:
+        """How late the generator itself was; milliseconds."""
+        return (self.sent_ns - self.intended_ns) / 1e6
+
+
+SCHEMA = pa.schema(
+    [
+        ("point", pa.dictionary(pa.int32(), pa.string())),
+        ("run", pa.int32()),
+        ("steady", pa.bool_()),
+        ("request", pa.int64()),
+        ("intended_ns", pa.int64()),
+        ("sent_ns", pa.int64()),
+        ("done_ns", pa.int64()),
+        ("status", pa.int32()),
+    ]
+)
+"""``samples.parquet``: ``point`` and ``run`` as in ``results.json``; ``steady``: counted in the metrics."""
+
+
+class SampleFile:
+    """``samples.parquet``, written run by run."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+
+    def add(self, point: str, run: int, samples: Samples, window_ns: tuple[int, int]) -> None:
+        """Append a run; ``window_ns`` is what its metrics are over."""
+        start, stop = window_ns
+        count = len(samples)
+        columns: dict[str, Any] = {
+            "point": pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([point])),
+            "run": np.full(count, run, np.int32),
+            "steady": (samples.intended_ns >= start) & (samples.intended_ns < stop),
+        }
+        columns |= {f.name: getattr(samples, f.name) for f in fields(Samples)}
+        self._writer.write_table(pa.table(columns, schema=SCHEMA))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+    def __enter__(self) -> SampleFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_latencies(path: Path) -> Mapping[tuple[str, int], npt.NDArray[np.float64]]:
+    """Latencies in ms of the answered requests that count, by point and run, in the order of sending."""
+    table = pq.read_table(path, filters=[("steady", "=", True), ("status", "=", OK)])
+    points = np.array(table["point"].cast(pa.string()).to_pylist(), dtype=object)
+    runs = table["run"].to_numpy()
+    latency = (table["done_ns"].to_numpy() - table["intended_ns"].to_numpy()) / 1e6
+    keys = sorted(set(zip(points.tolist(), runs.tolist(), strict=True)))
+    return {key: latency[(points == key[0]) & (runs == key[1])] for key in keys}

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A quorum deployment on a tritonserver of its own, made for the benchmark or given."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quorum.contract import CHANNELS, GATE, STABLE, VOTE
+from quorum.repository.render import render
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import TritonServer
+from quorum.serving.admission import CAPACITY, Admission, path_of
+from quorum.spec import load_spec
+from quorum_bench.targets import CallerSpec, StepTimes
+from quorum_bench.targets.triton_caller import triton_caller
+from quorum_bench.targets.triton_stats import TritonStatistics
+from quorum_bench.workload import Product, Workload
+
+WAITED = "(slowest member)"
+"""The step that stands for what an ensemble waits for its members, scheduling included."""
+
+_START_S = 120.0
+_PASS_NS = 3_600_000_000_000
+_MAX_IN_FLIGHT = 1024
+
+
+class QuorumTarget:
+    """Serves members that answer from a votes table, or any other deployment file.
+
+    Args:
+        workload: What will be asked; the votes table is made from it.
+        members: Names -> replay options such as ``latency_ms``.
+        deploy: Serve this file instead; ``members`` is then ignored.
+        name: In tables.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        members: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        deploy: Path | None = None,
+        name: str = "quorum",
+    ) -> None:
+        self.name = name
+        self._workload = workload
+        self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-")
+        folder = Path(self._scratch.name)
+        spec = load_spec(deploy or _write(folder, workload, dict(members or {})))
+        free = spec.server.model_copy(update={"grpc_port": 0, "http_port": 0, "metrics_port": 0})
+        self._spec = spec.model_copy(update={"server": free})
+        self.members: Sequence[str] = self._spec.member_names
+        self._repository = folder / "model_repository"
+        self._server = TritonServer(self._spec, repository=self._repository, log_path=folder / "server.log")
+        self._statistics: TritonStatistics | None = None
+        self._passes: dict[Workload, list[tuple[int, int]]] = {}
+
+    @property
+    def url(self) -> str:
+        """``host:port`` of its gRPC endpoint."""
+        return self._server.endpoint.grpc_url
+
+    def start(self) -> None:
+        """Render, start, wait for the channels.
+
+        Raises:
+            quorum.server.triton.ServerError: It does not start.
+        """
+        render(self._spec, self._repository)
+        self._server.start()
+        wait_channels(self._server, _START_S)
+        endpoint = self._server.endpoint
+        self._statistics = TritonStatistics(endpoint.grpc_url, endpoint.admin_key)
+
+    def stop(self) -> None:
+        """Stop the server and remove what was written."""
+        if self._statistics:
+            self._statistics.close()
+            self._statistics = None
+        self._give_back()
+        self._server.stop()
+        self._scratch.cleanup()
+
+    def caller(self, workload: Workload) -> CallerSpec:
+        """Asks the stable channel."""
+        return self.channel_caller(workload, STABLE)
+
+    def channel_caller(self, workload: Workload, channel: str) -> CallerSpec:
+        """Asks any channel."""
+        return triton_caller(self.url, channel, workload)
+
+    def member_caller(self, workload: Workload, member: str) -> CallerSpec:
+        """Asks one member alone, past gate and vote, with tickets as the gate would have issued them.
+
+        The tickets come out of the server's own admission file, so the member does exactly the work that it
+        does inside the ensemble. Call it while the server is idle: the gate is meant to be the only one that
+        claims slots.
+        """
+        if workload not in self._passes:
+            self._passes[workload] = [self._claim(p) for p in workload.products]
+        return triton_caller(self.url, member, workload, passes=self._passes[workload])
+
+    def pids(self) -> Sequence[int]:
+        """The tritonserver; the Python models are its children."""
+        return [] if self._server.pid is None else [self._server.pid]
+
+    def steps(self) -> Mapping[str, StepTimes]:
+        """By model: gate, members, vote, and the channel as a whole.
+
+        Members answer after their ``execute`` has returned, and Triton's clock for them stops there. What the
+        ensemble waited for them is therefore added as :data:`WAITED`: the channel less gate and vote.
+        """
+        times = dict(self._statistics.read()) if self._statistics else {}
+        asked = [times[channel] for channel in CHANNELS if channel in times]
+        if asked and GATE in times and VOTE in times:
+            around = (
+                times[GATE].queue_ns + times[GATE].compute_ns + times[VOTE].queue_ns + times[VOTE].compute_ns
+            )
+            whole = sum(t.queue_ns + t.compute_ns for t in asked)
+            times[WAITED] = StepTimes(sum(t.count for t in asked), 0, max(0, whole - around))
+        return times
+
+    def __enter__(self) -> QuorumTarget:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _claim(self, product: Product) -> tuple[int, int]:
+        assert self._server.pid is not None
+        admission = Admission(path_of(self._server.pid))
+        now = time.monotonic_ns()
+        deadline = now + _PASS_NS
+        seal = admission.seal(product.text, product.category, product.attributes, deadline)
+        ticket = admission.claim(CAPACITY, now, deadline, seal)
+        assert ticket is not None
+        return deadline, ticket
+
+    def _give_back(self) -> None:
+        if self._server.pid is not None and self._passes:
+            admission = Admission(path_of(self._server.pid))
+            for _, ticket in itertools.chain(*self._passes.values()):
+                admission.release(ticket)
+        self._passes.clear()
+
+
+def _write(folder: Path, workload: Workload, members: Mapping[str, Mapping[str, Any]]) -> Path:
+    rows = workload.votes_table(list(members))
+    votes = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "votes.jsonl").write_text(votes, encoding="utf-8")
+    names = dict.fromkeys(name for product in workload.products for name in product.attributes)
+    spec = {
+        "members": [
+            {"name": name, "runtime": "replay", "options": {"votes": "votes.jsonl", **options}}
+            for name, options in members.items()
+        ],
+        "attributes": {name: {} for name in names},
+        "gate": {"max_in_flight": _MAX_IN_FLIGHT},
+    }
+    path = folder / "deploy.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    return path

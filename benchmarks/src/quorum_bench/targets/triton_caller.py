@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks Triton over gRPC with requests that were serialised beforehand: little work per request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, TEXT, TICKET, VALUES
+from quorum_bench.targets import CallerSpec
+from quorum_bench.workload import Workload
+
+_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_FACTORY = "quorum_bench.targets.triton_caller:TritonCaller"
+
+
+def triton_caller(
+    url: str,
+    model: str,
+    workload: Workload,
+    *,
+    passes: Sequence[tuple[int, int]] = (),
+    timeout_s: float = 30.0,
+) -> CallerSpec:
+    """A caller of one model.
+
+    Args:
+        url: ``host:port``.
+        model: A channel, or a member if ``passes`` are given.
+        workload: What is asked.
+        passes: Per product deadline (ns) and ticket, as the gate would have made them.
+        timeout_s: Of each call.
+    """
+    messages = [message(model, p.text, p.category, p.attributes, timeout_s) for p in workload.products]
+    for request, (deadline_ns, ticket) in zip(messages, passes, strict=bool(passes)) if passes else ():
+        for name, value in ((DEADLINE, deadline_ns), (TICKET, ticket)):
+            request.inputs.add(name=name, datatype="INT64", shape=[1]).contents.int64_contents.append(value)
+    return CallerSpec(
+        _FACTORY,
+        {
+            "url": url,
+            "requests": [m.SerializeToString().hex() for m in messages],
+            "attributes": [len(p.attributes) for p in workload.products],
+            "timeout_s": timeout_s,
+        },
+    )
+
+
+def message(model: str, text: str, category: str, attributes: Sequence[str], timeout_s: float) -> Any:
+    """A ``ModelInferRequest`` as the client package sends it."""
+    request = pb.ModelInferRequest(model_name=model)
+    request.parameters["timeout"].int64_param = int((timeout_s - min(0.25, timeout_s / 10)) * 1e6)
+    for name, values in ((TEXT, [text]), (CATEGORY, [category]), (ATTRIBUTES, attributes)):
+        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(values)])
+        tensor.contents.bytes_contents.extend(value.encode() for value in values)
+    return request
+
+
+class TritonCaller:
+    """See :func:`triton_caller`; every 64th answer is taken apart, the others only weighed."""
+
+    def __init__(
+        self, url: str, requests: Sequence[str], attributes: Sequence[int], timeout_s: float
+    ) -> None:
+        self._url, self._timeout_s = url, timeout_s
+        self._requests = [bytes.fromhex(request) for request in requests]
+        self._attributes = attributes
+        self._channel: Any = None
+        self._infer: Any = None
+
+    async def open(self) -> None:
+        """Connect; ask the first question."""
+        self._channel = grpc.aio.insecure_channel(self._url)
+        self._infer = self._channel.unary_unary(_METHOD)
+        self._parse(0, await self.call(0))
+
+    def call(self, number: int) -> Awaitable[bytes]:
+        """Bytes in, bytes out: nothing is parsed while the clock runs."""
+        call: Awaitable[bytes] = self._infer(
+            self._requests[number % len(self._requests)], timeout=self._timeout_s
+        )
+        return call
+
+    def check(self, number: int, answer: bytes) -> None:
+        """Not empty; now and then: a value per attribute."""
+        if not answer:
+            raise ValueError("an empty answer")
+        if number % 64 == 0:
+            self._parse(number, answer)
+
+    def status_of(self, error: BaseException) -> int:
+        """The gRPC code."""
+        if isinstance(error, grpc.RpcError):
+            return int(error.code().value[0])
+        return int(grpc.StatusCode.UNKNOWN.value[0])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _parse(self, number: int, answer: bytes) -> None:
+        response = pb.ModelInferResponse.FromString(answer)
+        shapes: Mapping[str, list[int]] = {output.name: list(output.shape) for output in response.outputs}
+        wanted = self._attributes[number % len(self._requests)]
+        if shapes.get(VALUES) != [wanted] or not all(response.raw_output_contents):
+            raise ValueError(f"{response.model_name} answered {shapes}, wanted {wanted} {VALUES}")

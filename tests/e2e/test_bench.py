@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark measures a server whose figures are known: a member that takes 25 ms must show as such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from quorum_bench.arrivals import poisson
+from quorum_bench.bench import Bench, Measured, Options, point_result
+from quorum_bench.load import Closed, LoadError, Open, run_load
+from quorum_bench.measure import Effort, Point
+from quorum_bench.metrics.overhead import overhead
+from quorum_bench.samples import SampleFile, read_latencies
+from quorum_bench.targets import CallerSpec
+from quorum_bench.targets.quorum import QuorumTarget
+from quorum_bench.workload import Workload
+
+INJECTED_MS = 25.0
+WORKLOAD = Workload.made(attributes=2, products=8)
+EFFORT = Effort(seconds=2.0, warmup_s=0.5, runs=2)
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[QuorumTarget]:
+    slow = {"latency_ms": INJECTED_MS, "latency_shape": "constant"}
+    with QuorumTarget(WORKLOAD, {"quick": {}, "slow": slow}) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def measured(
+    target: QuorumTarget, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Measured], Measured, dict]:
+    """The ensemble and each member alone, in turn; an open loop; the samples as written."""
+    path = tmp_path_factory.mktemp("bench") / "samples.parquet"
+    points = [Point(target, target.caller(WORKLOAD), Closed(1), {"asked": "ensemble"})]
+    points += [
+        Point(target, target.member_caller(WORKLOAD, m), Closed(1), {"asked": m}) for m in target.members
+    ]
+    arrivals = poisson(40, EFFORT.warmup_s + EFFORT.seconds, seed=1)
+    with SampleFile(path) as file:
+        bench = Bench(Options("short", EFFORT), file)
+        closed = bench.measure("closed", points)
+        (opened,) = bench.measure(
+            "open",
+            [Point(target, target.caller(WORKLOAD), Open(arrivals, 40), {"rate": 40}, slo_ms=10_000)],
+        )
+    assert pq.read_metadata(path).num_rows > 0
+    return {str(m.labels["asked"]): m for m in closed}, opened, dict(read_latencies(path))
+
+
+def fastest_ms(point: Measured) -> float:
+    return float(min(latency.min() for latency in point.latencies))
+
+
+def test_the_injected_latency_shows_in_the_ensemble_and_in_its_member_alone(measured):
+    points, _, _ = measured
+    assert fastest_ms(points["ensemble"]) >= INJECTED_MS
+    assert fastest_ms(points["slow"]) >= INJECTED_MS
+    # The fastest of a hundred requests hardly depends on what else the machine does.
+    excess = fastest_ms(points["ensemble"]) - fastest_ms(points["quick"])
+    assert INJECTED_MS - 5 <= excess <= INJECTED_MS + 15
+
+
+def test_it_is_blamed_on_the_right_step(measured):
+    points, _, _ = measured
+    steps = {step.step: step for step in point_result(points["ensemble"]).steps}
+    assert steps["slow"].compute_ms >= INJECTED_MS
+    assert (
+        max(steps.values(), key=lambda step: step.compute_ms if step.step != "quorum" else 0).step == "slow"
+    )
+    members = {name: points[name].latencies for name in ("quick", "slow")}
+    over, slowest = overhead(points["ensemble"].latencies, members)
+    assert slowest == "slow"
+    assert over.low <= over.value <= over.high
+    assert over.value < float(np.median(points["ensemble"].latencies[0]))
+
+
+def test_counts_agree_with_the_servers_own(measured):
+    points, opened, _ = measured
+    result = point_result(points["ensemble"])
+    assert result.values["failed"].value == 0
+    # Two members, all asked; a request that straddles an end of the window may be counted on one side only.
+    assert result.values["calls"].value == pytest.approx(2, rel=0.1)
+    assert point_result(points["slow"]).values["calls"].value == pytest.approx(1, rel=0.1)
+    values = point_result(opened).values
+    assert values["failed"].value == 0
+    assert 20 <= values["throughput"].value <= 60
+    assert values["goodput"].value == pytest.approx(values["throughput"].value, rel=0.2)
+
+
+def test_what_the_target_uses_is_seen(measured):
+    points, _, _ = measured
+    values = point_result(points["ensemble"]).values
+    # A tritonserver and five Python processes.
+    assert 100 < values["pss"].value < values["rss"].value
+    assert 0 < values["cpu"].value < 1000
+    assert values["generator_cpu"].value < 100
+
+
+def test_samples_on_disk_give_the_same_latencies(measured):
+    points, _, from_disk = measured
+    for number, latency in enumerate(points["ensemble"].latencies):
+        assert np.array_equal(from_disk["closed/asked=ensemble", number], latency)
+
+
+def test_several_generators_share_the_load(target):
+    generated = run_load(target.caller(WORKLOAD), Closed(4), 1.0, generators=2)
+    assert np.all(generated.samples.ok)
+    numbers = generated.samples.request.tolist()
+    assert len(set(numbers)) == len(numbers)
+    assert {number % 4 for number in numbers} == {0, 1, 2, 3}
+
+
+def test_a_target_that_does_not_answer_ends_the_run_with_its_words(target):
+    good = target.caller(WORKLOAD)
+    wrong = CallerSpec(good.factory, {**good.settings, "url": "127.0.0.1:1"})
+    with pytest.raises(LoadError, match="could not begin"):
+        run_load(wrong, Closed(1), 1.0)
