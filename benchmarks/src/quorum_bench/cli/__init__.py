@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from quorum_bench.cli import run
+from quorum_bench.cli import compare, run
 
 app = typer.Typer(
     name="quorum-bench",
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run,):
+for module in (run, compare):
     module.register(app)
 
 

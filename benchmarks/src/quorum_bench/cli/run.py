@@ -17,7 +17,16 @@ from quorum_bench.bench import Bench, Options, Scenario, Skipped
 from quorum_bench.environment import describe_environment
 from quorum_bench.measure import Effort, Prices
 from quorum_bench.metrics import ALL as METRICS
-from quorum_bench.results import SAMPLES, MetricInfo, Results, ScenarioResult, write_results
+from quorum_bench.report import REPORT, SUMMARY, honest_line, write_report
+from quorum_bench.results import (
+    SAMPLES,
+    MetricInfo,
+    Results,
+    ResultsError,
+    ScenarioResult,
+    read_results,
+    write_results,
+)
 from quorum_bench.samples import SampleFile
 from quorum_bench.scenarios import ALL, BY_NAME
 
@@ -30,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(run)
     app.command()(scenarios)
+    app.command()(report)
 
 
 def scenarios(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
@@ -81,10 +91,22 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     results = play(chosen, options, folder)
     write_results(results, folder)
-    for scenario in results.scenarios:
-        for finding in scenario.findings:
-            figure = f" {finding.value.value:.3g} {finding.unit}" if finding.value else ""
-            out.print(f"{scenario.name}: {finding.text}{figure}", highlight=False)
+    write_report(results, folder)
+    out.print(honest_line(results), highlight=False)
+    err.print(f"{folder / REPORT}, {folder / SUMMARY}, {folder / SAMPLES}", highlight=False)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder of `quorum-bench run`.")],
+) -> None:
+    """Write **report.html** and **summary.md** again from **results.json**."""
+    try:
+        results = read_results(folder)
+    except ResultsError as error:
+        err.print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(2) from error
+    write_report(results, folder)
+    out.print(folder / REPORT, highlight=False)
 
 
 def play(chosen: list[Scenario], options: Options, folder: Path) -> Results:

@@ -1,8 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions, one file each."""
+"""The questions, one file each or a few that belong together."""
 
 from quorum_bench.bench import Scenario
-from quorum_bench.scenarios import overhead
+from quorum_bench.scenarios import capacity, cross_check, growth, overhead, verify
 
-ALL: tuple[Scenario, ...] = (overhead.SCENARIO,)
+ALL: tuple[Scenario, ...] = (
+    overhead.SCENARIO,
+    growth.MEMBERS,
+    growth.ATTRIBUTES,
+    capacity.CONCURRENCY,
+    capacity.RATE,
+    capacity.TEXT,
+    capacity.CHANNELS_,
+    capacity.REPLAY,
+    verify.SCENARIO,
+    cross_check.SCENARIO,
+)
 BY_NAME = {scenario.name: scenario for scenario in ALL}

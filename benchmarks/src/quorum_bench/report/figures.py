@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from quorum_bench.results import Finding, MetricInfo, PointResult, Results, ScenarioResult, Value
+
+HEADLINE = ("latency_p50", "latency_p99", "throughput", "goodput", "cpu", "calls", "cost", "pss", "failed")
+
+
+def number(value: float) -> str:
+    """Three significant digits, never an exponent."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}".replace(",", " ")
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+
+
+def interval(value: Value) -> str:
+    """Where it may lie."""
+    return f"{number(value.low)} to {number(value.high)}"
+
+
+def figure_of(finding: Finding) -> str:
+    """The value of a finding with its unit and interval."""
+    if finding.value is None:
+        return ""
+    unit = f" {finding.unit}" if finding.unit else ""
+    return f"{number(finding.value.value)}{unit} ({interval(finding.value)})"
+
+
+def columns(scenario: ScenarioResult, results: Results) -> list[tuple[str, MetricInfo]]:
+    """The metrics worth a column: those of the headline that any point of the scenario has."""
+    present = {key for point in scenario.points for key in point.values}
+    return [(key, results.metrics[key]) for key in HEADLINE if key in present]
+
+
+def labels(scenario: ScenarioResult) -> list[str]:
+    """All label keys, in the order in which they first stand."""
+    return list(dict.fromkeys(key for point in scenario.points for key in point.labels))
+
+
+def cell(point: PointResult, key: str) -> str:
+    """A point's value of a metric, or a dash."""
+    return number(point.values[key].value) if key in point.values else "–"
+
+
+def machine(results: Results) -> str:
+    """Where it ran, in a line."""
+    e = results.environment
+    gpus = ", ".join(e.get("gpus") or []) or "no GPU"
+    quota = f", limited to {e['cpu_quota']:g} cores" if e.get("cpu_quota") else ""
+    dirty = " with changes" if e.get("dirty") else ""
+    commit = f", commit {str(e['commit'])[:10]}{dirty}" if e.get("commit") else ""
+    triton = f", Triton {e['triton']}" if e.get("triton") else ""
+    cpu = f"{e.get('cpu')}, {e.get('cores_usable')} cores{quota}"
+    return f"{cpu}, {gpus}{triton}, Python {e.get('python')}{commit}"

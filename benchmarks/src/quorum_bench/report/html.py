@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTML report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from quorum_bench.report import figures
+from quorum_bench.report.markdown import honest_line
+from quorum_bench.report.plots import draw
+from quorum_bench.results import Results
+
+_TEMPLATE = Path(__file__).parent / "report.html.j2"
+
+
+def html_text(results: Results) -> str:
+    """One HTML file that needs nothing else."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_TEMPLATE.read_text("utf-8"))
+    return template.render(
+        r=results,
+        f=figures,
+        line=honest_line(results),
+        plots={
+            scenario.name: [svg for plot in scenario.plots if (svg := draw(plot, scenario, results))]
+            for scenario in results.scenarios
+        },
+    )

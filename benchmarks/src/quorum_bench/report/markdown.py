@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The summary in Markdown, and the one line that may be quoted."""
+
+from __future__ import annotations
+
+from quorum_bench.report.figures import cell, columns, figure_of, labels, machine, number
+from quorum_bench.results import Results, ScenarioResult
+
+
+def markdown_text(results: Results) -> str:
+    """Findings and one table a scenario."""
+    e = results.effort
+    how = (
+        f"Made {results.made}, {results.form} form: {e['runs']:g} runs of {e['seconds']:g} s each after "
+        f"{e['warmup_s']:g} s of warm-up; medians over runs, 95 % bootstrap intervals in brackets.  \n"
+        f"{machine(results)}."
+    )
+    parts = ["# quorum benchmark", honest_line(results), how]
+    parts += [_scenario(scenario, results) for scenario in results.scenarios]
+    return "\n\n".join(parts) + "\n"
+
+
+def honest_line(results: Results) -> str:
+    """What one may say of it in one line: the best known point, with the machine that it holds for."""
+    said = []
+    points = results.points()
+    lone = points.get("overhead/asked=ensemble")
+    if lone:
+        said.append(f"an answer of five members that cost nothing in {cell(lone, 'latency_p50')} ms (p50)")
+    for scenario in results.scenarios:
+        for finding in scenario.findings[:1]:
+            if scenario.name == "overhead" and finding.value:
+                said.append(f"{number(finding.value.value)} ms more than the slowest of them alone")
+            if scenario.name == "concurrency" and finding.value:
+                said.append(f"at most {number(finding.value.value)} answers/s")
+    where = f"{results.environment.get('cores_usable')} cores of {results.environment.get('cpu')}"
+    return f"On {where}: {', '.join(said)}." if said else f"On {where}; see the scenarios below."
+
+
+def _scenario(scenario: ScenarioResult, results: Results) -> str:
+    lines = [f"## {scenario.title}", "", scenario.question]
+    if scenario.skipped:
+        lines += ["", f"*Skipped*: {scenario.skipped}"]
+    if scenario.findings:
+        lines.append("")
+    for finding in scenario.findings:
+        verdict = (
+            "" if finding.met is None else f" (aim: {finding.aim}; {'met' if finding.met else 'missed'})"
+        )
+        lines.append(f"- {finding.text}: **{figure_of(finding)}**{verdict}")
+    if scenario.points:
+        metrics = columns(scenario, results)
+        keys = labels(scenario)
+        head = [*keys, *(f"{m.title}, {m.unit}" if m.unit else m.title for _, m in metrics)]
+        lines += [
+            "",
+            *_table(
+                head,
+                [
+                    [*(str(p.labels.get(k, "")) for k in keys), *(cell(p, key) for key, _ in metrics)]
+                    for p in scenario.points
+                ],
+            ),
+        ]
+    for table in scenario.tables:
+        lines += ["", f"**{table.title}**", "", *_table(table.columns, table.rows)]
+    notes = [f"- {point.id}: {note}" for point in scenario.points for note in point.notes]
+    if notes:
+        lines += ["", "Read with care:", "", *notes]
+    return "\n".join(lines)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]

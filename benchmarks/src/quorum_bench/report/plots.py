@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots as SVG whose ink takes the colour of the page's text."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from quorum_bench.report.figures import number
+from quorum_bench.results import Plot, PointResult, Results, ScenarioResult
+
+_INK = "#010203"
+_COLOURS = ("#2f7ed8", "#d9772b", "#1a9c6b", "#a45bc4", "#c0445b", "#8a8f2a", "#3aa6b9", "#7a8699")
+
+
+def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
+    """A plot of a scenario's points: bars over words, else lines with 95 % intervals.
+
+    Returns:
+        SVG, or nothing if no point has what it shows.
+    """
+    points = [p for p in scenario.points if plot.x in p.labels and any(y in p.values for y in plot.y)]
+    if not points:
+        return ""
+    figure, axes = _figure()
+    if any(isinstance(point.labels[plot.x], str) for point in points):
+        _bars(axes, plot, points)
+    else:
+        _lines(axes, plot, points, results)
+    unit = results.metrics[plot.y[0]].unit if plot.y[0] in results.metrics else ""
+    axes.set_ylabel(unit)
+    axes.set_title(plot.title, fontsize=10, loc="left", color=_INK)
+    axes.set_ylim(bottom=0)
+    return _svg(figure, f"{scenario.name}-{plot.title}")
+
+
+def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -> None:
+    groups: dict[str, list[tuple[PointResult, str]]] = {}
+    for y in plot.y:
+        for point in points:
+            if y not in point.values:
+                continue
+            name = results.metrics[y].title if len(plot.y) > 1 else ""
+            if plot.series and plot.series in point.labels:
+                name = f"{plot.series} {point.labels[plot.series]} {name}".strip()
+            groups.setdefault(name, []).append((point, y))
+    for colour, (name, group) in zip(_COLOURS, groups.items(), strict=False):
+        ordered = sorted(group, key=lambda pair: float(pair[0].labels[plot.x]))
+        x = [float(point.labels[plot.x]) for point, _ in ordered]
+        values = [point.values[y] for point, y in ordered]
+        axes.plot(x, [v.value for v in values], "o-", ms=4, lw=1.6, color=colour, label=name or None)
+        axes.fill_between(
+            x, [v.low for v in values], [v.high for v in values], color=colour, alpha=0.18, lw=0
+        )
+    if plot.ideal:
+        axes.plot(*zip(*plot.ideal, strict=True), "--", lw=1.2, color=_INK, alpha=0.6, label=plot.ideal_name)
+    if plot.log_x:
+        axes.set_xscale("log")
+    ticks = sorted({float(point.labels[plot.x]) for point in points})
+    axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(plot.x.replace("_", " "))
+    _legend(axes)
+
+
+def _bars(axes: Any, plot: Plot, points: list[PointResult]) -> None:
+    places = list(dict.fromkeys(str(point.labels[plot.x]) for point in points))
+    groups = list(dict.fromkeys(str(p.labels.get(plot.series, "")) if plot.series else "" for p in points))
+    width = 0.8 / len(groups)
+    y = plot.y[0]
+    for g, group in enumerate(groups):
+        its = [p for p in points if not plot.series or str(p.labels.get(plot.series, "")) == group]
+        at = [places.index(str(p.labels[plot.x])) + (g - (len(groups) - 1) / 2) * width for p in its]
+        values = [p.values[y] for p in its]
+        name = f"{plot.series} {group}" if plot.series else None
+        axes.bar(at, [v.value for v in values], width * 0.92, color=_COLOURS[g % len(_COLOURS)], label=name)
+        axes.vlines(at, [v.low for v in values], [v.high for v in values], color=_INK, lw=1.1)
+        for x, v in zip(at, values, strict=True):
+            axes.annotate(
+                number(v.value),
+                (x, v.high),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=_INK,
+            )
+    axes.set_xticks(range(len(places)), places)
+    axes.margins(y=0.12)
+    _legend(axes)
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0.0)
+    axes.tick_params(colors=_INK, labelsize=8)
+    axes.grid(axis="y", alpha=0.18, color=_INK, lw=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_color(_INK)
+        spine.set_visible(side in ("left", "bottom"))
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    return figure, axes
+
+
+def _legend(axes: Any) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    legend = axes.legend(fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_color(_INK)
+
+
+def _svg(figure: Any, salt: str) -> str:
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    # The salt keeps the ids of several plots on one page apart.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", text)
+    return re.sub(re.escape(_INK), "currentColor", text[text.index("<svg") :])
