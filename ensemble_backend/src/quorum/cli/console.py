@@ -45,7 +45,9 @@ err = Console(stderr=True)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DeployOption = Annotated[Path, typer.Option("--deploy", "--spec", "-d", help="The deployment to work on.")]
+DeployOption = Annotated[
+    Path, typer.Option("--deploy", "--spec", "-d", envvar="QUORUM_DEPLOY", help="The deployment to work on.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 DEPLOY = Path("deploy.yaml")
 

@@ -49,6 +49,10 @@ def register(app: typer.Typer) -> None:
 def up(
     deploy: DeployOption = DEPLOY,
     start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
+    host: Annotated[
+        str | None,
+        typer.Option(envvar="QUORUM_HOST", help="Listen at this address, whatever `server.host` says."),
+    ] = None,
     preflight: Annotated[
         bool, typer.Option(help="Hold GPU members against this machine before the start.")
     ] = True,
@@ -64,6 +68,8 @@ def up(
     Example: `quorum up &`, then `quorum status`
     """
     spec = spec_of(deploy)
+    if host:
+        spec = spec.model_copy(update={"server": spec.server.model_copy(update={"host": host})})
     if preflight:
         refuse_misfits(spec)
     interrupt_once()

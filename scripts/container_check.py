@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prove the Dockerfile's ``cpu`` target without a Docker engine: its steps in a Debian root, then its server.
+
+Needs root on a Debian with debootstrap, unshare, nsenter and ip. It makes the base image by debootstrap, runs
+every FROM, COPY, RUN, ENV, WORKDIR and USER of the target's stages as a builder would, .dockerignore and all,
+starts CMD as process 1 of process, network and mount namespaces of its own with the target's user and
+environment, waits for HEALTHCHECK, asks the server a question, tries its closed doors, and stops it.
+
+    scripts/container_check.py      # prints each step, and a summary as JSON at the end; exit code 1 if wrong
+    scripts/container_check.py --pip-conf FILE --bind /my/wheels     # with a package index of your own
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITE = {"debian:12": "bookworm"}
+START_S = 180
+SHM = "1g"  # shm_size of compose.yaml
+ADDRESS = "10.255.0.2"  # one beside 127.0.0.1, as Docker gives a container
+QUESTION = shlex.split(
+    "quorum ask 'Velmora trail running shoes, navy, for men' --attributes color,gender --json"
+)
+
+
+def say(text: str) -> None:
+    print(f"container_check: {text}", flush=True)
+
+
+@dataclass
+class Stage:
+    """One FROM with what follows it."""
+
+    base: str
+    name: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Image:
+    """A root and what a container of it starts with."""
+
+    root: Path
+    env: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    workdir: str = "/"
+    user: str = "0:0"
+    command: list[str] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+
+    def inside(self, command: list[str], home: str) -> list[str]:
+        """The command line that runs a command in this root as its user, with its environment."""
+        env = [f"{key}={value}" for key, value in {**self.env, "HOME": home}.items()]
+        run = f"cd {shlex.quote(self.workdir)} && exec {shlex.join(command)}"
+        become = ["chroot", f"--userspec={self.user}", str(self.root), "env", "-i", *env]
+        return [*become, "/bin/sh", "-c", run]
+
+
+def read_stages(text: str) -> list[Stage]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#") and line.strip()]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines()
+    stages: list[Stage] = []
+    for line in joined:
+        keyword, _, rest = line.strip().partition(" ")
+        if keyword == "FROM":
+            base, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
+            stages.append(Stage(base, name))
+        else:
+            stages[-1].steps.append((keyword, rest.strip()))
+    return stages
+
+
+def chain(stages: list[Stage], target: str) -> list[Stage]:
+    """The target's stage and those that it is made of, in order."""
+    by_name = {stage.name: stage for stage in stages}
+    wanted: list[str] = []
+
+    def want(name: str) -> None:
+        stage = by_name[name]
+        others = [stage.base, *re.findall(r"--from=(\S+)", " ".join(rest for _, rest in stage.steps))]
+        for other in others:
+            if other in by_name and other not in wanted:
+                want(other)
+        wanted.append(name)
+
+    want(target)
+    return [by_name[name] for name in wanted]
+
+
+def context() -> list[str]:
+    """What .dockerignore lets through: the last pattern that matches a path, or a folder of it, decides."""
+    patterns = [p.strip() for p in (ROOT / ".dockerignore").read_text().splitlines()]
+    patterns = [p for p in patterns if p and not p.startswith("#")]
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    return [path for path in listed if (ROOT / path).is_file() and not is_ignored(path, patterns)]
+
+
+def is_ignored(path: str, patterns: list[str]) -> bool:
+    ignored, parts = False, path.split("/")
+    heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    for pattern in patterns:
+        plain = pattern.removeprefix("!")
+        anywhere = plain.removeprefix("**/")
+        tails = parts if anywhere != plain else heads
+        if any(fnmatch.fnmatchcase(part, anywhere) for part in tails):
+            ignored = not pattern.startswith("!")
+    return ignored
+
+
+def run_in(image: Image, command: list[str], binds: list[str]) -> None:
+    """Run a command inside a root, with /proc, /dev and the given folders of this machine."""
+    mounts = [f"mount --bind /{d} {image.root}/{d}" for d in ("proc", "dev", "sys")]
+    for bind in binds:
+        source, _, target = bind.partition(":")
+        place = f"{image.root}/{(target or source).lstrip('/')}"
+        make = f"mkdir -p {place}" if Path(source).is_dir() else f"install -D /dev/null {place}"
+        mounts.append(f"{make} && mount --bind -o ro {source} {place}")
+    script = " && ".join([*mounts, f"exec {shlex.join(image.inside(command, '/root'))}"])
+    subprocess.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", script], check=True)
+
+
+def owner_of(image: Image, text: str) -> tuple[int, int]:
+    def number(part: str, file: str) -> int:
+        if part.isdecimal():
+            return int(part)
+        for line in (image.root / "etc" / file).read_text().splitlines():
+            if line.split(":")[0] == part:
+                return int(line.split(":")[2])
+        raise KeyError(part)
+
+    user, _, group = text.partition(":")
+    return number(user, "passwd"), number(group or user, "group")
+
+
+class Builder:
+    """Runs the steps of stages.
+
+    Args:
+        base: The root that stands in for the first base image.
+        work: Folder for the roots.
+        pip_conf: Mounted where a RUN mounts the secret `pip`.
+        binds: Folders of this machine that it names.
+    """
+
+    def __init__(self, base: Path, work: Path, pip_conf: Path | None, binds: list[str]) -> None:
+        self.base, self.work, self.pip_conf, self.binds = base, work, pip_conf, binds
+        self.images: dict[str, Image] = {}
+        self.sent = context()
+
+    def build(self, stage: Stage) -> Image:
+        root = self.work / stage.name
+        shutil.rmtree(root, ignore_errors=True)
+        origin = self.images.get(stage.base) or Image(self.base)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(origin.root), str(root)], check=True)
+        image = self.images[stage.name] = Image(root, dict(origin.env), origin.workdir, origin.user)
+        for keyword, rest in stage.steps:
+            say(f"{stage.name}: {keyword} {rest[:110]}")
+            self.step(image, keyword, rest)
+        return image
+
+    def step(self, image: Image, keyword: str, rest: str) -> None:
+        if keyword == "RUN":
+            self.run(image, rest)
+        elif keyword == "COPY":
+            self.copy(image, rest)
+        elif keyword == "ENV":
+            for word in shlex.split(rest):
+                key, _, value = word.partition("=")
+                image.env[key] = value.replace("$PATH", image.env["PATH"])
+        elif keyword == "WORKDIR":
+            image.workdir = rest
+            (image.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        elif keyword == "USER":
+            image.user = rest
+        elif keyword == "CMD":
+            image.command = json.loads(rest)
+        elif keyword == "HEALTHCHECK":
+            image.health = json.loads(rest.partition("CMD ")[2])
+        elif keyword not in ("LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL"):
+            sys.exit(f"container_check: {keyword} is not known here; teach scripts/container_check.py")
+
+    def run(self, image: Image, rest: str) -> None:
+        mounts, command = re.fullmatch(r"((?:--\S+\s+)*)(.*)", rest, re.DOTALL).groups()
+        binds = ["/etc/resolv.conf"]
+        secret = re.search(r"type=secret,\S*target=(\S+)", mounts)
+        if secret and self.pip_conf:
+            binds += [f"{self.pip_conf}:{secret[1]}", "/etc/ssl/certs/ca-certificates.crt", *self.binds]
+        run_in(image, ["/bin/sh", "-c", command], binds)
+
+    def copy(self, image: Image, rest: str) -> None:
+        words = shlex.split(rest)
+        options = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
+        *sources, target = [word for word in words if not word.startswith("--")]
+        place = image.root / str(Path(image.workdir) / target).lstrip("/")
+        for source in sources:
+            if "from" in options:
+                origin = self.images[options["from"]].root / source.lstrip("/")
+                shutil.copytree(origin, place, symlinks=True, dirs_exist_ok=True)
+                continue
+            files = [file for file in self.sent if file == source or file.startswith(f"{source}/")]
+            if not files:
+                sys.exit(f"container_check: COPY {source}: .dockerignore sends nothing of it")
+            for file in files:
+                inner = file[len(source) :].lstrip("/") or (Path(file).name if target.endswith("/") else "")
+                copy_file(ROOT / file, place / inner, owner_of(image, options.get("chown", "0:0")))
+
+
+def copy_file(source: Path, target: Path, owner: tuple[int, int]) -> None:
+    for folder in [parent for parent in reversed(target.parents) if not parent.exists()]:
+        folder.mkdir()
+        os.chown(folder, *owner)
+    shutil.copy2(source, target)
+    os.chown(target, *owner)
+
+
+class Container:
+    """CMD as process 1 of namespaces of its own, with a fresh /dev/shm and only a loopback network."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        root = image.root
+        mounts = f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev"
+        shm = f"mount -t tmpfs -o size={SHM},mode=1777 shm {root}/dev/shm"
+        start = shlex.join(image.inside(image.command, image.workdir))
+        script = (
+            f"ip link set lo up && ip address add {ADDRESS}/32 dev lo && {mounts} && {shm} && exec {start}"
+        )
+        flags = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
+        self.outer = subprocess.Popen(["unshare", *flags, "sh", "-ec", script])
+        self.pid = self._first_child()
+
+    def _first_child(self) -> int:
+        for _ in range(100):
+            children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
+            if children:
+                return int(children[0])
+            time.sleep(0.05)
+        sys.exit("container_check: the container did not start")
+
+    def run(self, command: list[str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--ipc"]
+        return subprocess.run(
+            [*enter, *self.image.inside(command, self.image.workdir)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+
+    def processes(self) -> dict[str, set[str]]:
+        """Real user id -> names of the container's processes."""
+        space, found = Path(f"/proc/{self.pid}/ns/pid").readlink(), {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "ns/pid").readlink() == space:
+                    uid = re.search(r"Uid:\s+(\d+)", (process / "status").read_text())[1]
+                    found.setdefault(uid, set()).add((process / "comm").read_text().strip())
+            except OSError:
+                continue
+        return found
+
+
+DOORS = """
+import json, urllib.error, urllib.request
+def ask(path, method="GET"):
+    try:
+        data = b"" if method == "POST" else None
+        request = urllib.request.Request("http://0.0.0.0:8000" + path, method=method, data=data)
+        return urllib.request.urlopen(request, timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+print(json.dumps({
+    "/v2/health/live": ask("/v2/health/live"),
+    "/v2/repository/index": ask("/v2/repository/index", "POST"),
+    "/v2/repository/models/quorum_vote/unload": ask("/v2/repository/models/quorum_vote/unload", "POST"),
+    "/v2/systemsharedmemory/status": ask("/v2/systemsharedmemory/status"),
+    "/v2/trace/setting": ask("/v2/trace/setting"),
+    "/v2/logging": ask("/v2/logging"),
+}))
+"""
+REACHED = """
+import json, socket, sys
+found = {}
+for port in (8000, 8001, 8002):
+    with socket.socket() as s:
+        found[port] = s.connect_ex((sys.argv[1], port)) == 0
+print(json.dumps(found))
+"""
+SHARED = "import os; s = os.statvfs('/dev/shm'); print((s.f_blocks - s.f_bfree) * s.f_bsize)"
+
+
+def prove(image: Image) -> dict[str, object]:
+    start = time.monotonic()
+    container = Container(image)
+    try:
+        while (health := container.run(image.health)).returncode:
+            if container.outer.poll() is not None or time.monotonic() - start > START_S:
+                sys.exit(f"container_check: never healthy; it last said:\n{health.stdout}{health.stderr}")
+            time.sleep(1)
+        healthy = time.monotonic() - start
+        say(f"healthy after {healthy:.0f} s")
+        asked = container.run(QUESTION)
+        if asked.returncode:
+            sys.exit(f"container_check: no answer: {asked.stderr}")
+        answer = json.loads(asked.stdout)
+        doors = json.loads(container.run(["python3", "-c", DOORS]).stdout)
+        ports = json.loads(container.run(["python3", "-c", REACHED, ADDRESS]).stdout)
+        shared = int(container.run(["python3", "-c", SHARED]).stdout)
+        who = container.processes()
+        say("SIGTERM")
+        stopping = time.monotonic()
+        os.kill(container.pid, signal.SIGTERM)
+        code = container.outer.wait(timeout=90)
+        return {
+            "healthy_after_s": round(healthy, 1),
+            "answer": answer,
+            "doors": doors,
+            "reached_from_outside": ports,
+            "users": {uid: sorted(names) for uid, names in who.items()},
+            "shared_memory_bytes": shared,
+            "stop_s": round(time.monotonic() - stopping, 1),
+            "exit_code": code,
+        }
+    finally:
+        if container.outer.poll() is None:
+            container.outer.kill()
+
+
+def judge(found: dict) -> list[str]:
+    wrong = []
+    if any(uid == "0" for uid in found["users"]):
+        wrong.append(f"runs as root: {found['users']}")
+    if found["doors"].pop("/v2/health/live") != 200:
+        wrong.append("health is not reachable")
+    wrong += [f"open door: {path} answered {code}" for path, code in found["doors"].items() if code < 400]
+    ports = found["reached_from_outside"]
+    wrong += [f"port {port} is not reachable from outside" for port, reached in ports.items() if not reached]
+    if found["exit_code"] != 0:
+        wrong.append(f"SIGTERM ended it with exit code {found['exit_code']}")
+    return wrong
+
+
+def size_mib(path: Path) -> int:
+    done = subprocess.run(["du", "-sk", str(path)], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[0]) // 1024
+
+
+def make_base(image: str, base: Path, mirror: str) -> None:
+    suite = next((suite for name, suite in SUITE.items() if image.startswith(name)), None)
+    if suite is None:
+        sys.exit(f"container_check: no suite is known for {image}")
+    if not (base / "etc" / "debian_version").is_file():
+        say(f"debootstrap {suite} in place of {image}")
+        shutil.rmtree(base, ignore_errors=True)
+        command = ["debootstrap", "--variant=minbase", suite, str(base), mirror]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / ".cache" / "container", help="folder for the roots"
+    )
+    parser.add_argument("--mirror", default="http://deb.debian.org/debian")
+    parser.add_argument("--pip-conf", type=Path, help="mounted where the Dockerfile mounts its secret `pip`")
+    parser.add_argument("--bind", action="append", default=[], help="folder that --pip-conf names")
+    parser.add_argument("--keep", action="store_true", help="keep the roots of the stages")
+    args = parser.parse_args()
+    if os.geteuid() != 0 or not all(map(shutil.which, ("debootstrap", "unshare", "nsenter", "ip"))):
+        sys.exit("container_check: run it as root, after `apt-get install debootstrap iproute2 util-linux`")
+    args.work.mkdir(parents=True, exist_ok=True)
+    stages = chain(read_stages((ROOT / "Dockerfile").read_text()), "cpu")
+    base = args.work / "base"
+    make_base(stages[0].base, base, args.mirror)
+    builder = Builder(base, args.work, args.pip_conf, args.bind)
+    image = [builder.build(stage) for stage in stages][-1]
+    sizes = {
+        "base": size_mib(base),
+        "image": size_mib(image.root),
+        "venv": size_mib(image.root / "opt/quorum"),
+    }
+    found = prove(image)
+    wrong = judge(found)
+    release = (base / "etc/debian_version").read_text().strip()
+    print(json.dumps({"debian": release, "size_mib": sizes, **found, "wrong": wrong}, indent=2))
+    if not args.keep:
+        for stage in stages:
+            shutil.rmtree(args.work / stage.name)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dockerfile, .dockerignore and compose.yaml say what the rest of the repository says, and nothing more."""
+
+import importlib.machinery
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quorum.engines.versions import PINNED
+from quorum.server.triton import TritonServer
+from quorum.spec import load_spec
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def _script():
+    loader = importlib.machinery.SourceFileLoader(
+        "container_check", str(ROOT / "scripts" / "container_check.py")
+    )
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("container_check", loader))
+    import sys
+
+    sys.modules["container_check"] = module
+    loader.exec_module(module)
+    return module
+
+
+CHECK = _script()
+STAGES = {stage.name: stage for stage in CHECK.read_stages(DOCKERFILE)}
+
+
+def steps(target: str, keyword: str) -> list[str]:
+    return [rest for word, rest in STAGES[target].steps if word == keyword]
+
+
+def test_gpu_image_is_the_pinned_container():
+    assert STAGES["gpu"].base == PINNED.image
+
+
+def test_bases_are_pinned_to_exact_versions():
+    for stage in STAGES.values():
+        if stage.base not in STAGES:
+            assert re.fullmatch(r"\S+:\d+\.\d+\S*", stage.base), stage.base
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_final_images_run_as_nobody_special_and_are_probed(target):
+    assert [re.fullmatch(r"\d{5}:\d{5}", user) is not None for user in steps(target, "USER")] == [True]
+    (health,) = steps(target, "HEALTHCHECK")
+    assert '"quorum"' in health
+    assert "quorum render && exec quorum up" in steps(target, "CMD")[0]
+    words = [word for word, _ in STAGES[target].steps]
+    assert words.index("USER") < words.index("CMD")
+    assert "RUN" not in words[words.index("USER") :]
+
+
+def test_no_secret_in_any_layer():
+    for stage in STAGES.values():
+        for word, rest in stage.steps:
+            if word in ("ENV", "ARG"):
+                assert not re.search(r"key|token|secret|password", rest, re.IGNORECASE), rest
+            if word == "COPY":
+                assert not re.search(r"\.env|pip\.conf|\.netrc", rest), rest
+
+
+@pytest.mark.parametrize("target", ["build", "cpu", "gpu"])
+def test_every_file_that_is_copied_is_sent_to_the_builder(target):
+    sent = CHECK.context()
+    for rest in steps(target, "COPY"):
+        if "--from=" in rest:
+            continue
+        *sources, _ = [word for word in rest.split() if not word.startswith("--")]
+        for source in sources:
+            assert any(f == source or f.startswith(f"{source}/") for f in sent), source
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("ensemble_backend/src/quorum/cli/plan.py", True),
+        ("model_repository/quorum/config.pbtxt", True),
+        ("examples/demo/models/demo-llama/config.json", True),
+        ("examples/demo/train.py", False),
+        (".env", False),
+        (".git/config", False),
+        ("tests/conftest.py", False),
+        ("ensemble_backend/src/quorum/__pycache__/contract.pyc", False),
+    ],
+)
+def test_only_what_images_need_is_sent(path, sent):
+    patterns = [p for p in (ROOT / ".dockerignore").read_text().split("\n") if p and not p.startswith("#")]
+    assert CHECK.is_ignored(path, patterns) is not sent
+
+
+@pytest.mark.parametrize(
+    ("service", "target", "file"),
+    [("quorum-cpu", "cpu", "deploy.yaml"), ("quorum-gpu", "gpu", "deploy.gpu.yaml")],
+)
+def test_compose_keeps_weights_and_gives_time_to_finish(service, target, file):
+    found = COMPOSE["services"][service]
+    assert found["profiles"] == [target]
+    assert found["build"]["target"] == target
+    places = {volume.split(":")[1]: volume.split(":")[0] for volume in found["volumes"]}
+    assert places[f"/srv/quorum/{file}"] == f"./{file}"
+    weights = places[f"/srv/quorum/{load_spec(ROOT / file).repository}"]
+    assert weights in COMPOSE["volumes"]
+    drain = inspect.signature(TritonServer.stop).parameters["drain_s"].default
+    # Waiting for requests in flight and waiting for Triton to end may each take this long.
+    assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain
+    assert all(port.startswith("127.0.0.1:") for port in found["ports"])
+    assert found["shm_size"]
+
+
+def test_the_check_uses_the_shared_memory_of_compose():
+    assert COMPOSE["services"]["quorum-cpu"]["shm_size"].startswith(CHECK.SHM)
+
+
+def test_target_brings_the_stages_it_is_made_of():
+    assert [stage.name for stage in CHECK.chain(list(STAGES.values()), "cpu")] == ["python", "build", "cpu"]
+    assert [stage.name for stage in CHECK.chain(list(STAGES.values()), "gpu")] == ["gpu"]
+
+
+def test_hadolint_is_content():
+    program = shutil.which("hadolint") or shutil.which("hadolint", path=str(ROOT / ".venv" / "bin"))
+    assert program, "hadolint is in requirements/dev.txt: run `make setup-dev`"
+    done = subprocess.run([program, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
