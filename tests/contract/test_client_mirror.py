@@ -19,6 +19,7 @@ NAMES = [
     "MEMBER_VALUES",
     "MEMBER_STATUS",
     "WEIGHTS_VERSION",
+    "CANARY_SHARE",
     "STABLE",
     "CANARY",
     "MAX_TEXT_BYTES",

@@ -18,9 +18,10 @@ from quorum.spec import load_spec
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ("alpha", "be.ta-2", "gamma_3")
-ROW = re.compile(r"^``(\w+)``\s+(BYTES|FP32|INT32|INT64)\s+(\[[\w, ]+\])", re.MULTILINE)
+ROW = re.compile(r"^``(\w+)``\s+(BYTES|FP32|FP64|INT32|INT64)\s+(\[[\w, ]+\])", re.MULTILINE)
 TYPES = {
-    "BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32, "INT64": pb.TYPE_INT64,
+    "BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "FP64": pb.TYPE_FP64,
+    "INT32": pb.TYPE_INT32, "INT64": pb.TYPE_INT64,
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def declared(tensors: Any) -> dict[str, tuple[int, list[int]]]:
 @pytest.mark.parametrize("channel", contract.CHANNELS)
 def test_channels_are_what_the_contract_says(configs: dict[str, Any], channel: str) -> None:
     table = documented()
-    assert len(table) == 9
+    assert len(table) == 10
     config = configs[channel]
     asked = {contract.TEXT, contract.CATEGORY, contract.ATTRIBUTES}
     assert declared(config.input) == {n: t for n, t in table.items() if n in asked}

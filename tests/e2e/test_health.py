@@ -11,21 +11,11 @@ from pathlib import Path
 
 import pytest
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
-from support.traces import session_processes
+from support.traces import stub_of
 
 from quorum.server.health import dead_models
 from quorum.server.probe import probe_channel
 from quorum.server.watch import Watch
-
-
-def stub_of(live: Live, model: str) -> int:
-    """The process that runs a model."""
-    assert live.server.pid
-    for pid in session_processes(live.server.pid):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
-        if "triton_python_backend_stub" in line and f"\0{model}_" in line:
-            return pid
-    raise AssertionError(f"no process of {model}")
 
 
 @pytest.fixture
@@ -41,7 +31,7 @@ def test_models_whose_process_died_come_back(live: Live) -> None:
     watch.look()
     assert reports == []
     for model in ("beta", "quorum_gate", "quorum_vote"):
-        os.kill(stub_of(live, model), signal.SIGKILL)
+        os.kill(stub_of(live.server, model), signal.SIGKILL)
         end = time.monotonic() + 60
         while model not in dead_models(live.spec, live.url, [1]):
             assert time.monotonic() < end

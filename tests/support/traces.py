@@ -22,6 +22,16 @@ def session_processes(leader: int) -> set[int]:
     return found
 
 
+def stub_of(server: TritonServer, model: str) -> int:
+    """The process that runs a model."""
+    assert server.pid
+    for pid in session_processes(server.pid):
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+        if "triton_python_backend_stub" in line and f"\0{model}_" in line:
+            return pid
+    raise AssertionError(f"no process of {model}")
+
+
 def shared_memory(pid: int, prefix: str = "") -> set[str]:
     """Shared memory of the server with this process id and region prefix."""
     names = {path.name for path in Path("/dev/shm").iterdir()}

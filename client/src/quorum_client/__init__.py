@@ -4,10 +4,12 @@
 from quorum_client._aio import AsyncClient
 from quorum_client._connection import Tls
 from quorum_client._results import Answer, Extraction, Item, Status, Vote
+from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
+    Disconnected,
     InvalidRequest,
     Overloaded,
     ProtocolError,
@@ -18,11 +20,13 @@ from quorum_client.errors import (
 )
 
 __all__ = [
+    "SERVED",
     "Answer",
     "AsyncClient",
     "ChannelNotFound",
     "Client",
     "DeadlineExceeded",
+    "Disconnected",
     "Extraction",
     "InvalidRequest",
     "Item",
@@ -35,4 +39,5 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "Vote",
+    "takes_canary",
 ]

@@ -15,8 +15,9 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum_client._connection import UNSET, Connection, Tls, Unset, result, window
+from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
+from quorum_client._routing import Share
 from quorum_client._wire import STABLE
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 
@@ -31,6 +32,7 @@ class AsyncClient:
         tls: ``True``, :class:`Tls` or ``False``.
         headers: Sent with every call.
         retries: Send again when the server is full or not there; see :class:`quorum_client.Client`.
+        canary_share: As for :class:`quorum_client.Client`.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -45,9 +47,10 @@ class AsyncClient:
         tls: bool | Tls = False,
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
+        canary_share: Share | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
         self._channel: Any = None
         self._stub: Any = None
         self._closed = False
@@ -61,6 +64,8 @@ class AsyncClient:
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
         request_id: str | None = None,
+        members_timeout_s: float | None = None,
+        product_id: str | None = None,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
 
@@ -69,15 +74,38 @@ class AsyncClient:
             RuntimeError: The client is closed.
         """
         stub = self._open()
-        start = time.perf_counter()
-        call = self._connection.call(text, attributes, category, timeout_s, channel, request_id)
-        try:
-            response = await stub.ModelInfer(
-                call.message, timeout=call.timeout_s, metadata=self._connection.metadata
-            )
-        except grpc.RpcError as error:
-            raise self._connection.error(error, call) from error
-        return result(response, call, time.perf_counter() - start)
+        look = self._connection.first_look(timeout_s)
+        if look is not None:
+            try:
+                await self._send(stub, look)
+            except QuorumError:
+                # Whatever is wrong, the call itself finds out.
+                self._connection.share_unknown()
+        call = self._connection.call(
+            text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
+        )
+        return await self._send(stub, call)
+
+    async def _send(self, stub: Any, call: Call) -> Extraction:
+        """Send a call, again where nobody was asked, and to the stable channel where the canary fails."""
+        start, sent, left_s = time.perf_counter(), 0, call.timeout_s
+        while True:
+            try:
+                sent += 1
+                response = await stub.ModelInfer(
+                    call.message, timeout=left_s, metadata=self._connection.metadata
+                )
+                return self._connection.result(response, call, time.perf_counter() - start)
+            except grpc.RpcError as error:
+                failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
+                pause_s = self._connection.again(call, failed, sent, spent_s)
+                if pause_s is None:
+                    other = self._connection.fallback(call, failed, spent_s)
+                    if other is None:
+                        raise failed from error
+                    call, sent = other, 0
+            await asyncio.sleep(pause_s or 0.0)
+            left_s = self._connection.left(call, time.perf_counter() - start)
 
     @overload
     def extract_many(
@@ -145,6 +173,7 @@ class AsyncClient:
                         category=item.category,
                         timeout_s=timeout_s,
                         channel=channel,
+                        product_id=item.product_id,
                     )
                 except QuorumError as error:
                     if keep_errors:

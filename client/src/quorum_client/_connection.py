@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
+import random
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -16,29 +16,29 @@ import grpc
 
 from quorum_client import _wire
 from quorum_client._results import Extraction
-from quorum_client.errors import InvalidRequest, QuorumError
+from quorum_client._routing import SERVED, Share, check_share, takes_canary
+from quorum_client.errors import (
+    ChannelNotFound,
+    Disconnected,
+    InvalidRequest,
+    Overloaded,
+    QuorumError,
+    ServerError,
+    Unavailable,
+    Unreachable,
+)
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
 _WINDOW = 4
 
-# Three attempts in all. The throttle stops retrying while more than half of the calls fail, so that retries
-# never keep a server down.
-_RETRY = {
-    "methodConfig": [
-        {
-            "name": [{"service": "inference.GRPCInferenceService"}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
-}
+# Three attempts in all, and none while more than half of the calls fail, so that retries never keep a server
+# down: a token for each failure, one back for each success. gRPC has the same by configuration, but it cannot
+# tell a server that refused from a connection that broke under a call whose members may have been asked.
+_PAUSES_S = (0.1, 0.3)
+_JITTER = 0.2
+_LOOK_S = 2.0
+_TOKENS = 100.0
 
 
 class Unset(Enum):
@@ -91,6 +91,10 @@ class Call:
     channel: str
     timeout_s: float
     request_id: str
+    members_timeout_s: float | None = None
+    routed: bool = False
+    fallback_from: str | None = None
+    is_look: bool = False
 
 
 class Connection:
@@ -104,6 +108,7 @@ class Connection:
         tls: bool | Tls,
         headers: Mapping[str, str] | None,
         retries: bool,
+        canary_share: Share | None,
     ) -> None:
         """Check everything that can be checked without the network.
 
@@ -114,6 +119,14 @@ class Connection:
             raise InvalidRequest(f"url: {url!r}; give host:port of the gRPC endpoint, without a scheme")
         self.url = url
         self.channel = _wire.check_channel(channel)
+        self.canary_share = check_share(canary_share)
+        if self.canary_share is not None and channel != _wire.STABLE:
+            raise InvalidRequest(
+                f"canary_share: {canary_share!r} with channel {channel!r}; a share goes with {_wire.STABLE!r}"
+            )
+        self._served: float | None = None
+        self._retries = retries
+        self._tokens = _TOKENS
         self.timeout_s = _wire.check_timeout(timeout_s)
         self.metadata = _metadata(headers or {})
         settings = Tls() if tls is True else tls
@@ -127,10 +140,9 @@ class Connection:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            # What was never sent, gRPC sends again by itself.
             ("grpc.enable_retries", int(retries)),
         ]
-        if retries:
-            self.options.append(("grpc.service_config", json.dumps(_RETRY)))
 
     def call(
         self,
@@ -140,6 +152,8 @@ class Connection:
         timeout_s: float | Unset,
         channel: str | None,
         request_id: str | None,
+        members_timeout_s: float | None = None,
+        product_id: str | None = None,
     ) -> Call:
         """Build one request.
 
@@ -147,15 +161,91 @@ class Connection:
             InvalidRequest: The arguments break the contract.
         """
         timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
+        routed = channel is None and self.canary_share is not None
         name = self.channel if channel is None else channel
+        if routed:
+            name = self._route(text, product_id)
         ident = uuid.uuid4().hex if request_id is None else request_id
-        message = _wire.request(text, attributes, category, channel=name, request_id=ident, timeout_s=timeout)
-        return Call(message, tuple(attributes), name, timeout, ident)
+        message = _wire.request(
+            text,
+            attributes,
+            category,
+            channel=name,
+            request_id=ident,
+            timeout_us=_wire.server_timeout_us(timeout, members_timeout_s),
+        )
+        return Call(message, tuple(attributes), name, timeout, ident, members_timeout_s, routed)
+
+    def _route(self, text: str, product_id: str | None) -> str:
+        share = self._served or 0.0 if self.canary_share == SERVED else self.canary_share
+        product = _wire.check_product(text if product_id is None else product_id)
+        return _wire.CANARY if takes_canary(product, float(share or 0.0)) else _wire.STABLE
+
+    def first_look(self, timeout_s: float | Unset) -> Call | None:
+        """A call that learns the served share before the first product is routed by it; asks no LLM."""
+        if self.canary_share != SERVED or self._served is not None:
+            return None
+        timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
+        look = self.call("?", ["share"], "", min(timeout, _LOOK_S), _wire.STABLE, None, members_timeout_s=0)
+        return replace(look, is_look=True)
+
+    def share_unknown(self) -> None:
+        """The first look failed: nobody is routed until an answer tells the share."""
+        self._served = self._served or 0.0
+
+    def again(self, call: Call, error: QuorumError, sent: int, spent_s: float) -> float | None:
+        """How long to wait before a failed call is sent again, seconds; ``None``: not at all.
+
+        Args:
+            call: The call.
+            error: What became of it.
+            sent: How often it was sent.
+            spent_s: Seconds since it was first sent.
+        """
+        safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
+        if not (self._retries and safe) or call.is_look:
+            return None
+        self._tokens = max(0.0, self._tokens - 1)
+        if sent > len(_PAUSES_S) or self._tokens <= _TOKENS / 2:
+            return None
+        pause = _PAUSES_S[sent - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
+        return pause if spent_s + pause < call.timeout_s else None
+
+    def left(self, call: Call, spent_s: float) -> float:
+        """Seconds until the deadline; the server is told the same."""
+        left = max(0.001, call.timeout_s - spent_s)
+        _wire.set_timeout(call.message, _wire.server_timeout_us(left, call.members_timeout_s))
+        return left
+
+    def fallback(self, call: Call, error: QuorumError, spent_s: float) -> Call | None:
+        """The same question to the stable channel, when the canary that it was routed to cannot answer."""
+        if not call.routed or call.channel != _wire.CANARY or spent_s >= call.timeout_s:
+            return None
+        # Behind a full gate, or without a server, the stable channel cannot answer either.
+        if isinstance(error, Overloaded | Unreachable) or not isinstance(
+            error, ChannelNotFound | Unavailable | ServerError
+        ):
+            return None
+        call.message.model_name = _wire.STABLE
+        return replace(call, channel=_wire.STABLE, fallback_from=_wire.CANARY)
 
     def ready_call(self, channel: str | None) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""
         name = self.channel if channel is None else _wire.check_channel(channel)
         return name, min(self.timeout_s, _READY_TIMEOUT_S)
+
+    def result(self, response: Any, call: Call, latency_s: float) -> Extraction:
+        """Read the answer to ``call``, and the share that it tells.
+
+        Raises:
+            ProtocolError: It is not what the contract says.
+        """
+        found = _wire.extraction(
+            response, call.attributes, call.request_id, latency_s, call.channel, call.fallback_from
+        )
+        self._served = _wire.canary_share(response)
+        self._tokens = min(_TOKENS, self._tokens + 1)
+        return found
 
     def error(self, error: Any, call: Call) -> QuorumError:
         """What a failed call raises."""
@@ -166,11 +256,6 @@ class Connection:
     def ready_error(self, error: Any, channel: str, timeout_s: float) -> QuorumError:
         """What a failed readiness question raises."""
         return _wire.from_grpc(error, url=self.url, channel=channel, timeout_s=timeout_s, request_id=None)
-
-
-def result(response: Any, call: Call, latency_s: float) -> Extraction:
-    """Read the answer to ``call``."""
-    return _wire.extraction(response, call.attributes, call.request_id, latency_s)
 
 
 def window(concurrency: int) -> int:

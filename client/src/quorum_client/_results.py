@@ -61,13 +61,17 @@ class Extraction(Mapping[str, Answer]):
         request_id: Id of the request, for the server's logs and traces.
         answers: One per attribute.
         weights_version: Version of the weights that decided.
-        latency_s: Seconds from call to answer, seen from here, retries included.
+        latency_s: Seconds from call to answer, seen from here, retries and fall-back included.
+        channel: The ensemble that answered.
+        fallback_from: The canary channel, when the product was routed to it and it could not answer.
     """
 
     request_id: str
     answers: tuple[Answer, ...]
     weights_version: int
     latency_s: float = field(compare=False)
+    channel: str = "quorum"
+    fallback_from: str | None = None
 
     def __getitem__(self, attribute: str) -> Answer:
         """The answer for ``attribute``.
@@ -97,8 +101,10 @@ class Item:
         text: Title and description.
         attributes: Names of the attributes wanted.
         category: Product category; may be empty.
+        product_id: What the product is known by, see :meth:`quorum_client.Client.extract`.
     """
 
     text: str
     attributes: Sequence[str]
     category: str = ""
+    product_id: str | None = None

@@ -14,8 +14,9 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum_client._connection import UNSET, Connection, Tls, Unset, result, window
+from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
+from quorum_client._routing import Share
 from quorum_client._wire import STABLE
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 
@@ -29,10 +30,14 @@ class Client:
         timeout_s: Deadline of every call, in seconds, unless the call says otherwise.
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.
         headers: Sent with every call, for gateways that want a key.
-        retries: Send again, up to twice, 0.1 s to 1 s later and within the deadline, when the status is
-            UNAVAILABLE: the server is full, not ready or not there, and nothing was asked. One case differs:
-            when a connection breaks under a call its members may already have been asked, and are asked
-            again. Switch off when that costs too much.
+        retries: Send again, up to twice, 0.1 s to 0.4 s later and within the deadline, when nobody was asked:
+            the server is full, not ready or not there. A call under which the connection broke is not sent
+            again, because its members may have been asked; see :class:`quorum_client.Disconnected`.
+        canary_share: Share of the products, from 0 to 1, that the canary channel answers; ``"served"``: the
+            share that the server tells (``quorum canary N --share 5%``), looked up before the first call and
+            kept current by every answer. A product always takes the same way, see
+            :func:`quorum_client.takes_canary`. A canary that is missing or fails is replaced by the stable
+            channel, and the result says so. A call that names a channel is not routed.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -47,9 +52,10 @@ class Client:
         tls: bool | Tls = False,
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
+        canary_share: Share | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
         credentials, options = self._connection.credentials, self._connection.options
         self._channel: Any = (
             grpc.secure_channel(url, credentials, options)
@@ -68,6 +74,8 @@ class Client:
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
         request_id: str | None = None,
+        members_timeout_s: float | None = None,
+        product_id: str | None = None,
     ) -> Extraction:
         """Ask for the attributes of one product.
 
@@ -78,21 +86,48 @@ class Client:
             timeout_s: Deadline of this call, seconds.
             channel: Ensemble to ask this time.
             request_id: Id to find the request by in logs and traces; made up when not given.
+            members_timeout_s: Members that have not answered after so many seconds abstain, and the others
+                decide; by default a little before the deadline. With 0 nobody is asked: a sign of life.
+            product_id: What the product is known by: with ``canary_share`` it decides the channel, and its
+                text does when it is not given.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
             RuntimeError: The client is closed.
         """
         self._check_open()
-        start = time.perf_counter()
-        call = self._connection.call(text, attributes, category, timeout_s, channel, request_id)
-        try:
-            response = self._stub.ModelInfer(
-                call.message, timeout=call.timeout_s, metadata=self._connection.metadata
-            )
-        except grpc.RpcError as error:
-            raise self._connection.error(error, call) from error
-        return result(response, call, time.perf_counter() - start)
+        look = self._connection.first_look(timeout_s)
+        if look is not None:
+            try:
+                self._send(look)
+            except QuorumError:
+                # Whatever is wrong, the call itself finds out.
+                self._connection.share_unknown()
+        call = self._connection.call(
+            text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
+        )
+        return self._send(call)
+
+    def _send(self, call: Call) -> Extraction:
+        """Send a call, again where nobody was asked, and to the stable channel where the canary fails."""
+        start, sent, left_s = time.perf_counter(), 0, call.timeout_s
+        while True:
+            try:
+                sent += 1
+                response = self._stub.ModelInfer(
+                    call.message, timeout=left_s, metadata=self._connection.metadata
+                )
+                return self._connection.result(response, call, time.perf_counter() - start)
+            except grpc.RpcError as error:
+                failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
+                pause_s = self._connection.again(call, failed, sent, spent_s)
+                if pause_s is None:
+                    other = self._connection.fallback(call, failed, spent_s)
+                    if other is None:
+                        raise failed from error
+                    call, sent = other, 0
+            time.sleep(pause_s or 0.0)
+            left_s = self._connection.left(call, time.perf_counter() - start)
 
     @overload
     def extract_many(
@@ -155,7 +190,12 @@ class Client:
         def ask(item: Item) -> Extraction | QuorumError:
             try:
                 return self.extract(
-                    item.text, item.attributes, category=item.category, timeout_s=timeout_s, channel=channel
+                    item.text,
+                    item.attributes,
+                    category=item.category,
+                    timeout_s=timeout_s,
+                    channel=channel,
+                    product_id=item.product_id,
                 )
             except QuorumError as error:
                 if keep_errors:

@@ -7,8 +7,10 @@ Shared by both clients; the only module that knows protobuf messages and gRPC st
 from __future__ import annotations
 
 import struct
+import sys
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -18,6 +20,7 @@ from quorum_client._results import Answer, Extraction, Status, Vote
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
+    Disconnected,
     InvalidRequest,
     Overloaded,
     ProtocolError,
@@ -36,6 +39,7 @@ MEMBERS = "MEMBERS"
 MEMBER_VALUES = "MEMBER_VALUES"
 MEMBER_STATUS = "MEMBER_STATUS"
 WEIGHTS_VERSION = "WEIGHTS_VERSION"
+CANARY_SHARE = "CANARY_SHARE"
 
 STABLE = "quorum"
 CANARY = "quorum_canary"
@@ -60,6 +64,9 @@ _STATUS = {int(status): status for status in Status}
 # a key is missing, gRPC's when there is no connection. Unknown words stay a plain Unavailable.
 _FULL = ("requests are being answered", "Exceeds maximum queue size")
 _RESTRICTED = "protocol is restricted"
+# Refused before anybody was asked, by Triton, our gate, or a proxy. gRPC gives the same status to a call that
+# broke off, in many words of its own, so whatever is not known to be safe is taken for that.
+_REFUSED = ("no available versions", "not at ready state", "server is stopping", "no healthy upstream")
 _NO_CONNECTION = ("failed to connect", "errors resolving", "name resolution", "DNS resolution")
 
 
@@ -89,12 +96,9 @@ def check_channel(channel: object) -> str:
 
 
 def request(
-    text: str, attributes: Sequence[str], category: str, *, channel: str, request_id: str, timeout_s: float
+    text: str, attributes: Sequence[str], category: str, *, channel: str, request_id: str, timeout_us: int
 ) -> Any:
-    """Check the arguments and build the ``ModelInferRequest``.
-
-    The request tells the server a deadline a little before the caller's own, so that members which are late
-    come back as abstentions instead of the whole answer being lost.
+    """Check the arguments and build the ``ModelInferRequest``; ``timeout_us`` is the members' deadline.
 
     Raises:
         InvalidRequest: The arguments break the contract.
@@ -106,19 +110,67 @@ def request(
     raw_attributes = _encode_attributes(attributes)
     _encode("request_id", request_id, _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
-    message.parameters["timeout"].int64_param = server_timeout_us(timeout_s)
+    set_timeout(message, timeout_us)
     for name, values in ((TEXT, [raw_text]), (CATEGORY, [raw_category]), (ATTRIBUTES, raw_attributes)):
         tensor = message.inputs.add(name=name, datatype="BYTES", shape=[len(values)])
         tensor.contents.bytes_contents.extend(values)
     return message
 
 
-def server_timeout_us(timeout_s: float) -> int:
-    """The deadline for the server: a tenth earlier, but at most a quarter of a second; microseconds."""
-    return max(1, int((timeout_s - min(0.25, timeout_s / 10)) * 1e6))
+def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) -> int:
+    """The deadline that the server is told, microseconds.
+
+    It is a little before the caller's own (a tenth, at most a quarter of a second), so that members which
+    are late come back as abstentions instead of the whole answer being lost; earlier if the caller says so.
+
+    Raises:
+        InvalidRequest: ``members_timeout_s`` is not a number from 0.
+    """
+    latest = timeout_s - min(0.25, timeout_s / 10)
+    if members_timeout_s is not None:
+        if isinstance(members_timeout_s, bool) or not isinstance(members_timeout_s, int | float):
+            raise InvalidRequest(
+                f"members_timeout_s: {members_timeout_s!r}; give seconds as a number, or None"
+            )
+        if not members_timeout_s >= 0:
+            raise InvalidRequest(f"members_timeout_s: {members_timeout_s!r}; give seconds from 0")
+        latest = min(latest, members_timeout_s)
+    # Triton reads 0 as "no deadline".
+    return max(1, int(latest * 1e6))
 
 
-def extraction(response: Any, attributes: Sequence[str], request_id: str, latency_s: float) -> Extraction:
+def set_timeout(message: Any, timeout_us: int) -> None:
+    """Tell the server another deadline."""
+    message.parameters["timeout"].int64_param = timeout_us
+
+
+def check_product(product: object) -> str:
+    """What a product is known by.
+
+    Raises:
+        InvalidRequest: Not text that UTF-8 can hold.
+    """
+    _encode("product_id", product, sys.maxsize)
+    return str(product)
+
+
+def canary_share(response: Any) -> float:
+    """The share of the traffic that the server wants on its canary; 0 from a server that tells none."""
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        if output.name == CANARY_SHARE and output.datatype == "FP64" and len(raw) == 8:
+            (share,) = struct.unpack("<d", raw)
+            return float(share) if 0.0 <= share <= 1.0 else 0.0
+    return 0.0
+
+
+def extraction(
+    response: Any,
+    attributes: Sequence[str],
+    request_id: str,
+    latency_s: float,
+    channel: str = STABLE,
+    fallback_from: str | None = None,
+) -> Extraction:
     """Read a ``ModelInferResponse``.
 
     Raises:
@@ -127,7 +179,8 @@ def extraction(response: Any, attributes: Sequence[str], request_id: str, latenc
     try:
         if response.id != request_id:
             raise ValueError(f"it carries the id {response.id!r}, asked was {request_id!r}")
-        return _read(response, tuple(attributes), latency_s)
+        found = _read(response, tuple(attributes), latency_s)
+        return replace(found, channel=channel, fallback_from=fallback_from)
     except (KeyError, ValueError, struct.error) as error:
         raise ProtocolError(
             f"answer of {response.model_name!r}: {error}; use a client and a server of the same release",
@@ -158,8 +211,11 @@ def from_grpc(error: Any, *, url: str, channel: str, timeout_s: float, request_i
         case grpc.StatusCode.UNAVAILABLE if _RESTRICTED in details:
             message = f"{where} wants a key: {details}; pass it with headers="
             return ServerError(message, status=code.name, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE:
+        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _REFUSED):
             return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
+        case grpc.StatusCode.UNAVAILABLE:
+            message = f"the call to {where} broke off: {details}; members may have been asked"
+            return Disconnected(message, request_id=request_id)
     message = f"{where} failed with {code.name}: {details}; the server's log has more under this request id"
     return ServerError(message, status=code.name, request_id=request_id)
 

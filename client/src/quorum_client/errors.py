@@ -7,6 +7,7 @@
     ├── InvalidRequest       the request breaks the contract (also a ValueError)
     ├── Unavailable          nobody there to answer now; the same call may succeed later
     │   ├── Unreachable      no connection to the address
+    │   ├── Disconnected     the call broke off; members may have been asked
     │   └── Overloaded       the server has as many requests as it admits
     ├── ChannelNotFound      the server has no such channel
     ├── DeadlineExceeded     no answer within the deadline
@@ -42,6 +43,10 @@ class Unavailable(QuorumError):
 
 class Unreachable(Unavailable):
     """No connection to the address."""
+
+
+class Disconnected(Unavailable):
+    """The call broke off; members may have been asked, so the client does not send it again by itself."""
 
 
 class Overloaded(Unavailable):

@@ -16,6 +16,7 @@ tensor                    dtype  shape   meaning
 ``MEMBER_VALUES``         BYTES  [N, A]  each vote after normalisation; empty for an abstention
 ``MEMBER_STATUS``         INT32  [N, A]  a :class:`Status`
 ``WEIGHTS_VERSION``       INT64  [1]     version of ``quorum_vote`` that decided
+``CANARY_SHARE``          FP64   [1]     share of the products that the canary channel is to answer
 ========================  =====  ======  ==========================================================
 """
 
@@ -34,6 +35,7 @@ MEMBERS = "MEMBERS"
 MEMBER_VALUES = "MEMBER_VALUES"
 MEMBER_STATUS = "MEMBER_STATUS"
 WEIGHTS_VERSION = "WEIGHTS_VERSION"
+CANARY_SHARE = "CANARY_SHARE"
 
 # Between the steps of the ensemble only; never seen by a client.
 DEADLINE = "DEADLINE"

@@ -4,13 +4,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quorum.cli.console import CommandError
-from quorum.cli.listings import CsvSink, JsonlSink, Listing, VotesSink, gold_of, read_listings
+from quorum.cli.listings import (
+    CsvSink,
+    JsonlSink,
+    Listing,
+    VotesSink,
+    gold_of,
+    parse_share,
+    read_listings,
+)
+from quorum.fit.votes import parse_votes
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum_client import Answer, Extraction, Status, Vote
 
@@ -105,4 +115,27 @@ def test_votes_out_tells_abstention_from_not_given() -> None:
     assert cell == {
         "product": "p", "category": "shoes", "title": listing().text, "attribute": "color",
         "gold": ["red"], "votes": {"a": "red", "b": None, "c": "n/a"},
+        "channel": "quorum", "weights_version": 3, "latency_ms": 10.0,
     }  # fmt: skip
+    (read,) = parse_votes(file.getvalue().splitlines()).cells
+    assert read.values == ("red", None, "n/a")
+
+
+def test_votes_out_says_when_stable_stood_in_for_the_canary() -> None:
+    file = io.StringIO()
+    VotesSink(file, CATALOGUE).write(listing(), replace(extraction(), fallback_from="quorum_canary"))
+    assert json.loads(file.getvalue())["fallback_from"] == "quorum_canary"
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("5%", 0.05), ("0.05", 0.05), ("0%", 0), ("100%", 1), ("1", 1), ("0", 0), ("2.5%", 0.025)],
+)
+def test_shares_as_people_write_them(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["5", "-1%", "101%", "", "%", "nan", "nan%", "five"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(CommandError, match="such as 5% or"):
+        parse_share(text)

@@ -56,6 +56,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.ready: dict[str, bool] = {"quorum": True}
         self.faults: list[tuple[grpc.StatusCode, str]] = []
         self.always: tuple[grpc.StatusCode, str] | None = None
+        self.refuse: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.delay_s: Callable[[Any], float] = lambda request: 0.0
         self.bend: Callable[[Response], None] = lambda response: None
         self.released = threading.Event()
@@ -68,7 +69,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.headers.append({k: str(v) for k, v in context.invocation_metadata()})
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            fault = self.faults.pop(0) if self.faults else self.always
+            fault = self.faults.pop(0) if self.faults else self.refuse.get(request.model_name, self.always)
         try:
             self.released.wait(self.delay_s(request))
             if fault:

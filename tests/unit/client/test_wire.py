@@ -14,7 +14,7 @@ from quorum_client import Extraction, InvalidRequest, ProtocolError, Status, _wi
 
 
 def build(text: Any = "a shoe", attributes: Any = ("brand",), category: Any = "", **more: Any) -> Any:
-    settings = {"channel": "quorum", "request_id": "r1", "timeout_s": 30.0} | more
+    settings = {"channel": "quorum", "request_id": "r1", "timeout_us": 1_000} | more
     return _wire.request(text, attributes, category, **settings)
 
 
@@ -61,7 +61,18 @@ def test_a_deadline_must_be_a_sensible_number(timeout: Any) -> None:
 
 @pytest.mark.parametrize(("timeout_s", "expected"), [(30.0, 29_750_000), (1.0, 900_000), (1e-7, 1)])
 def test_the_server_hears_of_an_earlier_deadline(timeout_s: float, expected: int) -> None:
-    assert build(timeout_s=timeout_s).parameters["timeout"].int64_param == expected
+    assert build(timeout_us=_wire.server_timeout_us(timeout_s)).parameters["timeout"].int64_param == expected
+
+
+@pytest.mark.parametrize(("members_timeout_s", "expected"), [(0, 1), (0.5, 500_000), (60, 9_750_000)])
+def test_members_can_be_given_less_time(members_timeout_s: float, expected: int) -> None:
+    assert _wire.server_timeout_us(10.0, members_timeout_s) == expected
+
+
+@pytest.mark.parametrize("members_timeout_s", [-1, float("nan"), "1", True])
+def test_members_cannot_be_given_no_time_at_all(members_timeout_s: Any) -> None:
+    with pytest.raises(InvalidRequest, match="members_timeout_s"):
+        _wire.server_timeout_us(10.0, members_timeout_s)
 
 
 def answer(bend: Callable[[dict[str, list[Any]]], None] = lambda t: None, ident: str = "r1") -> Extraction:

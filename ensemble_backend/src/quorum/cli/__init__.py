@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from quorum.cli import ask, build, demo, describe, evaluate, label, learn, plan, rollout, serve
+from quorum.cli import ask, build, canary, demo, describe, evaluate, label, learn, plan, probe, rollout, serve
 
 app = typer.Typer(
     name="quorum",
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (describe, plan, build, serve, ask, label, learn, evaluate, rollout, demo):
+for module in (describe, plan, build, serve, probe, ask, label, learn, evaluate, rollout, canary, demo):
     module.register(app)
 
 

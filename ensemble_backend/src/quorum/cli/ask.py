@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -26,13 +27,24 @@ from quorum.cli.console import (
     progress,
     spec_of,
 )
-from quorum.cli.listings import CsvSink, JsonlSink, Listing, Sink, VotesSink, as_json, read_listings
+from quorum.cli.listings import (
+    CsvSink,
+    JsonlSink,
+    Listing,
+    Sink,
+    VotesSink,
+    as_json,
+    parse_share,
+    read_listings,
+)
 from quorum.cli.traffic import ask_in_order
 from quorum.contract import STABLE
 from quorum.server.runfile import endpoint_of
 from quorum.spec.model import Deployment
 from quorum.tasks.catalogue import Catalogue
-from quorum_client import AsyncClient, Client, Unavailable
+from quorum_client import SERVED, AsyncClient, Client, Extraction, QuorumError, Unavailable
+
+FAILED = "failed"
 
 AttributesOption = Annotated[
     str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
@@ -98,6 +110,12 @@ def extract(
     attributes: AttributesOption = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
     channel: ChannelOption = STABLE,
+    canary_share: Annotated[
+        str | None,
+        typer.Option(
+            help="Route such a share of the products to the canary: 5%, or `served` (what the server says)."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per listing.")] = 60.0,
@@ -112,6 +130,9 @@ def extract(
         raise CommandError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
     _check_distinct(file, output, votes)
     spec = spec_of(deploy)
+    share: float | Literal["served"] | None = None
+    if canary_share is not None:
+        share = SERVED if canary_share == SERVED else parse_share(canary_share)
     listings = read_listings(file, text_column)
     wanted = names_of(spec, attributes)
     target = url or endpoint_of(spec).grpc_url
@@ -121,11 +142,16 @@ def extract(
             raise Unavailable(f"channel {channel!r} at {target} does not answer; start it with `quorum up`")
     with ExitStack() as files:
         sinks = _sinks(files, output, votes, listings, wanted, spec.catalogue())
-        run = _extract_all(listings, wanted, target, channel, timeout, concurrency, sinks)
-        answered, failed = asyncio.run(run)
+        asker = AsyncClient(target, channel=channel, timeout_s=timeout, canary_share=share)
+        by_channel = asyncio.run(_extract_all(asker, listings, wanted, concurrency, sinks))
+    failed = by_channel.pop(FAILED, 0)
+    answered = by_channel.total()
     if json:
-        print_json({"answered": answered, "failed": failed, "out": _str(output), "votes": _str(votes)})
+        done = {"answered": answered, "failed": failed, "out": _str(output), "votes": _str(votes)}
+        print_json(done if share is None else done | {"channels": dict(by_channel)})
     else:
+        if share is not None:
+            note("answered by " + ", ".join(f"{name}: {count}" for name, count in sorted(by_channel.items())))
         written = " and ".join(str(path) for path in (output, votes) if path)
         note(f"{answered} answered, {failed} failed; wrote {written}")
     if failed:
@@ -186,24 +212,29 @@ def _sinks(
 
 
 async def _extract_all(
+    client: AsyncClient,
     listings: Sequence[Listing],
     wanted: Sequence[str],
-    url: str,
-    channel: str,
-    timeout_s: float,
     concurrency: int,
     sinks: Sequence[Sink],
-) -> tuple[int, int]:
-    failed = 0
-    async with AsyncClient(url, channel=channel, timeout_s=timeout_s) as client:
+) -> Counter[str]:
+    """Ask about all listings; how many were answered by which channel, or not at all (``FAILED``)."""
+    by_channel: Counter[str] = Counter()
+    async with client:
         with progress() as bar:
             task = bar.add_task("extract", total=len(listings))
             async for listing, result in ask_in_order(client, listings, wanted, concurrency):
                 for sink in sinks:
                     sink.write(listing, result)
-                failed += isinstance(result, Exception)
+                by_channel[_by(result)] += 1
                 bar.advance(task)
-    return len(listings) - failed, failed
+    return by_channel
+
+
+def _by(result: Extraction | QuorumError) -> str:
+    if isinstance(result, QuorumError):
+        return FAILED
+    return f"{result.channel} for {result.fallback_from}" if result.fallback_from else result.channel
 
 
 def _str(path: Path | None) -> str | None:

@@ -30,6 +30,7 @@ from quorum.fit.drift import DriftError
 from quorum.fit.label import LabelError
 from quorum.fit.online import OnlineError
 from quorum.repository.store import RepositoryError
+from quorum.rollout.canary import NothingToCompareError
 from quorum.rollout.channels import RolloutError
 from quorum.server.control import ControlError
 from quorum.server.install import ServerNotFound
@@ -69,6 +70,7 @@ _EXPECTED = (
     LabelError,
     RepositoryError,
     RolloutError,
+    NothingToCompareError,
     ControlError,
     ServerNotFound,
     ServerError,

@@ -178,6 +178,7 @@ class VotesSink:
                 "attribute": answer.attribute,
                 "gold": gold_of(listing, answer.attribute, self._catalogue),
                 "votes": {vote.member: vote.value for vote in answer.votes},
+                **_origin(result),
             }
             self._file.write(json.dumps(cell, ensure_ascii=False) + "\n")
         self._file.flush()
@@ -200,6 +201,30 @@ def as_json(result: Extraction) -> dict[str, Any]:
             }
             for answer in result.answers
         },
+        **_origin(result),
+    }
+
+
+def _origin(result: Extraction) -> dict[str, Any]:
+    """Which channel answered with which weights, and how fast: what `quorum canary report` reads."""
+    origin: dict[str, Any] = {
+        "channel": result.channel,
         "weights_version": result.weights_version,
         "latency_ms": round(result.latency_s * 1e3, 2),
     }
+    return origin | ({"fallback_from": result.fallback_from} if result.fallback_from else {})
+
+
+def parse_share(text: str) -> float:
+    """A share as people write it: "5%" or "0.05".
+
+    Raises:
+        CommandError: Neither, or outside 0 to 100 %.
+    """
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise CommandError(f"share {text!r}: write a percentage or a number from 0 to 1, such as 5% or 0.05")
+    return share

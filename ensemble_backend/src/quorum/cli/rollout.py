@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum publish | canary | promote | rollback | retire | history | diff``: weights on a live server."""
+"""``quorum publish | promote | rollback | retire | history | diff``: weights on a live server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from quorum import weights as weights_file
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.contract import CANARY, STABLE
+from quorum.contract import STABLE
 from quorum.repository.store import Store
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository, by_repository
@@ -32,7 +32,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything,
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (publish, canary, promote, rollback, retire, history, diff):
+    for command in (publish, promote, rollback, retire, history, diff):
         app.command()(command)
 
 
@@ -89,23 +89,7 @@ def publish(
         unloaded = ", ".join(map(str, change.retired))
         note(f"unloaded to make room (rollout.keep_versions): {unloaded}")
     done = "these weights are already" if change.already else f"published {weights} as"
-    _tell(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
-
-
-@friendly
-def canary(
-    version: VersionArgument,
-    deploy: DeployOption = DEPLOY,
-    dry_run: DryRunOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Let the canary channel answer with a version.
-
-    Example: `quorum canary 3`, then `quorum ask --channel quorum_canary ...`
-    """
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.canary(version)
-    _tell(change, json, _moved(CANARY, change))
+    tell(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 
 
 @friendly
@@ -121,7 +105,7 @@ def promote(
     """
     with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.promote(version)
-    _tell(change, json, _moved(STABLE, change))
+    tell(change, json, moved(STABLE, change))
 
 
 @friendly
@@ -132,7 +116,7 @@ def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json:
     """
     with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.rollback()
-    _tell(change, json, _moved(STABLE, change))
+    tell(change, json, moved(STABLE, change))
 
 
 @friendly
@@ -148,7 +132,7 @@ def retire(
     """
     with open_rollout(spec_of(deploy), dry_run) as rollout:
         change = rollout.retire(version)
-    _tell(change, json, f"version {version} is not loaded any more")
+    tell(change, json, f"version {version} is not loaded any more")
 
 
 @friendly
@@ -208,13 +192,15 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     out.print(table)
 
 
-def _moved(channel: str, change: Change) -> str:
+def moved(channel: str, change: Change) -> str:
+    """What became of a channel, in words."""
     if change.already:
         return f"{channel} answered with version {change.version} already"
     return f"{channel} answers with version {change.version} (before: {change.before})"
 
 
-def _tell(change: Change, json: bool, text: str) -> None:
+def tell(change: Change, json: bool, text: str) -> None:
+    """Say what a command did, or would do."""
     if json:
         print_json(asdict(change))
     else:

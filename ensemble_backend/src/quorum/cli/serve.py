@@ -25,18 +25,20 @@ from quorum.cli.console import (
 )
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.signals import interrupt_once
-from quorum.contract import CHANNELS, VOTE
+from quorum.contract import CANARY, CHANNELS, STABLE, VOTE
 from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError, ModelState
-from quorum.server.probe import probe_channel
-from quorum.server.runfile import endpoint_of, find_running
+from quorum.server.http import ProbeServer
+from quorum.server.probe import take_pulse
+from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.supervise import serve
 from quorum.server.triton import ServerError, TritonServer
 from quorum.server.watch import Watch
 from quorum.spec.model import Deployment
-from quorum_client import QuorumError
 
 _POLL_S = 0.5
+_PULSE_S = 2.0
+_HOPE_S = 10.0
 
 
 def register(app: typer.Typer) -> None:
@@ -56,10 +58,14 @@ def up(
     preflight: Annotated[
         bool, typer.Option(help="Hold GPU members against this machine before the start.")
     ] = True,
+    probe_port: Annotated[
+        int | None, typer.Option(help="Also answer HTTP /live and /ready/CHANNEL here; 0: a free port.")
+    ] = None,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
-    A model whose process dies is given a new one.
+    A model whose process dies is given a new one. With `--probe-port` an orchestrator can ask `/ready/quorum`
+    (a sign of life of every step, which asks no LLM; see `quorum probe`) and `/live`.
 
     Other commands (`ask`, `publish`, ...) find the server by a note in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
@@ -84,12 +90,34 @@ def up(
                     ),
                     on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
                     on_quarantined=lambda found: note(str(found)),
+                    on_started=lambda server: _answer_probes(running, server, probe_port),
                 )
             )
         note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
             _watch(server)
         note("refusing new requests, answering what is in flight, then stopping")
+
+
+def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -> None:
+    """From the first moment: a server that still loads its LLMs is live and not ready."""
+    if port is None:
+        return
+    spec, endpoint = server.spec, server.endpoint
+    try:
+        probes = ProbeServer(
+            endpoint.host,
+            port,
+            CHANNELS,
+            lambda channel: take_pulse(spec, endpoint.grpc_url, channel, _PULSE_S),
+            lambda: server.pid is not None,
+        )
+    except OSError as error:
+        raise ServerError(
+            f"--probe-port {port} on {endpoint.host}: {error.strerror}; choose another port"
+        ) from error
+    running.enter_context(probes)
+    note(f"probes: http://{endpoint.host}:{probes.port}/ready/{STABLE} and /live")
 
 
 def _watch(server: TritonServer) -> None:
@@ -122,16 +150,30 @@ def status(
 
 
 def _status_within(spec: Deployment, seconds: float) -> dict[str, Any]:
-    """The status once every channel answers, or as it is when the time is up."""
-    until = time.monotonic() + seconds
+    """The status once every channel answers, or as it is when the time is up.
+
+    Raises:
+        ServerError: Whoever began to serve this deployment has ended, so waiting on is in vain.
+    """
+    begun, wall = time.monotonic(), time.time()
+    seen_alive = False
     while True:
+        is_last = time.monotonic() - begun >= seconds
         try:
             report = _status(spec)
-            if _all_answer(report) or time.monotonic() >= until:
+            if _all_answer(report) or is_last:
                 return report
         except ControlError:
-            if time.monotonic() >= until:
+            if is_last:
                 raise
+        attempt = last_attempt(spec)
+        if attempt and not attempt.is_alive:
+            # An end that lies behind may be followed by a new beginning.
+            just_now = seen_alive or attempt.at >= wall or time.monotonic() - begun >= _HOPE_S
+            if just_now and find_running(spec) is None:
+                why = attempt.failed or f"it was killed (pid {attempt.pid})"
+                raise ServerError(f"not waiting any longer, the last `quorum up` has ended: {why}")
+        seen_alive = seen_alive or bool(attempt and attempt.is_alive)
         time.sleep(_POLL_S)
 
 
@@ -148,6 +190,7 @@ def _status(spec: Deployment) -> dict[str, Any]:
     return {
         "url": endpoint.grpc_url,
         "pid": running.pid if running else None,
+        "canary_share": store.canary_share(),
         "channels": {
             channel: _channel(spec, endpoint.grpc_url, channel, pins.get(channel)) for channel in CHANNELS
         },
@@ -160,10 +203,9 @@ def _status(spec: Deployment) -> dict[str, Any]:
 
 
 def _channel(spec: Deployment, url: str, channel: str, pinned: int | None) -> dict[str, Any]:
-    try:
-        return {"pinned": pinned, "answers": True, "version": probe_channel(spec, url, channel, 10.0)}
-    except QuorumError as error:
-        return {"pinned": pinned, "answers": False, "version": None, "reason": str(error)}
+    pulse = take_pulse(spec, url, channel)
+    found = {"pinned": pinned, "answers": pulse.ready, "version": pulse.version}
+    return found | ({"reason": pulse.reason} if pulse.reason else {})
 
 
 def _version(store: Store, version: int, state: ModelState | None) -> dict[str, Any]:
@@ -196,3 +238,5 @@ def _show(report: dict[str, Any]) -> None:
         members.add_row(name, m["state"], Text(m["reason"]))
     for table in (channels, versions, members):
         out.print(table)
+    if report["canary_share"]:
+        note(f"{100 * report['canary_share']:.4g} % of the products are routed to {CANARY}")

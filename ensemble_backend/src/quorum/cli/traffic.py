@@ -21,7 +21,7 @@ async def ask_in_order(
     client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
     """Ask about each listing, at most ``concurrency`` at a time; answers come in their order."""
-    items = (Item(listing.text, attributes, listing.category) for listing in listings)
+    items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
     waiting = iter(listings)
     async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
         yield next(waiting), result

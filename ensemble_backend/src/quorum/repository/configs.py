@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.contract import (
     ATTRIBUTES,
+    CANARY_SHARE,
     CATEGORY,
     CONFIDENCE,
     DEADLINE,
@@ -47,13 +48,16 @@ _ANSWERED: list[Tensor] = [
     (MEMBER_STATUS, pb.TYPE_INT32, [-1, -1]),
     (WEIGHTS_VERSION, pb.TYPE_INT64, [1]),
 ]
+# Told by the gate, so that every answer brings it to callers, whichever channel gives it.
+_TOLD: list[Tensor] = [(CANARY_SHARE, pb.TYPE_FP64, [1])]
 _VOTED: list[Tensor] = [(VALUES, pb.TYPE_STRING, [-1]), (STATUS, pb.TYPE_INT32, [-1])]
 
 
-def gate_config(spec: Deployment) -> pb.ModelConfig:
+def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
     """The entrance. One instance without batching: a malformed request meets nobody else's."""
     settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
-    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=_ASKED + _ADMITTED)
+    settings["canary_share"] = canary_share
+    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=_ASKED + _ADMITTED + _TOLD)
 
 
 def member_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
@@ -75,13 +79,15 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
 def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
     """An ensemble whose vote step is pinned to one version of the weights."""
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
-    _declare(config, _ASKED, _ANSWERED)
+    _declare(config, _ASKED, _ANSWERED + _TOLD)
     steps = config.ensemble_scheduling.step
     gate = steps.add(model_name=GATE, model_version=-1)
     for name, _, _ in _ASKED:
         gate.input_map[name] = name
     for name, _, _ in _ASKED + _ADMITTED:
         gate.output_map[name] = f"gated_{name}"
+    for name, _, _ in _TOLD:
+        gate.output_map[name] = name
     for member in spec.member_names:
         step = steps.add(model_name=member, model_version=-1)
         for name, _, _ in _ASKED + _ADMITTED:
@@ -107,6 +113,12 @@ def print_config(config: pb.ModelConfig) -> str:
     # Triton wants to see the zero, which protobuf text leaves out as a default.
     first, rest = text.split("\n", 1)
     return f"{HEADER}{first}\nmax_batch_size: 0\n{rest}"
+
+
+def canary_share_of(gate: pb.ModelConfig) -> float:
+    """The share that a gate's configuration tells."""
+    settings = gate.parameters["quorum"].string_value if "quorum" in gate.parameters else "{}"
+    return float(json.loads(settings).get("canary_share", 0.0))
 
 
 def parse_config(text: str) -> pb.ModelConfig:

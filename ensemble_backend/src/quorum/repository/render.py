@@ -122,7 +122,7 @@ def _files(spec: Deployment, store: Store) -> dict[str, str]:
     versions = listed_versions(store)
     pins = {STABLE: versions[0], CANARY: versions[0]} | store.pins()
     files = {
-        f"{GATE}/{CONFIG_FILE}": print_config(gate_config(spec)),
+        f"{GATE}/{CONFIG_FILE}": print_config(gate_config(spec, store.canary_share())),
         f"{GATE}/catalogue.json": catalogue_text(spec),
     }
     for member in spec.members:

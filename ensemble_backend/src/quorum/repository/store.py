@@ -15,8 +15,8 @@ from typing import Any
 from google.protobuf import text_format
 
 from quorum import weights as weights_file
-from quorum.contract import CHANNELS, VOTE
-from quorum.repository.configs import parse_config, vote_step
+from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.repository.configs import canary_share_of, parse_config, vote_step
 from quorum.weights import Weights, WeightsError
 
 CONFIG_FILE = "config.pbtxt"
@@ -71,6 +71,11 @@ class Store:
             except WeightsError as error:
                 found[version] = str(error)
         return found
+
+    def canary_share(self) -> float:
+        """Share of the products that callers are asked to send to the canary channel, in [0, 1]."""
+        gate = self.config(GATE)
+        return canary_share_of(gate) if gate else 0.0
 
     def weights(self, version: int) -> Weights:
         """The weights of a version.

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quorum.contract import CANARY, STABLE, VOTE
+from quorum.contract import CANARY, GATE, STABLE, VOTE
 from quorum.fit.votes import VotesError, read_votes
-from quorum.repository.configs import channel_config, print_config, vote_config
+from quorum.repository.configs import channel_config, gate_config, print_config, vote_config
 from quorum.repository.render import listed_versions
 from quorum.repository.store import Store
 from quorum.rollout.gate import Comparison, compare
@@ -164,21 +164,32 @@ class Rollout:
         except ValueError as error:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
-    def canary(self, version: int) -> Change:
-        """Let the canary channel answer with ``version``.
+    def canary(self, version: int, share: float = 0.0) -> Change:
+        """Let the canary channel answer with ``version``, and ask callers to send it a share of the products.
+
+        Args:
+            version: A published version.
+            share: In [0, 1]; callers learn it from every answer.
 
         Raises:
             RolloutError: There is no such version, or the channel does not answer with it.
         """
-        return self._pin("canary", CANARY, version)
+        with self._locked():
+            return self._pin_locked("canary", CANARY, version, share)
 
-    def promote(self, version: int) -> Change:
-        """Let the stable channel answer with ``version``.
+    def end_canary(self, reason: str | None = None) -> Change:
+        """Send nobody to the canary channel any more, and let it answer with what the stable one does."""
+        with self._locked():
+            return self._pin_locked("canary", CANARY, self.store.pins()[STABLE], 0.0, reason)
+
+    def promote(self, version: int, reason: str | None = None) -> Change:
+        """Let the stable channel answer with ``version``; ``reason`` goes into the log.
 
         Raises:
             RolloutError: There is no such version, or the channel does not answer with it.
         """
-        return self._pin("promote", STABLE, version)
+        with self._locked():
+            return self._pin_locked("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
         """Let the stable channel answer with what it answered with before its version was promoted.
@@ -227,11 +238,9 @@ class Rollout:
                 self._list_versions(left)
         return Change("retire", version)
 
-    def _pin(self, action: str, channel: str, version: int) -> Change:
-        with self._locked():
-            return self._pin_locked(action, channel, version)
-
-    def _pin_locked(self, action: str, channel: str, version: int) -> Change:
+    def _pin_locked(
+        self, action: str, channel: str, version: int, share: float | None = None, reason: str | None = None
+    ) -> Change:
         self._check_listed(action, version)
         damaged = self.store.damaged().get(version)
         if damaged:
@@ -240,12 +249,17 @@ class Rollout:
                 "Put the file back, or publish its weights again"
             )
         before = self.store.pins().get(channel)
-        if before == version and self._answers_with(channel, version):
+        models = [channel] if share in (None, self.store.canary_share()) else [channel, GATE]
+        if before == version and models == [channel] and self._answers_with(channel, version):
             return Change(action, version, before, already=True)
         if self._dry_run:
             return Change(action, version, before, planned=True)
-        with self._change(self._pending(action, version, before, self._hash(version), [channel])):
+        if reason is None and share:
+            reason = f"{100 * share:.4g} % of the products"
+        with self._change(self._pending(action, version, before, self._hash(version), models, reason)):
             self._set_channel(channel, print_config(channel_config(self._spec, channel, version)))
+            if share is not None and GATE in models:
+                self._set_channel(GATE, print_config(gate_config(self._spec, share)))
         return Change(action, version, before)
 
     @contextmanager

@@ -100,13 +100,17 @@ class Fleet:
             )
         return self._each(lambda rollout: rollout.publish(weights, reason))
 
-    def canary(self, version: int) -> Change:
+    def canary(self, version: int, share: float = 0.0) -> Change:
         """As :meth:`Rollout.canary`, on each."""
-        return self._each(lambda rollout: rollout.canary(version))
+        return self._each(lambda rollout: rollout.canary(version, share))
 
-    def promote(self, version: int) -> Change:
+    def end_canary(self, reason: str | None = None) -> Change:
+        """As :meth:`Rollout.end_canary`, on each."""
+        return self._each(lambda rollout: rollout.end_canary(reason))
+
+    def promote(self, version: int, reason: str | None = None) -> Change:
         """As :meth:`Rollout.promote`, on each."""
-        return self._each(lambda rollout: rollout.promote(version))
+        return self._each(lambda rollout: rollout.promote(version, reason))
 
     def rollback(self) -> Change:
         """As :meth:`Rollout.rollback`, on each.

@@ -26,7 +26,8 @@ class Event:
         before: What the channel answered with before; ``None`` for ``publish``.
         weights_hash: Content hash of that version's weights.
         outcome: ``done``, or why it failed and was undone.
-        reason: Why a check was overridden, if one was; what is wrong with a version in quarantine.
+        reason: Why a check was overridden, a canary's share, what the evidence said, or what is wrong with a
+            version in quarantine.
         retired: Versions that a ``publish`` unloaded to make room.
     """
 

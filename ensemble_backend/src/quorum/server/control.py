@@ -116,6 +116,13 @@ class Control:
         except grpc.RpcError as error:
             raise self._error(f"see the configuration of {model!r}", error) from error
 
+    def is_live(self) -> bool:
+        """Whether the server process answers at all; ``False`` also when nobody is there."""
+        try:
+            return bool(self._stub.ServerLive(pb.ServerLiveRequest(), timeout=min(5, self._timeout_s)).live)
+        except grpc.RpcError:
+            return False
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -20,12 +21,27 @@ from quorum.server.control import Control
 from quorum.spec.model import Deployment
 
 _TIMEOUT_S = 5.0
-# A step that is busy, however long, is not dead: taking its process away would drop what it works on.
-_ALIVE = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A step gave no sign of life.
+
+    Attributes:
+        code: ``DEADLINE_EXCEEDED`` when it said nothing at all: hung, or only busy.
+        details: In Triton's words.
+    """
+
+    code: grpc.StatusCode
+    details: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.code.name}: {self.details}"
 
 
 def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dict[str, str]:
-    """Ask every step for a sign of life.
+    """Models that do not work any more; one that is only busy, however long, is not among them.
 
     Args:
         spec: The deployment.
@@ -33,17 +49,37 @@ def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dic
         vote_versions: Versions of the vote that are loaded; each has a process of its own.
 
     Returns:
-        Model -> what it answered, for those that are not alive.
+        Model -> what it answered.
+    """
+    silent = ask_steps(spec, url, vote_versions, _TIMEOUT_S)
+    return {m: str(error) for m, error in silent.items() if error.code != grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def ask_steps(
+    spec: Deployment, url: str, vote_versions: Iterable[int | None], timeout_s: float
+) -> dict[str, Silence]:
+    """Ask every step for a sign of life, all at once, around the gate.
+
+    Args:
+        spec: The deployment.
+        url: ``host:port`` of the gRPC endpoint.
+        vote_versions: Versions of the vote to ask; ``None`` is the newest.
+        timeout_s: For all of them together.
+
+    Returns:
+        Model -> what came back, for those that gave none.
     """
     found = {}
     with grpc.insecure_channel(url) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        for request in _requests(spec, vote_versions):
-            try:
-                stub.ModelInfer(request, timeout=_TIMEOUT_S)
-            except grpc.RpcError as error:
-                if error.code() not in _ALIVE:
-                    found[request.model_name] = f"{error.code().name}: {error.details()}"
+        asked = [
+            (request.model_name, stub.ModelInfer.future(request, timeout=timeout_s))
+            for request in _requests(spec, vote_versions)
+        ]
+        for model, future in asked:
+            error = future.exception()
+            if error is not None and error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                found[model] = Silence(error.code(), error.details() or "")
     return found
 
 
@@ -58,7 +94,7 @@ def revive(control: Control, store: Store, model: str) -> None:
     control.load(model)
 
 
-def _requests(spec: Deployment, vote_versions: Iterable[int]) -> Iterator[pb.ModelInferRequest]:
+def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator[pb.ModelInferRequest]:
     asked = [(TEXT, b""), (CATEGORY, b""), (ATTRIBUTES, b"probe")]
     yield _request(GATE, "", asked)
     nothing = [(DEADLINE, 0), (TICKET, 0)]
@@ -68,7 +104,7 @@ def _requests(spec: Deployment, vote_versions: Iterable[int]) -> Iterator[pb.Mod
         (f"{name}_{key}", empty) for name in spec.member_names for key, empty in ((VALUES, b""), (STATUS, 0))
     ]
     for version in vote_versions:
-        yield _request(VOTE, str(version), [asked[1], asked[2], nothing[1], *votes])
+        yield _request(VOTE, str(version or ""), [asked[1], asked[2], nothing[1], *votes])
 
 
 def _request(model: str, version: str, tensors: Sequence[tuple[str, bytes | int]]) -> pb.ModelInferRequest:

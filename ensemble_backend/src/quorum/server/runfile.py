@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from quorum.spec.model import Deployment
 
 STATE_FOLDER = ".quorum"
 _FILE = "server.json"
+_ATTEMPT_FILE = "up.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,50 @@ class Running:
     started: str
     repository: Path
     endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Somebody began to serve this deployment, and did not stop in order since.
+
+    Attributes:
+        pid: The process that supervises the server.
+        started: When that process started (:func:`start_of`).
+        at: When it began, or when it failed; seconds since the epoch.
+        failed: Why it ended; ``None`` while it lives, and when it was killed.
+    """
+
+    pid: int
+    started: str
+    at: float
+    failed: str | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it may still come to something."""
+        try:
+            return self.failed is None and start_of(self.pid) == self.started
+        except OSError:
+            return False
+
+
+def leave_attempt(spec: Deployment, failed: str | None = None) -> None:
+    """Note that this process begins to serve, or that it failed to."""
+    attempt = Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed)
+    write_atomic(state_folder(spec) / _ATTEMPT_FILE, json.dumps(asdict(attempt)) + "\n", mode=0o600)
+
+
+def remove_attempt(spec: Deployment) -> None:
+    """Take the note of :func:`leave_attempt` back: the server stopped in order."""
+    (state_folder(spec) / _ATTEMPT_FILE).unlink(missing_ok=True)
+
+
+def last_attempt(spec: Deployment) -> Attempt | None:
+    """Who last began to serve this deployment from this machine, unless it stopped in order."""
+    try:
+        return Attempt(**json.loads((state_folder(spec) / _ATTEMPT_FILE).read_text("utf-8")))
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def state_folder(spec: Deployment) -> Path:
@@ -72,9 +118,11 @@ def start_of(pid: int) -> str:
     """Boot and tick at which a process started: no other process ever has both.
 
     Raises:
-        OSError: There is no such process.
+        OSError: There is no such process, or it is dead and only waits to be collected.
     """
     after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    if after_name[0] == "Z":
+        raise ProcessLookupError(f"process {pid} is dead")
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{after_name[19]}"
 
 

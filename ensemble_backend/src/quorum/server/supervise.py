@@ -14,7 +14,16 @@ from quorum.rollout.journal import Pending
 from quorum.rollout.recover import Quarantined, quarantine, recover_offline
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
-from quorum.server.runfile import Running, find_running, leave_note, remove_note, start_of, state_folder
+from quorum.server.runfile import (
+    Running,
+    find_running,
+    leave_attempt,
+    leave_note,
+    remove_attempt,
+    remove_note,
+    start_of,
+    state_folder,
+)
 from quorum.server.triton import ServerError, TritonServer
 from quorum.spec.model import Deployment
 
@@ -28,6 +37,7 @@ def serve(
     on_ready: Callable[[str, int], None] | None = None,
     on_recovered: Callable[[Pending], None] | None = None,
     on_quarantined: Callable[[Quarantined], None] | None = None,
+    on_started: Callable[[TritonServer], None] | None = None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -38,6 +48,7 @@ def serve(
         on_ready: Told each channel and the version of the weights that answered.
         on_recovered: Told of a rollout that was interrupted and is taken back before the start.
         on_quarantined: Told of each damaged version that is left out.
+        on_started: Given the server once its process runs, long before a channel answers.
 
     Raises:
         RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
@@ -48,25 +59,38 @@ def serve(
         raise ServerError(
             f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
         )
-    if (repository or spec.repository_path).is_dir():
-        interrupted = recover_offline(repository or spec.repository_path)
-        if interrupted and on_recovered:
-            on_recovered(interrupted)
-        for damaged in quarantine(repository or spec.repository_path):
-            if on_quarantined:
-                on_quarantined(damaged)
-    check_repository(spec, repository)
-    server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
+    leave_attempt(spec)
     try:
-        server.start()
-        wait_channels(server, start_timeout_s, on_ready)
-        if server.pid is None:
-            raise ServerError(f"tritonserver stopped after its start; its last words:\n{server.log_tail()}")
-        leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
-        yield server
-    finally:
-        remove_note(spec)
-        server.stop()
+        if (repository or spec.repository_path).is_dir():
+            interrupted = recover_offline(repository or spec.repository_path)
+            if interrupted and on_recovered:
+                on_recovered(interrupted)
+            for damaged in quarantine(repository or spec.repository_path):
+                if on_quarantined:
+                    on_quarantined(damaged)
+        check_repository(spec, repository)
+        server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
+        try:
+            server.start()
+            if on_started:
+                on_started(server)
+            wait_channels(server, start_timeout_s, on_ready)
+            if server.pid is None:
+                raise ServerError(
+                    f"tritonserver stopped after its start; its last words:\n{server.log_tail()}"
+                )
+            leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
+            yield server
+        finally:
+            remove_note(spec)
+            server.stop()
+    except Exception as error:
+        leave_attempt(spec, str(error))
+        raise
+    except BaseException:
+        remove_attempt(spec)
+        raise
+    remove_attempt(spec)
 
 
 def wait_channels(

@@ -50,10 +50,11 @@ class Watch:
         self._damaged = False
         dead = dead_models(self._server.spec, endpoint.grpc_url, versions)
         with Control(endpoint.grpc_url, endpoint.admin_key) as control:
+            busy = _under_way(control) if dead else set()
             for model, answer in dead.items():
-                if model in self._suspects:
+                if model in self._suspects - busy:
                     self._revive(control, store, model, answer)
-        self._suspects = set(dead)
+        self._suspects = dead.keys() - busy
         self._next = time.monotonic() + self._every_s
 
     def _revive(self, control: Control, store: Store, model: str, answer: str) -> None:
@@ -64,3 +65,11 @@ class Watch:
             self._report(f"{model} did not come back: {error}")
         else:
             self._report(f"{model} is back")
+
+
+def _under_way(control: Control) -> set[str]:
+    """Models that somebody loads or unloads at this moment: what they answer now says nothing."""
+    try:
+        return {m.name for m in control.index() if m.state in ("LOADING", "UNLOADING")}
+    except ControlError:
+        return set()

@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.contract import (
     ATTRIBUTES,
+    CANARY_SHARE,
     CATEGORY,
     DEADLINE,
     MAX_ATTRIBUTE_BYTES,
@@ -43,6 +44,7 @@ class TritonPythonModel:
         self._limit = int(settings["max_in_flight"])
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
         self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
+        self._canary_share = float(settings["canary_share"])
         self._admission = Admission(default_path())
         self._admission.open_gate()
 
@@ -79,6 +81,7 @@ class TritonPythonModel:
             text_tensor(ATTRIBUTES, attributes),
             tensor(DEADLINE, [deadline], np.int64),
             tensor(TICKET, [ticket], np.int64),
+            tensor(CANARY_SHARE, [self._canary_share], np.float64),
         )
 
 

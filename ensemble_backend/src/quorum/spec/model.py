@@ -116,19 +116,39 @@ class GateSpec(_Strict):
     allow_direct: bool = False
 
 
+class CanarySpec(_Strict):
+    """What a canary must show before it is promoted, and when it is given up.
+
+    Attributes:
+        min_products: Products to see before anything is decided; with gold where the gold decides.
+        max_worse: How much less accurate than stable it may be, as a share in [0, 1].
+        max_latency_ratio: How many times stable's median latency it may take.
+        max_failed: Share of its products that it alone may fail on.
+        confidence: Of the intervals. Each look is a test of its own: those who look daily choose 0.99.
+    """
+
+    min_products: Annotated[int, Field(ge=2)] = 200
+    max_worse: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_latency_ratio: Positive = 1.25
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
 class RolloutSpec(_Strict):
-    """What new weights must show before they are published, and how many versions stay loaded.
+    """What new weights must show, and how many versions stay loaded.
 
     Attributes:
         heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
         margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
         keep_versions: How many versions stay loaded, each in a process of its own. A publish unloads the
             oldest beyond that; never one that a channel answers with, nor the one to roll back to.
+        canary: Rules of ``quorum canary report --auto-promote --auto-rollback``.
     """
 
     heldout: str | None = None
     margin: Annotated[float, Field(ge=0, le=1)] = 0.01
     keep_versions: Annotated[int, Field(ge=2)] = 5
+    canary: CanarySpec = CanarySpec()
 
 
 class FleetServer(_Strict):

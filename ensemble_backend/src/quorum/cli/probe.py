@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum probe``: readiness that tells the truth, for people and for orchestrators."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    friendly,
+    note,
+    print_json,
+    spec_of,
+)
+from quorum.cli.signals import interrupt_once
+from quorum.contract import CHANNELS, STABLE
+from quorum.server.control import Control
+from quorum.server.http import ProbeServer
+from quorum.server.probe import take_pulse
+from quorum.server.runfile import endpoint_of
+
+_LIVE_S = 2.0
+_POLL_S = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(probe)
+
+
+@friendly
+def probe(
+    channel: Annotated[str, typer.Option(help="quorum or quorum_canary.")] = STABLE,
+    url: Annotated[
+        str | None, typer.Option(help="host:port of gRPC; default: the local server, else deploy.yaml.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.05, help="Seconds; later is not ready.")] = 2.0,
+    full: Annotated[
+        bool, typer.Option("--full", help="Put a real question to the LLMs; one of them must be at work.")
+    ] = False,
+    http: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Serve /live and /ready/CHANNEL until stopped; 0: a free port."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address for --http.")] = "127.0.0.1",
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Say in one line whether a channel can answer: exit code 0 if so, else 1.
+
+    A canned question goes the whole way of a request, but asks no LLM, so it costs nothing and a stuck LLM
+    does not hold it up. It stays true while versions are loaded, when Triton's own readiness goes out. It
+    never takes longer than `--timeout`, beside half a second for the command itself; over HTTP (`--http`, or
+    `quorum up --probe-port`) it takes milliseconds.
+
+    Example, in a Kubernetes pod: `exec: {command: [quorum, probe, --timeout, "2"]}`
+    """
+    spec = spec_of(deploy)
+    # Looked up each time: a server that is started again may listen elsewhere.
+    pulse = partial(take_pulse, timeout_s=timeout, full=full)
+    if http is None:
+        found = pulse(spec, url or endpoint_of(spec).grpc_url, channel)
+        print_json(asdict(found)) if json else note(str(found))
+        if not found.ready:
+            raise typer.Exit(1)
+        return
+
+    def live() -> bool:
+        with Control(url or endpoint_of(spec).grpc_url, "", _LIVE_S) as control:
+            return control.is_live()
+
+    try:
+        server = ProbeServer(
+            host, http, CHANNELS, lambda name: pulse(spec, url or endpoint_of(spec).grpc_url, name), live
+        )
+    except OSError as error:
+        raise CommandError(f"--http {http} on {host}: {error.strerror}; choose another port") from error
+    interrupt_once()
+    with server, suppress(KeyboardInterrupt):
+        note(f"answering http://{host}:{server.port}/live and /ready/CHANNEL; Ctrl-C stops")
+        while True:
+            # A signal that another thread takes wakes nobody who waits without an end.
+            time.sleep(_POLL_S)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Liveness and readiness over plain HTTP, for orchestrators and load balancers that ask that way."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from quorum.server.probe import Pulse
+
+_FRESH_S = 1.0
+_IDLE_S = 5.0
+
+
+class ProbeServer:
+    """Answers ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL`` with 200 or 503 and a line of JSON.
+
+    However many ask, a channel is asked at most once a second.
+
+    Args:
+        host: Address to listen on.
+        port: Port; 0 for a free one, see :attr:`port`.
+        channels: Channels that can be asked about.
+        pulse: Whether a channel can answer, see :func:`quorum.server.probe.take_pulse`.
+        live: Whether the server is worth keeping.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        channels: Sequence[str],
+        pulse: Callable[[str], Pulse],
+        live: Callable[[], bool],
+    ) -> None:
+        self._channels = {channel: _Shared(channel, pulse) for channel in channels}
+        self._live = live
+        answer = self._answer
+
+        class Handler(BaseHTTPRequestHandler):
+            # A caller that says nothing more does not keep its thread.
+            timeout = _IDLE_S
+
+            def do_GET(self) -> None:
+                status, body = answer(self.path.partition("?")[0])
+                raw = (json.dumps(body) + "\n").encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing: probes come every few seconds."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        # Joined on closing: no thread is left inside gRPC when the process ends.
+        self._server.daemon_threads = False
+        self._thread = threading.Thread(target=self._server.serve_forever, name="quorum-probes", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> ProbeServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
+        parts = path.strip("/").split("/")
+        match parts:
+            case ["live"]:
+                live = self._live()
+                return _status(live), {"live": live}
+            case ["ready"]:
+                pulses = [shared.take() for shared in self._channels.values()]
+                ready = all(pulse.ready for pulse in pulses)
+                return _status(ready), {"ready": ready, "channels": [asdict(pulse) for pulse in pulses]}
+            case ["ready", channel] if channel in self._channels:
+                pulse = self._channels[channel].take()
+                return _status(pulse.ready), asdict(pulse)
+        known = ["/live", "/ready", *(f"/ready/{channel}" for channel in self._channels)]
+        return HTTPStatus.NOT_FOUND, {"error": f"no {path}; ask {', '.join(known)}"}
+
+
+class _Shared:
+    """One pulse at a time, shared by all who ask within a second."""
+
+    def __init__(self, channel: str, pulse: Callable[[str], Pulse]) -> None:
+        self._channel = channel
+        self._pulse = pulse
+        self._lock = threading.Lock()
+        self._last: tuple[float, Pulse] | None = None
+
+    def take(self) -> Pulse:
+        with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > _FRESH_S:
+                pulse = self._pulse(self._channel)
+                self._last = (time.monotonic(), pulse)
+            return self._last[1]
+
+
+def _status(fine: bool) -> HTTPStatus:
+    return HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE

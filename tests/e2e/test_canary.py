@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A canary from share to verdict, on a real server: sticky routing, fall-back, evidence, rules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.command import quorum, quorum_json, start
+from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum import weights as weights_file
+from quorum.repository.store import Store
+from quorum.rollout.channels import Rollout
+from quorum.server.probe import probe_channel
+from quorum.server.runfile import find_running
+from quorum.server.triton import GRPC_ADMIN_HEADER
+from quorum.serving.admission import Admission, path_of
+from quorum.spec import load_spec
+from quorum.voting.single import Parameters
+from quorum.weights import Weights
+from quorum_client import AsyncClient, Client, Disconnected, Item, takes_canary
+
+ROOT = Path(__file__).parents[2]
+LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
+SHARE = 0.05
+IDS = [f"sku-{i}" for i in range(2_000)]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with running(write_deployment(tmp_path_factory.mktemp("canary"), {"alpha": {}, "beta": {}})) as live:
+        yield live
+
+
+@pytest.fixture
+def rollout(live: Live) -> Iterator[Rollout]:
+    """With version 2 on the canary, for a share of the products."""
+    rollout = Rollout(live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel))
+    weights = Weights("majority", ("alpha", "beta"), Parameters((1.0, 2.0)))
+    assert rollout.publish(weights).version == 2
+    rollout.canary(2, SHARE)
+    yield rollout
+    rollout.end_canary()
+
+
+def test_the_share_reaches_clients_and_sticks(live: Live, rollout: Rollout) -> None:
+    items = [Item(title(i % 24), ["brand"], product_id=name) for i, name in enumerate(IDS)]
+    with Client(live.url, canary_share="served") as client:
+        first = [found.channel for found in client.extract_many(items, concurrency=16)]
+
+    async def again() -> list[tuple[str, int]]:
+        async with AsyncClient(live.url, canary_share="served") as client:
+            return [(f.channel, f.weights_version) async for f in client.extract_many(items)]
+
+    second = asyncio.run(again())
+    assert first == [channel for channel, _ in second]
+    assert first == ["quorum_canary" if takes_canary(name, SHARE) else "quorum" for name in IDS]
+    assert set(second) == {("quorum", 1), ("quorum_canary", 2)}
+    spread = (len(IDS) * SHARE * (1 - SHARE)) ** 0.5
+    assert abs(first.count("quorum_canary") - len(IDS) * SHARE) <= 4 * spread
+
+
+def test_taking_the_share_back_reaches_clients_with_their_next_answer(live: Live, rollout: Rollout) -> None:
+    name = next(name for name in IDS if takes_canary(name, SHARE))
+    with Client(live.url, canary_share="served") as client:
+        assert client.extract(title(0), ["brand"], product_id=name).weights_version == 2
+        rollout.end_canary()
+        assert rollout.store.canary_share() == 0
+        # This one still goes the old way; the channel answers with stable's weights by now.
+        assert client.extract(title(0), ["brand"], product_id=name).weights_version == 1
+        assert client.extract(title(0), ["brand"], product_id=name).channel == "quorum"
+
+
+def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout, monkeypatch: Any) -> None:
+    def broken(model: str) -> None:
+        if model == "quorum_gate":
+            raise OSError("no")
+        live.control.load(model)
+
+    server = type("Server", (), {"load": staticmethod(broken), "ping": live.control.ping,
+                                 "is_ready": live.control.is_ready})()  # fmt: skip
+    failing = Rollout(live.spec, server, lambda channel: probe_channel(live.spec, live.url, channel))
+    with pytest.raises(Exception, match="undone"):
+        failing.canary(2, 0.5)
+    assert rollout.store.canary_share() == SHARE
+    assert rollout.store.pins()["quorum_canary"] == 2
+
+
+def test_a_missing_canary_falls_back_and_says_so(live: Live, rollout: Rollout) -> None:
+    key = ((GRPC_ADMIN_HEADER, live.endpoint.admin_key),)
+    live.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="quorum_canary"), metadata=key)
+    try:
+        with Client(live.url, canary_share="served") as client:
+            items = [Item(title(0), ["brand"], product_id=name) for name in IDS[:200]]
+            found = list(client.extract_many(items))
+    finally:
+        live.control.load("quorum_canary")
+    assert {f.channel for f in found} == {"quorum"}
+    fell = {name for name, f in zip(IDS, found, strict=False) if f.fallback_from == "quorum_canary"}
+    assert fell == {name for name in IDS[:200] if takes_canary(name, SHARE)} != set()
+
+
+def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path) -> None:
+    slow = {"options": {"latency_ms": 20_000}}
+    with running(write_deployment(tmp_path, {"alpha": slow})) as live:
+        pid = live.server.pid
+        assert pid
+        admission = Admission(path_of(pid))
+
+        def kill() -> None:
+            while not admission.inside(time.monotonic_ns()):
+                time.sleep(0.005)
+            os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with Client(live.url) as client, pytest.raises(Disconnected, match="members may have been asked"):
+            client.extract(title(0), ATTRIBUTES)
+        killer.join()
+
+
+@dataclass
+class Demo:
+    """The demo's LLMs behind ``quorum up``, and their votes on the demo's listings."""
+
+    folder: Path
+    votes: Path
+
+    def json(self, *arguments: str | Path, **how: Any) -> Any:
+        return quorum_json(self.folder, *arguments, **how)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("demo")
+    data = yaml.safe_load((ROOT / "deploy.yaml").read_text("utf-8"))
+    for member in data["members"]:
+        member["options"]["model"] = str(ROOT / member["options"]["model"])
+    data["server"] = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    data["rollout"] = {"canary": {"min_products": 150, "max_worse": 0.01, "max_latency_ratio": 5}}
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    quorum(folder, "render")
+    process = start(folder, "up")
+    try:
+        quorum(folder, "status", "--wait", "90")
+        end = time.monotonic() + 60
+        while find_running(load_spec(folder / "deploy.yaml")) is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield Demo(folder, folder / "votes.jsonl")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def trusting(demo: Demo, member: str, name: str) -> str:
+    """Publish weights by which one LLM alone decides; their version."""
+    spec = load_spec(demo.folder / "deploy.yaml")
+    heavy = tuple(5.0 if m == member else 1.0 for m in spec.member_names)
+    weights = Weights("majority", tuple(spec.member_names), Parameters(heavy), settings={"for": name})
+    weights_file.dump(weights, demo.folder / f"{name}.json")
+    return str(demo.json("publish", f"{name}.json")["version"])
+
+
+def test_evidence_promotes_what_is_better_and_ends_what_is_worse(demo: Demo) -> None:
+    # The demo's qwen3 alone is clearly worse than the three together.
+    worse = trusting(demo, "demo-qwen3", "worse")
+    demo.json("canary", worse, "--share", "20%")
+    assert demo.json("status")["canary_share"] == 0.2
+    done = demo.json("extract", LISTINGS, "--votes", demo.votes, "--canary-share", "served")
+    rows = [json.loads(line) for line in demo.votes.read_text("utf-8").splitlines()]
+    routed = {row["product"]: row["channel"] for row in rows}
+    assert {p for p, c in routed.items() if c == "quorum_canary"} == {
+        p for p in routed if takes_canary(p, 0.2)
+    }
+    assert done["channels"] == {c: list(routed.values()).count(c) for c in ("quorum", "quorum_canary")}
+    assert {(row["channel"], row["weights_version"]) for row in rows} == {
+        ("quorum", 1),
+        ("quorum_canary", int(worse)),
+    }
+
+    found = demo.json("canary", "report", demo.votes)
+    assert found["accuracy"]["delta"]["high"] < 0
+    assert found["verdict"]["action"] == "roll back"
+    assert found["done"] is None
+    assert found["latency"]["stable_p50"] > 0
+    assert found["products"] == len(routed)
+    assert sum(c["worse"] for c in found["top"]) > sum(c["better"] for c in found["top"])
+    out, err = quorum(demo.folder, "canary", "report", demo.votes)
+    assert "roll back" in err
+    assert "decided differently" in out
+
+    asked = demo.json("canary", "report", demo.votes, "--auto-promote", code=4)
+    assert asked["done"] is None, "not allowed to end it"
+    ended = demo.json("canary", "report", demo.votes, "--auto-rollback", code=4)
+    assert ended["done"] == "rolled back"
+    status = demo.json("status")
+    assert [c["version"] for c in status["channels"].values()] == [1, 1]
+    assert status["canary_share"] == 0
+    last = demo.json("history")[-1]
+    assert (last["action"], last["version"], last["before"]) == ("canary", 1, int(worse))
+    assert "worse" in last["reason"]
+
+    # The other way round the same evidence speaks for the canary.
+    demo.json("promote", worse)
+    demo.json("canary", "1", "--share", "20%")
+    few = demo.folder / "few.jsonl"
+    few.write_text(
+        "".join(demo.votes.read_text("utf-8").splitlines(keepends=True)[: 6 * 40]), encoding="utf-8"
+    )
+    waiting = demo.json("canary", "report", few, "--auto-promote", "--auto-rollback", code=3)
+    assert waiting["verdict"]["action"] == "keep watching"
+    assert waiting["verdict"]["more_products"] == 150 - waiting["gold_products"]
+    better = demo.json("canary", "report", demo.votes, "--auto-promote", "--auto-rollback")
+    assert better["done"] == "promoted"
+    assert better["accuracy"]["delta"]["low"] > 0
+    status = demo.json("status")
+    assert [c["version"] for c in status["channels"].values()] == [1, 1]
+    assert status["canary_share"] == 0
+    assert [e["action"] for e in demo.json("history")[-2:]] == ["promote", "canary"]
+    _, err = quorum(demo.folder, "canary", "report", demo.votes, code=1)
+    assert "begin with" in err
+
+
+def flat(figures: Any) -> list[float]:
+    if isinstance(figures, dict):
+        return [number for key in sorted(figures) for number in flat(figures[key])]
+    return [figures]
+
+
+def test_a_replay_finds_what_recorded_votes_find(demo: Demo) -> None:
+    version = trusting(demo, "demo-qwen3", "replayed")
+    demo.json("canary", version)
+    assert demo.json("status")["canary_share"] == 0, "no share unless it is asked for"
+    listings = demo.folder / "some.jsonl"
+    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:40]), encoding="utf-8")
+    asked = demo.json("canary", "report", "--replay", listings)
+    demo.json("extract", listings, "--votes", "some-votes.jsonl")
+    recorded = demo.json("canary", "report", "some-votes.jsonl")
+    for key in ("products", "cells", "gold_labels", "changed", "agreement", "accuracy"):
+        assert flat(asked[key]) == pytest.approx(flat(recorded[key])), key
+    assert (asked["asked"], asked["failed"]) == (40, 0)
+    assert asked["latency"]["ratio"]["low"] < asked["latency"]["ratio"]["high"]
+    assert Store(demo.folder / "model_repository").pins()["quorum_canary"] == int(version)
+    demo.json("canary", "off")
+
+
+def test_what_cannot_be_a_share(demo: Demo) -> None:
+    for share in ("5", "-1%", "101%", "some"):
+        _, err = quorum(demo.folder, "canary", "1", "--share", share, code=1)
+        assert "such as 5% or 0.05" in err
