@@ -25,6 +25,10 @@ from quorum.spec import load_spec
 START_S = 90.0
 ATTRIBUTES = ("brand", "color", "size")
 COLORS = ("red", "green", "blue", "n/a")
+ROOT_ATTRIBUTES: dict[str, Any] = yaml.safe_load(
+    (Path(__file__).parents[2] / "deploy.yaml").read_text("utf-8")
+)["attributes"]
+"""The catalogue that the demo models know."""
 
 
 def title(product: int) -> str:

@@ -70,8 +70,10 @@ def test_options_reach_the_member_as_they_are(tmp_path: Path) -> None:
     render(spec)
     config = parse_config((spec.repository_path / "alpha" / "config.pbtxt").read_text("utf-8"))
     settings = json.loads(config.parameters["quorum"].string_value)
-    assert settings["options"].items() >= {"votes": "votes.jsonl", **odd}.items()
-    assert (settings["timeout_s"], settings["runtime"], settings["allow_direct"]) == (2.5, "replay", False)
+    assert settings["allow_direct"] is False
+    (member,) = settings["members"]
+    assert member["options"].items() >= {"votes": "votes.jsonl", **odd}.items()
+    assert (member["name"], member["timeout_s"], member["runtime"]) == ("alpha", 2.5, "replay")
 
 
 def test_versions_and_pins_are_kept(spec: Deployment) -> None:

@@ -19,9 +19,9 @@ def deadlines() -> Any:
 
 
 def once(sender: Any) -> Any:
-    from quorum.serving.member import _Once
+    from quorum.serving.member import _Reply
 
-    return _Once(sender)
+    return _Reply(sender)
 
 
 class Sender:

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from quorum.spec import SpecError, load_spec
 
@@ -216,3 +218,29 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(write(tmp_path, text))
     assert len(str(caught.value).splitlines()) == 2
+
+
+LLAMA = {"runtime": "tensorrt_llm", "options": {"model": "llama", "max_batch_size": 32}}
+
+
+def shared(tmp_path: Path, **options: Any) -> Any:
+    other = {**LLAMA, "options": {**LLAMA["options"], **options}}
+    members = {"alpha": {}, "plain": LLAMA, "tuned": other}
+    deploy = tmp_path / "deploy.yaml"
+    text = {"attributes": {}, "members": [{"name": n, "runtime": "replay", **m} for n, m in members.items()]}
+    text["members"][0]["options"] = {"votes": "votes.jsonl"}
+    deploy.write_text(yaml.safe_dump(text))
+    return load_spec(deploy)
+
+
+def test_members_on_one_base_are_one_model(tmp_path: Path) -> None:
+    models = shared(tmp_path, lora={"path": "adapter"}, max_tokens=64).models()
+    assert {name: [m.name for m in members] for name, members in models.items()} == {
+        "alpha": ["alpha"],
+        "quorum_shared_plain": ["plain", "tuned"],
+    }
+
+
+def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"'plain' and 'tuned' share .* different things of max_batch_size"):
+        shared(tmp_path, max_batch_size=64)

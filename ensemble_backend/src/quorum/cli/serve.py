@@ -196,8 +196,11 @@ def _status(spec: Deployment) -> dict[str, Any]:
         },
         "versions": {str(v): _version(store, v, states.get((VOTE, str(v)))) for v in store.versions_listed()},
         "members": {
-            name: asdict(states.get((name, "1")) or ModelState(name, "", "UNAVAILABLE", "not loaded"))
-            for name in spec.member_names
+            member.name: asdict(
+                states.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
+            )
+            for model, members in spec.models().items()
+            for member in members
         },
     }
 

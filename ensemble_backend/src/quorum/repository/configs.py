@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf import text_format
@@ -60,10 +60,19 @@ def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
     return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=_ASKED + _ADMITTED + _TOLD)
 
 
-def member_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
-    """One member: its runtime and options travel in the configuration."""
-    settings = member.model_dump(exclude={"name"}) | {"allow_direct": spec.gate.allow_direct}
-    return _python_model(member.name, MEMBER_BACKEND, settings, inputs=_ASKED + _ADMITTED, outputs=_VOTED)
+def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
+    """One member, or several that share an LLM: runtimes and options travel in the configuration."""
+    settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
+    outputs = [(made, kind, dims) for _, made, kind, dims in _votes(members)]
+    return _python_model(model, MEMBER_BACKEND, settings, inputs=_ASKED + _ADMITTED, outputs=outputs)
+
+
+def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str, int, Sequence[int]]]:
+    """Name in the ensemble, name in the model that makes it, type and dims of each vote tensor."""
+    for member in members:
+        for name, kind, dims in _VOTED:
+            wire = f"{member.name}_{name}"
+            yield wire, wire if len(members) > 1 else name, kind, dims
 
 
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
@@ -88,12 +97,12 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
         gate.output_map[name] = f"gated_{name}"
     for name, _, _ in _TOLD:
         gate.output_map[name] = name
-    for member in spec.member_names:
-        step = steps.add(model_name=member, model_version=-1)
+    for model, members in spec.models().items():
+        step = steps.add(model_name=model, model_version=-1)
         for name, _, _ in _ASKED + _ADMITTED:
             step.input_map[name] = f"gated_{name}"
-        for name, _, _ in _VOTED:
-            step.output_map[name] = f"{member}_{name}"
+        for wire, made, _, _ in _votes(members):
+            step.output_map[made] = wire
     vote = steps.add(model_name=VOTE, model_version=version)
     for name in (CATEGORY, ATTRIBUTES, TICKET):
         vote.input_map[name] = f"gated_{name}"

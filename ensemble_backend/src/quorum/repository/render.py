@@ -125,13 +125,13 @@ def _files(spec: Deployment, store: Store) -> dict[str, str]:
         f"{GATE}/{CONFIG_FILE}": print_config(gate_config(spec, store.canary_share())),
         f"{GATE}/catalogue.json": catalogue_text(spec),
     }
-    for member in spec.members:
-        files[f"{member.name}/{CONFIG_FILE}"] = print_config(member_config(spec, member))
+    for model, members in spec.models().items():
+        files[f"{model}/{CONFIG_FILE}"] = print_config(member_config(spec, model, members))
     files[f"{VOTE}/{CONFIG_FILE}"] = print_config(vote_config(spec, versions))
     for channel in CHANNELS:
         files[f"{channel}/{CONFIG_FILE}"] = print_config(channel_config(spec, channel, pins[channel]))
     # Triton wants a version folder in every model; git keeps no empty ones.
-    for model in [GATE, *spec.member_names, *CHANNELS]:
+    for model in [GATE, *spec.models(), *CHANNELS]:
         files[f"{model}/1/{_KEEP_FILE}"] = ""
     if _is_untaught(store):
         files[f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}"] = weights_file.dumps(first_weights(spec))

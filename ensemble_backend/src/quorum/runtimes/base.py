@@ -72,11 +72,13 @@ class RuntimeSettings:
         member: The member's name.
         root: Folder that relative paths of ``options`` start from.
         options: The runtime's own options, as in ``deploy.yaml``.
+        beside: Options of the other members in the same process.
     """
 
     member: str
     root: Path
     options: Mapping[str, Any]
+    beside: tuple[Mapping[str, Any], ...] = ()
 
     def path(self, key: str) -> Path:
         """The existing file or folder that option ``key`` names.

@@ -98,7 +98,7 @@ def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator
     asked = [(TEXT, b""), (CATEGORY, b""), (ATTRIBUTES, b"probe")]
     yield _request(GATE, "", asked)
     nothing = [(DEADLINE, 0), (TICKET, 0)]
-    for name in spec.member_names:
+    for name in spec.models():
         yield _request(name, "", [*asked, *nothing])
     votes = [
         (f"{name}_{key}", empty) for name in spec.member_names for key, empty in ((VALUES, b""), (STATUS, 0))

@@ -191,7 +191,7 @@ class TritonServer:
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
-        models = [GATE, *self.spec.member_names, VOTE, *CHANNELS]
+        models = [GATE, *self.spec.models(), VOTE, *CHANNELS]
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

@@ -23,7 +23,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, STATUS, TEXT, TICKET, VALUES, Status
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.tensors import (
     answer,
@@ -43,66 +43,109 @@ logger = logging.getLogger(__name__)
 
 
 class TritonPythonModel:
-    """``quorum_member``: checked text in, one vote and status per attribute out."""
+    """``quorum_member``: checked text in, one vote and status per attribute out.
+
+    A model holds one member, or several whose LLMs are one in memory: adapters on one base.
+    """
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the catalogue and start the runtime.
+        """Load the catalogue and start the runtimes.
 
         Raises:
-            RuntimeConfigError: The runtime cannot start with these settings; the load fails with it.
+            RuntimeConfigError: A runtime cannot start with these settings; the load fails with it.
         """
         settings = settings_of(args)
+        said: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
-        self._style = settings["prompt"]
-        self._timeout_ns = int(settings["timeout_s"] * 1e9)
-        self._reserve_ns = int(settings["reserve_ms"] * 1e6)
-        self._limit = int(settings["max_in_flight"])
         self._direct = bool(settings["allow_direct"])
-        self._catalogue = Catalogue.load(catalogue_path(args))
+        self._prefixes = [f"{one['name']}_" for one in said] if len(said) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
-        self._pending = _Counter()
-        self._runtime = create(
-            settings["runtime"], RuntimeSettings(self._name, root_of(args), settings["options"])
-        )
+        catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
+        self._members: list[_Member] = []
+        try:
+            for one in said:
+                beside = tuple(other["options"] for other in said if other is not one)
+                runtime = create(one["runtime"], RuntimeSettings(one["name"], root, one["options"], beside))
+                self._members.append(_Member(one, catalogue, runtime, self._deadlines))
+        except BaseException:
+            self.finalize()
+            raise
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Put every request to the runtime; the answers follow through the response senders."""
+        """Put every request to the runtimes; the answers follow through the response senders."""
         for request in requests:
-            once = _Once(request.get_response_sender())
+            reply = _Reply(request.get_response_sender(), self._prefixes)
             attributes: list[str] = []
             try:
                 attributes = strings(request, ATTRIBUTES)
-                self._ask(request, attributes, once)
+                self._ask(request, attributes, reply)
             except Exception:
-                logger.exception("member %s: request failed", self._name)
-                once(abstain(Status.ERROR, max(1, len(attributes))))
+                logger.exception("%s: request failed", self._name)
+                reply.fill(abstain(Status.ERROR, max(1, len(attributes))))
 
     def finalize(self) -> None:
-        """Stop the runtime and the deadline thread."""
-        self._runtime.close()
+        """Stop the runtimes and the deadline thread."""
+        for member in self._members:
+            member.close()
         self._deadlines.close()
 
-    def _ask(self, request: Any, attributes: list[str], once: _Once) -> None:
+    def _ask(self, request: Any, attributes: list[str], reply: _Reply) -> None:
         now, given_ns = time.monotonic_ns(), integer(request, DEADLINE)
         text, category = strings(request, TEXT)[0], strings(request, CATEGORY)[0]
         if not self._direct:
             seal = self._admission.seal(text, category, attributes, given_ns)
             if not self._admission.is_valid(integer(request, TICKET), now, seal):
-                return once(abstain(Status.REFUSED, len(attributes)))
+                reply.fill(abstain(Status.REFUSED, len(attributes)))
+                return
+        for at, member in enumerate(self._members):
+            member.ask(text, category, attributes, given_ns, partial(reply, at=at))
+
+
+Send = Callable[[Sequence[Vote]], None]
+
+
+class _Member:
+    """One member: its prompt, its limits and its runtime."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime, deadlines: Deadlines
+    ) -> None:
+        self._name = settings["name"]
+        self._style = settings["prompt"]
+        self._timeout_ns = int(settings["timeout_s"] * 1e9)
+        self._reserve_ns = int(settings["reserve_ms"] * 1e6)
+        self._limit = int(settings["max_in_flight"])
+        self._catalogue, self._runtime, self._deadlines = catalogue, runtime, deadlines
+        self._pending = _Counter()
+
+    def ask(self, text: str, category: str, attributes: list[str], given_ns: int, send: Send) -> None:
+        """Put one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
+        try:
+            self._ask(text, category, attributes, given_ns, send)
+        except Exception:
+            logger.exception("member %s: question failed", self._name)
+            send(abstain(Status.ERROR, len(attributes)))
+
+    def close(self) -> None:
+        """Stop the runtime."""
+        self._runtime.close()
+
+    def _ask(self, text: str, category: str, attributes: list[str], given_ns: int, send: Send) -> None:
+        now = time.monotonic_ns()
         deadline = min(given_ns - self._reserve_ns, now + self._timeout_ns)
         if deadline <= now:
-            return once(abstain(Status.TIMEOUT, len(attributes)))
+            return send(abstain(Status.TIMEOUT, len(attributes)))
         question = self._question(text, category, attributes, deadline)
         leave = self._pending.enter(self._limit)
         if leave is None:
-            return once(abstain(Status.OVERLOADED, len(attributes)))
-        self._deadlines.add(deadline, lambda: once(abstain(Status.TIMEOUT, len(attributes))))
+            return send(abstain(Status.OVERLOADED, len(attributes)))
+        self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, len(attributes))))
         try:
-            self._runtime.submit(question, lambda answer: self._done(question, answer, once, leave))
+            self._runtime.submit(question, lambda answer: self._done(question, answer, send, leave))
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
-            self._done(question, Status.ERROR, once, leave)
+            self._done(question, Status.ERROR, send, leave)
 
     def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
         return Question(
@@ -114,17 +157,17 @@ class TritonPythonModel:
             deadline_ns=deadline_ns,
         )
 
-    def _done(self, question: Question, reply: Reply, once: _Once, leave: Callable[[], None]) -> None:
+    def _done(self, question: Question, reply: Reply, send: Send, leave: Callable[[], None]) -> None:
         leave()
         if isinstance(reply, Status):
-            once(abstain(reply, len(question.attributes)))
+            send(abstain(reply, len(question.attributes)))
             return
         try:
             votes = parse_answer(self._catalogue, question.attributes, reply)
         except Exception:
             logger.exception("member %s: could not parse an answer", self._name)
             votes = abstain(Status.UNPARSABLE, len(question.attributes))
-        once(votes)
+        send(votes)
 
 
 class Deadlines:
@@ -167,33 +210,48 @@ class Deadlines:
             call()
 
 
-class _Once:
-    """Sends only the first of several answers to a request, and never raises."""
+class _Reply:
+    """The answer to one request: sent when every member of the model has given its votes; never raises.
 
-    def __init__(self, sender: Any) -> None:
+    Only the first votes of each member count.
+    """
+
+    def __init__(self, sender: Any, prefixes: Sequence[str] = ("",)) -> None:
         self._sender = sender
+        self._prefixes = prefixes
+        self._votes: dict[int, Sequence[Vote]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, votes: Sequence[Vote]) -> None:
+    def __call__(self, votes: Sequence[Vote], at: int = 0) -> None:
+        """Votes of the member at that position."""
         with self._lock:
+            self._votes.setdefault(at, votes)
+            if len(self._votes) < len(self._prefixes):
+                return
             sender, self._sender = self._sender, None
         if sender is None:
             return
         try:
-            _send(sender, votes)
+            _send(sender, self._prefixes, self._votes)
         except Exception:
             # A request without any answer would hang to the caller's deadline.
             logger.exception("an answer could not be sent; abstaining instead")
+            lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
             with contextlib.suppress(Exception):
-                _send(sender, abstain(Status.ERROR, len(votes)))
+                _send(sender, self._prefixes, lost)
+
+    def fill(self, votes: Sequence[Vote]) -> None:
+        """The same votes for every member that has given none yet."""
+        for at in range(len(self._prefixes)):
+            self(votes, at)
 
 
-def _send(sender: Any, votes: Sequence[Vote]) -> None:
-    response = answer(
-        text_tensor(VALUES, [vote.value for vote in votes]),
-        tensor(STATUS, [vote.status for vote in votes], np.int32),
-    )
-    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+def _send(sender: Any, prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> None:
+    tensors = []
+    for at, prefix in enumerate(prefixes):
+        tensors.append(text_tensor(f"{prefix}{VALUES}", [vote.value for vote in votes[at]]))
+        tensors.append(tensor(f"{prefix}{STATUS}", [vote.status for vote in votes[at]], np.int32))
+    sender.send(answer(*tensors), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 class _Counter:

@@ -20,13 +20,15 @@ from pydantic_core import PydanticCustomError
 
 from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
 from quorum.runtimes import RUNTIMES
-from quorum.runtimes.options import OptionError, complete
+from quorum.runtimes.options import SHARED, OptionError, complete
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
 from quorum.tasks.normalise import NORMALISERS
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
+SHARED_PREFIX = "quorum_shared_"
+"""What the names of Triton models that hold several members begin with; the first member's name follows."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -85,7 +87,7 @@ class MemberSpec(_Strict):
     def _usable(cls, name: str) -> str:
         if not _MEMBER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
-        if name in _RESERVED:
+        if name in _RESERVED or name.startswith(SHARED_PREFIX):
             raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
         return name
 
@@ -226,7 +228,21 @@ class Deployment(_Strict):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two members are called {twice[0]!r}; names must differ")
+        for members in self.models().values():
+            _check_shared(members)
         return self
+
+    def models(self) -> dict[str, list[MemberSpec]]:
+        """Triton model -> the members that it holds: one, or all whose LLMs are one in memory."""
+        groups: dict[tuple[str, ...], list[MemberSpec]] = {}
+        for member in self.members:
+            alone = member.runtime not in SHARED
+            key = ("", member.name) if alone else (member.runtime, str(member.options.get("model")))
+            groups.setdefault(key, []).append(member)
+        return {
+            f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
+            for group in groups.values()
+        }
 
     @property
     def root(self) -> Path:
@@ -252,3 +268,22 @@ class Deployment(_Strict):
             ],
             self.default_normaliser,
         )
+
+
+def _check_shared(members: list[MemberSpec]) -> None:
+    """Members that share an LLM must want the same one.
+
+    Raises:
+        ValueError: They differ in more than what each brings with its questions.
+    """
+    first = complete(members[0].runtime, members[0].options)
+    for other in members[1:]:
+        options = complete(other.runtime, other.options)
+        mine = SHARED[other.runtime]
+        differ = [key for key in first if key not in mine and options[key] != first[key]]
+        if differ:
+            raise ValueError(
+                f"members {members[0].name!r} and {other.name!r} share the model {first['model']!r} in memory"
+                f" but say different things of {', '.join(differ)}; say the same (they may differ in"
+                f" {', '.join(sorted(mine))})"
+            )

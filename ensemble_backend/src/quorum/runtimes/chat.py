@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between prompts and tokens, by the tokenizer and the chat template that lie beside a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import AutoTokenizer
+
+
+class ChatTokenizer:
+    """A checkpoint's tokenizer.
+
+    Args:
+        model: Folder, or Hugging Face id.
+        chat: Whether prompts go into the chat template; ``None``: if there is one.
+
+    Raises:
+        OSError: There is no tokenizer there.
+    """
+
+    def __init__(self, model: str, chat: bool | None = None) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends an answer."""
+        token: int | None = self._tokenizer.eos_token_id
+        return token
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of the prompt, ready to be answered."""
+        if not self._chat:
+            return list(self._tokenizer(prompt)["input_ids"])
+        # Templates of models that think aloud first know this variable; others ignore it.
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        # The template brings the special tokens; adding them once more would begin the text twice.
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens, without special ones."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

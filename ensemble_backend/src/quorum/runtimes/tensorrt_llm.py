@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LLMs on NVIDIA GPUs by TensorRT-LLM's LLM API, as documented for 1.2.1; unverified on GPU.
+
+Members that share a base model share one LLM: its batches mix their questions, and each question brings its
+own LoRA adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ClassVar
+
+from quorum.contract import Status
+from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.grammar import answer_pattern
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[Reply], None]
+
+GIB = 2**30
+_SHUTDOWN_S = 20.0
+# What mpirun and its relatives leave in the environment: an LLM that starts its own workers must not think
+# that it is part of a job that somebody else started.
+_MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_MCA_orte_", "ORTE_", "PMIX_", "PMI_")
+_LORA_MODULES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_dense",
+    "gate_proj": "mlp_h_to_4h",
+    "down_proj": "mlp_4h_to_h",
+    "up_proj": "mlp_gate",
+}
+
+
+class TensorRtLlmRuntime:
+    """Answers by ``LLM.generate_async``, which batches whatever is in flight.
+
+    Options: ``model``, a checkpoint's folder or Hugging Face id; ``dtype``; ``tensor_parallel``, over how
+    many GPUs; ``gpus``, which ones; ``lora``, an adapter's ``name``, ``path`` and ``rank``;
+    ``kv_cache_fraction`` of the memory that is free then, or ``kv_cache_gib``; ``max_batch_size``,
+    ``max_num_tokens`` and ``max_seq_len`` of the engine; ``max_tokens`` of an answer; ``guided``; ``chat``,
+    whether to apply the chat template (default: if there is one). ``quantization`` is told by the checkpoint;
+    only planning reads it.
+    """
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        options = settings.options
+        self._member = settings.member
+        self._max_tokens, self._guided = int(options["max_tokens"]), bool(options["guided"])
+        self._model = model_of(settings.root, options)
+        loras = [_Lora.of(settings, one) for one in (options, *settings.beside) if one.get("lora")]
+        own = _Lora.of(settings, options) if options["lora"] else None
+        self._host = _Host.of(self._model, lambda: _arguments(self._model, options, loras))
+        try:
+            self._adapter = self._host.adapter(own) if own else None
+            self._tokenizer = self._host.tokenizer(options["chat"])
+        except BaseException:
+            self._host.release()
+            raise
+        self._live: set[Future[None]] = set()
+
+    def submit(self, question: Question, done: Done) -> None:
+        """Tokenise and hand over to the LLM."""
+        tokens = self._tokenizer.encode(question.prompt)
+        api = self._host.api
+        guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
+        parameters = api.SamplingParams(max_tokens=self._max_tokens, top_k=1, guided_decoding=guide)
+        work = self._host.ask(self._answer(question, tokens, parameters, done))
+        self._live.add(work)
+        work.add_done_callback(self._live.discard)
+
+    def close(self) -> None:
+        """Abort what is in flight; the last member of a process takes the LLM along."""
+        for work in list(self._live):
+            work.cancel()
+        self._host.release()
+
+    async def _answer(self, question: Question, tokens: list[int], parameters: Any, done: Done) -> None:
+        reply: Reply = Status.ERROR
+        try:
+            reply = await self._generate(question, tokens, parameters)
+        except TimeoutError:
+            reply = Status.TIMEOUT
+        except asyncio.CancelledError:
+            return
+        except Exception:
+            logger.exception("member %s: generation failed", self._member)
+        done(reply)
+
+    async def _generate(self, question: Question, tokens: list[int], parameters: Any) -> Reply:
+        left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
+        if left_s <= 0:
+            return Status.TIMEOUT
+        result = self._host.llm.generate_async(
+            inputs=tokens, sampling_params=parameters, lora_request=self._adapter
+        )
+        try:
+            async with asyncio.timeout(left_s):
+                await result.aresult()
+        except BaseException:
+            # Nobody reads the answer any more; its place in the batch is for others.
+            with contextlib.suppress(Exception):
+                result.abort()
+            raise
+        answer = result.outputs[0]
+        # Present since 1.1 but not part of the committed API.
+        self._host.count(len(tokens), getattr(result, "cached_tokens", 0) or 0)
+        if answer.finish_reason in ("timeout", "cancelled"):
+            return Status.TIMEOUT
+        text: str = answer.text
+        return text
+
+
+class _Lora:
+    """An adapter: a PEFT folder.
+
+    Attributes:
+        name: What TensorRT-LLM calls it.
+        path: The folder.
+        rank: Its rank.
+        modules: The modules that it changes, by TensorRT-LLM's names.
+    """
+
+    def __init__(self, name: str, path: Path, rank: int, modules: frozenset[str]) -> None:
+        self.name, self.path, self.rank, self.modules = name, path, rank, modules
+
+    @classmethod
+    def of(cls, settings: RuntimeSettings, options: Mapping[str, Any]) -> _Lora:
+        """The adapter that the options name.
+
+        Raises:
+            RuntimeConfigError: It is not there, or not what TensorRT-LLM can load.
+        """
+        said = options["lora"]
+        where = f"member {settings.member!r}: lora"
+        unknown = set(said) - {"name", "path", "rank"}
+        if "path" not in said or unknown:
+            raise RuntimeConfigError(f"{where} {said!r}: it has path, and may have name and rank")
+        path = settings.root / str(said["path"])
+        try:
+            adapter = json.loads((path / "adapter_config.json").read_text("utf-8"))
+            rank, targets = int(adapter["r"]), list(adapter["target_modules"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RuntimeConfigError(
+                f"{where}: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
+            ) from error
+        if int(said.get("rank") or rank) != rank:
+            raise RuntimeConfigError(f"{where}: rank {said['rank']}, but the adapter in {path} has {rank}")
+        strange = sorted(set(targets) - set(_LORA_MODULES))
+        if strange:
+            raise RuntimeConfigError(
+                f"{where}: the adapter in {path} changes {', '.join(strange)};"
+                f" only {', '.join(_LORA_MODULES)} can be served"
+            )
+        modules = frozenset(_LORA_MODULES[target] for target in targets)
+        return cls(str(said.get("name") or path.name), path, rank, modules)
+
+
+class _Host:
+    """One LLM of this process and the event loop that its requests live on, shared by its members."""
+
+    _open: ClassVar[dict[str, _Host]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> None:
+        self._key, self.members = key, 0
+        self._adapters: dict[str, Any] = {}
+        self._asked = self._reused = 0
+        self.api, said = arguments()
+        logger.info("loading %s: %s", key, {k: v for k, v in said.items() if k != "model"})
+        self.llm = self.api.LLM(**said)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-trtllm", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of(cls, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> _Host:
+        """The LLM of that model; loaded by the first member that asks for it."""
+        with cls._lock:
+            host = cls._open.get(key) or cls(key, arguments)
+            cls._open[key] = host
+            host.members += 1
+            return host
+
+    def release(self) -> None:
+        """One member less; with the last, the LLM is shut down."""
+        with self._lock:
+            self.members -= 1
+            if self.members:
+                return
+            del self._open[self._key]
+        # An LLM that hangs must not hold the unload of its model.
+        stopper = threading.Thread(target=self.llm.shutdown, name="quorum-trtllm-stop", daemon=True)
+        stopper.start()
+        stopper.join(_SHUTDOWN_S)
+        if stopper.is_alive():
+            logger.warning("%s: still not shut down after %.0f s; left alone", self._key, _SHUTDOWN_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        logger.info("%s: %d of %d prompt tokens came from the cache", self._key, self._reused, self._asked)
+
+    def ask(self, work: Any) -> Future[None]:
+        """Run a coroutine beside all others."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def adapter(self, lora: _Lora) -> Any:
+        """The request object of an adapter; the same folder is the same adapter."""
+        key = str(lora.path.resolve())
+        if key not in self._adapters:
+            self._adapters[key] = self.api.LoRARequest(
+                lora_name=lora.name, lora_int_id=len(self._adapters) + 1, lora_path=key
+            )
+        return self._adapters[key]
+
+    def tokenizer(self, chat: bool | None) -> Any:
+        """The model's tokenizer."""
+        from quorum.runtimes.chat import ChatTokenizer
+
+        return ChatTokenizer(self._key, chat)
+
+    def count(self, tokens: int, reused: int) -> None:
+        """Prompt tokens of one answer, and how many of them needed no computing."""
+        self._asked, self._reused = self._asked + tokens, self._reused + reused
+
+
+class _Api:
+    """The classes of TensorRT-LLM that are used, imported late: it takes seconds and needs a GPU.
+
+    Raises:
+        RuntimeConfigError: It is not installed here.
+    """
+
+    def __init__(self) -> None:
+        for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
+            del os.environ[name]
+        try:
+            from tensorrt_llm import LLM, SamplingParams
+            from tensorrt_llm.executor import LoRARequest
+            from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
+            from tensorrt_llm.lora_helper import LoraConfig
+        except ImportError as error:
+            raise RuntimeConfigError(
+                f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
+                " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
+            ) from error
+        self.LLM, self.SamplingParams, self.LoRARequest = LLM, SamplingParams, LoRARequest
+        self.GuidedDecodingParams, self.KvCacheConfig = GuidedDecodingParams, KvCacheConfig
+        self.LoraConfig = LoraConfig
+
+
+def model_of(root: Path, options: Mapping[str, Any]) -> str:
+    """The checkpoint: a folder if there is one of that name, else what Hugging Face calls it."""
+    folder = root / str(options["model"])
+    return str(folder.resolve()) if folder.is_dir() else str(options["model"])
+
+
+def _arguments(model: str, options: Mapping[str, Any], loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
+    """What :class:`tensorrt_llm.LLM` is told."""
+    if options["gpus"]:
+        # Before anything touches CUDA: the workers that it starts see the same ones.
+        devices = ",".join(map(str, options["gpus"]))
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
+    api = _Api()
+    cache: dict[str, Any] = {"enable_block_reuse": True}
+    if options["kv_cache_fraction"] is not None:
+        cache["free_gpu_memory_fraction"] = float(options["kv_cache_fraction"])
+    if options["kv_cache_gib"] is not None:
+        cache["max_gpu_total_bytes"] = int(options["kv_cache_gib"] * GIB)
+    said: dict[str, Any] = {
+        "model": model,
+        "dtype": options["dtype"],
+        "tensor_parallel_size": options["tensor_parallel"],
+        "max_batch_size": options["max_batch_size"],
+        "max_num_tokens": options["max_num_tokens"],
+        "kv_cache_config": api.KvCacheConfig(**cache),
+        "guided_decoding_backend": "xgrammar",
+    }
+    if options["max_seq_len"] is not None:
+        said["max_seq_len"] = options["max_seq_len"]
+    if loras:
+        folders = {lora.path.resolve() for lora in loras}
+        said["lora_config"] = api.LoraConfig(
+            max_lora_rank=max(lora.rank for lora in loras),
+            lora_target_modules=sorted(frozenset().union(*(lora.modules for lora in loras))),
+            max_loras=len(folders),
+            max_cpu_loras=len(folders),
+        )
+    return api, said
