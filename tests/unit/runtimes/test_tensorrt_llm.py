@@ -29,7 +29,7 @@ def test_a_machine_without_the_library_is_told_where_it_is(tmp_path: Path) -> No
 
 
 def test_a_model_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeConfigError, match="'model' is missing.*Hugging Face id"):
+    with pytest.raises(RuntimeConfigError, match=r"'model' is missing.*Hugging Face id"):
         create("tensorrt_llm", RuntimeSettings("llama", tmp_path, {}))
 
 

@@ -17,7 +17,6 @@ RUNTIMES = {
     "tensorrt_llm": "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime",
     "engine": "quorum.runtimes.engine:EngineRuntime",
     "replay": "quorum.runtimes.replay:ReplayRuntime",
-    "tensorrt_llm": "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime",
 }
 
 _INSTALL = {"hf": "run `make setup-hf`"}
