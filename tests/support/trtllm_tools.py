@@ -201,6 +201,14 @@ def _convert_checkpoint(flags: dict[str, str]) -> None:
 
 
 def _quantize(flags: dict[str, str]) -> None:
+    if flags.get("--export_format") == "hf":
+        source, out = Path(flags["--model_dir"]), Path(flags["--output_dir"])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text((source / "config.json").read_text())
+        quantised = {"quant_algo": flags["--qformat"].upper(), "kv_cache_quant_algo": "FP8"}
+        (out / "hf_quant_config.json").write_text(json.dumps({"quantization": quantised}))
+        (out / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+        return
     _checkpoint(
         flags, {"quant_algo": flags["--qformat"], "kv_cache_quant_algo": flags.get("--kv_cache_dtype")}
     )

@@ -13,6 +13,8 @@ from support import trtllm_tools
 from quorum.engines import BuildError, inspect_checkpoint
 from quorum.engines.compile import compile_engine
 from quorum.engines.manifest import MANIFEST, read_engine_manifest
+from quorum.engines.quantise import plan_quantise
+from quorum.engines.shapes import read_shape
 from quorum.engines.trtllm import TOKENIZER_INFO, Tools, plan_build
 
 
@@ -192,6 +194,41 @@ def test_a_quantised_checkpoint_is_not_quantised_again(tmp_path, box):
     (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
     with pytest.raises(BuildError, match="quantised already"):
         layout(tmp_path, box, quantization="fp8")
+
+
+def quantise_of(tmp_path, box, model, **options):
+    spec = deployment(tmp_path, member("tiny", model, **options))
+    return plan_quantise(spec.members[0], spec.root, tools(box))
+
+
+def test_a_quantised_checkpoint_for_the_llm_api(tmp_path, box):
+    write_tiny(tmp_path / "tiny")
+    plan = quantise_of(tmp_path, box, "tiny-fp8", quantization="fp8")
+    manifest = compile_engine(plan, tools(box))
+    assert trtllm_tools.calls(box) == ["quantize"]
+    assert trtllm_tools.check("examples/quantization/quantize.py", list(plan.steps[0].command[2:])) == {
+        "--model_dir": str(tmp_path / "tiny"),
+        "--output_dir": str(tmp_path / "tiny-fp8.build" / "engine"),
+        "--dtype": "bfloat16",
+        "--qformat": "fp8",
+        "--calib_dataset": "cnn_dailymail",
+        "--export_format": "hf",
+        "--kv_cache_dtype": "fp8",
+    }
+    made = tmp_path / "tiny-fp8"
+    assert read_shape(made).quantisation == "fp8"
+    assert (made / "tokenizer.json").read_bytes() == (tmp_path / "tiny" / "tokenizer.json").read_bytes()
+    assert manifest == read_engine_manifest(made)
+    compile_engine(quantise_of(tmp_path, box, "tiny-fp8", quantization="fp8"), tools(box))
+    assert trtllm_tools.calls(box) == ["quantize"], "what is done is not done again"
+
+
+def test_nothing_to_quantise(tmp_path, box):
+    write_tiny(tmp_path / "tiny")
+    assert quantise_of(tmp_path, box, "tiny") is None
+    assert quantise_of(tmp_path, box, "nvidia/Llama-3.1-8B-Instruct-FP8", quantization="fp8") is None
+    with pytest.raises(BuildError, match=r"int8_wo cannot be exported; use one of fp8"):
+        quantise_of(tmp_path, box, "tiny-int8_wo")
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"schema_version": 99}', '{"schema_version": 1}'])

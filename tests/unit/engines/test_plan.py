@@ -156,8 +156,19 @@ def test_every_mend_fits_when_it_is_taken(tmp_path):
         options = {}
         for key, value in (part.split(": ") for part in mend.split("`")[1::2]):
             options[key] = value if key == "quantization" else float(value) if "gib" in key else int(value)
-        changed = deployment(tmp_path, *(member(n, m, **options) for n, m in members))
+        ending = "-fp8" if "quantization" in options else ""
+        changed = deployment(tmp_path, *(member(n, m + ending, **options) for n, m in members))
         assert plan_memory(changed, [known_gpu("l40s-48")]).fits, mend
+
+
+def test_an_option_quantises_no_checkpoint_that_is_loaded_as_it_is(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, quantization="fp8"))
+    with pytest.raises(BuildError, match=r"member a: .*is not quantised; .*Llama-3\.1-8B-Instruct-fp8"):
+        plan_memory(spec, [H100])
+    quantised = deployment(tmp_path, member("a", f"{LLAMA_8B}-FP8", quantization="fp8"))
+    need = plan_memory(quantised, [H100]).gpus[0].shares[0].need
+    assert need.weights == find_shape(LLAMA_8B, tmp_path).weight_bytes(quantisation="fp8")
+    assert need.kv_per_token == 65_536
 
 
 def test_fp8_is_not_proposed_where_the_gpu_has_none(tmp_path):

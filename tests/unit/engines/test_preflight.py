@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from gpu_support import H100, LLAMA_8B, QWEN_7B, deployment, member, write_adapter
+from gpu_support import H100, LLAMA_8B, QWEN_7B, deployment, member, write_adapter, write_tiny
 from support import trtllm_tools
 
 from quorum.engines.gpus import GIB, known_gpu
@@ -117,6 +117,14 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
     found = preflight(spec, gpus=[H100], installed="1.2.1")
     assert "LoRA adapter of another base" in found.problems[0]
     assert "meta-llama/Llama-3.1-8B-Instruct" in found.problems[0]
+
+
+def test_a_quantised_checkpoint_that_was_not_made_yet_is_refused(tmp_path):
+    write_tiny(tmp_path / "tiny")
+    spec = deployment(tmp_path, member("a", "tiny-fp8", quantization="fp8", kv_cache_gib=1))
+    (problem,) = preflight(spec, gpus=[H100], installed="1.2.1").problems
+    assert "tiny-fp8 is not there yet" in problem
+    assert "quorum build a --spec" in problem
 
 
 def test_too_little_memory_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from rich.text import Text
 from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
 from quorum.engines import build_openvino
 from quorum.engines.compile import compile_engine
+from quorum.engines.quantise import plan_quantise
 from quorum.engines.trtllm import BuildPlan, Step, Tools, plan_build
 from quorum.spec.model import Deployment, MemberSpec
 
@@ -73,9 +74,10 @@ def build(
 ) -> None:
     """Turn checkpoints into what a runtime serves.
 
-    A checkpoint and a folder: what the `openvino` runtime serves, on a CPU. With --spec: the compiled engines
-    of its members of runtime `engine`, inside the Triton container on the GPU that will serve them. A build
-    that was interrupted goes on where it stopped; one that is done is recognised.
+    A checkpoint and a folder: what the `openvino` runtime serves, on a CPU. With --spec, inside the Triton
+    container on the GPU that will serve: compiled engines for members of runtime `engine`, and quantised
+    checkpoints for members of `tensorrt_llm` whose `model` ends in `-fp8` or the like. A build that was
+    interrupted goes on where it stopped; one that is done is recognised.
 
     Example: `quorum build ~/checkpoints/Qwen2.5-0.5B-Instruct models/qwen`
 
@@ -102,8 +104,12 @@ def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, js
     chosen = [member for member in spec.members if name in (None, member.name)]
     report: dict[str, Any] = {}
     for member in chosen:
+        plan = None
         if member.runtime == "engine":
             plan = plan_build(member, spec.root, tools)
+        elif member.runtime == "tensorrt_llm":
+            plan = plan_quantise(member, spec.root, tools)
+        if plan:
             report[member.name] = _show(plan, json) if dry_run else _compile(plan, tools, json)
         else:
             why = _idle(member)
@@ -141,7 +147,8 @@ def _compile(plan: BuildPlan, tools: Tools, json: bool) -> dict[str, Any]:
     )
     if not json:
         note(f"built {plan.engine} for {manifest.gpu} ({manifest.architecture})")
-        note(f"{plan.work} keeps the converted checkpoint for builds with other flags; remove it at will")
+        if len(plan.steps) > 1:
+            note(f"{plan.work} keeps the converted checkpoint for builds with other flags; remove it at will")
     return asdict(manifest)
 
 

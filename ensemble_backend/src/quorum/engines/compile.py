@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the commands of :mod:`quorum.engines.trtllm`; finished ones are recognised."""
+"""Runs the commands of :mod:`quorum.engines.trtllm` and ``quantise``; finished ones are recognised."""
 
 from __future__ import annotations
 
@@ -107,6 +107,9 @@ def compile_engine(
             _run(step, on_line)
             _stamp(plan, number).write_text(fingerprints[number] + "\n", "ascii")
     manifest = _manifest(plan, machine, checkpoint, fingerprints[-1])
+    for name in plan.carries:
+        if (plan.checkpoint / name).is_file() and not (plan.fresh / name).exists():
+            shutil.copy(plan.checkpoint / name, plan.fresh / name)
     manifest.write(plan.fresh)
     _move_into_place(plan)
     return manifest
@@ -144,7 +147,7 @@ def _finished(plan: BuildPlan, fingerprints: list[str]) -> int:
         _stamp(plan, number).unlink(missing_ok=True)
     if count == 0:
         shutil.rmtree(plan.work / "checkpoint", ignore_errors=True)
-    if count <= 1:
+    if not any(path.is_relative_to(plan.fresh) for step in plan.steps[:count] for path in step.makes):
         shutil.rmtree(plan.fresh, ignore_errors=True)
     return count
 
@@ -226,5 +229,5 @@ def _move_into_place(plan: BuildPlan) -> None:
     shutil.rmtree(old, ignore_errors=True)
     for stamp in plan.work.glob("step-*.done"):
         # The checkpoint stays for another build with other flags; the engine has gone to its place.
-        if stamp != _stamp(plan, 0):
+        if stamp != _stamp(plan, 0) or len(plan.steps) == 1:
             stamp.unlink()

@@ -120,10 +120,23 @@ def need_of(members: Sequence[MemberSpec], root: Path, changes: Mapping[str, Any
         options = complete(members[0].runtime, {**members[0].options, **(changes or {})})
         model = str(options.get("model") or options["engine"])
         shape = find_shape(model, root)
+        if "quantization" not in (changes or {}):
+            _check_quantisation(members[0].runtime, options, shape)
         adapters = [found for m in members if (found := _adapter(m.options, root, shape, model))]
         return _need(name, members[0].runtime, options, shape, adapters)
     except BuildError as error:
         raise BuildError(f"member {name}: {error}") from error
+
+
+def _check_quantisation(runtime: str, options: Mapping[str, Any], shape: Shape) -> None:
+    """The LLM API takes a checkpoint as it is: an option quantises nothing."""
+    asked = options.get("quantization")
+    if runtime == "tensorrt_llm" and asked and asked != shape.quantisation:
+        raise BuildError(
+            f"`quantization: {asked}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
+            f" one that is, as in `model: {options['model']}-{asked}`, which `quorum build MEMBER --spec FILE`"
+            " makes of the one without that ending"
+        )
 
 
 def _adapter(options: Mapping[str, Any], root: Path, shape: Shape, model: str) -> Adapter | None:

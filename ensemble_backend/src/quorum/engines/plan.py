@@ -237,7 +237,7 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
     modern = all(int(gpu.architecture.removeprefix("sm_") or 0) >= _FP8_FROM for gpu in gpus)
     attempts: list[tuple[str, dict[str, Any]]] = [("", {})]
     if modern:
-        attempts.append(("`quantization: fp8` (half the weights)", fp8))
+        attempts.append(("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8))
     attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
     if modern:
         attempts.append(("`quantization: fp8` with fewer tokens in flight", fp8 | short))

@@ -15,7 +15,8 @@ from quorum.engines.gpus import Gpu, find_gpus
 from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manifest
 from quorum.engines.memory import GPU_RUNTIMES
 from quorum.engines.plan import plan_memory
-from quorum.engines.trtllm import TOKENIZER_INFO
+from quorum.engines.quantise import plan_quantise
+from quorum.engines.trtllm import TOKENIZER_INFO, Tools
 from quorum.engines.versions import PINNED
 from quorum.runtimes.options import complete
 from quorum.spec.model import Deployment, MemberSpec
@@ -80,6 +81,8 @@ def preflight(
     for member in members:
         if member.runtime == "engine":
             _check_engine(spec, member, here, version, found)
+        else:
+            _check_checkpoint(spec, member, found)
     _check_memory(spec, here, found)
     return found
 
@@ -93,6 +96,20 @@ def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight) -> No
     mends = f" Would fit: {'; '.join(plan.mends)}" if plan.mends else ""
     found.problems += [f"{spec.path}: {problem}.{mends}" for problem in plan.problems]
     found.notes += plan.notes
+
+
+def _check_checkpoint(spec: Deployment, member: MemberSpec, found: Preflight) -> None:
+    """A quantised checkpoint that `quorum build` would make, and has not yet."""
+    try:
+        plan = plan_quantise(member, spec.root, Tools())
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: {error}")
+        return
+    if plan and not plan.engine.is_dir():
+        found.problems.append(
+            f"{spec.path}: member {member.name}: {plan.engine} is not there yet; make it of"
+            f" {plan.checkpoint.name}: `quorum build {member.name} --spec {spec.path}`"
+        )
 
 
 def _check_engine(

@@ -156,15 +156,30 @@ def find_shape(model: str, root: Path) -> Shape:
     folder = root / model
     if folder.is_dir():
         return read_shape(folder)
+    plain, method = split_quantised(folder.name)
+    if method and folder.with_name(plain).is_dir():
+        return _as_quantised(read_shape(folder.with_name(plain)), method)
     table = _known()
     # A folder that is not there yet is known by the name that a download gives it.
-    found = [name for name in table["models"] if model == name or folder.name == name.rpartition("/")[2]]
+    found = [name for name in table["models"] if plain == name.rpartition("/")[2]]
     if not found:
         raise BuildError(
             f"{model}: neither a folder under {root} nor a known model ({', '.join(table['models'])});"
             " fetch the checkpoint and name its folder"
         )
-    return _from_config(model, table["models"][found[0]], f"{found[0]}, known models of {table['date']}")
+    shape = _from_config(model, table["models"][found[0]], f"{found[0]}, known models of {table['date']}")
+    return _as_quantised(shape, method) if method else shape
+
+
+def split_quantised(name: str) -> tuple[str, str]:
+    """``Llama-3.1-8B-Instruct-FP8`` as ``Llama-3.1-8B-Instruct`` and ``fp8``; empty where it names none."""
+    plain, _, last = name.rpartition("-")
+    return (plain, last.lower()) if last.lower() in _QUANTISED else (name, "")
+
+
+def _as_quantised(shape: Shape, method: str) -> Shape:
+    """The shape of a checkpoint that quantize.py makes of another; with FP8 weights comes an FP8 KV cache."""
+    return replace(shape, stored_bytes=0, quantisation=method, kv_quantised=method == "fp8")
 
 
 def read_shape(folder: Path) -> Shape:

@@ -23,7 +23,7 @@ from quorum.spec.model import MemberSpec
 CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
 # Formats that need no calibration are made by the converter, the others by quantize.py.
 _WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
-_CALIBRATED = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4")
+CALIBRATED = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4")
 TOKENIZER_INFO = "xgrammar_tokenizer_info.json"
 LORA_FOLDER = "lora"
 _LORA_TASK = "1"
@@ -79,6 +79,7 @@ class BuildPlan:
         tensor_parallel: Number of GPUs.
         guided: Whether the tokenizer's description for guided decoding is made.
         lora: Name -> folder of adapters, relative to the engine.
+        carries: Files that the engine's folder takes over from the checkpoint, where no step made them.
     """
 
     member: str
@@ -91,6 +92,7 @@ class BuildPlan:
     tensor_parallel: int
     guided: bool
     lora: Mapping[str, str]
+    carries: tuple[str, ...] = ()
 
     @property
     def fresh(self) -> Path:
@@ -163,7 +165,7 @@ def _checkpoint_step(
     )
     common = (*common, "--tp_size", str(parallel))
     command: tuple[str, ...]
-    if quantisation in _CALIBRATED:
+    if quantisation in CALIBRATED:
         if shape.quantisation:
             raise BuildError(
                 f"{checkpoint} is quantised already ({shape.quantisation}); leave `quantization` out"
