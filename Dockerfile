@@ -46,7 +46,7 @@ USER 10001:10001
 VOLUME ["/srv/quorum/model_repository"]
 EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=15s --start-period=180s --retries=3 CMD ["quorum", "status"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=180s --retries=3 CMD ["quorum", "probe", "--timeout", "10"]
 # A volume may hold the repository of an older deploy.yaml: rendering brings it up to date and keeps versions and pins.
 CMD ["sh", "-c", "quorum render && exec quorum up"]
 
@@ -84,5 +84,5 @@ VOLUME ["/srv/quorum/model_repository.gpu", "/srv/quorum/engines", "/models"]
 EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
 # Loading three LLMs takes minutes.
-HEALTHCHECK --interval=30s --timeout=15s --start-period=900s --retries=3 CMD ["quorum", "status"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=900s --retries=3 CMD ["quorum", "probe", "--timeout", "10"]
 CMD ["sh", "-c", "quorum render && exec quorum up --start-timeout 900"]

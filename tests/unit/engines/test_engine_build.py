@@ -130,13 +130,14 @@ def test_every_gpu_gets_its_part(tmp_path, box):
     assert {file.name for file in plan.engine.glob("*.engine")} == {"rank0.engine", "rank1.engine"}
 
 
-def test_an_adapter_is_converted_beside_the_engine(tmp_path, box):
+@pytest.mark.parametrize("lora", [{"name": "lora", "path": "lora", "rank": 4}, {"path": "lora"}])
+def test_an_adapter_is_converted_beside_the_engine(tmp_path, box, lora):
     write_adapter(tmp_path / "lora", base="tiny", hidden=64, kv=32, layers=2, rank=4)
-    plan = layout(tmp_path, box, lora={"name": "fashion", "path": "lora", "rank": 4})
+    plan = layout(tmp_path, box, lora=lora)
     manifest = compile_engine(plan, tools(box))
     assert manifest.flags["--lora_plugin"] == "auto"
     assert manifest.flags["--max_lora_rank"] == "4"
-    assert (plan.engine / manifest.lora["fashion"] / "model.lora_weights.npy").is_file()
+    assert (plan.engine / manifest.lora["lora"] / "model.lora_weights.npy").is_file()
 
 
 def test_an_adapter_of_another_base_is_refused_before_anything_runs(tmp_path, box):

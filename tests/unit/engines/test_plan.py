@@ -80,8 +80,8 @@ def test_unknown_model_names_what_is_known(tmp_path):
 
 
 def test_need_adds_up_and_is_split_over_gpus(tmp_path):
-    spec = deployment(tmp_path, member("a", LLAMA_8B), member("b", LLAMA_8B, tensor_parallel=2))
-    one, two = (need_of([m], spec.root) for m in spec.members)
+    one = need_of(deployment(tmp_path, member("a", LLAMA_8B)).members, tmp_path)
+    two = need_of(deployment(tmp_path, member("a", LLAMA_8B, tensor_parallel=2)).members, tmp_path)
     assert one.weights == 2 * 8_030_261_248
     assert two.weights == one.weights // 2
     assert two.gpus == (0, 1)

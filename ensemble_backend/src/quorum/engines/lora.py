@@ -79,6 +79,20 @@ class Adapter:
         return ""
 
 
+def name_of(said: Mapping[str, Any]) -> str:
+    """What an adapter is called: by the option ``lora``, else by its folder."""
+    return str(said.get("name") or Path(str(said["path"])).name)
+
+
+def rank_of(said: Mapping[str, Any], root: Path) -> int:
+    """Its rank: by the option ``lora``, else by the adapter.
+
+    Raises:
+        BuildError: It says none and the adapter is not there.
+    """
+    return int(said.get("rank") or read_adapter(root / str(said["path"])).rank)
+
+
 def read_adapter(folder: Path) -> Adapter:
     """Read an adapter's configuration and the shapes of its weights.
 

@@ -18,7 +18,7 @@ from quorum.engines.checkpoint import BuildError
 from quorum.engines.gpus import GIB
 from quorum.engines.lora import Adapter, read_adapter
 from quorum.engines.shapes import Shape, find_shape
-from quorum.runtimes.options import SHARED, complete
+from quorum.runtimes.options import complete
 from quorum.spec.model import MemberSpec
 
 GPU_RUNTIMES = ("tensorrt_llm", "engine")
@@ -93,22 +93,11 @@ class Need:
         return int(free * self.lora_share)
 
 
-def sharing(members: Sequence[MemberSpec]) -> list[list[MemberSpec]]:
-    """Members of GPU runtimes, those that share one LLM in memory together, in their order."""
-    groups: dict[tuple[str, ...], list[MemberSpec]] = {}
-    for member in members:
-        if member.runtime in GPU_RUNTIMES:
-            shared = member.runtime in SHARED
-            key = (member.runtime, str(member.options.get("model"))) if shared else ("", member.name)
-            groups.setdefault(key, []).append(member)
-    return list(groups.values())
-
-
 def need_of(members: Sequence[MemberSpec], root: Path, changes: Mapping[str, Any] | None = None) -> Need:
     """What one LLM takes.
 
     Args:
-        members: The member, or those that share the LLM, by :func:`sharing`.
+        members: The member, or those that share the LLM, by :meth:`Deployment.models`.
         root: The folder of ``deploy.yaml``.
         changes: Options to plan with instead of its own.
 
@@ -134,8 +123,8 @@ def _check_quantisation(runtime: str, options: Mapping[str, Any], shape: Shape) 
     if runtime == "tensorrt_llm" and asked and asked != shape.quantisation:
         raise BuildError(
             f"`quantization: {asked}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
-            f" one that is, as in `model: {options['model']}-{asked}`, which `quorum build MEMBER --spec FILE`"
-            " makes of the one without that ending"
+            f" one that is, as in `model: {options['model']}-{asked}`: `quorum build MEMBER --spec FILE`"
+            " makes it of the one without that ending"
         )
 
 

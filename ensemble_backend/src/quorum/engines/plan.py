@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Any
 
 from quorum.engines.gpus import GIB, KNOWN, Gpu
-from quorum.engines.memory import GPU_RUNTIMES, Need, need_of, sharing
+from quorum.engines.memory import GPU_RUNTIMES, Need, need_of
 from quorum.spec.model import Deployment, MemberSpec
 
 # nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.
@@ -106,7 +106,7 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, mends: bool = True) ->
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
     """
-    llms = sharing(spec.members)
+    llms = [group for group in spec.models().values() if group[0].runtime in GPU_RUNTIMES]
     elsewhere = [member.name for member in spec.members if member.runtime not in GPU_RUNTIMES]
     needs = [need_of(members, spec.root) for members in llms]
     plans = _plan(needs, gpus)

@@ -12,6 +12,7 @@ from typing import Any
 
 from quorum.engines.checkpoint import BuildError
 from quorum.engines.gpus import Gpu, find_gpus
+from quorum.engines.lora import name_of
 from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manifest
 from quorum.engines.memory import GPU_RUNTIMES
 from quorum.engines.plan import plan_memory
@@ -185,8 +186,8 @@ def _outgrown(
             " or put `guided: false`"
         )
     lora = options.get("lora")
-    if lora and str(lora["name"]) not in manifest.lora:
-        problems.append(f"{where}: built without the adapter {lora['name']!r}; {again}")
+    if lora and name_of(lora) not in manifest.lora:
+        problems.append(f"{where}: built without the adapter {name_of(lora)!r}; {again}")
     return problems
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quorum.engines.checkpoint import BuildError
-from quorum.engines.lora import read_adapter
+from quorum.engines.lora import name_of, rank_of, read_adapter
 from quorum.engines.shapes import Shape, find_shape
 from quorum.runtimes.options import complete
 from quorum.spec.model import MemberSpec
@@ -129,13 +129,13 @@ def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
         )
     engine = (root / str(options["engine"])).resolve()
     work = engine.with_name(f"{engine.name}.build")
-    flags = _flags(options, shape, where)
+    flags = _flags(options, shape, where, root)
     steps = [
         _checkpoint_step(options, shape, tools, checkpoint, work),
         _engine_step(flags, shape, options, tools, work),
     ]
     steps = [*steps, *_extra_steps(options, shape, tools, checkpoint, root, work)]
-    lora = {str(options["lora"]["name"]): f"{LORA_FOLDER}/{_LORA_TASK}"} if options.get("lora") else {}
+    lora = {name_of(options["lora"]): f"{LORA_FOLDER}/{_LORA_TASK}"} if options.get("lora") else {}
     return BuildPlan(
         member.name,
         checkpoint,
@@ -185,7 +185,7 @@ def _checkpoint_step(
     return Step(name, command, makes, shape.weight_bytes(str(options["dtype"]), quantisation or ""))
 
 
-def _flags(options: Mapping[str, Any], shape: Shape, where: str) -> dict[str, str]:
+def _flags(options: Mapping[str, Any], shape: Shape, where: str, root: Path) -> dict[str, str]:
     longest = int(options.get("max_seq_len") or min(shape.max_positions, 4096))
     if longest > shape.max_positions:
         raise BuildError(
@@ -209,7 +209,7 @@ def _flags(options: Mapping[str, Any], shape: Shape, where: str) -> dict[str, st
         "--use_paged_context_fmha": "enable",
     }
     if options.get("lora"):
-        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(options["lora"]["rank"])}
+        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options["lora"], root))}
     return flags
 
 
