@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from quorum.voting.decide import Floats
 from quorum.voting.em import OneCoin, posterior
-from quorum.voting.histogram import histogram, ranks
+from quorum.voting.histogram import compress, histogram, ranks
 from quorum.voting.patterns import ABSTAIN, Codes, Keys, check_codes, narrowest, spread
 
 MIN_CELLS = 1000
@@ -89,8 +89,10 @@ class DawidSkene:
 
     def _fit(self, rows: _Rows) -> None:
         coin = OneCoin(float(self.values), per_group=False).fit(histogram(rows.codes, counts=rows.counts))
-        shares, rest = posterior(rows.codes, np.nan_to_num(coin.accuracy_, nan=0.5), float(self.values))
-        truth = _spread(rows.codes, shares, rest, self.values)
+        # The one-coin posterior is a matter of the pattern alone, and patterns are few.
+        hist, where = compress(rows.codes)
+        shares, rest = posterior(hist.codes, np.nan_to_num(coin.accuracy_, nan=0.5), float(self.values))
+        truth = _spread(rows.codes, shares[where], rest[where], self.values)
         anchor = _one_coin_confusion(np.nan_to_num(coin.accuracy_, nan=1.0 / self.values), self.values)
         cells, before = rows.counts.sum(), -np.inf
         for _ in range(self.max_rounds):
@@ -193,13 +195,14 @@ def _packed(codes: Codes, radix: int) -> Keys:
 
 def _spread(codes: Codes, shares: Floats, rest: Floats, values: int) -> Floats:
     """(k, r) posterior per value from the (r, m) posterior per member's answer."""
-    truth = np.zeros((len(codes), values))
+    # Abstentions, code -1 and share 0, go to one row more, which is dropped.
+    truth = np.zeros((values + 1, len(codes)))
     for j in range(codes.shape[1]):
-        given = codes[:, j] != ABSTAIN
-        truth[given, codes[given, j]] = shares[given, j]
+        truth[codes[:, j], np.arange(len(codes))] = shares[:, j]
+    truth = truth[:-1]
     unnamed = truth == 0.0
-    truth += unnamed * (rest / np.maximum(unnamed.sum(axis=1), 1))[:, None]
-    return np.ascontiguousarray((truth / truth.sum(axis=1, keepdims=True)).T)
+    truth += unnamed * (rest / np.maximum(unnamed.sum(axis=0), 1))
+    return np.asarray(truth / truth.sum(axis=0))
 
 
 def _one_coin_confusion(accuracy: Floats, values: int) -> Floats:
