@@ -72,14 +72,16 @@ def learn(
     spec = spec_of(deploy) if deploy.exists() or deploy != DEPLOY else None
     found: Drift | None = None
     state: State | None = None
+    remarks: tuple[str, ...] = ()
     if votes.suffix == ".parquet":
         if before or gold_labels is not None:
             raise CommandError("--update and --gold-labels work on JSONL tables; give one, or leave them out")
-        weights = _learn_columns(spec, votes, method)
+        weights, remarks = _learn_columns(spec, votes, method)
     elif before:
         weights, found, state = _learn_day(spec, votes, method, before, forgetting)
     else:
         table = table_for(spec, votes)
+        remarks = table.statistic().remarks()
         weights = learn_from(spec, table, method, gold_labels, seed)
         state = begin(table) if gold_labels is None else None
     write_atomic(target, weights_file.dumps(weights))
@@ -91,6 +93,8 @@ def learn(
         return
     if found:
         note(found.verdict)
+    for remark in remarks:
+        note(remark)
     pairs = zip(weights.members, weights.default.weights, strict=True)
     note(f"{weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
@@ -151,7 +155,7 @@ def learn_from(
     )
 
 
-def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> Weights:
+def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> tuple[Weights, tuple[str, ...]]:
     try:
         from quorum.fit.stream import StreamError, read_statistic
     except ImportError as error:
@@ -161,12 +165,13 @@ def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> Weights
     except StreamError as error:
         raise CommandError(str(error)) from error
     catalogue = spec.catalogue() if spec else None
-    return learn_statistic(
+    weights = learn_statistic(
         statistic,
         method,
         catalogue_hash=catalogue.hash if catalogue else None,
         value_counts=catalogue.value_counts() if catalogue else None,
     )
+    return weights, statistic.remarks()
 
 
 def _learn_day(

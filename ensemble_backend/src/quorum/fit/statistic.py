@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from quorum.voting.histogram import Histogram
+from quorum.voting.histogram import UNLABELLED, Histogram
+from quorum.voting.patterns import ABSTAIN, NA
 
 
 class StatisticError(ValueError):
@@ -59,3 +60,27 @@ class Statistic:
         index = {name: i for i, name in enumerate(names)}
         mapping = np.array([index[attribute] for _, attribute in self.groups], np.int32)
         return names, self.hist.regrouped(mapping)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What the votes can not teach, in words: silent members, attributes of "n/a" only, unnamed gold."""
+        codes, right, counts = self.hist.codes, self.hist.right, self.hist.counts
+        found = []
+        silent = [
+            name
+            for name, spoke in zip(self.members, (codes != ABSTAIN).any(axis=0), strict=True)
+            if not spoke
+        ]
+        if silent:
+            found.append(f"never answered: {', '.join(silent)}; nothing was learned about them")
+        names, hist = self.by_attribute()
+        valued = np.bincount(hist.groups, (hist.codes > NA).any(axis=1), len(names)) > 0
+        blank = [name for name, any_value in zip(names, valued, strict=True) if not any_value]
+        if blank:
+            found.append(f"no member ever named a value, only n/a: {', '.join(blank)}")
+        labelled, unnamed = counts[right != UNLABELLED].sum(), counts[right == 0].sum()
+        if unnamed:
+            found.append(
+                f"{unnamed:.0f} of {labelled:.0f} gold labels are answers that no member named: no weights "
+                "get those cells right"
+            )
+        return tuple(found)

@@ -372,7 +372,7 @@ def _schema(path: Path) -> Any:
                 return pa.ipc.open_file(source).schema
         return pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise StreamError(f"{path}: cannot be read as Parquet or Arrow: {error}") from error
+        raise StreamError(f"{path}: cannot be read as Parquet or Arrow ({error}); is it cut off?") from error
 
 
 def _files(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -162,7 +162,12 @@ def read_votes(path: str | Path) -> VotesTable:
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise VotesError(
+            f"{source}: is no text in UTF-8 ({error.reason} at byte {error.start}); a votes table is a file "
+            "of JSON lines here, only `quorum learn` reads Parquet too"
+        ) from error
+    except OSError as error:
         raise VotesError(f"{source}: cannot be read: {error}") from error
     return parse_votes(text.split("\n"), str(source))
 
@@ -178,7 +183,7 @@ def parse_votes(lines: Iterable[str], source: str = "votes") -> VotesTable:
         try:
             row = json.loads(line, parse_constant=_refuse_constant)
         except ValueError as error:
-            raise VotesError(f"{source}, line {number}: not JSON ({error}); is it cut off?") from error
+            raise VotesError(f"{source}, line {number}: {_not_json(error)}") from error
         try:
             votes = _votes(row)
             members = members or tuple(votes)
@@ -232,7 +237,12 @@ def _encode(values: Sequence[str | None]) -> list[int]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
+    raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
+
+
+def _not_json(error: ValueError) -> str:
+    cut = isinstance(error, json.JSONDecodeError)
+    return f"not JSON ({error}); is it cut off?" if cut else f"not JSON: {error}"
 
 
 def _votes(row: object) -> Mapping[str, object]:
