@@ -1,144 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed and accuracy of vote aggregation, beside crowd-kit where it is installed.
 
-    python benchmarks/aggregation.py [--quick] [--json FILE]
+    python benchmarks/aggregation.py [--part speed|kit|scale|parquet|accuracy] [--quick] [--json FILE]
 
-Needs quorum and NumPy. ``pip install crowd-kit`` adds its rows; without it they are left out, with a word.
+Needs quorum and NumPy, and pyarrow for ``parquet``. ``pip install crowd-kit "numpy<2"``, in an
+environment of its own, adds its rows; without it they are left out, with a word.
 """
 # ruff: noqa: INP001, T201
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import json
 import os
 import platform
-import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aggregation_speed
 import numpy as np
 import numpy.typing as npt
 
 from quorum.fit.simulate import accuracy_percent, independent, with_bloc
-from quorum.voting.dawid_skene import DawidSkene
-from quorum.voting.decide import Decision, Rule, decide, decide_rows, equal_rule
+from quorum.voting.decide import Rule, decide, equal_rule
 from quorum.voting.em import OneCoin, log_odds
 from quorum.voting.histogram import Histogram, compress, histogram, right_mask
 from quorum.voting.iwmv import Iwmv
 from quorum.voting.loglinear import LogLinear
 from quorum.voting.patterns import ABSTAIN
 
-Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
-TARGETS = {"MajorityVote": 100.0, "OneCoinDawidSkene": 300.0, "DawidSkene": 300.0}
-READS = 20.0
 MEMBERS, VALUES, MISSING = 5, 10, 0.1
 
 
+PARTS = ("speed", "kit", "scale", "parquet", "accuracy")
+
+
 def main() -> None:
-    """Run everything and print it."""
+    """Run the parts and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a tenth of the cells, few seeds")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
+    parser.add_argument("--repeats", type=int, help="of each timing; speed 15, kit 3, scale 5")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, beside its other parts'")
     options = parser.parse_args()
     cells, seeds = (100_000, 3) if options.quick else (1_000_000, 10)
-    result: Row = {
-        "machine": _machine(),
-        "quick": options.quick,
-        "speed": _speed(cells, 3 if options.quick else 7),
-    }
-    _print_speed(result)
-    result["independent"] = _independent(seeds, options.quick)
-    _print_independent(result["independent"])
-    result["correlated"] = _correlated(seeds)
-    _print_correlated(result["correlated"])
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    machine = _machine()
+    print(
+        f"{machine['date']}  {machine['cores']} x {machine['cpu']}, load {machine['load']}, "
+        f"Python {machine['python']}, NumPy {machine['numpy']}"
+    )
+    for part in options.part or PARTS:
+        result = _run(part, cells, seeds, options)
+        if options.json:
+            file = options.json
+            found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            found[part] = {"machine": machine, "cells": cells, "quick": options.quick, "result": result}
+            file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _speed(cells: int, repeats: int) -> Row:
-    """Ours and crowd-kit's on the same votes in this process; each side starts from its own input form."""
-    rng = np.random.default_rng(0)
-    drawn, truth = independent(rng, cells, np.linspace(0.55, 0.95, MEMBERS), VALUES, MISSING)
-    codes = drawn.astype(np.int32)
-    read = _best(lambda: codes.reshape(-1).view(np.int64).sum(), repeats)
-    rows: list[Row] = []
-
-    def add(name: str, work: Callable[[], Decision | npt.NDArray[np.int64]], times: int) -> None:
-        seconds = _best(work, times)
-        out = work()
-        right = (
-            accuracy_percent(out, drawn, truth)
-            if isinstance(out, Decision)
-            else 100.0 * np.mean(out == truth)
-        )
-        rows.append({"name": name, "seconds": seconds, "reads": seconds / read, "accuracy": float(right)})
-
-    add("majority", lambda: decide(codes, equal_rule(MEMBERS)), repeats)
-    add("iwmv", lambda: _once(codes, lambda h: Iwmv(float(VALUES)).fit(h).rule_), repeats)
-    add("em", lambda: _once(codes, lambda h: OneCoin(float(VALUES), per_group=False).fit(h).rule_), repeats)
-    closed = np.where(codes == ABSTAIN, ABSTAIN, codes - 1)
-    add("dawid_skene", lambda: DawidSkene(VALUES).fit(closed).predict(closed) + 1, 1)
-    peers = _crowdkit(codes, truth, rows)
-    speed: Row = {"cells": cells, "members": MEMBERS, "values": VALUES, "missing": MISSING}
-    speed |= {"read_seconds": read, "rows": rows, **peers}
-    return speed | {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
-
-
-def _once(codes: Codes, learn: Callable[[Histogram], Rule]) -> Decision:
-    """Learn and decide in one pass over the cells."""
-    hist, where = compress(codes)
-    small = decide_rows(hist.codes, learn(hist), hist.groups)
-    return Decision(small.winner[where], small.confidence[where])
-
-
-def _crowdkit(codes: Codes, truth: npt.NDArray[np.int64], ours: list[Row]) -> Row:
-    try:
-        kit = importlib.import_module("crowdkit.aggregation")
-        frame = importlib.import_module("pandas").DataFrame
-        version = importlib.import_module("importlib.metadata").version("crowd-kit")
-    except ImportError as error:
-        return {
-            "peers": [],
-            "crowd_kit": None,
-            "note": f"crowd-kit left out: {error} (pip install crowd-kit)",
-        }
-    task, worker = np.nonzero(codes != ABSTAIN)
-    votes = frame({"task": task, "worker": worker, "label": codes[task, worker]})
-    against = {"MajorityVote": "majority", "Wawa": "iwmv", "OneCoinDawidSkene": "em", "DawidSkene": "em"}
-    seconds = {row["name"]: row["seconds"] for row in ours}
-    peers: list[Row] = []
-    for name, other in against.items():
-        start = time.perf_counter()
-        try:
-            labels = getattr(kit, name)().fit_predict(votes)
-        except Exception as error:  # a peer that does not run is a result too
-            peers.append({"name": name, "error": f"{type(error).__name__}: {error}"[:100]})
-            continue
-        took = time.perf_counter() - start
-        right = float(100.0 * np.mean(labels.reindex(range(len(truth))).to_numpy() == truth))
-        found: Row = {"name": name, "seconds": took, "accuracy": right, "against": other}
-        peers.append(found | {"ratio": took / seconds[other], "ratio_full": took / seconds["dawid_skene"]})
-    return {"peers": peers, "crowd_kit": version, "note": ""}
-
-
-def _best(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of some runs, each from memory: the caches are filled with something else before."""
-    other = np.zeros(1 << 25)
-    shortest = float("inf")
-    for _ in range(repeats):
-        other += 1.0
-        start = time.perf_counter()
-        work()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest
+def _run(part: str, cells: int, seeds: int, options: argparse.Namespace) -> object:
+    if part == "speed":
+        rows = aggregation_speed.speed(cells, options.repeats or 15)
+        aggregation_speed.print_speed(cells, rows)
+        return rows
+    if part == "kit":
+        found = aggregation_speed.kit(cells, options.repeats or 3)
+        aggregation_speed.print_kit(found)
+        return found
+    if part == "scale":
+        rows = aggregation_speed.scale(10 * cells, options.repeats or 5)
+        aggregation_speed.print_scale(rows)
+        return rows
+    if part == "parquet":
+        rows = aggregation_speed.parquet(10 * cells)
+        aggregation_speed.print_parquet(rows)
+        return rows
+    apart, together = _independent(seeds, options.quick), _correlated(seeds)
+    _print_independent(apart)
+    _print_correlated(together)
+    return {"independent": apart, "correlated": together}
 
 
 def _independent(seeds: int, quick: bool) -> list[Row]:
@@ -269,43 +214,6 @@ def _machine() -> Row:
         "load": round(os.getloadavg()[0], 1),
         **versions,
     }
-
-
-def _print_speed(result: Row) -> None:
-    machine, speed = result["machine"], result["speed"]
-    print(
-        f"{machine['date']}  {machine['cores']} x {machine['cpu']}, load {machine['load']}, "
-        f"Python {machine['python']}, NumPy {machine['numpy']}, crowd-kit {speed['crowd_kit'] or '-'}"
-    )
-    print(
-        f"\nSpeed, one process, the same votes: {speed['cells']:,} cells x {speed['members']} members, "
-        f"K = {speed['values']}, {speed['missing']:.0%} missing\n"
-        f"One read of the votes from memory: {1e3 * speed['read_seconds']:.2f} ms; "
-        f"peak of the process {speed['peak_rss_mb']} MB\n\n"
-        f"{'':20} {'ms':>9} {'x one read':>11} {'accuracy':>9}"
-    )
-    for row in speed["rows"]:
-        note = (
-            ""
-            if row["name"] == "dawid_skene"
-            else f"   target <= {READS:.0f}: {_mark(row['reads'] <= READS)}"
-        )
-        print(
-            f"{row['name']:20} {1e3 * row['seconds']:9.1f} {row['reads']:11.1f} {row['accuracy']:9.2f}{note}"
-        )
-    if speed["note"]:
-        print(speed["note"])
-    for row in speed["peers"]:
-        if "error" in row:
-            print(f"crowd-kit {row['name']:18} {row['error']}")
-            continue
-        target = TARGETS.get(row["name"])
-        mark = f"   target >= {target:.0f}: {_mark(row['ratio'] >= target)}" if target else ""
-        full = f", {row['ratio_full']:.0f} x dawid_skene" if row["name"] == "DawidSkene" else ""
-        print(
-            f"crowd-kit {row['name']:18} {1e3 * row['seconds']:9.0f} ms, accuracy {row['accuracy']:.2f}: "
-            f"{row['ratio']:.0f} x {row['against']}{full}{mark}"
-        )
 
 
 def _print_independent(rows: list[Row]) -> None:
