@@ -218,7 +218,7 @@ def _from_json(content: Mapping[str, Any]) -> Weights:
 
 def _parameters(value: object, where: str) -> Parameters:
     keys = {"weights", "na_bias", "none_bias"}
-    if not isinstance(value, dict) or value.keys() != keys:
+    if not isinstance(value, dict) or value.keys() - {"part_bias"} != keys:
         raise WeightsError(f"{where} must be an object with exactly the keys {sorted(keys)}, not {value!r}")
     if not isinstance(value["weights"], list):
         raise WeightsError(f"{where}.weights must be a list of numbers, not {value['weights']!r}")
@@ -227,6 +227,7 @@ def _parameters(value: object, where: str) -> Parameters:
         weights=tuple(_number(w, f"{where}.weights") for w in value["weights"]),
         na_bias=_number(value["na_bias"], f"{where}.na_bias"),
         none_bias=None if none_bias is None else _number(none_bias, f"{where}.none_bias"),
+        part_bias=_number(value.get("part_bias", 0.0), f"{where}.part_bias"),
     )
 
 
@@ -267,8 +268,8 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
                 "(0 = no say): learn them again"
             )
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
-    if not math.isfinite(parameters.na_bias) or not math.isfinite(none_bias):
-        raise WeightsError(f"{where}: na_bias and none_bias must be finite; learn the weights again")
+    if not all(map(math.isfinite, (parameters.na_bias, none_bias, parameters.part_bias))):
+        raise WeightsError(f"{where}: the biases must be finite; learn the weights again")
     if (parameters.none_bias is None) == (weights.confidence == "calibrated"):
         raise WeightsError(
             f"{where}.none_bias is {parameters.none_bias} but confidence is {weights.confidence!r}: "
@@ -278,7 +279,8 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
 
 def _as_json(weights: Weights) -> dict[str, Any]:
     def plain(p: Parameters) -> dict[str, Any]:
-        return {"weights": list(p.weights), "na_bias": p.na_bias, "none_bias": p.none_bias}
+        entry = {"weights": list(p.weights), "na_bias": p.na_bias, "none_bias": p.none_bias}
+        return entry | ({"part_bias": p.part_bias} if p.part_bias else {})
 
     return {
         "schema_version": SCHEMA_VERSION,

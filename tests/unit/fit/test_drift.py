@@ -39,7 +39,9 @@ def day(codes, groups):
         for i, g in enumerate(groups)
     )
     blank = np.full(n, -1, np.int64)
-    return VotesTable(MEMBERS[:m], cells, codes, blank, groups, GROUPS, np.arange(n, dtype=np.int32))
+    return VotesTable(
+        MEMBERS[:m], cells, codes, blank, groups, GROUPS, np.arange(n, dtype=np.int32), blank.astype(np.int8)
+    )
 
 
 def own_accuracies(rng):

@@ -3,10 +3,8 @@
 
 import itertools
 import json
-import os
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,18 +155,15 @@ def test_the_report_is_one_file_with_all_figures():
 
 
 @pytest.fixture(scope="module")
-def recorded():
-    folder = os.environ.get("QUORUM_DATA")
-    if not folder or not (path := Path(folder) / "ae-110k" / "votes.jsonl").exists():
-        pytest.skip("set QUORUM_DATA to the folder that holds ae-110k/votes.jsonl")
-    return read_votes(path)
+def recorded(recorded_votes):
+    return read_votes(recorded_votes)
 
 
 @pytest.mark.data
 def test_recorded_votes_calibration_and_gain_over_majority(recorded):
     results = [evaluate(recorded, ("loglinear",), seed=seed).methods["loglinear"] for seed in range(3)]
     assert np.mean([r.ece for r in results]) <= 0.05
-    assert np.mean([r.delta_majority for r in results]) >= 0.007
+    assert np.mean([r.delta_majority for r in results]) >= 0.01
     assert min(r.delta_majority_ci95[0] for r in results) > 0
 
 

@@ -124,6 +124,8 @@ def test_what_does_not_fit_is_refused():
         (lambda c: c.pop("days"), "the keys are"),
         (lambda c: c.update(more=1), "the keys are"),
         (lambda c: c["rows"][0].pop(), "every row needs 7 numbers"),
+        (lambda c: c["gold_rows"][0].pop(), "every row needs 8 numbers"),
+        (lambda c: c["gold_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
         (lambda c: c["rows"][0].__setitem__(2, 99.0), "edited or damaged"),
         (lambda c: c["rows"][0].__setitem__(2, -1.0), "out of range"),
         (lambda c: c["rows"][0].__setitem__(0, 77), "out of range"),
@@ -132,7 +134,7 @@ def test_what_does_not_fit_is_refused():
         (lambda c: c["groups"].append(["alone"]), "pairs"),
         (lambda c: c["days"][0].pop("cells"), "a day has the keys"),
         (lambda c: c.update(days=3), "not the content of a state"),
-        (lambda c: c.update(members=[]), "every row needs"),
+        (lambda c: c.update(members=[]), "between 1 and"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, change, message):

@@ -43,6 +43,7 @@ def assert_equal(left, right):
     assert (left.members, left.groups, left.products) == (right.members, right.groups, right.products)
     for name in ("codes", "groups", "right", "counts"):
         assert np.array_equal(getattr(left.hist, name), getattr(right.hist, name)), name
+        assert np.array_equal(getattr(left.gold, name), getattr(right.gold, name)), name
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 65536])

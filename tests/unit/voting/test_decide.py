@@ -12,9 +12,10 @@ from quorum.voting.decide import Rule, decide, decide_rows, equal_rule
 from quorum.voting.histogram import histogram
 from quorum.voting.lazy import is_settled, order
 from quorum.voting.majority import Majority
+from quorum.voting.parts import find_part
 from quorum.voting.single import Parameters, decide_one
 
-NAMES = {-1: "", 0: "n/a"}
+NAMES = {-1: "", 0: "n/a", 1: "wool", 2: "soft Wool", 3: "silk"}
 
 
 def ballots(row):
@@ -30,11 +31,13 @@ def test_arrays_and_scalars_decide_alike(members, seed, calibrated, round_weight
     weights = (
         rng.choice([0.0, 0.1, 0.2, 0.3, 1.0], (2, members)) if round_weights else rng.random((2, members)) * 3
     )
-    rule = Rule(weights, rng.normal(size=2), rng.normal(size=2) if calibrated else None)
-    for decision in (decide(codes, rule, groups), decide_rows(codes, rule, groups)):
+    parts = np.array([1 if {1, 2} <= set(row) else -1 for row in codes.tolist()])
+    rule = Rule(weights, rng.normal(size=2), rng.normal(size=2) if calibrated else None, rng.normal(size=2))
+    for decision in (decide(codes, rule, groups, parts), decide_rows(codes, rule, groups, parts)):
         for i, row in enumerate(codes):
             none = None if rule.none_bias is None else float(rule.none_bias[groups[i]])
-            parameters = Parameters(tuple(weights[groups[i]].tolist()), float(rule.na_bias[groups[i]]), none)
+            na_bias, part_bias = float(rule.na_bias[groups[i]]), float(rule.part_bias[groups[i]])
+            parameters = Parameters(tuple(weights[groups[i]].tolist()), na_bias, none, part_bias)
             value, confidence = decide_one(parameters, ballots(row))
             winner = decision.winner[i]
             assert value == ("" if winner < 0 else ballots(row)[winner][0])
@@ -80,6 +83,22 @@ def test_majority_has_the_methods_of_an_estimator():
     assert model.predict_proba(codes).tolist() == [pytest.approx(2 / 3), 1.0]
 
 
+def test_a_part_is_the_shortest_value_within_another():
+    assert find_part(["soft cotton", "Cotton", "wool", "cotton"]) == 1
+    assert find_part(["soft cotton blend", "cotton blend", "cotton", None]) == 2
+    assert find_part(["red", None, "RED", "blue"]) == -1
+    assert find_part(["", "red", "re d"]) == -1
+    assert find_part([None, "red"]) == -1
+    assert find_part(["b", "a", "ab"]) == 0
+
+
+def test_the_bias_for_parts_moves_the_part_only():
+    votes = [("soft cotton", 0), ("soft cotton", 0), ("cotton", 0), ("n/a", 0), ("cotton", 1)]
+    assert decide_one(Parameters((1.0,) * 5), votes)[0] == "soft cotton"
+    assert decide_one(Parameters((1.0,) * 5, 0.0, None, 1.5), votes)[0] == "cotton"
+    assert decide_one(Parameters((1.0,) * 2, 0.0, None, 1.5), votes[:2])[0] == "soft cotton"
+
+
 def test_whom_to_ask_first():
     assert order([1.0, 3.0, 2.0]) == [1, 2, 0]
     assert order([1.0, 3.0, 2.0], [0.1, 3.0, 1.0]) == [0, 2, 1]
@@ -92,11 +111,12 @@ def test_whom_to_ask_first():
 def test_stopping_early_never_changes_the_decision(members):
     """Every pattern, with abstentions and "n/a", biases, ties and negative weights."""
     rng = np.random.default_rng(members)
-    choices = [("", 1), ("n/a", 0), *((f"v{i}", 0) for i in range(members))]
+    choices = [("", 1), ("n/a", 0), *(("xy"[i % 2] * (i // 2 + 1), 0) for i in range(members))]
     stopped = 0
     for draw in range(12):
         weights = rng.integers(0, 3, members).astype(float) if draw < 4 else rng.normal(1.0, 1.0, members)
-        parameters = Parameters(tuple(weights.tolist()), float(rng.choice([0.0, rng.normal()])))
+        biases = [float(rng.choice([0.0, rng.normal()])) for _ in range(2)]
+        parameters = Parameters(tuple(weights.tolist()), biases[0], None, biases[1])
         asked = order(parameters.weights) if draw % 2 else rng.permutation(members).tolist()
         for votes in itertools.product(choices, repeat=members):
             full = decide_one(parameters, votes)[0]

@@ -175,16 +175,20 @@ def _loglinear(
     ridge: float | None = None,
     na_bias: bool = True,
     gold_for_groups: float = GOLD_FOR_GROUPS,
+    part_bias: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = _typical(names, hist, counts)
     attribute = np.array([names.index(name) for _, name in statistic.groups], np.int32)
     levels = [attribute, np.arange(len(attribute), dtype=np.int32)]
-    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups).fit(statistic.hist)
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups).fit(
+        statistic.hist, statistic.gold if part_bias else None
+    )
     settings = {
         "ridge": model.ridge_,
         "na_bias": na_bias,
         "gold_for_groups": gold_for_groups,
+        "part_bias": part_bias and statistic.gold is not None,
         "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
     }
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
@@ -225,7 +229,8 @@ def _recorded(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, in
 def _parameters(rule: Rule, row: int) -> Parameters:
     none = None if rule.none_bias is None else _rounded(rule.none_bias[row])
     weights = tuple(_rounded(max(w, 0.0)) for w in rule.weights[row])
-    return Parameters(weights, _rounded(rule.na_bias[row]), none)
+    part_bias = 0.0 if rule.part_bias is None else _rounded(rule.part_bias[row])
+    return Parameters(weights, _rounded(rule.na_bias[row]), none, part_bias)
 
 
 def _rounded(value: float) -> float:

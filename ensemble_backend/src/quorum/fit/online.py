@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
 _KEYS = {"schema_version", "members", "groups", "products", "days", "rows", "content_hash"}
+_OPTIONAL = {"gold_rows"}
 _DAY_KEYS = {"data_hash", "cells", "gold_labels", "factor"}
 
 
@@ -106,7 +107,8 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
                 f"{len(state.days)}; give the next day's votes"
             )
     joined = state.statistic.scaled(forgetting) + table.statistic()
-    kept = replace(joined, hist=joined.hist.take(joined.hist.counts >= FORGOTTEN))
+    gold = None if joined.gold is None else joined.gold.take(joined.gold.counts >= FORGOTTEN)
+    kept = replace(joined, hist=joined.hist.take(joined.hist.counts >= FORGOTTEN), gold=gold)
     days = (replace(d, factor=d.factor * forgetting) for d in state.days)
     return State(kept, (*days, day))
 
@@ -140,11 +142,14 @@ def state_path(weights: str | Path) -> Path:
 
 
 def dump_state(state: State, path: str | Path) -> None:
-    """Write as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``."""
+    """Write as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
+
+    ``gold_rows`` has the labelled cells again, with the code of the value that is part of others as the last.
+    """
     content = _as_json(state) | {"content_hash": state.content_hash}
     parts = []
     for key, value in content.items():
-        if key in {"groups", "days", "rows"}:
+        if key in {"groups", "days", "rows", "gold_rows"} and value:
             lines = ",\n".join("    " + _flat(row) for row in value)
             parts.append(f"  {_flat(key)}: [\n{lines}\n  ]")
         else:
@@ -177,8 +182,7 @@ def _day(table: VotesTable) -> Day:
 
 
 def _as_json(state: State) -> dict[str, Any]:
-    hist = state.statistic.hist
-    columns = (hist.groups.tolist(), hist.right.tolist(), hist.counts.tolist(), hist.codes.tolist())
+    gold = state.statistic.gold
     return {
         "schema_version": SCHEMA_VERSION,
         "members": list(state.statistic.members),
@@ -188,8 +192,27 @@ def _as_json(state: State) -> dict[str, Any]:
             {"data_hash": d.data_hash, "cells": d.cells, "gold_labels": d.gold_labels, "factor": d.factor}
             for d in state.days
         ],
-        "rows": [[g, right, count, *codes] for g, right, count, codes in zip(*columns, strict=True)],
-    }
+        "rows": _rows(state.statistic.hist),
+    } | ({} if gold is None else {"gold_rows": _rows(gold)})
+
+
+def _rows(hist: Histogram) -> list[list[float]]:
+    columns = (hist.groups.tolist(), hist.right.tolist(), hist.counts.tolist(), hist.codes.tolist())
+    return [[g, right, count, *codes] for g, right, count, codes in zip(*columns, strict=True)]
+
+
+def _histogram(rows: list[list[float]], columns: int, groups: int, members: int) -> Histogram:
+    if not all(isinstance(row, list) and len(row) == columns + 3 for row in rows):
+        raise OnlineError(f"every row needs {columns + 3} numbers for {members} members; begin a new state")
+    codes = np.array([row[3:] for row in rows], np.int64).reshape(len(rows), columns)
+    hist = Histogram(
+        codes=np.clip(codes, -128, 127).astype(np.int8),
+        groups=np.array([row[0] for row in rows], np.int32),
+        right=np.array([row[1] for row in rows], np.int64),
+        counts=np.array([row[2] for row in rows], np.float64),
+    )
+    _check_ranges(hist, groups, members)
+    return hist
 
 
 def _from_json(content: Any) -> State:
@@ -198,32 +221,23 @@ def _from_json(content: Any) -> State:
         raise OnlineError(
             f"schema_version is {found!r}, this quorum reads {SCHEMA_VERSION}; begin a new state, or upgrade"
         )
-    if content.keys() != _KEYS:
+    if content.keys() - _OPTIONAL != _KEYS:
         raise OnlineError(f"the keys are {sorted(content)}, not {sorted(_KEYS)}; begin a new state")
     members = tuple(content["members"])
     m, groups = (
         len(members),
         tuple((category, attribute) for category, attribute in _pairs(content["groups"])),
     )
-    rows = content["rows"]
-    if not 1 <= m <= MAX_MEMBERS or not all(isinstance(row, list) and len(row) == m + 3 for row in rows):
-        raise OnlineError(
-            f"every row needs {m + 3} numbers for the members {list(members)}; begin a new state"
-        )
-    codes = np.array([row[3:] for row in rows], np.int64).reshape(len(rows), m)
-    hist = Histogram(
-        codes=np.clip(codes, -128, 127).astype(np.int8),
-        groups=np.array([row[0] for row in rows], np.int32),
-        right=np.array([row[1] for row in rows], np.int64),
-        counts=np.array([row[2] for row in rows], np.float64),
-    )
-    _check_ranges(hist, len(groups))
+    if not 1 <= m <= MAX_MEMBERS:
+        raise OnlineError(f"{m} members; between 1 and {MAX_MEMBERS} are possible; begin a new state")
+    hist = _histogram(content["rows"], m, len(groups), m)
+    gold = _histogram(content["gold_rows"], m + 1, len(groups), m) if "gold_rows" in content else None
     days = []
     for day in content["days"]:
         if day.keys() != _DAY_KEYS:
             raise OnlineError(f"a day has the keys {sorted(day)}, not {sorted(_DAY_KEYS)}; begin a new state")
         days.append(Day(**day))
-    state = State(Statistic(members, groups, hist, content["products"]), tuple(days))
+    state = State(Statistic(members, groups, hist, content["products"], gold), tuple(days))
     if content["content_hash"] != state.content_hash:
         raise OnlineError(
             f"content_hash is {content['content_hash']!r} but the content's is {state.content_hash!r}: the "
@@ -238,11 +252,11 @@ def _pairs(groups: list[list[str]]) -> list[list[str]]:
     return groups
 
 
-def _check_ranges(hist: Histogram, groups: int) -> None:
+def _check_ranges(hist: Histogram, groups: int, members: int) -> None:
     fine = (
-        ((hist.codes >= ABSTAIN) & (hist.codes <= hist.members)).all()
+        ((hist.codes >= ABSTAIN) & (hist.codes <= members)).all()
         and ((hist.groups >= 0) & (hist.groups < groups)).all()
-        and ((hist.right >= UNLABELLED) & (hist.right < 1 << hist.members)).all()
+        and ((hist.right >= UNLABELLED) & (hist.right < 1 << members)).all()
         and (np.isfinite(hist.counts) & (hist.counts > 0)).all()
     )
     if not fine:

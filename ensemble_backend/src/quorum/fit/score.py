@@ -97,7 +97,7 @@ def score(
 def apply(table: VotesTable, weights: Weights) -> Decision:
     """Decide every cell of a table as the vote model would with these weights."""
     rows = [weights.parameters(attribute, category) for category, attribute in table.group_names]
-    return decide(table.codes, as_rule(rows), table.groups)
+    return decide(table.codes, as_rule(rows), table.groups, table.parts)
 
 
 def as_rule(rows: list[Any]) -> Rule:
@@ -107,6 +107,7 @@ def as_rule(rows: list[Any]) -> Rule:
         np.array([row.weights for row in rows], np.float64),
         np.array([row.na_bias for row in rows], np.float64),
         None if None in nones else np.array(nones, np.float64),
+        np.array([row.part_bias for row in rows], np.float64),
     )
 
 

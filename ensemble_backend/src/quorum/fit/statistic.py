@@ -24,12 +24,15 @@ class Statistic:
         groups: (category, attribute) of each group id of the histogram, sorted.
         hist: Histogram over these groups.
         products: Distinct products; a sum of statistics counts a product once per part that it is in.
+        gold: The labelled cells again, with a last column: the code of the value that is part of others, see
+            :func:`quorum.voting.parts.find_part`. None: not looked for, so there is no bias for parts.
     """
 
     members: tuple[str, ...]
     groups: tuple[tuple[str, str], ...]
     hist: Histogram
     products: int = 0
+    gold: Histogram | None = None
 
     def __add__(self, other: Statistic) -> Statistic:
         """The statistic of both tables.
@@ -44,15 +47,17 @@ class Statistic:
             )
         names = tuple(sorted({*self.groups, *other.groups}))
         index = {name: i for i, name in enumerate(names)}
-        left, right = (
-            part.hist.regrouped(np.array([index[name] for name in part.groups], np.int32))
-            for part in (self, other)
-        )
-        return Statistic(self.members, names, left + right, self.products + other.products)
+        maps = [np.array([index[name] for name in part.groups], np.int32) for part in (self, other)]
+        hist = self.hist.regrouped(maps[0]) + other.hist.regrouped(maps[1])
+        gold = None
+        if self.gold is not None and other.gold is not None:
+            gold = self.gold.regrouped(maps[0]) + other.gold.regrouped(maps[1])
+        return Statistic(self.members, names, hist, self.products + other.products, gold)
 
     def scaled(self, factor: float) -> Statistic:
         """Every count times ``factor`` in (0, 1]: what is left of an old day."""
-        return replace(self, hist=self.hist.scaled(factor))
+        gold = None if self.gold is None else self.gold.scaled(factor)
+        return replace(self, hist=self.hist.scaled(factor), gold=gold)
 
     def by_attribute(self) -> tuple[tuple[str, ...], Histogram]:
         """Attribute names, sorted, and the histogram with one group per attribute."""

@@ -16,6 +16,7 @@ from quorum.fit.duplicates import DuplicateCheck
 from quorum.fit.statistic import Statistic
 from quorum.fit.votes import VotesTable
 from quorum.voting.histogram import UNLABELLED, Histogram, histogram
+from quorum.voting.parts import find_part
 from quorum.voting.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
 from quorum.voting.single import NOT_APPLICABLE
 
@@ -168,7 +169,7 @@ class _Reducer:
         self.starts: list[tuple[int, Path]] = []
         self.rows = 0
         self.index: dict[tuple[str, str], int] = {}
-        self.parts: list[Histogram] = []
+        self.cells, self.gold = _Pile(), _Pile()
         self.products = 0
         self.last: str | None = None
 
@@ -201,14 +202,15 @@ class _Reducer:
         raise StreamError(f"{path}: was cut while it was read; read it again")
 
     def statistic(self) -> Statistic:
-        if not self.parts:
+        hist, gold = self.cells.total(), self.gold.total()
+        if hist is None:
             raise StreamError("no votes in the files; a row per product and attribute is needed")
-        while len(self.parts) > 1:
-            self._merge()
         names = tuple(sorted(self.index))
         rank = {name: i for i, name in enumerate(names)}
         order = np.array([rank[name] for name in self.index], np.int32)
-        return Statistic(self.members, names, self.parts[0].regrouped(order), self.products)
+        if gold is not None:
+            gold = gold.regrouped(order)
+        return Statistic(self.members, names, hist.regrouped(order), self.products, gold)
 
     def _add_batch(self, batch: Any, place: _Place) -> None:
         product = _texts(batch.column("product"), "product", place, required=True)
@@ -220,15 +222,13 @@ class _Reducer:
         cells = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
         self.seen.add(cells, attributes, self.rows)
         codes, right = _encode(batch, self.members, place)
-        self.parts.append(histogram(codes, self._groups(batch, attributes, place), right))
-        # Adding every batch to all that came before would take time that grows with the square of their
-        # number.
-        while len(self.parts) > 1 and len(self.parts[-2].counts) <= 2 * len(self.parts[-1].counts):
-            self._merge()
-
-    def _merge(self) -> None:
-        last = self.parts.pop()
-        self.parts[-1] = self.parts[-1] + last
+        groups = self._groups(batch, attributes, place)
+        self.cells.add(histogram(codes, groups, right))
+        if len(self.members) < MAX_MEMBERS:
+            rows = np.flatnonzero(right >= 0) if right is not None else np.zeros(0, np.int64)
+            parts = _parts(batch.take(pa.array(rows)), codes[rows], self.members)
+            own = np.zeros(0, np.int64) if right is None else right[rows]
+            self.gold.add(histogram(np.column_stack([codes[rows], parts]), groups[rows], own))
 
     def _groups(
         self, batch: Any, named: tuple[list[str], npt.NDArray[np.int64]], place: _Place
@@ -244,6 +244,42 @@ class _Reducer:
             name = (categories[pair // len(attributes)], attributes[pair % len(attributes)])
             ids[i] = self.index.setdefault(name, len(self.index))
         return np.asarray(ids[inverse.reshape(-1)])
+
+
+class _Pile:
+    """A sum of histograms; adding each to all before would take time with the square of their number."""
+
+    def __init__(self) -> None:
+        self.layers: list[Histogram] = []
+
+    def add(self, hist: Histogram) -> None:
+        self.layers.append(hist)
+        while len(self.layers) > 1 and len(self.layers[-2].counts) <= 2 * len(self.layers[-1].counts):
+            self._merge()
+
+    def total(self) -> Histogram | None:
+        while len(self.layers) > 1:
+            self._merge()
+        return self.layers[0] if self.layers else None
+
+    def _merge(self) -> None:
+        last = self.layers.pop()
+        self.layers[-1] = self.layers[-1] + last
+
+
+def _parts(batch: Any, codes: Codes, members: tuple[str, ...]) -> Codes:
+    """(n,) code of the value that is part of others; only where two values were named can there be one."""
+    parts = np.full(len(codes), ABSTAIN, codes.dtype)
+    named = np.where(codes > NA, codes, 0).max(axis=1, initial=0)
+    rows = np.flatnonzero(((codes > NA) & (codes != named[:, None])).any(axis=1))
+    few = batch.take(pa.array(rows))
+    for i, texts in zip(
+        rows, zip(*(few.column(name).to_pylist() for name in members), strict=True), strict=True
+    ):
+        part = find_part([text if text != NOT_APPLICABLE else None for text in texts])
+        if part >= 0:
+            parts[i] = codes[i, part]
+    return parts
 
 
 def _encode(

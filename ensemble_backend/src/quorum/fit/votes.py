@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from quorum.fit.statistic import Statistic
 from quorum.voting.histogram import histogram
+from quorum.voting.parts import find_part
 from quorum.voting.patterns import ABSTAIN, MAX_MEMBERS, NA
 from quorum.voting.single import NOT_APPLICABLE
 
@@ -62,6 +63,7 @@ class VotesTable:
         groups: (n,) int32 index into ``group_names``.
         group_names: Distinct (category, attribute), sorted.
         products: (n,) int32 product of each row, numbered in order of first appearance.
+        parts: (n,) int8 code of the value that is part of others, -1 where none is.
     """
 
     members: tuple[str, ...]
@@ -71,6 +73,7 @@ class VotesTable:
     groups: npt.NDArray[np.int32]
     group_names: tuple[tuple[str, str], ...]
     products: npt.NDArray[np.int32]
+    parts: npt.NDArray[np.int8]
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -138,7 +141,11 @@ class VotesTable:
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
         hist = histogram(self.codes, self.groups, self.right)
-        return Statistic(self.members, self.group_names, hist, self.n_products)
+        gold = None
+        if len(self.members) < MAX_MEMBERS:
+            codes = np.column_stack([self.codes, self.parts])[self.labelled]
+            gold = histogram(codes, self.groups[self.labelled], self.right[self.labelled])
+        return Statistic(self.members, self.group_names, hist, self.n_products, gold)
 
     def data_hash(self) -> str:
         """``sha256:`` over products, attributes, votes and gold in their order; titles do not count."""
@@ -218,6 +225,7 @@ def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
         raise VotesError(f"members must be 1 to {MAX_MEMBERS} distinct names, not {list(members)}")
     codes = np.empty((len(cells), len(members)), np.int8)
     right = np.empty(len(cells), np.int64)
+    parts = np.full(len(cells), ABSTAIN, np.int8)
     products: dict[str, int] = {}
     product = np.empty(len(cells), np.int32)
     names = sorted({(cell.category, cell.attribute) for cell in cells})
@@ -225,10 +233,12 @@ def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
     groups = np.empty(len(cells), np.int32)
     for i, cell in enumerate(cells):
         codes[i] = _encode(cell.values)
+        if (part := find_part([v if v != NOT_APPLICABLE else None for v in cell.values])) >= 0:
+            parts[i] = codes[i, part]
         right[i] = sum(cell.is_right(v) << j for j, v in enumerate(cell.values)) if cell.gold else -1
         groups[i] = index[cell.category, cell.attribute]
         product[i] = products.setdefault(cell.product, len(products))
-    return VotesTable(tuple(members), tuple(cells), codes, right, groups, tuple(names), product)
+    return VotesTable(tuple(members), tuple(cells), codes, right, groups, tuple(names), product, parts)
 
 
 def _encode(values: Sequence[str | None]) -> list[int]:

@@ -25,11 +25,13 @@ class Rule:
         weights: (g, m) weights.
         na_bias: (g,) added to the score of "n/a".
         none_bias: (g,) score of "none of these"; None: the confidence is weighted agreement.
+        part_bias: (g,) added to the score of a value that is part of others; None: nothing is.
     """
 
     weights: Floats
     na_bias: Floats
     none_bias: Floats | None = None
+    part_bias: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,14 @@ def equal_rule(members: int) -> Rule:
     return Rule(np.ones((1, members)), np.zeros(1))
 
 
-def decide(codes: Codes, rule: Rule, groups: Groups | None = None) -> Decision:
+def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes | None = None) -> Decision:
     """Decide many cells; the work is per distinct pattern.
 
     Args:
         codes: (n, m) codes, see :mod:`quorum.voting.patterns`.
         rule: Weights and biases per group.
         groups: (n,) row of the rule for each cell; None: row 0.
+        parts: (n,) code of the value that is part of others, -1 where none is; None: nowhere.
 
     Returns:
         Winner and confidence per cell.
@@ -73,17 +76,25 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None) -> Decision:
         raise ValueError(f"{m} members in the votes, {rule.weights.shape[1]} in the weights")
     if groups is not None and len(groups) and not 0 <= groups.min() <= groups.max() < len(rule.weights):
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
-    hist, where = compress(codes, groups)
-    small = decide_rows(hist.codes, rule, hist.groups)
+    if rule.part_bias is None or parts is None or not rule.part_bias.any():
+        hist, where = compress(codes, groups)
+        small = decide_rows(hist.codes, rule, hist.groups)
+    else:
+        hist, where = compress(np.column_stack([codes, parts]), groups)
+        small = decide_rows(hist.codes[:, :m], rule, hist.groups, hist.codes[:, m])
     return small.spread(where)
 
 
-def decide_rows(codes: Codes, rule: Rule, groups: Groups) -> Decision:
+def decide_rows(codes: Codes, rule: Rule, groups: Groups, parts: Codes | None = None) -> Decision:
     """Decide row by row: :func:`decide` without the detour over patterns, for rows that are patterns."""
     weights, answered = rule.weights[groups], codes != ABSTAIN
     na_bias = rule.na_bias[groups]
     scores = block_scores(codes, weights, na_bias)
     at_stake = np.abs(na_bias)
+    if rule.part_bias is not None and parts is not None:
+        part_bias = rule.part_bias[groups]
+        scores += np.where((codes == parts[:, None]) & (parts[:, None] > NA), part_bias[:, None], 0.0)
+        at_stake = at_stake + np.abs(part_bias)
     for j in range(codes.shape[1]):
         at_stake = at_stake + np.where(answered[:, j], np.abs(weights[:, j]), 0.0)
     bar = scores.max(axis=1) - RELATIVE_TIE * at_stake

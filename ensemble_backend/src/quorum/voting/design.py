@@ -22,10 +22,13 @@ class Design:
     Args:
         hist: Votes; only the labelled rows count.
         n_groups: Number of groups, those without gold included.
+        members: The columns of ``hist`` that are members; a further one holds the value that is part of
+            others, and is a feature like a member that names it. None: all are members.
     """
 
-    def __init__(self, hist: Histogram, n_groups: int = 1) -> None:
+    def __init__(self, hist: Histogram, n_groups: int = 1, members: int | None = None) -> None:
         hist = hist.labelled()
+        self.members = hist.members if members is None else members
         codes, m = hist.codes, hist.members
         lead = leaders(codes)
         self.features = np.zeros((len(codes), m + 1, m + 2), np.int8)
@@ -76,7 +79,7 @@ class Fit:
     """Penalised fits of all groups.
 
     Attributes:
-        theta: (g, m + 2) weights, n/a bias, none bias.
+        theta: (g, m + 2) weights, n/a bias, none bias; (g, m + 3) with parts, their bias third last.
         evidence: Laplace approximation of the log evidence, all groups together.
     """
 
@@ -105,7 +108,7 @@ def fit_around(design: Design, center: Floats, ridges: Floats) -> Fit:
         away = theta - center
         return value + 0.5 * (away**2) @ pull, gradient + pull * away, curvature + np.diag(pull)
 
-    lower = np.where(np.arange(len(ridges)) < len(ridges) - 2, 0.0, -np.inf)
+    lower = np.where(np.arange(len(ridges)) < design.members, 0.0, -np.inf)
     theta = center if fixed.all() else minimise(objective, center, lower, fixed)
     value, _, curvature = objective(theta)
     free = ~fixed

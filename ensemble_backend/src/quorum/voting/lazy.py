@@ -32,8 +32,8 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
     """Whether the decision can no longer change, whatever the members not yet asked answer.
 
     The leader must be ahead of every other candidate, and of a value not named yet (score 0, or ``na_bias``
-    for "n/a"), by more than the sum of the absolute weights still to come. A lead of exactly that sum is
-    enough when the leader already holds the member that wins every tie.
+    for "n/a"), by more than the sum of the absolute weights still to come and of ``part_bias``. A lead of
+    exactly that sum is enough when the leader already holds the member that wins every tie.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
@@ -60,8 +60,11 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
     rivals.append(0.0)
     if NOT_APPLICABLE not in scores:
         rivals.append(parameters.na_bias)
-    slack = RELATIVE_TIE * 4.0 * (math.fsum(map(abs, weights)) + abs(parameters.na_bias))
-    margin = scores[leader] - max(rivals) - math.fsum(map(abs, open_weights))
+    at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
+    slack = RELATIVE_TIE * 4.0 * at_stake
+    # Which value is part of others is known at the end only: it may move the lead once, either way.
+    open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
+    margin = scores[leader] - max(rivals) - open_sum
     if margin > slack:
         return True
     return margin >= 0.0 and _holds_heaviest(parameters, ballots, leader)

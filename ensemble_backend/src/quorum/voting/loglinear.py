@@ -34,13 +34,13 @@ class LogLinear:
     """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` numbers.
 
     Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it
-    is "n/a"; "none of these" scores ``none_bias``. P(candidate is right) is the softmax of the scores. The
-    penalised likelihood is maximised by damped Newton with line search. The ridge pulls the weights towards
-    a prior scaled to the gold: equal weights, those of :class:`quorum.voting.em.OneCoin`, or those of
-    :func:`quorum.voting.blocs.find_bloc`. Prior and ridge are chosen by Laplace evidence. Unlike
-    independent log-odds this sees that two members repeat each other. From 1000 gold labels on, groups may
-    deviate, level by level, each pulled towards the level above; the evidence chooses how strongly, and
-    whether at all.
+    is "n/a", plus ``part_bias`` if it is part of others; "none of these" scores ``none_bias``. P(candidate is
+    right) is the softmax of the scores. The penalised likelihood is maximised by damped Newton with line
+    search. The ridge pulls the weights towards a prior scaled to the gold: equal weights, those of
+    :class:`quorum.voting.em.OneCoin`, or those of :func:`quorum.voting.blocs.find_bloc`. Prior and ridge are
+    chosen by Laplace evidence. Unlike independent log-odds this sees that two members repeat each other. From
+    1000 gold labels on, groups may deviate, level by level, each pulled towards the level above; the evidence
+    chooses how strongly, and whether at all.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
@@ -91,49 +91,55 @@ class LogLinear:
         self.levels = list(levels)
         self.gold_for_groups = gold_for_groups
 
-    def fit(self, hist: Histogram) -> LogLinear:
+    def fit(self, hist: Histogram, gold: Histogram | None = None) -> LogLinear:
         """Learn from the labelled rows; the unlabelled ones only serve the prior.
+
+        Args:
+            hist: All cells.
+            gold: The labelled cells again, with one more column: the code of the value that is part of
+                others, see :func:`quorum.voting.parts.find_part`. None: parts get no bias.
 
         Raises:
             NoGoldError: No labelled cell.
         """
-        self.gold_ = hist.labelled().total
+        self._members = hist.members
+        gold = hist.labelled() if gold is None else gold.labelled()
+        self.gold_ = gold.total
         if not self.gold_:
             raise NoGoldError("no labelled cell: label some, or learn without gold (em)")
-        theta = self._fit_global(hist.pooled())
-        self.default_ = _as_rule(theta)
+        theta = self._fit_global(hist.pooled(), Design(gold.pooled(), members=self._members))
+        self.default_ = self._as_rule(theta)
         self.levels_, self.group_ridges_ = [self.default_], []
         above = np.zeros(max(hist.n_groups, 1), np.int32)
         for level in self.levels:
             theta = theta[_parents(above, level)]
             ridge = math.inf
             if self.gold_ >= self.gold_for_groups:
-                theta, ridge = self._deviate(Design(hist.regrouped(level), len(theta)), theta)
-            self.levels_.append(_as_rule(theta))
+                design = Design(gold.regrouped(level), len(theta), self._members)
+                theta, ridge = self._deviate(design, theta)
+            self.levels_.append(self._as_rule(theta))
             self.group_ridges_.append(ridge)
             above = level
         self.rule_ = self.levels_[-1]
         return self
 
-    def predict(self, codes: Codes, groups: Groups | None = None) -> Decision:
-        """Decide (n, m) codes; (n,) groups of the last level, None: without groups."""
-        return decide(codes, self.default_ if groups is None else self.rule_, groups)
+    def predict(self, codes: Codes, groups: Groups | None = None, parts: Codes | None = None) -> Decision:
+        """Decide (n, m) codes; (n,) groups of the last level, None: without groups; (n,) codes of parts."""
+        return decide(codes, self.default_ if groups is None else self.rule_, groups, parts)
 
     def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
         """(n,) probability that each decision is right."""
         return self.predict(codes, groups).confidence
 
-    def _fit_global(self, hist: Histogram) -> Floats:
-        self._members = hist.members
-        design = Design(hist)
+    def _fit_global(self, hist: Histogram, design: Design) -> Floats:
         best: Fit | None = None
         for direction in self._directions(hist):
             center = self._center(design, direction)
             for ridge in RIDGES if self.ridge is None else (self.ridge,):
                 na_ridge = ridge if math.isinf(ridge) else min(ridge, 1.0)
-                fit = fit_around(design, center, self._ridges(ridge, na_ridge, _INTERCEPT_RIDGE))
+                fit = fit_around(design, center, self._ridges(design, ridge, na_ridge, _INTERCEPT_RIDGE))
                 if best is None or fit.evidence > best.evidence:
-                    best, self.ridge_, self.prior_ = fit, ridge, center[0, :-2]
+                    best, self.ridge_, self.prior_ = fit, ridge, center[0, : self._members]
         assert best is not None
         return best.theta
 
@@ -142,7 +148,9 @@ class LogLinear:
         best, chosen = Fit(center, -float(design.loss(center)[0].sum())), math.inf
         for ridge in GROUP_RIDGES:
             for na_ridge in NA_RIDGES:
-                fit = fit_around(design, center, self._ridges(ridge, na_ridge, _GROUP_INTERCEPT_RIDGE))
+                fit = fit_around(
+                    design, center, self._ridges(design, ridge, na_ridge, _GROUP_INTERCEPT_RIDGE)
+                )
                 if fit.evidence > best.evidence:
                     best, chosen = fit, ridge
         return best.theta, chosen
@@ -160,9 +168,8 @@ class LogLinear:
 
     def _center(self, design: Design, direction: Floats) -> Floats:
         """Scale the direction to the gold, together with the two biases."""
-        d = len(direction) + 2
-        basis = np.zeros((d, 3))
-        basis[:-2, 0] = direction / direction.max()
+        basis = np.zeros((design.features.shape[2], 3))
+        basis[: self._members, 0] = direction / direction.max()
         basis[-2, 1] = basis[-1, 2] = 1.0
         home = np.array([[_USUAL_SCALE, 0.0, 0.0]])
         pull = np.array([1.0, 1.0, _INTERCEPT_RIDGE])
@@ -179,19 +186,21 @@ class LogLinear:
         without_na = np.array([False, not self.na_bias or self._pinned(), False])
         z = minimise(objective, home, np.array([0.0, -np.inf, -np.inf]), without_na)
         center = z @ basis.T
-        center[:, -2] = 0.0
+        center[:, self._members : -1] = 0.0
         return np.asarray(center)
 
     def _pinned(self) -> bool:
         return self.ridge is not None and math.isinf(self.ridge)
 
-    def _ridges(self, weights: float, na_bias: float, none_bias: float) -> Floats:
+    def _ridges(self, design: Design, weights: float, na_bias: float, none_bias: float) -> Floats:
+        parts = [na_bias] * (design.features.shape[2] - self._members - 2)
         na = na_bias if self.na_bias else math.inf
-        return np.array([weights] * self._members + [na, none_bias])
+        return np.array([weights] * self._members + parts + [na, none_bias])
 
-
-def _as_rule(theta: Floats) -> Rule:
-    return Rule(theta[:, :-2].copy(), theta[:, -2].copy(), theta[:, -1].copy())
+    def _as_rule(self, theta: Floats) -> Rule:
+        m = self._members
+        part_bias = theta[:, m].copy() if theta.shape[1] > m + 2 else None
+        return Rule(theta[:, :m].copy(), theta[:, -2].copy(), theta[:, -1].copy(), part_bias)
 
 
 def _parents(above: npt.NDArray[np.int32], level: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quorum.voting.parts import find_part
+
 NOT_APPLICABLE = "n/a"
 ANSWERED = 0
 RELATIVE_TIE = 1e-12
@@ -27,11 +29,14 @@ class Parameters:
         weights: One weight per member, >= 0.
         na_bias: Added to the score of the value "n/a".
         none_bias: Score of the candidate "none of these"; None: the confidence is weighted agreement.
+        part_bias: Added to the score of a value that is part of others, see
+            :func:`quorum.voting.parts.find_part`.
     """
 
     weights: tuple[float, ...]
     na_bias: float = 0.0
     none_bias: float | None = None
+    part_bias: float = 0.0
 
     @property
     def calibrated(self) -> bool:
@@ -43,8 +48,9 @@ def decide_one(parameters: Parameters, ballots: Sequence[Ballot]) -> tuple[str, 
     """Decide one cell.
 
     The score of a named value is the sum of the weights of the members that named it, plus ``na_bias``
-    for "n/a". The highest score wins; a tie goes to the value of the heaviest member among those tied,
-    then to the lowest member index. A value that all who answered agree on therefore always wins.
+    for "n/a", plus ``part_bias`` for the value that is part of others. The highest score wins; a tie goes
+    to the value of the heaviest member among those tied, then to the lowest member index. A value that all
+    who answered agree on therefore always wins.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
@@ -66,14 +72,22 @@ def decide_one(parameters: Parameters, ballots: Sequence[Ballot]) -> tuple[str, 
     agreed = dict(named)
     if NOT_APPLICABLE in named:
         named[NOT_APPLICABLE] += parameters.na_bias
+    if parameters.part_bias and (part := part_of(ballots)) >= 0:
+        named[ballots[part][0]] += parameters.part_bias
     winner = _winner(parameters, ballots, named) if len(named) > 1 else next(iter(named))
     if parameters.none_bias is None:
         return winner, _agreement(agreed, winner, ballots)
     return winner, _softmax(named, winner, parameters.none_bias)
 
 
+def part_of(ballots: Sequence[Ballot | None]) -> int:
+    """The member whose value is part of others, or -1; see :func:`quorum.voting.parts.find_part`."""
+    named = (b is not None and b[1] == ANSWERED and b[0] != NOT_APPLICABLE for b in ballots)
+    return find_part([b[0] if b is not None and ok else None for b, ok in zip(ballots, named, strict=True)])
+
+
 def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str, float]) -> str:
-    at_stake = abs(parameters.na_bias)
+    at_stake = abs(parameters.na_bias) + abs(parameters.part_bias)
     for weight, (_, status) in zip(parameters.weights, ballots, strict=True):
         if status == ANSWERED:
             at_stake += abs(weight)
