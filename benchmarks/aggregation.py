@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ import aggregation_speed
 import numpy as np
 import numpy.typing as npt
 
-from quorum.fit.simulate import accuracy_percent, independent, with_bloc
+from quorum.fit.simulate import accuracy_percent, bayes_winner, independent, with_bloc
 from quorum.voting.decide import Rule, decide, equal_rule
 from quorum.voting.em import OneCoin, log_odds
-from quorum.voting.histogram import Histogram, compress, histogram, right_mask
+from quorum.voting.histogram import compress, histogram, right_mask
 from quorum.voting.iwmv import Iwmv
 from quorum.voting.loglinear import LogLinear
 from quorum.voting.patterns import ABSTAIN
@@ -124,7 +123,8 @@ def _correlated(seeds: int) -> list[Row]:
             phi.append(np.corrcoef(wrong.T)[np.triu_indices(len(bloc), 1)].mean())
             hist, where = compress(codes)
             gaps["oracle"].append(
-                100.0 * np.mean(_named(codes, _bayes(hist, accuracy, values, bloc, share)[where]) == truth)
+                100.0
+                * np.mean(_named(codes, bayes_winner(hist, accuracy, values, bloc, share)[where]) == truth)
             )
             rules = {
                 "majority": equal_rule(members),
@@ -141,43 +141,6 @@ def _correlated(seeds: int) -> list[Row]:
         rows.append({"share": share, "phi": float(np.mean(phi)), "members": members, "bloc": len(bloc),
                      "values": values, **_gaps(gaps, "oracle")})  # fmt: skip
     return rows
-
-
-def _bayes(
-    hist: Histogram, accuracy: Floats, values: int, bloc: Sequence[int], share: float
-) -> npt.NDArray[np.int64]:
-    """(r,) member whose value is most probable under the model of :func:`quorum.fit.simulate.with_bloc`."""
-    codes, m = hist.codes, hist.members
-    chance = np.zeros(codes.shape)
-    joins = np.sqrt(share)
-    for candidate in range(m):
-        right = codes == codes[:, candidate : candidate + 1]
-        single = np.where(right, accuracy, (1.0 - accuracy) / (values - 1))
-        for size in range(len(bloc) + 1):
-            for joined in itertools.combinations(bloc, size):
-                inside = np.isin(np.arange(m), joined)
-                term = (
-                    joins**size
-                    * (1.0 - joins) ** (len(bloc) - size)
-                    * np.where(inside, 1.0, single).prod(axis=1)
-                )
-                chance[:, candidate] += term * _together(codes, right, accuracy, inside, values)
-    return np.asarray(np.where(codes == ABSTAIN, -1.0, chance).argmax(axis=1))
-
-
-def _together(
-    codes: npt.NDArray[np.int8],
-    right: npt.NDArray[np.bool_],
-    accuracy: Floats,
-    inside: npt.NDArray[np.bool_],
-    values: int,
-) -> Floats:
-    """(r,) probability of the votes of those who share one draw: right below their accuracy, else one."""
-    hits, misses = right & inside, ~right & inside
-    room = np.where(hits, accuracy, 1.0).min(axis=1) - np.where(misses, accuracy, 0.0).max(axis=1)
-    low, high = (np.where(misses, codes, fill) for fill in (np.int8(127), np.int8(-128)))
-    alike = ~misses.any(axis=1) | (low.min(axis=1) == high.max(axis=1))
-    return np.asarray(np.maximum(room, 0.0) * alike * np.where(misses.any(axis=1), 1.0 / (values - 1), 1.0))
 
 
 def _named(codes: npt.NDArray[np.int16], winner: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:

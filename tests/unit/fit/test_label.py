@@ -145,6 +145,25 @@ def test_a_sheet_goes_out_and_comes_back(tmp_path, delimiter):
     assert result.table.labelled.all()
 
 
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+3", "-5 °C", "@home", "\t=1", "\r=1", "'quoted", "''", "'=1", "it's"]
+)
+def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path, text):
+    path = tmp_path / "label.csv"
+    table = build_table(["a", "b"], [Cell(text, text, text, text, (text, "x"))])
+    write_sheet(table, choose(table, 1), path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))
+    assert not any(field.startswith(("=", "+", "-", "@", "\t", "\r")) for field in rows[1])
+    rows[1][rows[0].index("gold")] = "'-5" if text == "-5 °C" else "x"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    gold = read_sheet(path)
+    assert (gold[0].product, gold[0].attribute) == (text, text)
+    assert gold[0].gold == (("-5",) if text == "-5 °C" else ("x",))
+    assert apply_gold(table, gold).added == 1
+
+
 def test_gold_that_is_there_stays(tmp_path):
     path = tmp_path / "label.csv"
     path.write_text(

@@ -68,7 +68,9 @@ def evaluate(
     try:
         with err.status(f"evaluating {', '.join(chosen)} on {len(table)} cells"):
             result = evaluate_votes(table, chosen, folds, gold_labels, seed, value_counts=counts)
-            curve = learning_curve(table, _CURVE, folds=folds, seed=seed) if report else None
+            curve = None
+            if report:
+                curve = learning_curve(table, _CURVE, folds=folds, seed=seed, value_counts=counts)
     except NothingToScoreError as error:
         raise CommandError(f"{votes}: {error}") from error
     if report:

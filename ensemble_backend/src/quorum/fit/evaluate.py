@@ -159,21 +159,18 @@ def evaluate(
     rows = _rows(table, folds)
     products = table.products[rows]
     fold = assign_folds(table.products, folds, seed)
-    runs = _runs(methods, settings or {})
     training = [_training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
-    held: dict[str, _HeldOut] = {}
-    for name, (method, chosen) in runs.items():
-        learned = [learn(t, method, value_counts=value_counts, settings=chosen) for t in training]
-        held[name] = _held_out(table, fold, learned)
+    held = {
+        name: _held_out(
+            table, fold, [learn(t, method, value_counts=value_counts, settings=own) for t in training]
+        )
+        for name, (method, own) in _runs(methods, settings or {}).items()
+    }
     member_hits = table.correct()[rows].astype(np.float64)
     best = int(member_hits.mean(axis=0).argmax())
     columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
     means = bootstrap_means(columns, products, _RESAMPLES, seed)
-    m = len(table.members)
-    results = {
-        name: _result(table, rows, out, columns, means, m + i, best, m + list(held).index("majority"))
-        for i, (name, out) in enumerate(held.items())
-    }
+    results = _results(table, rows, held, columns, means, best)
     return Evaluation(
         members=_members(table, member_hits, means),
         methods=results,
@@ -207,9 +204,19 @@ def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.
 
 
 def learning_curve(
-    table: VotesTable, sizes: Sequence[int], method: str = "loglinear", folds: int = 5, seed: int = 0
+    table: VotesTable,
+    sizes: Sequence[int],
+    method: str = "loglinear",
+    folds: int = 5,
+    seed: int = 0,
+    *,
+    value_counts: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[int, float]:
-    """Held-out accuracy of a method by the gold labels it learned from; sizes too large are left out."""
+    """Held-out accuracy of a method by the gold labels it learned from; sizes too large are left out.
+
+    ``value_counts`` and ``settings`` as in :func:`quorum.fit.learn.learn`.
+    """
     fold = assign_folds(table.products, folds, seed)
     rows = np.flatnonzero(table.labelled)
     available = min(int(table.labelled[fold != part].sum()) for part in range(folds))
@@ -217,7 +224,8 @@ def learning_curve(
     for size in sizes:
         if size <= available:
             training = [_training(table, fold != part, size, seed + part) for part in range(folds)]
-            out = _held_out(table, fold, [learn(t, method) for t in training])
+            learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in training]
+            out = _held_out(table, fold, learned)
             curve[size] = float(out.right[rows].mean())
     return curve
 
@@ -286,6 +294,22 @@ def _members(
     return {
         name: Accuracy(float(hits[:, j].mean()), float(low[j]), float(high[j]))
         for j, name in enumerate(table.members)
+    }
+
+
+def _results(
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    held: Mapping[str, _HeldOut],
+    columns: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    best: int,
+) -> dict[str, MethodResult]:
+    m = len(table.members)
+    majority = m + list(held).index("majority")
+    return {
+        name: _result(table, rows, out, columns, means, m + i, best, majority)
+        for i, (name, out) in enumerate(held.items())
     }
 
 

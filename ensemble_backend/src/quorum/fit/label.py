@@ -26,6 +26,8 @@ FREQUENCY = 0.5
 """Power of a pattern's frequency: 0 takes every pattern equally often, 1 as often as it occurs."""
 SEPARATOR = " | "
 COLUMNS = ("product", "category", "title", "attribute", "answers", "gold", "reason")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+"""What a spreadsheet takes for a formula; an apostrophe before it says text, and is taken off again."""
 _NEEDED = {"product", "attribute", "gold"}
 
 
@@ -165,7 +167,7 @@ def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) 
 
     ``answers`` reads "red (a, b); blue (c)". In ``gold`` people write the right value, "n/a" if the text does
     not say, or several acceptable values, the best first, with " | " between them. UTF-8 with a byte order
-    mark, which spreadsheets need.
+    mark, which spreadsheets need; texts that they would take for formulas get an apostrophe in front.
     """
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
@@ -173,9 +175,8 @@ def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) 
         for choice in choices:
             cell = table.cells[choice.index]
             answers = _answers(cell, table.members)
-            writer.writerow(
-                [cell.product, cell.category, cell.title, cell.attribute, answers, "", choice.reason]
-            )
+            texts = [cell.product, cell.category, cell.title, cell.attribute, answers, "", choice.reason]
+            writer.writerow(["'" + text if text.startswith(_FORMULA) else text for text in texts])
 
 
 def read_sheet(path: str | Path) -> list[GoldRow]:
@@ -190,7 +191,7 @@ def read_sheet(path: str | Path) -> list[GoldRow]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = source.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"{source}: cannot be read ({error}); save it as CSV in UTF-8") from error
     lines = text.splitlines()
@@ -288,7 +289,7 @@ def _gold_rows(reader: Iterator[list[str]]) -> Iterator[GoldRow]:
             raise LabelError(
                 f"row {number}: {len(fields)} fields for {len(header)} columns; was a quote lost?"
             )
-        row = dict(zip(header, fields, strict=True))
+        row = dict(zip(header, map(_as_text, fields), strict=True))
         product, attribute = row["product"], row["attribute"]
         if not product or not attribute:
             raise LabelError(f"row {number}: no product or no attribute; leave these columns as they were")
@@ -301,6 +302,10 @@ def _gold_rows(reader: Iterator[list[str]]) -> Iterator[GoldRow]:
         gold = tuple(dict.fromkeys(_value(value) for value in values if value))
         if gold:
             yield GoldRow(product, attribute, gold, number)
+
+
+def _as_text(field: str) -> str:
+    return field[1:] if field[:1] == "'" and field[1:].startswith(_FORMULA) else field
 
 
 def _value(text: str) -> str:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.voting.decide import Decision, Floats
+from quorum.voting.histogram import Histogram
 from quorum.voting.patterns import ABSTAIN
 
 Labels = npt.NDArray[np.int16]
@@ -67,6 +69,54 @@ def with_bloc(
     wrong = np.where(joins, common_wrong[:, None], wrong)
     wrong += wrong >= truth[:, None]
     return np.where(luck < accuracy, truth[:, None], wrong).astype(np.int16), truth
+
+
+def bayes_winner(
+    hist: Histogram, accuracy: Floats, values: int, bloc: Sequence[int], share: float
+) -> npt.NDArray[np.int64]:
+    """Decide by the true model of :func:`with_bloc`: nothing can be right more often.
+
+    Args:
+        hist: Its votes.
+        accuracy: See there.
+        values: See there.
+        bloc: See there.
+        share: See there.
+
+    Returns:
+        (r,) member whose value is most probable.
+    """
+    codes, m = hist.codes, hist.members
+    chance = np.zeros(codes.shape)
+    joins = np.sqrt(share)
+    for candidate in range(m):
+        right = codes == codes[:, candidate : candidate + 1]
+        single = np.where(right, accuracy, (1.0 - accuracy) / (values - 1))
+        for size in range(len(bloc) + 1):
+            for joined in itertools.combinations(bloc, size):
+                inside = np.isin(np.arange(m), joined)
+                term = (
+                    joins**size
+                    * (1.0 - joins) ** (len(bloc) - size)
+                    * np.where(inside, 1.0, single).prod(axis=1)
+                )
+                chance[:, candidate] += term * _together(codes, right, accuracy, inside, values)
+    return np.asarray(np.where(codes == ABSTAIN, -1.0, chance).argmax(axis=1))
+
+
+def _together(
+    codes: npt.NDArray[np.int8],
+    right: npt.NDArray[np.bool_],
+    accuracy: Floats,
+    inside: npt.NDArray[np.bool_],
+    values: int,
+) -> Floats:
+    """(r,) probability of the votes of those who share one draw: right below their accuracy, else one."""
+    hits, misses = right & inside, ~right & inside
+    room = np.where(hits, accuracy, 1.0).min(axis=1) - np.where(misses, accuracy, 0.0).max(axis=1)
+    low, high = (np.where(misses, codes, fill) for fill in (np.int8(127), np.int8(-128)))
+    alike = ~misses.any(axis=1) | (low.min(axis=1) == high.max(axis=1))
+    return np.asarray(np.maximum(room, 0.0) * alike * np.where(misses.any(axis=1), 1.0 / (values - 1), 1.0))
 
 
 def accuracy_percent(decision: Decision, codes: npt.NDArray[np.int16], truth: Truth) -> float:
