@@ -22,7 +22,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from quorum import weights as weights_file
 from quorum.repository.store import Store
-from quorum.rollout.channels import Rollout
+from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import find_running
 from quorum.server.triton import GRPC_ADMIN_HEADER
@@ -83,19 +83,31 @@ def test_taking_the_share_back_reaches_clients_with_their_next_answer(live: Live
         assert client.extract(title(0), ["brand"], product_id=name).channel == "quorum"
 
 
-def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout, monkeypatch: Any) -> None:
-    def broken(model: str) -> None:
-        if model == "quorum_gate":
-            raise OSError("no")
-        live.control.load(model)
+class GateFails:
+    """The server, but for the gate's first load."""
 
-    server = type("Server", (), {"load": staticmethod(broken), "ping": live.control.ping,
-                                 "is_ready": live.control.is_ready})()  # fmt: skip
+    def __init__(self, server: Any) -> None:
+        self._server, self.failed = server, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def load(self, model: str) -> None:
+        if model == "quorum_gate" and not self.failed:
+            self.failed = True
+            raise OSError("the gate did not load")
+        self._server.load(model)
+
+
+def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout) -> None:
+    server = GateFails(live.control)
     failing = Rollout(live.spec, server, lambda channel: probe_channel(live.spec, live.url, channel))
-    with pytest.raises(Exception, match="undone"):
-        failing.canary(2, 0.5)
+    with pytest.raises(RolloutError, match="undone: the gate did not load"):
+        failing.canary(1, 0.5)
+    assert server.failed
     assert rollout.store.canary_share() == SHARE
     assert rollout.store.pins()["quorum_canary"] == 2
+    assert probe_channel(live.spec, live.url, "quorum_canary") == 2
 
 
 def test_a_missing_canary_falls_back_and_says_so(live: Live, rollout: Rollout) -> None:
@@ -122,7 +134,8 @@ def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path)
         def kill() -> None:
             while not admission.inside(time.monotonic_ns()):
                 time.sleep(0.005)
-            os.kill(pid, signal.SIGKILL)
+            # All of it: a model's process that lives on would keep the connection open.
+            os.killpg(pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
