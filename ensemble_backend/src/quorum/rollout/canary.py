@@ -373,8 +373,8 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     both = [name for name in stable if name in canary]
     if not stable or not canary:
         return None
-    # Paired where the same products were asked, else two samples.
-    paired = len(both) == len(stable) == len(canary)
+    # Paired where mostly the same products were asked, as in a replay, else two samples.
+    paired = 2 * len(both) >= min(len(stable), len(canary))
     left = np.array([stable[name] for name in both] if paired else list(stable.values()))
     right = np.array([canary[name] for name in both] if paired else list(canary.values()))
     rng = np.random.default_rng(_SEED)
