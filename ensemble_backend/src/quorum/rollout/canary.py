@@ -290,7 +290,7 @@ def judge(
         return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
     if delta.low >= -rules.max_worse:
         return _unless_slow_or_failing(
-            Verdict("promote", f"{words}, not worse than {100 * rules.max_worse:.3g} points"),
+            Verdict("promote", f"{words}: at most {100 * rules.max_worse:.3g} points worse"),
             rules, latency, failed, asked,
         )  # fmt: skip
     if delta.high < 0:
