@@ -30,7 +30,7 @@ from quorum.serving.admission import Admission, path_of
 from quorum.spec import load_spec
 from quorum.voting.single import Parameters
 from quorum.weights import Weights
-from quorum_client import AsyncClient, Client, Disconnected, Item, takes_canary
+from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, takes_canary
 
 ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
@@ -81,6 +81,38 @@ def test_taking_the_share_back_reaches_clients_with_their_next_answer(live: Live
         # This one still goes the old way; the channel answers with stable's weights by now.
         assert client.extract(title(0), ["brand"], product_id=name).weights_version == 1
         assert client.extract(title(0), ["brand"], product_id=name).channel == "quorum"
+
+
+def test_changing_the_share_under_load_fails_nobody(live: Live, rollout: Rollout) -> None:
+    over, answers, failures = threading.Event(), [], []
+
+    def call(number: int) -> None:
+        with Client(live.url, canary_share="served", retries=False) as client:
+            while not over.is_set():
+                number += 1
+                try:
+                    answers.append(
+                        client.extract(title(number % 24), ["brand"], product_id=IDS[number % len(IDS)])
+                    )
+                except QuorumError as error:
+                    failures.append(error)
+
+    callers = [threading.Thread(target=call, args=(100 * i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    try:
+        for share in (0.5, 0.1, 1.0, 0.0, 0.3, SHARE):
+            rollout.canary(2, share)
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert failures == []
+    assert {found.fallback_from for found in answers} == {None}
+    assert {(found.channel, found.weights_version) for found in answers} == {
+        ("quorum", 1),
+        ("quorum_canary", 2),
+    }
 
 
 class GateFails:
