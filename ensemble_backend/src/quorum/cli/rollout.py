@@ -15,10 +15,11 @@ from rich.table import Table
 
 from quorum import weights as weights_file
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
+from quorum.cli.fleet import servers_of
 from quorum.contract import STABLE
 from quorum.repository.store import Store
 from quorum.rollout.channels import Change, Rollout
-from quorum.rollout.fleet import Fleet, SharedRepository, by_repository
+from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.history import History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
@@ -39,11 +40,7 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Fleet]:
     """A rollout on the servers that serve ``spec``."""
-    running, endpoint = find_running(spec), endpoint_of(spec)
-    if spec.fleet:
-        named = [(s.grpc, spec.root / (s.repository or spec.repository)) for s in spec.fleet]
-    else:
-        named = [(endpoint.grpc_url, running.repository if running else spec.repository_path)]
+    endpoint = endpoint_of(spec)
     with ExitStack() as controls:
 
         def rollout(repository: Path, addresses: list[str]) -> Rollout:
@@ -58,8 +55,7 @@ def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Fleet]:
             )
             return Rollout(spec, servers, servers.probe, repository, dry_run)
 
-        groups = by_repository(named)
-        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in groups.items()})
+        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in servers_of(spec).items()})
 
 
 @friendly

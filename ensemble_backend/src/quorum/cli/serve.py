@@ -24,6 +24,7 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.cli.describe import refuse_misfits
+from quorum.cli.fleet import channel_status, fleet_status, fleet_table
 from quorum.cli.signals import interrupt_once
 from quorum.contract import CANARY, CHANNELS, STABLE, VOTE
 from quorum.repository.store import Store
@@ -136,6 +137,8 @@ def status(
 ) -> None:
     """Show channels, versions and members of the running server. Exit code 1 if a channel does not answer.
 
+    With a `fleet` in deploy.yaml: what each of its servers runs.
+
     Example: `quorum up & quorum status --wait 120`
     """
     spec = spec_of(deploy)
@@ -178,10 +181,13 @@ def _status_within(spec: Deployment, seconds: float) -> dict[str, Any]:
 
 
 def _all_answer(report: dict[str, Any]) -> bool:
-    return all(channel["answers"] for channel in report["channels"].values())
+    servers = report["fleet"].values() if "fleet" in report else [report]
+    return all(channel["answers"] for server in servers for channel in server["channels"].values())
 
 
 def _status(spec: Deployment) -> dict[str, Any]:
+    if spec.fleet:
+        return {"fleet": fleet_status(spec)}
     running, endpoint = find_running(spec), endpoint_of(spec)
     store = Store(running.repository if running else spec.repository_path)
     pins = store.pins()
@@ -192,7 +198,8 @@ def _status(spec: Deployment) -> dict[str, Any]:
         "pid": running.pid if running else None,
         "canary_share": store.canary_share(),
         "channels": {
-            channel: _channel(spec, endpoint.grpc_url, channel, pins.get(channel)) for channel in CHANNELS
+            channel: channel_status(spec, endpoint.grpc_url, channel, pins.get(channel))
+            for channel in CHANNELS
         },
         "versions": {str(v): _version(store, v, states.get((VOTE, str(v)))) for v in store.versions_listed()},
         "members": {
@@ -203,12 +210,6 @@ def _status(spec: Deployment) -> dict[str, Any]:
             for member in members
         },
     }
-
-
-def _channel(spec: Deployment, url: str, channel: str, pinned: int | None) -> dict[str, Any]:
-    pulse = take_pulse(spec, url, channel)
-    found = {"pinned": pinned, "answers": pulse.ready, "version": pulse.version}
-    return found | ({"reason": pulse.reason} if pulse.reason else {})
 
 
 def _version(store: Store, version: int, state: ModelState | None) -> dict[str, Any]:
@@ -223,6 +224,9 @@ def _version(store: Store, version: int, state: ModelState | None) -> dict[str, 
 
 
 def _show(report: dict[str, Any]) -> None:
+    if "fleet" in report:
+        out.print(fleet_table(report["fleet"]))
+        return
     channels = Table(
         "channel", "answers", "version", title=f"{report['url']}  pid {report['pid'] or 'unknown'}"
     )

@@ -227,8 +227,9 @@ class Rollout:
             self._check_listed("retire", version)
             users = [channel for channel, pinned in self.store.pins().items() if pinned == version]
             if users:
+                verb = "answers" if len(users) == 1 else "answer"
                 raise RolloutError(
-                    f"version {version} cannot be retired: {' and '.join(users)} answers with it; "
+                    f"version {version} cannot be retired: {' and '.join(users)} {verb} with it; "
                     "promote another version first"
                 )
             if self._dry_run:

@@ -13,7 +13,9 @@ from quorum.repository.store import RepositoryError, Store, sync_folder, write_a
 from quorum.rollout.history import Event, History, account
 
 PENDING_FILE = "rollout.pending.json"
-_SCRATCH = (".publish-*", ".retired-*")
+_SCRATCH_FOLDERS = (".publish-*", ".retired-*")
+# What write_atomic had not yet renamed.
+_SCRATCH_FILES = ("*/.config.pbtxt.*", f".{PENDING_FILE}.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,12 @@ class Journal:
         Raises:
             RepositoryError: The journal cannot be read.
         """
-        for pattern in _SCRATCH:
+        for pattern in _SCRATCH_FOLDERS:
             for folder in self._store.path.glob(pattern):
                 shutil.rmtree(folder, ignore_errors=True)
+        for pattern in _SCRATCH_FILES:
+            for file in self._store.path.glob(pattern):
+                file.unlink(missing_ok=True)
         pending = self._read()
         if pending is None:
             return None
