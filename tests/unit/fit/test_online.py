@@ -106,6 +106,23 @@ def test_the_file_gives_the_state_back(tmp_path):
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
+def test_gold_given_later_takes_the_place_of_the_votes_without_it(tmp_path):
+    blank = DAYS[0].with_gold(np.zeros(len(DAYS[0]), bool))
+    state = update(update(begin(blank), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+    dump_state(state, tmp_path / "state.json")
+    late = update(load_state(tmp_path / "state.json"), DAYS[0], forgetting=0.5)
+    soon = update(update(begin(DAYS[0]), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+    assert late.days == soon.days
+    assert late.statistic.products == soon.statistic.products
+    for name in ("hist", "gold"):
+        one, other = getattr(late.statistic, name), getattr(soon.statistic, name)
+        assert np.array_equal(one.codes, other.codes)
+        assert np.array_equal(one.right, other.right)
+        assert one.counts == pytest.approx(other.counts)
+    with pytest.raises(OnlineError, match="with the gold of 80"):
+        update(late, blank)
+
+
 def test_what_does_not_fit_is_refused():
     state = begin(DAYS[0])
     with pytest.raises(OnlineError, match="when members change"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
 _KEYS = {"schema_version", "members", "groups", "products", "days", "rows", "content_hash"}
 _OPTIONAL = {"gold_rows"}
-_DAY_KEYS = {"data_hash", "cells", "gold_labels", "factor"}
+_DAY_KEYS = {"data_hash", "cells", "gold_labels", "factor", "votes_hash"}
 
 
 class OnlineError(ValueError):
@@ -41,12 +41,14 @@ class Day:
         cells: Its cells.
         gold_labels: Of these, with gold.
         factor: What one of its cells counts today, in (0, 1].
+        votes_hash: Hash of its votes without the gold, so that gold given later is noticed; "": not recorded.
     """
 
     data_hash: str
     cells: int
     gold_labels: int
     factor: float = 1.0
+    votes_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
     Counts become ``forgetting * old + new``: after ``d`` days a cell counts ``forgetting ** d``; half as much
     after ``h`` days with ``forgetting = 0.5 ** (1 / h)``. With 1, the state is that of the joined tables.
 
-    A cell of an earlier day that stands in the table again, with gold by now, counts as a second cell.
+    A table that was taken in without gold and comes again with gold takes the place of the first: nothing is
+    forgotten, and its cells count once. A single cell that stands in two tables counts twice.
 
     Args:
         state: After the days before.
@@ -90,7 +93,8 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
         The new state.
 
     Raises:
-        OnlineError: Other members, a table that was taken in already, or a factor outside (0, 1].
+        OnlineError: Other members, a table that was taken in already, or with other gold, or a factor outside
+            (0, 1].
     """
     if table.members != state.statistic.members:
         raise OnlineError(
@@ -106,11 +110,37 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
                 f"these {day.cells} cells ({day.data_hash}) were taken in before, as table {number} of "
                 f"{len(state.days)}; give the next day's votes"
             )
-    joined = state.statistic.scaled(forgetting) + table.statistic()
-    gold = None if joined.gold is None else joined.gold.take(joined.gold.counts >= FORGOTTEN)
-    kept = replace(joined, hist=joined.hist.take(joined.hist.counts >= FORGOTTEN), gold=gold)
+        if earlier.votes_hash == day.votes_hash:
+            return _exchange(state, number, table)
+    kept = _kept(state.statistic.scaled(forgetting) + table.statistic())
     days = (replace(d, factor=d.factor * forgetting) for d in state.days)
     return State(kept, (*days, day))
+
+
+def _exchange(state: State, number: int, table: VotesTable) -> State:
+    """Put gold on the votes of an earlier day, the ``number``-th."""
+    old = state.days[number - 1]
+    if old.gold_labels:
+        raise OnlineError(
+            f"these {old.cells} cells were taken in before, as table {number} of {len(state.days)}, with "
+            f"the gold of {old.gold_labels}; which ones is not known any more: begin a new state from "
+            "recorded votes"
+        )
+    before = table.with_gold(np.zeros(len(table), np.bool_)).statistic().scaled(old.factor)
+    taken = replace(before, hist=replace(before.hist, counts=-before.hist.counts))
+    joined = _kept(state.statistic + taken + table.statistic().scaled(old.factor))
+    days = list(state.days)
+    days[number - 1] = replace(_day(table), factor=old.factor)
+    return State(replace(joined, products=state.statistic.products), tuple(days))
+
+
+def _kept(statistic: Statistic) -> Statistic:
+    gold = statistic.gold
+    return replace(
+        statistic,
+        hist=statistic.hist.take(statistic.hist.counts >= FORGOTTEN),
+        gold=None if gold is None else gold.take(gold.counts >= FORGOTTEN),
+    )
 
 
 def relearn(
@@ -178,7 +208,8 @@ def load_state(path: str | Path) -> State:
 
 
 def _day(table: VotesTable) -> Day:
-    return Day(table.data_hash(), len(table), int(table.labelled.sum()))
+    votes = table.with_gold(np.zeros(len(table), np.bool_)).data_hash()
+    return Day(table.data_hash(), len(table), int(table.labelled.sum()), votes_hash=votes)
 
 
 def _as_json(state: State) -> dict[str, Any]:
@@ -188,10 +219,7 @@ def _as_json(state: State) -> dict[str, Any]:
         "members": list(state.statistic.members),
         "groups": [list(name) for name in state.statistic.groups],
         "products": state.statistic.products,
-        "days": [
-            {"data_hash": d.data_hash, "cells": d.cells, "gold_labels": d.gold_labels, "factor": d.factor}
-            for d in state.days
-        ],
+        "days": [{key: value for key, value in asdict(day).items() if value != ""} for day in state.days],
         "rows": _rows(state.statistic.hist),
     } | ({} if gold is None else {"gold_rows": _rows(gold)})
 
@@ -234,7 +262,7 @@ def _from_json(content: Any) -> State:
     gold = _histogram(content["gold_rows"], m + 1, len(groups), m) if "gold_rows" in content else None
     days = []
     for day in content["days"]:
-        if day.keys() != _DAY_KEYS:
+        if {*day, "votes_hash"} != _DAY_KEYS:
             raise OnlineError(f"a day has the keys {sorted(day)}, not {sorted(_DAY_KEYS)}; begin a new state")
         days.append(Day(**day))
     state = State(Statistic(members, groups, hist, content["products"], gold), tuple(days))
