@@ -88,8 +88,36 @@ def test_with_the_learned_weights_and_a_state():
     assert all(m.low <= m.expected <= m.high for m in report.members)
     quiet = drift(begin(past), day(*votes(rng, 600, ACCURACY)), weights=weights)
     assert quiet.findings == []
-    assert quiet.verdict == "No member changed, as far as 600 cells tell."
+    assert quiet.verdict.startswith(
+        "No member changed, as far as 600 cells tell. A change shows on about half"
+    )
     assert json.loads(json.dumps(report.to_json()))["findings"][0]["member"] == "a"
+
+
+@pytest.mark.parametrize(("members", "cells"), [(3, 500), (5, 200)])
+def test_about_half_of_the_days_show_what_is_called_noticeable(members, cells):
+    rng = np.random.default_rng(members)
+    usual = ACCURACY[:members]
+    quiet = drift(reference(*votes(rng, 1000, usual)), day(*votes(rng, cells, usual)))
+    wanted = quiet.members[0].noticeable
+    assert wanted > quiet.members[0].high
+    swapped = usual.copy()
+    for swapped[0] in np.arange(0.9, 0.0, -0.02):
+        many = drift(reference(*votes(rng, 1000, usual)), day(*votes(rng, 4000, swapped)))
+        if many.members[0].disagreement >= wanted:
+            break
+    named = 0
+    for _ in range(30):
+        found = drift(reference(*votes(rng, 1000, usual)), day(*votes(rng, cells, swapped)))
+        named += "a" in {finding.member for finding in found.findings}
+    assert 6 <= named <= 27
+
+
+def test_a_day_of_few_cells_says_that_it_is_blind():
+    rng = np.random.default_rng(0)
+    report = drift(reference(*votes(rng, 100, ACCURACY[:3])), day(*votes(rng, 5, ACCURACY[:3])))
+    assert [member.noticeable for member in report.members] == [None] * 3
+    assert "too few to notice any change of a, b, c" in report.verdict
 
 
 def test_two_members_that_change_are_both_named():

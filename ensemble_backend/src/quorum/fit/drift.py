@@ -70,6 +70,8 @@ class MemberDrift:
         high: Upper end.
         abstained: Share of the day's cells without its answer.
         abstained_before: The same in the reference.
+        noticeable: The disagreement that about half of such days would have shown, had it held from their
+            first cell on; None: such a day shows none.
     """
 
     member: str
@@ -80,6 +82,7 @@ class MemberDrift:
     high: float
     abstained: float
     abstained_before: float
+    noticeable: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +154,10 @@ def drift(
     before = _Votes(statistic.hist.codes, statistic.groups, statistic.hist.groups, weights, names)
     today = _Votes(day.codes, day.group_names, day.groups, weights, names)
     counts = statistic.hist.counts
-    left, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members)
+    bar = math.log(m * len(KINDS) / alarm)
+    left, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
     while left:
-        found = _test(before, counts, today, left, math.log(m * len(KINDS) / alarm))
+        found = _test(before, counts, today, left, bar)
         if not found:
             break
         found.sort(key=lambda item: -item[1].log_evidence)
@@ -165,7 +169,8 @@ def drift(
             break
         for votes in (before, today):
             votes.exclude(found[0][0])
-    return Drift(figures, findings, len(day), statistic.hist.total, alarm, _verdict(findings, len(day)))
+    verdict = _verdict(findings, len(day), figures)
+    return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
 
 
 class _Votes:
@@ -281,7 +286,22 @@ def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
     return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
 
 
-def _figures(before: _Votes, counts: Floats, today: _Votes, names: Sequence[str]) -> list[MemberDrift]:
+def _noticeable(rates: _Rates, stratum: Strata, bar: float) -> float | None:
+    """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
+    bound = rates.high[stratum]
+    for shift in np.arange(0.1, 6.0, 0.1):
+        true = _shifted(rates.rate, float(shift))[stratum]
+        for tried in _SHIFTS:
+            other = _shifted(bound, tried)
+            gain = true * np.log(other / bound) + (1.0 - true) * np.log((1.0 - other) / (1.0 - bound))
+            if gain.sum() - math.log(2.0 * len(_SHIFTS)) >= bar:
+                return float(true.mean())
+    return None
+
+
+def _figures(
+    before: _Votes, counts: Floats, today: _Votes, names: Sequence[str], bar: float
+) -> list[MemberDrift]:
     figures = []
     for member, name in enumerate(names):
         rates = _rates(*before.against(member), counts, before.n_strata)
@@ -298,6 +318,7 @@ def _figures(before: _Votes, counts: Floats, today: _Votes, names: Sequence[str]
                 high=float(mixture @ rates.high),
                 abstained=float((today.codes[:, member] == ABSTAIN).mean()),
                 abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
+                noticeable=_noticeable(rates, stratum[known], bar),
             )
         )
     return figures
@@ -327,8 +348,19 @@ def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm
         raise DriftError(f"alarm is {alarm}; it is a probability above 0 and below 1")
 
 
-def _verdict(findings: Sequence[Finding], cells: int) -> str:
+def _verdict(findings: Sequence[Finding], cells: int, figures: Sequence[MemberDrift]) -> str:
     if not findings:
-        return f"No member changed, as far as {cells} cells tell."
+        return f"No member changed, as far as {cells} cells tell. {_power(figures)}"
     parts = [f"{f.member} {f.kind} than before (alarm at cell {f.cell} of {cells})" for f in findings]
     return "; ".join(parts) + ". Look at what changed there, then learn the weights again."
+
+
+def _power(figures: Sequence[MemberDrift]) -> str:
+    blind = [figure.member for figure in figures if figure.noticeable is None]
+    if blind:
+        return f"That is too few to notice any change of {', '.join(blind)}."
+    worst = max(figures, key=lambda figure: (figure.noticeable or 0.0) - figure.expected)
+    return (
+        f"A change shows on about half of such days if {worst.member}, say, disagrees with the others in "
+        f"{100 * (worst.noticeable or 0.0):.0f} instead of {100 * worst.expected:.0f} % of the cells."
+    )
