@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 RESULTS = "results.json"
 SAMPLES = "samples.parquet"
+SCHEMA = "results.schema.json"
 
 Label = str | int | float
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -180,3 +181,7 @@ def read_results(path: Path) -> Results:
 def schema_text() -> str:
     """The JSON schema of ``results.json``."""
     return json.dumps(Results.model_json_schema(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / SCHEMA).write_text(schema_text(), encoding="utf-8")
