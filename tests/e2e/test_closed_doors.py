@@ -16,9 +16,10 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import elements
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.contract import Status
+from quorum.contract import QUESTION, VOTES, Status
 from quorum.server.control import Control, ControlError
 from quorum.server.triton import ADMIN_HEADER, GRPC_ADMIN_HEADER
+from quorum.serving.packing import Admitted, pack_question, pack_votes, unpack_question, unpack_votes
 
 ADMIN_CALLS: dict[str, Callable[[Any], tuple[Callable[..., Any], Any]]] = {
     "load": lambda s: (s.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="quorum")),
@@ -98,28 +99,38 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
     """Statuses that `model` answers to a caller who is not the ensemble."""
     request = pb.ModelInferRequest(model_name=model)
 
-    def add(name: str, kind: str, count: int, raw: bytes) -> None:
-        request.inputs.add(name=name, datatype=kind, shape=[count])
+    def add(name: str, raw: bytes) -> None:
+        request.inputs.add(name=name, datatype="UINT8", shape=[len(raw)])
         request.raw_input_contents.append(raw)
 
-    names = bytes_tensor([a.encode() for a in ATTRIBUTES])
     deadline = time.monotonic_ns() + 20_000_000_000
+    add(QUESTION, pack_question(Admitted(title(0), "", list(ATTRIBUTES), deadline, ticket)))
     if model == "quorum_vote":
         for member in live.spec.member_names:
-            add(f"{member}_VALUES", "BYTES", len(ATTRIBUTES), bytes_tensor([b"forged"] * len(ATTRIBUTES)))
-            add(f"{member}_STATUS", "INT32", len(ATTRIBUTES), bytes(4 * len(ATTRIBUTES)))
-    else:
-        add("TEXT", "BYTES", 1, bytes_tensor([title(0).encode()]))
-        add("DEADLINE", "INT64", 1, deadline.to_bytes(8, "little"))
-    add("CATEGORY", "BYTES", 1, bytes_tensor([b""]))
-    add("ATTRIBUTES", "BYTES", len(ATTRIBUTES), names)
-    add("TICKET", "INT64", 1, ticket.to_bytes(8, "little", signed=True))
+            add(f"{member}_{VOTES}", pack_votes([("forged", 0)] * len(ATTRIBUTES)))
     response = live.stub.ModelInfer(request, timeout=30)
     raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
-    values = elements(raw["VALUES"])
-    status = raw.get("STATUS") or raw["MEMBER_STATUS"]
+    if VOTES in raw:
+        return [(len(value), status) for value, status in unpack_votes(raw[VOTES])]
+    values, status = elements(raw["VALUES"]), raw["MEMBER_STATUS"]
     codes = [int.from_bytes(status[i : i + 4], "little") for i in range(0, len(status), 4)]
     return [(len(value), code) for value, code in zip(values * len(codes), codes, strict=False)]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0", b"\xff" * 20, bytes(19), pack_question(Admitted("a", "", ["b"], 0, 0))[:-1], bytes(5000)]
+)
+@pytest.mark.parametrize("model", ["alpha", "quorum_vote"])
+def test_bytes_that_no_gate_made_harm_nobody(steady: Live, model: str, data: bytes) -> None:
+    request = pb.ModelInferRequest(model_name=model)
+    names = [QUESTION]
+    if model == "quorum_vote":
+        names += [f"{member}_{VOTES}" for member in steady.spec.member_names]
+    for name in names:
+        request.inputs.add(name=name, datatype="UINT8", shape=[len(data)])
+        request.raw_input_contents.append(data)
+    steady.stub.ModelInfer(request, timeout=30)
+    assert steady.ask(title(0), ATTRIBUTES).version == 1
 
 
 @pytest.mark.parametrize("ticket", [0, -1, 1, 1 << 16, (1 << 63) - 1, -(1 << 63)])
@@ -133,7 +144,7 @@ def test_a_ticket_that_the_gate_gave_directly_fits_no_other_question(steady: Liv
     request.parameters["timeout"].int64_param = 100_000
     response = steady.stub.ModelInfer(request, timeout=30)
     raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
-    ticket = int.from_bytes(raw["TICKET"], "little", signed=True)
+    ticket = unpack_question(raw[QUESTION]).ticket
     assert ticket > 0
     assert set(directly(steady, "alpha", ticket)) == {(0, Status.REFUSED)}
 

@@ -38,9 +38,8 @@ WEIGHTS_VERSION = "WEIGHTS_VERSION"
 CANARY_SHARE = "CANARY_SHARE"
 
 # Between the steps of the ensemble only; never seen by a client.
-DEADLINE = "DEADLINE"
-TICKET = "TICKET"
-STATUS = "STATUS"
+QUESTION = "QUESTION"
+VOTES = "VOTES"
 
 GATE = "quorum_gate"
 VOTE = "quorum_vote"

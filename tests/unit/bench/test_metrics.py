@@ -9,6 +9,7 @@ import pytest
 from quorum_bench.metrics import ALL, BY_KEY, NoValue
 from quorum_bench.metrics.overhead import overhead
 from quorum_bench.metrics.steps import steps_of
+from quorum_bench.scenarios.accuracy import pareto
 
 BY_HAND = {
     "latency_p50": 5.0,
@@ -42,7 +43,7 @@ def test_by_hand(make_run, key):
 
 
 def test_all_are_covered_and_say_what_they_are():
-    assert set(BY_HAND) | {"first_token"} == {metric.key for metric in ALL}
+    assert set(BY_HAND) | {"first_token", "accuracy"} == {metric.key for metric in ALL}
     assert all(metric.unit and metric.formula and metric.title for metric in ALL)
 
 
@@ -78,6 +79,7 @@ def test_lateness_is_part_of_the_latency(make_run):
         ("prompt_tokens", {"tokens": {}}, "no tokeniser"),
         ("gpu_energy", {"gpu_w": None}, "no GPU"),
         ("first_token", {}, "not streamed"),
+        ("accuracy", {}, "no gold"),
         ("throughput", {"latency_ms": ()}, None),
         ("latency_p50", {"latency_ms": ()}, "nothing was answered"),
         ("cpu", {"latency_ms": ()}, "nothing was answered"),
@@ -112,3 +114,8 @@ def test_overhead_is_over_the_slowest_member_and_its_interval_holds_the_truth():
         covered += found.low <= 2.0 <= found.high
     # 95 % intervals from three runs; they may be too wide, but must not be too narrow.
     assert covered >= 17
+
+
+def test_the_pareto_front_is_what_nobody_beats():
+    points = [(1, 70), (1, 80), (3, 80), (3, 85), (2, 84), (5, 85)]
+    assert pareto(points) == [False, True, False, True, True, False]

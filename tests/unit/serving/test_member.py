@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from quorum.contract import Status
+from quorum.serving.packing import unpack_votes
 
 pytestmark = pytest.mark.usefixtures("serving")
 
@@ -105,7 +106,7 @@ def test_what_cannot_be_sent_becomes_an_abstention() -> None:
 
     sender = Sender()
     once(sender)([Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)])
-    assert sender.sent == [{"VALUES": [b"", b""], "STATUS": [int(Status.ERROR)] * 2}]
+    assert [unpack_votes(bytes(one["VOTES"])) for one in sender.sent] == [[("", int(Status.ERROR))] * 2]
 
 
 def test_a_caller_who_is_gone_harms_nobody() -> None:

@@ -32,7 +32,7 @@ from quorum_bench.scenarios import ALL, BY_NAME
 
 out = Console()
 err = Console(stderr=True)
-_EFFORT = {"short": Effort(2.0, 1.0, 3), "long": Effort(8.0, 2.0, 5)}
+_EFFORT = {"short": Effort(1.5, 0.5, 3), "long": Effort(8.0, 2.0, 5)}
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 """One metric a file, each with its unit and its formula; all that a run can be measured by."""
 
 from quorum_bench.metrics import (
+    accuracy,
     calls,
     cost,
     cpu,
@@ -25,6 +26,7 @@ ALL: tuple[Metric, ...] = (
     throughput.METRIC,
     goodput.METRIC,
     failed.METRIC,
+    accuracy.METRIC,
     calls.METRIC,
     cpu.METRIC,
     cost.METRIC,

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from quorum_bench.results import Finding, MetricInfo, PointResult, Results, ScenarioResult, Value
 
-HEADLINE = ("latency_p50", "latency_p99", "throughput", "goodput", "cpu", "calls", "cost", "pss", "failed")
+HEADLINE = (
+    "accuracy",
+    "latency_p50",
+    "latency_p99",
+    "throughput",
+    "goodput",
+    "cpu",
+    "calls",
+    "cost",
+    "pss",
+    "failed",
+)
 
 
 def number(value: float) -> str:
@@ -19,7 +30,9 @@ def number(value: float) -> str:
         return f"{value:.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    if size >= 0.9995:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if size >= 0.01 else f"{value:.2g}"
 
 
 def interval(value: Value) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from quorum_bench.report.figures import number
 from quorum_bench.results import Plot, PointResult, Results, ScenarioResult
 
 _INK = "#010203"
+_MOST_TICKS = 9
 _COLOURS = ("#2f7ed8", "#d9772b", "#1a9c6b", "#a45bc4", "#c0445b", "#8a8f2a", "#3aa6b9", "#7a8699")
 
 
@@ -31,7 +33,8 @@ def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
     unit = results.metrics[plot.y[0]].unit if plot.y[0] in results.metrics else ""
     axes.set_ylabel(unit)
     axes.set_title(plot.title, fontsize=10, loc="left", color=_INK)
-    axes.set_ylim(bottom=0)
+    if unit != "%":
+        axes.set_ylim(bottom=0)
     return _svg(figure, f"{scenario.name}-{plot.title}")
 
 
@@ -43,9 +46,11 @@ def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -
                 continue
             name = results.metrics[y].title if len(plot.y) > 1 else ""
             if plot.series and plot.series in point.labels:
-                name = f"{plot.series} {point.labels[plot.series]} {name}".strip()
+                value = point.labels[plot.series]
+                told = value if isinstance(value, str) else f"{plot.series} {value}"
+                name = f"{told} {name}".strip()
             groups.setdefault(name, []).append((point, y))
-    for colour, (name, group) in zip(_COLOURS, groups.items(), strict=False):
+    for colour, (name, group) in zip(itertools.cycle(_COLOURS), groups.items(), strict=False):
         ordered = sorted(group, key=lambda pair: float(pair[0].labels[plot.x]))
         x = [float(point.labels[plot.x]) for point, _ in ordered]
         values = [point.values[y] for point, y in ordered]
@@ -58,7 +63,8 @@ def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -
     if plot.log_x:
         axes.set_xscale("log")
     ticks = sorted({float(point.labels[plot.x]) for point in points})
-    axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    if len(ticks) <= _MOST_TICKS:
+        axes.set_xticks(ticks, [number(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(plot.x.replace("_", " "))
     _legend(axes)

@@ -2,7 +2,7 @@
 """The questions, one file each or a few that belong together."""
 
 from quorum_bench.bench import Scenario
-from quorum_bench.scenarios import capacity, cross_check, growth, overhead, verify
+from quorum_bench.scenarios import accuracy, capacity, cross_check, growth, overhead, verify
 
 ALL: tuple[Scenario, ...] = (
     overhead.SCENARIO,
@@ -13,6 +13,7 @@ ALL: tuple[Scenario, ...] = (
     capacity.TEXT,
     capacity.CHANNELS_,
     capacity.REPLAY,
+    accuracy.SCENARIO,
     verify.SCENARIO,
     cross_check.SCENARIO,
 )

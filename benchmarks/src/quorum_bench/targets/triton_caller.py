@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, TEXT, TICKET, VALUES
+from quorum.contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
+from quorum.serving.packing import Admitted, pack_question, unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
 
@@ -36,9 +37,11 @@ def triton_caller(
         timeout_s: Of each call.
     """
     messages = [message(model, p.text, p.category, p.attributes, timeout_s) for p in workload.products]
-    for request, (deadline_ns, ticket) in zip(messages, passes, strict=bool(passes)) if passes else ():
-        for name, value in ((DEADLINE, deadline_ns), (TICKET, ticket)):
-            request.inputs.add(name=name, datatype="INT64", shape=[1]).contents.int64_contents.append(value)
+    if passes:
+        messages = [
+            question(model, Admitted(p.text, p.category, list(p.attributes), deadline_ns, ticket))
+            for p, (deadline_ns, ticket) in zip(workload.products, passes, strict=True)
+        ]
     return CallerSpec(
         _FACTORY,
         {
@@ -57,6 +60,15 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
     for name, values in ((TEXT, [text]), (CATEGORY, [category]), (ATTRIBUTES, attributes)):
         tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(values)])
         tensor.contents.bytes_contents.extend(value.encode() for value in values)
+    return request
+
+
+def question(model: str, admitted: Admitted) -> Any:
+    """A ``ModelInferRequest`` as the ensemble puts it to a member."""
+    request = pb.ModelInferRequest(model_name=model)
+    packed = pack_question(admitted)
+    request.inputs.add(name=QUESTION, datatype="UINT8", shape=[len(packed)])
+    request.raw_input_contents.append(packed)
     return request
 
 
@@ -105,7 +117,9 @@ class TritonCaller:
 
     def _parse(self, number: int, answer: bytes) -> None:
         response = pb.ModelInferResponse.FromString(answer)
-        shapes: Mapping[str, list[int]] = {output.name: list(output.shape) for output in response.outputs}
+        contents = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
+        shapes = {output.name: list(output.shape) for output in response.outputs}
         wanted = self._attributes[number % len(self._requests)]
-        if shapes.get(VALUES) != [wanted] or not all(response.raw_output_contents):
+        found = len(unpack_votes(contents[VOTES])) if VOTES in contents else shapes.get(VALUES, [0])[0]
+        if found != wanted or not all(contents.values()):
             raise ValueError(f"{response.model_name} answered {shapes}, wanted {wanted} {VALUES}")

@@ -15,17 +15,16 @@ from quorum.contract import (
     CANARY_SHARE,
     CATEGORY,
     CONFIDENCE,
-    DEADLINE,
     GATE,
     MEMBER_BACKEND,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
-    STATUS,
+    QUESTION,
     TEXT,
-    TICKET,
     VALUES,
     VOTE,
+    VOTES,
     WEIGHTS_VERSION,
 )
 from quorum.spec.model import Deployment, MemberSpec
@@ -39,7 +38,8 @@ _ASKED: list[Tensor] = [
     (CATEGORY, pb.TYPE_STRING, [1]),
     (ATTRIBUTES, pb.TYPE_STRING, [-1]),
 ]
-_ADMITTED: list[Tensor] = [(DEADLINE, pb.TYPE_INT64, [1]), (TICKET, pb.TYPE_INT64, [1])]
+# Between the steps: bytes that quorum.serving.packing makes and reads.
+_QUESTION: Tensor = (QUESTION, pb.TYPE_UINT8, [-1])
 _ANSWERED: list[Tensor] = [
     (VALUES, pb.TYPE_STRING, [-1]),
     (CONFIDENCE, pb.TYPE_FP32, [-1]),
@@ -50,36 +50,34 @@ _ANSWERED: list[Tensor] = [
 ]
 # Told by the gate, so that every answer brings it to callers, whichever channel gives it.
 _TOLD: list[Tensor] = [(CANARY_SHARE, pb.TYPE_FP64, [1])]
-_VOTED: list[Tensor] = [(VALUES, pb.TYPE_STRING, [-1]), (STATUS, pb.TYPE_INT32, [-1])]
+_VOTED: tuple[int, Sequence[int]] = (pb.TYPE_UINT8, [-1])
 
 
 def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
     """The entrance. One instance without batching: a malformed request meets nobody else's."""
     settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
     settings["canary_share"] = canary_share
-    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=_ASKED + _ADMITTED + _TOLD)
+    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=[_QUESTION, *_TOLD])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
     """One member, or several that share an LLM: runtimes and options travel in the configuration."""
     settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
-    outputs = [(made, kind, dims) for _, made, kind, dims in _votes(members)]
-    return _python_model(model, MEMBER_BACKEND, settings, inputs=_ASKED + _ADMITTED, outputs=outputs)
+    outputs: list[Tensor] = [(made, *_VOTED) for _, made in _votes(members)]
+    return _python_model(model, MEMBER_BACKEND, settings, inputs=[_QUESTION], outputs=outputs)
 
 
-def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str, int, Sequence[int]]]:
-    """Name in the ensemble, name in the model that makes it, type and dims of each vote tensor."""
+def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
+    """Name in the ensemble, and in the model that makes it, of each member's votes."""
     for member in members:
-        for name, kind, dims in _VOTED:
-            wire = f"{member.name}_{name}"
-            yield wire, wire if len(members) > 1 else name, kind, dims
+        wire = f"{member.name}_{VOTES}"
+        yield wire, wire if len(members) > 1 else VOTES
 
 
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     """The vote, with exactly these versions loaded side by side."""
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
-    inputs: list[Tensor] = [_ASKED[1], _ASKED[2], _ADMITTED[1]]
-    inputs += [(f"{name}_{key}", kind, dims) for name in spec.member_names for key, kind, dims in _VOTED]
+    inputs: list[Tensor] = [_QUESTION, *((f"{name}_{VOTES}", *_VOTED) for name in spec.member_names)]
     config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=_ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))
     return config
@@ -93,22 +91,18 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
     gate = steps.add(model_name=GATE, model_version=-1)
     for name, _, _ in _ASKED:
         gate.input_map[name] = name
-    for name, _, _ in _ASKED + _ADMITTED:
-        gate.output_map[name] = f"gated_{name}"
+    gate.output_map[QUESTION] = QUESTION
     for name, _, _ in _TOLD:
         gate.output_map[name] = name
     for model, members in spec.models().items():
         step = steps.add(model_name=model, model_version=-1)
-        for name, _, _ in _ASKED + _ADMITTED:
-            step.input_map[name] = f"gated_{name}"
-        for wire, made, _, _ in _votes(members):
+        step.input_map[QUESTION] = QUESTION
+        for wire, made in _votes(members):
             step.output_map[made] = wire
     vote = steps.add(model_name=VOTE, model_version=version)
-    for name in (CATEGORY, ATTRIBUTES, TICKET):
-        vote.input_map[name] = f"gated_{name}"
+    vote.input_map[QUESTION] = QUESTION
     for member in spec.member_names:
-        for name, _, _ in _VOTED:
-            vote.input_map[f"{member}_{name}"] = f"{member}_{name}"
+        vote.input_map[f"{member}_{VOTES}"] = f"{member}_{VOTES}"
     for name, _, _ in _ANSWERED:
         vote.output_map[name] = name
     return config

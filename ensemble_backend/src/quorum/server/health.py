@@ -15,9 +15,10 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, GATE, STATUS, TEXT, TICKET, VALUES, VOTE
+from quorum.contract import ATTRIBUTES, CATEGORY, GATE, QUESTION, TEXT, VOTE, VOTES
 from quorum.repository.store import Store
 from quorum.server.control import Control
+from quorum.serving.packing import Admitted, pack_question, pack_votes
 from quorum.spec.model import Deployment
 
 _TIMEOUT_S = 5.0
@@ -96,26 +97,22 @@ def revive(control: Control, store: Store, model: str) -> None:
 
 def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator[pb.ModelInferRequest]:
     asked = [(TEXT, b""), (CATEGORY, b""), (ATTRIBUTES, b"probe")]
-    yield _request(GATE, "", asked)
-    nothing = [(DEADLINE, 0), (TICKET, 0)]
+    yield _request(
+        GATE, "", "BYTES", [(name, struct.pack("<I", len(value)) + value) for name, value in asked]
+    )
+    question = pack_question(Admitted("", "", ["probe"], 0, 0))
     for name in spec.models():
-        yield _request(name, "", [*asked, *nothing])
-    votes = [
-        (f"{name}_{key}", empty) for name in spec.member_names for key, empty in ((VALUES, b""), (STATUS, 0))
-    ]
+        yield _request(name, "", "UINT8", [(QUESTION, question)])
+    votes = [(f"{name}_{VOTES}", pack_votes([("", 0)])) for name in spec.member_names]
     for version in vote_versions:
-        yield _request(VOTE, str(version or ""), [asked[1], asked[2], nothing[1], *votes])
+        yield _request(VOTE, str(version or ""), "UINT8", [(QUESTION, question), *votes])
 
 
-def _request(model: str, version: str, tensors: Sequence[tuple[str, bytes | int]]) -> pb.ModelInferRequest:
+def _request(
+    model: str, version: str, kind: str, tensors: Sequence[tuple[str, bytes]]
+) -> pb.ModelInferRequest:
     request = pb.ModelInferRequest(model_name=model, model_version=version)
-    for name, value in tensors:
-        if isinstance(value, bytes):
-            kind, raw = "BYTES", struct.pack("<I", len(value)) + value
-        elif name.endswith(STATUS):
-            kind, raw = "INT32", struct.pack("<i", value)
-        else:
-            kind, raw = "INT64", struct.pack("<q", value)
-        request.inputs.add(name=name, datatype=kind, shape=[1])
+    for name, raw in tensors:
+        request.inputs.add(name=name, datatype=kind, shape=[1 if kind == "BYTES" else len(raw)])
         request.raw_input_contents.append(raw)
     return request

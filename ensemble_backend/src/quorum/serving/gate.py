@@ -18,25 +18,25 @@ from quorum.contract import (
     ATTRIBUTES,
     CANARY_SHARE,
     CATEGORY,
-    DEADLINE,
     MAX_ATTRIBUTE_BYTES,
     MAX_CATEGORY_BYTES,
     MAX_TEXT_BYTES,
+    QUESTION,
     TEXT,
-    TICKET,
     InvalidRequest,
     check_attributes,
     check_text,
     decode,
 )
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.tensors import answer, raw, settings_of, tensor, text_tensor
+from quorum.serving.packing import Admitted, pack_question
+from quorum.serving.tensors import answer, packed_tensor, raw, settings_of, tensor
 
 _MAX_MESSAGE = 500
 
 
 class TritonPythonModel:
-    """``quorum_gate``: raw request in; checked text, deadline and ticket out."""
+    """``quorum_gate``: raw request in; the checked question with deadline and ticket out."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and open the shared tickets."""
@@ -76,11 +76,7 @@ class TritonPythonModel:
             message = f"{self._limit} requests are being answered; retry later, or raise gate.max_in_flight"
             return _refuse(message, pb_utils.TritonError.UNAVAILABLE)
         return answer(
-            text_tensor(TEXT, [text]),
-            text_tensor(CATEGORY, [category]),
-            text_tensor(ATTRIBUTES, attributes),
-            tensor(DEADLINE, [deadline], np.int64),
-            tensor(TICKET, [ticket], np.int64),
+            packed_tensor(QUESTION, pack_question(Admitted(text, category, attributes, deadline, ticket))),
             tensor(CANARY_SHARE, [self._canary_share], np.float64),
         )
 

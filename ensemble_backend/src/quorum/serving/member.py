@@ -14,27 +14,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from quorum.contract import ATTRIBUTES, CATEGORY, DEADLINE, STATUS, TEXT, TICKET, VALUES, Status
+from quorum.contract import QUESTION, VOTES, Status
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.tensors import (
-    answer,
-    catalogue_path,
-    integer,
-    root_of,
-    settings_of,
-    strings,
-    tensor,
-    text_tensor,
-)
+from quorum.serving.packing import Admitted, pack_votes, unpack_question
+from quorum.serving.tensors import answer, catalogue_path, packed, packed_tensor, root_of, settings_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import build_prompt
@@ -43,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class TritonPythonModel:
-    """``quorum_member``: checked text in, one vote and status per attribute out.
+    """``quorum_member``: the gate's question in, one vote and status per attribute out.
 
     A model holds one member, or several whose LLMs are one in memory: adapters on one base.
     """
@@ -76,13 +67,14 @@ class TritonPythonModel:
         """Put every request to the runtimes; the answers follow through the response senders."""
         for request in requests:
             reply = _Reply(request.get_response_sender(), self._prefixes)
-            attributes: list[str] = []
+            attributes = 1
             try:
-                attributes = strings(request, ATTRIBUTES)
-                self._ask(request, attributes, reply)
+                question = unpack_question(packed(request, QUESTION))
+                attributes = len(question.attributes)
+                self._ask(question, reply)
             except Exception:
                 logger.exception("%s: request failed", self._name)
-                reply.fill(abstain(Status.ERROR, max(1, len(attributes))))
+                reply.fill(abstain(Status.ERROR, attributes))
 
     def finalize(self) -> None:
         """Stop the runtimes and the deadline thread."""
@@ -90,12 +82,11 @@ class TritonPythonModel:
             member.close()
         self._deadlines.close()
 
-    def _ask(self, request: Any, attributes: list[str], reply: _Reply) -> None:
-        now, given_ns = time.monotonic_ns(), integer(request, DEADLINE)
-        text, category = strings(request, TEXT)[0], strings(request, CATEGORY)[0]
+    def _ask(self, question: Admitted, reply: _Reply) -> None:
+        text, category, attributes, given_ns, ticket = question
         if not self._direct:
             seal = self._admission.seal(text, category, attributes, given_ns)
-            if not self._admission.is_valid(integer(request, TICKET), now, seal):
+            if not self._admission.is_valid(ticket, time.monotonic_ns(), seal):
                 reply.fill(abstain(Status.REFUSED, len(attributes)))
                 return
         for at, member in enumerate(self._members):
@@ -118,6 +109,8 @@ class _Member:
         self._limit = int(settings["max_in_flight"])
         self._catalogue, self._runtime, self._deadlines = catalogue, runtime, deadlines
         self._pending = _Counter()
+        # Callers ask for the same few sets of attributes again and again.
+        self._schema = lru_cache(maxsize=256)(self._schema_of)
 
     def ask(self, text: str, category: str, attributes: list[str], given_ns: int, send: Send) -> None:
         """Put one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
@@ -150,12 +143,15 @@ class _Member:
     def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
         return Question(
             prompt=build_prompt(self._catalogue, self._style, text, category, attributes),
-            schema=json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False),
+            schema=self._schema(tuple(attributes)),
             text=text,
             category=category,
             attributes=tuple(attributes),
             deadline_ns=deadline_ns,
         )
+
+    def _schema_of(self, attributes: tuple[str, ...]) -> str:
+        return json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
 
     def _done(self, question: Question, reply: Reply, send: Send, leave: Callable[[], None]) -> None:
         leave()
@@ -247,10 +243,7 @@ class _Reply:
 
 
 def _send(sender: Any, prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> None:
-    tensors = []
-    for at, prefix in enumerate(prefixes):
-        tensors.append(text_tensor(f"{prefix}{VALUES}", [vote.value for vote in votes[at]]))
-        tensors.append(tensor(f"{prefix}{STATUS}", [vote.status for vote in votes[at]], np.int32))
+    tensors = [packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at])) for at, prefix in enumerate(prefixes)]
     sender.send(answer(*tensors), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 

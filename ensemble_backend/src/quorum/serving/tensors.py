@@ -46,14 +46,14 @@ def raw(request: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
     return array
 
 
-def strings(request: Any, name: str) -> list[str]:
-    """A BYTES tensor that an earlier step wrote, as text."""
-    return [element.decode("utf-8") for element in raw(request, name).reshape(-1)]
+def packed(request: Any, name: str) -> bytes:
+    """A UINT8 tensor that an earlier step wrote; see :mod:`quorum.serving.packing`."""
+    return raw(request, name).tobytes()
 
 
-def integer(request: Any, name: str) -> int:
-    """An INT64 [1] tensor that an earlier step wrote."""
-    return int(raw(request, name)[0])
+def packed_tensor(name: str, data: bytes) -> Any:
+    """A UINT8 tensor."""
+    return pb_utils.Tensor(name, np.frombuffer(data, np.uint8))
 
 
 def text_tensor(name: str, values: Sequence[str], shape: Sequence[int] = (-1,)) -> Any:

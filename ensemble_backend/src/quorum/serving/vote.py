@@ -14,29 +14,19 @@ import triton_python_backend_utils as pb_utils
 
 from quorum import weights as weights_file
 from quorum.contract import (
-    ATTRIBUTES,
-    CATEGORY,
     CONFIDENCE,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
-    STATUS,
-    TICKET,
+    QUESTION,
     VALUES,
+    VOTES,
     WEIGHTS_VERSION,
     Status,
 )
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.tensors import (
-    answer,
-    catalogue_path,
-    integer,
-    raw,
-    settings_of,
-    strings,
-    tensor,
-    text_tensor,
-)
+from quorum.serving.packing import Admitted, unpack_question, unpack_votes
+from quorum.serving.tensors import answer, catalogue_path, packed, settings_of, tensor, text_tensor
 from quorum.tasks.catalogue import Catalogue
 from quorum.voting.single import Ballot, decide_one
 from quorum.weights import WeightsError
@@ -85,7 +75,7 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _refuse(self, request: Any) -> Any:
-        self._admission.release(integer(request, TICKET))
+        self._admission.release(unpack_question(packed(request, QUESTION)).ticket)
         # The last step is the only one of an ensemble that may answer with an error.
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(self._damage))
 
@@ -93,11 +83,13 @@ class TritonPythonModel:
         attributes: list[str] = []
         ballots: list[list[Ballot]] = []
         try:
-            attributes = strings(request, ATTRIBUTES)
-            ballots = self._read(request, len(attributes))
-            category = strings(request, CATEGORY)[0]
+            question = unpack_question(packed(request, QUESTION))
+            attributes = question.attributes
+            ballots = self._read(request, question)
             decisions = [
-                decide_one(self._weights.parameters(name, category), [member[a] for member in ballots])
+                decide_one(
+                    self._weights.parameters(name, question.category), [member[a] for member in ballots]
+                )
                 for a, name in enumerate(attributes)
             ]
         except Exception:
@@ -106,20 +98,16 @@ class TritonPythonModel:
             ballots = [[("", int(Status.ERROR))] * len(decisions)] * len(self._members)
         return self._answer(decisions, ballots)
 
-    def _read(self, request: Any, attributes: int) -> list[list[Ballot]]:
-        ticket = integer(request, TICKET)
-        if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
+    def _read(self, request: Any, question: Admitted) -> list[list[Ballot]]:
+        attributes = len(question.attributes)
+        if not self._direct and not self._admission.is_valid(question.ticket, time.monotonic_ns()):
             return [[("", int(Status.REFUSED))] * attributes] * len(self._members)
-        self._admission.release(ticket)
+        self._admission.release(question.ticket)
         self._admission.mark_answered()
         ballots = []
         for member in self._members:
-            values = strings(request, f"{member}_{VALUES}")
-            statuses = raw(request, f"{member}_{STATUS}").tolist()
-            if len(values) == len(statuses) == attributes:
-                ballots.append(list(zip(values, statuses, strict=True)))
-            else:
-                ballots.append([("", int(Status.ERROR))] * attributes)
+            votes = unpack_votes(packed(request, f"{member}_{VOTES}"))
+            ballots.append(votes if len(votes) == attributes else [("", int(Status.ERROR))] * attributes)
         return ballots
 
     def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:

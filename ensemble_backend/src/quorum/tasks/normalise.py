@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 _NOT_GIVEN = frozenset(
@@ -60,6 +61,7 @@ _UNIT_WORD = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def clean(value: str) -> str:
     """Unicode NFKC, single spaces, no quotes or punctuation at the edges; case is kept."""
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE)
