@@ -205,11 +205,12 @@ def test_up_shows_why_triton_did_not_start(tmp_path: Path) -> None:
 def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
     write_deployment(tmp_path, {"alpha": {"options": {"latency_ms": 400}}, "beta": {}})
     quorum(tmp_path, "render")
-    process = start(tmp_path, "up")
+    process = start(tmp_path, "up", QUORUM_HOST="127.0.0.2")
     try:
         wait_for_note(tmp_path, process)
         running = find_running(load_spec(tmp_path / "deploy.yaml"))
         assert running
+        assert running.endpoint.host == "127.0.0.2", "the variable goes before server.host"
         prefix = prefix_of_process(running.pid)
         assert len(shared_memory(running.pid, prefix)) > 2
         asking = start(tmp_path, "ask", title(2), "--json")

@@ -17,6 +17,7 @@ from support.wire import Reply, grpc_reply
 
 from quorum.contract import Status
 from quorum.repository.store import Store
+from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
 from quorum.server.control import ControlError
 from quorum.server.health import dead_models, revive
 
@@ -91,6 +92,8 @@ def test_members_on_one_base_share_its_memory(live: Live, place: Path) -> None:
     said = made["arguments"]
     assert said["max_batch_size"] == 32
     assert said["kv_cache_config"]["max_gpu_total_bytes"] == 1.5 * 2**30
+    per_token = kv_bytes_per_token(str(place / "llama"), 1)
+    assert said["kv_cache_config"]["max_tokens"] == int(1.5 * 2**30) // per_token
     assert said["guided_decoding_backend"] == "xgrammar"
     assert said["lora_config"]["max_lora_rank"] == 16
     assert said["lora_config"]["lora_target_modules"] == ["attn_q", "attn_v"]

@@ -267,7 +267,7 @@ def test_unknown_gpu_lists_the_known_ones():
         known_gpu("rtx")
 
 
-# As printed by drivers 550 to 590; the last lines are of a GPU in MIG mode and of an integrated one.
+# In the form that drivers 550 to 610 print, from published outputs; brackets hold what cannot be told.
 RECORDED = """\
 0, NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 4 MiB, 590.48.01
 1, NVIDIA A100-SXM4-40GB, 8.0, 40960 MiB, 39000 MiB, 550.90.12

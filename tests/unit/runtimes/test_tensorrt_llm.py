@@ -11,6 +11,7 @@ import pytest
 
 from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
 
 
 def start(root: Path, **options: Any) -> None:
@@ -31,6 +32,32 @@ def test_a_machine_without_the_library_is_told_where_it_is(tmp_path: Path) -> No
 def test_a_model_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(RuntimeConfigError, match=r"'model' is missing.*Hugging Face id"):
         create("tensorrt_llm", RuntimeSettings("llama", tmp_path, {}))
+
+
+@pytest.mark.parametrize(
+    ("change", "parallel", "quantised", "size"),
+    [
+        ({}, 1, None, 2 * 32 * 8 * 128 * 2),
+        ({}, 2, None, 2 * 32 * 4 * 128 * 2),
+        ({}, 16, None, 2 * 32 * 1 * 128 * 2),
+        ({"head_dim": 256}, 1, None, 2 * 32 * 8 * 256 * 2),
+        ({}, 1, {"kv_cache_quant_algo": "FP8"}, 2 * 32 * 8 * 128),
+        ({}, 1, {"kv_cache_quant_algo": None}, 2 * 32 * 8 * 128 * 2),
+    ],
+)
+def test_a_limit_in_bytes_is_told_in_tokens_too(
+    tmp_path: Path, change: dict[str, Any], parallel: int, quantised: dict[str, Any] | None, size: int
+) -> None:
+    shape = {
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 4096,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **shape, **change}))
+    if quantised:
+        (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": quantised}))
+    assert kv_bytes_per_token(str(tmp_path), parallel) == size
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def _cost(
         return None
     if listings is None or not rate or rate <= 0:
         raise CommandError(
-            "a cost needs --listings and --rate (listings per second that this box answers); measure the rate"
-            " with `quorum extract FILE`, or take one from docs/guides/gpu.md"
+            "a cost needs --listings and --rate (listings per second that this box answers): time"
+            " `quorum extract FILE`, or take an estimate from docs/guides/gpu.md"
         )
     hours = listings / rate / _SECONDS_PER_HOUR * gpus
     cost: dict[str, float | int] = {"listings": listings, "rate": rate, "gpus": gpus, "gpu_hours": hours}

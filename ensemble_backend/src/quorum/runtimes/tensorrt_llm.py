@@ -265,6 +265,28 @@ def model_of(root: Path, options: Mapping[str, Any]) -> str:
     return str(folder.resolve()) if folder.is_dir() else str(options["model"])
 
 
+def kv_bytes_per_token(model: str, tensor_parallel: int) -> int:
+    """Bytes of keys and values that a token takes on each GPU.
+
+    A limit in bytes alone does not hold: the 1.2 line sizes a cache without sliding windows by tokens, which
+    it counts before it looks at that limit (``KvCacheCreator.configure_kv_cache_capacity`` in
+    ``tensorrt_llm/_torch/pyexecutor/_util.py``; reviewed so in its pull request 5933).
+
+    Args:
+        model: A checkpoint's folder, or its Hugging Face id.
+        tensor_parallel: Over how many GPUs; with fewer heads than GPUs each holds a copy of one.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    quantised = Path(model) / "hf_quant_config.json"
+    said = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
+    each = 1 if said.get("quantization", {}).get("kv_cache_quant_algo") == "FP8" else 2
+    return int(2 * config.num_hidden_layers * max(1, -(-heads // tensor_parallel)) * width * each)
+
+
 def _arguments(model: str, options: Mapping[str, Any], loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
     """What :class:`tensorrt_llm.LLM` is told."""
     if options["gpus"]:
@@ -276,7 +298,9 @@ def _arguments(model: str, options: Mapping[str, Any], loras: list[_Lora]) -> tu
     if options["kv_cache_fraction"] is not None:
         cache["free_gpu_memory_fraction"] = float(options["kv_cache_fraction"])
     if options["kv_cache_gib"] is not None:
-        cache["max_gpu_total_bytes"] = int(options["kv_cache_gib"] * GIB)
+        limit = int(options["kv_cache_gib"] * GIB)
+        cache["max_gpu_total_bytes"] = limit
+        cache["max_tokens"] = limit // kv_bytes_per_token(model, int(options["tensor_parallel"]))
     said: dict[str, Any] = {
         "model": model,
         "dtype": options["dtype"],
