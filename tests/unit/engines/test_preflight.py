@@ -152,6 +152,14 @@ def test_the_machine_is_asked(tmp_path, monkeypatch):
     assert "NVIDIA-SMI has failed" in preflight(engine_of(tmp_path / "two"), installed="1.2.1").problems[0]
 
 
+def test_an_old_driver_is_noted_not_refused(tmp_path):
+    spec = engine_of(tmp_path)
+    for driver, notes in (("550.90.12", 1), ("590.44", 0), ("610.43.02", 0), ("", 0)):
+        found = preflight(spec, gpus=[replace(H100, driver=driver)], installed="1.2.1")
+        assert found.problems == []
+        assert len([note for note in found.notes if note.startswith(f"driver {driver} is older")]) == notes
+
+
 def test_deployments_without_gpu_members_are_left_alone(tmp_path):
     votes = {"name": "r", "runtime": "replay", "options": {"votes": "votes.jsonl"}}
     assert preflight(deployment(tmp_path, votes)).checked == []

@@ -79,6 +79,7 @@ def preflight(
             " or plan for another machine with `quorum plan`"
         )
         return found
+    found.notes += _old_drivers(here)
     for member in members:
         if member.runtime == "engine":
             _check_engine(spec, member, here, version, found)
@@ -86,6 +87,20 @@ def preflight(
             _check_checkpoint(spec, member, found)
     _check_memory(spec, here, found)
     return found
+
+
+def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
+    """A note, no problem: data-centre GPUs run newer CUDA on older drivers by a compatibility package."""
+
+    def number(version: str) -> list[int]:
+        return [int(part) for part in version.split(".") if part.isdecimal()]
+
+    old = sorted({gpu.driver for gpu in gpus if gpu.driver and number(gpu.driver) < number(PINNED.driver)})
+    return [
+        f"driver {driver} is older than {PINNED.driver}, which CUDA {PINNED.cuda} of {PINNED.image} wants;"
+        " newer CUDA on an older driver works on data-centre GPUs only"
+        for driver in old
+    ]
 
 
 def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight) -> None:
