@@ -91,6 +91,37 @@ def test_need_adds_up_and_is_split_over_gpus(tmp_path):
     assert one.fixed == one.weights + one.context + one.activations
 
 
+@pytest.mark.parametrize(("kv", "each"), [(None, 2), ("FP8", 1), ("INT8", 1)])
+def test_an_engine_that_others_built_is_planned_from_its_own_files(tmp_path, kv, each):
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    pretrained = {
+        "architecture": "LlamaForCausalLM",
+        "dtype": "bfloat16",
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_size": 128,
+        "max_position_embeddings": 131_072,
+        "mapping": {"world_size": 2, "tp_size": 2, "pp_size": 1},
+        "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": kv},
+    }
+    config = {"version": "1.2.1", "pretrained_config": pretrained, "build_config": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    for rank in (0, 1):
+        (folder / f"rank{rank}.engine").write_bytes(bytes(4096))
+    options = {"model": None, "engine": "engine", "tensor_parallel": 2, "kv_cache_gib": 4}
+    said = member("a", "", "engine")
+    said["options"] = {k: v for k, v in {**said["options"], **options}.items() if v is not None}
+    (need,) = (need_of(deployment(tmp_path, said).members, tmp_path),)
+    assert need.weights == 4096, "the size of one rank's file"
+    assert need.kv_per_token == 2 * 32 * 4 * 128 * each
+    assert need.gpus == (0, 1)
+
+
 def test_limits_in_bytes_fit_in_any_order(tmp_path):
     spec = deployment(tmp_path, *(member(n, m, kv_cache_gib=8) for n, m in (("a", LLAMA_8B), ("b", QWEN_7B))))
     plan = plan_memory(spec, [H100])
