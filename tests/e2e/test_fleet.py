@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two real servers as one: changed one at a time, put back at the first failure; and who runs what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.command import quorum, quorum_json
+from support.rollout import trusting, write_split
+
+from quorum import weights as weights_file
+from quorum.contract import CANARY, STABLE
+from quorum.repository.render import render
+from quorum.repository.store import Store
+from quorum.rollout.history import History
+from quorum.server.probe import probe_channel
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import TritonServer
+from quorum.spec import load_spec
+
+KEY = "the fleet's key"
+
+
+@dataclass
+class Servers:
+    """Two servers, a ``deploy.yaml`` that names them, and the command line."""
+
+    folder: Path
+    servers: list[TritonServer]
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.endpoint.grpc_url for server in self.servers]
+
+    def stores(self) -> list[Store]:
+        return [Store(path) for path in dict.fromkeys(server.repository for server in self.servers)]
+
+    def quorum(self, *arguments: str | Path, code: int = 0) -> str:
+        return "".join(quorum(self.folder, *arguments, code=code, QUORUM_ADMIN_KEY=KEY))
+
+    def json(self, *arguments: str | Path, code: int = 0) -> Any:
+        return quorum_json(self.folder, *arguments, code=code, QUORUM_ADMIN_KEY=KEY)
+
+    def answers(self) -> list[int]:
+        spec = load_spec(self.folder / "deploy.yaml")
+        return [probe_channel(spec, url, STABLE) for url in self.urls]
+
+    def new_weights(self, member: str) -> Path:
+        path = self.folder / f"{member}.json"
+        catalogue = load_spec(self.folder / "deploy.yaml").catalogue().hash
+        path.write_text(weights_file.dumps(trusting(catalogue, member)), encoding="utf-8")
+        return path
+
+    def kill(self, number: int) -> None:
+        os.kill(self.servers[number].pid or 0, signal.SIGKILL)
+        self.servers[number].stop()
+
+
+def start_two(folder: Path, own: bool) -> Servers:
+    deploy = write_split(folder)
+    spec = load_spec(deploy)
+    render(spec)
+    repositories = [folder / "model_repository"] * 2
+    if own:
+        repositories[1] = folder / "west"
+        shutil.copytree(repositories[0], repositories[1])
+    servers = [
+        TritonServer(spec, repository=repository, log_path=folder / f"server-{number}.log")
+        for number, repository in enumerate(repositories)
+    ]
+    fleet = [{"grpc": s.endpoint.grpc_url, "repository": str(s.repository)} for s in servers]
+    data = yaml.safe_load(deploy.read_text("utf-8")) | {"fleet": fleet}
+    deploy.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return Servers(folder, servers)
+
+
+@pytest.fixture(params=["shared repository", "repositories of their own"])
+def two(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+    monkeypatch.setenv("QUORUM_ADMIN_KEY", KEY)
+    two = start_two(tmp_path, own=request.param != "shared repository")
+    with ExitStack() as stack:
+        for server in two.servers:
+            stack.callback(server.stop)
+            server.start()
+        for server in two.servers:
+            wait_channels(server, 90)
+        yield two
+
+
+def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> None:
+    shared = len(two.stores()) == 1
+    assert two.json("publish", two.new_weights("alpha"))["version"] == 2
+    assert two.json("promote", "2")["before"] == 1
+    assert two.answers() == [2, 2]
+    status = two.json("status")["fleet"]
+    assert list(status) == two.urls
+    for server in status.values():
+        assert server["loaded"] == [1, 2]
+        assert server["channels"][STABLE] == {"pinned": 2, "answers": True, "version": 2}
+        assert server["channels"][CANARY]["version"] == 1
+    table = two.quorum("status")
+    assert all(url in table for url in two.urls)
+
+    # The second refuses: its own copy of the vote is told to load something that is not there.
+    two.json("publish", two.new_weights("beta"))
+    two.kill(1)
+    refused = two.quorum("promote", "3", code=1)
+    assert two.urls[1] in refused
+    assert "nobody answers" in refused
+    if shared:
+        assert probe_channel(load_spec(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
+        assert two.stores()[0].pins()[STABLE] == 2
+    else:
+        assert "stopped at" in refused
+        assert f"Done on {two.urls[0]}" in refused
+        assert "quorum promote 2" in refused
+        assert [store.pins()[STABLE] for store in two.stores()] == [3, 2]
+    status = two.json("status", code=1)["fleet"]
+    assert status[two.urls[0]]["channels"][STABLE]["answers"]
+    assert not status[two.urls[1]]["channels"][STABLE]["answers"]
+    assert "nobody answers" in status[two.urls[1]]["reason"]
+
+
+def test_the_server_that_cannot_load_is_put_back(two: Servers) -> None:
+    """Alive, but it cannot load: its Python environment was taken away under it."""
+    two.json("publish", two.new_weights("alpha"))
+    second = two.servers[1]
+    assert second._scratch is not None
+    backend = second._scratch / "quorum_vote" / "model.py"
+    code = backend.read_text("utf-8")
+    backend.write_text("raise RuntimeError('the disk of this host is broken')\n", encoding="utf-8")
+    failed = two.quorum("publish", two.new_weights("beta"), code=1)
+    assert "the disk of this host is broken" in failed
+    assert two.urls[1] in failed
+    assert two.answers() == [1, 1]
+    listed = [store.versions_listed() for store in two.stores()]
+    assert listed == ([[1, 2]] if len(listed) == 1 else [[1, 2, 3], [1, 2]])
+    last = [list(History(store.path).events())[-1].outcome[:6] for store in two.stores()]
+    assert last == (["undone"] if len(listed) == 1 else ["done", "undone"])
+    backend.write_text(code, encoding="utf-8")
+    assert two.json("publish", two.folder / "beta.json")["version"] == 3
+    assert two.json("promote", "3")["before"] == 1
+    assert two.answers() == [3, 3]
+    two.kill(1)

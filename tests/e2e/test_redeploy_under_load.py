@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redeploying under load, in the short form of ``benchmarks/redeploy.py``; ``QUORUM_LONG=1`` for the long."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.footprint import Footprint, footprint
+from support.raw import bytes_tensor
+from support.rollout import trusting, write_split
+from support.wire import grpc_reply
+
+from quorum.rollout.channels import Rollout
+from quorum.serving.admission import Admission, path_of
+
+LONG = bool(os.environ.get("QUORUM_LONG"))
+PUBLISHES, REDEPLOYS = (100, 300) if LONG else (12, 40)
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def benchmark() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "redeploy.py"
+    spec = importlib.util.spec_from_file_location("redeploy", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["redeploy"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["beside the temporary folder", "in shared memory"])
+def deploy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A rename must never cross file systems, wherever the repository lies."""
+    if request.param == "in shared memory":
+        assert SHARED_MEMORY.stat().st_dev != Path("/tmp").stat().st_dev
+        folder = SHARED_MEMORY / f"quorum-test-{os.getpid()}"
+        folder.mkdir()
+        yield write_split(folder)
+        shutil.rmtree(folder)
+    else:
+        yield write_split(tmp_path)
+
+
+@pytest.mark.timeout(900 if LONG else 300)
+def test_redeploys_fail_nobody_and_leave_nothing(deploy: Path) -> None:
+    redeploy = benchmark()
+    with running(deploy) as live:
+        load = redeploy.under_load(live, PUBLISHES, quiet_s=2.0)
+        before = settled(live)
+        held = redeploy.held(live, REDEPLOYS)
+        after = settled(live)
+    for part in (load, held):
+        assert part["failures"] == []
+        assert part["wrong"] == []
+        assert part["requests"] > 100
+    assert load["versions_seen"] > PUBLISHES // 3
+    assert (after.regions, after.region_kib) == (before.regions, before.region_kib)
+    assert abs(after.handles - before.handles) < REDEPLOYS / 2, "idle connections come and go"
+    assert after.server_kib - before.server_kib < 500 * REDEPLOYS
+
+
+def settled(live: Live) -> Footprint:
+    """Once unloaded versions are gone: tritonserver, gate, three members and the loaded versions are left."""
+    end = time.monotonic() + 60
+    while (found := footprint(live.server)).processes != 5 + live.spec.rollout.keep_versions:
+        assert time.monotonic() < end, found
+        time.sleep(0.2)
+    return found
+
+
+def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(tmp_path: Path) -> None:
+    """Triton keeps a version until those who began with it are done."""
+    slow = {"options": {"latency_ms": 3000}}
+    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": slow})) as live:
+        # Asking a channel would take longer than what is tested here.
+        rollout = Rollout(live.spec, live.control, live.control.pinned)
+        two, three = (rollout.publish(trusting(live.spec.catalogue().hash, "beta")).version for _ in range(2))
+        rollout.promote(two)
+        text = bytes_tensor([title(0).encode()])
+        asked = [live.ask_raw(text, ATTRIBUTES) for _ in range(8)]
+        admission = Admission(path_of(live.server.pid or 0))
+        while admission.inside(time.monotonic_ns()) < len(asked):
+            time.sleep(0.01)
+        rollout.promote(three)
+        rollout.retire(two)
+        assert not any(future.done() for future in asked)
+        assert {grpc_reply(future.result()).version for future in asked} == {two}
+        assert live.ask(title(0), ATTRIBUTES).version == three

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts in a process that kills itself, as ``kill -9`` would, at a named step.
+
+The product knows nothing of it: the steps are wrapped from outside.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from quorum.repository.store import Store
+from quorum.rollout.channels import Rollout
+from quorum.rollout.history import History
+from quorum.rollout.journal import Journal
+from quorum.server.control import Control
+from quorum.server.probe import probe_channel
+from quorum.spec import load_spec
+from quorum.weights import Weights
+
+WRAPPED: dict[str, tuple[Any, str]] = {
+    "note": (Journal, "begin"),
+    "folder": (Store, "add_version"),
+    "rename": (Path, "rename"),
+    "configuration": (Store, "write_config"),
+    "replace": (Path, "replace"),
+    "load": (Control, "load"),
+    "log": (History, "append"),
+    "clear": (Journal, "clear"),
+    "remove": (Store, "remove_version"),
+}
+"""Name of a step -> what does it. ``before X#2``: just before it is done for the second time."""
+
+_PIN = ["before note", "after note", "before configuration", "before replace#2", "after configuration"]
+_LOADED = ["before load", "after load", "before log", "after log", "after clear"]
+STEPS: dict[str, list[str]] = {
+    "publish": [*_PIN[:2], "before folder", "before rename", "after folder", *_PIN[2:3], *_PIN[4:], *_LOADED],
+    "promote": [*_PIN, *_LOADED],
+    "canary": [*_PIN, *_LOADED],
+    "rollback": [*_PIN, *_LOADED],
+    "retire": [*_PIN, *_LOADED],
+    "failing publish": [
+        "before configuration#2", "after configuration#2", "before remove", "after rename#2", "after remove",
+        "before load#2", "before log", "after log", "after clear",
+    ],
+}  # fmt: skip
+"""Change -> the steps at which it is killed; a publish that fails is killed while it is taken back."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["support.crashing"])
+
+
+def start(deploy: Path, url: str, key: str, action: str, argument: Any, step: str = "") -> Any:
+    """Start a change in a process of its own; join it, or kill it."""
+    process = _context.Process(target=_change, args=(deploy, url, key, action, argument, step), daemon=True)
+    process.start()
+    return process
+
+
+def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: str) -> None:
+    spec = load_spec(deploy)
+    with Control(url, key) as control:
+        probe: Callable[[str], int] = partial(probe_channel, spec, url)
+        rollout = Rollout(spec, control, probe)
+        if action == "failing publish":
+            answers = Counter[str]()
+
+            def failing(channel: str) -> int:
+                answers[channel] += 1
+                return probe(channel) if answers[channel] == 1 else -1
+
+            rollout = Rollout(spec, control, failing)
+        if step:
+            _arm(step)
+        match action:
+            case "publish" | "failing publish":
+                assert isinstance(argument, Weights)
+                rollout.publish(argument)
+            case "rollback":
+                rollout.rollback()
+            case "both":
+                rollout.promote(rollout.publish(argument).version)
+            case _:
+                getattr(rollout, action)(argument)
+
+
+def _arm(step: str) -> None:
+    wanted, _, number = step.partition("#")
+    seen = Counter[str]()
+
+    def reached(label: str) -> None:
+        seen[label] += 1
+        if label == wanted and seen[label] == int(number or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for name, (owner, attribute) in WRAPPED.items():
+        real = getattr(owner, attribute)
+
+        def wrapped(*args: Any, real: Any = real, name: str = name, **how: Any) -> Any:
+            reached(f"before {name}")
+            result = real(*args, **how)
+            reached(f"after {name}")
+            return result
+
+        setattr(owner, attribute, wrapped)
