@@ -61,9 +61,6 @@ def test_redeploys_fail_nobody_and_leave_nothing(deploy: Path) -> None:
         assert part["wrong"] == []
         assert part["requests"] > 100
     assert load["versions_seen"] > PUBLISHES // 3
-    processes = [row[held["names"].index("processes")] for row in held["series"]]
-    # tritonserver, gate, three members, the loaded versions, and those that are on their way out.
-    assert max(processes) <= 5 + live.spec.rollout.keep_versions + 2
     # A process that is never ended would hold 28 handles, 4 MiB of shared memory and 40 MiB of its own.
     for name, limit in (("processes", 0.2), ("handles", 5), ("region_kib", 800), ("server_kib", 500)):
         assert held["growth_per_redeploy"][name][0] < limit, name
