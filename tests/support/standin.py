@@ -32,6 +32,11 @@ class StandInInstall(Install):
         environment["PATH"] = os.pathsep.join([str(self.scratch / "bin"), environment["PATH"]])
         return environment
 
+    def prepare_backends(self, scratch: Path) -> Path:
+        backends = super().prepare_backends(scratch)
+        shutil.copytree(STANDIN / "tensorrtllm", backends / "tensorrtllm", dirs_exist_ok=True)
+        return backends
+
 
 def install(folder: Path) -> Install:
     """The server here, with an environment made in ``folder``."""

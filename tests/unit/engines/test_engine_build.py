@@ -15,7 +15,8 @@ from quorum.engines.compile import compile_engine
 from quorum.engines.manifest import MANIFEST, read_engine_manifest
 from quorum.engines.quantise import plan_quantise
 from quorum.engines.shapes import read_shape
-from quorum.engines.trtllm import TOKENIZER_INFO, Tools, plan_build
+from quorum.engines.trtllm import Tools, plan_build
+from quorum.runtimes.engine_names import TOKENIZER_INFO
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manife
 from quorum.engines.memory import GPU_RUNTIMES
 from quorum.engines.plan import plan_memory
 from quorum.engines.quantise import plan_quantise
-from quorum.engines.trtllm import TOKENIZER_INFO, Tools
+from quorum.engines.trtllm import Tools
 from quorum.engines.versions import PINNED
+from quorum.runtimes.engine_names import TOKENIZER_INFO
 from quorum.runtimes.options import complete
 from quorum.spec.model import Deployment, MemberSpec
 

@@ -16,6 +16,7 @@ from typing import Any
 from quorum.engines.checkpoint import BuildError
 from quorum.engines.lora import name_of, rank_of, read_adapter
 from quorum.engines.shapes import Shape, find_shape
+from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
 from quorum.runtimes.options import complete
 from quorum.spec.model import MemberSpec
 
@@ -24,9 +25,6 @@ CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
 # Formats that need no calibration are made by the converter, the others by quantize.py.
 _WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
 CALIBRATED = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4")
-TOKENIZER_INFO = "xgrammar_tokenizer_info.json"
-LORA_FOLDER = "lora"
-_LORA_TASK = "1"
 _LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
 
 
@@ -135,7 +133,7 @@ def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
         _engine_step(flags, shape, options, tools, work),
     ]
     steps = [*steps, *_extra_steps(options, shape, tools, checkpoint, root, work)]
-    lora = {name_of(options["lora"]): f"{LORA_FOLDER}/{_LORA_TASK}"} if options.get("lora") else {}
+    lora = {name_of(options["lora"]): f"{LORA_FOLDER}/{LORA_TASK}"} if options.get("lora") else {}
     return BuildPlan(
         member.name,
         checkpoint,
@@ -239,7 +237,7 @@ def _extra_steps(
         path = (root / str(options["lora"]["path"])).resolve()
         if path.is_dir():
             read_adapter(path).check_base(shape, str(options["model"]))
-        target = out / LORA_FOLDER / _LORA_TASK
+        target = out / LORA_FOLDER / str(LORA_TASK)
         script = str(tools.examples / "hf_lora_convert.py")
         dtype = shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
         command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)

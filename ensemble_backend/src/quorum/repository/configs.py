@@ -113,6 +113,8 @@ def print_config(config: pb.ModelConfig) -> str:
     text = text_format.MessageToString(config)
     if parse_config(text) != config:
         raise AssertionError(f"{config.name}: protobuf text does not read back as written")
+    if config.max_batch_size:
+        return f"{HEADER}{text}"
     # Triton wants to see the zero, which protobuf text leaves out as a default.
     first, rest = text.split("\n", 1)
     return f"{HEADER}{first}\nmax_batch_size: 0\n{rest}"

@@ -23,6 +23,7 @@ from quorum.repository.configs import (
     print_config,
     vote_config,
 )
+from quorum.repository.engine import engine_config
 from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, write_atomic
 from quorum.spec.model import Deployment
 from quorum.weights import Weights, WeightsError, equal_weights
@@ -127,11 +128,13 @@ def _files(spec: Deployment, store: Store) -> dict[str, str]:
     }
     for model, members in spec.models().items():
         files[f"{model}/{CONFIG_FILE}"] = print_config(member_config(spec, model, members))
+    for model, member in spec.engines().items():
+        files[f"{model}/{CONFIG_FILE}"] = print_config(engine_config(spec, member))
     files[f"{VOTE}/{CONFIG_FILE}"] = print_config(vote_config(spec, versions))
     for channel in CHANNELS:
         files[f"{channel}/{CONFIG_FILE}"] = print_config(channel_config(spec, channel, pins[channel]))
     # Triton wants a version folder in every model; git keeps no empty ones.
-    for model in [GATE, *spec.models(), *CHANNELS]:
+    for model in [GATE, *spec.models(), *spec.engines(), *CHANNELS]:
         files[f"{model}/1/{_KEEP_FILE}"] = ""
     if _is_untaught(store):
         files[f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}"] = weights_file.dumps(first_weights(spec))

@@ -65,7 +65,7 @@ def check_graph(server: Server, spec: Deployment, store: Store) -> None:
             f"{store.path} is not what {spec.path} says ({names}); a rollout would load half of it. "
             "Stop the server, run `quorum render`, start it again"
         )
-    models = [GATE, *spec.models(), VOTE, *CHANNELS]
+    models = [GATE, *spec.models(), *spec.engines(), VOTE, *CHANNELS]
     stale = [model for model in models if not server.runs(model, store.read_config(model) or "")]
     if stale:
         raise RolloutError(

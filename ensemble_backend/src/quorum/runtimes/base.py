@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from quorum.contract import Status
 
@@ -60,6 +62,15 @@ class Runtime(Protocol):
         """Release everything; questions in flight are dropped."""
 
 
+class InnerError(RuntimeError):
+    """Another model of the server answered with an error."""
+
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Infer = Callable[[str, Mapping[str, Array], Sequence[str], str], dict[str, Array]]
+"""Asks another model of the server: its name, inputs, outputs wanted, request id; waits for the answer."""
+
+
 class RuntimeConfigError(ValueError):
     """The member's settings do not fit its runtime; the message names the setting and the mend."""
 
@@ -73,12 +84,14 @@ class RuntimeSettings:
         root: Folder that relative paths of ``options`` start from.
         options: The runtime's own options, as in ``deploy.yaml``.
         beside: Options of the other members in the same process.
+        infer: Asks other models of the server; ``None`` outside of one.
     """
 
     member: str
     root: Path
     options: Mapping[str, Any]
     beside: tuple[Mapping[str, Any], ...] = ()
+    infer: Infer | None = None
 
     def path(self, key: str) -> Path:
         """The existing file or folder that option ``key`` names.

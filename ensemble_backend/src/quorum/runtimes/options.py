@@ -114,6 +114,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "max_seq_len": Option(int),
             "quantization": Option(str),
             "guided": Option(bool, True),
+            "chat": Option(bool),
         },
         "replay": {
             "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),

@@ -110,12 +110,17 @@ class TritonServer:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
+        if self.spec.engines():
+            # The backend then starts its own workers: without them, one server cannot hold two engines.
+            environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 _ending_with_parent(self._command(backends)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                # Engines are named relative to deploy.yaml, and their backend takes paths as they are.
+                cwd=self.spec.root,
                 start_new_session=True,
             )
         self._started_pid = self._process.pid
@@ -191,7 +196,7 @@ class TritonServer:
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
-        models = [GATE, *self.spec.models(), VOTE, *CHANNELS]
+        models = [GATE, *self.spec.engines(), *self.spec.models(), VOTE, *CHANNELS]
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

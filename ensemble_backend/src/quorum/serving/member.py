@@ -23,6 +23,7 @@ import triton_python_backend_utils as pb_utils
 from quorum.contract import QUESTION, VOTES, Status
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, pack_votes, unpack_question
 from quorum.serving.tensors import answer, catalogue_path, packed, packed_tensor, root_of, settings_of
@@ -57,7 +58,8 @@ class TritonPythonModel:
         try:
             for one in said:
                 beside = tuple(other["options"] for other in said if other is not one)
-                runtime = create(one["runtime"], RuntimeSettings(one["name"], root, one["options"], beside))
+                its = RuntimeSettings(one["name"], root, one["options"], beside, inner.call)
+                runtime = create(one["runtime"], its)
                 self._members.append(_Member(one, catalogue, runtime, self._deadlines))
         except BaseException:
             self.finalize()

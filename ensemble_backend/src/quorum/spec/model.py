@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from quorum.contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
 from quorum.runtimes import RUNTIMES
+from quorum.runtimes.engine_names import PREFIX
 from quorum.runtimes.options import SHARED, OptionError, complete
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
@@ -87,7 +88,7 @@ class MemberSpec(_Strict):
     def _usable(cls, name: str) -> str:
         if not _MEMBER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
-        if name in _RESERVED or name.startswith(SHARED_PREFIX):
+        if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX)):
             raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
         return name
 
@@ -231,6 +232,10 @@ class Deployment(_Strict):
         for members in self.models().values():
             _check_shared(members)
         return self
+
+    def engines(self) -> dict[str, MemberSpec]:
+        """Triton model that serves a compiled engine -> the member that asks it."""
+        return {f"{PREFIX}{m.name}": m for m in self.members if m.runtime == "engine"}
 
     def models(self) -> dict[str, list[MemberSpec]]:
         """Triton model -> the members that it holds: one, or all whose LLMs are one in memory."""

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled TensorRT-LLM engines, served by Triton's C++ backend ``tensorrtllm`` of 1.2.1; unverified on GPU.
+
+The engine is a Triton model of its own, which takes and gives token ids. The member before it builds the
+prompt, tokenises, keeps the deadline and abstains where the engine fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from quorum.contract import Status
+from quorum.runtimes.base import Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.chat import ChatTokenizer
+from quorum.runtimes.engine_names import LORA_TASK, PREFIX
+from quorum.runtimes.grammar import answer_pattern
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[Reply], None]
+
+CALLS = 24
+"""Calls from inside a Python model that may wait at once; at about thirty it stops answering at all."""
+_STOPPERS = 4
+
+
+class EngineRuntime:
+    """Asks the Triton model that serves a compiled engine.
+
+    Options: ``engine``, the folder that `quorum build` made; ``tokenizer``, a folder with the tokenizer
+    (default: ``model``, the checkpoint); ``max_tokens`` of an answer; ``guided``; ``chat``, whether to apply
+    the chat template (default: if there is one); ``lora``, the adapter the engine was built with; ``gpus``,
+    ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size``, which go into the model's configuration.
+    The others say how the engine is built.
+    """
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        options = settings.options
+        self._member, self._model = settings.member, f"{PREFIX}{settings.member}"
+        if settings.infer is None:
+            raise RuntimeConfigError(f"member {settings.member!r}: an engine is served inside Triton only")
+        self._infer: Infer = settings.infer
+        if not (options["tokenizer"] or options["model"]):
+            raise RuntimeConfigError(
+                f"member {settings.member!r}: name the folder of its tokenizer in `tokenizer`"
+            )
+        folder = settings.path("tokenizer" if options["tokenizer"] else "model")
+        self._tokenizer = ChatTokenizer(str(folder), options["chat"])
+        self._max_tokens, self._guided = int(options["max_tokens"]), bool(options["guided"])
+        self._lora = bool(options["lora"])
+        self._numbers = itertools.count(1)
+        self._open = True
+        self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="quorum-engine")
+        # Apart from the calls: a stop must not wait behind what it is to stop.
+        self._stops = ThreadPoolExecutor(_STOPPERS, thread_name_prefix="quorum-engine-stop")
+
+    def submit(self, question: Question, done: Done) -> None:
+        """Tokenise and queue; at most :data:`CALLS` questions are inside the engine at once."""
+        inputs = self._inputs(question)
+        self._calls.submit(self._ask, question, inputs, done)
+
+    def close(self) -> None:
+        """Drop what waits; calls inside the engine end with it."""
+        self._open = False
+        self._calls.shutdown(wait=False, cancel_futures=True)
+        self._stops.shutdown(wait=False, cancel_futures=True)
+
+    def _inputs(self, question: Question) -> dict[str, Any]:
+        tokens = self._tokenizer.encode(question.prompt)
+        inputs: dict[str, Any] = {
+            "input_ids": np.array([tokens], np.int32),
+            "input_lengths": np.array([[len(tokens)]], np.int32),
+            "request_output_len": np.array([[self._max_tokens]], np.int32),
+            "runtime_top_k": np.array([[1]], np.int32),
+        }
+        if self._tokenizer.end is not None:
+            inputs["end_id"] = inputs["pad_id"] = np.array([[self._tokenizer.end]], np.int32)
+        if self._guided:
+            pattern = answer_pattern(question.schema).encode()
+            inputs["guided_decoding_guide_type"] = np.array([[b"regex"]], object)
+            inputs["guided_decoding_guide"] = np.array([[pattern]], object)
+        if self._lora:
+            inputs["lora_task_id"] = np.array([[LORA_TASK]], np.uint64)
+        return inputs
+
+    def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
+        if question.expired:
+            self._give(done, Status.TIMEOUT)
+            return
+        number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
+        reply: Reply = Status.ERROR
+        try:
+            with self._stopping(question, number, inputs):
+                given = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
+            length = int(given["sequence_length"].reshape(-1)[0])
+            reply = self._tokenizer.decode(given["output_ids"].reshape(-1)[:length].tolist())
+            reply = Status.TIMEOUT if question.expired else reply
+        except Exception:
+            logger.exception("member %s: the engine failed", self._member)
+        self._give(done, reply)
+
+    def _give(self, done: Done, reply: Reply) -> None:
+        if self._open:
+            done(reply)
+
+    @contextlib.contextmanager
+    def _stopping(self, question: Question, number: str, inputs: dict[str, Any]) -> Iterator[None]:
+        """Stop the generation when its deadline has passed: the answer is nobody's, its place is others'."""
+        left_s = max(0.0, (question.deadline_ns - time.monotonic_ns()) / 1e9)
+        timer = threading.Timer(left_s, lambda: self._stops.submit(self._stop, number, inputs))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _stop(self, number: str, inputs: dict[str, Any]) -> None:
+        wanted = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}
+        try:
+            self._infer(self._model, {**wanted, "stop": np.array([[True]])}, (), number)
+        except Exception:
+            logger.warning("member %s: a generation could not be stopped", self._member, exc_info=True)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rendered configuration of an engine is the stock one of Triton's C++ backend, name by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tritonclient.grpc import model_config_pb2 as pb
+
+from quorum.repository.configs import parse_config, print_config
+from quorum.repository.engine import engine_config
+from quorum.repository.render import render
+from quorum.spec import SpecError, load_spec
+
+STOCK = json.loads((Path(__file__).parent / "data" / "tensorrtllm_backend.json").read_text("utf-8"))
+ROOT = Path(__file__).parents[2]
+# What the template leaves open, for engines with FP32 logits.
+FILLED = {
+    "${encoder_input_features_data_type}": "TYPE_FP16",
+    "${logits_datatype}": "TYPE_FP32",
+    "${prompt_embedding_table_data_type}": "TYPE_FP16",
+}
+LLAMA_8B = {
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096,
+    "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
+}  # fmt: skip
+
+
+def load(folder: Path, **options: Any) -> Any:
+    said = {"engine": "engines/llama", "tokenizer": "llama", "max_batch_size": 64, **options}
+    spec = {"attributes": {}, "members": [{"name": "llama", "runtime": "engine", "options": said}]}
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(spec))
+    return load_spec(folder / "deploy.yaml")
+
+
+def rendered(folder: Path, **options: Any) -> Any:
+    spec = load(folder, **options)
+    return parse_config(print_config(engine_config(spec, spec.members[0])))
+
+
+def parameters(config: Any) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
+
+
+def test_inputs_and_outputs_are_the_stock_ones(tmp_path: Path) -> None:
+    config = rendered(tmp_path)
+    inputs = [
+        [
+            t.name,
+            pb.DataType.Name(t.data_type),
+            list(t.dims),
+            t.optional,
+            t.allow_ragged_batch,
+            t.HasField("reshape"),
+        ]
+        for t in config.input
+    ]
+    assert inputs == [[name, FILLED.get(kind, kind), *rest] for name, kind, *rest in STOCK["inputs"]]
+    assert all(not t.reshape.shape for t in config.input)
+    outputs = [[t.name, pb.DataType.Name(t.data_type), list(t.dims)] for t in config.output]
+    assert outputs == [[name, FILLED.get(kind, kind), dims] for name, kind, dims in STOCK["outputs"]]
+    assert (len(inputs), len(outputs)) == (62, 21)
+
+
+def test_everything_else_is_the_stock_one(tmp_path: Path) -> None:
+    config = rendered(tmp_path)
+    assert (config.name, config.backend) == ("quorum_engine_llama", STOCK["backend"])
+    assert config.max_batch_size == 64
+    assert not config.model_transaction_policy.decoupled
+    assert [pb.ModelInstanceGroup.Kind.Name(g.kind) for g in config.instance_group] == [
+        STOCK["instance_kind"]
+    ]
+    assert sorted(config.parameters) == sorted(STOCK["parameters"])
+    said = parameters(config)
+    assert {key: said[key] for key in STOCK["constants"]} == STOCK["constants"]
+    unset = {key: value for key, value in said.items() if value.startswith("${")}
+    assert unset["encoder_model_path"] == "${encoder_engine_dir}"
+    assert unset["kv_cache_free_gpu_mem_fraction"] == "${kv_cache_free_gpu_mem_fraction}"
+
+
+def test_options_reach_the_parameters(tmp_path: Path) -> None:
+    (tmp_path / "engines" / "llama").mkdir(parents=True)
+    (tmp_path / "engines" / "llama" / "config.json").write_text(json.dumps({"pretrained_config": LLAMA_8B}))
+    lora = {"name": "shop", "path": "adapter", "rank": 8}
+    said = parameters(rendered(tmp_path, kv_cache_fraction=0.4, kv_cache_gib=16, gpus=[1], lora=lora))
+    assert said["gpt_model_path"] == "engines/llama"
+    assert said["kv_cache_free_gpu_mem_fraction"] == "0.4"
+    # 2 x 32 layers x 8 heads x 128 wide x 1 byte = 64 KiB a token.
+    assert said["max_tokens_in_paged_kv_cache"] == str(16 * 2**30 // 2**16)
+    assert said["gpu_device_ids"] == "1"
+    assert said["lora_prefetch_dir"] == "engines/llama/lora"
+    assert said["guided_decoding_backend"] == "xgrammar"
+    assert said["xgrammar_tokenizer_info_path"] == "engines/llama/xgrammar_tokenizer_info.json"
+    assert parameters(rendered(tmp_path, guided=False))["guided_decoding_backend"].startswith("${")
+
+
+def test_memory_without_an_engine_to_measure_it_by_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="quorum build llama"):
+        rendered(tmp_path, kv_cache_gib=16)
+
+
+def test_the_gpu_deployments_render(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy.gpu.yaml", tmp_path / "deploy.yaml")
+    spec = load_spec(tmp_path / "deploy.yaml")
+    render(spec)
+    for member in spec.members:
+        config = parse_config((spec.repository_path / member.name / "config.pbtxt").read_text("utf-8"))
+        (said,) = json.loads(config.parameters["quorum"].string_value)["members"]
+        assert said["options"] == dict(member.options)
+        assert config.backend == "quorum_member"

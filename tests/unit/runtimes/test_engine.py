@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime for engines against a made-up inner model; tests/e2e has it on a real server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quorum.contract import Status
+from quorum.runtimes import create
+from quorum.runtimes.base import InnerError, Question, RuntimeSettings
+from quorum.runtimes.engine import CALLS
+from quorum.tasks.catalogue import Attribute, Catalogue
+
+ROOT = Path(__file__).parents[3]
+STOCK = json.loads((ROOT / "tests" / "contract" / "data" / "tensorrtllm_backend.json").read_text("utf-8"))
+TYPES = {
+    "TYPE_INT32": np.int32, "TYPE_UINT64": np.uint64, "TYPE_BOOL": np.bool_, "TYPE_STRING": np.object_,
+}  # fmt: skip
+SCHEMA = json.dumps(Catalogue.of([Attribute("color", values=("red", "blue"))]).json_schema(["color"]))
+
+
+class Inner:
+    """Answers like the C++ backend; hangs until stopped when told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any], str]] = []
+        self.tokens: list[int] = []
+        self.error, self.hang = "", False
+        self.inside = self.most = 0
+        self._stopped: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, model: str, inputs: Any, outputs: Any, number: str) -> dict[str, Any]:
+        with self._lock:
+            self.asked.append((model, dict(inputs), number))
+            stopped = self._stopped.setdefault(number, threading.Event())
+        if "stop" in inputs:
+            stopped.set()
+            return {}
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        try:
+            if self.hang:
+                assert stopped.wait(30)
+            if self.error:
+                raise InnerError(self.error)
+        finally:
+            with self._lock:
+                self.inside -= 1
+        length = np.array([[len(self.tokens)]], np.int32)
+        return {"output_ids": np.array([[[*self.tokens, 0, 0]]], np.int32), "sequence_length": length}
+
+
+@pytest.fixture
+def inner() -> Inner:
+    return Inner()
+
+
+@pytest.fixture
+def runtime(inner: Inner) -> Iterator[Any]:
+    options = {"engine": ".", "tokenizer": "demo-llama", "lora": {"path": "x"}, "max_tokens": 40}
+    folder = ROOT / "examples" / "demo" / "models"
+    made = create("engine", RuntimeSettings("llama", folder, options, infer=inner))
+    inner.tokens = made._tokenizer.encode('{"color":"red"}')  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+def ask(runtime: Any, seconds: float = 30.0, times: int = 1) -> list[Any]:
+    replies: list[Any] = []
+    enough = threading.Semaphore(0)
+
+    def done(reply: Any) -> None:
+        replies.append(reply)
+        enough.release()
+
+    deadline = time.monotonic_ns() + int(seconds * 1e9)
+    for _ in range(times):
+        runtime.submit(Question("red shoe", SCHEMA, "red shoe", "", ("color",), deadline), done)
+    for _ in range(times):
+        assert enough.acquire(timeout=60)
+    return replies
+
+
+def test_the_answer_is_what_the_tokens_say(runtime: Any, inner: Inner) -> None:
+    assert ask(runtime) == ['{"color":"red"}']
+
+
+def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> None:
+    ask(runtime)
+    model, inputs, number = inner.asked[0]
+    assert model == "quorum_engine_llama"
+    assert number
+    table = {name: (kind, dims, optional) for name, kind, dims, optional, _, _ in STOCK["inputs"]}
+    assert {name for name, (_, _, optional) in table.items() if not optional} <= set(inputs)
+    for name, array in inputs.items():
+        kind, dims, _ = table[name]
+        assert array.dtype == TYPES[kind], name
+        assert array.shape[0] == 1, name
+        assert all(want in (-1, have) for want, have in zip(dims, array.shape[1:], strict=True)), name
+    assert inputs["input_lengths"][0, 0] == inputs["input_ids"].shape[1]
+    assert inputs["guided_decoding_guide_type"][0, 0] == b"regex"
+    assert inputs["guided_decoding_guide"][0, 0].startswith(rb"\{" + b'"color":"(red|blue|n')
+    assert inputs["lora_task_id"][0, 0] == 1
+
+
+def test_an_error_is_an_abstention(runtime: Any, inner: Inner) -> None:
+    inner.error = "Assertion failed"
+    assert ask(runtime) == [Status.ERROR]
+
+
+def test_a_deadline_stops_the_generation_by_its_number(runtime: Any, inner: Inner) -> None:
+    inner.hang = True
+    assert ask(runtime, seconds=0.2) == [Status.TIMEOUT]
+    (_, _, asked), (_, stop, stopped) = inner.asked
+    assert stopped == asked
+    assert stop["stop"].tolist() == [[True]]
+    assert set(stop) == {"input_ids", "input_lengths", "request_output_len", "stop"}
+
+
+def test_no_more_calls_wait_than_may(runtime: Any, inner: Inner) -> None:
+    inner.hang = True
+    replies = ask(runtime, seconds=0.5, times=3 * CALLS)
+    assert replies == [Status.TIMEOUT] * (3 * CALLS)
+    assert inner.most == CALLS
