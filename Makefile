@@ -2,7 +2,7 @@
 # Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-hf setup-dev build-env train-demo lint fmt render clean bench bench-long
+.PHONY: help demo test setup setup-hf setup-dev build-env train-demo lint fmt render clean bench bench-long gpu-check
 .NOTPARALLEL:
 
 # An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
@@ -49,6 +49,9 @@ bench: setup ## measure this machine, about 5 minutes; report in benchmarks/out/
 
 bench-long: setup ## the same with every point, longer and more often: about an hour
 	.venv/bin/quorum-bench run benchmarks/out/long --long
+
+gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help tells more)
+	.venv/bin/python benchmarks/gpu_check.py $(ARGS)
 
 clean: ## remove environments, caches and what a demo left
 	rm -rf .venv .venv-build .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache

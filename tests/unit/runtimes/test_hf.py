@@ -299,6 +299,31 @@ def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) ->
     assert ask(runtime, [question("shoe")]) == [Status.ERROR]
 
 
+def test_who_asks_again_just_after_a_batch_joins_those_who_wait(checkpoint, start, monkeypatch) -> None:
+    monkeypatch.setattr("quorum.runtimes.hf_dynamic._WINDOW_S", 30.0)
+    runtime = start(checkpoint, max_new_tokens=20, max_batch=4)
+    model, generate, sizes = runtime._loaded.model, runtime._loaded.model.generate, []
+    left = threading.Semaphore(0)
+
+    def submit(text: str) -> None:
+        runtime.submit(question(text), lambda _: left.release())
+
+    def spy(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        if len(sizes) == 1:
+            for text in TEXTS[1:4]:
+                submit(text)
+            threading.Timer(0.2, submit, (TEXTS[4],)).start()
+        return generate(**given)
+
+    monkeypatch.setattr(model, "generate", spy)
+    submit(TEXTS[0])
+    for _ in range(5):
+        assert left.acquire(timeout=WAIT_S)
+    # The first one waited for nobody.
+    assert sizes == [1, 4]
+
+
 def test_a_continuous_batch_that_fails_is_made_anew(checkpoint, start, monkeypatch) -> None:
     runtime = start(checkpoint, batching="continuous", max_new_tokens=400)
     expected = ask(runtime, [question("shoe")])

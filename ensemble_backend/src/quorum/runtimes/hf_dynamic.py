@@ -18,7 +18,8 @@ from quorum.runtimes.hf_model import Loaded
 
 logger = logging.getLogger(__name__)
 
-# Callers answered together ask again together: worth waiting for, where there are several.
+# Where there are several callers, the last to be answered ask again just after a batch has ended; left out,
+# they would make a small batch of their own, and every second batch stay small.
 _WINDOW_S = 0.005
 
 
@@ -77,10 +78,9 @@ class DynamicBatcher:
         """The next batch; empty at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or not self._running)
-            if last > 1:
-                self._wake.wait_for(
-                    lambda: len(self._inbox) >= min(last, self._max_batch) or not self._running, _WINDOW_S
-                )
+            if last > 1 or len(self._inbox) > 1:
+                full = self._max_batch
+                self._wake.wait_for(lambda: len(self._inbox) >= full or not self._running, _WINDOW_S)
             if not self._running:
                 return []
             return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._max_batch))]

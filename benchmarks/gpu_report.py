@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures of a GPU check say: one table, and an outcome for each thing that was to be shown."""
+# ruff: noqa: INP001
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpu_models import SHAPES
+
+PARTS = ("answers", "batching", "graph", "ensemble")
+MIN_THROUGHPUT_SHARE = 0.95
+MAX_EXTRA_MS = 5.0
+BAD = ("FAILED", "MISSED")
+
+Row = dict[str, Any]
+Outcome = tuple[str, str, str]
+
+
+def ordered(parts: Row) -> list[tuple[str, Row]]:
+    """Parts of one model together, in the order in which they run."""
+
+    def place(item: tuple[str, Row]) -> tuple[str, int]:
+        name, what = item[0].rsplit("/", 1)
+        return name, PARTS.index(what)
+
+    return sorted(parts.items(), key=place)
+
+
+def judge(parts: Row) -> list[Outcome]:
+    """What each part showed: (what, outcome, detail).
+
+    Outcomes are ``ok``, ``FAILED``, ``MISSED`` (a target of speed), ``not judged`` and ``not measured``.
+    """
+    found: list[Outcome] = []
+    for key, part in ordered(parts):
+        name, what = key.rsplit("/", 1)
+        if "error" in part:
+            found.append((key, "FAILED", part["error"].splitlines()[0]))
+        elif "skipped" in part:
+            found.append((key, "not measured", part["skipped"].splitlines()[0]))
+        elif what == "answers":
+            found += _judge_answers(key, part)
+        elif what in ("graph", "ensemble"):
+            found += _judge_served(key, part)
+            if what == "graph":
+                shape = SHAPES.get(name.partition("-")[2])
+                found += _judge_cost(key, part, is_toy=shape is not None and not shape.judged)
+    return found
+
+
+def _ok(is_ok: bool) -> str:
+    return "ok" if is_ok else "FAILED"
+
+
+def _judge_answers(key: str, part: Row) -> list[Outcome]:
+    guided = part["guided"]
+    valid = f"{guided['valid']} of {guided['answers']} valid"
+    found = [(f"{key} guided", _ok(guided["valid"] == guided["answers"]), valid)]
+    if "alone" not in part:
+        return [(f"{key} as Transformers", "not measured", "the model is not Transformers'"), *found]
+    alone, together = part["alone"], part["together"]
+    same = alone["same_tokens"] == part["tokens"] and alone["same_answers"] == part["prompts"]
+    told = f"{alone['same_tokens']} of {part['tokens']} tokens alone, {together['same_tokens']} in a batch"
+    # Other kernels round otherwise: what is no bug there may still change a token.
+    outcome = _ok(same) if same or key.startswith("hf-") else "not judged"
+    return [(f"{key} as Transformers", outcome, told), *found]
+
+
+def _judge_served(key: str, part: Row) -> list[Outcome]:
+    redeploy, agreed = part["redeploy"], part["same_answers"]
+    safe = redeploy["failed"] == 0 and redeploy["live"] == redeploy["redeploys"]
+    told = (
+        f"{redeploy['live']} of {redeploy['redeploys']} live under load,"
+        f" {redeploy['failed']} of {redeploy['requests']} requests failed"
+    )
+    same = f"{agreed['same']} of {agreed['of']} as from the bare runtime"
+    return [
+        (f"{key} redeploy", _ok(safe), told),
+        (f"{key} same answers", _ok(agreed["same"] == agreed["of"]), same),
+        *(
+            (
+                f"{key} at {load['concurrency']}",
+                "FAILED",
+                f"{load['failed']} failed, {load['abstained']} abstain",
+            )
+            for load in part["loads"]
+            if load["failed"] or load["abstained"]
+        ),
+    ]
+
+
+def _judge_cost(key: str, part: Row, *, is_toy: bool) -> list[Outcome]:
+    loads = sorted(part["loads"], key=lambda load: load["concurrency"])
+    first, top = loads[0], loads[-1]
+    share, extra = top["throughput_share"], first["extra_p50_ms"]
+    throughput = f"{share:.1%} of the bare runtime's at {top['concurrency']} at once; target 95 %"
+    latency = f"{extra:+.1f} ms at {first['concurrency']} at once; target {MAX_EXTRA_MS:.0f} ms"
+    met = {throughput: share >= MIN_THROUGHPUT_SHARE, latency: extra <= MAX_EXTRA_MS}
+    return [
+        (f"{key} {what}", "not judged" if is_toy else "ok" if met[told] else "MISSED", told)
+        for what, told in (("throughput", throughput), ("latency", latency))
+    ]
+
+
+def table(parts: Row) -> str:
+    """Every load as a row of one Markdown table."""
+    heads = ("model", "what", "at once", "answers/s", "tokens/s", "p50 ms", "p95 ms", "of bare", "GPU MiB")
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for key, part in ordered(parts):
+        name, what = key.rsplit("/", 1)
+        for load in part.get("loads", []):
+            rows += _batching_row(name, load) if what == "batching" else _pair(name, part, load)
+    shapes = sorted({key.rsplit("/", 1)[0].partition("-")[2] for key in parts} & set(SHAPES))
+    notes = [
+        f"{shape}: random weights, {SHAPES[shape].parameters / 1e6:,.1f} million, the shape of"
+        f" {SHAPES[shape].like}. Speed and memory count, the answers mean nothing."
+        for shape in shapes
+    ]
+    return "\n".join([*rows, "", *notes])
+
+
+def _batching_row(name: str, load: Row) -> list[str]:
+    times = (load["p50_ms"], load["p95_ms"])
+    return [_row(name, f"bare, {load['batching']}", load["concurrency"], load["rate"], None, times)]
+
+
+def _pair(name: str, part: Row, load: Row) -> list[str]:
+    """The bare runtimes and the graph of as many members."""
+    count, at, tokens = part["members"], load["concurrency"], part["tokens_per_answer"]
+    before, used = part["gpu_mib"]["before"], part["gpu_mib"]["with_bare"]
+    memory = None if used is None else used - before
+    bare, graph = load["bare_rate"], load["graph_rate"]
+    times = (load["graph_p50_ms"], load["graph_p95_ms"])
+    return [
+        _row(
+            name,
+            f"{count} bare",
+            at,
+            bare,
+            tokens and bare * tokens * count,
+            (load["bare_p50_ms"], None),
+            memory=memory,
+        ),
+        _row(
+            name,
+            f"graph of {count}",
+            at,
+            graph,
+            tokens and graph * tokens * count,
+            times,
+            share=load["throughput_share"],
+        ),
+    ]
+
+
+def _row(
+    name: str,
+    what: str,
+    concurrency: int,
+    rate: float,
+    tokens: float | None,
+    times: tuple[float | None, float | None],
+    *,
+    share: float | None = None,
+    memory: float | None = None,
+) -> str:
+    of_bare = "" if share is None else f"{share:.1%}"
+    numbers = [f"{rate:.1f}", _number(tokens, 0), _number(times[0]), _number(times[1]), of_bare]
+    return f"| {' | '.join([name, what, str(concurrency), *numbers, _number(memory, 0)])} |"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

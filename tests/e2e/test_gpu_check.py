@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The GPU check, in its smallest form on a CPU: real runtimes, a real server, every check of it held."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
+pytest.importorskip("transformers", reason="run `make setup-hf`")
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--device", "cpu", "--shape", "tiny", "--seconds", "0.5", "--rounds", "1", "--concurrency", "1,4")
+pytestmark = pytest.mark.timeout(300)
+
+
+def check(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    places = ("--out", str(folder / "gpu.json"), "--work", str(folder / "work"))
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), *SMALL, *places, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("gpu-check")
+    only = ("--only", "tiny/answers", "--only", "tiny/ensemble")
+    return folder, check(folder, *only, "--members", "2")
+
+
+def test_everything_holds_on_a_cpu(done) -> None:
+    folder, run = done
+    assert run.returncode == 0, run.stdout + run.stderr
+    parts = json.loads((folder / "gpu.json").read_text())["parts"]
+    answers, ensemble = parts["hf-tiny/answers"], parts["hf-tiny/ensemble"]
+    assert answers["tokens"] > 1000
+    for way in ("alone", "together"):
+        assert answers[way] == {"same_answers": answers["prompts"], "same_tokens": answers["tokens"]}
+    assert answers["guided"] == {"answers": 64, "valid": 64}
+    assert ensemble["members"] == 2
+    assert ensemble["same_answers"] == {"of": 8, "same": 8}
+    assert ensemble["redeploy"]["failed"] == 0
+    assert ensemble["redeploy"]["live"] == ensemble["redeploy"]["redeploys"]
+    assert [load["concurrency"] for load in ensemble["loads"]] == [1, 4]
+    for load in ensemble["loads"]:
+        assert load["failed"] == load["abstained"] == 0
+        assert load["graph_rate"] > 0
+        assert load["bare_rate"] > 0
+    assert "| hf-tiny | graph of 2 | 4 |" in run.stdout
+    assert "random weights" in run.stdout
+
+
+def test_what_was_measured_is_not_measured_again(done) -> None:
+    folder, _ = done
+    before = (folder / "gpu.json").read_text()
+    run = check(folder, "--only", "tiny/answers")
+    assert run.returncode == 0
+    assert "measured already" in run.stderr
+    assert json.loads((folder / "gpu.json").read_text())["parts"] == json.loads(before)["parts"]
+
+
+def test_a_part_that_fails_is_told_and_not_kept(done) -> None:
+    folder, _ = done
+    run = check(folder, "--only", "tiny/batching", "--option", "dtype=int3")
+    assert run.returncode == 1
+    assert "FAILED       hf-tiny/batching" in run.stdout
+    assert "hf-tiny/batching" not in json.loads((folder / "gpu.json").read_text())["parts"]
+
+
+def test_without_a_server_the_other_parts_stand(done, tmp_path: Path) -> None:
+    folder, _ = done
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    # A package of that name that cannot be imported, as on a machine that does not have it.
+    (hidden / "tritonclient.py").write_text("raise ModuleNotFoundError('hidden', name='tritonclient')\n")
+    run = check(folder, "--only", "tiny/graph", PYTHONPATH=str(hidden))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "not measured hf-tiny/graph: graph not measured: tritonclient is not installed" in run.stdout
+
+
+def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
+    run = check(tmp_path, "--only", "huge/answers")
+    assert run.returncode == 1
+    assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble" in run.stderr

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``hf`` runtime on a real GPU; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.checkpoints import write_checkpoint
+
+from quorum.runtimes import create
+from quorum.runtimes.base import Question, RuntimeSettings
+from quorum.tasks.catalogue import Attribute, Catalogue
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
+transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use"),
+]
+CATALOGUE = Catalogue.of([Attribute("color", values=("red", "navy blue")), Attribute("brand")])
+NAMES = ("color", "brand")
+TEXTS = [f"shoe number {number} in red" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("hf") / "llama")
+
+
+def ask(folder: Path, **options: Any) -> list[str]:
+    runtime = create("hf", RuntimeSettings("m", folder.parent, {"model": folder.name, **options}))
+    assert runtime._loaded.model.device.type == "cuda"
+    found: dict[str, Any] = {}
+    left = threading.Semaphore(0)
+    schema = json.dumps(CATALOGUE.json_schema(NAMES))
+    try:
+        for text in TEXTS:
+            deadline = time.monotonic_ns() + 60 * 10**9
+            question = Question(text, schema, text, "", NAMES, deadline)
+            runtime.submit(question, lambda reply, text=text: (found.update({text: reply}), left.release()))
+        for _ in TEXTS:
+            assert left.acquire(timeout=60)
+    finally:
+        runtime.close()
+    return [found[text] for text in TEXTS]
+
+
+@pytest.mark.parametrize("batching", ["dynamic", "continuous"])
+def test_greedy_answers_are_those_of_transformers(checkpoint: Path, batching: str) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).to("cuda")
+    expected = []
+    for text in TEXTS:
+        given = tokenizer(text, return_tensors="pt").to("cuda")
+        out = model.generate(**given, do_sample=False, max_new_tokens=30)[0, given["input_ids"].shape[1] :]
+        expected.append(tokenizer.decode(out, skip_special_tokens=True))
+    said = ask(checkpoint, guided=False, max_new_tokens=30, dtype="float32", batching=batching)
+    assert said == expected
+
+
+@pytest.mark.parametrize("batching", ["dynamic", "continuous"])
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
+def test_guided_answers_are_valid_in_every_precision(checkpoint: Path, dtype: str, batching: str) -> None:
+    for text in ask(checkpoint, dtype=dtype, batching=batching, max_new_tokens=300):
+        answer = json.loads(text)
+        assert list(answer) == list(NAMES)
+        assert answer["color"] in {"red", "navy blue", "n/a"}

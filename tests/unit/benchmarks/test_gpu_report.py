@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GPU check says of its figures: no failure and no missed target goes unsaid."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_report
+
+    yield gpu_report
+    for name in ("gpu_report", "gpu_models"):
+        sys.modules.pop(name, None)
+
+
+def load(concurrency: int, share: float = 1.0, extra: float = 1.0, **more: Any) -> dict[str, Any]:
+    times = {"bare_p50_ms": 10.0, "graph_p50_ms": 10.0 + extra, "graph_p95_ms": 20.0}
+    rates = {
+        "bare_rate": 100.0,
+        "graph_rate": 100.0 * share,
+        "throughput_share": share,
+        "extra_p50_ms": extra,
+    }
+    return {"concurrency": concurrency, "failed": 0, "abstained": 0, **times, **rates, **more}
+
+
+def served(*loads: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "members": 1,
+        "same_answers": {"of": 8, "same": 8},
+        "redeploy": {"redeploys": 6, "live": 6, "requests": 99, "failed": 0},
+        "tokens_per_answer": 30.0,
+        "gpu_mib": {"before": 500.0, "with_bare": 17_000.0},
+        "loads": list(loads),
+        **more,
+    }
+
+
+def answered(**more: Any) -> dict[str, Any]:
+    same = {"same_answers": 16, "same_tokens": 2048}
+    guided = {"answers": 64, "valid": 64}
+    return {"prompts": 16, "tokens": 2048, "alone": same, "together": same, "guided": guided, **more}
+
+
+def outcomes(report: Any, **parts: dict[str, Any]) -> dict[str, str]:
+    named = {key.replace("__", "/").replace("hf_", "hf-"): part for key, part in parts.items()}
+    return {what: outcome for what, outcome, _ in report.judge(named)}
+
+
+def test_all_is_well(report) -> None:
+    found = outcomes(report, hf_8b__answers=answered(), hf_8b__graph=served(load(1), load(32)))
+    assert found == {
+        "hf-8b/answers as Transformers": "ok",
+        "hf-8b/answers guided": "ok",
+        "hf-8b/graph redeploy": "ok",
+        "hf-8b/graph same answers": "ok",
+        "hf-8b/graph throughput": "ok",
+        "hf-8b/graph latency": "ok",
+    }
+
+
+def test_targets_are_held_at_the_ends_of_the_range(report) -> None:
+    slow = served(load(1, extra=5.1), load(8, share=0.5, extra=70.0), load(32, share=0.94))
+    found = outcomes(report, hf_8b__graph=slow)
+    assert found["hf-8b/graph throughput"] == "MISSED"
+    assert found["hf-8b/graph latency"] == "MISSED"
+    toy = outcomes(report, hf_tiny__graph=slow)
+    assert toy["hf-tiny/graph throughput"] == toy["hf-tiny/graph latency"] == "not judged"
+    # A checkpoint of somebody's own is no toy.
+    assert outcomes(report, hf_mine__graph=slow)["hf-mine/graph throughput"] == "MISSED"
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        (answered(alone={"same_answers": 16, "same_tokens": 2047}), "as Transformers"),
+        (answered(alone={"same_answers": 15, "same_tokens": 2048}), "as Transformers"),
+        (answered(guided={"answers": 64, "valid": 63}), "guided"),
+    ],
+)
+def test_one_wrong_token_or_answer_is_a_failure(report, part, what) -> None:
+    assert outcomes(report, hf_8b__answers=part)[f"hf-8b/answers {what}"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"redeploy": {"redeploys": 6, "live": 6, "requests": 99, "failed": 1}}, "redeploy"),
+        ({"redeploy": {"redeploys": 6, "live": 5, "requests": 99, "failed": 0}}, "redeploy"),
+        ({"same_answers": {"of": 8, "same": 7}}, "same answers"),
+        ({"loads": [load(1), load(32, failed=1)]}, "at 32"),
+        ({"loads": [load(1), load(32, abstained=2)]}, "at 32"),
+    ],
+)
+def test_one_request_or_redeploy_lost_is_a_failure(report, more, what) -> None:
+    part = served(load(1), load(32)) | more
+    assert outcomes(report, hf_8b__ensemble=part)[f"hf-8b/ensemble {what}"] == "FAILED"
+
+
+def test_errors_and_gaps_are_told(report) -> None:
+    parts = {
+        "hf_8b__graph": {"skipped": "no server"},
+        "hf_8b__answers": {"error": "RuntimeError: lost\nmore"},
+    }
+    assert outcomes(report, **parts) == {"hf-8b/answers": "FAILED", "hf-8b/graph": "not measured"}
+
+
+def test_the_table_counts_tokens_of_all_members_and_the_memory_they_took(report) -> None:
+    part = served(load(32, share=0.97), members=3)
+    lines = report.table({"hf-8b/ensemble": part}).splitlines()
+    assert "| hf-8b | 3 bare | 32 | 100.0 | 9000 | 10.0 |  |  | 16500 |" in lines
+    assert "| hf-8b | graph of 3 | 32 | 97.0 | 8730 | 11.0 | 20.0 | 97.0% |  |" in lines
+    assert "8b: random weights, 8,030.3 million, the shape of Llama 3.1 8B." in lines[-1]
