@@ -249,35 +249,45 @@ def _redeploy(spec: Any, server: Any, names: Sequence[str]) -> Row:
     """Publish and promote again and again while callers ask; how many requests failed."""
     from quorum.rollout.channels import Rollout
     from quorum.server.control import Control
-    from quorum.server.probe import probe_channel
     from quorum.voting.single import Parameters
     from quorum.weights import Weights
+    from quorum_client import Client
 
     url, stop, found = server.endpoint.grpc_url, threading.Event(), Row()
-    load = asyncio.run
-    thread = threading.Thread(
-        target=lambda: found.update(load(_keep_asking(url, REDEPLOY_CALLERS, lambda _: stop.is_set())))
-    )
-    thread.start()
-    took, live = [], []
-    try:
-        with Control(url, server.endpoint.admin_key) as control:
-            rollout = Rollout(spec, control, lambda channel: probe_channel(spec, url, channel, PATIENCE_S))
+
+    def load() -> None:
+        found.update(asyncio.run(_keep_asking(url, REDEPLOY_CALLERS, lambda _: stop.is_set())))
+
+    thread, took, live, errors = threading.Thread(target=load), [], 0, []
+    with Control(url, server.endpoint.admin_key) as control, Client(url, timeout_s=PATIENCE_S) as client:
+
+        def version_of(channel: str) -> int:
+            return client.extract("Is anybody there?", ATTRIBUTES[:1], channel=channel).weights_version
+
+        rollout = Rollout(spec, control, version_of)
+        version_of("quorum")
+        thread.start()
+        try:
             for number in range(REDEPLOYS):
                 weights = tuple(1.0 + (number + place) % 5 for place in range(len(names)))
-                start = time.perf_counter()
                 fresh = Weights("majority", tuple(names), Parameters(weights), settings={"number": number})
-                version = rollout.publish(fresh).version
-                rollout.promote(version)
+                start = time.perf_counter()
+                try:
+                    version = rollout.publish(fresh).version
+                    rollout.promote(version)
+                except Exception as error:
+                    errors.append(f"{type(error).__name__}: {error}")
+                    continue
                 took.append(time.perf_counter() - start)
-                live.append(probe_channel(spec, url, "quorum", PATIENCE_S) == version)
-    finally:
-        stop.set()
-        thread.join()
+                live += version_of("quorum") == version
+        finally:
+            stop.set()
+            thread.join()
     return {
         "redeploys": REDEPLOYS,
-        "live": sum(live),
+        "live": live,
+        "errors": errors,
         "requests": found["answers"] + found["failed"],
         "failed": found["failed"],
-        "median_s": statistics.median(took),
+        "median_s": statistics.median(took) if took else None,
     }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -31,19 +32,24 @@ class ChatTokenizer:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the prompt, ready to be answered."""
-        if not self._chat:
-            return list(self._tokenizer(prompt)["input_ids"])
-        # Templates of models that think aloud first know this variable; others ignore it.
-        text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-        # The template brings the special tokens; adding them once more would begin the text twice.
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return encode(self._tokenizer, prompt, self._chat)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens, without special ones."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
+
+
+def encode(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
+    """Token ids of the prompt, inside the tokenizer's chat template where ``chat`` says so."""
+    if not chat:
+        return list(tokenizer(prompt)["input_ids"])
+    # Templates of models that think aloud first know this variable; others ignore it.
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
+    # The template brings the special tokens; adding them once more would begin the text twice.
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+
+# Before Transformers is imported: nothing here may ask the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.chat import encode
 from quorum.runtimes.hf_batch import Answers, Batcher, Job
 from quorum.runtimes.hf_continuous import ContinuousBatcher
 from quorum.runtimes.hf_dynamic import DynamicBatcher
@@ -45,7 +50,7 @@ class HfRuntime:
 
     def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
         """Tokenise the question and hand it to the batcher."""
-        tokens = self._loaded.prompt_tokens(question.prompt, self._chat)
+        tokens = encode(self._loaded.tokenizer, question.prompt, self._chat)
         if len(tokens) + self._max_new_tokens > self._loaded.positions:
             logger.warning(
                 "member %s: a prompt of %d tokens and max_new_tokens %d exceed the model's %d positions",

@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
-
-# Before Transformers is imported: nothing here may ask the network.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
+
+from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +36,6 @@ class Loaded:
     padding: int
     width: int
     positions: int
-
-    def prompt_tokens(self, prompt: str, chat: bool) -> list[int]:
-        """The prompt's tokens, inside the chat template where ``chat`` says so."""
-        if not chat:
-            return list(self.tokenizer(prompt)["input_ids"])
-        # Templates of models that think aloud first know this variable; others ignore it.
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def load(settings: RuntimeSettings) -> Loaded:
