@@ -45,7 +45,8 @@ def judge(parts: Row) -> list[Outcome]:
             found += _judge_served(key, part)
             if what == "graph":
                 shape = SHAPES.get(name.partition("-")[2])
-                found += _judge_cost(key, part, is_toy=shape is not None and not shape.judged)
+                is_toy = part.get("device") == "CPU" or (shape is not None and not shape.judged)
+                found += _judge_cost(key, part, is_toy=is_toy)
     return found
 
 

@@ -91,3 +91,15 @@ def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
     run = check(tmp_path, "--only", "huge/answers")
     assert run.returncode == 1
     assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble" in run.stderr
+
+
+def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -> None:
+    arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "demo-llama/graph", "--concurrency", "4")
+    run = check(tmp_path, *arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "not judged   tensorrt_llm-demo-llama/graph latency" in run.stdout
+    part = json.loads((tmp_path / "gpu.json").read_text())["parts"]["tensorrt_llm-demo-llama/graph"]
+    assert part["same_answers"] == {"of": 8, "same": 8}
+    assert part["redeploy"]["errors"] == []
+    assert part["redeploy"]["failed"] == 0
+    assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0

@@ -75,6 +75,8 @@ def test_targets_are_held_at_the_ends_of_the_range(report) -> None:
     assert found["hf-8b/graph latency"] == "MISSED"
     toy = outcomes(report, hf_tiny__graph=slow)
     assert toy["hf-tiny/graph throughput"] == toy["hf-tiny/graph latency"] == "not judged"
+    processor = outcomes(report, hf_mine__graph=slow | {"device": "CPU"})
+    assert processor["hf-mine/graph latency"] == "not judged"
     # A checkpoint of somebody's own is no toy.
     assert outcomes(report, hf_mine__graph=slow)["hf-mine/graph throughput"] == "MISSED"
 
