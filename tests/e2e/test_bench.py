@@ -8,13 +8,17 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from quorum.contract import GATE, VOTE
-from quorum_bench.arrivals import poisson
+from quorum_bench.arrivals import poisson, replayed
 from quorum_bench.bench import Bench, Measured, Options, point_result
+from quorum_bench.cli import app
 from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.measure import Effort, Point
+from quorum_bench.metrics import ALL as METRICS
 from quorum_bench.metrics.overhead import overhead
+from quorum_bench.results import read_results
 from quorum_bench.samples import SampleFile, read_latencies
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import WAITED, QuorumTarget
@@ -120,3 +124,44 @@ def test_a_target_that_does_not_answer_ends_the_run_with_its_words(target):
     wrong = CallerSpec(good.factory, {**good.settings, "url": "127.0.0.1:1"})
     with pytest.raises(LoadError, match="could not begin"):
         run_load(wrong, Closed(1), 1.0)
+
+
+def test_one_command_gives_results_samples_report_and_a_line_to_quote(tmp_path):
+    out = tmp_path / "out"
+    ran = CliRunner().invoke(
+        app, ["run", str(out), "-s", "overhead", "-s", "replay", "--seconds", "0.5", "--runs", "1"]
+    )
+    assert ran.exit_code == 0, ran.output
+    results = read_results(out)
+    measured, skipped = results.scenarios
+    assert {str(p.labels["asked"]) for p in measured.points} == {"ensemble", *(f"m{i}" for i in range(5))}
+    assert measured.findings[0].met is not None
+    assert "--arrivals" in skipped.skipped
+    assert set(results.metrics) == {metric.key for metric in METRICS}
+    points = set(pq.read_table(out / "samples.parquet", columns=["point"])["point"].to_pylist())
+    assert points == set(results.points())
+    assert "ms (p50)" in ran.stdout
+    assert (out / "report.html").stat().st_size > 10_000
+    assert "Overhead" in (out / "summary.md").read_text("utf-8")
+
+
+def test_recorded_arrivals_are_played_as_they_came(tmp_path, target):
+    path = tmp_path / "arrivals.txt"
+    path.write_text("".join(f"{1000 + second}\n" for second in (0, 0.1, 0.1, 0.4, 0.7)), encoding="utf-8")
+    generated = run_load(target.caller(WORKLOAD), Open(replayed(path), 7), 5.0)
+    sent = (generated.samples.intended_ns - generated.start_ns) / 1e6
+    assert sent.tolist() == pytest.approx([0, 100, 100, 400, 700], abs=0.01)
+    assert np.all(generated.samples.ok)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-s", "nothing"], "there are overhead"),
+        (["--prices", "nowhere.json"], "machine_per_hour"),
+    ],
+)
+def test_what_cannot_be_run_is_said(tmp_path, arguments, words):
+    ran = CliRunner().invoke(app, ["run", str(tmp_path / "out"), *arguments])
+    assert ran.exit_code == 2
+    assert words in " ".join(ran.output.split())

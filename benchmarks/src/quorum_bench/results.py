@@ -122,6 +122,7 @@ class ScenarioResult(_Strict):
     plots: list[Plot] = []
     tables: list[Table] = []
     skipped: str = ""
+    failed: str = ""
     seconds: Finite = 0.0
 
 

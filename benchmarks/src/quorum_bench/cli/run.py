@@ -94,6 +94,8 @@ def run(
     write_report(results, folder)
     out.print(honest_line(results), highlight=False)
     err.print(f"{folder / REPORT}, {folder / SUMMARY}, {folder / SAMPLES}", highlight=False)
+    if any(scenario.failed for scenario in results.scenarios):
+        raise typer.Exit(1)
 
 
 def report(
@@ -121,6 +123,10 @@ def play(chosen: list[Scenario], options: Options, folder: Path) -> Results:
                 result = scenario.play(bench)
             except Skipped as reason:
                 result = scenario.result([], skipped=str(reason))
+            except Exception as error:
+                # What the others measured must not be lost with it.
+                err.print_exception()
+                result = scenario.result([], failed=f"{type(error).__name__}: {error}")
             done.append(result.model_copy(update={"seconds": time.monotonic() - start}))
     environment["load_after"] = [round(x, 2) for x in os.getloadavg()]
     e = options.effort

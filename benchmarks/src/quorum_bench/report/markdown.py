@@ -24,7 +24,7 @@ def honest_line(results: Results) -> str:
     """What one may say of it in one line: the best known point, with the machine that it holds for."""
     said = []
     points = results.points()
-    lone = points.get("overhead/asked=ensemble")
+    lone = points.get("overhead/asked=ensemble,thinking=none")
     if lone:
         said.append(f"an answer of five members that cost nothing in {cell(lone, 'latency_p50')} ms (p50)")
     for scenario in results.scenarios:
@@ -41,6 +41,8 @@ def _scenario(scenario: ScenarioResult, results: Results) -> str:
     lines = [f"## {scenario.title}", "", scenario.question]
     if scenario.skipped:
         lines += ["", f"*Skipped*: {scenario.skipped}"]
+    if scenario.failed:
+        lines += ["", f"*Failed*: {scenario.failed}"]
     if scenario.findings:
         lines.append("")
     for finding in scenario.findings:

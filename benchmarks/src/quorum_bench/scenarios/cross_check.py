@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from quorum.contract import ATTRIBUTES, CATEGORY, STABLE, TEXT
+from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_bench.bench import Bench, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import Interval, median_draws
 from quorum_bench.load import Closed
@@ -33,7 +34,9 @@ class PerfAnalyzerError(RuntimeError):
 def _play(bench: Bench) -> ScenarioResult:
     program = bench.options.perf_analyzer
     if program is None:
-        example = command(Path("perf_analyzer"), "HOST:PORT", 1, Path("requests.json"), Path("out.csv"), 2.0)
+        example = command(
+            Path("perf_analyzer"), "HOST:PORT", "KEY", 1, Path("requests.json"), Path("out.csv"), 2.0
+        )
         raise Skipped(
             "not run here: give the program with --perf-analyzer PATH (the guide says where it comes from). "
             f"The command is: {' '.join(example)}"
@@ -47,11 +50,11 @@ def _play(bench: Bench) -> ScenarioResult:
         caller = target.caller(workload)
         one_run = type(bench.options.effort)(seconds, bench.options.effort.warmup_s, _ROUNDS)
         for c in concurrencies:
-            theirs[c] += [run_perf_analyzer(program, target.url, c, workload, seconds)]
+            theirs[c] += [run_perf_analyzer(program, target, c, workload, seconds)]
             ours += bench.measure(
                 SCENARIO.name, [Point(target, caller, Closed(c), {"concurrency": c})], one_run
             )
-            theirs[c] += [run_perf_analyzer(program, target.url, c, workload, seconds) for _ in range(2)]
+            theirs[c] += [run_perf_analyzer(program, target, c, workload, seconds) for _ in range(2)]
     rows, findings = [], []
     for measured, c in zip(ours, concurrencies, strict=True):
         for title, unit, mine, other in (
@@ -89,19 +92,23 @@ def _play(bench: Bench) -> ScenarioResult:
 
 
 def command(
-    program: Path, url: str, concurrency: int, requests: Path, out: Path, seconds: float
+    program: Path, url: str, key: str, concurrency: int, requests: Path, out: Path, seconds: float
 ) -> list[str]:
-    """The command line that measures what we measure: same requests, gRPC, callers that wait."""
+    """The command line that measures what we measure: same requests, gRPC, callers that wait.
+
+    It reads the model's configuration and statistics, which only the admin key opens.
+    """
     return [
         str(program),
-        *("-m", STABLE, "-u", url, "-i", "grpc", "--concurrency-range", str(concurrency)),
+        *("-m", STABLE, "-u", url, "-i", "grpc", "-H", f"{GRPC_ADMIN_HEADER}:{key}"),
+        *("--concurrency-range", str(concurrency)),
         *("--input-data", str(requests), "--measurement-interval", str(int(seconds * 1000))),
         *("--percentile", "50", "--stability-percentage", "50", "--max-trials", "4", "-f", str(out)),
     ]
 
 
 def run_perf_analyzer(
-    program: Path, url: str, concurrency: int, workload: Workload, seconds: float
+    program: Path, target: QuorumTarget, concurrency: int, workload: Workload, seconds: float
 ) -> tuple[float, float]:
     """Its p50 in ms and its throughput per second.
 
@@ -113,11 +120,11 @@ def run_perf_analyzer(
         requests.write_text(
             json.dumps({"data": [_row(p.text, p.category, p.attributes) for p in workload.products]})
         )
-        line = command(program, url, concurrency, requests, out, seconds)
+        line = command(program, target.url, target.admin_key, concurrency, requests, out, seconds)
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
         if done.returncode or not out.is_file():
             words = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
-            raise PerfAnalyzerError(f"{' '.join(line)}\nended with {done.returncode}:\n{words}")
+            raise PerfAnalyzerError(f"perf_analyzer ended with {done.returncode}:\n{words}")
         with out.open(encoding="utf-8") as file:
             row = next(iter(csv.DictReader(file)))
     return float(row["p50 latency"]) / 1000.0, float(row["Inferences/Second"])

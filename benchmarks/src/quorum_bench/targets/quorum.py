@@ -68,6 +68,11 @@ class QuorumTarget:
         """``host:port`` of its gRPC endpoint."""
         return self._server.endpoint.grpc_url
 
+    @property
+    def admin_key(self) -> str:
+        """Opens its administration."""
+        return self._server.endpoint.admin_key
+
     def start(self) -> None:
         """Render, start, wait for the channels.
 
