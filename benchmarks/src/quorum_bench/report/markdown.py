@@ -49,7 +49,8 @@ def _scenario(scenario: ScenarioResult, results: Results) -> str:
         verdict = (
             "" if finding.met is None else f" (aim: {finding.aim}; {'met' if finding.met else 'missed'})"
         )
-        lines.append(f"- {finding.text}: **{figure_of(finding)}**{verdict}")
+        figure = f": **{figure_of(finding)}**" if finding.value else ""
+        lines.append(f"- {finding.text}{figure}{verdict}")
     if scenario.points:
         metrics = columns(scenario, results)
         keys = labels(scenario)

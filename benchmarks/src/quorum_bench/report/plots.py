@@ -13,11 +13,12 @@ from quorum_bench.results import Plot, PointResult, Results, ScenarioResult
 
 _INK = "#010203"
 _MOST_TICKS = 9
+_MOST_BARS = 6
 _COLOURS = ("#2f7ed8", "#d9772b", "#1a9c6b", "#a45bc4", "#c0445b", "#8a8f2a", "#3aa6b9", "#7a8699")
 
 
 def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
-    """A plot of a scenario's points: bars over words, else lines with 95 % intervals.
+    """A plot of a scenario's points: bars or rows over words, else lines, all with 95 % intervals.
 
     Returns:
         SVG, or nothing if no point has what it shows.
@@ -25,16 +26,21 @@ def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
     points = [p for p in scenario.points if plot.x in p.labels and any(y in p.values for y in plot.y)]
     if not points:
         return ""
-    figure, axes = _figure()
-    if any(isinstance(point.labels[plot.x], str) for point in points):
+    words = any(isinstance(point.labels[plot.x], str) for point in points)
+    in_rows = words and len({point.labels[plot.x] for point in points}) > _MOST_BARS
+    figure, axes = _figure(max(3.1, 0.9 + 0.27 * len(points)) if in_rows else 3.1)
+    unit = results.metrics[plot.y[0]].unit if plot.y[0] in results.metrics else ""
+    if in_rows:
+        _rows(axes, plot, points)
+        axes.set_xlabel(unit)
+        return _svg(figure, f"{scenario.name}-{plot.title}")
+    if words:
         _bars(axes, plot, points)
     else:
         _lines(axes, plot, points, results)
-    unit = results.metrics[plot.y[0]].unit if plot.y[0] in results.metrics else ""
     axes.set_ylabel(unit)
     axes.set_title(plot.title, fontsize=10, loc="left", color=_INK)
-    if unit != "%":
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0)
     return _svg(figure, f"{scenario.name}-{plot.title}")
 
 
@@ -97,10 +103,22 @@ def _bars(axes: Any, plot: Plot, points: list[PointResult]) -> None:
     _legend(axes)
 
 
-def _figure() -> tuple[Any, Any]:
+def _rows(axes: Any, plot: Plot, points: list[PointResult]) -> None:
+    """A row a point, for names that are many or long; the axis need not start at zero."""
+    for place, point in enumerate(points):
+        value = point.values[plot.y[0]]
+        axes.plot([value.low, value.high], [place, place], color=_COLOURS[0], lw=1.4, alpha=0.6)
+        axes.plot(value.value, place, "o", ms=5, color=_COLOURS[0])
+    axes.set_yticks(range(len(points)), [str(point.labels[plot.x]) for point in points])
+    axes.grid(axis="x", alpha=0.18, color=_INK, lw=0.6)
+    axes.invert_yaxis()
+    axes.set_title(plot.title, fontsize=10, loc="left", color=_INK)
+
+
+def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+    figure = Figure(figsize=(5.4, height), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.subplots()
     axes.patch.set_alpha(0.0)

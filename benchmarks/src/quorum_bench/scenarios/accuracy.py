@@ -16,15 +16,13 @@ def _play(bench: Bench) -> ScenarioResult:
         raise Skipped("give a votes table with gold with --votes FILE; `quorum extract --votes` records one")
     found = evaluate(read_votes(bench.options.votes))
     points = _alone(found) + _together(found)
-    front = pareto([(p.values["calls"].value, p.values["accuracy"].value) for p in points])
+    front = pareto([(float(p.labels["calls per answer"]), p.values["accuracy"].value) for p in points])
     best = [str(p.labels["who"]) for p, on in zip(points, front, strict=True) if on]
     findings = [
         Finding(text=f"nobody is both cheaper and better than: {', '.join(best)}"),
         Finding(text=found.verdict),
     ]
-    plot = Plot(
-        title="accuracy over LLM calls per answer", x="calls per answer", y=["accuracy"], series="who"
-    )
+    plot = Plot(title="accuracy (LLM calls per answer)", x="who", y=["accuracy"])
     return SCENARIO.result([], findings=findings, plots=[plot]).model_copy(update={"points": points})
 
 
@@ -56,15 +54,13 @@ def _together(found: Evaluation) -> list[PointResult]:
 
 
 def _point(who: str, calls: float, accuracy: tuple[float, float, float]) -> PointResult:
-    labels: dict[str, str | int | float] = {"who": who, "calls per answer": round(calls, 3)}
+    told = f"{who} ({calls:.3g})"
+    labels: dict[str, str | int | float] = {"who": told, "calls per answer": round(calls, 2)}
     value, low, high = accuracy
     return PointResult(
         id=point_id(SCENARIO.name, {"who": who}),
         labels=labels,
-        values={
-            "accuracy": Value(value=value, low=min(low, value), high=max(high, value)),
-            "calls": Value(value=calls, low=calls, high=calls),
-        },
+        values={"accuracy": Value(value=value, low=min(low, value), high=max(high, value))},
     )
 
 
