@@ -129,3 +129,29 @@ def test_the_counter_keeps_to_its_limit() -> None:
     first()
     assert counter.enter(2) is not None
     assert counter.enter(2) is None
+
+
+def test_what_is_cancelled_is_never_called_and_wakes_nobody() -> None:
+    timer = deadlines()
+    now = time.monotonic_ns()
+    called: list[str] = []
+    last = threading.Event()
+    cancels = [timer.add(now + (20 + i) * 10**6, lambda: called.append("cancelled")) for i in range(30)]
+    for cancel in cancels:
+        cancel()
+        cancel()
+    timer.add(now + 80 * 10**6, last.set)
+    assert last.wait(30)
+    assert called == []
+    assert timer._heap == []
+    timer.close()
+
+
+def test_closing_calls_what_waits_but_not_what_was_cancelled() -> None:
+    timer = deadlines()
+    called: list[str] = []
+    far = time.monotonic_ns() + 10**13
+    timer.add(far, lambda: called.append("waiting"))
+    timer.add(far, lambda: called.append("cancelled"))()
+    timer.close()
+    assert called == ["waiting"]

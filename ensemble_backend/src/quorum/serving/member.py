@@ -135,12 +135,18 @@ class _Member:
         leave = self._pending.enter(self._limit)
         if leave is None:
             return send(abstain(Status.OVERLOADED, len(attributes)))
-        self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, len(attributes))))
+        cancel = self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, len(attributes))))
+
+        def done(reply: Reply) -> None:
+            cancel()
+            leave()
+            send(self._votes(question, reply))
+
         try:
-            self._runtime.submit(question, lambda answer: self._done(question, answer, send, leave))
+            self._runtime.submit(question, done)
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
-            self._done(question, Status.ERROR, send, leave)
+            done(Status.ERROR)
 
     def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
         return Question(
@@ -155,36 +161,39 @@ class _Member:
     def _schema_of(self, attributes: tuple[str, ...]) -> str:
         return json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
 
-    def _done(self, question: Question, reply: Reply, send: Send, leave: Callable[[], None]) -> None:
-        leave()
+    def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
-            send(abstain(reply, len(question.attributes)))
-            return
+            return abstain(reply, len(question.attributes))
         try:
-            votes = parse_answer(self._catalogue, question.attributes, reply)
+            return parse_answer(self._catalogue, question.attributes, reply)
         except Exception:
             logger.exception("member %s: could not parse an answer", self._name)
-            votes = abstain(Status.UNPARSABLE, len(question.attributes))
-        send(votes)
+            return abstain(Status.UNPARSABLE, len(question.attributes))
 
 
 class Deadlines:
     """Calls functions when their time has come, on one thread: a runtime that hangs cannot hang a request."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[_Deadline] = []
         self._numbers = count()
         self._wake = threading.Condition()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="quorum-deadlines", daemon=True)
         self._thread.start()
 
-    def add(self, deadline_ns: int, call: Callable[[], None]) -> None:
-        """Call ``call`` at ``deadline_ns`` on the monotonic clock, or a little later."""
+    def add(self, deadline_ns: int, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` at ``deadline_ns`` on the monotonic clock, or a little later, unless it is cancelled.
+
+        Returns:
+            What cancels it, at any time and however often.
+        """
+        entry = _Deadline(deadline_ns, next(self._numbers), call)
         with self._wake:
-            heapq.heappush(self._heap, (deadline_ns, next(self._numbers), call))
-            if self._heap[0][0] == deadline_ns:
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:
                 self._wake.notify()
+        return entry.cancel
 
     def close(self) -> None:
         """Stop the thread; what is still waiting is called at once."""
@@ -192,19 +201,43 @@ class Deadlines:
             self._open = False
             self._wake.notify()
         self._thread.join()
-        for _, _, call in self._heap:
-            call()
+        for entry in self._heap:
+            entry.fire()
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 if not self._open:
                     return
-                wait_ns = self._heap[0][0] - time.monotonic_ns() if self._heap else None
+                # Nearly all are cancelled long before their time: dropped together, not woken for one by one.
+                while self._heap and self._heap[0].call is None:
+                    heapq.heappop(self._heap)
+                wait_ns = self._heap[0].at_ns - time.monotonic_ns() if self._heap else None
                 if wait_ns is None or wait_ns > 0:
                     self._wake.wait(None if wait_ns is None else wait_ns / 1e9)
                     continue
-                call = heapq.heappop(self._heap)[2]
+                entry = heapq.heappop(self._heap)
+            entry.fire()
+
+
+class _Deadline:
+    """A call that is waiting for its time; earlier ones are smaller."""
+
+    __slots__ = ("at_ns", "call", "number")
+
+    def __init__(self, at_ns: int, number: int, call: Callable[[], None]) -> None:
+        self.at_ns, self.number = at_ns, number
+        self.call: Callable[[], None] | None = call
+
+    def __lt__(self, other: _Deadline) -> bool:
+        return (self.at_ns, self.number) < (other.at_ns, other.number)
+
+    def cancel(self) -> None:
+        self.call = None
+
+    def fire(self) -> None:
+        call, self.call = self.call, None
+        if call is not None:
             call()
 
 
