@@ -70,7 +70,7 @@ def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -
         axes.set_xscale("log")
     ticks = sorted({float(point.labels[plot.x]) for point in points})
     if len(ticks) <= _MOST_TICKS:
-        axes.set_xticks(ticks, [number(tick) for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(plot.x.replace("_", " "))
     _legend(axes)
