@@ -92,7 +92,7 @@ def run(
     results = play(chosen, options, folder)
     write_results(results, folder)
     write_report(results, folder)
-    out.print(honest_line(results), highlight=False)
+    out.print(honest_line(results), highlight=False, soft_wrap=True)
     err.print(f"{folder / REPORT}, {folder / SUMMARY}, {folder / SAMPLES}", highlight=False)
     if any(scenario.failed for scenario in results.scenarios):
         raise typer.Exit(1)
@@ -116,7 +116,7 @@ def play(chosen: list[Scenario], options: Options, folder: Path) -> Results:
     environment = describe_environment()
     done: list[ScenarioResult] = []
     with SampleFile(folder / SAMPLES) as file:
-        bench = Bench(options, file, lambda line: err.print(line, highlight=False))
+        bench = Bench(options, file, lambda line: err.print(line, highlight=False, soft_wrap=True))
         for scenario in chosen:
             start = time.monotonic()
             try:
