@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import quorum, start
+from support.command import quorum, quorum_json, start
 from support.deployment import ATTRIBUTES, Live, plain_triton, running, title
 from support.rollout import rollout_of, trusting, write_split
 
@@ -128,6 +128,11 @@ def test_quorum_up_leaves_a_damaged_version_out(
         event = Rollout(live.spec, live.control, lambda _: 0).history.last()
         assert event is not None
         assert (event.action, event.version, event.outcome) == ("quarantine", version, "done")
+        damage(store, 1)
+        status = quorum_json(deploy.parent, "status")["versions"]["1"]
+        assert status["state"] == "READY", "it serves on from memory"
+        assert "weights.json" in status["damaged"]
+        assert "version 1 is damaged on disk" in quorum(deploy.parent, "status")[1]
     finally:
         process.terminate()
         _, err = process.communicate(timeout=60)

@@ -4,7 +4,9 @@
 import itertools
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from quorum.fit import LearnError, NothingToScoreError, VotesError, build_table,
 from quorum.fit.evaluate import assign_folds, calls_saved, evaluate, learning_curve
 from quorum.fit.measure import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.fit.report import report_html
+from quorum.fit.score import bootstrap_means
 from quorum.fit.simulate import independent
 from quorum.fit.votes import Cell
 from quorum.voting.single import Parameters
@@ -171,3 +174,21 @@ def test_pairs_of_members_are_symmetric():
     result = evaluate(simulated(12, [0.9, 0.8, 0.7]), ("em",))
     phi = result.correlation.error_phi
     assert all(phi[i][j] == pytest.approx(phi[j][i]) for i, j in itertools.combinations(range(3), 2))
+
+
+def test_a_table_that_is_drawn_in_parts_gives_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    columns, products = rng.random((500, 2)), np.repeat(np.arange(100), 5).astype(np.int32)
+    whole = bootstrap_means(columns, products, 50, 0)
+    drawn: list[int] = []
+    monkeypatch.setattr(sys.modules["quorum.fit.score"], "_DRAWN_AT_ONCE", 700)
+    multinomial = np.random.Generator.multinomial
+
+    class Counted(np.random.Generator):
+        def multinomial(self, n: Any, pvals: Any, size: Any = None) -> Any:
+            drawn.append(size)
+            return multinomial(self, n, pvals, size)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Counted(np.random.PCG64(seed)))
+    assert np.array_equal(bootstrap_means(columns, products, 50, 0), whole)
+    assert drawn == [7] * 7 + [1]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,18 +12,14 @@ from quorum.fit.score import apply, is_right
 from quorum.fit.votes import Cell, VotesTable, build_table
 from quorum.rollout.canary import (
     Decided,
-    Estimate,
-    Latency,
-    Metric,
     NothingToCompareError,
     Observed,
     Pair,
-    Verdict,
     agreement_of,
     compare_channels,
-    judge,
     pairs_from_votes,
 )
+from quorum.rollout.verdict import Estimate, Latency, Metric, Verdict, judge
 from quorum.spec.model import CanarySpec
 from quorum.voting.single import Parameters, decide_one
 from quorum.weights import Weights, equal_weights
@@ -134,8 +132,8 @@ def accuracy(value: float, low: float, high: float) -> Metric:
     return Metric(0.8, 0.8 + value, Estimate(value, low, high))
 
 
-def latency(value: float, low: float) -> Latency:
-    return Latency(10, 20, 10 * value, 20 * value, Estimate(value, low, value + 0.1))
+def latency(value: float, low: float, products: int = 500) -> Latency:
+    return Latency(10, 20, 10 * value, 20 * value, Estimate(value, low, value + 0.1), products)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +183,36 @@ def test_slow_or_failing_canaries_are_not_promoted() -> None:
     assert verdict(None, 12, 1_000).action == "keep watching"
     assert verdict(None, 40, 1_000).action == "roll back"
     assert verdict(None, 1, 20).action == "keep watching"
+
+
+def test_a_canary_is_not_ended_for_what_happens_to_any_channel_now_and_then() -> None:
+    better = accuracy(0.05, 0.04, 0.06)
+    # One failure in ten is what one in a hundred brings every tenth time.
+    assert judge(RULES, NO_CHANGE, better, None, 1_000, 500, 1, 10).action == "keep watching"
+    assert judge(RULES, NO_CHANGE, better, None, 1_000, 500, 2, 10).action == "roll back"
+    # Of stable's hundreds of products and one slow answer of the canary nothing follows.
+    assert judge(RULES, NO_CHANGE, better, latency(9, 8, 99), 1_000, 500, 0, 99).action == "keep watching"
+    pairs = simulate(300, (0.8, 0.8))
+    once = (Observed({f"p{i}": 10.0 + i % 7 for i in range(300)}), Observed({"q": 400.0}))
+    assert compare_channels(pairs, (1, 2), RULES, once).verdict.action == "keep watching"
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.01, 10), (0.01, 1_000), (0.2, 60), (0.0, 20), (1.0, 5)])
+def test_failures_are_judged_by_the_exact_test(share: float, n: int) -> None:
+    for failed in range(n + 1):
+        tail = sum(math.comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(failed, n + 1))
+        if abs(tail - 0.025) > 1e-9:
+            rules = CanarySpec(min_products=100, max_failed=share)
+            found = judge(rules, NO_CHANGE, None, None, 1, 0, failed, n)
+            assert (found.action == "roll back") == (tail < 0.025), (failed, tail)
+
+
+def test_a_few_labels_do_not_hold_up_a_canary_that_changes_next_to_nothing() -> None:
+    little = Estimate(0.004, 0.001, 0.009)
+    few = accuracy(-0.02, -0.3, 0.3)
+    assert judge(RULES, little, few, None, 500, 5, 0, 0).action == "promote"
+    assert judge(RULES, NO_CHANGE, few, None, 500, 5, 0, 0).more_products == 95
+    assert judge(RULES, little, accuracy(-0.05, -0.08, -0.02), None, 500, 100, 0, 0).action == "roll back"
 
 
 def test_latencies_of_the_same_products_are_compared_as_pairs() -> None:

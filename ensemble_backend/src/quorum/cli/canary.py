@@ -27,6 +27,7 @@ from quorum.cli.console import (
     progress,
     spec_of,
 )
+from quorum.cli.fleet import store_of
 from quorum.cli.listings import Listing, gold_of, parse_share, read_listings
 from quorum.cli.rollout import DryRunOption, VersionArgument, moved, open_rollout, tell
 from quorum.contract import CANARY, STABLE
@@ -34,8 +35,6 @@ from quorum.fit.votes import read_votes
 from quorum.repository.store import Store
 from quorum.rollout.canary import (
     Decided,
-    Estimate,
-    Metric,
     Observed,
     Pair,
     Report,
@@ -44,7 +43,8 @@ from quorum.rollout.canary import (
     pairs_from_votes,
 )
 from quorum.rollout.channels import RolloutError
-from quorum.server.runfile import endpoint_of, find_running
+from quorum.rollout.verdict import Estimate, Metric
+from quorum.server.runfile import endpoint_of
 from quorum.spec.model import Deployment
 from quorum.tasks.catalogue import Catalogue
 from quorum_client import Answer, AsyncClient, Extraction, QuorumError
@@ -150,8 +150,7 @@ def report(
     if (votes is None) == (replay is None):
         raise CommandError("name either a file of recorded VOTES, or --replay LISTINGS")
     spec = spec_of(deploy)
-    running = find_running(spec)
-    store = Store(running.repository if running else spec.repository_path)
+    store = store_of(spec)
     stable, tried = (store.pins()[channel] for channel in (STABLE, CANARY))
     if stable == tried:
         raise CommandError(f"both channels answer with version {stable}; begin with `quorum canary N`")
@@ -159,7 +158,7 @@ def report(
     if votes is not None:
         table = read_votes(votes).of_members(spec.member_names)
         pairs = pairs_from_votes(table, store.weights(stable), store.weights(tried))
-        observed = _observed(votes)
+        observed = _observed(votes, (stable, tried))
     else:
         assert replay is not None
         listings, wanted = read_listings(replay, text_column), names_of(spec, attributes)
@@ -193,11 +192,15 @@ def _act(spec: Deployment, store: Store, found: Report, may_promote: bool, may_r
     return "promoted" if promote else "rolled back"
 
 
-def _observed(path: Path) -> tuple[Observed, Observed] | None:
-    """Latencies and fall-backs in a votes table, if whoever wrote it noted them."""
+def _observed(path: Path, versions: tuple[int, int]) -> tuple[Observed, Observed] | None:
+    """Latencies and fall-backs of these versions in a votes table, if whoever wrote it noted them."""
     sides = {STABLE: Observed(), CANARY: Observed()}
-    for line in path.read_text("utf-8").splitlines():
+    wanted: dict[Any, int] = dict(zip(sides, versions, strict=True))
+    for line in path.read_text("utf-8").split("\n"):
         row = jsonlib.loads(line) if line.strip() else {}
+        if row.get("weights_version") != wanted.get(row.get("channel")):
+            # Of an earlier canary, or of an earlier stable version.
+            continue
         if row.get("fallback_from") in sides:
             sides[row["fallback_from"]].failed.add(row["product"])
         elif row.get("channel") in sides and isinstance(row.get("latency_ms"), int | float):

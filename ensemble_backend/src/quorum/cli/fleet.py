@@ -24,12 +24,19 @@ def servers_of(spec: Deployment) -> dict[Path, list[str]]:
     Raises:
         RolloutError: A DNS name does not resolve.
     """
+    return by_repository(_servers(spec))
+
+
+def store_of(spec: Deployment) -> Store:
+    """The repository that commands look at: what the server here serves; in a fleet, the first server's."""
+    return Store(_servers(spec)[0][1])
+
+
+def _servers(spec: Deployment) -> list[tuple[str, Path]]:
     if spec.fleet:
-        named = [(s.grpc, spec.root / (s.repository or spec.repository)) for s in spec.fleet]
-    else:
-        running = find_running(spec)
-        named = [(endpoint_of(spec).grpc_url, running.repository if running else spec.repository_path)]
-    return by_repository(named)
+        return [(s.grpc, spec.root / (s.repository or spec.repository)) for s in spec.fleet]
+    running = find_running(spec)
+    return [(endpoint_of(spec).grpc_url, running.repository if running else spec.repository_path)]
 
 
 def channel_status(spec: Deployment, url: str, channel: str, pinned: int | None) -> dict[str, Any]:

@@ -15,15 +15,14 @@ from rich.table import Table
 
 from quorum import weights as weights_file
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.cli.fleet import servers_of
+from quorum.cli.fleet import servers_of, store_of
 from quorum.contract import STABLE
-from quorum.repository.store import Store
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.history import History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
-from quorum.server.runfile import endpoint_of, find_running
+from quorum.server.runfile import endpoint_of
 from quorum.spec.model import Deployment
 from quorum.weights import Weights
 
@@ -142,9 +141,7 @@ def diff(
 
     Example: `quorum diff 1 2`
     """
-    spec = spec_of(deploy)
-    running = find_running(spec)
-    store = Store(running.repository if running else spec.repository_path)
+    store = store_of(spec_of(deploy))
     before, after = store.weights(old), store.weights(new)
     names = ["default", *sorted({*before.attributes, *after.attributes})]
     rows = {name: (_relative(before, name), _relative(after, name)) for name in names}
@@ -174,9 +171,7 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
 
     Example: `quorum history --json`
     """
-    spec = spec_of(deploy)
-    running = find_running(spec)
-    events = list(History(running.repository if running else spec.repository_path).events())
+    events = list(History(store_of(spec_of(deploy)).path).events())
     if json:
         print_json([asdict(event) for event in events])
         return

@@ -24,7 +24,7 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.cli.describe import refuse_misfits
-from quorum.cli.fleet import channel_status, fleet_status, fleet_table
+from quorum.cli.fleet import channel_status, fleet_status, fleet_table, store_of
 from quorum.cli.signals import interrupt_once
 from quorum.contract import CANARY, CHANNELS, STABLE, VOTE
 from quorum.repository.store import Store
@@ -36,6 +36,7 @@ from quorum.server.supervise import serve
 from quorum.server.triton import ServerError, TritonServer
 from quorum.server.watch import Watch
 from quorum.spec.model import Deployment
+from quorum.weights import WeightsError
 
 _POLL_S = 0.5
 _PULSE_S = 2.0
@@ -189,7 +190,7 @@ def _status(spec: Deployment) -> dict[str, Any]:
     if spec.fleet:
         return {"fleet": fleet_status(spec)}
     running, endpoint = find_running(spec), endpoint_of(spec)
-    store = Store(running.repository if running else spec.repository_path)
+    store = store_of(spec)
     pins = store.pins()
     with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=5) as control:
         states = {(s.name, s.version): s for s in control.index()}
@@ -213,9 +214,13 @@ def _status(spec: Deployment) -> dict[str, Any]:
 
 
 def _version(store: Store, version: int, state: ModelState | None) -> dict[str, Any]:
-    weights = store.weights(version)
-    return {
-        "state": state.state if state else "UNAVAILABLE",
+    found: dict[str, Any] = {"state": state.state if state else "UNAVAILABLE"}
+    try:
+        weights = store.weights(version)
+    except WeightsError as error:
+        # A server serves on from memory; whoever asks how it stands should learn of both.
+        return found | {"damaged": str(error)}
+    return found | {
         "method": weights.method,
         "content_hash": weights.content_hash,
         "created": weights.provenance.get("created"),
@@ -238,6 +243,10 @@ def _show(report: dict[str, Any]) -> None:
         )
     versions = Table("weights", "state", "method", "gold labels", "learned", "hash")
     for name, v in report["versions"].items():
+        if "damaged" in v:
+            versions.add_row(name, v["state"], Text("damaged on disk", "red"), "", "", "")
+            note(f"version {name} is damaged on disk: {v['damaged']}")
+            continue
         short = v["content_hash"].removeprefix("sha256:")[:12]
         versions.add_row(name, v["state"], v["method"], str(v["gold_labels"]), v["created"] or "-", short)
     members = Table("member", "state", "reason")

@@ -14,6 +14,9 @@ from quorum.fit.votes import VotesTable
 from quorum.voting.decide import Decision, Rule, decide
 from quorum.weights import Weights, WeightsError, equal_weights
 
+# Resamples times products, 8 bytes each: a large table is drawn in parts.
+_DRAWN_AT_ONCE = 5_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
@@ -138,5 +141,10 @@ def bootstrap_means(
     sums = np.zeros((size, columns.shape[1]))
     np.add.at(sums, index, columns)
     cells = np.bincount(index, minlength=size).astype(np.float64)
-    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), resamples)
-    return np.asarray((draws @ sums) / (draws @ cells)[:, None])
+    rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
+    means = np.empty((resamples, columns.shape[1]))
+    at_once = max(1, _DRAWN_AT_ONCE // size)
+    for begin in range(0, resamples, at_once):
+        draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
+        means[begin : begin + at_once] = (draws @ sums) / (draws @ cells)[:, None]
+    return means

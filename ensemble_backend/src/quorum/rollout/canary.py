@@ -9,24 +9,21 @@ products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not indep
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.fit.score import apply, bootstrap_means
 from quorum.fit.votes import Cell, VotesTable
+from quorum.rollout.verdict import Estimate, Latency, Metric, Verdict, judge
 from quorum.spec.model import CanarySpec
 from quorum.weights import Weights
 
-Action = Literal["promote", "roll back", "keep watching"]
 _RESAMPLES = 2000
-_DRAWS_AT_ONCE = 5_000_000
 _SEED = 0
 
 
@@ -70,35 +67,6 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One figure for both channels, and ``canary - stable`` with its interval."""
-
-    stable: float
-    canary: float
-    delta: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds as callers saw them; ``ratio`` is median canary / median stable."""
-
-    stable_p50: float
-    stable_p95: float
-    canary_p50: float
-    canary_p95: float
-    ratio: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class Changed:
     """Cells on which the channels decide differently in the same way.
 
@@ -119,21 +87,6 @@ class Changed:
     better: int
     worse: int
     product: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the rules say.
-
-    Attributes:
-        action: What to do with the canary.
-        reason: Why, in words.
-        more_products: About how many more products would decide it; ``None`` when no number would.
-    """
-
-    action: Action
-    reason: str
-    more_products: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,64 +212,6 @@ def compare_channels(
     )
 
 
-def judge(
-    rules: CanarySpec,
-    changed: Estimate,
-    accuracy: Metric | None,
-    latency: Latency | None,
-    products: int,
-    gold_products: int,
-    failed: int,
-    asked: int,
-) -> Verdict:
-    """Apply the rules; arguments as in :class:`Report`.
-
-    Without gold nobody can tell better from worse, but accuracy cannot fall by more than the share of the
-    decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
-    """
-    if asked and _wilson_low(failed, asked, rules.confidence) > rules.max_failed:
-        return Verdict("roll back", f"the canary alone failed on {failed} of {asked} products")
-    if latency and products >= rules.min_products and latency.ratio.low > rules.max_latency_ratio:
-        return Verdict("roll back", f"the canary takes {_times(latency.ratio)} as long as stable")
-    if accuracy is not None:
-        delta, seen, kind = accuracy.delta, gold_products, "products with gold"
-        words = f"difference in accuracy {_points(delta)}"
-    else:
-        # The worst that the changed decisions can do, and the best.
-        delta, seen, kind = Estimate(0.0, -changed.high, changed.high), products, "products"
-        words = f"no gold; at most {changed.high:.1%} of the decisions change"
-    if seen < rules.min_products:
-        missing = rules.min_products - seen
-        return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
-    if delta.low >= -rules.max_worse:
-        return _unless_slow_or_failing(
-            Verdict("promote", f"{words}: at most {100 * rules.max_worse:.3g} points worse"),
-            rules, latency, failed, asked,
-        )  # fmt: skip
-    if delta.high < 0:
-        return Verdict("roll back", f"{words}: worse")
-    if accuracy is None:
-        return Verdict("keep watching", f"{words}: label cells (`quorum label`) to tell better from worse")
-    return Verdict("keep watching", f"{words}: not decided yet", _more(delta, rules.max_worse, seen))
-
-
-def _unless_slow_or_failing(
-    verdict: Verdict, rules: CanarySpec, latency: Latency | None, failed: int, asked: int
-) -> Verdict:
-    if latency and latency.ratio.value > rules.max_latency_ratio:
-        return Verdict("keep watching", f"{verdict.reason}, but it takes {_times(latency.ratio)} as long")
-    if asked and failed / asked > rules.max_failed:
-        return Verdict("keep watching", f"{verdict.reason}, but it failed on {failed} of {asked} products")
-    return verdict
-
-
-def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
-    """Products until one of the bounds would clear, if the difference stays and the width falls by a root."""
-    ways = [(delta.value + max_worse, delta.value - delta.low), (-delta.value, delta.high - delta.value)]
-    needed = [math.ceil(seen * (width / room) ** 2) for room, width in ways if room > 0]
-    return max(1, min(needed) - seen) if needed else None
-
-
 def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
     value = cell.values[winner] if winner >= 0 else None
     return Decided(value, confidence, agreement_of(value, cell.values))
@@ -344,12 +239,8 @@ def _metric(values: Sequence[tuple[float, float]], products: npt.NDArray[np.int3
 
 
 def _estimate(column: npt.NDArray[Any], products: npt.NDArray[np.int32], tail: float) -> Estimate:
-    at_once = max(1, min(_RESAMPLES, _DRAWS_AT_ONCE // len(column)))
     values = column.astype(np.float64)[:, None]
-    draws = [
-        bootstrap_means(values, products, at_once, _SEED + begin) for begin in range(0, _RESAMPLES, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
+    low, high = np.quantile(bootstrap_means(values, products, _RESAMPLES, _SEED), [tail, 1 - tail])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
@@ -359,14 +250,6 @@ def _unseen(n: int, tail: float) -> float:
     A bootstrap of nothing but zeros would call itself certain.
     """
     return float(1 - tail ** (1 / n))
-
-
-def _wilson_low(k: int, n: int, confidence: float) -> float:
-    """Lower end of the interval of a share, ``k`` of ``n`` (Wilson 1927)."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = k / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n)
 
 
 def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
@@ -386,7 +269,7 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     low, high = np.quantile(ratios, [tail, 1 - tail])
     (s50, s95), (c50, c95) = (np.quantile(side, [0.5, 0.95]) for side in (left, right))
     ratio = Estimate(float(c50 / s50), float(low), float(high))
-    return Latency(float(s50), float(s95), float(c50), float(c95), ratio)
+    return Latency(float(s50), float(s95), float(c50), float(c95), ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
@@ -400,11 +283,3 @@ def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
         worse = sum(_is_right(p, p.stable.value) and not _is_right(p, p.canary.value) for p in labelled)
         found.append(Changed(*kind, cells, better, worse, such[0].product))
     return found
-
-
-def _points(delta: Estimate) -> str:
-    return f"{100 * delta.value:+.1f} points ({100 * delta.low:+.1f} to {100 * delta.high:+.1f})"
-
-
-def _times(ratio: Estimate) -> str:
-    return f"{ratio.value:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`quorum canary report` on recorded votes, without a server; with one in ``tests/e2e/test_canary.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quorum.cli.fleet import store_of
+from quorum.repository.configs import channel_config, print_config, vote_config
+from quorum.repository.render import render
+from quorum.spec import load_spec
+from quorum.weights import Parameters, Weights
+
+MEMBERS = ("alpha", "beta", "gamma")
+
+
+def try_version_2(folder: Path) -> None:
+    """The canary channel answers with version 2 in the repository that commands look at."""
+    spec = load_spec(folder / "deploy.yaml")
+    store = store_of(spec)
+    render(spec, store.path)
+    store.add_version(
+        2, Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
+    )
+    store.write_config("quorum_vote", print_config(vote_config(spec, [1, 2])))
+    store.write_config("quorum_canary", print_config(channel_config(spec, "quorum_canary", 2)))
+
+
+def row(number: int, channel: str, version: int, **more: Any) -> dict[str, Any]:
+    votes = dict.fromkeys(MEMBERS, "x") | {"alpha": "y"}
+    origin = {"channel": channel, "weights_version": version, "latency_ms": 10.0 + number}
+    return {"product": f"p{number}", "attribute": "brand", "votes": votes, "gold": ["x"], **origin, **more}
+
+
+def write(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "recorded.jsonl"
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_what_an_earlier_canary_did_is_not_held_against_this_one(folder: Path, run: Any) -> None:
+    try_version_2(folder)
+    rows = [row(i, "quorum", 1) for i in range(4)] + [row(4, "quorum_canary", 2)]
+    rows += [row(5, "quorum", 1, fallback_from="quorum_canary")]
+    # Another version was tried beside another one; since then the canary was off.
+    rows += [row(6, "quorum", 7, fallback_from="quorum_canary"), row(7, "quorum_canary", 8)]
+    rows += [row(8, "quorum_canary", 1)]
+    code, out, err = run("canary", "report", write(folder, rows), "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["products"], found["asked"], found["failed"]) == (9, 2, 1)
+    assert found["latency"]["products"] == 1
+    assert found["latency"]["canary_p50"] == 14.0
+
+
+def test_a_text_may_hold_any_separator_of_lines(folder: Path, run: Any) -> None:
+    try_version_2(folder)
+    code, _, err = run("canary", "report", write(folder, [row(0, "quorum", 1, title="a\u2028b\x85c")]))
+    assert code == 0, err
+
+
+def test_a_fleet_is_looked_at_where_its_first_server_reads(folder: Path, run: Any) -> None:
+    data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
+    data["fleet"] = [{"grpc": "east:8001", "repository": "east"}, {"grpc": "west:8001", "repository": "west"}]
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    render(load_spec(folder / "deploy.yaml"))
+    try_version_2(folder)
+    code, out, err = run("canary", "report", write(folder, [row(0, "quorum", 1)]), "--json")
+    assert code == 0, err
+    assert json.loads(out)["canary_version"] == 2
+    code, out, err = run("diff", "1", "2", "--json")
+    assert code == 0, err
+    assert json.loads(out)["weights"]["default"]["new"] == [1.0, 1 / 9, 1 / 9]
