@@ -19,7 +19,7 @@ from quorum.repository.render import plan_render, render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
-from quorum.rollout.journal import Pending
+from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.recover import recover_offline
 from quorum.server.control import ControlError
 from quorum.spec import Deployment, load_spec
@@ -326,6 +326,62 @@ def test_the_server_that_fails_goes_back_and_stops_the_rest(two: Two) -> None:
     assert two.pins() == [3, 2]
     two.fleet.promote(3)
     assert two.pins() == [3, 3]
+
+
+def test_a_canary_that_failed_half_way_is_not_advised_to_go_live(two: Two) -> None:
+    two.fleet.canary(2)
+    two.servers[1].failures = {CANARY: [ControlError("full")]}
+    with pytest.raises(RolloutError, match=r"`quorum canary 1` again, or go back by `quorum canary 2`$"):
+        two.fleet.canary(1)
+    two.servers[1].failures = {STABLE: [ControlError("full")]}
+    with pytest.raises(RolloutError, match=r"`quorum promote 2` again, or go back by `quorum promote 3`$"):
+        two.fleet.rollback()
+    two.fleet.promote(2)
+    assert two.pins() == [2, 2]
+
+
+@pytest.mark.parametrize("command", ["publish", "rollback"])
+def test_what_was_interrupted_on_one_server_is_taken_back_before_the_fleet_is_compared(
+    two: Two, command: str
+) -> None:
+    east = two.rollouts["east"]
+    two.servers[0].failures = {VOTE: [Crash()], STABLE: [Crash()]}
+    undo, Journal.undo = Journal.undo, lambda *_: None  # type: ignore[method-assign,assignment]
+    try:
+        with pytest.raises(Crash):
+            east.publish(weights(two.spec, 7.0)) if command == "publish" else east.promote(1)
+    finally:
+        Journal.undo = undo  # type: ignore[method-assign]
+    two.servers[0].failures = {}
+    assert east._journal.path.exists()
+    if command == "publish":
+        assert two.fleet.publish(weights(two.spec, 9.0)).version == 4
+    else:
+        assert two.fleet.rollback().version == 2
+    assert two.servers[0].state() == two.servers[1].state()
+
+
+def test_servers_that_share_a_repository_are_all_put_back_past_one_that_is_gone(
+    spec: Deployment, server: Server
+) -> None:
+    others = [Server(server.store) for _ in range(2)]
+    names = {"a": server, "b": others[0], "c": others[1]}
+    shared = SharedRepository({name: (s, s.probe) for name, s in names.items()})
+    rollout = Rollout(spec, shared, shared.probe)
+    rollout.publish(weights(spec))
+    # All load it; then the first one goes away.
+    server.failures = {STABLE: [None, ControlError("gone")], f"probe {STABLE}": [ControlError("gone")]}
+    with pytest.raises(RolloutError, match="a: gone"):
+        rollout.promote(2)
+    assert [s.answers[STABLE] for s in others] == [1, 1]
+    # New weights go no further than the first that fails.
+    server.failures = {STABLE: [ControlError("full")]}
+    loads: list[str] = []
+    others[1].load = loads.append  # type: ignore[method-assign]
+    shared = SharedRepository({name: (s, s.probe) for name, s in names.items()})
+    with pytest.raises(RolloutError, match="a: full"):
+        shared.load(STABLE)
+    assert loads == []
 
 
 def test_a_retirement_that_failed_half_way_can_be_run_again(two: Two) -> None:

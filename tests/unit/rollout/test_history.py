@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,41 @@ def test_only_promotions_that_were_done_are_gone_back_over(history: History) -> 
     assert history.before_last_change(2) == 1
     assert history.before_last_change(3) is None
     assert history.before_last_change(1) is None
+
+
+def test_what_was_rolled_back_is_the_last_choice_until_it_is_promoted_again(history: History) -> None:
+    add(history, "promote", 2, 1)
+    add(history, "promote", 3, 2)
+    add(history, "rollback", 2, 3)
+    assert history.served() == [2, 1, 3]
+    add(history, "promote", 3, 2)
+    assert history.served() == [3, 2, 1]
+
+
+def test_a_line_that_found_no_room_is_not_written_later(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(history, "promote", 2, 1)
+    whole = history.path.read_bytes()
+    with monkeypatch.context() as patch:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limit[1]))
+        # Room comes while what failed is cleared away.
+        truncate = os.truncate
+
+        def make_room(path: Path, size: int) -> None:
+            truncate(path, size)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+        patch.setattr(os, "truncate", make_room)
+        try:
+            with pytest.raises(OSError):
+                add(history, "promote", 3, 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, handler)
+    assert history.path.read_bytes() == whole
 
 
 def test_promoting_a_version_over_itself_does_not_hide_the_one_before(history: History) -> None:

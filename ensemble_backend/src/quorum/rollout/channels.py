@@ -139,6 +139,16 @@ class Rollout:
         many = len({*sound, new}) - self._spec.rollout.keep_versions
         return tuple(free[: max(0, many)])
 
+    def settle(self) -> None:
+        """Take back what an interrupted command left, as every change does before it begins.
+
+        Raises:
+            RolloutError: Something is left, and this is a dry run.
+        """
+        if self._journal.path.exists():
+            with self._locked():
+                pass
+
     def version_for(self, weights: Weights) -> int:
         """The version that holds these weights, else the number they would get; none is given twice."""
         for version in reversed(self.store.versions_listed()):

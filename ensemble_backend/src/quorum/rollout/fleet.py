@@ -16,7 +16,7 @@ from quorum.weights import Weights
 class SharedRepository:
     """Servers that read one repository, to be used as the one server of a :class:`Rollout`.
 
-    Every call goes to the servers one at a time and stops at the first that fails.
+    Every call goes to the servers one at a time.
 
     Args:
         servers: Address -> the server and its probe.
@@ -24,6 +24,7 @@ class SharedRepository:
 
     def __init__(self, servers: dict[str, tuple[Server, Probe]]) -> None:
         self._servers = servers
+        self._begun: set[tuple[str, str]] = set()
 
     def ping(self) -> None:
         """Raise when one of them does not answer."""
@@ -31,12 +32,22 @@ class SharedRepository:
             server.ping()
 
     def load(self, model: str) -> None:
-        """Load a model on each."""
+        """Load a model on each; after a failure, only where this command has begun with the model already.
+
+        So new weights go no further than the server that fails, and what is put back goes past it.
+        """
+        failed: Exception | None = None
+        where = ""
         for address, (server, _) in self._servers.items():
+            if failed and (address, model) not in self._begun:
+                continue
+            self._begun.add((address, model))
             try:
                 server.load(model)
             except Exception as error:
-                raise RolloutError(f"{address}: {error}") from error
+                failed, where = failed or error, where or address
+        if failed:
+            raise RolloutError(f"{where}: {failed}") from failed
 
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version answers on all of them."""
@@ -91,6 +102,7 @@ class Fleet:
         Raises:
             RolloutError: One failed, or they would give the version different numbers.
         """
+        self._settle()
         numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
         if len(set(numbers.values())) > 1:
             listed = ", ".join(f"{name}: {number}" for name, number in numbers.items())
@@ -120,6 +132,7 @@ class Fleet:
         """
         if len(self._rollouts) == 1:
             return self._each(lambda rollout: rollout.rollback())
+        self._settle()
         ways = {
             name: (rollout.store.pins().get(STABLE, 0), rollout.rollback_target())
             for name, rollout in self._rollouts.items()
@@ -135,6 +148,11 @@ class Fleet:
         """As :meth:`Rollout.retire`, on each."""
         return self._each(lambda rollout: rollout.retire(version))
 
+    def _settle(self) -> None:
+        """What an interrupted command left would make the repositories look different from each other."""
+        for rollout in self._rollouts.values():
+            rollout.settle()
+
     def _each(self, act: Callable[[Rollout], Change]) -> Change:
         done: list[str] = []
         change: Change | None = None
@@ -144,16 +162,27 @@ class Fleet:
             except Exception as error:
                 if not done:
                     raise
-                left = ", ".join(self._rollouts.keys() - {*done, name}) or "none"
-                back = f", or go back by `quorum promote {change.before}`" if change and change.before else ""
+                left = ", ".join(n for n in self._rollouts if n not in (*done, name)) or "none"
                 raise RolloutError(
                     f"stopped at {name}: {error}. Done on {', '.join(done)}; not tried on {left}. "
-                    f"Mend it and promote or retire the same version again{back}"
+                    f"{_what_next(change)}"
                 ) from error
             done.append(name)
         if change is None:
             raise RolloutError("the fleet has no servers; list them under `fleet` in deploy.yaml")
         return change
+
+
+def _what_next(change: Change | None) -> str:
+    """After a change that was made on some of the repositories only."""
+    if change is None or change.before is None:
+        return "Mend it and run the same command again"
+    again = f"`quorum {change.action} {change.version}`"
+    if change.action == "rollback":
+        # The servers are not at the same version any more, so they would not go back alike.
+        again = f"`quorum promote {change.version}`"
+    command = "canary" if change.action == "canary" else "promote"
+    return f"Mend it and run {again} again, or go back by `quorum {command} {change.before}`"
 
 
 def resolve(address: str) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -56,10 +57,12 @@ class History:
         """Write one event so that it survives a crash right after."""
         size = self.path.stat().st_size if self.path.exists() else 0
         torn = size and self.path.read_bytes()[-1:] != b"\n"
-        with self.path.open("a", encoding="utf-8") as file:
+        line = (("\n" if torn else "") + json.dumps(asdict(event)) + "\n").encode()
+        # Unbuffered: a buffer would try again to write what failed when it is closed.
+        with self.path.open("ab", buffering=0) as file:
             try:
-                file.write(("\n" if torn else "") + json.dumps(asdict(event)) + "\n")
-                file.flush()
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(file.fileno())
             except OSError:
                 # A line that may be lost again must not be believed by who comes next.
@@ -92,12 +95,15 @@ class History:
         return None
 
     def served(self) -> list[int]:
-        """Versions that the stable channel answered with, latest first."""
+        """Versions that the stable channel answered with, latest first, those that were rolled back last."""
         found: list[int] = []
+        given_up: set[int | None] = set()
         for event in reversed(list(self.events())):
             if event.action in ("promote", "rollback") and event.outcome == "done":
+                if event.action == "rollback" and event.before not in found:
+                    given_up.add(event.before)
                 found += [v for v in (event.version, event.before) if v is not None]
-        return list(dict.fromkeys(found))
+        return sorted(dict.fromkeys(found), key=lambda version: version in given_up)
 
 
 def timestamp() -> str:
