@@ -134,7 +134,17 @@ def test_a_deployment_that_was_never_rendered_gives_words_too(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["ask"], ["extract"], ["promote"], ["promote", "two"], ["nonsense"], ["ask", "x", "--colour"]],
+    [
+        ["ask"],
+        ["extract"],
+        ["promote"],
+        ["promote", "two"],
+        ["nonsense"],
+        ["ask", "x", "--colour"],
+        ["probe", "--http", "99999"],
+        ["up", "--probe-port", "-1"],
+        ["canary", "nonsense"],
+    ],
 )
 def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
     code, _, err = run(*arguments)

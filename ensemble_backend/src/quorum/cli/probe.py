@@ -49,7 +49,12 @@ def probe(
     ] = False,
     http: Annotated[
         int | None,
-        typer.Option(metavar="PORT", help="Serve /live and /ready/CHANNEL until stopped; 0: a free port."),
+        typer.Option(
+            min=0,
+            max=65_535,
+            metavar="PORT",
+            help="Serve /live and /ready/CHANNEL until stopped; 0: a free port.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address for --http.")] = "127.0.0.1",
     deploy: DeployOption = DEPLOY,

@@ -61,7 +61,10 @@ def up(
         bool, typer.Option(help="Hold GPU members against this machine before the start.")
     ] = True,
     probe_port: Annotated[
-        int | None, typer.Option(help="Also answer HTTP /live and /ready/CHANNEL here; 0: a free port.")
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="Also answer HTTP /live and /ready/CHANNEL here; 0: a free port."
+        ),
     ] = None,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,7 @@ class ProbeServer:
             def log_message(self, *_: Any) -> None:
                 """Say nothing: probes come every few seconds."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = _Listener((host, port), Handler)
         # Joined on closing: no thread is left inside gRPC when the process ends.
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, name="quorum-probes", daemon=True)
@@ -100,6 +101,13 @@ class ProbeServer:
                 return _status(pulse.ready), asdict(pulse)
         known = ["/live", "/ready", *(f"/ready/{channel}" for channel in self._channels)]
         return HTTPStatus.NOT_FOUND, {"error": f"no {path}; ask {', '.join(known)}"}
+
+
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing to say of a caller that did not wait for its answer; anything else is a bug."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Shared:

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probe port and callers that misbehave; with a real server in ``tests/e2e/test_probe.py``."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+
+import pytest
+
+from quorum.server.http import ProbeServer
+from quorum.server.probe import Pulse
+
+
+def test_a_caller_that_does_not_wait_for_its_answer_leaves_no_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def pulse(channel: str) -> Pulse:
+        asked.set()
+        gone.wait(30)
+        return Pulse(channel, True, 1, 1.0)
+
+    with ProbeServer("127.0.0.1", 0, ["quorum"], pulse, lambda: True) as probes:
+        caller = socket.create_connection(("127.0.0.1", probes.port))
+        caller.sendall(b"GET /ready/quorum HTTP/1.0\r\n\r\n")
+        assert asked.wait(30)
+        # With a reset, as by an orchestrator whose own time is up.
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        gone.set()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_a_bug_is_still_told(capfd: pytest.CaptureFixture[str]) -> None:
+    def pulse(channel: str) -> Pulse:
+        raise KeyError(channel)
+
+    with (
+        ProbeServer("127.0.0.1", 0, ["quorum"], pulse, lambda: True) as probes,
+        socket.create_connection(("127.0.0.1", probes.port)) as caller,
+    ):
+        caller.sendall(b"GET /ready/quorum HTTP/1.0\r\n\r\n")
+        assert caller.recv(100) == b""
+    assert "KeyError" in capfd.readouterr().err
