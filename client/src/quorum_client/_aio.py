@@ -74,7 +74,7 @@ class AsyncClient:
             RuntimeError: The client is closed.
         """
         stub = self._open()
-        look = self._connection.first_look(timeout_s)
+        look, start = self._connection.first_look(timeout_s, channel), time.perf_counter()
         if look is not None:
             try:
                 await self._send(stub, look)
@@ -84,11 +84,12 @@ class AsyncClient:
         call = self._connection.call(
             text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
         )
-        return await self._send(stub, call)
+        return await self._send(stub, call, time.perf_counter() - start if look else 0.0)
 
-    async def _send(self, stub: Any, call: Call) -> Extraction:
+    async def _send(self, stub: Any, call: Call, spent_s: float = 0.0) -> Extraction:
         """Send a call, again where nobody was asked, and to the stable channel where the canary fails."""
-        start, sent, left_s = time.perf_counter(), 0, call.timeout_s
+        start, sent = time.perf_counter() - spent_s, 0
+        left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
         while True:
             try:
                 sent += 1
@@ -105,6 +106,7 @@ class AsyncClient:
                         raise failed from error
                     call, sent = other, 0
             await asyncio.sleep(pause_s or 0.0)
+            self._open()
             left_s = self._connection.left(call, time.perf_counter() - start)
 
     @overload

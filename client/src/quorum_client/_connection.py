@@ -181,12 +181,17 @@ class Connection:
         product = _wire.check_product(text if product_id is None else product_id)
         return _wire.CANARY if takes_canary(product, float(share or 0.0)) else _wire.STABLE
 
-    def first_look(self, timeout_s: float | Unset) -> Call | None:
-        """A call that learns the served share before the first product is routed by it; asks no LLM."""
-        if self.canary_share != SERVED or self._served is not None:
+    def first_look(self, timeout_s: float | Unset, channel: str | None) -> Call | None:
+        """A call that learns the served share before the first product is routed by it; asks no LLM.
+
+        It may take half of the time that the product has.
+        """
+        if self.canary_share != SERVED or self._served is not None or channel is not None:
             return None
         timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
-        look = self.call("?", ["share"], "", min(timeout, _LOOK_S), _wire.STABLE, None, members_timeout_s=0)
+        look = self.call(
+            "?", ["share"], "", min(timeout / 2, _LOOK_S), _wire.STABLE, None, members_timeout_s=0
+        )
         return replace(look, is_look=True)
 
     def share_unknown(self) -> None:

@@ -96,7 +96,7 @@ class Client:
             RuntimeError: The client is closed.
         """
         self._check_open()
-        look = self._connection.first_look(timeout_s)
+        look, start = self._connection.first_look(timeout_s, channel), time.perf_counter()
         if look is not None:
             try:
                 self._send(look)
@@ -106,11 +106,12 @@ class Client:
         call = self._connection.call(
             text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
         )
-        return self._send(call)
+        return self._send(call, time.perf_counter() - start if look else 0.0)
 
-    def _send(self, call: Call) -> Extraction:
+    def _send(self, call: Call, spent_s: float = 0.0) -> Extraction:
         """Send a call, again where nobody was asked, and to the stable channel where the canary fails."""
-        start, sent, left_s = time.perf_counter(), 0, call.timeout_s
+        start, sent = time.perf_counter() - spent_s, 0
+        left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
         while True:
             try:
                 sent += 1
@@ -127,6 +128,7 @@ class Client:
                         raise failed from error
                     call, sent = other, 0
             time.sleep(pause_s or 0.0)
+            self._check_open()
             left_s = self._connection.left(call, time.perf_counter() - start)
 
     @overload

@@ -396,6 +396,41 @@ def test_a_look_that_fails_costs_no_answer(triton: Any, make: Any) -> None:
     assert len(triton.requests) == 3, "one look that failed, two products"
 
 
+def test_a_look_takes_its_time_from_the_product(triton: Any, make: Any) -> None:
+    triton.delay_s = lambda request: 20.0 if request.parameters["timeout"].int64_param == 1 else 0.0
+    make(triton.url, canary_share="served").extract("t", ["a"], timeout_s=2)
+    _, product = triton.requests
+    # Half of the two seconds went into the look; of the other a tenth is kept for the way back.
+    assert product.parameters["timeout"].int64_param <= 900_000
+
+
+def test_a_call_that_names_a_channel_needs_no_look(triton: Any, make: Any) -> None:
+    make(triton.url, canary_share="served").extract("t", ["a"], channel="quorum")
+    assert len(triton.requests) == 1
+
+
+def test_a_client_that_is_closed_between_two_attempts_says_so(
+    triton: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triton.always = FULL
+    client = qc.Client(triton.url)
+    monkeypatch.setattr("quorum_client._sync.time.sleep", lambda _: client.close())
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        client.extract("t", ["a"])
+
+    async def ask() -> None:
+        other = qc.AsyncClient(triton.url)
+
+        async def close(_: float) -> None:
+            await other.close()
+
+        monkeypatch.setattr("quorum_client._aio.asyncio.sleep", close)
+        await other.extract("t", ["a"])
+
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        asyncio.run(ask())
+
+
 def test_a_server_that_tells_no_share_wants_none(triton: Any, make: Any) -> None:
     assert make(triton.url, canary_share="served").extract("t", ["a"]).channel == "quorum"
 
