@@ -2,7 +2,7 @@
 # Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-hf setup-dev build-env train-demo lint fmt render clean bench bench-long gpu-check
+.PHONY: help demo test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long gpu-check
 .NOTPARALLEL:
 
 # An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
@@ -31,6 +31,9 @@ setup-dev:
 build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
 	@$(SETUP) build
 
+peers-env: ## make .venv-peers: FastAPI, LitServe, Ray Serve, for the benchmark's scenario peers
+	@$(SETUP) peers
+
 train-demo: build-env ## train the demo's LLMs; examples/demo/README.md tells how to convert and score them
 	.venv-build/bin/python examples/demo/train.py
 
@@ -54,5 +57,5 @@ gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=
 	.venv/bin/python benchmarks/gpu_check.py $(ARGS)
 
 clean: ## remove environments, caches and what a demo left
-	rm -rf .venv .venv-build .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-build .venv-peers .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

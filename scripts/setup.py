@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the environments: ``setup.py run|hf|dev|build``. Standard library only, for any Python from 3.8.
+"""Make the environments: ``setup.py run|hf|dev|build|peers``. Standard library only, for any Python from 3.8.
 
 ``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``dev``
-the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters). PyTorch is the CPU build, but in
+the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters), ``peers`` makes ``.venv-peers``
+(the servers that the benchmark puts beside this one). PyTorch is the CPU build, but in
 ``.venv`` the one with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda decides otherwise.
 Packages come through pip, so its own configuration (mirrors, wheel folders) holds. A stamp makes a second run
 instant; what was left half-made is made anew. The variable PYTHON names the interpreter to build on, when the
@@ -214,12 +215,19 @@ def install_build(env: Environment) -> None:
     env.pip("--no-deps", "-r", f"{REQUIREMENTS}/build-nodeps.txt")
 
 
+def install_peers(env: Environment) -> None:
+    env.pip("-r", f"{REQUIREMENTS}/peers.txt")
+    env.pip("--no-deps", "-e", str(ROOT / "ensemble_backend"))
+
+
 def main() -> None:
-    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "hf", "dev", "build"):
-        stop("usage: setup.py run|hf|dev|build")
+    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "hf", "dev", "build", "peers"):
+        stop("usage: setup.py run|hf|dev|build|peers")
     if what == "build":
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", build, install_build)
+    elif what == "peers":
+        Environment(ROOT / ".venv-peers").ensure("peers", [REQUIREMENTS / "peers.txt"], install_peers)
     else:
         common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
         env = Environment(ROOT / ".venv")

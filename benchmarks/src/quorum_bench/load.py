@@ -61,12 +61,14 @@ class Generated:
         start_ns: When the load began.
         stop_ns: When the last request was sent or could have been.
         cpu_share: CPU time of the busiest generator by its running time; near 1 it measured itself.
+        cpu_cores: The same of all generators together.
     """
 
     samples: Samples
     start_ns: int
     stop_ns: int
     cpu_share: float
+    cpu_cores: float
 
 
 def run_load(caller: CallerSpec, load: Load, seconds: float, generators: int = 1) -> Generated:
@@ -97,7 +99,7 @@ def run_load(caller: CallerSpec, load: Load, seconds: float, generators: int = 1
         Samples(**{name: part[name] for name in part.files if name != "own"}) for part in parts
     )
     shares = [float(part["own"][2] / max(1, part["own"][1] - part["own"][0])) for part in parts]
-    return Generated(samples, start_ns, start_ns + duration_ns, max(shares))
+    return Generated(samples, start_ns, start_ns + duration_ns, max(shares), sum(shares))
 
 
 def _write_job(

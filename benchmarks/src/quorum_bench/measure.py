@@ -53,6 +53,7 @@ class Run:
         pss_bytes: Memory right after the load, shared pages split.
         gpu_w: Mean power of all GPUs in it; ``None`` without one.
         generator_cpu: Share of a core that the busiest generator used.
+        generators_cpu: Cores that all generators used.
         others_cpu: Cores' worth of CPU that neither target nor benchmark used: neighbours on the machine.
         steady: Whether latency had settled (MSER-5).
         members: The target's.
@@ -69,6 +70,7 @@ class Run:
     pss_bytes: int
     gpu_w: float | None
     generator_cpu: float
+    generators_cpu: float
     others_cpu: float
     steady: bool
     members: Sequence[str]
@@ -108,6 +110,7 @@ class Point:
         labels: What makes the point different from others of its scenario.
         tokens: Member -> tokens a request, where known.
         slo_ms: The latency that counts as good.
+        generators: Processes that share the load.
     """
 
     target: Target
@@ -116,6 +119,7 @@ class Point:
     labels: Mapping[str, str | int | float]
     tokens: Mapping[str, Tokens] = field(default_factory=dict)
     slo_ms: float | None = None
+    generators: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple
     target = point.target
     own = cpu_seconds([os.getpid()])
     with Recorder(target.pids, target.steps) as recorder:
-        generated = run_load(point.caller, point.load, effort.warmup_s + effort.seconds)
+        generated = run_load(point.caller, point.load, effort.warmup_s + effort.seconds, point.generators)
     own = cpu_seconds([os.getpid()]) - own
     first, last, steady = _window(generated, recorder.snapshots, effort.warmup_s)
     inside = [s for s in recorder.snapshots if first.at_ns <= s.at_ns <= last.at_ns]
@@ -162,6 +166,7 @@ def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple
         pss_bytes=pss_bytes(descendants(target.pids())),
         gpu_w=float(np.mean(watts)) if watts else None,
         generator_cpu=generated.cpu_share,
+        generators_cpu=generated.cpu_cores,
         others_cpu=max(0.0, busy / length_s),
         steady=steady,
         members=tuple(target.members),

@@ -56,6 +56,7 @@ def make_run() -> Callable[..., Run]:
             "pss_bytes": 200 * 2**20,
             "gpu_w": 50.0,
             "generator_cpu": 0.2,
+            "generators_cpu": 0.3,
             "others_cpu": 0.05,
             "steady": True,
             "members": ("a", "b"),

@@ -2,7 +2,7 @@
 """The questions, one file each or a few that belong together."""
 
 from quorum_bench.bench import Scenario
-from quorum_bench.scenarios import accuracy, capacity, cross_check, growth, overhead, verify
+from quorum_bench.scenarios import accuracy, capacity, cross_check, growth, overhead, peers, stability, verify
 
 ALL: tuple[Scenario, ...] = (
     overhead.SCENARIO,
@@ -14,6 +14,8 @@ ALL: tuple[Scenario, ...] = (
     capacity.CHANNELS_,
     capacity.REPLAY,
     accuracy.SCENARIO,
+    peers.SCENARIO,
+    stability.SCENARIO,
     verify.SCENARIO,
     cross_check.SCENARIO,
 )

@@ -15,10 +15,15 @@ import yaml
 
 from quorum.contract import CHANNELS, GATE, STABLE, VOTE
 from quorum.repository.render import render
+from quorum.rollout.channels import Rollout
+from quorum.server.control import Control
+from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
 from quorum.spec import load_spec
+from quorum.voting.single import Parameters
+from quorum.weights import Weights
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.triton_caller import triton_caller
 from quorum_bench.targets.triton_stats import TritonStatistics
@@ -93,6 +98,21 @@ class QuorumTarget:
         self._give_back()
         self._server.stop()
         self._scratch.cleanup()
+
+    def new_weights(self, weights: Sequence[float]) -> None:
+        """Publish weights that were not there before, and promote them.
+
+        Raises:
+            quorum.rollout.channels.RolloutError: They were refused.
+        """
+        spec, url = self._spec, self.url
+        parameters = Parameters(tuple(map(float, weights)))
+        made = Weights("majority", tuple(self.members), parameters, catalogue_hash=spec.catalogue().hash)
+        with Control(url, self._server.endpoint.admin_key) as control:
+            rollout = Rollout(
+                spec, control, lambda channel: probe_channel(spec, url, channel), self._repository
+            )
+            rollout.promote(rollout.publish(made).version)
 
     def caller(self, workload: Workload) -> CallerSpec:
         """Asks the stable channel."""

@@ -15,7 +15,7 @@ from quorum.serving.packing import Admitted, pack_question, unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
 
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _FACTORY = "quorum_bench.targets.triton_caller:TritonCaller"
 
 
@@ -72,6 +72,13 @@ def question(model: str, admitted: Admitted) -> Any:
     return request
 
 
+def status_of(error: BaseException) -> int:
+    """The gRPC code."""
+    if isinstance(error, grpc.RpcError):
+        return int(error.code().value[0])
+    return int(grpc.StatusCode.UNKNOWN.value[0])
+
+
 class TritonCaller:
     """See :func:`triton_caller`; every 64th answer is taken apart, the others only weighed."""
 
@@ -87,7 +94,7 @@ class TritonCaller:
     async def open(self) -> None:
         """Connect; ask the first question."""
         self._channel = grpc.aio.insecure_channel(self._url)
-        self._infer = self._channel.unary_unary(_METHOD)
+        self._infer = self._channel.unary_unary(METHOD)
         self._parse(0, await self.call(0))
 
     def call(self, number: int) -> Awaitable[bytes]:
@@ -106,9 +113,7 @@ class TritonCaller:
 
     def status_of(self, error: BaseException) -> int:
         """The gRPC code."""
-        if isinstance(error, grpc.RpcError):
-            return int(error.code().value[0])
-        return int(grpc.StatusCode.UNKNOWN.value[0])
+        return status_of(error)
 
     async def close(self) -> None:
         """Close the connection."""

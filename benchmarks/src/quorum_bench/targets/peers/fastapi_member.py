@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A member as a FastAPI service of its own: ``fastapi_member.py NAME``."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+from shared import Settings, Table
+
+settings = Settings.read()
+name = sys.argv[1]
+table = Table(settings, name)
+app = FastAPI()
+
+
+class Question(BaseModel):
+    """What is asked."""
+
+    text: str
+    category: str
+    attributes: list[str]
+
+
+class Values(BaseModel):
+    """A value per attribute."""
+
+    values: list[str]
+
+
+@app.post("/answer")
+async def answer(question: Question) -> Values:
+    """Answer."""
+    return Values(values=await table.values(question.text, question.category, question.attributes))
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=settings.ports[name], log_level="warning", access_log=False)

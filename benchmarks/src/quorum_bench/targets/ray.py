@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray Serve: deployments composed by handles, tuned for throughput as its documentation says."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from quorum_bench.targets.peer import PeerError, PeerTarget
+from quorum_bench.workload import Workload
+
+
+class RayTarget(PeerTarget):
+    """See the module."""
+
+    name = "Ray Serve"
+    package = "ray"
+    redeploying = "serve.run again: a changed user_config reconfigures the running replica"
+
+    def __init__(self, workload: Workload, members: Sequence[str], think_ms: float = 0.0) -> None:
+        super().__init__(workload, members, think_ms)
+        self._token = secrets.token_hex(32)
+
+    def _services(self) -> Mapping[str, Sequence[str]]:
+        return {"gateway": ("ray_serve.py", str(self._folder / "r"))}
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Otherwise it leaves a token of its own in the home folder.
+            "RAY_AUTH_TOKEN": self._token,
+        }
+
+    def redeploy(self) -> None:
+        """In place.
+
+        Raises:
+            PeerError: It says something else than that it is done.
+        """
+        process = self._processes["gateway"]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            if line.strip() == "deployed":
+                return
+        raise PeerError(f"{self.name} ended while it was deploying:\n{self._last()}")
