@@ -49,14 +49,14 @@ class Started:
 def _play(bench: Bench) -> ScenarioResult:
     workload = Workload.made(attributes=5)
     with contextlib.ExitStack() as stack:
-        started = _start(stack, workload, 0.0)
+        started = _start(bench, stack, workload, 0.0)
         loads = bench.options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64))
         free = bench.measure(SCENARIO.name, _points(bench, started, workload, "none", loads))
         redeploys = _redeploys(bench, started, workload)
     thinking: list[Measured] = []
     if bench.options.form == "long":
         with contextlib.ExitStack() as stack:
-            slow = _start(stack, workload, _THINK_MS)
+            slow = _start(bench, stack, workload, _THINK_MS)
             points = _points(bench, slow, workload, f"{_THINK_MS:g} ms", (1, _BUSY))
             thinking = bench.measure(SCENARIO.name, points)
     tables = [_summary(bench, started, free, thinking), redeploys]
@@ -68,7 +68,7 @@ def _play(bench: Bench) -> ScenarioResult:
     return SCENARIO.result([*free, *thinking], findings=_findings(free), tables=tables, plots=plots)
 
 
-def _start(stack: contextlib.ExitStack, workload: Workload, think_ms: float) -> Started:
+def _start(bench: Bench, stack: contextlib.ExitStack, workload: Workload, think_ms: float) -> Started:
     started = Started()
     options: dict[str, Any] = {"latency_ms": think_ms, "latency_shape": "constant"} if think_ms else {}
     members = dict.fromkeys(MEMBERS, options)
@@ -85,6 +85,7 @@ def _start(stack: contextlib.ExitStack, workload: Workload, think_ms: float) -> 
             server.start()
         except PeerError as error:
             started.absent[name] = str(error)
+            bench.say(f"{SCENARIO.name}: {name} is left out: {error}")
             server.stop()
             continue
         started.cold_start_s[name] = time.monotonic() - begun
