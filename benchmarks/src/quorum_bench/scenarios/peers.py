@@ -20,7 +20,7 @@ from quorum_bench.results import Finding, Plot, ScenarioResult, Table
 from quorum_bench.targets.fanout import FanoutTarget
 from quorum_bench.targets.fastapi import FastApiTarget
 from quorum_bench.targets.litserve import LitServeTarget
-from quorum_bench.targets.peer import PeerError, PeerTarget
+from quorum_bench.targets.peer import PeerError, PeerTarget, peers_python
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.targets.ray import RayTarget
 from quorum_bench.workload import Workload
@@ -47,6 +47,10 @@ class Started:
 
 
 def _play(bench: Bench) -> ScenarioResult:
+    try:
+        peers_python()
+    except PeerError as error:
+        raise Skipped(str(error)) from error
     workload = Workload.made(attributes=5)
     with contextlib.ExitStack() as stack:
         started = _start(bench, stack, workload, 0.0)
