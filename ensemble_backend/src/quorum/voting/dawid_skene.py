@@ -7,14 +7,14 @@ the vote model; it tells, by BIC, whether an attribute needs more than one accur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.voting.decide import Floats
-from quorum.voting.em import OneCoin, posterior
-from quorum.voting.histogram import compress, histogram, ranks
+from quorum.voting.decide import Floats, leaders
+from quorum.voting.em import OneCoin, posterior_model
+from quorum.voting.histogram import compress, ranks
 from quorum.voting.patterns import ABSTAIN, Codes, Keys, check_codes, narrowest, spread
 
 MIN_CELLS = 1000
@@ -74,26 +74,32 @@ class DawidSkene:
 
     def predict(self, codes: Codes) -> npt.NDArray[np.int64]:
         """(n,) most probable value; that of all who answered if they agree; -1 where nobody answered."""
-        return self._decide(_distinct(codes, self.values))
+        rows = _distinct(codes, self.values)
+        return _decide(rows, self._expect(rows)[0])
 
     def fit_predict(self, codes: Codes) -> npt.NDArray[np.int64]:
         """:meth:`fit` and :meth:`predict` of the same cells, whose distinct rows are found once."""
         rows = _distinct(codes, self.values)
-        self._fit(rows)
-        return self._decide(rows)
+        return _decide(rows, self._fit(rows))
 
     def predict_proba(self, codes: Codes) -> Floats:
         """(n, k) posterior of every value; overconfident when members repeat each other."""
         rows = _distinct(codes, self.values)
         return np.asarray(self._expect(rows)[0].T[rows.where])
 
-    def _fit(self, rows: _Rows) -> None:
-        coin = OneCoin(float(self.values), per_group=False).fit(histogram(rows.codes, counts=rows.counts))
-        # The one-coin posterior is a matter of the pattern alone, and patterns are few.
+    def _fit(self, rows: _Rows) -> Floats:
+        """Learn; (k, r) posterior of every value under what was learned."""
+        # One coin is a matter of the pattern alone, and patterns are few.
         hist, where = compress(rows.codes)
-        shares, rest = posterior(hist.codes, np.nan_to_num(coin.accuracy_, nan=0.5), float(self.values))
-        truth = _spread(rows.codes, shares[where], rest[where], self.values)
-        anchor = _one_coin_confusion(np.nan_to_num(coin.accuracy_, nan=1.0 / self.values), self.values)
+        hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)))
+        coin = OneCoin(float(self.values), per_group=False).fit(hist)
+        accuracy = np.nan_to_num(coin.accuracy_, nan=1.0 / self.values)
+        shares, rest, likelihood = posterior_model(hist.codes, accuracy, float(self.values))
+        self.one_coin_bic_ = float(
+            rows.codes.shape[1] * np.log(rows.counts.sum()) - 2.0 * (hist.counts @ likelihood)
+        )
+        truth = _spread(rows.codes, _per_value(hist.codes, shares, rest, self.values), where, self.values)
+        anchor = _one_coin_confusion(accuracy, self.values)
         cells, before = rows.counts.sum(), -np.inf
         for _ in range(self.max_rounds):
             self._maximise(rows, truth, anchor)
@@ -104,17 +110,8 @@ class DawidSkene:
             before = self.log_likelihood_
         members, k = rows.codes.shape[1], self.values
         self.bic_ = ((k - 1) + members * k * (k - 1)) * np.log(cells) - 2.0 * self.log_likelihood_
-        uniform = DawidSkene(k)
-        uniform.prevalence_, uniform.confusion_ = np.full(k, 1.0 / k), anchor
-        self.one_coin_bic_ = float(members * np.log(cells) - 2.0 * (rows.counts @ uniform._expect(rows)[1]))
         self.preferred_ = bool(cells >= MIN_CELLS and self.bic_ < self.one_coin_bic_)
-
-    def _decide(self, rows: _Rows) -> npt.NDArray[np.int64]:
-        chosen = self._expect(rows)[0].argmax(axis=0)
-        top = rows.codes.max(axis=1)
-        agreed = ((rows.codes == top[:, None]) | (rows.codes == ABSTAIN)).all(axis=1)
-        values = np.where(top == ABSTAIN, ABSTAIN, np.where(agreed, top, chosen))
-        return spread(values.astype(np.int64), rows.where)
+        return truth
 
     def _maximise(self, rows: _Rows, truth: Floats, anchor: Floats) -> None:
         weighted = truth * rows.counts
@@ -148,6 +145,19 @@ class DawidSkene:
         return np.divide(scores, total, out=scores), top + np.log(total)
 
 
+def _decide(rows: _Rows, truth: Floats) -> npt.NDArray[np.int64]:
+    """(n,) value of each cell by the (k, r) posterior of its row; those who agree are never overruled."""
+    # One pass per value: argmax along the first axis would stride over the whole table.
+    best, chosen = truth[0].copy(), np.zeros(len(rows.codes), np.int64)
+    for value, shares in enumerate(truth[1:], start=1):
+        np.copyto(chosen, value, where=shares > best)
+        np.maximum(best, shares, out=best)
+    top = rows.codes.max(axis=1)
+    agreed = ((rows.codes == top[:, None]) | (rows.codes == ABSTAIN)).all(axis=1)
+    values = np.where(agreed, top, chosen)
+    return spread(values.astype(np.int64), rows.where)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Distinct rows of votes, how often each occurs, and which one each cell is.
@@ -169,8 +179,11 @@ def _distinct(codes: Codes, values: int) -> _Rows:
     members, radix = codes.shape[1], values + 1
     if radix**members < 2**63:
         unique, where, counts = ranks(_packed(codes, radix), radix**members)
-        digits = radix ** np.arange(members - 1, -1, -1, dtype=np.int64)
-        rows: Codes = unique[:, None] // digits % radix + ABSTAIN
+        rows: Codes = np.empty((len(unique), members), narrowest(values))
+        rest = unique.astype(narrowest(radix**members))
+        for j in range(members - 1, -1, -1):
+            rest, rows[:, j] = np.divmod(rest, radix)
+        rows += ABSTAIN
     else:
         rows, where, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     together = max(1, int(np.log(_TOGETHER) / np.log(radix)))
@@ -193,16 +206,25 @@ def _packed(codes: Codes, radix: int) -> Keys:
     return packed
 
 
-def _spread(codes: Codes, shares: Floats, rest: Floats, values: int) -> Floats:
-    """(k, r) posterior per value from the (r, m) posterior per member's answer."""
-    # Abstentions, code -1 and share 0, go to one row more, which is dropped.
-    truth = np.zeros((values + 1, len(codes)))
+def _per_value(codes: Codes, shares: Floats, rest: Floats, values: int) -> tuple[Floats, Floats]:
+    """(p, m) share of each member's answer and (p,) share of each value that nobody named, adding up to 1."""
+    first = leaders(codes)
+    unnamed = np.maximum(values - first.sum(axis=1), 0)
+    rest = np.where(unnamed, rest, 0.0)
+    total = np.where(first, shares, 0.0).sum(axis=1) + rest
+    return shares / total[:, None], rest / total / np.maximum(unnamed, 1)
+
+
+def _spread(codes: Codes, each: tuple[Floats, Floats], where: Keys, values: int) -> Floats:
+    """(k, r) posterior per value from those of :func:`_per_value`; (r,) ``where`` is a row's pattern."""
+    shares, rest = each
+    # Abstentions, code -1, go to one row more, which is dropped.
+    truth = np.empty((values + 1, len(codes)))
+    truth[:] = spread(rest, where)
+    every = np.arange(len(codes))
     for j in range(codes.shape[1]):
-        truth[codes[:, j], np.arange(len(codes))] = shares[:, j]
-    truth = truth[:-1]
-    unnamed = truth == 0.0
-    truth += unnamed * (rest / np.maximum(unnamed.sum(axis=0), 1))
-    return np.asarray(truth / truth.sum(axis=0))
+        truth[codes[:, j], every] = spread(shares[:, j], where)
+    return truth[:-1]
 
 
 def _one_coin_confusion(accuracy: Floats, values: int) -> Floats:
