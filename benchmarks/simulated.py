@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.fit import apply, learn, learn_statistic, read_votes
-from quorum.fit.evaluate import assign_folds
+from quorum.fit.heldout import assign_folds
 from quorum.fit.label import choose
 from quorum.fit.score import as_rule, is_right
 from quorum.fit.simulate import accuracy_percent, bayes_winner, independent, with_bloc

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from quorum.fit import LearnError, NothingToScoreError, VotesError, build_table, read_votes
-from quorum.fit.evaluate import assign_folds, calls_saved, evaluate, learning_curve
+from quorum.fit.evaluate import evaluate, learning_curve
+from quorum.fit.heldout import assign_folds, calls_saved, confusion
 from quorum.fit.measure import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.fit.report import report_html
 from quorum.fit.score import bootstrap_means
@@ -192,3 +193,61 @@ def test_a_table_that_is_drawn_in_parts_gives_the_same_draws(monkeypatch: pytest
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Counted(np.random.PCG64(seed)))
     assert bootstrap_means(columns, products, 50, 0) == pytest.approx(whole, rel=1e-12)
     assert drawn == [7] * 7 + [1]
+
+
+def confused(seed, cells=3000):
+    """Two of four members mostly take v1 for v0: one accuracy per member cannot say so."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(cells):
+        truth = int(rng.integers(3))
+        wrong = [rng.random() < (0.7 if truth == 1 and j < 2 else 0.1) for j in range(4)]
+        said = tuple(f"v{0 if truth == 1 and w else rng.integers(3) if w else truth}" for w in wrong)
+        rows.append(Cell(f"p{i // 2}", "", "", ["closed", "open"][i % 2], said, (f"v{truth}",)))
+    return build_table(list("abcd"), rows)
+
+
+def test_confusion_matrices_are_measured_where_the_value_set_is_closed():
+    table = confused(0, 5000)
+    result = evaluate(table, ("em", "dawid_skene"), value_counts={"closed": 3, "elsewhere": 4})
+    plain, full = result.methods["em"], result.methods["dawid_skene"]
+    assert full.by_attribute["open"] == plain.by_attribute["open"]
+    assert full.by_attribute["closed"][0] > plain.by_attribute["closed"][0] + 0.02
+    assert full.confidence == "posterior"
+    assert any("confusion matrices for closed (em decides the other 1)" in line for line in result.notes)
+    assert any("BIC prefers them to one accuracy per member for closed" in line for line in result.notes)
+    assert "dawid_skene" not in result.verdict
+    figures = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert figures["methods"]["dawid_skene"]["calls_saved"] is None
+    assert figures["notes"] == list(result.notes)
+    assert result.notes[0] in report_html(result)
+
+
+def test_confusion_matrices_do_not_see_gold():
+    """Wrong gold changes what is right, not what is decided."""
+    table = confused(1)
+    other = table.with_gold(np.arange(len(table)) % 3 == 0)
+    one, two = (confusion(t, {"closed": 3})[0] for t in (table, other))
+    assert one.values == two.values
+    assert np.array_equal(one.confidence, two.confidence)
+
+
+def test_open_value_sets_leave_confusion_matrices_out():
+    result = evaluate(simulated(9, [0.9, 0.8, 0.7]), ("em", "dawid_skene"))
+    assert "dawid_skene" not in result.methods
+    assert any("no attribute in the votes has a closed value set" in line for line in result.notes)
+
+
+@pytest.mark.parametrize("accuracy", [[0.9, 0.8], [0.9]])
+def test_fewer_than_three_members_show_what_can_be_shown(accuracy):
+    result = evaluate(simulated(10, accuracy), value_counts={"a0": 5})
+    assert set(result.methods) == {"majority", "iwmv", "loglinear", "loglinear_without_na_bias"}
+    assert "em and dawid_skene left out" in result.notes[0]
+    assert f"here {len(accuracy)} did" in result.notes[0]
+    assert result.notes[0] in report_html(result)
+
+
+def test_no_gold_to_learn_from_leaves_loglinear_out():
+    result = evaluate(simulated(11, [0.9, 0.8, 0.7]), gold_labels=0)
+    assert set(result.methods) == {"majority", "iwmv", "em"}
+    assert "loglinear left out" in result.notes[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from quorum.fit import apply, build_table, learn, read_votes
-from quorum.fit.evaluate import assign_folds
+from quorum.fit.heldout import assign_folds
 from quorum.fit.label import LabelError, apply_gold, choose, disagreement, read_sheet, write_sheet
 from quorum.fit.score import is_right
 from quorum.fit.simulate import independent

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,7 +115,7 @@ def _show(result: Evaluation) -> None:
             f"[bold]{name}[/]",
             _interval(m.accuracy, *m.ci95),
             f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
-            *(f"{100 * share:.1f}" for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
+            *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
         )
     out.print(table)
     note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
@@ -122,9 +123,15 @@ def _show(result: Evaluation) -> None:
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
     )
+    for line in result.notes:
+        note(line)
     for bloc in result.correlation.blocs:
         note(f"members that repeat each other's errors: {', '.join(bloc)}")
     note(result.verdict)
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _interval(value: float, low: float, high: float) -> str:

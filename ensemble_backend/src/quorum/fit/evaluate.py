@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quorum.fit.heldout import HeldOut, assign_folds, confusion, held_out, training
 from quorum.fit.learn import learn
 from quorum.fit.measure import (
     ReliabilityBin,
@@ -19,16 +20,15 @@ from quorum.fit.measure import (
     micro_f1,
     reliability,
 )
-from quorum.fit.score import Accuracy, NothingToScoreError, apply, bootstrap_means, is_right
+from quorum.fit.score import Accuracy, NothingToScoreError, bootstrap_means
 from quorum.fit.votes import VotesTable
 from quorum.voting.correlation import blocs, correlation
-from quorum.voting.histogram import compress
-from quorum.voting.lazy import is_settled, order
-from quorum.voting.patterns import ABSTAIN, NA
+from quorum.voting.em import MIN_MEMBERS
+from quorum.voting.patterns import ABSTAIN
 from quorum.voting.single import NOT_APPLICABLE
-from quorum.weights import Weights
 
-DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear")
+CONFUSION = "dawid_skene"
+DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
 _RESAMPLES = 2000
 
@@ -43,12 +43,13 @@ class MethodResult:
         f1: Micro-F1 of extracting values, "n/a" being no value.
         ece: Expected calibration error of the confidence, 15 bins of equal mass.
         accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
-        calls_saved: Share of the calls that asking in turn and stopping early saves, with the same decisions.
+        calls_saved: Share of the calls that asking in turn and stopping early saves, with the same decisions;
+            nan where the method cannot stop early.
         delta_best_member: Accuracy minus that of the best single member, which is chosen with hindsight.
         delta_best_member_ci95: Its interval.
         delta_majority: Accuracy minus that of majority.
         delta_majority_ci95: Its interval.
-        confidence: "agreement" or "calibrated".
+        confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
         by_attribute: Attribute -> (accuracy, labelled cells).
         reliability: Bins of the reliability diagram.
     """
@@ -94,7 +95,8 @@ class Evaluation:
         methods: Figures per method; a method with a bias for "n/a" stands there without it too.
         best_member: The best single member, in hindsight.
         correlation: How much the members repeat each other.
-        verdict: The comparison with the best single member, in words.
+        notes: What a reader of the methods must know: those left out and why, what `dawid_skene` covers.
+        verdict: The comparison of the methods that can be deployed with the best single member, in words.
         gold_labels: Labelled cells evaluated.
         gold_per_fold: Labelled cells that each fold learned from, on average.
         products: Products that they belong to.
@@ -108,6 +110,7 @@ class Evaluation:
     methods: Mapping[str, MethodResult]
     best_member: str
     correlation: Alikeness
+    notes: tuple[str, ...]
     verdict: str
     gold_labels: int
     gold_per_fold: float
@@ -141,11 +144,12 @@ def evaluate(
 
     Args:
         table: Votes with gold.
-        methods: Methods as in :func:`quorum.fit.learn.learn`; majority is added.
+        methods: Methods as in :func:`quorum.fit.learn.learn`, and "dawid_skene", which is measured only;
+            majority is added. Those that these votes do not allow are left out, and ``notes`` says why.
         folds: Parts that the products are split into.
         gold_labels: Learn from so many random labels per fold only; None: from all of the other folds.
         seed: Of folds, labels and bootstrap.
-        value_counts: See :func:`quorum.fit.learn.learn`.
+        value_counts: See :func:`quorum.fit.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
 
     Returns:
@@ -153,19 +157,21 @@ def evaluate(
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
-        LearnError: A method cannot learn from these votes.
+        LearnError: A method that is unknown, or settings that it does not have.
         VotesError: More gold labels asked for than a fold has.
     """
     rows = _rows(table, folds)
     products = table.products[rows]
     fold = assign_folds(table.products, folds, seed)
-    training = [_training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
+    seen = [training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
+    kept, notes = _possible(table, methods, value_counts or {}, int(min(t.labelled.sum() for t in seen)))
     held = {
-        name: _held_out(
-            table, fold, [learn(t, method, value_counts=value_counts, settings=own) for t in training]
-        )
-        for name, (method, own) in _runs(methods, settings or {}).items()
+        name: held_out(table, fold, [learn(t, method, value_counts=value_counts, settings=own) for t in seen])
+        for name, (method, own) in _runs(kept, settings or {}).items()
     }
+    if CONFUSION in kept:
+        held[CONFUSION], note = _confusion(table, value_counts or {})
+        notes.append(note)
     member_hits = table.correct()[rows].astype(np.float64)
     best = int(member_hits.mean(axis=0).argmax())
     columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
@@ -176,9 +182,10 @@ def evaluate(
         methods=results,
         best_member=table.members[best],
         correlation=_alikeness(table),
+        notes=tuple(notes),
         verdict=_verdict(results, table.members[best], float(member_hits[:, best].mean())),
         gold_labels=len(rows),
-        gold_per_fold=float(np.mean([t.labelled.sum() for t in training])),
+        gold_per_fold=float(np.mean([t.labelled.sum() for t in seen])),
         products=len(np.unique(products)),
         folds=folds,
         seed=seed,
@@ -195,12 +202,6 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
             "more products, or ask for fewer folds (at least 2)"
         )
     return rows
-
-
-def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """(n,) fold of each cell; products are shuffled and dealt out, and their cells stay together."""
-    size = int(products.max(initial=-1)) + 1
-    return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
 
 
 def learning_curve(
@@ -223,68 +224,63 @@ def learning_curve(
     curve = {}
     for size in sizes:
         if size <= available:
-            training = [_training(table, fold != part, size, seed + part) for part in range(folds)]
-            learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in training]
-            out = _held_out(table, fold, learned)
+            seen = [training(table, fold != part, size, seed + part) for part in range(folds)]
+            learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in seen]
+            out = held_out(table, fold, learned)
             curve[size] = float(out.right[rows].mean())
     return curve
 
 
-def calls_saved(table: VotesTable, weights: Weights) -> float:
-    """Share of member calls saved by asking in order of weight and stopping once the decision stands."""
-    hist, _ = compress(table.codes, table.groups)
-    asked = 0.0
-    for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
-        category, attribute = table.group_names[group]
-        parameters = weights.parameters(attribute, category)
-        ballots = [(_name(code), int(code == ABSTAIN)) for code in codes]
-        known: list[tuple[str, int] | None] = [None] * len(ballots)
-        for calls, j in enumerate(order(parameters.weights), start=1):
-            known[j] = ballots[j]
-            if is_settled(parameters, known):
-                asked += calls * count
-                break
-    return 1.0 - asked / (hist.total * len(table.members))
+def _possible(
+    table: VotesTable, methods: Sequence[str], counts: Mapping[str, int], labels: int
+) -> tuple[list[str], list[str]]:
+    """The methods that can be evaluated, and the reasons for which the others can not."""
+    active = [name for name, spoke in zip(table.members, (table.codes != ABSTAIN).any(axis=0), strict=True)
+              if spoke]  # fmt: skip
+    kept, notes = list(dict.fromkeys(methods)), []
+    few = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
+    if few:
+        notes.append(
+            f"{' and '.join(few)} left out: learning without gold needs {MIN_MEMBERS} members that "
+            f"answer, here {len(active)} did ({', '.join(active) or 'none'})"
+        )
+    if "loglinear" in kept and not labels:
+        few.append("loglinear")
+        notes.append("loglinear left out: a fold has no gold label to learn from; ask for more labels")
+    if CONFUSION in kept and CONFUSION not in few and not _closed(table, counts):
+        few.append(CONFUSION)
+        notes.append(
+            f"{CONFUSION} left out: no attribute in the votes has a closed value set; name the deployment "
+            "whose catalogue has (--deploy)"
+        )
+    return [name for name in kept if name not in few], notes
 
 
-@dataclass(frozen=True, slots=True)
-class _HeldOut:
-    """Decisions of one method on every cell, each by weights that did not see the gold of its product."""
+def _closed(table: VotesTable, counts: Mapping[str, int]) -> list[str]:
+    return sorted(counts.keys() & {attribute for _, attribute in table.group_names})
 
-    right: npt.NDArray[np.bool_]
-    confidence: npt.NDArray[np.float64]
-    winner: npt.NDArray[np.int8]
-    kind: str
-    saved: float
+
+def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, str]:
+    """Held-out decisions of confusion matrices, and a footnote on what they cover."""
+    out, used, preferred = confusion(table, counts)
+    rest = len({attribute for _, attribute in table.group_names}) - len(used)
+    others = f" (em decides the other {rest})" if rest else ""
+    return out, (
+        f"{CONFUSION}: confusion matrices for {', '.join(used) or 'no attribute'}{others}; BIC prefers "
+        f"them to one accuracy per member for {', '.join(preferred) or 'none'}. "
+        "Measured only: weights cannot hold them"
+    )
 
 
 def _runs(
     methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
     runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for name in dict.fromkeys(["majority", *methods]):
+    for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
         runs[name] = (name, settings.get(name, {}))
         if name == "loglinear":
             runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
     return runs
-
-
-def _training(table: VotesTable, seen: npt.NDArray[np.bool_], labels: int | None, seed: int) -> VotesTable:
-    part = table.with_gold(seen)
-    return part if labels is None else part.sample_gold(labels, seed)
-
-
-def _held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> _HeldOut:
-    n = len(table)
-    right, winner = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
-    confidence = np.zeros(n)
-    saved = 0.0
-    for part, weights in enumerate(learned):
-        decision, test = apply(table, weights), fold == part
-        right[test] = is_right(table, decision)[test]
-        winner[test], confidence[test] = decision.winner[test], decision.confidence[test]
-        saved += calls_saved(table.take(np.flatnonzero(test)), weights) * test.mean()
-    return _HeldOut(right, confidence, winner, learned[0].confidence, saved)
 
 
 def _members(
@@ -300,7 +296,7 @@ def _members(
 def _results(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
-    held: Mapping[str, _HeldOut],
+    held: Mapping[str, HeldOut],
     columns: npt.NDArray[np.float64],
     means: npt.NDArray[np.float64],
     best: int,
@@ -316,7 +312,7 @@ def _results(
 def _result(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
-    out: _HeldOut,
+    out: HeldOut,
     columns: npt.NDArray[np.float64],
     means: npt.NDArray[np.float64],
     column: int,
@@ -324,7 +320,7 @@ def _result(
     majority: int,
 ) -> MethodResult:
     right, confidence = out.right[rows], out.confidence[rows]
-    values = [table.cells[i].values[out.winner[i]] or "" if out.winner[i] >= 0 else "" for i in rows.tolist()]
+    values = [out.values[i] for i in rows.tolist()]
 
     def interval(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
         low, high = np.percentile(samples, [2.5, 97.5])
@@ -366,7 +362,7 @@ def _alikeness(table: VotesTable) -> Alikeness:
 
 
 def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:
-    name = max(results, key=lambda key: results[key].accuracy)
+    name = max((key for key in results if key != CONFUSION), key=lambda key: results[key].accuracy)
     result = results[name]
     low, high = result.delta_best_member_ci95
     figures = (
@@ -378,10 +374,6 @@ def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) 
     if high < 0.0:
         return f"No method comes up to the best single member, {member}; closest is {name}: {figures}."
     return f"Not better than {member}: the closest method, {name}, cannot be told from it: {figures}."
-
-
-def _name(code: int) -> str:
-    return NOT_APPLICABLE if code == NA else str(code)
 
 
 def _plain(value: Any) -> Any:

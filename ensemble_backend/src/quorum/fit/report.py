@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -46,7 +47,7 @@ def report_html(
     return environment.from_string(template).render(
         e=evaluation,
         title=title,
-        pct=lambda share: f"{100 * share:.1f}",
+        pct=lambda share: "-" if math.isnan(share) else f"{100 * share:.1f}",
         signed=lambda share: f"{100 * share:+.2f}",
         reliability=_reliability(evaluation),
         heat=_heat(evaluation),
