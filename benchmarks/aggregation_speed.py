@@ -109,17 +109,23 @@ def scale(most: int, repeats: int) -> list[Row]:
 
 
 _LEARN = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 from quorum.fit.learn import learn_statistic
 from quorum.fit.stream import read_statistic
-imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak_mb():
+    # Not getrusage: its peak of a new process includes that of the parent before the fork.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+
+imports = peak_mb()
 start = time.perf_counter()
 statistic = read_statistic(sys.argv[1], batch_rows=int(sys.argv[2]))
 read = time.perf_counter() - start
 learn_statistic(statistic, "em")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"cells": statistic.hist.total, "read": read, "learn": time.perf_counter() - start - read,
-                  "imports_mb": imports // 1024, "peak_mb": peak // 1024}))
+                  "imports_mb": imports, "peak_mb": peak_mb()}))
 """
 
 

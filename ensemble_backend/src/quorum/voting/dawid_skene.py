@@ -91,7 +91,7 @@ class DawidSkene:
         """Learn; (k, r) posterior of every value under what was learned."""
         # One coin is a matter of the pattern alone, and patterns are few.
         hist, where = compress(rows.codes)
-        hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)))
+        hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)).astype(np.float64))
         coin = OneCoin(float(self.values), per_group=False).fit(hist)
         accuracy = np.nan_to_num(coin.accuracy_, nan=1.0 / self.values)
         shares, rest, likelihood = posterior_model(hist.codes, accuracy, float(self.values))
