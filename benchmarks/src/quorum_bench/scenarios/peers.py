@@ -257,7 +257,7 @@ SCENARIO = Scenario(
     "Beside other ways to serve the same ensemble",
     "Five members and their vote as a Triton graph, by a client that asks all members itself, and on "
     "FastAPI, LitServe and Ray Serve, each as its documentation says and with every member in a process of "
-    "its own. Members answer from a table, at once or after a fixed time; those of the peers do less: they "
-    "neither parse nor normalise.",
+    "its own. Members build the prompt, answer from a table at once or after a fixed time, parse and "
+    "normalise; nobody but quorum checks the request, sets deadlines and limits who is admitted.",
     _play,
 )

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.parse import parse_answer
+from quorum.tasks.prompt import build_prompt
 from quorum.voting.single import ANSWERED, Parameters, decide_one
 
 SETTINGS = "QUORUM_PEER"
@@ -45,20 +48,29 @@ class Settings:
 
 
 class Table:
-    """A member: it thinks for a while and answers from the votes table."""
+    """A member: asked by a prompt, it thinks for a while and answers JSON from the votes table.
+
+    Prompt and answer are made and read by the product's own code, so that members do everywhere the same.
+    """
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._think_s = settings.think_s
-        self._answers: dict[tuple[str, str, str], str] = {}
+        self._answers: dict[tuple[str, str], dict[str, str]] = {}
         for line in settings.votes.read_text("utf-8").splitlines():
             row = json.loads(line)
-            self._answers[row["category"], row["title"], row["attribute"]] = row["votes"][name]
+            answers = self._answers.setdefault((row["category"], row["title"]), {})
+            answers[row["attribute"]] = row["votes"][name]
+        names = {name for answers in self._answers.values() for name in answers}
+        self._catalogue = Catalogue.of([Attribute(name) for name in sorted(names)])
 
     async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
         """A value for each attribute."""
+        build_prompt(self._catalogue, "instruct", text, category, attributes)
         if self._think_s > 0:
             await asyncio.sleep(self._think_s)
-        return [self._answers[category, text, attribute] for attribute in attributes]
+        recorded = self._answers[category, text]
+        reply = json.dumps({name: recorded[name] for name in attributes}, ensure_ascii=False)
+        return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
 
 
 class Vote:
