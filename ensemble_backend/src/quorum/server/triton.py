@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -31,6 +32,8 @@ ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
+# Below what the kernel gives to outgoing connections: one of them could take a port before the server does.
+_FREE_PORTS = range(20_000, 32_000)
 _TAIL_LINES = 40
 _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
@@ -280,8 +283,13 @@ def _free_ports(host: str) -> Iterator[Iterator[int]]:
     def ports() -> Iterator[int]:
         while True:
             held.append(socket.socket())
-            held[-1].bind((host, 0))
-            yield held[-1].getsockname()[1]
+            try:
+                held[-1].bind((host, secrets.choice(_FREE_PORTS)))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                yield held[-1].getsockname()[1]
 
     try:
         yield ports()
