@@ -18,8 +18,11 @@ from support.raw import bytes_tensor
 from support.rollout import trusting, write_split
 from support.wire import grpc_reply
 
+from quorum.contract import STABLE
 from quorum.rollout.channels import Rollout
+from quorum.server.probe import probe_channel
 from quorum.serving.admission import Admission, path_of
+from quorum_client import Overloaded
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 PUBLISHES, REDEPLOYS = (100, 300) if LONG else (12, 40)
@@ -84,3 +87,30 @@ def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(t
         assert not any(future.done() for future in asked)
         assert {grpc_reply(future.result()).version for future in asked} == {two}
         assert live.ask(title(0), ATTRIBUTES).version == three
+
+
+def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_path: Path) -> None:
+    """The way back is most wanted when callers pile up, and then no probe gets in."""
+    members = {"alpha": {}, "beta": {}, "gamma": {"options": {"latency_ms": 12_000}}}
+    with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
+        rollout = Rollout(live.spec, live.control, live.control.pinned)
+        bad = rollout.publish(trusting(live.spec.catalogue().hash, "beta")).version
+        rollout.promote(bad)
+        asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
+        admission = Admission(path_of(live.server.pid or 0))
+        while not admission.inside(time.monotonic_ns()):
+            time.sleep(0.01)
+
+        def probe(channel: str) -> int:
+            with pytest.raises(Overloaded) as refused:
+                probe_channel(live.spec, live.url, channel, timeout_s=0.5)
+            raise refused.value
+
+        change = Rollout(live.spec, live.control, probe).rollback()
+        assert not asked.done(), "the gate was full all the time"
+        assert (change.version, change.before) == (1, bad)
+        last = rollout.history.last()
+        assert last is not None
+        assert (last.action, last.version, last.outcome) == ("rollback", 1, "done")
+        assert grpc_reply(asked.result()).version == bad, "who began with it is answered by it"
+        assert probe_channel(live.spec, live.url, STABLE) == 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any order of changes, damage and deaths on a real server: channels answer with what was promoted last.
 
-``QUORUM_LONG=1`` runs it, with other examples every time.
+The same few examples every time; ``QUORUM_LONG=1`` runs many, and others every time.
 """
 
 from __future__ import annotations
@@ -9,20 +9,33 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
+import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support import crashing
 from support.deployment import Live, plain_triton, running
 from support.rollout import MEMBERS, rollout_of, trusting, write_split
 from support.traces import session_processes
 
-from quorum.contract import CANARY, GATE, STABLE, VOTE
+from quorum.contract import CANARY, CHANNELS, GATE, STABLE, VOTE
+from quorum.repository.configs import print_config, vote_config
 from quorum.repository.render import plan_render
+from quorum.repository.store import Store
 from quorum.rollout.channels import RolloutError
 from quorum.rollout.recover import quarantine, recover_offline
 from quorum.server.health import dead_models, revive
@@ -30,33 +43,83 @@ from quorum.server.probe import probe_channel
 from quorum.weights import Weights
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-EXAMPLES, STEPS = 40, 25
+EXAMPLES, STEPS = (20, 25) if LONG else (3, 8)
+PATIENCE_S = 30.0
+
+
+class World:
+    """One deployment for all examples; its server lives on from one to the next unless the example failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.deploy = write_split(folder, rollout={"keep_versions": 3})
+        self._servers = ExitStack()
+        self.live: Live = self._servers.enter_context(running(self.deploy))
+        self.store: Store = rollout_of(self.live).store
+        self._clean = folder / "clean"
+        shutil.copytree(self.store.path, self._clean)
+
+    def reset(self) -> None:
+        """A repository as it was rendered first; no server is needed for that, and one that runs follows."""
+        if not self.live.server.pid:
+            shutil.rmtree(self.store.path)
+            shutil.copytree(self._clean, self.store.path)
+            self.start()
+            return
+        # First a vote that holds version 1 and whatever a channel asks, then channels that ask version 1.
+        listed = self.store.versions_listed()
+        shutil.copytree(self._clean / VOTE / "1", self.store.weights_path(1).parent, dirs_exist_ok=True)
+        self.store.write_config(VOTE, print_config(vote_config(self.live.spec, sorted({1, *listed}))))
+        self.live.control.load(VOTE)
+        for model in (*CHANNELS, VOTE):
+            shutil.copy(self._clean / model / "config.pbtxt", self.store.path / model / "config.pbtxt")
+            self.live.control.load(model)
+        for version in self.store.versions_on_disk():
+            if version != 1:
+                shutil.rmtree(self.store.weights_path(version).parent)
+        (self.store.path / "rollout.jsonl").unlink(missing_ok=True)
+
+    def start(self) -> None:
+        self.live = self._servers.enter_context(plain_triton(self.deploy))
+
+    def kill(self) -> None:
+        if self.live.server.pid:
+            os.kill(self.live.server.pid, signal.SIGKILL)
+        self._servers.close()
 
 
 class Machine(RuleBasedStateMachine):
     """What was done, beside what the server answers."""
 
+    world: ClassVar[World]
+    steps: ClassVar[list[int]]
+
     def __init__(self) -> None:
         super().__init__()
-        self.servers = ExitStack()
-        self.folder = Path(tempfile.mkdtemp(prefix="quorum-machine-"))
         self.pins = {STABLE: 1, CANARY: 1}
         self.stack: list[int] = []
         self.published: dict[int, Weights] = {}
         self.damaged: dict[int, str] = {}
-        self.live: Live
+        self.begun = False
+
+    @property
+    def live(self) -> Live:
+        return self.world.live
+
+    @property
+    def store(self) -> Store:
+        return self.world.store
 
     @initialize()
     def begin(self) -> None:
-        self.deploy = write_split(self.folder, rollout={"keep_versions": 3})
-        self.live = self.servers.enter_context(running(self.deploy))
-        self.store = rollout_of(self.live).store
+        self.world.reset()
+        self.steps.append(0)
+        self.begun = True
 
     def teardown(self) -> None:
-        if hasattr(self, "live") and self.live.server.pid:
-            os.kill(self.live.server.pid, signal.SIGKILL)
-        self.servers.close()
-        shutil.rmtree(self.folder)
+        if sys.exc_info()[0] is not None:
+            self.world.kill()
+        elif self.damaged:
+            self.mend()
 
     def stuck(self) -> bool:
         """A channel is pinned to a damaged version."""
@@ -150,17 +213,34 @@ class Machine(RuleBasedStateMachine):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
             if "triton_python_backend_stub" in line and f"\0{model}_" in line:
                 os.kill(pid, signal.SIGKILL)
-                break
-        listed = self.store.versions_listed()
+        deadline, listed = time.monotonic() + PATIENCE_S, self.store.versions_listed()
         while model not in dead_models(self.live.spec, self.live.url, listed):
-            pass
+            assert time.monotonic() < deadline, f"{model} lives on without a process"
         revive(self.live.control, self.store, model)
+
+    @precondition(lambda self: not self.damaged)
+    @rule(step=st.sampled_from(crashing.STEPS["publish"]), restart=st.booleans())
+    def kill_a_publisher(self, step: str, restart: bool) -> None:
+        """At any step; the next command, on the same or on a fresh server, takes back what was not done."""
+        weights, listed = trusting(self.live.spec.catalogue().hash, MEMBERS[0]), self.store.versions_listed()
+        key = self.live.endpoint.admin_key
+        process = crashing.start(self.world.deploy, self.live.url, key, "publish", weights, step)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        if restart:
+            self.restart(plainly=True)
+        assert rollout_of(self.live).promote(self.pins[STABLE]).already
+        left = set(self.store.versions_listed())
+        if step in ("after log", "after clear"):
+            (new,) = left - set(listed)
+            self.published[new] = weights
+        else:
+            assert left == set(listed)
 
     @rule(plainly=st.booleans())
     def restart(self, plainly: bool) -> None:
         """The server is killed; another starts, with or without what ``quorum up`` mends first."""
-        os.kill(self.live.server.pid or 0, signal.SIGKILL)
-        self.servers.close()
+        self.world.kill()
         if not plainly or self.stuck():
             path = self.store.path
             assert recover_offline(path) is None
@@ -171,12 +251,13 @@ class Machine(RuleBasedStateMachine):
                 self.pins.update(found.moved)
             if self.stuck():
                 self.mend()
-        self.live = self.servers.enter_context(plain_triton(self.deploy))
+        self.world.start()
 
     @invariant()
     def stable_answers_with_what_was_promoted_last(self) -> None:
-        if not hasattr(self, "live"):
+        if not self.begun:
             return
+        self.steps[-1] += 1
         for channel, version in self.pins.items():
             assert self.store.pins()[channel] == version
             assert probe_channel(self.live.spec, self.live.url, channel) == version
@@ -186,8 +267,26 @@ class Machine(RuleBasedStateMachine):
         assert len(self.store.versions_listed()) <= 4
 
 
-Machine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, derandomize=False, print_blob=True
-)
-TestMachine = pytest.mark.timeout(3600)(Machine.TestCase)
-TestMachine = pytest.mark.skipif(not LONG, reason="a long form: set QUORUM_LONG=1")(TestMachine)
+@pytest.mark.timeout(3600)
+def test_any_order_of_changes_damage_and_deaths(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    start = time.monotonic()
+    Machine.world, Machine.steps = World(tmp_path), []
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                derandomize=not LONG,
+                database=None,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        Machine.world.kill()
+    took = f"{time.monotonic() - start:.0f} s"
+    record_property("machine", f"{len(Machine.steps)} examples, {sum(Machine.steps)} steps, {took}")
