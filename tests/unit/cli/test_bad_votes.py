@@ -132,3 +132,15 @@ def test_what_the_votes_cannot_teach_is_said(
 def test_fewer_than_three_that_answer_cannot_teach_without_gold(run: Any, folder: Path, write: Any) -> None:
     path = write(folder, all_votes(None, members=("beta",)))
     assert "2 of 3 members ever answered" in refused(run, ["learn", path, "--method", "em"])
+
+
+def test_a_column_of_an_unknown_member_is_refused_by_name(run: Any, folder: Path) -> None:
+    spec = folder / "deploy.yaml"
+    member = "  - name: {}\n    runtime: replay\n    options: {{votes: v.jsonl}}\n"
+    members = "".join(member.format(name) for name in MEMBERS)
+    spec.write_text(f"attributes: {{colour: {{}}}}\nmembers:\n{members}", "utf-8")
+    write_jsonl(folder)
+    path = write_parquet(folder, lambda table: [row["votes"].update(zed="x") for row in table] and None)
+    error = refused(run, ["learn", path, "--deploy", spec])
+    assert "columns ['zed'] are no members of the deployment (alpha, beta, gamma)" in error
+    assert run("learn", write_parquet(folder), "--deploy", spec)[0] == 0

@@ -17,7 +17,8 @@ pa = pytest.importorskip("pyarrow", reason="reads Parquet: pip install 'quorum[a
 import pyarrow.parquet as pq  # noqa: E402
 
 from quorum.fit import build_table, learn, learn_statistic, read_votes  # noqa: E402
-from quorum.fit.stream import StreamError, read_statistic, read_statistic_ray, write_parquet  # noqa: E402
+from quorum.fit.columns import StreamError, write_parquet  # noqa: E402
+from quorum.fit.stream import read_statistic, read_statistic_ray  # noqa: E402
 from quorum.fit.votes import Cell  # noqa: E402
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)

@@ -157,10 +157,17 @@ def learn_from(
 
 def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> tuple[Weights, tuple[str, ...]]:
     try:
-        from quorum.fit.stream import StreamError, read_statistic
+        from quorum.fit.columns import StreamError, member_columns
+        from quorum.fit.stream import read_statistic
     except ImportError as error:
         raise CommandError(f"{votes}: {error}") from error
     try:
+        unknown = sorted(set(member_columns(votes)) - set(spec.member_names)) if spec else []
+        if spec and unknown:
+            raise CommandError(
+                f"{votes}: columns {unknown} are no members of the deployment "
+                f"({', '.join(spec.member_names)}); leave them out of the file, or add the members"
+            )
         statistic = read_statistic(votes, members=spec.member_names if spec else None)
     except StreamError as error:
         raise CommandError(str(error)) from error
