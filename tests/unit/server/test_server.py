@@ -25,8 +25,8 @@ from quorum.server.runfile import (
     start_of,
     state_folder,
 )
-from quorum.server.supervise import check_repository
-from quorum.server.triton import Endpoint, TritonServer
+from quorum.server.supervise import check_repository, serve
+from quorum.server.triton import Endpoint, ServerError, TritonServer
 from quorum.spec import Deployment, load_spec
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
@@ -46,6 +46,21 @@ def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:
     remove_note(spec)
     remove_note(spec)
     assert find_running(spec) is None
+
+
+def test_one_that_is_starting_is_not_disturbed_by_another(spec: Deployment) -> None:
+    render(spec)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    path = state_folder(spec) / "up.json"
+    path.parent.mkdir(exist_ok=True)
+    note = json.dumps({"pid": other.pid, "started": start_of(other.pid), "at": 0.0})
+    path.write_text(note, encoding="utf-8")
+    try:
+        with pytest.raises(ServerError, match=rf"another .* starting .*pid {other.pid}"), serve(spec):
+            pass
+        assert path.read_text("utf-8") == note, "who waits for it still finds it"
+    finally:
+        other.communicate()
 
 
 def test_a_note_of_a_dead_server_counts_for_nothing(spec: Deployment) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from quorum.server.probe import probe_channel
 from quorum.server.runfile import (
     Running,
     find_running,
+    last_attempt,
     leave_attempt,
     leave_note,
     remove_attempt,
@@ -54,11 +56,7 @@ def serve(
         RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
         ServerError: A server of this deployment runs already, or this one does not start.
     """
-    running = find_running(spec)
-    if running:
-        raise ServerError(
-            f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
-        )
+    _refuse_second(spec)
     leave_attempt(spec)
     try:
         if (repository or spec.repository_path).is_dir():
@@ -91,6 +89,20 @@ def serve(
         remove_attempt(spec)
         raise
     remove_attempt(spec)
+
+
+def _refuse_second(spec: Deployment) -> None:
+    running = find_running(spec)
+    if running:
+        raise ServerError(
+            f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
+        )
+    attempt = last_attempt(spec)
+    if attempt and attempt.is_alive and attempt.pid != os.getpid():
+        raise ServerError(
+            f"another `quorum up` of this deployment is starting or stopping (pid {attempt.pid}); "
+            "wait for it with `quorum status --wait 120`, or stop it"
+        )
 
 
 def wait_channels(
