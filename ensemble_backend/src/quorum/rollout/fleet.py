@@ -175,14 +175,14 @@ class Fleet:
 
 def _what_next(change: Change | None) -> str:
     """After a change that was made on some of the repositories only."""
-    if change is None or change.before is None:
-        return "Mend it and run the same command again"
-    again = f"`quorum {change.action} {change.version}`"
-    if change.action == "rollback":
+    again = "the same command again"
+    if change and change.action == "rollback":
         # The servers are not at the same version any more, so they would not go back alike.
         again = f"`quorum promote {change.version}`"
+    if change is None or change.before is None:
+        return f"Mend it and run {again}"
     command = "canary" if change.action == "canary" else "promote"
-    return f"Mend it and run {again} again, or go back by `quorum {command} {change.before}`"
+    return f"Mend it and run {again}, or go back by `quorum {command} {change.before}`"
 
 
 def resolve(address: str) -> list[str]:
