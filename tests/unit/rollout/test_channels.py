@@ -233,6 +233,23 @@ def test_a_channel_that_is_broken_does_not_keep_the_other_from_moving(
     assert server.answers[STABLE] == 1
 
 
+def test_evidence_about_versions_that_are_gone_changes_nothing(
+    spec: Deployment, server: Server, rollout: Rollout
+) -> None:
+    for heavy in (2.0, 3.0):
+        rollout.publish(weights(spec, heavy))
+    rollout.canary(2)
+    # Somebody else was quicker, after the comparison of 1 with 3.
+    with pytest.raises(RolloutError, match="'quorum_canary' was changed from version 3 meanwhile"):
+        rollout.end_canary(of=3)
+    rollout.promote(2)
+    with pytest.raises(RolloutError, match="'quorum' was changed from version 1 meanwhile"):
+        rollout.promote(3, over=1)
+    assert server.state()[1] == {STABLE: 2, CANARY: 2}
+    assert rollout.promote(3, over=2).before == 2
+    assert rollout.end_canary(of=2).version == 3
+
+
 def test_versions_in_use_are_not_retired(spec: Deployment, server: Server, rollout: Rollout) -> None:
     rollout.publish(weights(spec))
     rollout.promote(2)

@@ -32,7 +32,6 @@ from quorum.cli.listings import Listing, gold_of, parse_share, read_listings
 from quorum.cli.rollout import DryRunOption, VersionArgument, moved, open_rollout, tell
 from quorum.contract import CANARY, STABLE
 from quorum.fit.votes import read_votes
-from quorum.repository.store import Store
 from quorum.rollout.canary import (
     Decided,
     Observed,
@@ -167,7 +166,7 @@ def report(
         pairs, observed = _replayed(asked, (stable, tried), spec.catalogue())
     found = compare_channels(pairs, (stable, tried), spec.rollout.canary, observed, top)
     automatic = auto_promote or auto_rollback
-    done = _act(spec, store, found, auto_promote, auto_rollback) if automatic else None
+    done = _act(spec, found, auto_promote, auto_rollback) if automatic else None
     if json:
         print_json(found.to_json() | {"done": done})
     else:
@@ -177,18 +176,15 @@ def report(
         raise typer.Exit(EXIT_CODES[found.verdict.action])
 
 
-def _act(spec: Deployment, store: Store, found: Report, may_promote: bool, may_roll_back: bool) -> str | None:
+def _act(spec: Deployment, found: Report, may_promote: bool, may_roll_back: bool) -> str | None:
     action, reason = found.verdict.action, f"canary: {found.verdict.reason}"
     promote, end = action == "promote" and may_promote, action == "roll back" and may_roll_back
     if not (promote or end):
         return None
-    pins = store.pins()
-    if (pins[STABLE], pins[CANARY]) != (found.stable_version, found.canary_version):
-        raise RolloutError("the channels changed while they were compared; nothing done, compare again")
     with open_rollout(spec, dry_run=False) as rollout:
         if promote:
-            rollout.promote(found.canary_version, reason)
-        rollout.end_canary(reason)
+            rollout.promote(found.canary_version, reason, over=found.stable_version)
+        rollout.end_canary(reason, of=found.canary_version)
     return "promoted" if promote else "rolled back"
 
 

@@ -187,18 +187,25 @@ class Rollout:
         with self._locked():
             return self._pin_locked("canary", CANARY, version, share)
 
-    def end_canary(self, reason: str | None = None) -> Change:
-        """Send nobody to the canary channel any more, and let it answer with what the stable one does."""
+    def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
+        """Send nobody to the canary channel any more, and let it answer with what the stable one does.
+
+        With ``of``, only if it answers with that version still.
+        """
         with self._locked():
+            self._check_pinned(CANARY, of)
             return self._pin_locked("canary", CANARY, self.store.pins()[STABLE], 0.0, reason)
 
-    def promote(self, version: int, reason: str | None = None) -> Change:
+    def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
         """Let the stable channel answer with ``version``; ``reason`` goes into the log.
+
+        With ``over``, only if it answers with that version still.
 
         Raises:
             RolloutError: There is no such version, or the channel does not answer with it.
         """
         with self._locked():
+            self._check_pinned(STABLE, over)
             return self._pin_locked("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
@@ -338,6 +345,10 @@ class Rollout:
     ) -> Pending:
         configs = {model: self.store.read_config(model) or "" for model in models}
         return Pending(timestamp(), action, version, before, weights_hash, configs, reason=reason)
+
+    def _check_pinned(self, channel: str, version: int | None) -> None:
+        if version is not None and self.store.pins().get(channel) != version:
+            raise RolloutError(f"{channel!r} was changed from version {version} meanwhile; compare again")
 
     def _check_listed(self, action: str, version: int) -> None:
         listed = self.store.versions_listed()

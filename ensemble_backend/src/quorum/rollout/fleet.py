@@ -116,13 +116,13 @@ class Fleet:
         """As :meth:`Rollout.canary`, on each."""
         return self._each(lambda rollout: rollout.canary(version, share))
 
-    def end_canary(self, reason: str | None = None) -> Change:
+    def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
         """As :meth:`Rollout.end_canary`, on each."""
-        return self._each(lambda rollout: rollout.end_canary(reason))
+        return self._each(lambda rollout: rollout.end_canary(reason, of))
 
-    def promote(self, version: int, reason: str | None = None) -> Change:
+    def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
         """As :meth:`Rollout.promote`, on each."""
-        return self._each(lambda rollout: rollout.promote(version, reason))
+        return self._each(lambda rollout: rollout.promote(version, reason, over))
 
     def rollback(self) -> Change:
         """As :meth:`Rollout.rollback`, on each.
