@@ -202,3 +202,16 @@ def test_gold_teaches_whether_parts_are_right():
     assert is_right(table, apply(table, without))[named].mean() < 0.7
     shards = [table.take(range(0, 400, 2)).statistic(), table.take(range(1, 400, 2)).statistic()]
     assert learn_statistic(shards[0] + shards[1], "loglinear", created=WHEN).default == weights.default
+
+
+def test_a_member_that_never_answered_has_no_weight():
+    rows = [
+        Cell(f"p{i}", "", "", "a", ("x", "x" if i % 3 else "y", None), ("x",) if i % 7 else ("y",))
+        for i in range(200)
+    ]
+    table = build_table(["a", "b", "silent"], rows)
+    for settings in ({}, {"gold_for_groups": 50}):
+        weights = learn(table, "loglinear", settings=settings)
+        assert weights.default.weights[2] == 0.0
+        assert all(own.weights[2] == 0.0 for own in weights.attributes.values())
+        assert weights.default.weights[0] > 0.0

@@ -56,6 +56,7 @@ class LogLinear:
     """
 
     _members: int
+    _answered: npt.NDArray[np.bool_]
     rule_: Rule
     default_: Rule
     levels_: list[Rule]
@@ -103,6 +104,7 @@ class LogLinear:
             NoGoldError: No labelled cell.
         """
         self._members = hist.members
+        self._answered = (hist.codes != ABSTAIN).any(axis=0)
         gold = hist.labelled() if gold is None else gold.labelled()
         self.gold_ = gold.total
         if not self.gold_:
@@ -200,7 +202,8 @@ class LogLinear:
     def _as_rule(self, theta: Floats) -> Rule:
         m = self._members
         part_bias = theta[:, m].copy() if theta.shape[1] > m + 2 else None
-        return Rule(theta[:, :m].copy(), theta[:, -2].copy(), theta[:, -1].copy(), part_bias)
+        # Of a member that never answered there is only the prior: nobody has seen it earn a vote.
+        return Rule(theta[:, :m] * self._answered, theta[:, -2].copy(), theta[:, -1].copy(), part_bias)
 
 
 def _parents(above: npt.NDArray[np.int32], level: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
