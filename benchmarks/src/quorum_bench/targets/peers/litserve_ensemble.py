@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ensemble as a LitAPI of its own server, so that new weights do not restart the members."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 
 import aiohttp
 import litserve as ls
+from fastapi import Request
 from shared import Settings, Vote
 
 
@@ -22,10 +21,18 @@ class Ensemble(ls.LitAPI):
         self.vote = Vote.read(settings.weights)
         self.session: aiohttp.ClientSession | None = None
 
+    async def decode_request(self, request: Request) -> Request:
+        """LitServe learns from the annotation what the body is, and hands over what its JSON says."""
+        return request
+
     async def predict(self, x: dict[str, Any]) -> dict[str, Any]:
         """Ask everybody, count."""
         votes = await asyncio.gather(*(self._ask(url, x) for url in self.urls))
         return self.vote.answer(votes)
+
+    async def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Already what JSON can hold."""
+        return output
 
     async def _ask(self, url: str, body: dict[str, Any]) -> list[str]:
         if self.session is None:

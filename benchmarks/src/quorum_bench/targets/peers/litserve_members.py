@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """All members on one LitServe server: each a LitAPI with a path and a worker process of its own."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import litserve as ls
+from fastapi import Request
 from shared import Settings, Table
 
 
@@ -20,9 +19,17 @@ class Member(ls.LitAPI):
         """In the worker process."""
         self.table = Table(Settings.read(), self.name)
 
-    async def predict(self, x: dict[str, Any]) -> dict[str, Any]:
+    async def decode_request(self, request: Request) -> Request:
+        """LitServe learns from the annotation what the body is, and hands over what its JSON says."""
+        return request
+
+    async def predict(self, x: dict[str, Any]) -> list[str]:
         """A value per attribute."""
-        return {"values": await self.table.values(x["text"], x["category"], x["attributes"])}
+        return await self.table.values(x["text"], x["category"], x["attributes"])
+
+    async def encode_response(self, output: list[str]) -> dict[str, Any]:
+        """As JSON."""
+        return {"values": output}
 
 
 if __name__ == "__main__":
