@@ -164,14 +164,7 @@ def evaluate(
     products = table.products[rows]
     fold = assign_folds(table.products, folds, seed)
     seen = [training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
-    kept, notes = _possible(table, methods, value_counts or {}, int(min(t.labelled.sum() for t in seen)))
-    held = {
-        name: held_out(table, fold, [learn(t, method, value_counts=value_counts, settings=own) for t in seen])
-        for name, (method, own) in _runs(kept, settings or {}).items()
-    }
-    if CONFUSION in kept:
-        held[CONFUSION], note = _confusion(table, value_counts or {})
-        notes.append(note)
+    held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
     member_hits = table.correct()[rows].astype(np.float64)
     best = int(member_hits.mean(axis=0).argmax())
     columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
@@ -229,6 +222,26 @@ def learning_curve(
             out = held_out(table, fold, learned)
             curve[size] = float(out.right[rows].mean())
     return curve
+
+
+def _decisions(
+    table: VotesTable,
+    fold: npt.NDArray[np.int64],
+    seen: Sequence[VotesTable],
+    methods: Sequence[str],
+    counts: Mapping[str, int],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, HeldOut], list[str]]:
+    """Held-out decisions of every method that these votes allow, and the notes."""
+    kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen)))
+    held = {
+        name: held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in seen])
+        for name, (method, own) in _runs(kept, settings).items()
+    }
+    if CONFUSION in kept:
+        held[CONFUSION], note = _confusion(table, counts)
+        notes.append(note)
+    return held, notes
 
 
 def _possible(

@@ -29,7 +29,7 @@ from quorum.voting.histogram import Histogram, histogram
 from quorum.voting.patterns import MAX_MEMBERS
 
 BATCH_ROWS = 1 << 16
-"""Rows held at once. Ten million cells of five members: 200 MB at the peak, 72 MB of them imports."""
+"""Rows held at once; the peak of memory grows with it, see docs/adr/0018."""
 
 
 def read_statistic(
