@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,28 @@ def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) ->
     assert max(sizes) > 2
     monkeypatch.setattr(model, "generate", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     assert ask(runtime, [question("shoe")]) == [Status.ERROR]
+
+
+def test_a_batch_that_is_tried_again_finds_the_memory_of_the_first(checkpoint, start, monkeypatch) -> None:
+    runtime = start(checkpoint, max_new_tokens=20)
+    model, generate = runtime._loaded.model, runtime._loaded.model.generate
+    kept: list[Any] = []
+
+    def small_gpu(**given: Any) -> Any:
+        if len(given["input_ids"]) > 1 and not kept:
+            cache = torch.zeros(8)
+            kept.append(weakref.ref(cache))
+            raise torch.OutOfMemoryError("rehearsed")
+        if kept:
+            held.append(kept[0]() is not None)
+        return generate(**given)
+
+    held: list[bool] = []
+    monkeypatch.setattr("quorum.runtimes.hf_dynamic._WINDOW_S", 1.0)
+    monkeypatch.setattr(model, "generate", small_gpu)
+    ask(runtime, [question(text) for text in TEXTS])
+    assert len(held) > 1
+    assert not any(held)
 
 
 def test_who_asks_again_just_after_a_batch_joins_those_who_wait(checkpoint, start, monkeypatch) -> None:

@@ -88,25 +88,31 @@ class DynamicBatcher:
     def _answer(self, jobs: list[Job]) -> None:
         if not jobs:
             return
+        too_many = False
         try:
             self._generate(jobs)
         except torch.OutOfMemoryError:
-            left = [job for job in jobs if not job.settled]
-            logger.warning("member %s: %d questions do not fit the GPU at once", self._member, len(left))
-            torch.cuda.empty_cache()
-            if len(jobs) == 1:
-                jobs[0].settle(Status.ERROR)
-                return
-            for job in left:
-                self._restart(job)
-            half = (len(left) + 1) // 2
-            self._answer(left[:half])
-            self._answer(left[half:])
+            # The error holds the frames it came from, and they the batch's tensors: let go of it first.
+            too_many = True
         except Exception:
             logger.exception("member %s: a batch failed", self._member)
+        if too_many:
+            self._halve(jobs)
         if self._running:
             for job in jobs:
                 job.settle(Status.ERROR)
+
+    def _halve(self, jobs: list[Job]) -> None:
+        left = [job for job in jobs if not job.settled]
+        logger.warning("member %s: %d questions do not fit the GPU at once", self._member, len(left))
+        torch.cuda.empty_cache()
+        if len(jobs) == 1:
+            return
+        for job in left:
+            self._restart(job)
+        half = (len(left) + 1) // 2
+        self._answer(left[:half])
+        self._answer(left[half:])
 
     def _restart(self, job: Job) -> None:
         job.answer.clear()
