@@ -115,6 +115,35 @@ def test_another_checkpoint_version_or_gpu_starts_anew(tmp_path, box, change):
     assert trtllm_tools.calls(box).count("convert_checkpoint") == 2
 
 
+@pytest.mark.parametrize("damage", ["manifest", "schema", "engine"])
+def test_what_is_damaged_is_built_again(tmp_path, box, damage):
+    plan = layout(tmp_path, box)
+    first = compile_engine(plan, tools(box))
+    manifest = plan.engine / MANIFEST
+    if damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "schema":
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema_version": 0}))
+    else:
+        (plan.engine / "rank0.engine").unlink()
+    again = compile_engine(plan, tools(box))
+    assert again.fingerprint == first.fingerprint == read_engine_manifest(plan.engine).fingerprint
+    assert (plan.engine / "rank0.engine").is_file()
+    assert trtllm_tools.calls(box).count("trtllm-build") == 2
+
+
+def test_an_adapter_that_was_trained_further_is_converted_again(tmp_path, box):
+    write_adapter(tmp_path / "lora", base="tiny", hidden=64, kv=32, layers=2, rank=4)
+    first = compile_engine(layout(tmp_path, box, lora={"path": "lora"}), tools(box))
+    assert compile_engine(layout(tmp_path, box, lora={"path": "lora"}), tools(box)) == first
+    weights = tmp_path / "lora" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    second = compile_engine(layout(tmp_path, box, lora={"path": "lora"}), tools(box))
+    assert second.fingerprint != first.fingerprint
+    assert trtllm_tools.calls(box).count("hf_lora_convert") == 2
+    assert trtllm_tools.calls(box).count("convert_checkpoint") == 1
+
+
 def test_a_failed_rebuild_keeps_the_old_engine(tmp_path, box, monkeypatch):
     plan = layout(tmp_path, box)
     compile_engine(plan, tools(box))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
         family=str(config["model_type"]),
         parameters=stored_parameters(weights),
         weight_bytes=sum(file.stat().st_size for file in weights),
-        hash=_hash([path / "config.json", *weights, *tokenizer]),
+        hash=hash_of([path / "config.json", *weights, *tokenizer]),
     )
 
 
@@ -129,7 +130,8 @@ def _parameters(file: Path) -> int:
     return sum(math.prod(tensor["shape"]) for tensor in read_tensors(file).values())
 
 
-def _hash(files: list[Path]) -> str:
+def hash_of(files: Sequence[Path]) -> str:
+    """``sha256:...`` over names and contents of files, in the order given."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quorum.engines.checkpoint import BuildError, Checkpoint, inspect_checkpoint
+from quorum.engines.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
 from quorum.engines.gpus import Gpu, find_gpus
-from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manifest
+from quorum.engines.manifest import EngineManifest, read_engine_manifest
 from quorum.engines.trtllm import BuildPlan, Step, Tools
 
 _SLACK_BYTES = 256 << 20
@@ -121,13 +121,18 @@ def _fingerprints(plan: BuildPlan, machine: Machine, checkpoint: Checkpoint) -> 
     so_far = hashlib.sha256(json.dumps(base).encode())
     for step in plan.steps:
         so_far.update(json.dumps(step.command).encode())
+        for folder in step.reads:
+            so_far.update(hash_of(sorted(path for path in folder.glob("*") if path.is_file())).encode())
         yield f"sha256:{so_far.hexdigest()}"
 
 
 def _is_built(plan: BuildPlan, fingerprint: str) -> bool:
-    if not (plan.engine / MANIFEST).is_file():
+    try:
+        same = read_engine_manifest(plan.engine).fingerprint == fingerprint
+    except BuildError:
         return False
-    return read_engine_manifest(plan.engine).fingerprint == fingerprint
+    made = [path for step in plan.steps for path in step.makes if path.is_relative_to(plan.fresh)]
+    return same and all((plan.engine / path.relative_to(plan.fresh)).is_file() for path in made)
 
 
 def _stamp(plan: BuildPlan, number: int) -> Path:

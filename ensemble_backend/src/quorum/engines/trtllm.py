@@ -54,12 +54,14 @@ class Step:
         command: Program and arguments; every path in it is absolute.
         makes: Files that must be there afterwards.
         space: Bytes that it writes, roughly.
+        reads: Folders beside the checkpoint whose contents decide about what it makes.
     """
 
     name: str
     command: tuple[str, ...]
     makes: tuple[Path, ...]
     space: int
+    reads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,9 @@ def _extra_steps(
         tokenizer = (root / str(options["tokenizer"])).resolve() if options.get("tokenizer") else checkpoint
         script = str(tools.examples / "generate_xgrammar_tokenizer_info.py")
         command = (tools.python, script, "--model_dir", str(tokenizer), "--output_dir", str(out))
-        steps.append(Step("describe the tokenizer", command, (out / TOKENIZER_INFO,), 16 << 20))
+        made: tuple[Path, ...] = (out / TOKENIZER_INFO,)
+        reads = () if tokenizer == checkpoint else (tokenizer,)
+        steps.append(Step("describe the tokenizer", command, made, 16 << 20, reads))
     if options.get("lora"):
         path = (root / str(options["lora"]["path"])).resolve()
         if path.is_dir():
@@ -241,7 +245,8 @@ def _extra_steps(
         script = str(tools.examples / "hf_lora_convert.py")
         dtype = shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
         command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)
-        steps.append(Step("convert the adapter", command, tuple(target / f for f in _LORA_FILES), 1 << 30))
+        made = tuple(target / name for name in _LORA_FILES)
+        steps.append(Step("convert the adapter", command, made, 1 << 30, (path,)))
     return steps
 
 
