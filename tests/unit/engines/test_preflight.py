@@ -55,6 +55,13 @@ def test_an_engine_of_another_architecture_is_refused(tmp_path):
         assert part in found.problems[0]
 
 
+def test_the_architecture_is_that_of_the_gpu_it_is_for(tmp_path):
+    mixed = [known_gpu("a100-80"), replace(H100, index=1)]
+    assert preflight(engine_of(tmp_path / "1", gpus=[1]), gpus=mixed, installed="1.2.1").problems == []
+    (problem,) = preflight(engine_of(tmp_path / "0", gpus=[0]), gpus=mixed, installed="1.2.1").problems
+    assert "GPU 0 here is sm_80" in problem
+
+
 def test_an_engine_of_another_version_is_refused(tmp_path):
     found = preflight(engine_of(tmp_path), gpus=[H100], installed="1.1.0")
     assert "built by TensorRT-LLM 1.2.1, here is 1.1.0" in found.problems[0]

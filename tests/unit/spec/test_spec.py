@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quorum.runtimes.options import OptionError, complete
 from quorum.spec import SpecError, load_spec
 
 GOOD = """\
@@ -244,3 +245,21 @@ def test_members_on_one_base_are_one_model(tmp_path: Path) -> None:
 def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"'plain' and 'tuned' share .* different things of max_batch_size"):
         shared(tmp_path, max_batch_size=64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpus": [0, 1]}, r"\[0, 1\] are 2 GPUs, but tensor_parallel is 1"),
+        ({"gpus": [0], "tensor_parallel": 2}, "are 1 GPUs, but tensor_parallel is 2"),
+        ({"gpus": [0, 0], "tensor_parallel": 2}, "no list of different GPU numbers"),
+        ({"gpus": ["0"]}, "no list of different GPU numbers"),
+        ({"tensor_parallel": 0}, "at least 1"),
+        ({"kv_cache_fraction": 40}, "between 0 and 1"),
+        ({"kv_cache_gib": 0}, "more than 0"),
+    ],
+)
+def test_gpu_options_that_only_fail_at_load_are_refused(options: dict[str, Any], message: str) -> None:
+    for runtime, model in (("tensorrt_llm", {"model": "some/model"}), ("engine", {"engine": "engines/m"})):
+        with pytest.raises(OptionError, match=message):
+            complete(runtime, {**model, **options})

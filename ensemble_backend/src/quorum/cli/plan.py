@@ -105,10 +105,13 @@ def _tell(plan: Plan, how: str, cost: dict[str, float | int] | None) -> None:
         note(f"would fit: {mend}")
     if plan.problems and not plan.mends:
         note(
-            "would fit: nothing that was tried (fp8 weights, a fixed KV cache, fewer tokens, a larger GPU);"
+            "would fit: nothing that was tried (a fixed KV cache, fewer tokens, a larger GPU, and fp8 weights"
+            " where the GPU is known to have them);"
             " take a member out, spread one over more GPUs (tensor_parallel), or choose smaller models"
         )
-    if plan.fits:
+    if plan.fits and not plan.gpus:
+        note("nothing to plan: no member is of runtime tensorrt_llm or engine")
+    elif plan.fits:
         note(Text("fits; computed, not measured", "green"))
     if cost:
         _say(

@@ -152,7 +152,9 @@ def _check_engine(
     except BuildError as error:
         found.problems.append(f"{spec.path}: member {member.name}: {error}")
         return
-    found.problems += _misfits(where, manifest, gpus, version, again)
+    wanted = options["gpus"] or range(manifest.tensor_parallel)
+    its = [gpu for gpu in gpus if gpu.index in wanted]
+    found.problems += _misfits(where, manifest, its, version, again)
     found.problems += _outgrown(where, manifest, options, folder, again)
 
 
@@ -161,7 +163,7 @@ def _misfits(
 ) -> list[str]:
     """Where the machine is another than the engine was built for."""
     problems = []
-    others = [gpu for gpu in gpus[: manifest.tensor_parallel] if gpu.architecture != manifest.architecture]
+    others = [gpu for gpu in gpus if gpu.architecture != manifest.architecture]
     if others:
         problems.append(
             f"{where}: built for {manifest.architecture} ({manifest.gpu}), GPU {others[0].index} here is"

@@ -204,5 +204,5 @@ def _kv_tokens(spec: Deployment, member: MemberSpec, gib: float) -> int:
             f" cannot be read ({error!r}); run `quorum build {member.name}` and render again, or say"
             " kv_cache_fraction"
         ) from error
-    per_token = 2 * layers * max(1, heads // parallel) * width * (1 if quantised else 2)
+    per_token = 2 * layers * max(1, -(-heads // parallel)) * width * (1 if quantised else 2)
     return int(gib * _GIB) // per_token

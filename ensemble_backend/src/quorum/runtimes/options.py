@@ -167,7 +167,9 @@ def complete(runtime: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise OptionError(
                 key, f"{key!r} is missing, {runtime} needs it: {_WORDS[option.kind]}; {option.mend}"
             )
-    return {key: given.get(key, option.default) for key, option in known.items()}
+    done = {key: given.get(key, option.default) for key, option in known.items()}
+    _check_gpus(done)
+    return done
 
 
 SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat"})})
@@ -196,6 +198,26 @@ def find_missing(runtime: str, options: Mapping[str, Any], root: Path) -> list[t
         elif absent:
             found.append((key, f"{path} has no {absent[0]}; {option.mend}"))
     return found
+
+
+def _check_gpus(options: Mapping[str, Any]) -> None:
+    """Amounts and numbers of GPUs that would only fail, or be wrong, when the LLM loads."""
+    parallel, gpus = options.get("tensor_parallel"), options.get("gpus")
+    if parallel is not None and parallel < 1:
+        raise OptionError("tensor_parallel", f"{parallel} is no number of GPUs; it is at least 1")
+    if gpus is not None:
+        if any(type(gpu) is not int or gpu < 0 for gpu in gpus) or len(set(gpus)) != len(gpus):
+            raise OptionError("gpus", f"{gpus!r} is no list of different GPU numbers, as in [0, 1]")
+        if len(gpus) != parallel:
+            raise OptionError(
+                "gpus",
+                f"{gpus!r} are {len(gpus)} GPUs, but tensor_parallel is {parallel}; say the same in both",
+            )
+    fraction, gib = options.get("kv_cache_fraction"), options.get("kv_cache_gib")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise OptionError("kv_cache_fraction", f"{fraction} is no share of a GPU; it lies between 0 and 1")
+    if gib is not None and gib <= 0:
+        raise OptionError("kv_cache_gib", f"{gib} is no amount of memory; it is more than 0")
 
 
 def _check(key: str, option: Option, value: Any) -> None:
