@@ -4,14 +4,22 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
+import yaml
+from support import standin
 
 from quorum.runtimes import create
-from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Question, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
+from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.prompt import build_prompt
 
 
 def start(root: Path, **options: Any) -> None:
@@ -75,3 +83,43 @@ def test_adapters_that_cannot_be_served_are_refused(
     adapter(tmp_path / "adapter", **config)
     with pytest.raises(RuntimeConfigError, match=message):
         start(tmp_path, lora={"path": "adapter", **said})
+
+
+def test_what_listings_share_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Instructions first, product last: of the second listing only the product is new."""
+    folder = standin.copy_model("demo-llama", tmp_path / "llama")
+    monkeypatch.syspath_prepend(str(standin.STANDIN))
+    said = yaml.safe_load((standin.ROOT / "deploy.gpu.yaml").read_text("utf-8"))["attributes"]
+    catalogue = Catalogue.of(
+        [
+            Attribute(name, question=one["question"], values=tuple(one.get("values", ())))
+            for name, one in said.items()
+        ]
+    )
+    names = tuple(catalogue.attributes)
+    options = {"model": "llama", "max_tokens": 4, "max_seq_len": 4096, "kv_cache_gib": 1, "guided": False}
+    caplog.set_level("INFO", logger="quorum")
+    try:
+        runtime = create("tensorrt_llm", RuntimeSettings("llama", tmp_path, options))
+        texts = ("Velmora trail running shoes, navy, size 42, for men", "A steel watch of 40mm")
+        prompts = [build_prompt(catalogue, "instruct", text, "", names) for text in texts]
+        for prompt in prompts:
+            replies: SimpleQueue[Any] = SimpleQueue()
+            deadline = time.monotonic_ns() + 60 * 10**9
+            runtime.submit(Question(prompt, "{}", prompt, "", names, deadline), replies.put)
+            assert isinstance(replies.get(timeout=60), str)
+        reused = runtime.prompt_tokens
+        runtime.close()
+    finally:
+        for module in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
+            del sys.modules[module]
+    first, second = standin.events(folder, "generate")
+    tokens = [ChatTokenizer(str(folder)).encode(prompt) for prompt in prompts]
+    shared = next(at for at, (one, other) in enumerate(zip(*tokens, strict=False)) if one != other)
+    assert first["cached"] == 0
+    assert shared - 32 < second["cached"] <= shared
+    assert second["cached"] > 0.6 * second["tokens"]
+    assert reused == (second["cached"], first["tokens"] + second["tokens"])
+    assert f"{reused[0]} of {reused[1]} prompt tokens came from the cache" in caplog.text

@@ -80,6 +80,11 @@ class TensorRtLlmRuntime:
         self._live.add(work)
         work.add_done_callback(self._live.discard)
 
+    @property
+    def prompt_tokens(self) -> tuple[int, int]:
+        """How many prompt tokens came from the KV cache, of how many; of all members of this LLM."""
+        return self._host.reused, self._host.asked
+
     def close(self) -> None:
         """Abort what is in flight; the last member of a process takes the LLM along."""
         for work in list(self._live):
@@ -176,7 +181,7 @@ class _Host:
     def __init__(self, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> None:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
-        self._asked = self._reused = 0
+        self.asked = self.reused = 0
         self.api, said = arguments()
         logger.info("loading %s: %s", key, {k: v for k, v in said.items() if k != "model"})
         self.llm = self.api.LLM(**said)
@@ -207,8 +212,9 @@ class _Host:
         if stopper.is_alive():
             logger.warning("%s: still not shut down after %.0f s; left alone", self._key, _SHUTDOWN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        logger.info("%s: %d of %d prompt tokens came from the cache", self._key, self._reused, self._asked)
+        # A call into the LLM that never comes back holds the loop too.
+        self._thread.join(_SHUTDOWN_S)
+        logger.info("%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.asked)
 
     def ask(self, work: Any) -> Future[None]:
         """Run a coroutine beside all others."""
@@ -231,7 +237,7 @@ class _Host:
 
     def count(self, tokens: int, reused: int) -> None:
         """Prompt tokens of one answer, and how many of them needed no computing."""
-        self._asked, self._reused = self._asked + tokens, self._reused + reused
+        self.asked, self.reused = self.asked + tokens, self.reused + reused
 
 
 class _Api:
