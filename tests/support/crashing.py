@@ -57,13 +57,16 @@ _context.set_forkserver_preload(["support.crashing"])
 
 
 def start(deploy: Path, url: str, key: str, action: str, argument: Any, step: str = "") -> Any:
-    """Start a change in a process of its own; join it, or kill it."""
-    process = _context.Process(target=_change, args=(deploy, url, key, action, argument, step), daemon=True)
+    """Start a change in a process of its own; its event ``begun`` is set when the change begins."""
+    begun = _context.Event()
+    how = (deploy, url, key, action, argument, step, begun)
+    process: Any = _context.Process(target=_change, args=how, daemon=True)
     process.start()
+    process.begun = begun
     return process
 
 
-def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: str) -> None:
+def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: str, begun: Any) -> None:
     spec = load_spec(deploy)
     with Control(url, key) as control:
         probe: Callable[[str], int] = partial(probe_channel, spec, url)
@@ -78,6 +81,7 @@ def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: 
             rollout = Rollout(spec, control, failing)
         if step:
             _arm(step)
+        begun.set()
         match action:
             case "publish" | "failing publish":
                 assert isinstance(argument, Weights)
