@@ -131,7 +131,10 @@ def _tell(plan: RenderPlan, repository: Path, check: bool) -> None:
     for version, reason in plan.misfits.items():
         note(f"version {version} cannot be served: {reason}")
     if plan.misfits:
-        note("take the change back, or start again from equal weights: `quorum render --reset-weights`")
+        note(
+            "take the change back, or learn again from the votes you have (`quorum learn VOTES`), start from "
+            "equal weights (`quorum render --reset-weights`) and publish what was learned"
+        )
     if plan.is_clean:
         note(f"{repository} is what deploy.yaml says")
     elif check:
