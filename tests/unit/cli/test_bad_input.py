@@ -53,6 +53,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["extract", "ok.csv", "-o", "o.csv", "--text-column", "body"],
         ["ok.csv", "'body'", "title"],
     ),
+    "a wrong id column": (
+        ["extract", "notext.csv", "-o", "o.csv", "--text-column", "price", "--id-column", "sku"],
+        ["notext.csv", "'sku'", "--id-column", "product, price"],
+    ),
     "no rows": (["extract", "header.csv", "-o", "o.csv"], ["header.csv", "no rows"]),
     "an empty file": (["extract", "empty.csv", "-o", "o.csv"], ["empty.csv", "no rows"]),
     "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv", "row 1", "'title'"]),
@@ -209,3 +213,12 @@ def test_values_with_brackets_are_shown_whole(
     code, out, _ = run("ask", "a shoe", "-a", value)
     assert code == 0
     assert out.count(value) == 3
+
+
+@pytest.mark.parametrize(("header", "said"), [("sku", 0), ("shelf", 1)])
+def test_rows_that_get_numbers_for_ids_are_told_once(folder: Path, run: Any, header: str, said: int) -> None:
+    (folder / "in.csv").write_text(f"{header},title\nB-7,a shoe\nB-8,a hat\n", encoding="utf-8")
+    _, _, err = run("extract", "in.csv", "--out", "out.csv")
+    assert (err.count("2 of 2 rows"), err.count("--id-column")) == (said, said)
+    _, _, err = run("extract", "in.csv", "--out", "out.csv", "--id-column", header)
+    assert "--id-column" not in err

@@ -49,6 +49,22 @@ def test_text_columns_are_found(tmp_path: Path, column: str) -> None:
     assert (second.product, second.text, second.category) == ("row-2", "a hat", "")
 
 
+@pytest.mark.parametrize("column", ["product", "id", "product_id", "sku", "asin"])
+def test_id_columns_are_found(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(f"{column},title\nB-7,a shoe\n,a hat\n", encoding="utf-8")
+    found = [(row.product, row.numbered) for row in read_listings(path)]
+    assert found == [("B-7", False), ("row-2", True)]
+
+
+def test_the_named_id_column_goes_before_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    rows = [{"title": "a", "sku": "s-1", "gtin": 0}, {"title": "b", "sku": "s-2"}]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [row.product for row in read_listings(path)] == ["s-1", "s-2"]
+    assert [row.product for row in read_listings(path, id_column="gtin")] == ["0", "row-2"]
+
+
 def test_files_of_spreadsheets_start_with_a_mark(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes('title\r\n"größe, ""42"""\r\n'.encode("utf-8-sig"))

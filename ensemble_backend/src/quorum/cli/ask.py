@@ -28,6 +28,7 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.cli.listings import (
+    ID_COLUMNS,
     CsvSink,
     JsonlSink,
     Listing,
@@ -109,6 +110,13 @@ def extract(
     votes: Annotated[Path | None, typer.Option(help="Also write every vote, for `quorum learn`.")] = None,
     attributes: AttributesOption = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the product's id, which canary routing goes by and votes are joined by;"
+            f" default: {', '.join(ID_COLUMNS)}, else the row number."
+        ),
+    ] = None,
     channel: ChannelOption = STABLE,
     canary_share: Annotated[
         str | None,
@@ -133,7 +141,8 @@ def extract(
     share: float | Literal["served"] | None = None
     if canary_share is not None:
         share = SERVED if canary_share == SERVED else parse_share(canary_share)
-    listings = read_listings(file, text_column)
+    listings = read_listings(file, text_column, id_column)
+    _say_numbered(file, listings)
     wanted = names_of(spec, attributes)
     target = url or endpoint_of(spec).grpc_url
     # Before the files are opened: what an earlier run wrote there stays if nobody is there to answer.
@@ -184,6 +193,15 @@ def _check_distinct(file: Path, output: Path | None, votes: Path | None) -> None
     for option, path, others in (("--out", output, [file]), ("--votes", votes, [file, output])):
         if path is not None and any(other and path.resolve() == other.resolve() for other in others):
             raise CommandError(f"{option} {path}: that file is read or written already; name another")
+
+
+def _say_numbered(file: Path, listings: Sequence[Listing]) -> None:
+    numbered = sum(listing.numbered for listing in listings)
+    if numbered:
+        note(
+            f"{file}: {numbered} of {len(listings)} rows have no id, so they are numbered (row-1, row-2, ...)"
+            " and cannot be joined with other files; name the column of the id with --id-column"
+        )
 
 
 def _sinks(

@@ -15,6 +15,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum_client import Extraction
 
 _TEXT_COLUMNS = ("title", "text", "input", "name")
+ID_COLUMNS = ("product", "id", "product_id", "sku", "asin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Listing:
         category: May be empty.
         gold: Attribute -> acceptable values, where the file says so.
         row: The row as it was read.
+        numbered: Whether ``product`` is only the row number.
     """
 
     product: str
@@ -34,16 +36,19 @@ class Listing:
     category: str
     gold: Mapping[str, Sequence[str]] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
+    numbered: bool = False
 
 
-def read_listings(path: Path, text_column: str | None = None) -> list[Listing]:
+def read_listings(path: Path, text_column: str | None = None, id_column: str | None = None) -> list[Listing]:
     """Read a CSV or JSONL file.
 
-    Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present ``product``,
-    ``category`` and ``gold`` ({attribute: [acceptable values]}).
+    Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present an id (the first
+    of ``product``, ``id``, ``product_id``, ``sku`` and ``asin`` that a row fills, or as named), ``category``
+    and ``gold`` ({attribute: [acceptable values]}).
 
     Raises:
-        CommandError: Missing file, unknown ending, no text column, or a row that cannot be read.
+        CommandError: Missing file, unknown ending, no text column or none of the name given for the id, or a
+            row that cannot be read.
     """
     rows = list(_rows(path))
     if not rows:
@@ -53,16 +58,21 @@ def read_listings(path: Path, text_column: str | None = None) -> list[Listing]:
         have = ", ".join(map(str, rows[0])) or "none"
         wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(_TEXT_COLUMNS)}"
         raise CommandError(f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column")
-    return [_listing(path, number, row, column) for number, row in enumerate(rows, 1)]
+    if id_column is not None and id_column not in rows[0]:
+        have = ", ".join(map(str, rows[0]))
+        raise CommandError(f"{path}: has no column {id_column!r} for --id-column; it has: {have}")
+    ids = ID_COLUMNS if id_column is None else (id_column,)
+    return [_listing(path, number, row, column, ids) for number, row in enumerate(rows, 1)]
 
 
-def _listing(path: Path, number: int, row: Mapping[str, Any], column: str) -> Listing:
+def _listing(path: Path, number: int, row: Mapping[str, Any], column: str, ids: Sequence[str]) -> Listing:
     text = row.get(column)
     if not isinstance(text, str):
         raise CommandError(f"{path}: row {number}: {column!r} is {text!r}, expected text")
     gold = _gold(path, number, row.get("gold") or {})
-    product = row.get("product") or row.get("id") or f"row-{number}"
-    return Listing(str(product), text, str(row.get("category") or ""), gold, row)
+    product = next((str(row[name]) for name in ids if row.get(name) not in (None, "")), None)
+    category = str(row.get("category") or "")
+    return Listing(product or f"row-{number}", text, category, gold, row, numbered=product is None)
 
 
 def _gold(path: Path, number: int, raw: Any) -> Mapping[str, Sequence[str]]:
