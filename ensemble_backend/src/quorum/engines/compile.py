@@ -8,19 +8,18 @@ import json
 import os
 import shutil
 import subprocess
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from quorum.engines.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
+from quorum.engines.command import run_command
 from quorum.engines.gpus import Gpu, find_gpus
 from quorum.engines.manifest import EngineManifest, read_engine_manifest
 from quorum.engines.trtllm import BuildPlan, Step, Tools
 
 _SLACK_BYTES = 256 << 20
-_TAIL_LINES = 20
 _VERSIONS = """
 import importlib.metadata as metadata, json
 print(json.dumps({name: metadata.version(name) for name in ("tensorrt_llm", "tensorrt")}))
@@ -168,30 +167,16 @@ def _check_space(plan: BuildPlan, done: int) -> None:
 
 
 def _run(step: Step, on_line: Callable[[str], None] | None) -> None:
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
-        process = subprocess.Popen(
-            step.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+        code, said = run_command(step.command, on_line)
     except OSError as error:
         raise BuildError(
             f"{step.name}: {step.command[0]} cannot be started ({error.strerror}); build inside the container"
             " that serves, see docs/guides/gpu.md"
         ) from error
-    with process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                tail.append(line.rstrip())
-                if on_line is not None:
-                    on_line(line.rstrip())
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        said = "\n".join(tail)
+    if code:
         raise BuildError(
-            f"{step.name}: {step.command[0]} failed (exit code {process.returncode}). What is finished stays:"
+            f"{step.name}: {step.command[0]} failed (exit code {code}). What is finished stays:"
             f" mend it, build again. It last said:\n{said}"
         )
     missing = [str(path) for path in step.makes if not path.is_file()]

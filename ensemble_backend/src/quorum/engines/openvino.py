@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from quorum.engines.checkpoint import BuildError, Checkpoint, inspect_checkpoint
+from quorum.engines.command import run_command
 
 WeightFormat = Literal["fp32", "fp16", "int8", "int4"]
 
@@ -41,7 +41,6 @@ BUILT_FILES = (
 )
 _SPACE_FACTOR = 3
 _SPACE_SLACK_BYTES = 64 << 20
-_TAIL_LINES = 15
 
 _VERSIONS = """
 import importlib.metadata as metadata, json, sys
@@ -230,30 +229,9 @@ def _export(
         f"./{folder.name}",
     ]
     command += ["--task", "text-generation-with-past", "--weight-format", weight_format, str(out.resolve())]
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=_environment(),
-        cwd=folder.parent,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                tail.append(line.rstrip())
-                if on_line is not None:
-                    on_line(line.rstrip())
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        said = "\n".join(tail)
-        raise BuildError(
-            f"{checkpoint}: the exporter failed (exit code {process.returncode}); it last said:\n{said}"
-        )
+    code, said = run_command(command, on_line, env=_environment(), cwd=folder.parent)
+    if code:
+        raise BuildError(f"{checkpoint}: the exporter failed (exit code {code}); it last said:\n{said}")
     missing = [name for name in BUILT_FILES if not (out / name).is_file()]
     if missing:
         raise BuildError(
