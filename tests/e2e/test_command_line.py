@@ -26,6 +26,7 @@ from quorum.serving.admission import Admission, path_of
 from quorum.spec import load_spec
 
 MEMBERS = ("alpha", "beta", "gamma")
+LONG = 20_000
 
 
 @dataclass
@@ -100,7 +101,7 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     else:
         write_jsonl(source, rows)
     done = up.json("extract", source, "--out", out, "--votes", votes)
-    assert done == {"answered": 30, "failed": 0, "out": str(out), "votes": str(votes)}
+    assert done == {"answered": 30, "failed": 0, "left": 0, "out": str(out), "votes": str(votes)}
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]
     assert [row["title"] for row in found] == [row["title"] for row in rows]
@@ -124,6 +125,58 @@ def test_extract_marks_a_row_that_fails_and_goes_on(up: Up) -> None:
     found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert ["error" in row for row in found] == [False, True, False]
     assert "32768" in found[1]["error"]
+
+
+def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """An ``extract --json`` that has written its first answers and has far to go."""
+    rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
+    source, out = write_jsonl(folder / "long.jsonl", rows), folder / "long-out.jsonl"
+    out.unlink(missing_ok=True)
+    process = start(folder, "extract", source, "--out", out, "--json")
+    end = time.monotonic() + 60
+    while not (out.exists() and out.read_bytes().count(b"\n") > 5):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return process, out
+
+
+def test_extract_that_is_interrupted_says_what_it_wrote(up: Up) -> None:
+    process, out = begin_long_extract(up.folder)
+    process.send_signal(signal.SIGINT)
+    printed, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    done = json.loads(printed)
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert (done["failed"], done["answered"], done["left"]) == (0, len(rows), LONG - len(rows))
+    assert done["left"] > 0
+    assert [row["product"] for row in rows] == [f"s{i}" for i in range(len(rows))]
+    assert f"interrupted; to go on, extract the rows from {len(rows) + 1} on" in " ".join(err.split())
+
+
+def test_extract_stops_when_the_server_goes_away(tmp_path: Path) -> None:
+    write_deployment(tmp_path, {name: {} for name in MEMBERS}, rows=table(MEMBERS, products=60))
+    quorum(tmp_path, "render")
+    server = start(tmp_path, "up")
+    try:
+        wait_for_note(tmp_path, server)
+        process, out = begin_long_extract(tmp_path)
+        server.send_signal(signal.SIGINT)
+        printed, err = process.communicate(timeout=100)
+        server.communicate(timeout=60)
+    finally:
+        server.kill()
+        server.communicate()
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    done = json.loads(printed)
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    failed = ["error" in row for row in rows]
+    assert (done["failed"], done["answered"]) == (sum(failed), len(rows) - sum(failed))
+    assert all(failed[-20:])
+    assert done["left"] == LONG - len(rows) > 0
+    assert f"extract the rows from {len(rows) - 19} on" in " ".join(err.split())
 
 
 def test_from_votes_to_new_weights_and_back(up: Up) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from quorum.cli import app
-from quorum_client import Answer, Client, Extraction, Status, Vote
+from quorum_client import (
+    Answer,
+    AsyncClient,
+    ChannelNotFound,
+    Client,
+    Extraction,
+    Overloaded,
+    QuorumError,
+    Status,
+    Unreachable,
+    Vote,
+)
 
 FILES: dict[str, bytes] = {
     "ok.csv": b"title\na shoe\n",
@@ -222,3 +233,43 @@ def test_rows_that_get_numbers_for_ids_are_told_once(folder: Path, run: Any, hea
     assert (err.count("2 of 2 rows"), err.count("--id-column")) == (said, said)
     _, _, err = run("extract", "in.csv", "--out", "out.csv", "--id-column", header)
     assert "--id-column" not in err
+
+
+GONE = Unreachable("no connection")
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([GONE] * 40, 20),
+        ([ChannelNotFound("no such channel")] * 40, 20),
+        ([*[GONE] * 19, None, *[GONE] * 20], 40),
+        ([Overloaded("full")] * 40, 40),
+        ([*[GONE] * 19, None] * 2, 40),
+    ],
+)
+def test_extract_stops_when_nobody_is_there_any_more(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, answers: list[QuorumError | None], asked: int
+) -> None:
+    answers = [*answers, *[None] * 200]
+
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        if error := answers[int(text)]:
+            raise error
+        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
+        return Extraction("id", (answer,), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    monkeypatch.setattr(Client, "is_ready", lambda _: True)
+    (folder / "in.csv").write_text("sku,title\n" + "".join(f"s{i},{i}\n" for i in range(240)), "utf-8")
+    code, out, err = run("extract", "in.csv", "-o", "o.csv", "-a", "color", "--json")
+    failed = sum(answer is not None for answer in answers[:asked])
+    stopped = all(answers[asked - 20 : asked]) and not isinstance(answers[0], Overloaded)
+    written = asked if stopped else 240
+    assert code == 1
+    done = json.loads(out)
+    assert (done["answered"], done["failed"], done["left"]) == (written - failed, failed, 240 - written)
+    assert len((folder / "o.csv").read_text("utf-8").splitlines()) == 1 + written
+    assert ("stopped: 20 rows in a row" in err) == stopped
+    assert (f"{answers[asked - 1]}. Once `quorum status`" in " ".join(err.split())) == stopped
+    assert (f"rows from {asked - 19} on" in " ".join(err.split())) == stopped

@@ -43,9 +43,20 @@ from quorum.contract import STABLE
 from quorum.server.runfile import endpoint_of
 from quorum.spec.model import Deployment
 from quorum.tasks.catalogue import Catalogue
-from quorum_client import SERVED, AsyncClient, Client, Extraction, QuorumError, Unavailable
+from quorum_client import (
+    SERVED,
+    AsyncClient,
+    ChannelNotFound,
+    Client,
+    Extraction,
+    Overloaded,
+    QuorumError,
+    Unavailable,
+)
 
 FAILED = "failed"
+_GIVE_UP_AFTER = 20
+_INTERRUPTED = 130
 
 AttributesOption = Annotated[
     str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
@@ -132,6 +143,9 @@ def extract(
 ) -> None:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
+    It stops when 20 listings in a row find nobody to answer. Exit code 1 when a listing failed, 130 after
+    Ctrl-C; what was answered is written.
+
     Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
     """
     if output is None and votes is None:
@@ -149,22 +163,45 @@ def extract(
     with Client(target, channel=channel) as client:
         if not client.is_ready():
             raise Unavailable(f"channel {channel!r} at {target} does not answer; start it with `quorum up`")
+    by_channel: Counter[str] = Counter()
+    ended: QuorumError | KeyboardInterrupt | None = None
     with ExitStack() as files:
         sinks = _sinks(files, output, votes, listings, wanted, spec.catalogue())
         asker = AsyncClient(target, channel=channel, timeout_s=timeout, canary_share=share)
-        by_channel = asyncio.run(_extract_all(asker, listings, wanted, concurrency, sinks))
+        try:
+            ended = asyncio.run(_extract_all(asker, listings, wanted, concurrency, sinks, by_channel))
+        except KeyboardInterrupt as interrupt:
+            ended = interrupt
     failed = by_channel.pop(FAILED, 0)
     answered = by_channel.total()
+    left = len(listings) - answered - failed
     if json:
-        done = {"answered": answered, "failed": failed, "out": _str(output), "votes": _str(votes)}
+        counts = {"answered": answered, "failed": failed, "left": left}
+        done = counts | {"out": _str(output), "votes": _str(votes)}
         print_json(done if share is None else done | {"channels": dict(by_channel)})
     else:
         if share is not None:
             note("answered by " + ", ".join(f"{name}: {count}" for name, count in sorted(by_channel.items())))
         written = " and ".join(str(path) for path in (output, votes) if path)
-        note(f"{answered} answered, {failed} failed; wrote {written}")
+        note(f"{answered} answered, {failed} failed{f', {left} left' if left else ''}; wrote {written}")
+    if ended is not None:
+        note(_why_ended(ended, answered + failed))
+    if isinstance(ended, KeyboardInterrupt):
+        raise typer.Exit(_INTERRUPTED)
     if failed:
         raise typer.Exit(1)
+
+
+def _why_ended(ended: QuorumError | KeyboardInterrupt, written: int) -> str:
+    """Why not all rows were asked about, and how to go on; ``written``: rows answered or marked as failed."""
+    if isinstance(ended, KeyboardInterrupt):
+        return f"interrupted; to go on, extract the rows from {written + 1} on into another file"
+    begin = written - _GIVE_UP_AFTER + 1
+    return (
+        f"stopped: {_GIVE_UP_AFTER} rows in a row found nobody to answer, the last one: {ended}. Once"
+        f" `quorum status` says that the channel answers, extract the rows from {begin} on into another"
+        " file"
+    )
 
 
 def names_of(spec: Deployment, attributes: str | None) -> list[str]:
@@ -235,9 +272,13 @@ async def _extract_all(
     wanted: Sequence[str],
     concurrency: int,
     sinks: Sequence[Sink],
-) -> Counter[str]:
-    """Ask about all listings; how many were answered by which channel, or not at all (``FAILED``)."""
-    by_channel: Counter[str] = Counter()
+    by_channel: Counter[str],
+) -> QuorumError | None:
+    """Ask about all listings, unless nobody is there any more: then the error that said so last.
+
+    ``by_channel`` counts how many were answered by which channel, or not at all (``FAILED``).
+    """
+    nobody = 0
     async with client:
         with progress() as bar:
             task = bar.add_task("extract", total=len(listings))
@@ -246,7 +287,14 @@ async def _extract_all(
                     sink.write(listing, result)
                 by_channel[_by(result)] += 1
                 bar.advance(task)
-    return by_channel
+                # A full server is there: what it refuses now it may take next.
+                if not isinstance(result, ChannelNotFound | Unavailable) or isinstance(result, Overloaded):
+                    nobody = 0
+                    continue
+                nobody += 1
+                if nobody == _GIVE_UP_AFTER:
+                    return result
+    return None
 
 
 def _by(result: Extraction | QuorumError) -> str:
