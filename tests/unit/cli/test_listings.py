@@ -105,6 +105,17 @@ def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
     assert rows[2]["color"] == ""
 
 
+def test_csv_out_writes_gold_so_that_it_can_be_read_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    gold = {"size": ["größe 42", 'the "large"']}
+    source.write_text(json.dumps({"sku": "1", "title": "a shoe", "gold": gold}), encoding="utf-8")
+    (read,) = read_listings(source)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        CsvSink(file, list(read.row), ["color"]).write(read, extraction())
+    assert "größe 42" in out.read_text("utf-8")
+    assert [row.gold for row in read_listings(out)] == [gold]
+
+
 @pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
 def test_csv_out_overwrites_no_column(column: str) -> None:
     with pytest.raises(CommandError, match=f"'{column}'"):

@@ -158,7 +158,7 @@ class CsvSink:
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
-        row = dict(listing.row)
+        row = {name: _csv_cell(value) for name, value in listing.row.items()}
         if isinstance(result, Exception):
             row["error"] = str(result)
         else:
@@ -167,6 +167,11 @@ class CsvSink:
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
         self._csv.writerow(row)
         self._file.flush()
+
+
+def _csv_cell(value: Any) -> Any:
+    """Objects and lists, such as the gold of JSON Lines, as JSON: `read_listings` takes them back."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 class VotesSink:
