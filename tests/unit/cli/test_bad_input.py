@@ -215,6 +215,13 @@ def test_an_output_file_is_left_alone_when_nobody_answers(folder: Path, run: Any
     assert (folder / "out.csv").read_text("utf-8") == "yesterday's answers\n"
 
 
+def test_asking_where_nobody_answers_says_how_to_start(folder: Path, run: Any) -> None:
+    code, _, err = run("ask", "a shoe", "--url", "127.0.0.1:1")
+    assert code == 1
+    assert "no connection to 127.0.0.1:1" in err
+    assert "quorum up" in err
+
+
 @pytest.mark.parametrize("value", ["[/]", "[bold]", "[red]x", "a [b] c", "\\[/]", "[link=x]"])
 def test_values_with_brackets_are_shown_whole(
     folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, value: str

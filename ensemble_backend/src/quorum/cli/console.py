@@ -38,7 +38,7 @@ from quorum.server.triton import ServerError
 from quorum.spec import Deployment, SpecError, load_spec
 from quorum.tasks.catalogue import CatalogueError
 from quorum.weights import WeightsError
-from quorum_client import QuorumError
+from quorum_client import QuorumError, Unreachable
 
 out = Console()
 err = Console(stderr=True)
@@ -97,6 +97,8 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except Unreachable as error:
+            raise _end(f"{error}; `quorum up` starts one here") from error
         except _EXPECTED as error:
             raise _end(str(error)) from error
         except OSError as error:
