@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from quorum.cli.fleet import store_of
+from quorum.fit.learn import learn
+from quorum.fit.votes import read_votes
 from quorum.repository.configs import channel_config, print_config, vote_config
 from quorum.repository.render import render
 from quorum.spec import load_spec
@@ -18,14 +20,13 @@ from quorum.weights import Parameters, Weights
 MEMBERS = ("alpha", "beta", "gamma")
 
 
-def try_version_2(folder: Path) -> None:
+def try_version_2(folder: Path, weights: Weights | None = None) -> None:
     """The canary channel answers with version 2 in the repository that commands look at."""
     spec = load_spec(folder / "deploy.yaml")
     store = store_of(spec)
     render(spec, store.path)
-    store.add_version(
-        2, Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
-    )
+    heavy = Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
+    store.add_version(2, weights or heavy)
     store.write_config("quorum_vote", print_config(vote_config(spec, [1, 2])))
     store.write_config("quorum_canary", print_config(channel_config(spec, "quorum_canary", 2)))
 
@@ -75,3 +76,32 @@ def test_a_fleet_is_looked_at_where_its_first_server_reads(folder: Path, run: An
     code, out, err = run("diff", "1", "2", "--json")
     assert code == 0, err
     assert json.loads(out)["weights"]["default"]["new"] == [1.0, 1 / 9, 1 / 9]
+
+
+def labelled_rows(products: range) -> list[dict[str, Any]]:
+    """Rows in which gamma alone is right, wherever the members differ."""
+    rows = []
+    for number in products:
+        votes = {"alpha": "y", "beta": "y", "gamma": "x"} if number % 2 else dict.fromkeys(MEMBERS, "x")
+        rows.append({"product": f"p{number}", "attribute": "brand", "votes": votes, "gold": ["x"]})
+    return rows
+
+
+def test_labels_that_taught_a_version_do_not_promote_it(folder: Path, run: Any) -> None:
+    lesson = write(folder, labelled_rows(range(400)))
+    try_version_2(folder, learn(read_votes(lesson).of_members(MEMBERS), "loglinear"))
+    code, out, err = run("canary", "report", lesson, "--auto-promote", "--auto-rollback", "--json")
+    assert code == 3, err
+    found = json.loads(out)
+    assert found["trained_on"] is True
+    assert found["done"] is None
+    assert found["accuracy"]["delta"]["low"] > 0
+    code, out, err = run("canary", "report", lesson)
+    assert code == 0, err
+    assert "keep watching: these labels taught the weights; give others" in " ".join(err.split())
+    assert "taught" in out
+    others = write(folder, labelled_rows(range(400, 800)))
+    code, out, err = run("canary", "report", others, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["trained_on"], found["verdict"]["action"]) == (False, "promote")

@@ -64,6 +64,7 @@ def test_days_teach_what_the_joined_table_teaches(method):
         assert online.provenance[key] == whole.provenance[key]
     assert online.provenance["days"] == 3
     assert online.provenance["data_hash"] == state.content_hash
+    assert online.provenance["labelled_tables"] == [d.data_hash for d in state.days if d.gold_labels]
 
 
 def test_a_forgotten_cell_counts_as_a_part_of_one():

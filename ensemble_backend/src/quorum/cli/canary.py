@@ -40,6 +40,7 @@ from quorum.rollout.canary import (
     agreement_of,
     compare_channels,
     pairs_from_votes,
+    taught,
 )
 from quorum.rollout.channels import RolloutError
 from quorum.rollout.verdict import Estimate, Metric
@@ -139,7 +140,8 @@ def report(
     From recorded votes, whichever channel they came by: the members are the same behind both, so each cell is
     decided with both versions of the weights. Latencies and fall-backs are those that the file recorded. Or
     by `--replay`, which asks both channels about every listing. Gold labels in the file tell which is right;
-    without them only how much changes can be told.
+    without them only how much changes can be told. Labels that the weights were learned from do not decide:
+    give others.
 
     With `--auto-promote` or `--auto-rollback` the exit code is 0 for promote, 3 for keep watching, 4 for roll
     back; 1 is an error.
@@ -154,9 +156,12 @@ def report(
     if stable == tried:
         raise CommandError(f"both channels answer with version {stable}; begin with `quorum canary N`")
     observed: tuple[Observed, Observed] | None
+    trained_on = False
     if votes is not None:
         table = read_votes(votes).of_members(spec.member_names)
-        pairs = pairs_from_votes(table, store.weights(stable), store.weights(tried))
+        sides = store.weights(stable), store.weights(tried)
+        pairs = pairs_from_votes(table, *sides)
+        trained_on = any(taught(table, weights) for weights in sides)
         observed = _observed(votes, (stable, tried))
     else:
         assert replay is not None
@@ -164,7 +169,7 @@ def report(
         target = url or endpoint_of(spec).grpc_url
         asked = asyncio.run(_ask_both(target, listings, wanted, concurrency))
         pairs, observed = _replayed(asked, (stable, tried), spec.catalogue())
-    found = compare_channels(pairs, (stable, tried), spec.rollout.canary, observed, top)
+    found = compare_channels(pairs, (stable, tried), spec.rollout.canary, observed, top, trained_on)
     automatic = auto_promote or auto_rollback
     done = _act(spec, found, auto_promote, auto_rollback) if automatic else None
     if json:
@@ -271,7 +276,8 @@ def _decided(answer: Answer) -> Decided:
 def _show(r: Report) -> None:
     table = Table(
         "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",
-        title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold",
+        title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
+        + (" that taught the weights" if r.trained_on else ""),
     )  # fmt: skip
     for name, metric in (("right", r.accuracy), ("agreement", r.agreement), ("confidence", r.confidence)):
         table.add_row(name, *_cells(metric))

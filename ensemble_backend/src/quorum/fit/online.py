@@ -155,14 +155,18 @@ def relearn(
     """Weights from a state; see :func:`quorum.fit.learn.learn`. Takes milliseconds, whatever was taken in.
 
     Returns:
-        The weights; ``data_hash`` in their provenance is the hash of the state.
+        The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` those of
+        the tables with gold in it.
 
     Raises:
         LearnError: The state does not allow the method.
     """
     return learn_statistic(
         state.statistic, method, catalogue_hash=catalogue_hash, value_counts=value_counts, created=created,
-        settings=settings, provenance={"data_hash": state.content_hash, "days": len(state.days)},
+        settings=settings, provenance={
+            "data_hash": state.content_hash, "days": len(state.days),
+            "labelled_tables": [day.data_hash for day in state.days if day.gold_labels],
+        },
     )  # fmt: skip
 
 

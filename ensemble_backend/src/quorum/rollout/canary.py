@@ -109,6 +109,7 @@ class Report:
         asked: Products that the canary was asked about; 0 where votes were only recorded.
         top: The most frequent differences.
         verdict: What the rules say.
+        trained_on: Whether the weights of a channel were learned from these very labels; see :func:`taught`.
     """
 
     stable_version: int
@@ -126,6 +127,7 @@ class Report:
     asked: int
     top: list[Changed]
     verdict: Verdict
+    trained_on: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -152,6 +154,25 @@ def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> lis
     return pairs
 
 
+def taught(table: VotesTable, weights: Weights) -> bool:
+    """Whether weights were learned from the labels of this table, by the hashes in their provenance.
+
+    Known for a whole table, all of its gold or a drawn part, alone or among others (``learn --update``). Not
+    for a part of the table, nor once it was labelled further, nor for Parquet, which leaves no hash.
+    """
+    record = weights.provenance
+    labels, seed = record.get("gold_labels"), record.get("seed")
+    # The other methods do not look at gold.
+    if weights.method != "loglinear" or not labels or sorted(table.members) != sorted(weights.members):
+        return False
+    table = table.of_members(weights.members)
+    if seed is not None:
+        if labels > table.labelled.sum():
+            return False
+        table = table.sample_gold(labels, seed)
+    return table.data_hash() in (record.get("data_hash"), *record.get("labelled_tables", ()))
+
+
 def agreement_of(value: str | None, votes: Iterable[str | None]) -> float:
     """Share of the votes cast that name ``value``; 0 when there are none."""
     cast = [vote for vote in votes if vote is not None]
@@ -164,6 +185,7 @@ def compare_channels(
     rules: CanarySpec,
     observed: tuple[Observed, Observed] | None = None,
     top: int = 10,
+    trained_on: bool = False,
 ) -> Report:
     """Compare the channels and apply the rules.
 
@@ -173,6 +195,7 @@ def compare_channels(
         rules: When to promote, when to roll back.
         observed: What callers saw of stable and canary.
         top: How many of the most frequent differences to name.
+        trained_on: Whether the gold taught the weights of a channel; then it does not decide.
 
     Raises:
         NothingToCompareError: No cells.
@@ -193,7 +216,7 @@ def compare_channels(
     failed = len(canary.failed - stable.failed)
     asked = len(canary.latencies_ms.keys() | canary.failed)
     gold_products = len(np.unique(products[gold]))
-    verdict = judge(rules, share, accuracy, latency, len(index), gold_products, failed, asked)
+    verdict = judge(rules, share, accuracy, latency, len(index), gold_products, failed, asked, trained_on)
     return Report(
         *versions,
         len(index),
@@ -209,6 +232,7 @@ def compare_channels(
         asked,
         _top(pairs, top),
         verdict,
+        trained_on,
     )
 
 

@@ -77,8 +77,12 @@ def judge(
     gold_products: int,
     failed: int,
     asked: int,
+    trained_on: bool = False,
 ) -> Verdict:
     """Apply the rules; arguments as in :class:`Report`.
+
+    Labels that taught one of the versions say nothing about what it does on others: then only failures and
+    latency decide.
 
     Without gold nobody can tell better from worse, but accuracy cannot fall by more than the share of the
     decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
@@ -87,6 +91,11 @@ def judge(
         return Verdict("roll back", f"the canary alone failed on {failed} of {asked} products")
     if latency and latency.products >= rules.min_products and latency.ratio.low > rules.max_latency_ratio:
         return Verdict("roll back", f"the canary takes {_times(latency.ratio)} as long as stable")
+    if trained_on:
+        return Verdict(
+            "keep watching",
+            "these labels taught the weights; give others (votes with gold that taught no weights)",
+        )
     # A few labels say less than the knowledge that next to nothing changes.
     by_gold = gold_products >= rules.min_products or changed.high > rules.max_worse
     if accuracy is not None and by_gold:
