@@ -40,7 +40,7 @@ def benchmark() -> ModuleType:
     return module
 
 
-@pytest.fixture(params=["beside the temporary folder", "in shared memory"])
+@pytest.fixture(params=["in shared memory", *(["beside the temporary folder"] if LONG else [])])
 def deploy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A rename must never cross file systems, wherever the repository lies."""
     if request.param == "in shared memory":
