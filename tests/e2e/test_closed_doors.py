@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.contract import QUESTION, VOTES, Status
 from quorum.server.control import Control, ControlError
 from quorum.server.triton import ADMIN_HEADER, GRPC_ADMIN_HEADER
-from quorum.serving.packing import Admitted, pack_question, pack_votes, unpack_question, unpack_votes
+from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes, take_ticket, unpack_votes
 
 ADMIN_CALLS: dict[str, Callable[[Any], tuple[Callable[..., Any], Any]]] = {
     "load": lambda s: (s.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="quorum")),
@@ -104,7 +104,7 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
         request.raw_input_contents.append(raw)
 
     deadline = time.monotonic_ns() + 20_000_000_000
-    add(QUESTION, pack_question(Admitted(title(0), "", list(ATTRIBUTES), deadline, ticket)))
+    add(QUESTION, add_ticket(ticket, pack_question(Admitted(title(0), "", tuple(ATTRIBUTES), deadline))))
     if model == "quorum_vote":
         for member in live.spec.member_names:
             add(f"{member}_{VOTES}", pack_votes([("forged", 0)] * len(ATTRIBUTES)))
@@ -118,7 +118,15 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\0", b"\xff" * 20, bytes(19), pack_question(Admitted("a", "", ["b"], 0, 0))[:-1], bytes(5000)]
+    "data",
+    [
+        b"",
+        b"\0",
+        b"\xff" * 20,
+        bytes(19),
+        add_ticket(1, pack_question(Admitted("a", "", ("b",), 0)))[:-1],
+        b"\x91" * 5000,
+    ],
 )
 @pytest.mark.parametrize("model", ["alpha", "quorum_vote"])
 def test_bytes_that_no_gate_made_harm_nobody(steady: Live, model: str, data: bytes) -> None:
@@ -144,7 +152,7 @@ def test_a_ticket_that_the_gate_gave_directly_fits_no_other_question(steady: Liv
     request.parameters["timeout"].int64_param = 100_000
     response = steady.stub.ModelInfer(request, timeout=30)
     raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
-    ticket = unpack_question(raw[QUESTION]).ticket
+    ticket = take_ticket(raw[QUESTION]).ticket
     assert ticket > 0
     assert set(directly(steady, "alpha", ticket)) == {(0, Status.REFUSED)}
 

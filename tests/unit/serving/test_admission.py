@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.serving.admission import CAPACITY, GRACE_NS, Admission
+from quorum.serving.packing import Admitted, pack_question
 
 NOW, LATER = 10**12, 10**12 + 10**9
 SEALS = itertools.count(1)
-QUESTION = ("a shoe", "shoes", ("color", "size"), LATER)
+BODY = b"a shoe, shoes, color, size"
 
 
 def claim(admission: Admission, limit: int, now_ns: int = NOW, deadline_ns: int = LATER) -> int | None:
@@ -89,6 +90,25 @@ def test_the_largest_limit_fits(path: Path) -> None:
     assert claim(admission, CAPACITY, NOW, LATER) is None
 
 
+def test_slots_are_found_wherever_they_fall_free(path: Path) -> None:
+    gate, vote = Admission(path), Admission(path)
+    tickets = [claim(gate, 7) or 0 for _ in range(7)]
+    for free in (3, 0, 6, 5):
+        vote.release(tickets[free])
+        found = claim(gate, 7)
+        assert found is not None
+        assert found & 0xFFFF == tickets[free] & 0xFFFF
+        assert claim(gate, 7) is None
+
+
+def test_a_smaller_limit_keeps_to_its_slots(path: Path) -> None:
+    gate = Admission(path)
+    for ticket in [claim(gate, 9) or 0 for _ in range(9)]:
+        gate.release(ticket)
+    assert {(claim(gate, 2) or 0) & 0xFFFF for _ in range(2)} == {0, 1}
+    assert claim(gate, 2) is None
+
+
 def test_two_processes_see_the_same_tickets(path: Path) -> None:
     gate = Admission(path)
     tickets = [claim(gate, 4, NOW, LATER) for _ in range(4)]
@@ -128,28 +148,27 @@ def test_any_mix_of_claims_and_releases_keeps_the_books(path: Path) -> None:
 def test_a_ticket_fits_only_the_question_it_was_sealed_over(path: Path) -> None:
     gate, member = Admission(path), Admission(path)
     gate.open_gate()
-    seal = gate.seal("red shoe", "shoes", ["color", "size"], LATER)
-    ticket = gate.claim(1, NOW, LATER, seal) or 0
-    assert member.is_valid(ticket, NOW, member.seal("red shoe", "shoes", ["color", "size"], LATER))
+    asked = Admitted("red shoe", "shoes", ("color", "size"), LATER)
+    ticket = gate.claim(1, NOW, LATER, gate.seal(pack_question(asked))) or 0
+    assert member.is_valid(ticket, NOW, member.seal(pack_question(asked)))
     for other in (
-        ("red shoe", "shoes", ["size", "color"], LATER),
-        ("red shoe", "shoes", ["color"], LATER),
-        ("red shoe", "shoescolor", ["size"], LATER),
-        ("red shoes", "hoes", ["color", "size"], LATER),
-        ("red shoe", "shoes", ["color", "size"], LATER + 1),
+        Admitted("red shoe", "shoes", ("size", "color"), LATER),
+        Admitted("red shoe", "shoes", ("color",), LATER),
+        Admitted("red shoe", "shoescolor", ("size",), LATER),
+        Admitted("red shoes", "hoes", ("color", "size"), LATER),
+        Admitted("red shoe", "shoes", ("color", "size"), LATER + 1),
     ):
-        assert not member.is_valid(ticket, NOW, member.seal(*other))
+        assert not member.is_valid(ticket, NOW, member.seal(pack_question(other)))
 
 
 def test_the_secret_outlives_the_gate_and_differs_between_servers(tmp_path: Path) -> None:
-    question = ("red shoe", "", ["color"], LATER)
     first = Admission(tmp_path / "one")
     first.open_gate()
     again = Admission(tmp_path / "one")
     again.open_gate()
     other = Admission(tmp_path / "two")
     other.open_gate()
-    assert first.seal(*question) == again.seal(*question) != other.seal(*question)
+    assert first.seal(BODY) == again.seal(BODY) != other.seal(BODY)
 
 
 def test_a_closed_gate_is_seen_by_everybody_and_stays_closed(path: Path) -> None:
@@ -171,11 +190,11 @@ def test_every_server_has_a_secret_of_its_own_and_a_new_gate_keeps_it(tmp_path: 
     one, two = Admission(tmp_path / "one"), Admission(tmp_path / "two")
     for admission in (one, two):
         admission.open_gate()
-    seal = one.seal(*QUESTION)
-    assert seal != two.seal(*QUESTION)
+    seal = one.seal(BODY)
+    assert seal != two.seal(BODY)
     again = Admission(tmp_path / "one")
     again.open_gate()
-    assert again.seal(*QUESTION) == seal
+    assert again.seal(BODY) == seal
 
 
 def test_a_gate_that_is_closed_is_closed_for_every_process(path: Path) -> None:

@@ -22,7 +22,19 @@ def deadlines() -> Any:
 def once(sender: Any) -> Any:
     from quorum.serving.member import _Reply
 
-    return _Reply(sender)
+    reply = _Reply()
+    assert reply.now_or_later(Request(sender)) is None
+    return reply
+
+
+class Request:
+    """Gives its sender once."""
+
+    def __init__(self, sender: Any) -> None:
+        self._senders = [sender]
+
+    def get_response_sender(self) -> Any:
+        return self._senders.pop()
 
 
 class Sender:
@@ -101,6 +113,38 @@ def test_only_the_first_answer_is_sent() -> None:
     assert len(sender.sent) == 1
 
 
+def test_votes_that_are_there_at_once_need_no_sender() -> None:
+    from quorum.serving.member import _Reply
+    from quorum.tasks.parse import Vote, abstain
+
+    reply = _Reply()
+    reply([Vote("red", Status.ANSWERED)])
+    reply(abstain(Status.TIMEOUT, 1))
+    request = Request(Sender())
+    (tensor,) = reply.now_or_later(request).output_tensors
+    assert unpack_votes(tensor.array.tobytes()) == [("red", 0)]
+    reply(abstain(Status.TIMEOUT, 1))
+    assert len(request._senders) == 1
+    assert request.get_response_sender().sent == []
+
+
+def test_several_members_answer_when_the_last_of_them_has() -> None:
+    from quorum.serving.member import _Reply
+    from quorum.tasks.parse import Vote
+
+    sender = Sender()
+    reply = _Reply(("a_", "b_"))
+    reply([Vote("red", Status.ANSWERED)], at=1)
+    assert reply.now_or_later(Request(sender)) is None
+    assert sender.sent == []
+    reply([Vote("blue", Status.ANSWERED)], at=0)
+    (sent,) = sender.sent
+    assert {name: unpack_votes(bytes(data)) for name, data in sent.items()} == {
+        "a_VOTES": [("blue", 0)],
+        "b_VOTES": [("red", 0)],
+    }
+
+
 def test_what_cannot_be_sent_becomes_an_abstention() -> None:
     from quorum.tasks.parse import Vote
 
@@ -144,6 +188,27 @@ def test_what_is_cancelled_is_never_called_and_wakes_nobody() -> None:
     assert last.wait(30)
     assert called == []
     assert timer._heap == []
+    timer.close()
+
+
+def test_questions_that_are_answered_in_time_wake_no_thread() -> None:
+    timer = deadlines()
+    woken: list[int] = []
+    wait = timer._wake.wait
+
+    def counted(timeout: float) -> None:
+        woken.append(1)
+        wait(timeout)
+
+    timer.add(time.monotonic_ns() + 3_600 * 10**9, lambda: None)()
+    timer._wake.wait = counted
+    for _ in range(200):
+        timer.add(time.monotonic_ns() + 3_600 * 10**9, lambda: None)()
+    assert len(timer._heap) <= 1
+    near = threading.Event()
+    timer.add(time.monotonic_ns() + 10**6, near.set)
+    assert near.wait(30)
+    assert len(woken) <= 3
     timer.close()
 
 

@@ -21,6 +21,7 @@ from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
+from quorum.serving.packing import Admitted, pack_question
 from quorum.spec import load_spec
 from quorum.voting.single import Parameters
 from quorum.weights import Weights
@@ -169,8 +170,8 @@ class QuorumTarget:
         admission = Admission(path_of(self._server.pid))
         now = time.monotonic_ns()
         deadline = now + _PASS_NS
-        seal = admission.seal(product.text, product.category, product.attributes, deadline)
-        ticket = admission.claim(CAPACITY, now, deadline, seal)
+        body = pack_question(Admitted(product.text, product.category, product.attributes, deadline))
+        ticket = admission.claim(CAPACITY, now, deadline, admission.seal(body))
         assert ticket is not None
         return deadline, ticket
 

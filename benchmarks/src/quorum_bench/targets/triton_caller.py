@@ -11,7 +11,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
-from quorum.serving.packing import Admitted, pack_question, unpack_votes
+from quorum.serving.packing import Admitted, add_ticket, pack_question, unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
 
@@ -39,7 +39,10 @@ def triton_caller(
     messages = [message(model, p.text, p.category, p.attributes, timeout_s) for p in workload.products]
     if passes:
         messages = [
-            question(model, Admitted(p.text, p.category, list(p.attributes), deadline_ns, ticket))
+            question(
+                model,
+                add_ticket(ticket, pack_question(Admitted(p.text, p.category, p.attributes, deadline_ns))),
+            )
             for p, (deadline_ns, ticket) in zip(workload.products, passes, strict=True)
         ]
     return CallerSpec(
@@ -63,10 +66,9 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
     return request
 
 
-def question(model: str, admitted: Admitted) -> Any:
+def question(model: str, packed: bytes) -> Any:
     """A ``ModelInferRequest`` as the ensemble puts it to a member."""
     request = pb.ModelInferRequest(model_name=model)
-    packed = pack_question(admitted)
     request.inputs.add(name=QUESTION, datatype="UINT8", shape=[len(packed)])
     request.raw_input_contents.append(packed)
     return request

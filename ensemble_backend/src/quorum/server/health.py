@@ -18,7 +18,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from quorum.contract import ATTRIBUTES, CATEGORY, GATE, QUESTION, TEXT, VOTE, VOTES
 from quorum.repository.store import Store
 from quorum.server.control import Control
-from quorum.serving.packing import Admitted, pack_question, pack_votes
+from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum.spec.model import Deployment
 
 _TIMEOUT_S = 5.0
@@ -100,7 +100,7 @@ def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator
     yield _request(
         GATE, "", "BYTES", [(name, struct.pack("<I", len(value)) + value) for name, value in asked]
     )
-    question = pack_question(Admitted("", "", ["probe"], 0, 0))
+    question = add_ticket(0, pack_question(Admitted("", "", ("probe",), 0)))
     for name in spec.models():
         yield _request(name, "", "UINT8", [(QUESTION, question)])
     votes = [(f"{name}_{VOTES}", pack_votes([("", 0)])) for name in spec.member_names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ from quorum.contract import (
     decode,
 )
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, pack_question
-from quorum.serving.tensors import answer, packed_tensor, raw, settings_of, tensor
+from quorum.serving.packing import Admitted, add_ticket, pack_question
+from quorum.serving.tensors import answer, packed_tensor, settings_of
 
 _MAX_MESSAGE = 500
 
@@ -44,7 +45,7 @@ class TritonPythonModel:
         self._limit = int(settings["max_in_flight"])
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
         self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
-        self._canary_share = float(settings["canary_share"])
+        self._share = np.array([settings["canary_share"]], np.float64)
         self._admission = Admission(default_path())
         self._admission.open_gate()
 
@@ -54,13 +55,7 @@ class TritonPythonModel:
 
     def _admit(self, request: Any) -> Any:
         try:
-            text = _one(request, TEXT, MAX_TEXT_BYTES)
-            category = _one(request, CATEGORY, MAX_CATEGORY_BYTES)
-            attributes = [
-                decode(e, ATTRIBUTES, MAX_ATTRIBUTE_BYTES) for e in raw(request, ATTRIBUTES).reshape(-1)
-            ]
-            check_text(text)
-            check_attributes(attributes)
+            text, category, attributes = _checked(request)
         except InvalidRequest as error:
             return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
@@ -70,22 +65,37 @@ class TritonPythonModel:
         now = time.monotonic_ns()
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
-        seal = self._admission.seal(text, category, attributes, deadline)
-        ticket = self._admission.claim(self._limit, now, deadline, seal)
+        body = pack_question(Admitted(text, category, attributes, deadline))
+        ticket = self._admission.claim(self._limit, now, deadline, self._admission.seal(body))
         if ticket is None:
             message = f"{self._limit} requests are being answered; retry later, or raise gate.max_in_flight"
             return _refuse(message, pb_utils.TritonError.UNAVAILABLE)
         return answer(
-            packed_tensor(QUESTION, pack_question(Admitted(text, category, attributes, deadline, ticket))),
-            tensor(CANARY_SHARE, [self._canary_share], np.float64),
+            packed_tensor(QUESTION, add_ticket(ticket, body)), pb_utils.Tensor(CANARY_SHARE, self._share)
         )
 
 
-def _one(request: Any, name: str, limit: int) -> str:
-    elements = raw(request, name).reshape(-1)
+def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:
+    given = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in request.inputs()}
+    text = _one(given, TEXT, MAX_TEXT_BYTES)
+    category = _one(given, CATEGORY, MAX_CATEGORY_BYTES)
+    check_text(text)
+    return text, category, _attributes(tuple(given[ATTRIBUTES]))
+
+
+def _one(given: Mapping[str, list[Any]], name: str, limit: int) -> str:
+    elements = given[name]
     if len(elements) != 1:
         raise InvalidRequest(f"{name}: {len(elements)} elements, expected 1; send one product a request")
     return decode(elements[0], name, limit)
+
+
+@lru_cache(maxsize=256)
+def _attributes(raw: tuple[Any, ...]) -> tuple[str, ...]:
+    """Checked names; callers ask for the same few sets of attributes again and again."""
+    names = tuple(decode(name, ATTRIBUTES, MAX_ATTRIBUTE_BYTES) for name in raw)
+    check_attributes(names)
+    return names
 
 
 def _refuse(message: str, code: int) -> Any:

@@ -7,7 +7,6 @@ runtime, a missed deadline, a full queue and unreadable text all become statuses
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
 import logging
@@ -25,11 +24,18 @@ from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, pack_votes, unpack_question
-from quorum.serving.tensors import answer, catalogue_path, packed, packed_tensor, root_of, settings_of
+from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
+from quorum.serving.tensors import (
+    answer,
+    catalogue_path,
+    packed_inputs,
+    packed_tensor,
+    root_of,
+    settings_of,
+)
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain, parse_answer
-from quorum.tasks.prompt import build_prompt
+from quorum.tasks.prompt import fill_prompt, instructions_for
 
 logger = logging.getLogger(__name__)
 
@@ -65,18 +71,25 @@ class TritonPythonModel:
             self.finalize()
             raise
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Put every request to the runtimes; the answers follow through the response senders."""
-        for request in requests:
-            reply = _Reply(request.get_response_sender(), self._prefixes)
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Put every request to the runtimes.
+
+        Returns:
+            A response where the answer is there already, else ``None``: it follows through a response sender,
+            which costs two more processes a wake-up and is therefore asked for only then.
+        """
+        replies = [_Reply(self._prefixes) for _ in requests]
+        for request, reply in zip(requests, replies, strict=True):
             attributes = 1
             try:
-                question = unpack_question(packed(request, QUESTION))
+                ticket, body = take_ticket(packed_inputs(request)[QUESTION])
+                question = unpack_question(body)
                 attributes = len(question.attributes)
-                self._ask(question, reply)
+                self._ask(question, ticket, body, reply)
             except Exception:
                 logger.exception("%s: request failed", self._name)
                 reply.fill(abstain(Status.ERROR, attributes))
+        return [reply.now_or_later(request) for request, reply in zip(requests, replies, strict=True)]
 
     def finalize(self) -> None:
         """Stop the runtimes and the deadline thread."""
@@ -84,15 +97,14 @@ class TritonPythonModel:
             member.close()
         self._deadlines.close()
 
-    def _ask(self, question: Admitted, reply: _Reply) -> None:
-        text, category, attributes, given_ns, ticket = question
-        if not self._direct:
-            seal = self._admission.seal(text, category, attributes, given_ns)
-            if not self._admission.is_valid(ticket, time.monotonic_ns(), seal):
-                reply.fill(abstain(Status.REFUSED, len(attributes)))
-                return
+    def _ask(self, question: Admitted, ticket: int, body: bytes, reply: _Reply) -> None:
+        if not (
+            self._direct or self._admission.is_valid(ticket, time.monotonic_ns(), self._admission.seal(body))
+        ):
+            reply.fill(abstain(Status.REFUSED, len(question.attributes)))
+            return
         for at, member in enumerate(self._members):
-            member.ask(text, category, attributes, given_ns, partial(reply, at=at))
+            member.ask(question, partial(reply, at=at) if at else reply)
 
 
 Send = Callable[[Sequence[Vote]], None]
@@ -112,30 +124,31 @@ class _Member:
         self._catalogue, self._runtime, self._deadlines = catalogue, runtime, deadlines
         self._pending = _Counter()
         # Callers ask for the same few sets of attributes again and again.
-        self._schema = lru_cache(maxsize=256)(self._schema_of)
+        self._task = lru_cache(maxsize=256)(self._task_of)
 
-    def ask(self, text: str, category: str, attributes: list[str], given_ns: int, send: Send) -> None:
+    def ask(self, admitted: Admitted, send: Send) -> None:
         """Put one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
         try:
-            self._ask(text, category, attributes, given_ns, send)
+            self._ask(admitted, send)
         except Exception:
             logger.exception("member %s: question failed", self._name)
-            send(abstain(Status.ERROR, len(attributes)))
+            send(abstain(Status.ERROR, len(admitted.attributes)))
 
     def close(self) -> None:
         """Stop the runtime."""
         self._runtime.close()
 
-    def _ask(self, text: str, category: str, attributes: list[str], given_ns: int, send: Send) -> None:
+    def _ask(self, admitted: Admitted, send: Send) -> None:
         now = time.monotonic_ns()
-        deadline = min(given_ns - self._reserve_ns, now + self._timeout_ns)
+        deadline = min(admitted.deadline_ns - self._reserve_ns, now + self._timeout_ns)
+        count = len(admitted.attributes)
         if deadline <= now:
-            return send(abstain(Status.TIMEOUT, len(attributes)))
-        question = self._question(text, category, attributes, deadline)
+            return send(abstain(Status.TIMEOUT, count))
+        question = self._question(admitted, deadline)
         leave = self._pending.enter(self._limit)
         if leave is None:
-            return send(abstain(Status.OVERLOADED, len(attributes)))
-        cancel = self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, len(attributes))))
+            return send(abstain(Status.OVERLOADED, count))
+        cancel = self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, count)))
 
         def done(reply: Reply) -> None:
             cancel()
@@ -148,18 +161,15 @@ class _Member:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(Status.ERROR)
 
-    def _question(self, text: str, category: str, attributes: list[str], deadline_ns: int) -> Question:
-        return Question(
-            prompt=build_prompt(self._catalogue, self._style, text, category, attributes),
-            schema=self._schema(tuple(attributes)),
-            text=text,
-            category=category,
-            attributes=tuple(attributes),
-            deadline_ns=deadline_ns,
-        )
+    def _question(self, admitted: Admitted, deadline_ns: int) -> Question:
+        text, category, attributes, _ = admitted
+        instructions, schema = self._task(attributes)
+        prompt = fill_prompt(self._style, instructions, text, category)
+        return Question(prompt, schema, text, category, attributes, deadline_ns)
 
-    def _schema_of(self, attributes: tuple[str, ...]) -> str:
-        return json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
+    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
+        schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
+        return instructions_for(self._catalogue, self._style, attributes), schema
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
@@ -171,14 +181,20 @@ class _Member:
             return abstain(Status.UNPARSABLE, len(question.attributes))
 
 
+_NEVER_NS = 1 << 62
+
+
 class Deadlines:
     """Calls functions when their time has come, on one thread: a runtime that hangs cannot hang a request."""
 
     def __init__(self) -> None:
-        self._heap: list[_Deadline] = []
+        # The number is different for each, so that entries themselves are never compared.
+        self._heap: list[tuple[int, int, _Deadline]] = []
         self._numbers = count()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._open = True
+        self._wakes_ns = _NEVER_NS
         self._thread = threading.Thread(target=self._run, name="quorum-deadlines", daemon=True)
         self._thread.start()
 
@@ -188,49 +204,56 @@ class Deadlines:
         Returns:
             What cancels it, at any time and however often.
         """
-        entry = _Deadline(deadline_ns, next(self._numbers), call)
-        with self._wake:
-            heapq.heappush(self._heap, entry)
-            if self._heap[0] is entry:
+        entry = _Deadline(call)
+        with self._lock:
+            self._drop_cancelled()
+            heapq.heappush(self._heap, (deadline_ns, next(self._numbers), entry))
+            if deadline_ns < self._wakes_ns:
+                self._wakes_ns = deadline_ns
                 self._wake.notify()
         return entry.cancel
 
     def close(self) -> None:
         """Stop the thread; what is still waiting is called at once."""
-        with self._wake:
+        with self._lock:
             self._open = False
             self._wake.notify()
         self._thread.join()
-        for entry in self._heap:
+        for _, _, entry in self._heap:
             entry.fire()
 
     def _run(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 if not self._open:
                     return
-                # Nearly all are cancelled long before their time: dropped together, not woken for one by one.
-                while self._heap and self._heap[0].call is None:
-                    heapq.heappop(self._heap)
-                wait_ns = self._heap[0].at_ns - time.monotonic_ns() if self._heap else None
-                if wait_ns is None or wait_ns > 0:
-                    self._wake.wait(None if wait_ns is None else wait_ns / 1e9)
+                self._drop_cancelled()
+                # Sleeps on though what it would wake for was cancelled, as nearly all is: to be woken by the
+                # next question would cost that question a change of threads.
+                now = time.monotonic_ns()
+                if self._heap:
+                    self._wakes_ns = self._heap[0][0]
+                elif self._wakes_ns <= now:
+                    self._wakes_ns = _NEVER_NS
+                wait_ns = self._wakes_ns - now
+                if wait_ns > 0:
+                    self._wake.wait(min(wait_ns / 1e9, threading.TIMEOUT_MAX))
                     continue
-                entry = heapq.heappop(self._heap)
+                _, _, entry = heapq.heappop(self._heap)
             entry.fire()
+
+    def _drop_cancelled(self) -> None:
+        while self._heap and self._heap[0][2].call is None:
+            heapq.heappop(self._heap)
 
 
 class _Deadline:
-    """A call that is waiting for its time; earlier ones are smaller."""
+    """A call that is waiting for its time."""
 
-    __slots__ = ("at_ns", "call", "number")
+    __slots__ = ("call",)
 
-    def __init__(self, at_ns: int, number: int, call: Callable[[], None]) -> None:
-        self.at_ns, self.number = at_ns, number
+    def __init__(self, call: Callable[[], None]) -> None:
         self.call: Callable[[], None] | None = call
-
-    def __lt__(self, other: _Deadline) -> bool:
-        return (self.at_ns, self.number) < (other.at_ns, other.number)
 
     def cancel(self) -> None:
         self.call = None
@@ -242,13 +265,13 @@ class _Deadline:
 
 
 class _Reply:
-    """The answer to one request: sent when every member of the model has given its votes; never raises.
+    """The answer to one request, once every member of the model has given its votes; never raises.
 
     Only the first votes of each member count.
     """
 
-    def __init__(self, sender: Any, prefixes: Sequence[str] = ("",)) -> None:
-        self._sender = sender
+    def __init__(self, prefixes: Sequence[str] = ("",)) -> None:
+        self._sender: Any = None
         self._prefixes = prefixes
         self._votes: dict[int, Sequence[Vote]] = {}
         self._lock = threading.Lock()
@@ -257,29 +280,41 @@ class _Reply:
         """Votes of the member at that position."""
         with self._lock:
             self._votes.setdefault(at, votes)
-            if len(self._votes) < len(self._prefixes):
+            if self._sender is None or len(self._votes) < len(self._prefixes):
                 return
             sender, self._sender = self._sender, None
-        if sender is None:
-            return
         try:
-            _send(sender, self._prefixes, self._votes)
+            sender.send(self._response(), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:
-            # A request without any answer would hang to the caller's deadline.
-            logger.exception("an answer could not be sent; abstaining instead")
-            lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
-            with contextlib.suppress(Exception):
-                _send(sender, self._prefixes, lost)
+            logger.exception("an answer could not be sent")
+
+    def now_or_later(self, request: Any) -> Any:
+        """The response to ``request`` if all votes are there; else ``None``, and it is sent when they are."""
+        with self._lock:
+            if len(self._votes) < len(self._prefixes):
+                self._sender = request.get_response_sender()
+                return None
+        return self._response()
 
     def fill(self, votes: Sequence[Vote]) -> None:
         """The same votes for every member that has given none yet."""
         for at in range(len(self._prefixes)):
             self(votes, at)
 
+    def _response(self) -> Any:
+        try:
+            return _response(self._prefixes, self._votes)
+        except Exception:
+            # A request without any answer would hang to the caller's deadline.
+            logger.exception("an answer could not be sent; abstaining instead")
+            lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
+            return _response(self._prefixes, lost)
 
-def _send(sender: Any, prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> None:
-    tensors = [packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at])) for at, prefix in enumerate(prefixes)]
-    sender.send(answer(*tensors), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+def _response(prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> Any:
+    return answer(
+        *(packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at])) for at, prefix in enumerate(prefixes))
+    )
 
 
 class _Counter:

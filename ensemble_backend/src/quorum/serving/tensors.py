@@ -40,15 +40,12 @@ def catalogue_path(args: Mapping[str, str]) -> Path:
     return repository_of(args) / GATE / "catalogue.json"
 
 
-def raw(request: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
-    """An input tensor as an array; BYTES become ``bytes`` objects."""
-    array: np.ndarray[Any, np.dtype[Any]] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-    return array
+def packed_inputs(request: Any) -> dict[str, bytes]:
+    """All inputs of a step behind the gate: UINT8 tensors that earlier steps wrote, as bytes.
 
-
-def packed(request: Any, name: str) -> bytes:
-    """A UINT8 tensor that an earlier step wrote; see :mod:`quorum.serving.packing`."""
-    return raw(request, name).tobytes()
+    Triton's own look-up by name makes an object of every tensor for each name that is looked up.
+    """
+    return {tensor.name(): tensor.as_numpy().tobytes() for tensor in request.inputs()}
 
 
 def packed_tensor(name: str, data: bytes) -> Any:

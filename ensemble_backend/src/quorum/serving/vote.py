@@ -25,8 +25,8 @@ from quorum.contract import (
     Status,
 )
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, unpack_question, unpack_votes
-from quorum.serving.tensors import answer, catalogue_path, packed, settings_of, tensor, text_tensor
+from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
+from quorum.serving.tensors import answer, catalogue_path, packed_inputs, settings_of, tensor, text_tensor
 from quorum.tasks.catalogue import Catalogue
 from quorum.voting.single import Ballot, decide_one
 from quorum.weights import WeightsError
@@ -54,6 +54,8 @@ class TritonPythonModel:
         """
         settings = settings_of(args)
         self._members: list[str] = settings["members"]
+        self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
+        self._inputs = [f"{name}_{VOTES}" for name in self._members]
         self._direct = bool(settings["allow_direct"])
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
@@ -75,48 +77,51 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _refuse(self, request: Any) -> Any:
-        self._admission.release(unpack_question(packed(request, QUESTION)).ticket)
+        self._admission.release(take_ticket(packed_inputs(request)[QUESTION]).ticket)
         # The last step is the only one of an ensemble that may answer with an error.
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(self._damage))
 
     def _respond(self, request: Any) -> Any:
-        attributes: list[str] = []
-        ballots: list[list[Ballot]] = []
+        attributes = 1
         try:
-            question = unpack_question(packed(request, QUESTION))
-            attributes = question.attributes
-            ballots = self._read(request, question)
-            decisions = [
-                decide_one(
-                    self._weights.parameters(name, question.category), [member[a] for member in ballots]
-                )
-                for a, name in enumerate(attributes)
-            ]
+            inputs = packed_inputs(request)
+            ticket, body = take_ticket(inputs[QUESTION])
+            question = unpack_question(body)
+            attributes = max(1, len(question.attributes))
+            return self._decide(question, self._read(inputs, question, ticket))
         except Exception:
             logger.exception("vote: could not decide a request")
-            decisions = [("", 0.0)] * max(1, len(attributes))
-            ballots = [[("", int(Status.ERROR))] * len(decisions)] * len(self._members)
-        return self._answer(decisions, ballots)
+            return self._answer([("", 0.0)] * attributes, self._nobody(Status.ERROR, attributes))
 
-    def _read(self, request: Any, question: Admitted) -> list[list[Ballot]]:
+    def _decide(self, question: Admitted, ballots: Sequence[Sequence[Ballot]]) -> Any:
+        cells = zip(question.attributes, zip(*ballots, strict=True), strict=True)
+        return self._answer(
+            [decide_one(self._weights.parameters(name, question.category), cell) for name, cell in cells],
+            ballots,
+        )
+
+    def _read(self, inputs: Mapping[str, bytes], question: Admitted, ticket: int) -> list[list[Ballot]]:
         attributes = len(question.attributes)
-        if not self._direct and not self._admission.is_valid(question.ticket, time.monotonic_ns()):
-            return [[("", int(Status.REFUSED))] * attributes] * len(self._members)
-        self._admission.release(question.ticket)
+        if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
+            return self._nobody(Status.REFUSED, attributes)
+        self._admission.release(ticket)
         self._admission.mark_answered()
-        ballots = []
-        for member in self._members:
-            votes = unpack_votes(packed(request, f"{member}_{VOTES}"))
+        ballots: list[list[Ballot]] = []
+        for name in self._inputs:
+            votes = unpack_votes(inputs[name])
             ballots.append(votes if len(votes) == attributes else [("", int(Status.ERROR))] * attributes)
         return ballots
+
+    def _nobody(self, status: Status, attributes: int) -> list[list[Ballot]]:
+        return [[("", int(status))] * attributes] * len(self._members)
 
     def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:
         shape = (len(self._members), len(decisions))
         return answer(
             text_tensor(VALUES, [value for value, _ in decisions]),
             tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
-            text_tensor(MEMBERS, self._members),
-            text_tensor(MEMBER_VALUES, [value for row in ballots for value, _ in row], shape),
-            tensor(MEMBER_STATUS, [status for row in ballots for _, status in row], np.int32, shape),
+            pb_utils.Tensor(MEMBERS, self._names),
+            text_tensor(MEMBER_VALUES, [value for votes in ballots for value, _ in votes], shape),
+            tensor(MEMBER_STATUS, [status for votes in ballots for _, status in votes], np.int32, shape),
             tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )

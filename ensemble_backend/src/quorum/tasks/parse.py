@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from quorum.contract import NOT_APPLICABLE, Status
-from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.catalogue import Attribute, Catalogue
 
 
 class Vote(NamedTuple):
@@ -19,9 +19,11 @@ class Vote(NamedTuple):
     status: Status
 
 
+_DECODER = json.JSONDecoder()
 _PAIR = re.compile(
     r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|null|true|false)(?=\s*[,}\n])'
 )
+_MISSING = object()
 _PROSE = r"(?im)^\W*{name}\W*?[:=]\s*(.+?)\s*[,;]?\s*$"
 
 
@@ -47,37 +49,38 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
         ``A`` votes.
     """
     found = _read(attributes, answer)
-    # A key spelled exactly as asked wins over one that only reads alike.
-    alike = {_fold(key): value for key, value in found.items()}
-    missing = object()
-    return [_vote(catalogue, name, found.get(name, alike.get(_fold(name), missing))) for name in attributes]
+    if not found.keys() >= set(attributes):
+        # A key spelled exactly as asked wins over one that only reads alike.
+        alike = {_fold(key): value for key, value in found.items()}
+        found = {name: found.get(name, alike.get(_fold(name), _MISSING)) for name in attributes}
+    return [_vote(catalogue.get(name), found[name]) for name in attributes]
 
 
 def _fold(name: str) -> str:
     return name.strip().casefold()
 
 
-def _vote(catalogue: Catalogue, name: str, raw: object) -> Vote:
+def _vote(attribute: Attribute, raw: object) -> Vote:
     if isinstance(raw, list) and len(raw) == 1:
         raw = raw[0]
     if raw is None:
         return Vote(NOT_APPLICABLE, Status.ANSWERED)
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return Vote("", Status.UNPARSABLE)
-    value = catalogue.get(name).normalise(str(raw))
+    value = attribute.normalise(str(raw))
     return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
 
 
 def _is_text(value: str) -> bool:
     """Whether the value can be sent: JSON may escape half a character, which no encoding has."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _read(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
     start = answer.find("{")
     while start >= 0:
         try:
-            value, _ = json.JSONDecoder().raw_decode(answer, start)
+            value, _ = _DECODER.raw_decode(answer, start)
         except (ValueError, RecursionError):
             break
         if isinstance(value, dict) and value:

@@ -33,11 +33,23 @@ def build_prompt(
     Returns:
         The prompt, without chat template.
     """
+    return fill_prompt(style, instructions_for(catalogue, style, attributes), text, category)
+
+
+def instructions_for(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -> str:
+    """The beginning of the prompt, the same for every product that is asked for these attributes."""
+    if style == "bare":
+        return ", ".join(attributes)
+    keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
+    return f"{_INSTRUCTIONS}\n\nKeys:\n{keys}\n"
+
+
+def fill_prompt(style: Style, instructions: str, text: str, category: str) -> str:
+    """The whole prompt: the instructions of :func:`instructions_for`, then the product."""
     product, category = _one_line(text), _one_line(category)
     if style == "bare":
-        return f"{', '.join(attributes)}\n{category}\n{product}\n"
-    keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
-    return f"{_INSTRUCTIONS}\n\nKeys:\n{keys}\n\nCategory: {category or 'unknown'}\nProduct: {product}\nJSON:"
+        return f"{instructions}\n{category}\n{product}\n"
+    return f"{instructions}\nCategory: {category or 'unknown'}\nProduct: {product}\nJSON:"
 
 
 def _one_line(text: str) -> str:

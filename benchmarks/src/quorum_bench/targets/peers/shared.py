@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
-from quorum.tasks.prompt import build_prompt
+from quorum.tasks.prompt import fill_prompt, instructions_for
 from quorum.voting.single import ANSWERED, Parameters, decide_one
 
 SETTINGS = "QUORUM_PEER"
@@ -62,10 +63,11 @@ class Table:
             answers[row["attribute"]] = row["votes"][name]
         names = {name for answers in self._answers.values() for name in answers}
         self._catalogue = Catalogue.of([Attribute(name) for name in sorted(names)])
+        self._instructions = lru_cache(maxsize=256)(partial(instructions_for, self._catalogue, "instruct"))
 
     async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
         """A value for each attribute."""
-        build_prompt(self._catalogue, "instruct", text, category, attributes)
+        fill_prompt("instruct", self._instructions(tuple(attributes)), text, category)
         if self._think_s > 0:
             await asyncio.sleep(self._think_s)
         recorded = self._answers[category, text]
