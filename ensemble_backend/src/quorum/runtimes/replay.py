@@ -15,6 +15,8 @@ from typing import Any
 from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 
+_written = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class ReplayRuntime:
     """Answers from a votes table.
@@ -49,7 +51,7 @@ class ReplayRuntime:
             return
         recorded = self._answers.get((question.category, question.text), {})
         asked = {name: recorded[name] for name in question.attributes if name in recorded}
-        reply: Reply = json.dumps(asked, ensure_ascii=False) if asked else Status.NOT_ASKED
+        reply: Reply = _written(asked) if asked else Status.NOT_ASKED
         if self._latency_s <= 0:
             done(reply)
             return

@@ -36,7 +36,7 @@ class Attribute:
     name: str
     question: str = ""
     values: tuple[str, ...] = ()
-    synonyms: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
     normaliser: str = "text"
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
 

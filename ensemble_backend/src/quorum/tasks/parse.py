@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from quorum.contract import NOT_APPLICABLE, Status
@@ -67,7 +68,13 @@ def _vote(attribute: Attribute, raw: object) -> Vote:
         return Vote(NOT_APPLICABLE, Status.ANSWERED)
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return Vote("", Status.UNPARSABLE)
-    value = attribute.normalise(str(raw))
+    return _said(attribute, str(raw))
+
+
+@lru_cache(maxsize=16_384)
+def _said(attribute: Attribute, text: str) -> Vote:
+    """Products share most of their values, so most have been looked at before."""
+    value = attribute.normalise(text)
     return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
 
 

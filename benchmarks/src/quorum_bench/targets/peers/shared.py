@@ -48,6 +48,9 @@ class Settings:
         )
 
 
+_written = json.JSONEncoder(ensure_ascii=False).encode
+
+
 class Table:
     """A member: asked by a prompt, it thinks for a while and answers JSON from the votes table.
 
@@ -71,7 +74,7 @@ class Table:
         if self._think_s > 0:
             await asyncio.sleep(self._think_s)
         recorded = self._answers[category, text]
-        reply = json.dumps({name: recorded[name] for name in attributes}, ensure_ascii=False)
+        reply = _written({name: recorded[name] for name in attributes})
         return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
 
 
