@@ -264,6 +264,22 @@ def test_a_prompt_longer_than_the_model_is_abstained_from(tmp_path, start, caplo
     runtime = start(write_checkpoint(tmp_path / "m", positions=128), max_new_tokens=64)
     assert ask(runtime, [question("x" * 65)]) == [Status.ERROR]
     assert "exceed the model's 128 positions" in caplog.text
+
+
+def test_a_question_longer_than_max_seq_len_is_abstained_from(checkpoint, start, caplog) -> None:
+    runtime = start(checkpoint, max_seq_len=70, max_new_tokens=60, guided=False)
+    short, long = ask(runtime, [question("a" * 10), question("a" * 11)])
+    assert isinstance(short, str)
+    assert long == Status.ERROR
+    assert "a prompt of 11 tokens and max_new_tokens 60 exceed max_seq_len 70" in caplog.text
+
+
+def test_reuse_of_prompts_is_told_where_it_is_known(checkpoint, start) -> None:
+    texts = ("shoe", "red shoe")
+    for batching, told in (("dynamic", (0, sum(map(len, texts)))), ("continuous", None)):
+        runtime = start(checkpoint, batching=batching, max_new_tokens=4)
+        ask(runtime, [question(text) for text in texts])
+        assert runtime.prompt_tokens == told
     assert isinstance(ask(runtime, [question("x" * 64)])[0], str)
 
 

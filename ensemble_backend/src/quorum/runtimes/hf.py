@@ -29,9 +29,10 @@ class HfRuntime:
     Options: ``model``, the folder; ``lora``, the folder of a PEFT adapter, merged into the weights at start;
     ``device``, ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; ``dtype``, ``auto``
     (the checkpoint's on a GPU, ``float32`` on a CPU); ``threads`` on a CPU (1); ``max_new_tokens`` (256);
-    ``max_batch``, questions answered at once (32); ``batching``, ``dynamic`` or ``continuous``, the latter
-    with ``kv_cache_tokens`` (16384); ``guided``, whether answers keep to the catalogue's grammar (true);
-    ``chat``, whether to apply the chat template (default: if the tokenizer has one).
+    ``max_batch``, questions answered at once (32); ``max_seq_len``, tokens of a question with its answer
+    (default: the model's), longer ones are abstained from; ``batching``, ``dynamic`` or ``continuous``, the
+    latter with ``kv_cache_tokens`` (16384); ``guided``, whether answers keep to the catalogue's grammar
+    (true); ``chat``, whether to apply the chat template (default: if the tokenizer has one).
 
     Every member is a process of its own: members on the same checkpoint load it once each.
     """
@@ -45,24 +46,38 @@ class HfRuntime:
         chat = options["chat"]
         self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else bool(chat)
         self._max_new_tokens = int(options["max_new_tokens"])
+        self._longest = min(int(options["max_seq_len"] or self._loaded.positions), self._loaded.positions)
+        self._reuses, self._asked = options["batching"] == "continuous", 0
         self._guide = _guide(settings, self._loaded)
         self._batcher = self._make_batcher(settings)
 
     def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
         """Tokenise the question and hand it to the batcher."""
         tokens = encode(self._loaded.tokenizer, question.prompt, self._chat)
-        if len(tokens) + self._max_new_tokens > self._loaded.positions:
+        if len(tokens) + self._max_new_tokens > self._longest:
             logger.warning(
-                "member %s: a prompt of %d tokens and max_new_tokens %d exceed the model's %d positions",
+                "member %s: a prompt of %d tokens and max_new_tokens %d exceed %s",
                 self._member,
                 len(tokens),
                 self._max_new_tokens,
-                self._loaded.positions,
+                f"the model's {self._longest} positions"
+                if self._longest == self._loaded.positions
+                else f"max_seq_len {self._longest}",
             )
             done(Status.ERROR)
             return
+        self._asked += len(tokens)
         matcher = self._guide.start(question.schema) if self._guide else None
         self._batcher.submit(Job(question, done, tokens, matcher))
+
+    @property
+    def prompt_tokens(self) -> tuple[int, int] | None:
+        """How many prompt tokens came from the KV cache, of how many.
+
+        Dynamic batches keep no cache between them. The manager behind ``continuous`` reuses what prompts
+        share and tells nobody how much: ``None``.
+        """
+        return None if self._reuses else (0, self._asked)
 
     def close(self) -> None:
         """Stop generating; questions in flight are dropped."""

@@ -77,6 +77,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "threads": Option(int, 1),
             "max_new_tokens": Option(int, 256),
             "max_batch": Option(int, 32),
+            "max_seq_len": Option(int),
             "batching": Option(str, "dynamic", choices=("dynamic", "continuous")),
             "kv_cache_tokens": Option(int, 16384),
             "guided": Option(bool, True),
@@ -169,6 +170,7 @@ def complete(runtime: str, options: Mapping[str, Any]) -> dict[str, Any]:
             )
     done = {key: given.get(key, option.default) for key, option in known.items()}
     _check_gpus(done)
+    _check_sizes(done)
     return done
 
 
@@ -218,6 +220,21 @@ def _check_gpus(options: Mapping[str, Any]) -> None:
         raise OptionError("kv_cache_fraction", f"{fraction} is no share of a GPU; it lies between 0 and 1")
     if gib is not None and gib <= 0:
         raise OptionError("kv_cache_gib", f"{gib} is no amount of memory; it is more than 0")
+
+
+def _check_sizes(options: Mapping[str, Any]) -> None:
+    """Sizes that would let no question through."""
+    for key in ("max_batch", "max_seq_len", "max_new_tokens", "kv_cache_tokens"):
+        size = options.get(key)
+        if size is not None and size < 1:
+            raise OptionError(key, f"{size} lets no question through; it is at least 1")
+    longest, answer = options.get("max_seq_len"), options.get("max_new_tokens")
+    if longest is not None and answer is not None and longest <= answer:
+        raise OptionError(
+            "max_seq_len",
+            f"{longest} tokens are for a question with its answer, and the answer alone may take {answer}"
+            " (max_new_tokens); make one larger or the other smaller",
+        )
 
 
 def _check(key: str, option: Option, value: Any) -> None:
