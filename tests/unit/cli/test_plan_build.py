@@ -63,6 +63,24 @@ def test_json_holds_the_same_sums():
     assert gpu["fixed_bytes"] + sum(m["kv_bytes"] for m in gpu["members"]) <= gpu["usable_bytes"]
 
 
+def test_members_of_hf_are_counted_and_marked_as_an_estimate(tmp_path):
+    file = write(tmp_path, {"kv_cache_gib": 8})
+    said = yaml.safe_load(file.read_text())
+    options = {"model": MODELS[1], "device": "cuda", "max_batch": 16, "max_seq_len": 1024}
+    said["members"].append({"name": "h", "runtime": "hf", "options": options})
+    file.write_text(yaml.safe_dump(said))
+    result = run("plan", file, "--gpu", "h100-80")
+    assert "h (estimate)" in result.stdout
+    assert "= 56 KiB per token x 16 questions x 1024 tokens (estimate) = 0.9 GiB" in result.stdout
+    assert "fits; computed, not measured; estimates of what PyTorch takes among it" in result.stderr
+    assert "h: an estimate, as PyTorch takes memory as it goes" in result.stderr
+    plan = json.loads(run("plan", file, "--gpu", "h100-80", "--json").stdout)
+    assert [one["estimate"] for one in plan["gpus"][0]["members"]] == [False, True]
+    said["members"][1]["options"]["device"] = "cpu"
+    file.write_text(yaml.safe_dump(said))
+    assert "not planned, on no GPU or of unknown shape: h" in run("plan", file, "--gpu", "h100-80").stderr
+
+
 def test_what_cannot_fit_exits_1_and_says_what_would(tmp_path):
     result = run("plan", write(tmp_path, {"kv_cache_fraction": 0.6}, {"kv_cache_fraction": 0.6}), code=1)
     assert "does not fit: GPU 0" in result.stderr

@@ -167,6 +167,50 @@ def test_an_old_driver_is_noted_not_refused(tmp_path):
         assert len([note for note in found.notes if note.startswith(f"driver {driver} is older")]) == notes
 
 
+def on_torch(device):
+    return {"name": "h", "runtime": "hf", "options": {"model": LLAMA_8B, "device": device}}
+
+
+def test_members_of_hf_need_no_tensorrt_llm_and_are_counted(tmp_path):
+    spec = deployment(tmp_path, on_torch("cuda"))
+    found = preflight(spec, gpus=[H100], torch="2.13.0")
+    assert (found.problems, found.checked) == ([], ["h"])
+    (problem,) = preflight(spec, gpus=[replace(H100, memory=24 * GIB)], torch="2.13.0").problems
+    assert "with full batches of hf members, by estimate" in problem
+    assert "Would fit: for every member of hf `max_batch: 8`" in problem
+
+
+def test_hf_beside_tensorrt_llm_is_refused_when_both_do_not_fit(tmp_path):
+    llm = member("a", QWEN_7B, kv_cache_gib=40)
+    spec = deployment(tmp_path, llm, on_torch("auto"))
+    (problem,) = preflight(spec, gpus=[H100], installed="1.2.1", torch="2.13.0").problems
+    assert "for full batches of hf members (estimate)" in problem
+    # The build for CPUs leaves the GPU to the other.
+    left = preflight(spec, gpus=[H100], installed="1.2.1", torch="2.13.0+cpu")
+    assert (left.problems, left.checked) == ([], ["a"])
+
+
+def test_hf_that_is_bound_to_a_gpu_needs_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (problem,) = preflight(deployment(tmp_path, on_torch("cuda")), torch="2.13.0").problems
+    assert "h: no GPU here" in problem
+    found = preflight(deployment(tmp_path, on_torch("cuda")), gpus=[H100], torch="2.13.0+cpu")
+    assert "h: PyTorch here is the build for CPUs" in found.problems[0]
+
+
+def test_hf_that_takes_what_there_is_starts_without_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    spec = deployment(tmp_path, on_torch("auto"))
+    found = preflight(spec, torch="2.13.0")
+    assert (found.problems, found.checked) == ([], [])
+    box = trtllm_tools.install(tmp_path / "box")
+    (box / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
+    monkeypatch.setenv("PATH", str(box / "bin"))
+    found = preflight(spec, torch="2.13.0")
+    assert (found.problems, found.checked) == ([], [])
+    assert "NVIDIA-SMI has failed" in found.notes[0]
+
+
 def test_deployments_without_gpu_members_are_left_alone(tmp_path):
     votes = {"name": "r", "runtime": "replay", "options": {"votes": "votes.jsonl"}}
     assert preflight(deployment(tmp_path, votes)).checked == []

@@ -96,7 +96,7 @@ def _tell(plan: Plan, how: str, cost: dict[str, float | int] | None) -> None:
         for share in gpu.shares:
             _say(f"{share.need.member}:", *_arithmetic(share))
     if plan.elsewhere:
-        note(f"not planned, other runtimes: {', '.join(plan.elsewhere)}")
+        note(f"not planned, on no GPU or of unknown shape: {', '.join(plan.elsewhere)}")
     for line in plan.notes:
         note(f"note: {line}")
     for problem in plan.problems:
@@ -105,14 +105,15 @@ def _tell(plan: Plan, how: str, cost: dict[str, float | int] | None) -> None:
         note(f"would fit: {mend}")
     if plan.problems and not plan.mends:
         note(
-            "would fit: nothing that was tried (a fixed KV cache, fewer tokens, a larger GPU, and fp8 weights"
-            " where the GPU is known to have them);"
+            "would fit: nothing that was tried (a fixed KV cache, fewer tokens, smaller batches, a larger"
+            " GPU, and fp8 weights where the GPU is known to have them);"
             " take a member out, spread one over more GPUs (tensor_parallel), or choose smaller models"
         )
     if plan.fits and not plan.gpus:
-        note("nothing to plan: no member is of runtime tensorrt_llm or engine")
+        note("nothing to plan: no member is of runtime tensorrt_llm or engine, or of hf on a GPU")
     elif plan.fits:
-        note(Text("fits; computed, not measured", "green"))
+        guessed = "; estimates of what PyTorch takes among it" if any(g.late for g in plan.gpus) else ""
+        note(Text(f"fits; computed, not measured{guessed}", "green"))
     if cost:
         _say(
             f"cost: {cost['listings']:g} listings / {cost['rate']:g} per second / 3600 x {cost['gpus']} GPUs"
@@ -130,11 +131,15 @@ def _arithmetic(share: Share) -> list[str]:
     need = share.need
     holds = f"{share.tokens} tokens, {share.questions} questions of {need.longest}"
     per_token = f"{need.kv_per_token / 1024:.0f} KiB per token"
+    if need.by_pytorch:
+        cache = f"{per_token} x {need.arithmetic['kv_cache']} = {_gib(share.kv)} GiB"
+    else:
+        cache = f"{per_token}; {_gib(share.kv)} GiB hold {holds}"
     return [
         f"weights      {need.arithmetic['weights']}",
         f"runtime      {need.arithmetic['context']}",
         f"activations  {need.arithmetic['activations']}",
-        f"KV cache     {need.arithmetic['kv_per_token']} = {per_token}; {_gib(share.kv)} GiB hold {holds}",
+        f"KV cache     {need.arithmetic['kv_per_token']} = {cache}",
     ]
 
 
@@ -147,7 +152,8 @@ def _table(plan: GpuPlan) -> Table:
     for share in plan.shares:
         need = share.need
         parts = (need.weights, need.context, need.activations, need.adapter, share.kv)
-        table.add_row(need.member, *map(_gib, (*parts, sum(parts))))
+        name = f"{need.member} (estimate)" if need.by_pytorch else need.member
+        table.add_row(name, *map(_gib, (*parts, sum(parts))))
     taken = plan.fixed + sum(share.kv for share in plan.shares)
     table.add_section()
     for name, size in (
@@ -182,6 +188,7 @@ def _as_json(plan: Plan, how: str) -> dict[str, Any]:
                         "kv_bytes_per_token": s.need.kv_per_token,
                         "kv_tokens": s.tokens,
                         "questions_at_once": s.questions,
+                        "estimate": s.need.by_pytorch,
                         "arithmetic": dict(s.need.arithmetic),
                     }
                     for s in g.shares

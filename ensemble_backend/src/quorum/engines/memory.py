@@ -57,6 +57,9 @@ class Need:
         longest: Tokens of the longest question with its answer.
         batch: Questions that it works on at once, at most.
         arithmetic: Part -> how it was computed.
+        by_pytorch: Whether activations and KV cache are taken as questions come (runtime ``hf``), and are
+            thus an estimate; otherwise the start takes all.
+        kv_room: Bytes of KV cache of its full batch, where they are.
     """
 
     member: str
@@ -72,11 +75,23 @@ class Need:
     longest: int
     batch: int
     arithmetic: Mapping[str, str]
+    by_pytorch: bool = False
+    kv_room: int = 0
 
     @property
     def fixed(self) -> int:
-        """Bytes taken before the KV cache is sized."""
+        """Bytes taken beside the KV cache."""
         return self.weights + self.context + self.activations + self.adapter
+
+    @property
+    def late(self) -> int:
+        """Bytes that it takes only when questions come."""
+        return self.activations + self.kv_room if self.by_pytorch else 0
+
+    @property
+    def at_start(self) -> int:
+        """Bytes that it takes when it starts, before any KV cache is sized."""
+        return self.fixed - self.activations if self.by_pytorch else self.fixed
 
     @property
     def kv_least(self) -> int:
@@ -165,7 +180,7 @@ def _need(
         longest=longest,
         batch=batch,
         arithmetic={
-            "weights": _weights_told(shape, dtype, quantisation, parallel),
+            "weights": weights_told(shape, dtype, quantisation, parallel),
             "context": "CUDA context, libraries, graphs" + (", NCCL" if parallel > 1 else ""),
             "activations": (
                 f"{ACTIVATION_FACTOR} x ({tokens} tokens x {wide} values x 2 B"
@@ -179,7 +194,8 @@ def _need(
     )
 
 
-def _weights_told(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
+def weights_told(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
+    """How the bytes of :meth:`Shape.weight_bytes` were computed."""
     share = f" / {parallel} GPUs" if parallel > 1 else ""
     chosen = quantisation or shape.quantisation
     total = shape.weight_bytes(dtype, quantisation)

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 from quorum.engines.gpus import GIB, KNOWN, Gpu
 from quorum.engines.memory import GPU_RUNTIMES, Need, need_of
+from quorum.engines.torch_memory import gpu_of, torch_need, why_not_counted
+from quorum.runtimes.options import OPTIONS
 from quorum.spec.model import Deployment, MemberSpec
 
 # nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.
 DRIVER_BYTES = GIB // 2
 _MOST_IN_ANY_ORDER = 6
 _FP8_FROM = 89
+_BATCHES = (16, 8, 4, 2, 1)
 
 
 @dataclass(slots=True)
@@ -25,6 +28,7 @@ class Share:
     Attributes:
         need: What it takes.
         kv: Bytes of KV cache that it gets at least, in the worst order of loading; 0 where it cannot load.
+            What its full batch takes, where PyTorch takes it.
         kv_most: Bytes that it gets in the best order.
     """
 
@@ -64,8 +68,18 @@ class GpuPlan:
 
     @property
     def fixed(self) -> int:
-        """Bytes that its members take before any KV cache."""
+        """Bytes that its members take beside KV caches."""
         return sum(share.need.fixed for share in self.shares)
+
+    @property
+    def kv_room(self) -> int:
+        """Bytes of KV cache of the full batches of members of runtime ``hf``."""
+        return sum(share.need.kv_room for share in self.shares)
+
+    @property
+    def late(self) -> int:
+        """Bytes that members of runtime ``hf`` take only when questions come."""
+        return sum(share.need.late for share in self.shares)
 
 
 @dataclass(slots=True)
@@ -95,41 +109,67 @@ class Plan:
         return not self.problems
 
 
-def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, mends: bool = True) -> Plan:
+def plan_memory(
+    spec: Deployment, gpus: Sequence[Gpu], *, mends: bool = True, pytorch_sees_gpus: bool = True
+) -> Plan:
     """Plan a deployment.
 
     Args:
         spec: The deployment.
         gpus: What it may use, by index.
         mends: Whether to look for changes that would make it fit.
+        pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
 
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
     """
-    llms = [group for group in spec.models().values() if group[0].runtime in GPU_RUNTIMES]
-    elsewhere = [member.name for member in spec.members if member.runtime not in GPU_RUNTIMES]
-    needs = [need_of(members, spec.root) for members in llms]
-    plans = _plan(needs, gpus)
-    plan = Plan(plans, [], [], elsewhere)
-    plan.notes = list(_notes(plans))
+    llms, notes = [], []
+    for group in spec.models().values():
+        if group[0].runtime in GPU_RUNTIMES:
+            llms.append(group)
+        elif gpu_of(group[0], auto=pytorch_sees_gpus) is not None:
+            if why := why_not_counted(group[0], spec.root):
+                notes.append(f"{group[0].name} is on a GPU but not counted: {why}")
+            else:
+                llms.append(group)
+    planned = {member.name for group in llms for member in group}
+    plans = _plan(_needs(spec, llms), gpus)
+    plan = Plan(plans, [], [], [name for name in spec.member_names if name not in planned])
+    plan.notes = [*notes, *_notes(plans)]
     if mends and not plan.fits:
         plan.mends = list(_mends(spec, llms, gpus))
     return plan
+
+
+def _needs(
+    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Mapping[str, Any] | None = None
+) -> list[Need]:
+    """What each LLM takes, with the changes that its runtime knows."""
+    needs = []
+    for members in llms:
+        runtime = members[0].runtime
+        known = {key: value for key, value in (changes or {}).items() if key in OPTIONS[runtime]}
+        if runtime in GPU_RUNTIMES:
+            needs.append(need_of(members, spec.root, known))
+        else:
+            needs.append(torch_need(members[0], spec.root, known))
+    return needs
 
 
 def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
     plans = {gpu.index: GpuPlan(gpu) for gpu in gpus}
     missing = sorted({index for need in needs for index in need.gpus if index not in plans})
     for index in missing:
-        asking = next(need.member for need in needs if index in need.gpus)
+        asking = next(need for need in needs if index in need.gpus)
+        smaller = "choose another device" if asking.by_pytorch else "make its tensor_parallel smaller"
         stand_in = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
         stand_in.problems.append(
-            f"GPU {index}: member {asking} wants it, {len(gpus)} are here;"
-            " make its tensor_parallel smaller, or plan for more GPUs with --gpus"
+            f"GPU {index}: member {asking.member} wants it, {len(gpus)} are here;"
+            f" {smaller}, or plan for more GPUs with --gpus"
         )
     for plan in plans.values():
         here = [need for need in needs if plan.gpu.index in need.gpus]
-        plan.shares = [Share(need, 0, 0) for need in here]
+        plan.shares = [Share(need, need.kv_room, need.kv_room) for need in here]
         if not plan.problems:
             _check(plan)
     return [plan for plan in plans.values() if plan.shares]
@@ -138,26 +178,30 @@ def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
 def _check(plan: GpuPlan) -> None:
     """Fill the shares' KV caches and the problems of one GPU."""
     total, where = plan.usable, f"GPU {plan.gpu.index} ({plan.gpu.name})"
-    if plan.fixed > total:
-        parts = " + ".join(f"{s.need.member} {_gib(s.need.fixed)}" for s in plan.shares)
+    if plan.fixed + plan.kv_room > total:
+        parts = " + ".join(f"{s.need.member} {_gib(s.need.fixed + s.need.kv_room)}" for s in plan.shares)
+        batches = "with full batches of hf members, by estimate, and " if plan.late else ""
         plan.problems.append(
-            f"{where}: {parts} = {_gib(plan.fixed)} before any KV cache, of {_gib(total)} usable"
+            f"{where}: {parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
+            f" {'other ' if plan.late else ''}KV cache, of {_gib(total)} usable"
         )
         return
-    free = total - plan.fixed
-    together = sum(share.need.kv_of(free) + share.need.lora_of(free) for share in plan.shares)
-    if together > free:
-        wanted = " + ".join(_kv_told(share.need, free) for share in plan.shares)
-        plan.problems.append(
-            f"{where}: KV caches exceed it. After all weights {_gib(free)} are free, and the members take"
-            f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
-            " loads members side by side: give each a `kv_cache_gib`, or fractions that sum to less than 1"
-        )
-    caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in plan.shares}
-    stopped = [said for order in _orders(plan.shares) if (said := _load(order, total, caches))]
+    free = total - sum(share.need.at_start for share in plan.shares)
+    if problem := _exceeding(plan, free):
+        plan.problems.append(f"{where}: {problem}")
+    own = [share for share in plan.shares if not share.need.by_pytorch]
+    caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in own}
+    # PyTorch may hold all that it ever takes when another loads, or nothing of it yet.
+    held = (0, plan.late) if plan.late else (0,)
+    stopped = [
+        said
+        for order in _orders(plan.shares)
+        for taken in held
+        if (said := _load(order, total - taken, plan.late - taken, caches))
+    ]
     if stopped and not plan.problems:
         plan.problems.append(f"{where}: {stopped[0]}")
-    for share in plan.shares:
+    for share in own:
         need, found = share.need, caches[share.need.member]
         share.kv, share.kv_most = min(found), max(found)
         if share.kv < need.kv_least and not plan.problems:
@@ -165,6 +209,31 @@ def _check(plan: GpuPlan) -> None:
                 f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
                 f" one question may take {need.longest} (max_seq_len)"
             )
+
+
+def _exceeding(plan: GpuPlan, free: int) -> str:
+    """Why KV caches do not fit when all members have loaded; empty where they do.
+
+    Args:
+        plan: One GPU.
+        free: Bytes that are free then.
+    """
+    needs = [share.need for share in plan.shares if not share.need.by_pytorch]
+    together = sum(need.kv_of(free) + need.lora_of(free) for need in needs)
+    if together <= free - plan.late:
+        return ""
+    wanted = " + ".join(_kv_told(need, free) for need in needs)
+    kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)" if plan.late else ""
+    advice = (
+        "give each a `kv_cache_gib` that leaves them theirs"
+        if plan.late
+        else "give each a `kv_cache_gib`, or fractions that sum to less than 1"
+    )
+    return (
+        f"KV caches exceed it. After all weights {_gib(free)} are free{kept}, and the members take"
+        f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
+        f" loads members side by side: {advice}"
+    )
 
 
 def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
@@ -175,27 +244,35 @@ def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
     return [[*(s for s in greedy if s is not last), last] for last in shares]
 
 
-def _load(order: Sequence[Share], total: int, caches: Mapping[str, list[int]]) -> str:
+def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
     """Load members one after the other; what stopped the first that does not fit, or nothing.
 
     Args:
         order: Who loads when.
         total: Bytes to share.
-        caches: Member -> sizes of its KV cache; each order adds one.
+        keep: Bytes of them that members of runtime ``hf`` take once questions come.
+        caches: Member -> sizes of its KV cache; each order adds one. Not those of runtime ``hf``.
     """
     free = total
     for number, need in enumerate(share.need for share in order):
-        if need.fixed > free:
+        if need.at_start > free:
             before = ", ".join(share.need.member for share in order[:number])
             return (
-                f"member {need.member} needs {_gib(need.fixed)} and finds {_gib(free)} when it loads after"
+                f"member {need.member} needs {_gib(need.at_start)} and finds {_gib(free)} when it loads after"
                 f" {before}: a KV cache takes its fraction of what is free then, and Triton promises"
                 " no order; give each member a `kv_cache_gib`"
             )
-        free -= need.fixed
-        kv = need.kv_of(free)
-        caches[need.member].append(kv)
-        free -= kv + need.lora_of(free)
+        free -= need.at_start
+        if not need.by_pytorch:
+            kv = need.kv_of(free)
+            caches[need.member].append(kv)
+            free -= kv + need.lora_of(free)
+    if free < keep:
+        loaded = ", ".join(share.need.member for share in order)
+        return (
+            f"full batches of hf members need {_gib(keep)} (estimate) and find {_gib(free)} when members have"
+            f" loaded in the order {loaded}; give each member of another runtime a smaller `kv_cache_gib`"
+        )
     return ""
 
 
@@ -203,7 +280,12 @@ def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
     for plan in plans:
         for share in plan.shares:
             need = share.need
-            if need.kv_limit is not None and 0 < share.kv < need.kv_limit:
+            if need.by_pytorch:
+                yield (
+                    f"{need.member}: an estimate, as PyTorch takes memory as it goes; for questions of"
+                    f" {need.longest} tokens ({need.arithmetic['longest']})"
+                )
+            elif need.kv_limit is not None and 0 < share.kv < need.kv_limit:
                 yield f"{need.member} gets {_gib(share.kv)} of the {_gib(need.kv_limit)} that it asks for"
             elif share.kv and share.kv_most > 1.05 * share.kv:
                 yield (
@@ -211,26 +293,31 @@ def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
                     f" {plan.gpu.index}, by the order of loading; `kv_cache_gib` makes it certain"
                 )
             if share.kv and share.questions < need.batch:
+                option = "max_batch" if need.by_pytorch else "max_batch_size"
                 yield (
                     f"{need.member} holds {share.questions} questions of {need.longest} tokens at once,"
-                    f" not its max_batch_size of {need.batch}; shorter ones more"
+                    f" not its {option} of {need.batch}; shorter ones more"
                 )
 
 
 def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
-    """Changes, each tried alone and then the first two together, that make the plan fit."""
+    """Changes, each tried alone and then with a fixed KV cache, that make the plan fit."""
+    batches = [need.batch for need in _needs(spec, llms) if need.by_pytorch]
+    others = len(batches) < len(llms)
+    who = "for every member of tensorrt_llm and engine" if batches else "for every member"
 
     def fits(changes: Mapping[str, Any], on: Sequence[Gpu] = gpus) -> bool:
-        needs = [need_of(members, spec.root, changes) for members in llms]
-        return not any(plan.problems for plan in _plan(needs, on))
+        return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
 
-    def share_of(changes: Mapping[str, Any]) -> float | None:
-        """The same KV cache for each in GiB, as large as it goes."""
-        needs = [need_of(members, spec.root, changes) for members in llms]
-        plans = [plan for plan in _plan(needs, gpus) if plan.shares]
-        left = min((p.usable - p.fixed) / len(p.shares) for p in plans) if plans else 0.0
-        rounded = int(left * 0.9 / GIB * 2) / 2
-        return rounded if rounded >= 0.5 else None
+    def attempt(whose: str, words: str, changes: dict[str, Any]) -> str:
+        """How to say the changes, alone or with a fixed KV cache; empty where they do not fit."""
+        if changes and fits(changes):
+            return f"{whose} {words}"
+        gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
+        if gib is None or not fits(changes | {"kv_cache_gib": gib, "kv_cache_fraction": None}):
+            return ""
+        more = words if whose == who else f"{whose} {words}"
+        return f"{who} `kv_cache_gib: {gib:g}`" + (f" and {more}" if words else "")
 
     fp8: dict[str, Any] = {"quantization": "fp8"}
     short: dict[str, Any] = {"max_num_tokens": 2048, "max_batch_size": 64}
@@ -241,17 +328,26 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
     attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
     if modern:
         attempts.append(("`quantization: fp8` with fewer tokens in flight", fp8 | short))
-    for words, changes in attempts:
-        gib = share_of(changes)
-        limits = {"kv_cache_gib": gib, "kv_cache_fraction": None}
-        if changes and fits(changes):
-            yield f"for every member {words}"
-        elif gib is not None and fits(changes | limits):
-            yield f"for every member `kv_cache_gib: {gib:g}`" + (f" and {words}" if words else "")
+    if others:
+        yield from (said for words, changes in attempts if (said := attempt(who, words, changes)))
+    smaller = (size for size in _BATCHES if size < max(batches, default=0))
+    tried = (attempt("for every member of hf", f"`max_batch: {n}`", {"max_batch": n}) for n in smaller)
+    yield from islice(filter(None, tried), 1)
     for name, gpu in KNOWN.items():
         if gpu.memory > max(g.memory for g in gpus) and fits({}, [_as(gpu, g.index) for g in gpus]):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
+
+
+def _even_cache(plans: Sequence[GpuPlan]) -> float | None:
+    """The same KV cache in GiB for each member that sizes one, as large as it goes; ``None`` for none."""
+    left = []
+    for plan in plans:
+        sizing = sum(not share.need.by_pytorch for share in plan.shares)
+        if sizing:
+            left.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
+    rounded = int(min(left, default=0.0) * 0.9 / GIB * 2) / 2
+    return rounded if rounded >= 0.5 else None
 
 
 def _as(gpu: Gpu, index: int) -> Gpu:

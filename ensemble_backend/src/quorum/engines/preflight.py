@@ -17,6 +17,7 @@ from quorum.engines.manifest import MANIFEST, EngineManifest, read_engine_manife
 from quorum.engines.memory import GPU_RUNTIMES
 from quorum.engines.plan import plan_memory
 from quorum.engines.quantise import plan_quantise
+from quorum.engines.torch_memory import gpu_of
 from quorum.engines.trtllm import Tools
 from quorum.engines.versions import PINNED
 from quorum.runtimes.engine_names import TOKENIZER_INFO
@@ -39,16 +40,20 @@ class Preflight:
     checked: list[str] = field(default_factory=list)
 
 
-def installed_tensorrt_llm() -> str | None:
-    """The version of TensorRT-LLM beside this program; ``None`` where there is none."""
+def version_of(package: str) -> str | None:
+    """The version of a package beside this program; ``None`` where there is none."""
     try:
-        return metadata.version("tensorrt_llm")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
 def preflight(
-    spec: Deployment, *, gpus: Sequence[Gpu] | None = None, installed: str | None = None
+    spec: Deployment,
+    *,
+    gpus: Sequence[Gpu] | None = None,
+    installed: str | None = None,
+    torch: str | None = None,
 ) -> Preflight:
     """Check a deployment's GPU members.
 
@@ -56,38 +61,73 @@ def preflight(
         spec: The deployment.
         gpus: The GPUs here; asked of ``nvidia-smi`` by default.
         installed: Version of TensorRT-LLM here; looked up by default.
+        torch: Version of PyTorch here; looked up by default.
     """
     found = Preflight()
-    members = [member for member in spec.members if member.runtime in GPU_RUNTIMES]
-    if not members:
+    sees_gpus = not (torch or version_of("torch") or "").endswith("+cpu")
+    llms = [member for member in spec.members if member.runtime in GPU_RUNTIMES]
+    bound = [member for member in spec.members if gpu_of(member, auto=False) is not None]
+    free = [member for member in spec.members if sees_gpus and gpu_of(member) is not None]
+    needing = [member.name for member in spec.members if member in llms or member in bound]
+    if not (needing or free):
         return found
-    found.checked = [member.name for member in members]
-    names = ", ".join(found.checked)
-    version = installed or installed_tensorrt_llm()
-    if version is None:
-        found.problems.append(
-            f"{spec.path}: {names}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
-            " (docs/guides/gpu.md), or choose a runtime that needs none"
-        )
-    try:
-        here = list(find_gpus() if gpus is None else gpus)
-    except BuildError as error:
-        found.problems.append(str(error))
-        return found
+    version = installed or version_of("tensorrt_llm")
+    found.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
+    here = _gpus_here(spec, needing, gpus, found)
     if not here:
-        found.problems.append(
-            f"{spec.path}: {names}: no GPU here (no nvidia-smi); in a container start it with --gpus all,"
-            " or plan for another machine with `quorum plan`"
-        )
+        found.checked = needing
         return found
-    found.notes += _old_drivers(here)
-    for member in members:
+    found.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
+    found.notes += _old_drivers(here) if llms else []
+    for member in llms:
         if member.runtime == "engine":
             _check_engine(spec, member, here, version, found)
         else:
             _check_checkpoint(spec, member, found)
-    _check_memory(spec, here, found)
+    _check_memory(spec, here, found, sees_gpus)
     return found
+
+
+def _missing_libraries(
+    spec: Deployment,
+    llms: Sequence[MemberSpec],
+    bound: Sequence[MemberSpec],
+    version: str | None,
+    sees_gpus: bool,
+) -> list[str]:
+    problems = []
+    if llms and version is None:
+        problems.append(
+            f"{spec.path}: {_named(llms)}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
+            " (docs/guides/gpu.md), or choose a runtime that needs none"
+        )
+    if bound and not sees_gpus:
+        problems.append(
+            f"{spec.path}: {_named(bound)}: PyTorch here is the build for CPUs; `QUORUM_TORCH=cuda make"
+            " setup-hf`, or put `device: cpu`"
+        )
+    return problems
+
+
+def _named(members: Sequence[MemberSpec]) -> str:
+    return ", ".join(member.name for member in members)
+
+
+def _gpus_here(
+    spec: Deployment, needing: Sequence[str], gpus: Sequence[Gpu] | None, found: Preflight
+) -> list[Gpu]:
+    """The GPUs; a problem where there are none and members need one."""
+    try:
+        here = list(find_gpus() if gpus is None else gpus)
+    except BuildError as error:
+        (found.problems if needing else found.notes).append(str(error))
+        return []
+    if needing and not here:
+        found.problems.append(
+            f"{spec.path}: {', '.join(needing)}: no GPU here (no nvidia-smi); in a container start it with"
+            " --gpus all, or plan for another machine with `quorum plan`"
+        )
+    return here
 
 
 def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
@@ -104,9 +144,9 @@ def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
     ]
 
 
-def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight) -> None:
+def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight, sees_gpus: bool) -> None:
     try:
-        plan = plan_memory(spec, gpus)
+        plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
     except BuildError as error:
         found.problems.append(f"{spec.path}: {error}")
         return
