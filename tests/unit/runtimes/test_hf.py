@@ -274,6 +274,17 @@ def test_a_question_longer_than_max_seq_len_is_abstained_from(checkpoint, start,
     assert "a prompt of 11 tokens and max_new_tokens 60 exceed max_seq_len 70" in caplog.text
 
 
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_more_prompt_than_one_step_takes_is_guided_too(checkpoint, start, batching) -> None:
+    """A step of continuous batching takes 2048 tokens: some prompts are then in the middle of theirs."""
+    runtime = start(checkpoint, batching=batching, max_new_tokens=400)
+    replies = ask(runtime, [question(f"{number} " * 200) for number in range(9)])
+    for reply in replies:
+        assert isinstance(reply, str)
+        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), reply)
+        assert {vote.status for vote in votes} == {Status.ANSWERED}
+
+
 def test_reuse_of_prompts_is_told_where_it_is_known(checkpoint, start) -> None:
     texts = ("shoe", "red shoe")
     for batching, told in (("dynamic", (0, sum(map(len, texts)))), ("continuous", None)):

@@ -190,4 +190,6 @@ class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
 
     def __call__(self, scores: Any, tensor_arg: Any) -> Any:
         """The scores, with what may not come next at minus infinity."""
-        return self._guide.mask(self._rows, scores)
+        # Prompts that a step has not finished have a row too, after all that get a token; nobody reads it.
+        unread = [None] * (len(scores) - len(self._rows))
+        return self._guide.mask([*self._rows, *unread], scores)
