@@ -9,7 +9,8 @@
 
 Parts, for each model:
 
-  answers   greedy answers against Transformers, token by token; guided answers all valid
+  answers   greedy answers against Transformers, token by token; guided answers all valid; prompt tokens
+            that came from the KV cache
   batching  dynamic against continuous batching, taking turns (runtime hf)
   graph     one member in the serving graph against its bare runtime, taking turns: what the graph costs
   ensemble  several members against as many bare runtimes; redeploys under load
@@ -35,6 +36,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -183,8 +185,17 @@ def answers(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
     with Worker("bare", subject, given, work / "guided.log") as worker:
         said = worker.call("answers", count=4 * PROMPTS, together=True)["answers"]
         found["guided"] = {"answers": len(said), "valid": sum(map(_is_valid, said))}
+        found |= worker.call("prompt_tokens")
         found["memory"] = worker.call("memory")
-    return found
+    return found | (_instructed(subject, given, work) if options.standin else {})
+
+
+def _instructed(subject: Subject, given: Row, work: Path) -> Row:
+    """Reuse of prompts that are instructions; the stand-in's model is asked in shorter ones otherwise."""
+    short = given | {"guided": False, "max_tokens": 4, "max_seq_len": 2048}
+    with Worker("bare", replace(subject, style="instruct"), short, work / "instructed.log") as worker:
+        worker.call("answers", count=PROMPTS, together=False)
+        return worker.call("prompt_tokens")
 
 
 def _against_transformers(options: argparse.Namespace, checkpoint: Path, given: Row, work: Path) -> Row:

@@ -135,6 +135,7 @@ def compare(
             "redeploy": redeploy,
             "gpu_mib": memory,
             "bare_memory": [worker.call("memory") for worker in workers],
+            "bare_prompt_tokens": [worker.call("prompt_tokens")["prompt_tokens"] for worker in workers],
         }
     finally:
         for worker in workers:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gpu_models import SHAPES
@@ -41,6 +42,8 @@ def judge(parts: Row) -> list[Outcome]:
             found.append((key, "not measured", part["skipped"].splitlines()[0]))
         elif what == "answers":
             found += _judge_answers(key, part)
+        elif what == "batching":
+            found += _judge_batching(key, part)
         elif what in ("graph", "ensemble"):
             found += _judge_served(key, part)
             if what == "graph":
@@ -58,6 +61,8 @@ def _judge_answers(key: str, part: Row) -> list[Outcome]:
     guided = part["guided"]
     valid = f"{guided['valid']} of {guided['answers']} valid"
     found = [(f"{key} guided", _ok(guided["valid"] == guided["answers"]), valid)]
+    if "prompt_tokens" in part:
+        found.append(_reuse(key, [part["prompt_tokens"]]))
     if "alone" not in part:
         return [(f"{key} as Transformers", "not measured", "the model is not Transformers'"), *found]
     alone, together = part["alone"], part["together"]
@@ -66,6 +71,31 @@ def _judge_answers(key: str, part: Row) -> list[Outcome]:
     # Other kernels round otherwise: what is no bug there may still change a token.
     outcome = _ok(same) if same or key.startswith("hf-") else "not judged"
     return [(f"{key} as Transformers", outcome, told), *found]
+
+
+def _judge_batching(key: str, part: Row) -> list[Outcome]:
+    """Speed is told, not judged; a question without an answer is a failure."""
+    failed: dict[tuple[str, int], int] = {}
+    for one in part["rounds"]:
+        way = (one["batching"], one["concurrency"])
+        failed[way] = failed.get(way, 0) + one["failed"]
+    return [
+        (f"{key} {way} at {at}", "FAILED", f"{count} failed") for (way, at), count in failed.items() if count
+    ]
+
+
+def _reuse(key: str, runtimes: Sequence[Row | None]) -> Outcome:
+    """Prompt tokens that came from the KV cache, in all runtimes; speed shows what that is worth."""
+    told = [one for one in runtimes if one]
+    if not told:
+        return (f"{key} prompt reuse", "not measured", "not told by this runtime")
+    tokens, reused = sum(one["all"] for one in told), sum(one["reused"] for one in told)
+    share = f" ({reused / tokens:.1%})" if tokens else ""
+    return (
+        f"{key} prompt reuse",
+        "not judged",
+        f"{reused} of {tokens} prompt tokens came from the KV cache{share}",
+    )
 
 
 def _judge_served(key: str, part: Row) -> list[Outcome]:
@@ -79,6 +109,7 @@ def _judge_served(key: str, part: Row) -> list[Outcome]:
     return [
         (f"{key} redeploy", _ok(safe), told),
         (f"{key} same answers", _ok(agreed["same"] == agreed["of"]), same),
+        *([_reuse(f"{key} bare", part["bare_prompt_tokens"])] if "bare_prompt_tokens" in part else []),
         *(
             (
                 f"{key} at {load['concurrency']}",

@@ -150,6 +150,11 @@ class Bare:
             free.get(timeout=PATIENCE_S)
         return summary(latencies, time.perf_counter() - start, failed)
 
+    def prompt_tokens(self) -> Row:
+        """Tokens of all prompts so far, how many came from the KV cache; ``None`` where nobody tells."""
+        told: tuple[int, int] | None = getattr(self._runtime, "prompt_tokens", None)
+        return {"prompt_tokens": told and {"all": told[1], "reused": told[0]}}
+
     def memory(self) -> Row:
         """GPU memory in use by whoever, and this process's largest resident size, in MiB."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

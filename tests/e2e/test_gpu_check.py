@@ -46,6 +46,10 @@ def test_everything_holds_on_a_cpu(done) -> None:
     for way in ("alone", "together"):
         assert answers[way] == {"same_answers": answers["prompts"], "same_tokens": answers["tokens"]}
     assert answers["guided"] == {"answers": 64, "valid": 64}
+    # Dynamic batching keeps no cache between batches.
+    told = answers["prompt_tokens"]
+    assert told["reused"] == 0 < told["all"]
+    assert f"0 of {told['all']} prompt tokens came from the KV cache" in run.stdout
     assert ensemble["members"] == 2
     assert ensemble["same_answers"] == {"of": 8, "same": 8}
     assert ensemble["redeploy"]["failed"] == 0
@@ -95,11 +99,17 @@ def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
 
 def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -> None:
     arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "demo-llama/graph", "--concurrency", "4")
-    run = check(tmp_path, *arguments)
+    run = check(tmp_path, *arguments, "--only", "demo-llama/answers")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "not judged   tensorrt_llm-demo-llama/graph latency" in run.stdout
-    part = json.loads((tmp_path / "gpu.json").read_text())["parts"]["tensorrt_llm-demo-llama/graph"]
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    part = parts["tensorrt_llm-demo-llama/graph"]
     assert part["same_answers"] == {"of": 8, "same": 8}
     assert part["redeploy"]["errors"] == []
     assert part["redeploy"]["failed"] == 0
     assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0
+    told = parts["tensorrt_llm-demo-llama/answers"]["prompt_tokens"]
+    assert 0.4 * told["all"] < told["reused"] < told["all"]
+    (bare,) = part["bare_prompt_tokens"]
+    for one in (told, bare):
+        assert f"{one['reused']} of {one['all']} prompt tokens came from the KV cache" in run.stdout

@@ -108,6 +108,41 @@ def test_one_request_or_redeploy_lost_is_a_failure(report, more, what) -> None:
     assert outcomes(report, hf_8b__ensemble=part)[f"hf-8b/ensemble {what}"] == "FAILED"
 
 
+@pytest.mark.parametrize(
+    ("tokens", "outcome", "detail"),
+    [
+        (
+            {"all": 400, "reused": 300},
+            "not judged",
+            "300 of 400 prompt tokens came from the KV cache (75.0%)",
+        ),
+        ({"all": 400, "reused": 0}, "not judged", "0 of 400 prompt tokens came from the KV cache (0.0%)"),
+        (None, "not measured", "not told by this runtime"),
+    ],
+)
+def test_reuse_of_prompts_is_told(report, tokens, outcome, detail) -> None:
+    told = report.judge({"hf-8b/answers": answered(prompt_tokens=tokens)})
+    assert told[-1] == ("hf-8b/answers prompt reuse", outcome, detail)
+
+
+def test_reuse_of_several_bare_runtimes_is_one_sum(report) -> None:
+    tokens = [{"all": 300, "reused": 100}, {"all": 100, "reused": 100}]
+    told = report.judge({"hf-8b/ensemble": served(load(1), load(32), bare_prompt_tokens=tokens)})
+    assert ("hf-8b/ensemble bare prompt reuse", "not judged") in [one[:2] for one in told]
+    assert [one[2] for one in told if "reuse" in one[0]] == [
+        "200 of 400 prompt tokens came from the KV cache (50.0%)"
+    ]
+
+
+def test_a_way_of_batching_that_loses_a_question_is_a_failure(report) -> None:
+    rounds = [
+        {"batching": way, "concurrency": at, "failed": failed}
+        for way, at, failed in (("dynamic", 1, 0), ("dynamic", 32, 0), ("continuous", 1, 0))
+    ]
+    part = {"rounds": [*rounds, {"batching": "continuous", "concurrency": 32, "failed": 2}]}
+    assert outcomes(report, hf_8b__batching=part) == {"hf-8b/batching continuous at 32": "FAILED"}
+
+
 def test_errors_and_gaps_are_told(report) -> None:
     parts = {
         "hf_8b__graph": {"skipped": "no server"},
