@@ -98,6 +98,14 @@ def _reuse(key: str, runtimes: Sequence[Row | None]) -> Outcome:
     )
 
 
+def _reuse_under_load(key: str, part: Row) -> list[Outcome]:
+    if "bare_prompt_tokens" not in part:
+        return []
+    what, outcome, told = _reuse(f"{key} bare", part["bare_prompt_tokens"])
+    again = "" if outcome == "not measured" else "; listings repeat under load"
+    return [(what, outcome, told + again)]
+
+
 def _judge_served(key: str, part: Row) -> list[Outcome]:
     redeploy, agreed = part["redeploy"], part["same_answers"]
     safe = redeploy["failed"] == 0 and redeploy["live"] == redeploy["redeploys"]
@@ -109,7 +117,7 @@ def _judge_served(key: str, part: Row) -> list[Outcome]:
     return [
         (f"{key} redeploy", _ok(safe), told),
         (f"{key} same answers", _ok(agreed["same"] == agreed["of"]), same),
-        *([_reuse(f"{key} bare", part["bare_prompt_tokens"])] if "bare_prompt_tokens" in part else []),
+        *_reuse_under_load(key, part),
         *(
             (
                 f"{key} at {load['concurrency']}",
