@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import grpc.aio
-from tritonclient.grpc import service_pb2 as pb
+import grpc
+import numpy as np
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
+from quorum.contract import QUESTION, VOTES
 from quorum.serving.packing import unpack_votes
 from quorum.voting.single import Parameters, decide_one
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import QuorumTarget
-from quorum_bench.targets.triton_caller import METHOD, status_of
 from quorum_bench.workload import Workload
 
 _FACTORY = "quorum_bench.targets.fanout:FanoutCaller"
@@ -25,14 +28,13 @@ class FanoutTarget(QuorumTarget):
 
     def caller(self, workload: Workload) -> CallerSpec:
         """Asks all members at once and decides with equal weights."""
-        specs = [self.member_caller(workload, member) for member in self.members]
         return CallerSpec(
             _FACTORY,
             {
                 "url": self.url,
-                "requests": [spec.settings["requests"] for spec in specs],
-                "weights": [1.0] * len(specs),
-                "timeout_s": specs[0].settings["timeout_s"],
+                "members": list(self.members),
+                "questions": [packed.hex() for packed in self.questions(workload)],
+                "timeout_s": 30.0,
             },
         )
 
@@ -40,36 +42,36 @@ class FanoutTarget(QuorumTarget):
 class FanoutCaller:
     """One answer is ``N`` requests, their votes taken apart, and the decision rule for each attribute.
 
+    Written as the documentation of ``tritonclient`` has it: one asyncio client, an ``InferInput`` per
+    question, all members awaited together.
+
     Args:
         url: ``host:port``.
-        requests: Per member, per product: a serialised request, in hex.
-        weights: Per member.
+        members: ``N`` models.
+        questions: Per product what the gate would have made of it, in hex: members are asked nothing else.
         timeout_s: Of each request.
     """
 
-    def __init__(
-        self, url: str, requests: Sequence[Sequence[str]], weights: Sequence[float], timeout_s: float
-    ) -> None:
-        self._url, self._timeout_s = url, timeout_s
-        by_product = zip(*requests, strict=True)
-        self._requests = [[bytes.fromhex(request) for request in product] for product in by_product]
-        self._parameters = Parameters(tuple(weights))
-        self._channel: Any = None
-        self._infer: Any = None
+    def __init__(self, url: str, members: Sequence[str], questions: Sequence[str], timeout_s: float) -> None:
+        self._url, self._members, self._timeout_s = url, members, timeout_s
+        self._questions = [np.frombuffer(bytes.fromhex(packed), np.uint8) for packed in questions]
+        self._parameters = Parameters((1.0,) * len(members))
+        self._client: Any = None
 
     async def open(self) -> None:
         """Connect; ask the first question."""
-        self._channel = grpc.aio.insecure_channel(self._url)
-        self._infer = self._channel.unary_unary(METHOD)
+        self._client = InferenceServerClient(self._url)
         self.check(0, await self.call(0))
 
     async def call(self, number: int) -> list[tuple[str, float]]:
         """Value and confidence of each attribute; the work on the answers counts, because it is the vote."""
-        calls: list[Awaitable[bytes]] = [
-            self._infer(request, timeout=self._timeout_s)
-            for request in self._requests[number % len(self._requests)]
-        ]
-        votes = [_votes(answer) for answer in await asyncio.gather(*calls)]
+        question = self._questions[number % len(self._questions)]
+        asked = InferInput(QUESTION, list(question.shape), "UINT8")
+        asked.set_data_from_numpy(question)
+        answers = await asyncio.gather(
+            *(self._client.infer(member, [asked], client_timeout=self._timeout_s) for member in self._members)
+        )
+        votes = [unpack_votes(answer.as_numpy(VOTES).tobytes()) for answer in answers]
         return [decide_one(self._parameters, ballots) for ballots in zip(*votes, strict=True)]
 
     def check(self, number: int, answer: Sequence[tuple[str, float]]) -> None:
@@ -79,13 +81,12 @@ class FanoutCaller:
 
     def status_of(self, error: BaseException) -> int:
         """The gRPC code."""
-        return status_of(error)
+        if isinstance(error, InferenceServerException):
+            name = str(error.status()).removeprefix("StatusCode.")
+            return int(getattr(grpc.StatusCode, name, grpc.StatusCode.UNKNOWN).value[0])
+        return int(grpc.StatusCode.UNKNOWN.value[0])
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._channel is not None:
-            await self._channel.close()
-
-
-def _votes(answer: bytes) -> list[tuple[str, int]]:
-    return unpack_votes(pb.ModelInferResponse.FromString(answer).raw_output_contents[0])
+        if self._client is not None:
+            await self._client.close()

@@ -56,6 +56,8 @@ class PeerTarget(abc.ABC):
     package: str
     redeploying: str
     """What new weights take, in words."""
+    answers_on_stdout = False
+    """Whether :meth:`redeploy` reads its standard output; a pipe that nobody reads fills up."""
 
     def __init__(self, workload: Workload, members: Sequence[str], think_ms: float = 0.0) -> None:
         self.members: Sequence[str] = tuple(members)
@@ -128,7 +130,7 @@ class PeerTarget(abc.ABC):
             cwd=self._folder,
             env={**os.environ, **settings, **self._environment()},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if self.answers_on_stdout else log,
             stderr=log,
             text=True,
             start_new_session=True,

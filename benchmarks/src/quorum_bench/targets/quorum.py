@@ -21,7 +21,7 @@ from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
-from quorum.serving.packing import Admitted, pack_question
+from quorum.serving.packing import Admitted, add_ticket, pack_question, take_ticket
 from quorum.spec import load_spec
 from quorum.voting.single import Parameters
 from quorum.weights import Weights
@@ -67,7 +67,7 @@ class QuorumTarget:
         self._repository = folder / "model_repository"
         self._server = TritonServer(self._spec, repository=self._repository, log_path=folder / "server.log")
         self._statistics: TritonStatistics | None = None
-        self._passes: dict[Workload, list[tuple[int, int]]] = {}
+        self._questions: dict[Workload, list[bytes]] = {}
 
     @property
     def url(self) -> str:
@@ -130,9 +130,13 @@ class QuorumTarget:
         does inside the ensemble. Call it while the server is idle: the gate is meant to be the only one that
         claims slots.
         """
-        if workload not in self._passes:
-            self._passes[workload] = [self._claim(p) for p in workload.products]
-        return triton_caller(self.url, member, workload, passes=self._passes[workload])
+        return triton_caller(self.url, member, workload, questions=self.questions(workload))
+
+    def questions(self, workload: Workload) -> Sequence[bytes]:
+        """What the gate would hand to the members for each product, good for an hour."""
+        if workload not in self._questions:
+            self._questions[workload] = [self._admitted(p) for p in workload.products]
+        return self._questions[workload]
 
     def pids(self) -> Sequence[int]:
         """The tritonserver; the Python models are its children."""
@@ -165,7 +169,7 @@ class QuorumTarget:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _claim(self, product: Product) -> tuple[int, int]:
+    def _admitted(self, product: Product) -> bytes:
         assert self._server.pid is not None
         admission = Admission(path_of(self._server.pid))
         now = time.monotonic_ns()
@@ -173,14 +177,14 @@ class QuorumTarget:
         body = pack_question(Admitted(product.text, product.category, product.attributes, deadline))
         ticket = admission.claim(CAPACITY, now, deadline, admission.seal(body))
         assert ticket is not None
-        return deadline, ticket
+        return add_ticket(ticket, body)
 
     def _give_back(self) -> None:
-        if self._server.pid is not None and self._passes:
+        if self._server.pid is not None and self._questions:
             admission = Admission(path_of(self._server.pid))
-            for _, ticket in itertools.chain(*self._passes.values()):
-                admission.release(ticket)
-        self._passes.clear()
+            for question in itertools.chain(*self._questions.values()):
+                admission.release(take_ticket(question).ticket)
+        self._questions.clear()
 
 
 def _write(folder: Path, workload: Workload, members: Mapping[str, Mapping[str, Any]]) -> Path:

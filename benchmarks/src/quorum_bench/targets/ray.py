@@ -17,6 +17,8 @@ class RayTarget(PeerTarget):
     package = "ray"
     redeploying = "serve.run again: a changed user_config reconfigures the running replica"
 
+    answers_on_stdout = True
+
     def __init__(self, workload: Workload, members: Sequence[str], think_ms: float = 0.0) -> None:
         super().__init__(workload, members, think_ms)
         self._token = secrets.token_hex(32)

@@ -11,7 +11,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
-from quorum.serving.packing import Admitted, add_ticket, pack_question, unpack_votes
+from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
 
@@ -24,27 +24,23 @@ def triton_caller(
     model: str,
     workload: Workload,
     *,
-    passes: Sequence[tuple[int, int]] = (),
+    questions: Sequence[bytes] = (),
     timeout_s: float = 30.0,
 ) -> CallerSpec:
     """A caller of one model.
 
     Args:
         url: ``host:port``.
-        model: A channel, or a member if ``passes`` are given.
+        model: A channel, or a member if ``questions`` are given.
         workload: What is asked.
-        passes: Per product deadline (ns) and ticket, as the gate would have made them.
+        questions: Per product what the gate would have made of it.
         timeout_s: Of each call.
     """
-    messages = [message(model, p.text, p.category, p.attributes, timeout_s) for p in workload.products]
-    if passes:
-        messages = [
-            question(
-                model,
-                add_ticket(ticket, pack_question(Admitted(p.text, p.category, p.attributes, deadline_ns))),
-            )
-            for p, (deadline_ns, ticket) in zip(workload.products, passes, strict=True)
-        ]
+    messages = (
+        [question_message(model, packed) for packed in questions]
+        if questions
+        else [message(model, p.text, p.category, p.attributes, timeout_s) for p in workload.products]
+    )
     return CallerSpec(
         _FACTORY,
         {
@@ -66,7 +62,7 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
     return request
 
 
-def question(model: str, packed: bytes) -> Any:
+def question_message(model: str, packed: bytes) -> Any:
     """A ``ModelInferRequest`` as the ensemble puts it to a member."""
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.add(name=QUESTION, datatype="UINT8", shape=[len(packed)])
