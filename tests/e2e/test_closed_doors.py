@@ -100,7 +100,7 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
     request = pb.ModelInferRequest(model_name=model)
 
     def add(name: str, raw: bytes) -> None:
-        request.inputs.add(name=name, datatype="UINT8", shape=[len(raw)])
+        request.inputs.add(name=name, datatype="UINT8", shape=[1, len(raw)])
         request.raw_input_contents.append(raw)
 
     deadline = time.monotonic_ns() + 20_000_000_000
@@ -135,7 +135,7 @@ def test_bytes_that_no_gate_made_harm_nobody(steady: Live, model: str, data: byt
     if model == "quorum_vote":
         names += [f"{member}_{VOTES}" for member in steady.spec.member_names]
     for name in names:
-        request.inputs.add(name=name, datatype="UINT8", shape=[len(data)])
+        request.inputs.add(name=name, datatype="UINT8", shape=[1, len(data)])
         request.raw_input_contents.append(data)
     steady.stub.ModelInfer(request, timeout=30)
     assert steady.ask(title(0), ATTRIBUTES).version == 1

@@ -136,20 +136,58 @@ class Bench:
         Raises:
             LoadError: A generator failed.
         """
-        effort = effort or self.options.effort
-        runs: list[list[Run]] = [[] for _ in points]
-        ids = [point_id(scenario, point.labels) for point in points]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"{scenario}: two points have the same labels")
-        for number in range(effort.runs):
-            for index, point in enumerate(points):
-                run, samples = measure(point, effort, self.options.prices)
-                runs[index].append(run)
-                self.file.add(ids[index], number, samples, run.window_ns)
-                self.say(_line(ids[index], number, effort.runs, run))
+        tally = self.tally(scenario, effort)
+        for number in range(tally.effort.runs):
+            for point in points:
+                tally.run(point, number)
+        return tally.measured()
+
+    def tally(self, scenario: str, effort: Effort | None = None) -> Tally:
+        """For a scenario that orders its runs itself."""
+        return Tally(self, scenario, effort or self.options.effort)
+
+
+class Tally:
+    """The runs of a scenario's points, in whatever order they are measured.
+
+    Args:
+        bench: What measures.
+        scenario: Its name.
+        effort: Of each run.
+    """
+
+    def __init__(self, bench: Bench, scenario: str, effort: Effort) -> None:
+        self.effort = effort
+        self._bench, self._scenario = bench, scenario
+        self._runs: dict[str, dict[int, Run]] = {}
+        self._labels: dict[str, dict[str, str | int | float]] = {}
+
+    def run(self, point: Point, number: int) -> Run:
+        """Measure a point once more.
+
+        Args:
+            point: Which.
+            number: Of the run, from 0.
+
+        Raises:
+            LoadError: A generator failed.
+            ValueError: Another point of that run has the same labels.
+        """
+        ident = point_id(self._scenario, point.labels)
+        runs = self._runs.setdefault(ident, {})
+        if number in runs:
+            raise ValueError(f"{self._scenario}: two points have the same labels, {ident}")
+        self._labels[ident] = dict(point.labels)
+        run, samples = measure(point, self.effort, self._bench.options.prices)
+        runs[number] = run
+        self._bench.file.add(ident, number, samples, run.window_ns)
+        self._bench.say(_line(ident, number, self.effort.runs, run))
+        return run
+
+    def measured(self) -> list[Measured]:
+        """All points, in the order in which they came first."""
         return [
-            Measured(ident, dict(point.labels), tuple(its))
-            for ident, point, its in zip(ids, points, runs, strict=True)
+            Measured(ident, self._labels[ident], tuple(runs.values())) for ident, runs in self._runs.items()
         ]
 
 

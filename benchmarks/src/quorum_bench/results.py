@@ -89,6 +89,7 @@ class Plot(_Strict):
         x: Label on the horizontal axis; a bar for each of its values where they are words.
         y: Metric keys, drawn as one line each where there is no series.
         series: Label that tells lines apart.
+        only: Labels that a point must have to be drawn.
         log_x: Logarithmic horizontal axis.
         ideal: Points of a dashed line that stands for the ideal.
         ideal_name: What it is.
@@ -98,6 +99,7 @@ class Plot(_Strict):
     x: str
     y: list[str]
     series: str | None = None
+    only: dict[str, str] = {}
     log_x: bool = False
     ideal: list[tuple[Finite, Finite]] = []
     ideal_name: str = "ideal"

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _WORDS = (
@@ -49,6 +51,12 @@ class Workload:
                 Product(_text(rng, p, text_characters), f"category {p % 4}", names) for p in range(products)
             )
         )
+
+    @classmethod
+    def of_listings(cls, path: Path, attributes: Sequence[str], products: int = 64) -> Workload:
+        """The first listings of a JSONL file, each asked for ``attributes``."""
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()[:products]]
+        return cls(tuple(Product(row["title"], row.get("category", ""), tuple(attributes)) for row in rows))
 
     def votes_table(self, members: Sequence[str]) -> list[dict[str, Any]]:
         """Rows that replay members answer from: they mostly agree, one in five says something of its own."""

@@ -49,7 +49,7 @@ class Sender:
         if self._failures:
             self._failures -= 1
             raise OSError("gone")
-        self.sent.append({t.name: t.array.tolist() for t in response.output_tensors})
+        self.sent.append({t.name: t.array.ravel().tolist() for t in response.output_tensors})
 
 
 def test_calls_come_when_due_and_in_order_of_their_deadlines() -> None:

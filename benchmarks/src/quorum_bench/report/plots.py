@@ -23,7 +23,13 @@ def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
     Returns:
         SVG, or nothing if no point has what it shows.
     """
-    points = [p for p in scenario.points if plot.x in p.labels and any(y in p.values for y in plot.y)]
+    points = [
+        p
+        for p in scenario.points
+        if plot.x in p.labels
+        and any(y in p.values for y in plot.y)
+        and all(p.labels.get(label) == value for label, value in plot.only.items())
+    ]
     if not points:
         return ""
     words = any(isinstance(point.labels[plot.x], str) for point in points)

@@ -10,42 +10,55 @@ from quorum_bench.load import Closed
 from quorum_bench.measure import Point
 from quorum_bench.metrics.overhead import overhead
 from quorum_bench.results import Finding, Plot, ScenarioResult
+from quorum_bench.targets.floor import FloorTarget
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
 
 MEMBERS = 5
 _AIM_MS = 1.0
 _THINK_MS = (10, 12, 14, 16, 18)
+_WORKLOAD = Workload.made(attributes=5)
 
 
 def _play(bench: Bench) -> ScenarioResult:
-    at_once = _measure(bench, "none", [0] * MEMBERS)
-    thinking = _measure(bench, "10 to 18 ms", _THINK_MS)
+    with _target([0] * MEMBERS) as at_once, _target(_THINK_MS) as thinking, _floor() as floor:
+        quick, slow, empty = (
+            _points(at_once, "none", list(at_once.members)),
+            # Of members that differ by far more than the graph costs, only the last can be the slowest.
+            _points(thinking, "10 to 18 ms", list(thinking.members)[-1:]),
+            _points(floor, "nothing is done", list(floor.members)[:1]),
+        )
+        measured = bench.measure(SCENARIO.name, [*quick, *slow, *empty])
+    quick_runs, slow_runs = measured[: len(quick)], measured[len(quick) : -len(empty)]
     findings = [
-        *_findings(at_once, "that answer at once, all at the same moment,"),
-        *_findings(thinking, f"that think {_THINK_MS[0]} to {_THINK_MS[-1]} ms"),
+        *_findings(quick_runs, "that answer at once, all at the same moment,"),
+        *_findings(slow_runs, f"that think {_THINK_MS[0]} to {_THINK_MS[-1]} ms"),
+        *_of_triton(quick_runs, measured[-len(empty) :]),
     ]
     plot = Plot(title="asked one request at a time", x="asked", y=["latency_p50"], series="thinking")
-    return SCENARIO.result([*at_once, *thinking], findings=findings, plots=[plot])
+    return SCENARIO.result(measured, findings=findings, plots=[plot])
 
 
-def _measure(bench: Bench, thinking: str, think_ms: Sequence[float]) -> list[Measured]:
-    """The ensemble, then each of its members alone."""
-    workload = Workload.made(attributes=5)
+def _target(think_ms: Sequence[float]) -> QuorumTarget:
     members = {
         f"m{i}": {"latency_ms": ms, "latency_shape": "constant"} if ms else {}
         for i, ms in enumerate(think_ms)
     }
-    with QuorumTarget(workload, members) as target:
-        callers = {"ensemble": target.caller(workload)}
-        # Of members that differ by far more than the graph costs, only the last can be the slowest.
-        asked = list(members) if len(set(think_ms)) == 1 else list(members)[-1:]
-        callers |= {name: target.member_caller(workload, name) for name in asked}
-        points = [
-            Point(target, caller, Closed(1), {"asked": name, "thinking": thinking})
-            for name, caller in callers.items()
-        ]
-        return bench.measure(SCENARIO.name, points)
+    return QuorumTarget(_WORKLOAD, members)
+
+
+def _floor() -> FloorTarget:
+    return FloorTarget(_WORKLOAD, {f"m{i}": {} for i in range(MEMBERS)})
+
+
+def _points(target: QuorumTarget, thinking: str, members: Sequence[str]) -> list[Point]:
+    """The ensemble, then members alone."""
+    callers = {"ensemble": target.caller(_WORKLOAD)}
+    callers |= {name: target.member_caller(_WORKLOAD, name) for name in members}
+    return [
+        Point(target, caller, Closed(1), {"asked": name, "thinking": thinking})
+        for name, caller in callers.items()
+    ]
 
 
 def _findings(measured: Sequence[Measured], what: str) -> list[Finding]:
@@ -62,6 +75,26 @@ def _findings(measured: Sequence[Measured], what: str) -> list[Finding]:
             met=p50.value < _AIM_MS,
         ),
         Finding(text="and at p99 by", value=value_of(p99), unit="ms"),
+    ]
+
+
+def _of_triton(quick: Sequence[Measured], empty: Sequence[Measured]) -> list[Finding]:
+    """What is Triton's own, and what this product's code adds to it."""
+    ensemble, member = empty
+    floor, _ = overhead(ensemble.latencies, {"m0": member.latencies}, 0.5)
+    added, _ = overhead(quick[0].latencies, {"floor": ensemble.latencies}, 0.5)
+    return [
+        Finding(
+            text="the same graph with steps that hand out constants takes longer than one of them alone by "
+            "(what Triton and this machine take)",
+            value=value_of(floor),
+            unit="ms",
+        ),
+        Finding(
+            text="and the work of gate, five members and vote on this machine's cores adds",
+            value=value_of(added),
+            unit="ms",
+        ),
     ]
 
 

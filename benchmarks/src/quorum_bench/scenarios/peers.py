@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from quorum.spec import load_spec
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import Interval, median_draws
 from quorum_bench.load import Closed, Open, run_load
@@ -28,22 +29,66 @@ from quorum_bench.workload import Workload
 MEMBERS = tuple(f"m{i}" for i in range(5))
 _THINK_MS = 20.0
 _BUSY = 32
+_LLM_LOADS = (1, 8)
 _AIM = 1.5
 _REDEPLOY_RATE = 50
 """Requests a second during a redeploy: what every peer carries with ease."""
 _OTHER_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0)
 _PEERS: tuple[type[PeerTarget], ...] = (FastApiTarget, LitServeTarget, RayTarget)
+_QUORUM = "quorum"
+_FANOUT = "client fan-out"
+_DEPLOY, _LISTINGS = Path("deploy.yaml"), Path("examples/demo/listings.jsonl")
 
 Server = QuorumTarget | PeerTarget
 
 
-@dataclass(slots=True)
-class Started:
-    """The servers that answer, how long each took, and why others do not."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Members that are compared with each other.
 
-    servers: dict[str, Server] = field(default_factory=dict)
-    cold_start_s: dict[str, float] = field(default_factory=dict)
+    Attributes:
+        name: What they do before they answer.
+        workload: What they are asked.
+        loads: Callers at once.
+        think_ms: How long they think, when they are no LLMs.
+        deploy: The LLMs.
+    """
+
+    name: str
+    workload: Workload
+    loads: Sequence[int]
+    think_ms: float = 0.0
+    deploy: Path | None = None
+
+    def makers(self) -> dict[str, Callable[[], Server]]:
+        """Server -> what makes it."""
+        options = {"latency_ms": self.think_ms, "latency_shape": "constant"} if self.think_ms else {}
+        members = dict.fromkeys(MEMBERS, options)
+        made: dict[str, Callable[[], Server]] = {
+            _QUORUM: partial(QuorumTarget, self.workload, members, deploy=self.deploy),
+            _FANOUT: partial(FanoutTarget, self.workload, members, deploy=self.deploy, name=_FANOUT),
+        }
+        made |= {
+            peer.name: partial(peer, self.workload, MEMBERS, self.think_ms, self.deploy) for peer in _PEERS
+        }
+        return made
+
+
+@dataclass(slots=True)
+class Turns:
+    """What came of the servers that took turns.
+
+    Attributes:
+        measured: Every server under every load.
+        cold_start_s: Server -> seconds from its start to its first answer, one a turn.
+        absent: Server -> why it did not start.
+        redeploys: Rows of the table of redeploys.
+    """
+
+    measured: list[Measured] = field(default_factory=list)
+    cold_start_s: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    redeploys: list[list[str]] = field(default_factory=list)
 
 
 def _play(bench: Bench) -> ScenarioResult:
@@ -52,74 +97,79 @@ def _play(bench: Bench) -> ScenarioResult:
     except PeerError as error:
         raise Skipped(str(error)) from error
     workload = Workload.made(attributes=5)
-    with contextlib.ExitStack() as stack:
-        started = _start(bench, stack, workload, 0.0)
-        loads = bench.options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64))
-        free = bench.measure(SCENARIO.name, _points(bench, started, workload, "none", loads))
-        redeploys = _redeploys(bench, started, workload)
-    thinking: list[Measured] = []
-    if bench.options.form == "long":
-        with contextlib.ExitStack() as stack:
-            slow = _start(bench, stack, workload, _THINK_MS)
-            points = _points(bench, slow, workload, f"{_THINK_MS:g} ms", (1, _BUSY))
-            thinking = bench.measure(SCENARIO.name, points)
-    tables = [_summary(bench, started, free, thinking), redeploys]
+    quick = Kind("none", workload, bench.options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64)))
+    free = _take_turns(bench, quick, redeploy=True)
+    if set(free.cold_start_s) <= {_QUORUM, _FANOUT}:
+        raise Skipped(f"no peer answers: {'; '.join(free.absent.values())}")
+    others = [_take_turns(bench, kind) for kind in _slower(bench, workload)]
+    points = [m for turns in (free, *others) for m in turns.measured]
+    tables = [_summary(bench, free, points), _redeploys(free), *(_llms(turns) for turns in others[1:])]
     plots = [
-        Plot(title="throughput, members that think for no time", x="server", y=["throughput"], series="load"),
+        Plot(title="throughput", x="server", y=["throughput"], series="load"),
         Plot(title="latency p50", x="server", y=["latency_p50"], series="load"),
         Plot(title="memory, shared pages split", x="server", y=["pss"], series="load"),
     ]
-    return SCENARIO.result([*free, *thinking], findings=_findings(free), tables=tables, plots=plots)
+    shown = [plot.model_copy(update={"only": {"thinking": quick.name}}) for plot in plots]
+    return SCENARIO.result(points, findings=_findings(free.measured), tables=tables, plots=shown)
 
 
-def _start(bench: Bench, stack: contextlib.ExitStack, workload: Workload, think_ms: float) -> Started:
-    started = Started()
-    options: dict[str, Any] = {"latency_ms": think_ms, "latency_shape": "constant"} if think_ms else {}
-    members = dict.fromkeys(MEMBERS, options)
-    made: list[tuple[str, Any]] = [
-        ("quorum", lambda: QuorumTarget(workload, members)),
-        ("client fan-out", lambda: FanoutTarget(workload, members, name="client fan-out")),
-        *((peer.name, lambda peer=peer: peer(workload, MEMBERS, think_ms)) for peer in _PEERS),
-    ]
-    for name, make in made:
-        server: Server = make()
-        stack.callback(server.stop)
-        begun = time.monotonic()
-        try:
-            server.start()
-        except PeerError as error:
-            started.absent[name] = str(error)
-            bench.say(f"{SCENARIO.name}: {name} is left out: {error}")
-            server.stop()
-            continue
-        started.cold_start_s[name] = time.monotonic() - begun
-        started.servers[name] = server
-    if len(started.servers) == 2:
-        raise Skipped(f"no peer answers: {'; '.join(started.absent.values())}")
-    return started
+def _slower(bench: Bench, workload: Workload) -> list[Kind]:
+    """Members that take their time: in the long form, and LLMs where there are some."""
+    if bench.options.form == "short":
+        return []
+    kinds = [Kind(f"{_THINK_MS:g} ms", workload, (1, _BUSY), _THINK_MS)]
+    deploy, listings = bench.options.deploy or _DEPLOY, bench.options.listings or _LISTINGS
+    if deploy.is_file() and listings.is_file():
+        names = list(load_spec(deploy).attributes)[:5]
+        kinds.append(Kind("LLMs", Workload.of_listings(listings, names), _LLM_LOADS, deploy=deploy))
+    return kinds
 
 
-def _points(
-    bench: Bench, started: Started, workload: Workload, thinking: str, loads: Sequence[int]
-) -> list[Point]:
+def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
+    """Start one server, measure it, stop it; then the next: whoever is measured has the machine to itself."""
+    turns, tally = Turns(), bench.tally(SCENARIO.name)
+    makers = kind.makers()
+    for number in range(tally.effort.runs):
+        # There and back again, so that a machine that slows down does it to nobody in particular.
+        for name in list(makers) if number % 2 == 0 else list(makers)[::-1]:
+            if name in turns.absent:
+                continue
+            server = makers[name]()
+            try:
+                begun = time.monotonic()
+                server.start()
+                turns.cold_start_s.setdefault(name, []).append(time.monotonic() - begun)
+                for point in _points(bench, name, server, kind):
+                    tally.run(point, number)
+                if redeploy and number == 0:
+                    turns.redeploys.append(_redeployed(bench, name, server, kind.workload))
+            except PeerError as error:
+                turns.absent[name] = str(error)
+                bench.say(f"{SCENARIO.name}: {name} is left out: {error}")
+            finally:
+                server.stop()
+    turns.measured = tally.measured()
+    return turns
+
+
+def _points(bench: Bench, name: str, server: Server, kind: Kind) -> list[Point]:
     return [
         Point(
             server,
-            server.caller(workload),
+            server.caller(kind.workload),
             Closed(callers),
-            {"server": name, "thinking": thinking, "load": callers},
+            {"server": name, "thinking": kind.name, "load": callers},
             slo_ms=bench.options.slo_ms,
             # The client's own work is part of the fan-out: it may use both cores, as a server may.
-            generators=2 if isinstance(server, FanoutTarget) and callers > 1 else 1,
+            generators=2 if name == _FANOUT and callers > 1 else 1,
         )
-        for name, server in started.servers.items()
-        for callers in loads
+        for callers in kind.loads
     ]
 
 
 def _findings(free: Sequence[Measured]) -> list[Finding]:
     busy = {str(m.labels["server"]): m for m in free if m.labels["load"] == _BUSY}
-    ours = busy.pop("quorum")
+    ours = busy.pop(_QUORUM)
     fastest = max(busy.values(), key=lambda m: m.throughput)
     leanest = min(busy.values(), key=lambda m: float(np.median(_all_cpu(m))))
     faster = _ratio(_throughputs(ours), _throughputs(fastest))
@@ -142,13 +192,14 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
     ]
 
 
-def _summary(bench: Bench, started: Started, free: Sequence[Measured], thinking: Sequence[Measured]) -> Table:
+def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
     rows = []
-    for name in started.servers:
-        mine = [m for m in free if m.labels["server"] == name]
+    slow_name = f"{_THINK_MS:g} ms"
+    for name, starts in free.cold_start_s.items():
+        mine = [m for m in free.measured if m.labels["server"] == name]
         lone, busy = mine[0], next(m for m in mine if m.labels["load"] == _BUSY)
         kept = [m.throughput for m in mine if _p99(m) <= bench.options.slo_ms]
-        slow = [m for m in thinking if m.labels["server"] == name]
+        slow = [m for m in points if (m.labels["server"], m.labels["thinking"]) == (name, slow_name)]
         rows.append(
             [
                 name,
@@ -160,11 +211,11 @@ def _summary(bench: Bench, started: Started, free: Sequence[Measured], thinking:
                 _number(float(np.median(busy.cpu_ms))),
                 _number(float(np.median(_all_cpu(busy)))),
                 _number(busy.median(lambda run: run.pss_bytes / 2**20)),
-                _number(started.cold_start_s[name]),
+                _number(float(np.median(starts))),
             ]
         )
     blanks = ["–"] * 9
-    rows += [[f"{name}: {why.splitlines()[0]}", *blanks] for name, why in started.absent.items()]
+    rows += [[f"{name}: {why.splitlines()[0]}", *blanks] for name, why in free.absent.items()]
     return Table(
         title=f"{len(MEMBERS)} members, 5 attributes a request",
         columns=[
@@ -183,22 +234,53 @@ def _summary(bench: Bench, started: Started, free: Sequence[Measured], thinking:
     )
 
 
-def _redeploys(bench: Bench, started: Started, workload: Workload) -> Table:
-    """New weights under load, one server after the other."""
+def _llms(turns: Turns) -> Table:
+    """The same servers around LLMs: what is left of the differences."""
     rows = []
-    seconds = bench.options.pick(5.0, 12.0)
-    for name, server in started.servers.items():
-        if isinstance(server, FanoutTarget):
-            rows.append([name, "every client is given new weights", "–", "–", "–", "–"])
-            continue
-        how = "publish and promote" if isinstance(server, QuorumTarget) else server.redeploying
-        rows.append([name, how, *_redeploy(server, workload, seconds)])
-        bench.say(f"{SCENARIO.name}/redeploy {name}: {rows[-1]}")
+    for name, starts in turns.cold_start_s.items():
+        lone, busy = (m for m in turns.measured if m.labels["server"] == name)
+        rows.append(
+            [
+                name,
+                _number(lone.p50_ms),
+                _number(busy.p50_ms),
+                _number(busy.throughput),
+                _number(float(np.median(_all_cpu(busy)))),
+                _number(busy.median(lambda run: run.pss_bytes / 2**20)),
+                _number(float(np.median(starts))),
+            ]
+        )
+    few, many = _LLM_LOADS
+    return Table(
+        title="The same with LLMs as members, each in a process of its own",
+        columns=[
+            "server",
+            f"p50 at {few} caller, ms",
+            f"p50 at {many} callers, ms",
+            f"answers/s at {many} callers",
+            "CPU s per 1 000 answers, server and client",
+            "memory (PSS), MiB",
+            "cold start, s",
+        ],
+        rows=rows,
+    )
+
+
+def _redeploys(turns: Turns) -> Table:
     return Table(
         title=f"New weights under {_REDEPLOY_RATE} requests a second",
         columns=["server", "how", "takes, s", "requests", "failed", "longest time without an answer, ms"],
-        rows=rows,
+        rows=turns.redeploys,
     )
+
+
+def _redeployed(bench: Bench, name: str, server: Server, workload: Workload) -> list[str]:
+    if name == _FANOUT:
+        return [name, "every client is given new weights", "–", "–", "–", "–"]
+    how = "publish and promote" if isinstance(server, QuorumTarget) else server.redeploying
+    row = [name, how, *_redeploy(server, workload, bench.options.pick(5.0, 12.0))]
+    bench.say(f"{SCENARIO.name}/redeploy {row}")
+    return row
 
 
 def _redeploy(server: Server, workload: Workload, seconds: float) -> list[str]:
@@ -257,7 +339,8 @@ SCENARIO = Scenario(
     "Beside other ways to serve the same ensemble",
     "Five members and their vote as a Triton graph, by a client that asks all members itself, and on "
     "FastAPI, LitServe and Ray Serve, each as its documentation says and with every member in a process of "
-    "its own. Members build the prompt, answer from a table at once or after a fixed time, parse and "
-    "normalise; nobody but quorum checks the request, sets deadlines and limits who is admitted.",
+    "its own. Members build the prompt, answer from a table at once or after a fixed time, or are LLMs, and "
+    "parse and normalise; nobody but quorum checks the request, sets deadlines and limits who is admitted. "
+    "Each has the machine to itself while it is measured, turn by turn.",
     _play,
 )

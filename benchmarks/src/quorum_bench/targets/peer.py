@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from quorum.spec import load_spec
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.http_caller import http_caller
 from quorum_bench.workload import Workload
@@ -44,12 +45,13 @@ def peers_python() -> Path:
 
 
 class PeerTarget(abc.ABC):
-    """Members that answer from a votes table, served by processes of another server.
+    """Members that answer from a votes table, or LLMs, served by processes of another server.
 
     Args:
         workload: What will be asked; the votes table is made from it.
         members: Names.
         think_ms: How long every member thinks.
+        deploy: Serve the LLMs of this deployment instead; the other two are then ignored.
     """
 
     name: str
@@ -59,8 +61,15 @@ class PeerTarget(abc.ABC):
     answers_on_stdout = False
     """Whether :meth:`redeploy` reads its standard output; a pipe that nobody reads fills up."""
 
-    def __init__(self, workload: Workload, members: Sequence[str], think_ms: float = 0.0) -> None:
-        self.members: Sequence[str] = tuple(members)
+    def __init__(
+        self,
+        workload: Workload,
+        members: Sequence[str],
+        think_ms: float = 0.0,
+        deploy: Path | None = None,
+    ) -> None:
+        self._spec = load_spec(deploy) if deploy else None
+        self.members: Sequence[str] = self._spec.member_names if self._spec else tuple(members)
         self._workload, self._think_ms = workload, think_ms
         self._scratch = tempfile.TemporaryDirectory(prefix="qb-", ignore_cleanup_errors=True)
         self._folder = Path(self._scratch.name)
@@ -194,6 +203,12 @@ class PeerTarget(abc.ABC):
             "weights": str(self._folder / "weights.json"),
             "ports": self._ports,
         }
+        if self._spec:
+            settings |= {
+                "llms": {one.name: one.model_dump(mode="json") for one in self._spec.members},
+                "root": str(self._spec.root.resolve()),
+                "catalogue": self._spec.catalogue().to_json(),
+            }
         (self._folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
     def _write_weights(self, weights: Sequence[float]) -> None:

@@ -33,7 +33,7 @@ from quorum_bench.workload import Product, Workload
 WAITED = "(slowest member)"
 """The step that stands for what an ensemble waits for its members, scheduling included."""
 
-_START_S = 120.0
+START_S = 120.0
 _PASS_NS = 3_600_000_000_000
 _MAX_IN_FLIGHT = 1024
 
@@ -85,9 +85,9 @@ class QuorumTarget:
         Raises:
             quorum.server.triton.ServerError: It does not start.
         """
-        render(self._spec, self._repository)
+        self._render()
         self._server.start()
-        wait_channels(self._server, _START_S)
+        self._ready()
         endpoint = self._server.endpoint
         self._statistics = TritonStatistics(endpoint.grpc_url, endpoint.admin_key)
 
@@ -168,6 +168,12 @@ class QuorumTarget:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _render(self) -> None:
+        render(self._spec, self._repository)
+
+    def _ready(self) -> None:
+        wait_channels(self._server, START_S)
 
     def _admitted(self, product: Product) -> bytes:
         assert self._server.pid is not None

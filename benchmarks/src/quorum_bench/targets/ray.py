@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from quorum_bench.targets.peer import PeerError, PeerTarget
 from quorum_bench.workload import Workload
@@ -19,8 +20,14 @@ class RayTarget(PeerTarget):
 
     answers_on_stdout = True
 
-    def __init__(self, workload: Workload, members: Sequence[str], think_ms: float = 0.0) -> None:
-        super().__init__(workload, members, think_ms)
+    def __init__(
+        self,
+        workload: Workload,
+        members: Sequence[str],
+        think_ms: float = 0.0,
+        deploy: Path | None = None,
+    ) -> None:
+        super().__init__(workload, members, think_ms, deploy)
         self._token = secrets.token_hex(32)
 
     def _services(self) -> Mapping[str, Sequence[str]]:

@@ -8,11 +8,11 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
-from shared import Settings, Table
+from shared import Settings, make_member
 
 settings = Settings.read()
 name = sys.argv[1]
-table = Table(settings, name)
+member = make_member(settings, name)
 app = FastAPI()
 
 
@@ -33,7 +33,7 @@ class Values(BaseModel):
 @app.post("/answer")
 async def answer(question: Question) -> Values:
     """Answer."""
-    return Values(values=await table.values(question.text, question.category, question.attributes))
+    return Values(values=await member.values(question.text, question.category, question.attributes))
 
 
 if __name__ == "__main__":

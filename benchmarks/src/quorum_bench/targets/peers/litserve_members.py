@@ -5,7 +5,7 @@ from typing import Any
 
 import litserve as ls
 from fastapi import Request
-from shared import Settings, Table
+from shared import Settings, make_member
 
 
 class Member(ls.LitAPI):
@@ -17,7 +17,7 @@ class Member(ls.LitAPI):
 
     def setup(self, device: str) -> None:
         """In the worker process."""
-        self.table = Table(Settings.read(), self.name)
+        self.member = make_member(Settings.read(), self.name)
 
     async def decode_request(self, request: Request) -> Request:
         """LitServe learns from the annotation what the body is, and hands over what its JSON says."""
@@ -25,7 +25,7 @@ class Member(ls.LitAPI):
 
     async def predict(self, x: dict[str, Any]) -> list[str]:
         """A value per attribute."""
-        return await self.table.values(x["text"], x["category"], x["attributes"])
+        return await self.member.values(x["text"], x["category"], x["attributes"])
 
     async def encode_response(self, output: list[str]) -> dict[str, Any]:
         """As JSON."""

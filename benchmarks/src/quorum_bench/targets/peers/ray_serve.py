@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
-from shared import SETTINGS, Settings, Table, Vote
+from shared import SETTINGS, Settings, Vote, make_member
 
 app = FastAPI()
 SHARE = {"num_cpus": 0.1}
@@ -46,11 +46,11 @@ class Member:
     """Answers many at once, as an LLM engine with in-flight batching does."""
 
     def __init__(self, name: str) -> None:
-        self.table = Table(Settings.read(), name)
+        self.member = make_member(Settings.read(), name)
 
     async def values(self, text: str, category: str, attributes: list[str]) -> list[str]:
         """A value per attribute."""
-        return await self.table.values(text, category, attributes)
+        return await self.member.values(text, category, attributes)
 
 
 @serve.ingress(app)

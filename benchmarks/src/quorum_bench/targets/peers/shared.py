@@ -6,17 +6,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from quorum.runtimes import create
+from quorum.runtimes.base import Question, Reply, RuntimeSettings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
 from quorum.voting.single import ANSWERED, Parameters, decide_one
 
+ABSTAINED = 1
+_LLM_TIMEOUT_NS = 30_000_000_000
 SETTINGS = "QUORUM_PEER"
 """Names the settings file in the environment, for servers that fork or spawn their workers."""
 
@@ -31,6 +36,9 @@ class Settings:
         votes: A votes table, JSONL.
         weights: JSON file with the version and one weight per member.
         ports: By service.
+        llms: Member -> its runtime, options and prompt; empty for members that answer from the table.
+        root: Folder that paths in the options start from.
+        catalogue: What can be asked of LLMs.
     """
 
     members: Sequence[str]
@@ -38,14 +46,36 @@ class Settings:
     votes: Path
     weights: Path
     ports: Mapping[str, int]
+    llms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    root: Path = Path()
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Settings:
         """From the file that the environment names."""
         data = json.loads(Path(os.environ[SETTINGS]).read_text("utf-8"))
         return cls(
-            data["members"], data["think_s"], Path(data["votes"]), Path(data["weights"]), data["ports"]
+            data["members"],
+            data["think_s"],
+            Path(data["votes"]),
+            Path(data["weights"]),
+            data["ports"],
+            data.get("llms", {}),
+            Path(data.get("root", "")),
+            data.get("catalogue", {}),
         )
+
+
+class Member(Protocol):
+    """What a member's process holds."""
+
+    async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
+        """A value for each attribute; empty for an abstention."""
+
+
+def make_member(settings: Settings, name: str) -> Member:
+    """A table or an LLM, as the settings say."""
+    return Llm(settings, name) if settings.llms else Table(settings, name)
 
 
 _written = json.JSONEncoder(ensure_ascii=False).encode
@@ -78,6 +108,39 @@ class Table:
         return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
 
 
+class Llm:
+    """A member: an LLM, by the product's own runtime for it, which takes many questions at once."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        said = settings.llms[name]
+        self._catalogue = Catalogue.from_json(settings.catalogue)
+        self._style = said["prompt"]
+        self._task = lru_cache(maxsize=256)(self._task_of)
+        self._runtime = create(said["runtime"], RuntimeSettings(name, settings.root, said["options"]))
+
+    async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
+        """A value for each attribute; empty for an abstention."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Reply] = loop.create_future()
+        instructions, schema = self._task(tuple(attributes))
+        prompt = fill_prompt(self._style, instructions, text, category)
+        deadline_ns = time.monotonic_ns() + _LLM_TIMEOUT_NS
+        question = Question(prompt, schema, text, category, tuple(attributes), deadline_ns)
+
+        def done(reply: Reply) -> None:
+            loop.call_soon_threadsafe(answered.set_result, reply)
+
+        self._runtime.submit(question, done)
+        reply = await answered
+        if not isinstance(reply, str):
+            return [""] * len(attributes)
+        return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
+
+    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
+        schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
+        return instructions_for(self._catalogue, self._style, attributes), schema
+
+
 class Vote:
     """The decision rule with the weights of the moment it was made."""
 
@@ -93,7 +156,7 @@ class Vote:
     def answer(self, votes: Sequence[Sequence[str]]) -> dict[str, Any]:
         """What the caller gets; ``votes`` are ``[N members, A attributes]``."""
         decided = [
-            decide_one(self._parameters, [(value, ANSWERED) for value in ballots])
+            decide_one(self._parameters, [(value, _status(value)) for value in ballots])
             for ballots in zip(*votes, strict=True)
         ]
         return {
@@ -102,3 +165,7 @@ class Vote:
             "member_values": votes,
             "weights_version": self.version,
         }
+
+
+def _status(value: str) -> int:
+    return ANSWERED if value else ABSTAINED

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Triton model that hands out constants; put into a repository by :mod:`quorum_bench.targets.floor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """Answers every request with the same tensors, and looks at none."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Make them."""
+        config = json.loads(args["model_config"])
+        outputs = json.loads(config["parameters"]["outputs"]["string_value"])
+        self._arrays = {name: _array(kind, shape) for name, (kind, shape) in outputs.items()}
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer."""
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, a) for name, a in self._arrays.items()])
+            for _ in requests
+        ]
+
+
+def _array(kind: str, shape: Sequence[int]) -> Any:
+    if kind == "TYPE_STRING":
+        return np.full(shape, b"value 3", dtype=object)
+    return np.zeros(shape, pb_utils.triton_string_to_numpy(kind))
