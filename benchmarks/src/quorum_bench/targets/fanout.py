@@ -54,9 +54,7 @@ class FanoutCaller:
 
     def __init__(self, url: str, members: Sequence[str], questions: Sequence[str], timeout_s: float) -> None:
         self._url, self._members, self._timeout_s = url, members, timeout_s
-        self._questions = [
-            np.frombuffer(bytes.fromhex(packed), np.uint8).reshape(1, -1) for packed in questions
-        ]
+        self._questions = [np.frombuffer(bytes.fromhex(packed), np.uint8) for packed in questions]
         self._parameters = Parameters((1.0,) * len(members))
         self._client: Any = None
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from quorum.contract import CHANNELS, GATE, QUESTION, STABLE, VOTE, VOTES
+from quorum.contract import CHANNELS, QUESTION, STABLE, VOTES
 from quorum.repository.configs import parse_config, print_config
 from quorum.server.control import Control
+from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_bench.targets.quorum import START_S, QuorumTarget
+from quorum_bench.workload import Product
 
 _MODEL = Path(__file__).parent / "floor_model.py"
-# Bytes of a question and of a member's votes, about what the real ones have.
-_SIZES = {QUESTION: 320, VOTES: 80}
 
 
 class FloorTarget(QuorumTarget):
@@ -32,27 +32,32 @@ class FloorTarget(QuorumTarget):
 
     def _render(self) -> None:
         super()._render()
-        attributes = len(self._workload.products[0].attributes)
         for path in self._repository.glob("*/config.pbtxt"):
             config = parse_config(path.read_text("utf-8"))
             if config.name not in CHANNELS:
                 config.backend = "python"
-                config.parameters["outputs"].string_value = json.dumps(self._outputs(config, attributes))
+                config.parameters["outputs"].string_value = json.dumps(
+                    self._outputs(config, self._workload.products[0])
+                )
                 path.write_text(print_config(config), encoding="utf-8")
                 (path.parent / "1").mkdir(exist_ok=True)
                 (path.parent / "1" / "model.py").write_bytes(_MODEL.read_bytes())
 
-    def _outputs(self, config: mc.ModelConfig, attributes: int) -> Mapping[str, tuple[str, list[int]]]:
-        """Name -> type and shape of each constant."""
-        sizes = [len(self.members), attributes] if config.name == VOTE else []
-        outputs: dict[str, tuple[str, list[int]]] = {}
+    def _outputs(self, config: mc.ModelConfig, product: Product) -> Mapping[str, tuple[str, list[int], str]]:
+        """Name -> type, shape and, of packed ones, bytes in hex, of each constant."""
+        question = pack_question(Admitted(product.text, product.category, product.attributes, 0))
+        packed = {
+            QUESTION: add_ticket(0, question),
+            VOTES: pack_votes([("value 3", 0)] * len(product.attributes)),
+        }
+        sizes = {"MEMBERS": [len(self.members)], "MEMBER": [len(self.members), len(product.attributes)]}
+        outputs: dict[str, tuple[str, list[int], str]] = {}
         for tensor in config.output:
+            data = packed.get(tensor.name, b"")
             dims = list(tensor.dims)
-            if -1 in dims and config.name == VOTE:
-                of_members = tensor.name.startswith("MEMBERS")
-                dims = sizes if len(dims) > 1 else sizes[:1] if of_members else sizes[1:]
-            elif -1 in dims:
-                dims = [_SIZES[QUESTION if config.name == GATE else VOTES]]
+            if -1 in dims:
+                of_votes = sizes.get(tensor.name) or sizes.get(tensor.name.partition("_")[0])
+                dims = [len(data)] if data else of_votes or [len(product.attributes)]
             leading = [1] if config.max_batch_size else []
-            outputs[tensor.name] = (mc.DataType.Name(tensor.data_type), leading + dims)
+            outputs[tensor.name] = (mc.DataType.Name(tensor.data_type), leading + dims, data.hex())
         return outputs

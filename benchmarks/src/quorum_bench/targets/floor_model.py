@@ -18,7 +18,7 @@ class TritonPythonModel:
         """Make them."""
         config = json.loads(args["model_config"])
         outputs = json.loads(config["parameters"]["outputs"]["string_value"])
-        self._arrays = {name: _array(kind, shape) for name, (kind, shape) in outputs.items()}
+        self._arrays = {name: _array(*output) for name, output in outputs.items()}
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer."""
@@ -28,7 +28,9 @@ class TritonPythonModel:
         ]
 
 
-def _array(kind: str, shape: Sequence[int]) -> Any:
+def _array(kind: str, shape: Sequence[int], packed: str) -> Any:
+    if packed:
+        return np.frombuffer(bytes.fromhex(packed), np.uint8).reshape(shape)
     if kind == "TYPE_STRING":
         return np.full(shape, b"value 3", dtype=object)
     return np.zeros(shape, pb_utils.triton_string_to_numpy(kind))

@@ -65,7 +65,7 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
 def question_message(model: str, packed: bytes) -> Any:
     """A ``ModelInferRequest`` as the ensemble puts it to a member."""
     request = pb.ModelInferRequest(model_name=model)
-    request.inputs.add(name=QUESTION, datatype="UINT8", shape=[1, len(packed)])
+    request.inputs.add(name=QUESTION, datatype="UINT8", shape=[len(packed)])
     request.raw_input_contents.append(packed)
     return request
 

@@ -32,7 +32,7 @@ from quorum.spec.model import Deployment, MemberSpec
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
 MAX_BATCH = 64
-"""Most requests that a step behind the gate is handed at once; what it answers at once leaves together."""
+"""Most requests that the vote is handed at once; their answers leave together."""
 
 Tensor = tuple[str, int, Sequence[int]]
 
@@ -67,7 +67,7 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
     """One member, or several that share an LLM: runtimes and options travel in the configuration."""
     settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
     outputs: list[Tensor] = [(made, *_VOTED) for _, made in _votes(members)]
-    return _batched(_python_model(model, MEMBER_BACKEND, settings, inputs=[_QUESTION], outputs=outputs))
+    return _python_model(model, MEMBER_BACKEND, settings, inputs=[_QUESTION], outputs=outputs)
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
@@ -83,7 +83,12 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     inputs: list[Tensor] = [_QUESTION, *((f"{name}_{VOTES}", *_VOTED) for name in spec.member_names)]
     config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=_ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))
-    return _batched(config)
+    # Questions that wait for the vote are decided together, whatever their lengths.
+    config.max_batch_size = MAX_BATCH
+    config.dynamic_batching.SetInParent()
+    for tensor in config.input:
+        tensor.allow_ragged_batch = True
+    return config
 
 
 def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
@@ -162,15 +167,6 @@ def _python_model(
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
     config.parameters["quorum"].string_value = text
-    return config
-
-
-def _batched(config: pb.ModelConfig) -> pb.ModelConfig:
-    """For steps behind the gate: what waits is handed over together, whatever its length."""
-    config.max_batch_size = MAX_BATCH
-    config.dynamic_batching.SetInParent()
-    for tensor in config.input:
-        tensor.allow_ragged_batch = True
     return config
 
 

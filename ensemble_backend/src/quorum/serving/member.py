@@ -313,10 +313,7 @@ class _Reply:
 
 def _response(prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> Any:
     return answer(
-        *(
-            packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at]), (1, -1))
-            for at, prefix in enumerate(prefixes)
-        )
+        *(packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at])) for at, prefix in enumerate(prefixes))
     )
 
 

@@ -48,9 +48,9 @@ def packed_inputs(request: Any) -> dict[str, bytes]:
     return {tensor.name(): tensor.as_numpy().tobytes() for tensor in request.inputs()}
 
 
-def packed_tensor(name: str, data: bytes, shape: Sequence[int] = (-1,)) -> Any:
+def packed_tensor(name: str, data: bytes) -> Any:
     """A UINT8 tensor."""
-    return pb_utils.Tensor(name, np.frombuffer(data, np.uint8).reshape(shape))
+    return pb_utils.Tensor(name, np.frombuffer(data, np.uint8))
 
 
 def text_tensor(name: str, values: Sequence[str], shape: Sequence[int] = (-1,)) -> Any:
