@@ -7,6 +7,7 @@ import asyncio
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -75,6 +76,19 @@ def test_one_to_sixty_four_attributes(odd: Live, count: int) -> None:
     reply = odd.ask("many", [f"a{i}" for i in range(count)])
     assert reply.values == [f"v{i}" for i in range(count)]
     assert [len(votes) for votes in reply.votes.values()] == [count, count]
+
+
+def test_questions_of_different_lengths_at_once_stay_apart(odd: Live) -> None:
+    """They meet in the vote, which is handed what waits for it together."""
+    counts = [1 + (7 * i) % 20 for i in range(200)]
+
+    def ask(count: int) -> tuple[list[str], list[int]]:
+        reply = odd.ask("many", [f"a{i}" for i in range(count)])
+        return reply.values, [len(votes) for votes in reply.votes.values()]
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, counts))
+    assert answers == [([f"v{i}" for i in range(count)], [count, count]) for count in counts]
 
 
 def test_the_order_of_attributes_is_the_callers(odd: Live) -> None:
