@@ -62,14 +62,11 @@ def test_exactly_the_models_of_the_deployment_are_rendered(configs: dict[str, An
     assert configs[contract.VOTE].version_policy.specific.versions == [1]
 
 
-def test_only_the_vote_is_handed_batches_and_of_any_lengths(configs: dict[str, Any]) -> None:
-    """At the gate one malformed request would fail its neighbours; members' engines batch by themselves."""
-    batched = {name for name, config in configs.items() if config.max_batch_size}
-    assert batched == {contract.VOTE}
-    vote = configs[contract.VOTE]
-    assert vote.HasField("dynamic_batching")
-    assert not vote.dynamic_batching.max_queue_delay_microseconds
-    assert all(tensor.allow_ragged_batch for tensor in vote.input)
+def test_nothing_is_handed_in_batches(configs: dict[str, Any]) -> None:
+    """At the gate one malformed request would fail its neighbours; behind it batches end badly (ADR 54)."""
+    assert not any(
+        config.max_batch_size or config.HasField("dynamic_batching") for config in configs.values()
+    )
 
 
 @pytest.mark.parametrize("channel", contract.CHANNELS)

@@ -95,17 +95,12 @@ def test_a_wrong_key_is_named_as_the_cause(steady: Live) -> None:
         control.load("quorum")
 
 
-def shape_of(model: str, packed: bytes) -> list[int]:
-    """Of the steps, the vote alone takes batches."""
-    return [1, len(packed)] if model == "quorum_vote" else [len(packed)]
-
-
 def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
     """Statuses that `model` answers to a caller who is not the ensemble."""
     request = pb.ModelInferRequest(model_name=model)
 
     def add(name: str, raw: bytes) -> None:
-        request.inputs.add(name=name, datatype="UINT8", shape=shape_of(model, raw))
+        request.inputs.add(name=name, datatype="UINT8", shape=[len(raw)])
         request.raw_input_contents.append(raw)
 
     deadline = time.monotonic_ns() + 20_000_000_000
@@ -140,7 +135,7 @@ def test_bytes_that_no_gate_made_harm_nobody(steady: Live, model: str, data: byt
     if model == "quorum_vote":
         names += [f"{member}_{VOTES}" for member in steady.spec.member_names]
     for name in names:
-        request.inputs.add(name=name, datatype="UINT8", shape=shape_of(model, data))
+        request.inputs.add(name=name, datatype="UINT8", shape=[len(data)])
         request.raw_input_contents.append(data)
     steady.stub.ModelInfer(request, timeout=30)
     assert steady.ask(title(0), ATTRIBUTES).version == 1

@@ -79,7 +79,6 @@ def test_one_to_sixty_four_attributes(odd: Live, count: int) -> None:
 
 
 def test_questions_of_different_lengths_at_once_stay_apart(odd: Live) -> None:
-    """They meet in the vote, which is handed what waits for it together."""
     counts = [1 + (7 * i) % 20 for i in range(200)]
 
     def ask(count: int) -> tuple[list[str], list[int]]:

@@ -58,6 +58,5 @@ class FloorTarget(QuorumTarget):
             if -1 in dims:
                 of_votes = sizes.get(tensor.name) or sizes.get(tensor.name.partition("_")[0])
                 dims = [len(data)] if data else of_votes or [len(product.attributes)]
-            leading = [1] if config.max_batch_size else []
-            outputs[tensor.name] = (mc.DataType.Name(tensor.data_type), leading + dims, data.hex())
+            outputs[tensor.name] = (mc.DataType.Name(tensor.data_type), dims, data.hex())
         return outputs

@@ -31,9 +31,6 @@ from quorum.spec.model import Deployment, MemberSpec
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
-MAX_BATCH = 64
-"""Most requests that the vote is handed at once; their answers leave together."""
-
 Tensor = tuple[str, int, Sequence[int]]
 
 _ASKED: list[Tensor] = [
@@ -83,11 +80,6 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     inputs: list[Tensor] = [_QUESTION, *((f"{name}_{VOTES}", *_VOTED) for name in spec.member_names)]
     config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=_ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))
-    # Questions that wait for the vote are decided together, whatever their lengths.
-    config.max_batch_size = MAX_BATCH
-    config.dynamic_batching.SetInParent()
-    for tensor in config.input:
-        tensor.allow_ragged_batch = True
     return config
 
 

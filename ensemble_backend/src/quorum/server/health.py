@@ -113,8 +113,6 @@ def _request(
 ) -> pb.ModelInferRequest:
     request = pb.ModelInferRequest(model_name=model, model_version=version)
     for name, raw in tensors:
-        shape = [1] if kind == "BYTES" else [len(raw)]
-        # Of the steps, the vote alone takes batches.
-        request.inputs.add(name=name, datatype=kind, shape=[1, *shape] if model == VOTE else shape)
+        request.inputs.add(name=name, datatype=kind, shape=[1 if kind == "BYTES" else len(raw)])
         request.raw_input_contents.append(raw)
     return request

@@ -33,9 +33,6 @@ from quorum.weights import WeightsError
 
 logger = logging.getLogger(__name__)
 
-_OF_ONE = (1, -1)
-"""A shape in a batch of one request; the channel, which has no batch dimension, takes the 1 away."""
-
 WEIGHTS_FILE = "weights.json"
 # gRPC carries an error in a header of limited size.
 _MAX_MESSAGE = 1000
@@ -57,9 +54,7 @@ class TritonPythonModel:
         """
         settings = settings_of(args)
         self._members: list[str] = settings["members"]
-        self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object).reshape(
-            _OF_ONE
-        )
+        self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
         self._inputs = [f"{name}_{VOTES}" for name in self._members]
         self._direct = bool(settings["allow_direct"])
         self._version = int(args["model_version"])
@@ -121,12 +116,12 @@ class TritonPythonModel:
         return [[("", int(status))] * attributes] * len(self._members)
 
     def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:
-        row, shape = _OF_ONE, (1, len(self._members), len(decisions))
+        shape = (len(self._members), len(decisions))
         return answer(
-            text_tensor(VALUES, [value for value, _ in decisions], row),
-            tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32, row),
+            text_tensor(VALUES, [value for value, _ in decisions]),
+            tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
             pb_utils.Tensor(MEMBERS, self._names),
             text_tensor(MEMBER_VALUES, [value for votes in ballots for value, _ in votes], shape),
             tensor(MEMBER_STATUS, [status for votes in ballots for _, status in votes], np.int32, shape),
-            tensor(WEIGHTS_VERSION, [self._version], np.int64, row),
+            tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )
