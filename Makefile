@@ -31,7 +31,7 @@ setup-dev:
 build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
 	@$(SETUP) build
 
-peers-env: ## make .venv-peers: FastAPI, LitServe, Ray Serve, for the benchmark's scenario peers
+peers-env: ## make .venv-peers: what the benchmark puts beside this product: FastAPI, LitServe, Ray Serve, crowd-kit
 	@$(SETUP) peers
 
 train-demo: build-env ## train the demo's LLMs; examples/demo/README.md tells how to convert and score them

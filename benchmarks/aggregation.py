@@ -3,7 +3,7 @@
 
     python benchmarks/aggregation.py [--part speed|kit|scale|parquet|accuracy] [--quick] [--json FILE]
 
-Needs quorum and NumPy, and pyarrow for ``parquet``. ``pip install crowd-kit "numpy<2"``, in an
+Needs quorum, quorum_bench and NumPy, and pyarrow for ``parquet``. ``pip install crowd-kit "numpy<2"``, in an
 environment of its own, adds its rows; without it they are left out, with a word.
 """
 # ruff: noqa: INP001, T201
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aggregation_speed
+import aggregation_tables as tables
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +30,7 @@ from quorum.voting.histogram import compress, histogram, right_mask
 from quorum.voting.iwmv import Iwmv
 from quorum.voting.loglinear import LogLinear
 from quorum.voting.patterns import ABSTAIN
+from quorum_bench import aggregation as measured
 
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -64,20 +65,20 @@ def main() -> None:
 
 def _run(part: str, cells: int, seeds: int, options: argparse.Namespace) -> object:
     if part == "speed":
-        rows = aggregation_speed.speed(cells, options.repeats or 15)
-        aggregation_speed.print_speed(cells, rows)
+        rows = measured.speed(cells, options.repeats or 15)
+        tables.print_speed(cells, rows)
         return rows
     if part == "kit":
-        found = aggregation_speed.kit(cells, options.repeats or 3)
-        aggregation_speed.print_kit(found)
+        found = measured.kit(cells, options.repeats or 3)
+        tables.print_kit(found)
         return found
     if part == "scale":
-        rows = aggregation_speed.scale(10 * cells, options.repeats or 5)
-        aggregation_speed.print_scale(rows)
+        rows = measured.scale(10 * cells, options.repeats or 5)
+        tables.print_scale(rows)
         return rows
     if part == "parquet":
-        rows = aggregation_speed.parquet(10 * cells)
-        aggregation_speed.print_parquet(rows)
+        rows = measured.parquet(10 * cells)
+        tables.print_parquet(rows)
         return rows
     apart, together = _independent(seeds, options.quick), _correlated(seeds)
     _print_independent(apart)

@@ -217,7 +217,7 @@ def install_build(env: Environment) -> None:
 
 def install_peers(env: Environment) -> None:
     env.pip("-r", f"{REQUIREMENTS}/peers.txt")
-    env.pip("--no-deps", "-e", str(ROOT / "ensemble_backend"))
+    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", "-e", str(ROOT / "ensemble_backend"))
 
 
 def main() -> None:
@@ -227,7 +227,8 @@ def main() -> None:
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", build, install_build)
     elif what == "peers":
-        Environment(ROOT / ".venv-peers").ensure("peers", [REQUIREMENTS / "peers.txt"], install_peers)
+        files = [REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")]
+        Environment(ROOT / ".venv-peers").ensure("peers", files, install_peers)
     else:
         common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
         env = Environment(ROOT / ".venv")

@@ -91,6 +91,7 @@ class Plot(_Strict):
         series: Label that tells lines apart.
         only: Labels that a point must have to be drawn.
         log_x: Logarithmic horizontal axis.
+        log_y: Logarithmic vertical axis.
         ideal: Points of a dashed line that stands for the ideal.
         ideal_name: What it is.
     """
@@ -101,6 +102,7 @@ class Plot(_Strict):
     series: str | None = None
     only: dict[str, str] = {}
     log_x: bool = False
+    log_y: bool = False
     ideal: list[tuple[Finite, Finite]] = []
     ideal_name: str = "ideal"
 

@@ -3,6 +3,7 @@
 
 from quorum_bench.metrics import (
     accuracy,
+    aggregation,
     calls,
     cost,
     cpu,
@@ -27,6 +28,7 @@ ALL: tuple[Metric, ...] = (
     goodput.METRIC,
     failed.METRIC,
     accuracy.METRIC,
+    aggregation.METRIC,
     calls.METRIC,
     cpu.METRIC,
     cost.METRIC,

@@ -46,7 +46,8 @@ def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
         _lines(axes, plot, points, results)
     axes.set_ylabel(unit)
     axes.set_title(plot.title, fontsize=10, loc="left", color=_INK)
-    axes.set_ylim(bottom=0)
+    if not plot.log_y:
+        axes.set_ylim(bottom=0)
     return _svg(figure, f"{scenario.name}-{plot.title}")
 
 
@@ -74,6 +75,8 @@ def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -
         axes.plot(*zip(*plot.ideal, strict=True), "--", lw=1.2, color=_INK, alpha=0.6, label=plot.ideal_name)
     if plot.log_x:
         axes.set_xscale("log")
+    if plot.log_y:
+        axes.set_yscale("log")
     ticks = sorted({float(point.labels[plot.x]) for point in points})
     if len(ticks) <= _MOST_TICKS:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

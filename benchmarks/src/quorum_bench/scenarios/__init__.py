@@ -2,7 +2,17 @@
 """The questions, one file each or a few that belong together."""
 
 from quorum_bench.bench import Scenario
-from quorum_bench.scenarios import accuracy, capacity, cross_check, growth, overhead, peers, stability, verify
+from quorum_bench.scenarios import (
+    accuracy,
+    capacity,
+    cross_check,
+    growth,
+    learning,
+    overhead,
+    peers,
+    stability,
+    verify,
+)
 
 ALL: tuple[Scenario, ...] = (
     overhead.SCENARIO,
@@ -14,6 +24,7 @@ ALL: tuple[Scenario, ...] = (
     capacity.CHANNELS_,
     capacity.REPLAY,
     accuracy.SCENARIO,
+    learning.SCENARIO,
     peers.SCENARIO,
     stability.SCENARIO,
     verify.SCENARIO,

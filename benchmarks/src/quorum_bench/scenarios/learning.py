@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long learning and deciding take, by scale, and beside crowd-kit on the same votes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from quorum_bench import aggregation
+from quorum_bench.bench import Bench, Scenario, point_id
+from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Table, Value
+from quorum_bench.targets.peer import PeerError, peers_python
+
+_KIT_S = 600.0
+
+
+def _play(bench: Bench) -> ScenarioResult:
+    most, kit_cells = bench.options.pick((10**6, 10**5), (10**7, 10**6))
+    rows = aggregation.scale(most, bench.options.effort.runs)
+    bench.say(f"{SCENARIO.name}: {len(rows)} timings up to {most:,} cells")
+    found = _kit(kit_cells, bench.options.effort.runs)
+    findings = [_at_scale(rows, most), *_beside(found)]
+    plot = Plot(
+        title="aggregation time", x="cells", y=["aggregation"], series="method", log_x=True, log_y=True
+    )
+    result = SCENARIO.result([], findings=findings, plots=[plot], tables=[_table(found)])
+    return result.model_copy(update={"points": [_point(row) for row in rows]})
+
+
+def _kit(cells: int, repeats: int) -> dict[str, Any]:
+    """What crowd-kit takes, in the peers' environment: it needs another NumPy than some of ours."""
+    try:
+        python = peers_python()
+    except PeerError as error:
+        return {"note": f"crowd-kit left out: {error}", "rows": []}
+    line = [str(python), aggregation.__file__, str(cells), str(repeats)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_KIT_S)
+    if done.returncode:
+        last = (done.stderr.splitlines() or ["it said nothing"])[-1]
+        return {"note": f"crowd-kit left out: {last}", "rows": []}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _point(row: dict[str, Any]) -> PointResult:
+    labels: dict[str, str | int | float] = {"method": row["name"], "cells": row["cells"]}
+    ms = [1e3 * row[key] for key in ("seconds", "least", "most")]
+    value = Value(value=ms[0], low=ms[1], high=ms[2])
+    return PointResult(id=point_id(SCENARIO.name, labels), labels=labels, values={"aggregation": value})
+
+
+def _at_scale(rows: Sequence[dict[str, Any]], most: int) -> Finding:
+    row = next(row for row in rows if row["cells"] == most and row["name"] == "em")
+    ms = [1e3 * row[key] for key in ("seconds", "least", "most")]
+    return Finding(
+        text=f"weights learned without gold (em) from {most:,} cells of five members, all decided, in",
+        value=Value(value=ms[0], low=ms[1], high=ms[2]),
+        unit="ms",
+    )
+
+
+def _beside(found: dict[str, Any]) -> list[Finding]:
+    return [
+        Finding(
+            text=f"crowd-kit's {row['name']} takes so many times as long as our {row['against']} "
+            f"({row['accuracy']:.2f} and {row['accuracy_ours']:.2f} % right)",
+            value=Value(value=row["ratio"], low=row["ratios"][0], high=row["ratios"][-1]),
+            aim=f"at least {row['target']:g}" if row["target"] else "",
+            met=row["ratio"] >= row["target"] if row["target"] else None,
+        )
+        for row in found["rows"]
+        if "error" not in row
+    ]
+
+
+def _table(found: dict[str, Any]) -> Table:
+    if not found["rows"]:
+        return Table(title="Beside crowd-kit", columns=["why not"], rows=[[found["note"]]])
+    rows = []
+    for row in found["rows"]:
+        if "error" in row:
+            rows.append([row["name"], row["error"], "", "", "", ""])
+            continue
+        rows.append(
+            [
+                row["name"],
+                f"{row['theirs']['seconds']:.2f} s",
+                f"{row['accuracy']:.2f} %",
+                row["against"],
+                f"{1e3 * row['ours']['seconds']:.1f} ms",
+                f"{row['accuracy_ours']:.2f} %",
+            ]
+        )
+    return Table(
+        title=f"Beside crowd-kit {found['crowd_kit']}, {found['cells']:,} cells of 5 members, in turn, "
+        f"medians of {found['repeats']}",
+        columns=["crowd-kit's", "takes", "right", "ours", "takes", "right"],
+        rows=rows,
+    )
+
+
+SCENARIO = Scenario(
+    "learning",
+    "Learning weights, by scale",
+    "How long do learning and deciding take from a thousand to millions of cells, from coded votes of five "
+    "simulated members in memory, and how does that stand beside crowd-kit on the same votes?",
+    _play,
+)
