@@ -126,6 +126,7 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
         bytes(19),
         add_ticket(1, pack_question(Admitted("a", "", ("b",), 0)))[:-1],
         b"\x91" * 5000,
+        bytes(8) + b"\x94\xa1a\xa0\xdd\x00\x0f\x42\x40" + b"\xa0" * 1_000_000 + b"\x00",
     ],
 )
 @pytest.mark.parametrize("model", ["alpha", "quorum_vote"])

@@ -83,3 +83,9 @@ def _resampled(run: Floats, qs: Sequence[float], rng: np.random.Generator, draws
         index = (starts[:, None] + np.arange(block)).reshape(-1) % count
         out[d] = np.quantile(run[index], qs)
     return out
+
+
+def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Median of ``above`` over median of ``below``, each one value a run, with its interval."""
+    draws = median_draws(above, 1) / median_draws(below, 2)
+    return Interval.of(float(np.median(above) / np.median(below)), draws)

@@ -43,7 +43,7 @@ def test_by_hand(make_run, key):
 
 
 def test_all_are_covered_and_say_what_they_are():
-    assert set(BY_HAND) | {"first_token", "accuracy"} == {metric.key for metric in ALL}
+    assert set(BY_HAND) | {"first_token", "accuracy", "aggregation"} == {metric.key for metric in ALL}
     assert all(metric.unit and metric.formula and metric.title for metric in ALL)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.contract import Status
+from quorum.contract import MAX_ATTRIBUTES, Status
 from quorum.serving.packing import (
     Admitted,
     Ticketed,
@@ -69,12 +69,23 @@ def test_a_question_that_is_cut_off_or_longer_is_refused(question: Admitted, dat
         pytest.param(b"\x91" * 100_000, id="deeper than any recursion"),
         pytest.param(b"\x91\x92\xa1\xff\x00", id="not UTF-8"),
         pytest.param(pack_votes([("red", 0)]) + b"\0", id="more than votes"),
+        pytest.param(pack_votes([("red", 0)] * (MAX_ATTRIBUTES + 1)), id="more votes than attributes can be"),
+        pytest.param(pack_votes([("red", 1 << 40)]), id="a status that wraps round to answered"),
+        pytest.param(pack_votes([("red", -1)]), id="a status below all"),
         pytest.param(pack_question(Admitted("a", "", ("b",), 0)), id="a question"),
     ],
 )
 def test_what_no_member_wrote_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="votes"):
         unpack_votes(data)
+
+
+def test_more_names_than_the_gate_lets_through_are_not_built() -> None:
+    count = 1_000_000
+    body = b"\x94\xa1a\xa0\xdd" + count.to_bytes(4, "big") + b"\xa0" * count + b"\x00"
+    with pytest.raises(ValueError, match="question"):
+        unpack_question(body)
+    unpack_question(pack_question(Admitted("a", "", ("b",) * MAX_ATTRIBUTES, 0)))
 
 
 def test_half_a_character_is_not_packed() -> None:

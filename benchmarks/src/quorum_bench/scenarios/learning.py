@@ -36,7 +36,10 @@ def _kit(cells: int, repeats: int) -> dict[str, Any]:
     except PeerError as error:
         return {"note": f"crowd-kit left out: {error}", "rows": []}
     line = [str(python), aggregation.__file__, str(cells), str(repeats)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_KIT_S)
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_KIT_S)
+    except subprocess.TimeoutExpired:
+        return {"note": f"crowd-kit left out: not done after {_KIT_S:g} s", "rows": []}
     if done.returncode:
         last = (done.stderr.splitlines() or ["it said nothing"])[-1]
         return {"note": f"crowd-kit left out: {last}", "rows": []}

@@ -14,8 +14,8 @@ import numpy as np
 
 from quorum.spec import load_spec
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped, value_of
-from quorum_bench.bootstrap import Interval, median_draws
-from quorum_bench.load import Closed, Open, run_load
+from quorum_bench.bootstrap import ratio_of_medians
+from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.measure import Point
 from quorum_bench.results import Finding, Plot, ScenarioResult, Table
 from quorum_bench.targets.fanout import FanoutTarget
@@ -143,9 +143,10 @@ def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
                     tally.run(point, number)
                 if redeploy and number == 0:
                     turns.redeploys.append(_redeployed(bench, name, server, kind.workload))
-            except PeerError as error:
-                turns.absent[name] = str(error)
-                bench.say(f"{SCENARIO.name}: {name} is left out: {error}")
+            except (PeerError, LoadError) as error:
+                when = f"after {number} turns: " if number else ""
+                turns.absent[name] = f"{when}{error}"
+                bench.say(f"{SCENARIO.name}: {name} is left out {turns.absent[name]}")
             finally:
                 server.stop()
     turns.measured = tally.measured()
@@ -172,8 +173,8 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
     ours = busy.pop(_QUORUM)
     fastest = max(busy.values(), key=lambda m: m.throughput)
     leanest = min(busy.values(), key=lambda m: float(np.median(_all_cpu(m))))
-    faster = _ratio(_throughputs(ours), _throughputs(fastest))
-    cheaper = _ratio(_all_cpu(leanest), _all_cpu(ours))
+    faster = ratio_of_medians(_throughputs(ours), _throughputs(fastest))
+    cheaper = ratio_of_medians(_all_cpu(leanest), _all_cpu(ours))
     return [
         Finding(
             text=f"answers per second at {_BUSY} callers, as a multiple of the best peer's "
@@ -197,6 +198,8 @@ def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
     slow_name = f"{_THINK_MS:g} ms"
     for name, starts in free.cold_start_s.items():
         mine = [m for m in free.measured if m.labels["server"] == name]
+        if not any(m.labels["load"] == _BUSY for m in mine):
+            continue
         lone, busy = mine[0], next(m for m in mine if m.labels["load"] == _BUSY)
         kept = [m.throughput for m in mine if _p99(m) <= bench.options.slo_ms]
         slow = [m for m in points if (m.labels["server"], m.labels["thinking"]) == (name, slow_name)]
@@ -214,8 +217,7 @@ def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
                 _number(float(np.median(starts))),
             ]
         )
-    blanks = ["–"] * 9
-    rows += [[f"{name}: {why.splitlines()[0]}", *blanks] for name, why in free.absent.items()]
+    rows += _absent(free, 9)
     return Table(
         title=f"{len(MEMBERS)} members, 5 attributes a request",
         columns=[
@@ -238,7 +240,10 @@ def _llms(turns: Turns) -> Table:
     """The same servers around LLMs: what is left of the differences."""
     rows = []
     for name, starts in turns.cold_start_s.items():
-        lone, busy = (m for m in turns.measured if m.labels["server"] == name)
+        mine = [m for m in turns.measured if m.labels["server"] == name]
+        if len(mine) < len(_LLM_LOADS):
+            continue
+        lone, busy = mine
         rows.append(
             [
                 name,
@@ -250,6 +255,7 @@ def _llms(turns: Turns) -> Table:
                 _number(float(np.median(starts))),
             ]
         )
+    rows += _absent(turns, 6)
     few, many = _LLM_LOADS
     return Table(
         title="The same with LLMs as members, each in a process of its own",
@@ -264,6 +270,11 @@ def _llms(turns: Turns) -> Table:
         ],
         rows=rows,
     )
+
+
+def _absent(turns: Turns, blanks: int) -> list[list[str]]:
+    """Rows of the servers that did not start, or not every time, with the reason."""
+    return [[f"{name}: {why.splitlines()[0]}", *["–"] * blanks] for name, why in turns.absent.items()]
 
 
 def _redeploys(turns: Turns) -> Table:
@@ -309,11 +320,6 @@ def _redeploy(server: Server, workload: Workload, seconds: float) -> list[str]:
     gap_ms = float(np.diff(answered).max()) / 1e6 if len(answered) > 1 else seconds * 1e3
     failed = int((~samples.ok).sum())
     return [_number(took[0]), str(len(samples)), str(failed), _number(gap_ms)]
-
-
-def _ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
-    draws = median_draws(above, 1) / median_draws(below, 2)
-    return Interval.of(float(np.median(above) / np.median(below)), draws)
 
 
 def _throughputs(measured: Measured) -> list[float]:

@@ -22,7 +22,7 @@ from quorum_bench.targets.http_caller import http_caller
 from quorum_bench.workload import Workload
 
 _SCRIPTS = Path(__file__).parent / "peers"
-_START_S = 60.0
+_START_S = 120.0
 _STOP_S = 15.0
 PYTHON = "QUORUM_PEERS_PYTHON"
 """Environment variable that names the interpreter of the peers; default: ``.venv-peers/bin/python``."""

@@ -145,8 +145,9 @@ class QuorumTarget:
     def steps(self) -> Mapping[str, StepTimes]:
         """By model: gate, members, vote, and the channel as a whole.
 
-        Members answer after their ``execute`` has returned, and Triton's clock for them stops there. What the
-        ensemble waited for them is therefore added as :data:`WAITED`: the channel less gate and vote.
+        Members that think answer after their ``execute`` has returned, and Triton's clock for them stops
+        there. What the ensemble waited for them is therefore added as :data:`WAITED`: the channel less gate
+        and vote.
         """
         times = dict(self._statistics.read()) if self._statistics else {}
         asked = [times[channel] for channel in CHANNELS if channel in times]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -124,5 +124,14 @@ class TritonCaller:
         shapes = {output.name: list(output.shape) for output in response.outputs}
         wanted = self._attributes[number % len(self._requests)]
         found = len(unpack_votes(contents[VOTES])) if VOTES in contents else shapes.get(VALUES, [0])[0]
-        if found != wanted or not all(contents.values()):
-            raise ValueError(f"{response.model_name} answered {shapes}, wanted {wanted} {VALUES}")
+        if found != wanted or not all(_elements(contents.get(VALUES, b""))):
+            raise ValueError(f"{response.model_name} answered {shapes}, wanted {wanted} {VALUES}, none empty")
+
+
+def _elements(raw: bytes) -> Iterator[bytes]:
+    """Of a BYTES tensor: each behind its length."""
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        yield raw[at + 4 : end]
+        at = end

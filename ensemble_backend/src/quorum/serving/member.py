@@ -7,6 +7,7 @@ runtime, a missed deadline, a full queue and unreadable text all become statuses
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import logging
@@ -265,9 +266,9 @@ class _Deadline:
 
 
 class _Reply:
-    """The answer to one request, once every member of the model has given its votes; never raises.
+    """The answer to one request, once every member of the model has given its votes.
 
-    Only the first votes of each member count.
+    Giving votes never raises, whoever has gone. Only the first votes of each member count.
     """
 
     def __init__(self, prefixes: Sequence[str] = ("",)) -> None:
@@ -284,9 +285,12 @@ class _Reply:
                 return
             sender, self._sender = self._sender, None
         try:
-            sender.send(self._response(), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            _send(sender, self._response())
         except Exception:
-            logger.exception("an answer could not be sent")
+            # A request without any answer would hang to the caller's deadline.
+            logger.exception("an answer could not be sent; abstaining instead")
+            with contextlib.suppress(Exception):
+                _send(sender, self._lost())
 
     def now_or_later(self, request: Any) -> Any:
         """The response to ``request`` if all votes are there; else ``None``, and it is sent when they are."""
@@ -305,10 +309,16 @@ class _Reply:
         try:
             return _response(self._prefixes, self._votes)
         except Exception:
-            # A request without any answer would hang to the caller's deadline.
-            logger.exception("an answer could not be sent; abstaining instead")
-            lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
-            return _response(self._prefixes, lost)
+            logger.exception("votes could not be packed; abstaining instead")
+            return self._lost()
+
+    def _lost(self) -> Any:
+        lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
+        return _response(self._prefixes, lost)
+
+
+def _send(sender: Any, response: Any) -> None:
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _response(prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> Any:

@@ -9,11 +9,18 @@ which msgspec reads and writes in C, and checks against the types below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
+from quorum.contract import MAX_ATTRIBUTES
+
 _TICKET_BYTES = 8
+# Whoever calls a step around the gate may send anything: nothing longer than the gate lets through is built.
+Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
+Votes = Annotated[
+    list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)]]], msgspec.Meta(max_length=MAX_ATTRIBUTES)
+]
 
 
 class Admitted(NamedTuple):
@@ -22,13 +29,13 @@ class Admitted(NamedTuple):
     Attributes:
         text: Product text.
         category: May be empty.
-        attributes: ``A`` names.
+        attributes: ``A`` names, at most ``MAX_ATTRIBUTES``.
         deadline_ns: On the monotonic clock of the machine.
     """
 
     text: str
     category: str
-    attributes: tuple[str, ...]
+    attributes: Names
     deadline_ns: int
 
 
@@ -46,7 +53,7 @@ class Ticketed(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _question = msgspec.msgpack.Decoder(Admitted).decode
-_votes = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
+_votes = msgspec.msgpack.Decoder(Votes).decode
 
 
 def pack_question(question: Admitted) -> bytes:

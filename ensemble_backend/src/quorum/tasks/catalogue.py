@@ -35,7 +35,8 @@ class Attribute:
 
     name: str
     question: str = ""
-    values: tuple[str, ...] = ()
+    # Hashed for every answer that is read: names differ, and lists of values may be long.
+    values: tuple[str, ...] = field(default=(), hash=False)
     synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
     normaliser: str = "text"
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)

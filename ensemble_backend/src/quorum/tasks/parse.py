@@ -25,6 +25,7 @@ _PAIR = re.compile(
     r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|null|true|false)(?=\s*[,}\n])'
 )
 _MISSING = object()
+_SHORT = 128
 _PROSE = r"(?im)^\W*{name}\W*?[:=]\s*(.+?)\s*[,;]?\s*$"
 
 
@@ -68,14 +69,17 @@ def _vote(attribute: Attribute, raw: object) -> Vote:
         return Vote(NOT_APPLICABLE, Status.ANSWERED)
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return Vote("", Status.UNPARSABLE)
-    return _said(attribute, str(raw))
+    text = str(raw)
+    return _seen(attribute, text) if len(text) <= _SHORT else _said(attribute, text)
 
 
-@lru_cache(maxsize=16_384)
 def _said(attribute: Attribute, text: str) -> Vote:
-    """Products share most of their values, so most have been looked at before."""
     value = attribute.normalise(text)
     return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
+
+
+# Products share most of their values, so most have been looked at before.
+_seen = lru_cache(maxsize=16_384)(_said)
 
 
 def _is_text(value: str) -> bool:
