@@ -7,6 +7,7 @@ from quorum_bench.results import Finding, MetricInfo, PointResult, Results, Scen
 
 HEADLINE = (
     "accuracy",
+    "aggregation",
     "latency_p50",
     "latency_p99",
     "throughput",
@@ -17,6 +18,10 @@ HEADLINE = (
     "pss",
     "failed",
 )
+
+
+MANY = 80
+"""Points that nobody reads as a table: the plots show them."""
 
 
 def number(value: float) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorum_bench.report.figures import cell, columns, figure_of, labels, machine, number
+from quorum_bench.report.figures import MANY, cell, columns, figure_of, labels, machine, number
 from quorum_bench.results import Results, ScenarioResult
 
 
@@ -51,7 +51,12 @@ def _scenario(scenario: ScenarioResult, results: Results) -> str:
         )
         figure = f": **{figure_of(finding)}**" if finding.value else ""
         lines.append(f"- {finding.text}{figure}{verdict}")
-    if scenario.points:
+    if len(scenario.points) > MANY:
+        lines += [
+            "",
+            f"{len(scenario.points)} points: the report's plots show them, results.json holds them.",
+        ]
+    elif scenario.points:
         metrics = columns(scenario, results)
         keys = labels(scenario)
         head = [*keys, *(f"{m.title}, {m.unit}" if m.unit else m.title for _, m in metrics)]
