@@ -31,6 +31,10 @@ def honest_line(results: Results) -> str:
         for finding in scenario.findings[:1]:
             if scenario.name == "overhead" and finding.value:
                 said.append(f"{number(finding.value.value)} ms more than the slowest of them alone")
+            if scenario.name == "peers" and finding.value:
+                said.append(
+                    f"{number(finding.value.value)} times the answers/s of the best other way to serve them"
+                )
             if scenario.name == "concurrency" and finding.value:
                 said.append(f"at most {number(finding.value.value)} answers/s")
     where = f"{results.environment.get('cores_usable')} cores of {results.environment.get('cpu')}"

@@ -14,6 +14,7 @@ from quorum_bench.results import Plot, PointResult, Results, ScenarioResult
 _INK = "#010203"
 _MOST_TICKS = 9
 _MOST_BARS = 6
+_MOST_NUMBERS = 18
 _COLOURS = ("#2f7ed8", "#d9772b", "#1a9c6b", "#a45bc4", "#c0445b", "#8a8f2a", "#3aa6b9", "#7a8699")
 
 
@@ -97,6 +98,8 @@ def _bars(axes: Any, plot: Plot, points: list[PointResult]) -> None:
         name = f"{plot.series} {group}" if plot.series else None
         axes.bar(at, [v.value for v in values], width * 0.92, color=_COLOURS[g % len(_COLOURS)], label=name)
         axes.vlines(at, [v.low for v in values], [v.high for v in values], color=_INK, lw=1.1)
+        if len(places) * len(groups) > _MOST_NUMBERS:
+            continue
         for x, v in zip(at, values, strict=True):
             axes.annotate(
                 number(v.value),
