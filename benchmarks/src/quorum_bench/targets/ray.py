@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from quorum_bench.targets.peer import PeerError, PeerTarget
-from quorum_bench.workload import Workload
+
+_TOKEN = secrets.token_hex(32)
 
 
 class RayTarget(PeerTarget):
@@ -20,16 +20,6 @@ class RayTarget(PeerTarget):
 
     answers_on_stdout = True
 
-    def __init__(
-        self,
-        workload: Workload,
-        members: Sequence[str],
-        think_ms: float = 0.0,
-        deploy: Path | None = None,
-    ) -> None:
-        super().__init__(workload, members, think_ms, deploy)
-        self._token = secrets.token_hex(32)
-
     def _services(self) -> Mapping[str, Sequence[str]]:
         return {"gateway": ("ray_serve.py", str(self._folder / "r"))}
 
@@ -39,7 +29,7 @@ class RayTarget(PeerTarget):
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             # Otherwise it leaves a token of its own in the home folder.
-            "RAY_AUTH_TOKEN": self._token,
+            "RAY_AUTH_TOKEN": _TOKEN,
         }
 
     def redeploy(self) -> None:
