@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from quorum_bench.bench import Bench, Measured, Scenario, value_of
-from quorum_bench.bootstrap import Interval, median_draws, slope
+from quorum_bench.bootstrap import Interval, ratio_of_medians, slope
 from quorum_bench.load import Closed
 from quorum_bench.measure import Point
 from quorum_bench.results import Finding, Plot, ScenarioResult
@@ -126,8 +126,7 @@ def _p50s(measured: Measured) -> list[float]:
 
 def _ratio(measured: Sequence[Measured], counts: Sequence[float], few: int, many: int) -> Interval:
     a, b = ([r.answered / r.seconds for r in measured[counts.index(n)].runs] for n in (few, many))
-    draws = median_draws(a, 1) / median_draws(b, 2)
-    return Interval.of(float(np.median(a) / np.median(b)), draws)
+    return ratio_of_medians(a, b)
 
 
 MEMBERS = Scenario(
