@@ -94,6 +94,30 @@ def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
         server.stop()
 
 
+def code_addresses(pid: int) -> dict[int, int]:
+    """Process -> where its Python library's code begins, of every step of a server."""
+    found = {}
+    for process in session_processes(pid):
+        for line in Path(f"/proc/{process}/maps").read_text("utf-8").splitlines():
+            if "libpython" in line and " r-xp " in line:
+                found[process] = int(line.split("-")[0], 16)
+    return found
+
+
+@pytest.mark.parametrize("aslr", [True, False])
+def test_steps_have_code_at_the_same_addresses_only_when_asked_for(tmp_path: Path, aslr: bool) -> None:
+    ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}}, server={**ports, "aslr": aslr})
+    with running(deploy) as live:
+        assert live.server.pid is not None
+        assert live.server.aslr is aslr
+        addresses = code_addresses(live.server.pid)
+        steps = len(live.spec.members) + 2
+        assert len(addresses) >= steps
+        assert len(set(addresses.values())) == (len(addresses) if aslr else 1)
+        assert live.ask(title(1), ATTRIBUTES).values
+
+
 @pytest.mark.parametrize("key", ["grpc_port", "http_port", "metrics_port"])
 def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
     deploy = write_deployment(tmp_path, {"alpha": {}})

@@ -19,7 +19,7 @@ from quorum.rollout.channels import Rollout
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import TritonServer
+from quorum.server.triton import ServerError, TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
 from quorum.serving.packing import Admitted, add_ticket, pack_question, take_ticket
 from quorum.spec import load_spec
@@ -38,6 +38,10 @@ _PASS_NS = 3_600_000_000_000
 _MAX_IN_FLIGHT = 1024
 
 
+class NotAsAsked(ServerError):
+    """A server runs, but this machine does not let it run as it was asked to."""
+
+
 class QuorumTarget:
     """Serves members that answer from a votes table, or any other deployment file.
 
@@ -46,6 +50,7 @@ class QuorumTarget:
         members: Names -> replay options such as ``latency_ms``.
         deploy: Serve this file instead; ``members`` is then ignored.
         name: In tables.
+        aslr: As ``server.aslr`` in ``deploy.yaml``.
     """
 
     def __init__(
@@ -55,13 +60,16 @@ class QuorumTarget:
         *,
         deploy: Path | None = None,
         name: str = "quorum",
+        aslr: bool = True,
     ) -> None:
         self.name = name
         self._workload = workload
         self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-")
         folder = Path(self._scratch.name)
         spec = load_spec(deploy or _write(folder, workload, dict(members or {})))
-        free = spec.server.model_copy(update={"grpc_port": 0, "http_port": 0, "metrics_port": 0})
+        free = spec.server.model_copy(
+            update={"grpc_port": 0, "http_port": 0, "metrics_port": 0, "aslr": aslr}
+        )
         self._spec = spec.model_copy(update={"server": free})
         self.members: Sequence[str] = self._spec.member_names
         self._repository = folder / "model_repository"
@@ -84,10 +92,13 @@ class QuorumTarget:
 
         Raises:
             quorum.server.triton.ServerError: It does not start.
+            NotAsAsked: Its processes keep random addresses.
         """
         self._render()
         self._server.start()
         self._ready()
+        if self._server.aslr and not self._spec.server.aslr:
+            raise NotAsAsked("server.aslr: false is not allowed by the kernel or a seccomp profile")
         endpoint = self._server.endpoint
         self._statistics = TritonStatistics(endpoint.grpc_url, endpoint.admin_key)
 

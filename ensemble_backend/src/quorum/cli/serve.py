@@ -98,6 +98,8 @@ def up(
                     on_started=lambda server: _answer_probes(running, server, probe_port),
                 )
             )
+        if server.aslr and not spec.server.aslr:
+            note("server.aslr stays true: the kernel, or the container's seccomp profile, forbids the change")
         note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
             _watch(server)

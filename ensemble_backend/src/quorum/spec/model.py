@@ -175,13 +175,24 @@ class FleetServer(_Strict):
 
 
 class ServerSpec(_Strict):
-    """Where the server listens; port 0 means a free one."""
+    """Where the server listens, and how it runs.
+
+    Attributes:
+        host: Address.
+        grpc_port: KServe v2 over gRPC; port 0 means a free one.
+        http_port: KServe v2 over HTTP.
+        metrics_port: Prometheus.
+        log_verbose: Triton's ``--log-verbose``.
+        aslr: Whether each process of the server has its code at random addresses of its own. Without it
+            steps that take turns on a core cost less, and an attacker knows where code lies.
+    """
 
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
     metrics_port: Port = 8002
     log_verbose: Annotated[int, Field(ge=0)] = 0
+    aslr: bool = True
 
 
 class Deployment(_Strict):
