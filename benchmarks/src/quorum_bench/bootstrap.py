@@ -89,3 +89,17 @@ def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> Interval
     """Median of ``above`` over median of ``below``, each one value a run, with its interval."""
     draws = median_draws(above, 1) / median_draws(below, 2)
     return Interval.of(float(np.median(above) / np.median(below)), draws)
+
+
+def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Median of the ratios of runs that were made right after each other, with its interval.
+
+    Args:
+        above: One value a run.
+        below: Of the other side, run by run.
+
+    Raises:
+        ValueError: Not as many runs.
+    """
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return Interval.of(float(np.median(ratios)), median_draws(ratios))

@@ -6,7 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quorum_bench.bootstrap import Interval, median_draws, quantile_draws, slope
+from quorum_bench.bootstrap import (
+    Interval,
+    median_draws,
+    paired_ratio,
+    quantile_draws,
+    ratio_of_medians,
+    slope,
+)
 
 
 @pytest.mark.parametrize("q", [0.5, 0.9])
@@ -49,3 +56,19 @@ def test_the_slope_of_a_line():
     assert found.value == pytest.approx(3)
     assert found.low <= 3 <= found.high
     assert found.high - found.low < 0.02
+
+
+def test_pairs_see_through_a_machine_that_changes():
+    """Both sides slow down together, up to fourfold: a tenth of difference stands out in pairs alone."""
+    rng = np.random.default_rng(2)
+    machine = rng.uniform(1.0, 4.0, 12)
+    below, above = machine, 1.1 * machine * rng.normal(1.0, 0.01, 12)
+    paired = paired_ratio(list(above), list(below))
+    apart = ratio_of_medians(list(above), list(below))
+    assert 1.05 < paired.low < paired.value < paired.high < 1.15
+    assert apart.low < 1.0 < apart.high
+
+
+def test_pairs_must_be_pairs():
+    with pytest.raises(ValueError, match="shorter"):
+        paired_ratio([1.0], [1.0, 2.0])

@@ -7,6 +7,7 @@ from quorum_bench.scenarios import (
     capacity,
     cross_check,
     growth,
+    layout,
     learning,
     overhead,
     peers,
@@ -16,6 +17,7 @@ from quorum_bench.scenarios import (
 
 ALL: tuple[Scenario, ...] = (
     overhead.SCENARIO,
+    layout.SCENARIO,
     growth.MEMBERS,
     growth.ATTRIBUTES,
     capacity.CONCURRENCY,

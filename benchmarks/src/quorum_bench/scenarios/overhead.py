@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from itertools import chain, islice
 
 from quorum_bench.bench import Bench, Measured, Scenario, value_of
 from quorum_bench.load import Closed
@@ -13,56 +11,50 @@ from quorum_bench.measure import Point
 from quorum_bench.metrics.overhead import overhead
 from quorum_bench.results import Finding, Plot, ScenarioResult
 from quorum_bench.targets.floor import FloorTarget
-from quorum_bench.targets.quorum import NotAsAsked, QuorumTarget
+from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
 
 MEMBERS = 5
 _AIM_MS = 1.0
 _THINK_MS = (10, 12, 14, 16, 18)
-_NONE, _SHARED, _THINKING, _EMPTY = "none", "none, aslr: false", "10 to 18 ms", "nothing is done"
-_SAID = {
-    _NONE: "that answer at once, all at the same moment,",
-    _SHARED: "that do so on a server with `aslr: false`",
-    _THINKING: f"that think {_THINK_MS[0]} to {_THINK_MS[-1]} ms",
-}
 _WORKLOAD = Workload.made(attributes=5)
 
 
 def _play(bench: Bench) -> ScenarioResult:
-    points: dict[str, list[Point]] = {}
-    with ExitStack() as servers:
-        for name, target in _targets().items():
-            try:
-                points[name] = _points(servers.enter_context(target), name)
-            except NotAsAsked as error:
-                bench.say(f"{SCENARIO.name}: left out: {error}")
-        runs = iter(bench.measure(SCENARIO.name, list(chain(*points.values()))))
-    measured = {name: list(islice(runs, len(some))) for name, some in points.items()}
+    with _target([0] * MEMBERS) as at_once, _target(_THINK_MS) as thinking, _floor() as floor:
+        quick, slow, empty = (
+            _points(at_once, "none", list(at_once.members)),
+            # Of members that differ by far more than the graph costs, only the last can be the slowest.
+            _points(thinking, "10 to 18 ms", list(thinking.members)[-1:]),
+            _points(floor, "nothing is done", list(floor.members)[:1]),
+        )
+        measured = bench.measure(SCENARIO.name, [*quick, *slow, *empty])
+    quick_runs, slow_runs = measured[: len(quick)], measured[len(quick) : -len(empty)]
     findings = [
-        f for name, what in _SAID.items() if name in measured for f in _findings(measured[name], what)
+        *_findings(quick_runs, "that answer at once, all at the same moment,"),
+        *_findings(slow_runs, f"that think {_THINK_MS[0]} to {_THINK_MS[-1]} ms"),
+        *_of_triton(quick_runs, measured[-len(empty) :]),
     ]
-    findings += _of_triton(measured[_NONE], measured[_EMPTY])
     plot = Plot(title="asked one request at a time", x="asked", y=["latency_p50"], series="thinking")
-    return SCENARIO.result(list(chain(*measured.values())), findings=findings, plots=[plot])
+    return SCENARIO.result(measured, findings=findings, plots=[plot])
 
 
-def _targets() -> dict[str, QuorumTarget]:
-    at_once: dict[str, dict[str, object]] = {f"m{i}": {} for i in range(MEMBERS)}
-    thinking = {f"m{i}": {"latency_ms": ms, "latency_shape": "constant"} for i, ms in enumerate(_THINK_MS)}
-    return {
-        _NONE: QuorumTarget(_WORKLOAD, at_once),
-        _SHARED: QuorumTarget(_WORKLOAD, at_once, aslr=False),
-        _THINKING: QuorumTarget(_WORKLOAD, thinking),
-        _EMPTY: FloorTarget(_WORKLOAD, at_once),
+def _target(think_ms: Sequence[float]) -> QuorumTarget:
+    members = {
+        f"m{i}": {"latency_ms": ms, "latency_shape": "constant"} if ms else {}
+        for i, ms in enumerate(think_ms)
     }
+    return QuorumTarget(_WORKLOAD, members)
 
 
-def _points(target: QuorumTarget, thinking: str) -> list[Point]:
-    """The ensemble, then members alone: all that can be the slowest."""
-    # Of those that think, only the last can: they differ by far more than the graph costs.
-    members = {_THINKING: list(target.members)[-1:], _EMPTY: list(target.members)[:1]}
+def _floor() -> FloorTarget:
+    return FloorTarget(_WORKLOAD, {f"m{i}": {} for i in range(MEMBERS)})
+
+
+def _points(target: QuorumTarget, thinking: str, members: Sequence[str]) -> list[Point]:
+    """The ensemble, then members alone."""
     callers = {"ensemble": target.caller(_WORKLOAD)}
-    callers |= {name: target.member_caller(_WORKLOAD, name) for name in members.get(thinking, target.members)}
+    callers |= {name: target.member_caller(_WORKLOAD, name) for name in members}
     return [
         Point(target, caller, Closed(1), {"asked": name, "thinking": thinking})
         for name, caller in callers.items()

@@ -22,7 +22,7 @@ from quorum_bench.targets.fanout import FanoutTarget
 from quorum_bench.targets.fastapi import FastApiTarget
 from quorum_bench.targets.litserve import LitServeTarget
 from quorum_bench.targets.peer import PeerError, PeerTarget, peers_python
-from quorum_bench.targets.quorum import NotAsAsked, QuorumTarget
+from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.targets.ray import RayTarget
 from quorum_bench.workload import Workload
 
@@ -36,7 +36,6 @@ _REDEPLOY_RATE = 50
 _OTHER_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0)
 _PEERS: tuple[type[PeerTarget], ...] = (FastApiTarget, LitServeTarget, RayTarget)
 _QUORUM = "quorum"
-_SHARED = "quorum, aslr: false"
 _FANOUT = "client fan-out"
 _DEPLOY, _LISTINGS = Path("deploy.yaml"), Path("examples/demo/listings.jsonl")
 
@@ -67,9 +66,6 @@ class Kind:
         members = dict.fromkeys(MEMBERS, options)
         made: dict[str, Callable[[], Server]] = {
             _QUORUM: partial(QuorumTarget, self.workload, members, deploy=self.deploy),
-            _SHARED: partial(
-                QuorumTarget, self.workload, members, deploy=self.deploy, name=_SHARED, aslr=False
-            ),
             _FANOUT: partial(FanoutTarget, self.workload, members, deploy=self.deploy, name=_FANOUT),
         }
         made |= {
@@ -103,7 +99,7 @@ def _play(bench: Bench) -> ScenarioResult:
     workload = Workload.made(attributes=5)
     quick = Kind("none", workload, bench.options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64)))
     free = _take_turns(bench, quick, redeploy=True)
-    if set(free.cold_start_s) <= {_QUORUM, _SHARED, _FANOUT}:
+    if set(free.cold_start_s) <= {_QUORUM, _FANOUT}:
         raise Skipped(f"no peer answers: {'; '.join(free.absent.values())}")
     others = [_take_turns(bench, kind) for kind in _slower(bench, workload)]
     points = [m for turns in (free, *others) for m in turns.measured]
@@ -145,9 +141,9 @@ def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
                 turns.cold_start_s.setdefault(name, []).append(time.monotonic() - begun)
                 for point in _points(bench, name, server, kind):
                     tally.run(point, number)
-                if redeploy and number == 0 and name != _SHARED:
+                if redeploy and number == 0:
                     turns.redeploys.append(_redeployed(bench, name, server, kind.workload))
-            except (PeerError, NotAsAsked, LoadError) as error:
+            except (PeerError, LoadError) as error:
                 when = f"after {number} turns: " if number else ""
                 turns.absent[name] = f"{when}{error}"
                 bench.say(f"{SCENARIO.name}: {name} is left out {turns.absent[name]}")
@@ -174,12 +170,19 @@ def _points(bench: Bench, name: str, server: Server, kind: Kind) -> list[Point]:
 
 def _findings(free: Sequence[Measured]) -> list[Finding]:
     busy = {str(m.labels["server"]): m for m in free if m.labels["load"] == _BUSY}
-    ours, shared = busy.pop(_QUORUM), busy.pop(_SHARED, None)
+    ours = busy.pop(_QUORUM)
     fastest = max(busy.values(), key=lambda m: m.throughput)
     leanest = min(busy.values(), key=lambda m: float(np.median(_all_cpu(m))))
+    faster = ratio_of_medians(_throughputs(ours), _throughputs(fastest))
     cheaper = ratio_of_medians(_all_cpu(leanest), _all_cpu(ours))
-    findings = [
-        _faster(ours, fastest, ""),
+    return [
+        Finding(
+            text=f"answers per second at {_BUSY} callers, as a multiple of the best peer's "
+            f"({fastest.labels['server']})",
+            value=value_of(faster),
+            aim=f"at least {_AIM:g}",
+            met=faster.value >= _AIM,
+        ),
         Finding(
             text="CPU per answer of the leanest peer, its client included "
             f"({leanest.labels['server']}), as a multiple of quorum's",
@@ -188,18 +191,6 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
             met=cheaper.value > 1.0,
         ),
     ]
-    return [*findings, _faster(shared, fastest, "with `aslr: false`, ")] if shared else findings
-
-
-def _faster(ours: Measured, fastest: Measured, how: str) -> Finding:
-    faster = ratio_of_medians(_throughputs(ours), _throughputs(fastest))
-    return Finding(
-        text=f"{how}answers per second at {_BUSY} callers, as a multiple of the best peer's "
-        f"({fastest.labels['server']})",
-        value=value_of(faster),
-        aim=f"at least {_AIM:g}",
-        met=faster.value >= _AIM,
-    )
 
 
 def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
