@@ -70,5 +70,5 @@ def test_pairs_see_through_a_machine_that_changes():
 
 
 def test_pairs_must_be_pairs():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         paired_ratio([1.0], [1.0, 2.0])

@@ -58,7 +58,7 @@ def _findings(measured: Sequence[Measured]) -> list[Finding]:
 def _ratio(what: str, pair: Sequence[Measured], of: Callable[[Measured], Sequence[float]]) -> Finding:
     random, same = pair
     return Finding(
-        text=f"{what} with the same addresses, as a multiple of that with random ones, turn by turn:",
+        text=f"{what} with the same addresses, as a multiple of that with random ones, turn by turn",
         value=value_of(paired_ratio(of(same), of(random))),
     )
 
