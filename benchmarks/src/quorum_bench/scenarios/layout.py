@@ -75,6 +75,7 @@ SCENARIO = Scenario(
     "layout",
     "Steps with their code at the same addresses",
     "What does an answer of five members that answer at once cost when the kernel gives all steps of a "
-    "server the same memory layout (`server.aslr: false`), beside the default, random addresses for each?",
+    "server the same memory layout (`server.aslr: false`), beside the default, random addresses for each? "
+    "Measured in four times the runs.",
     _or_skip,
 )
