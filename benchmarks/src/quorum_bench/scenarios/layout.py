@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,51 +15,51 @@ from quorum_bench.results import Finding, Plot, ScenarioResult
 from quorum_bench.targets.quorum import NotAsAsked, QuorumTarget
 from quorum_bench.workload import Workload
 
-MEMBERS = 5
+MEMBERS: Mapping[str, Mapping[str, object]] = {f"m{i}": {} for i in range(5)}
 _LONE, _BUSY = 1, 32
 _RANDOM, _SAME = "random", "the same"
 _WORKLOAD = Workload.made(attributes=5)
-# The difference is small beside what a machine does from minute to minute, so many short turns are taken.
-_TIMES_THE_RUNS = 4
 
 
 def _play(bench: Bench) -> ScenarioResult:
-    members: dict[str, dict[str, object]] = {f"m{i}": {} for i in range(MEMBERS)}
-    with QuorumTarget(_WORKLOAD, members) as random, QuorumTarget(_WORKLOAD, members, aslr=False) as same:
-        points = [
-            Point(target, target.caller(_WORKLOAD), Closed(load), {"addresses": name, "load": load})
-            for load in (_LONE, _BUSY)
-            for name, target in ((_RANDOM, random), (_SAME, same))
-        ]
-        effort = replace(bench.options.effort, runs=_TIMES_THE_RUNS * bench.options.effort.runs)
-        measured = bench.measure(SCENARIO.name, points, effort)
+    tally = bench.tally(SCENARIO.name)
+    try:
+        for number in range(tally.effort.runs):
+            # New servers each time: random addresses are drawn anew.
+            with _server(aslr=True) as random, _server(aslr=False) as same:
+                for load in (_LONE, _BUSY):
+                    points = [_point(random, _RANDOM, load), _point(same, _SAME, load)]
+                    first = (number + (load == _BUSY)) % 2
+                    for point in (points[first], points[1 - first]):
+                        tally.run(point, number)
+    except NotAsAsked as error:
+        raise Skipped(str(error)) from error
+    measured = tally.measured()
     plot = Plot(title="CPU of an answer", x="addresses", y=["cpu"], series="load")
     return SCENARIO.result(measured, findings=_findings(measured), plots=[plot])
 
 
-def _or_skip(bench: Bench) -> ScenarioResult:
-    try:
-        return _play(bench)
-    except NotAsAsked as error:
-        raise Skipped(str(error)) from error
+def _server(*, aslr: bool) -> QuorumTarget:
+    return QuorumTarget(_WORKLOAD, MEMBERS, aslr=aslr)
+
+
+def _point(target: QuorumTarget, addresses: str, load: int) -> Point:
+    return Point(target, target.caller(_WORKLOAD), Closed(load), {"addresses": addresses, "load": load})
 
 
 def _findings(measured: Sequence[Measured]) -> list[Finding]:
-    lone = [m for m in measured if m.labels["load"] == _LONE]
-    busy = [m for m in measured if m.labels["load"] == _BUSY]
+    found = {(m.labels["addresses"], m.labels["load"]): m for m in measured}
+
+    def ratio(what: str, load: int, of: Callable[[Measured], Sequence[float]]) -> Finding:
+        pairs = paired_ratio(of(found[_SAME, load]), of(found[_RANDOM, load]))
+        text = f"{what} with the same addresses, as a multiple of that with random ones, median over pairs"
+        return Finding(text=text, value=value_of(pairs))
+
     return [
-        _ratio(f"CPU of an answer at {_BUSY} callers", busy, lambda m: m.cpu_ms),
-        _ratio(f"answers per second at {_BUSY} callers", busy, _throughputs),
-        _ratio("latency p50 of a lone request", lone, _medians),
+        ratio(f"CPU of an answer at {_BUSY} callers", _BUSY, lambda m: m.cpu_ms),
+        ratio(f"answers per second at {_BUSY} callers", _BUSY, _throughputs),
+        ratio("latency p50 of a lone request", _LONE, _medians),
     ]
-
-
-def _ratio(what: str, pair: Sequence[Measured], of: Callable[[Measured], Sequence[float]]) -> Finding:
-    random, same = pair
-    return Finding(
-        text=f"{what} with the same addresses, as a multiple of that with random ones, turn by turn",
-        value=value_of(paired_ratio(of(same), of(random))),
-    )
 
 
 def _throughputs(measured: Measured) -> list[float]:
@@ -76,6 +75,7 @@ SCENARIO = Scenario(
     "Steps with their code at the same addresses",
     "What does an answer of five members that answer at once cost when the kernel gives all steps of a "
     "server the same memory layout (`server.aslr: false`), beside the default, random addresses for each? "
-    "Measured in four times the runs.",
-    _or_skip,
+    "A pair of new servers for every run; few runs tell little, because the difference is smaller than what "
+    "a machine does from minute to minute.",
+    _play,
 )

@@ -16,6 +16,7 @@ import yaml
 from quorum.contract import CHANNELS, GATE, STABLE, VOTE
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
+from quorum.server.become import has_aslr
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
@@ -50,7 +51,7 @@ class QuorumTarget:
         members: Names -> replay options such as ``latency_ms``.
         deploy: Serve this file instead; ``members`` is then ignored.
         name: In tables.
-        aslr: As ``server.aslr`` in ``deploy.yaml``.
+        aslr: Instead of the deployment's own ``server.aslr``.
     """
 
     def __init__(
@@ -60,16 +61,16 @@ class QuorumTarget:
         *,
         deploy: Path | None = None,
         name: str = "quorum",
-        aslr: bool = True,
+        aslr: bool | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
         self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-")
         folder = Path(self._scratch.name)
         spec = load_spec(deploy or _write(folder, workload, dict(members or {})))
-        free = spec.server.model_copy(
-            update={"grpc_port": 0, "http_port": 0, "metrics_port": 0, "aslr": aslr}
-        )
+        ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+        free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
+        self._aslr = aslr
         self._spec = spec.model_copy(update={"server": free})
         self.members: Sequence[str] = self._spec.member_names
         self._repository = folder / "model_repository"
@@ -92,13 +93,16 @@ class QuorumTarget:
 
         Raises:
             quorum.server.triton.ServerError: It does not start.
-            NotAsAsked: Its processes keep random addresses.
+            NotAsAsked: Its memory layout is another than asked for.
         """
         self._render()
         self._server.start()
         self._ready()
-        if self._server.aslr and not self._spec.server.aslr:
-            raise NotAsAsked("server.aslr: false is not allowed by the kernel or a seccomp profile")
+        if self._aslr is not None and has_aslr(self._server.pid or 0) is not self._aslr:
+            raise NotAsAsked(
+                f"the server does not run with aslr: {str(self._aslr).lower()}; a seccomp profile, or how "
+                "this process was started, decides otherwise"
+            )
         endpoint = self._server.endpoint
         self._statistics = TritonStatistics(endpoint.grpc_url, endpoint.admin_key)
 

@@ -28,6 +28,7 @@ from quorum.cli.fleet import channel_status, fleet_status, fleet_table, store_of
 from quorum.cli.signals import interrupt_once
 from quorum.contract import CANARY, CHANNELS, STABLE, VOTE
 from quorum.repository.store import Store
+from quorum.server.become import NO_EFFECT, has_aslr
 from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.http import ProbeServer
 from quorum.server.probe import take_pulse
@@ -98,8 +99,8 @@ def up(
                     on_started=lambda server: _answer_probes(running, server, probe_port),
                 )
             )
-        if server.aslr and not spec.server.aslr:
-            note("server.aslr stays true: the kernel, or the container's seccomp profile, forbids the change")
+        if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
+            note(NO_EFFECT)
         note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
             _watch(server)

@@ -12,15 +12,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.server.become import prepared
 from quorum.server.install import Install, find_install
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
 from quorum.spec.model import Deployment
@@ -37,14 +36,6 @@ _FREE_PORTS = range(20_000, 32_000)
 _TAIL_LINES = 40
 _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
-# prctl(PR_SET_PDEATHSIG, SIGTERM): what a process keeps when it becomes another program.
-_END_WITH_PARENT = "libc.prctl(1, 15)"
-_ADDR_NO_RANDOMIZE = 0x0040000
-# On top of what is set already; children inherit it.
-_NO_ASLR = f"""
-if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
-    print("quorum: server.aslr stays true: the kernel or the container's seccomp profile forbids the change")
-"""
 
 
 class ServerError(RuntimeError):
@@ -107,15 +98,6 @@ class TritonServer:
         """Process id while the server runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    @property
-    def aslr(self) -> bool:
-        """Whether the running server's code lies at random addresses, whatever was asked for."""
-        try:
-            personality = int(Path(f"/proc/{self.pid}/personality").read_text("ascii"), 16)
-        except OSError:
-            return True
-        return not personality & _ADDR_NO_RANDOMIZE
-
     def start(self) -> None:
         """Start the process and return at once; see :meth:`wait_ready`.
 
@@ -133,7 +115,7 @@ class TritonServer:
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                _prepared(self._command(backends), self.spec.server.aslr),
+                prepared(self._command(backends), aslr=self.spec.server.aslr),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -267,30 +249,6 @@ def _lives_on(session: int) -> bool:
             if int(its_session) == session and state != "Z":
                 return True
     return False
-
-
-def _prepared(command: list[str], aslr: bool) -> list[str]:
-    """The command so that it is terminated when this process dies, and with the memory layout asked for.
-
-    The kernel watches the thread that starts it, so only the main thread can ask for the first. An
-    interpreter of its own asks and then becomes the command: ``preexec_fn`` would fork a process that may
-    have gRPC threads.
-    """
-    asked = []
-    if threading.current_thread() is threading.main_thread():
-        asked.append(_END_WITH_PARENT)
-    if not aslr:
-        asked.append(_NO_ASLR)
-    if not asked:
-        return command
-    program = [
-        "import ctypes, os, sys",
-        "libc = ctypes.CDLL(None)",
-        *asked,
-        "sys.stdout.flush()",
-        "os.execv(sys.argv[1], sys.argv[1:])",
-    ]
-    return [sys.executable, "-I", "-S", "-c", "\n".join(program), *command]
 
 
 def _resolve_endpoint(spec: Deployment) -> Endpoint:

@@ -183,8 +183,9 @@ class ServerSpec(_Strict):
         http_port: KServe v2 over HTTP.
         metrics_port: Prometheus.
         log_verbose: Triton's ``--log-verbose``.
-        aslr: Whether each process of the server has its code at random addresses of its own. Without it
-            steps that take turns on a core cost less, and an attacker knows where code lies.
+        aslr: Leave it to the kernel where each process of the server has its code: at random addresses,
+            as a rule. Without it steps that take turns on a core cost less, and an attacker knows where
+            code lies.
     """
 
     host: str = "127.0.0.1"

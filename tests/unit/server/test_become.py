@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process asks of the kernel before it becomes another program, on a real kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from quorum.server.become import NO_EFFECT, has_aslr, prepared
+
+SHOW = ["/bin/cat", "/proc/self/personality"]
+# A seccomp filter as containers have one: personality() may be asked for, and not be changed (EPERM).
+REFUSING = """
+import ctypes, os, struct, sys
+load, equal, ret = 0x20, 0x15, 0x06
+program = [
+    (load, 0, 0, 0), (equal, 0, 3, 135), (load, 0, 0, 16), (equal, 1, 0, 0xFFFFFFFF),
+    (ret, 0, 0, 0x00050001), (ret, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+libc = ctypes.CDLL(None)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, filter) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def elsewhere(function: Callable[[], Any]) -> Any:
+    """What a function returns on a thread that is not the main one."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+needs_personality = pytest.mark.skipif(
+    subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode != 0,
+    reason="the kernel or a seccomp profile refuses personality() here",
+)
+
+
+@needs_personality
+@pytest.mark.parametrize("on", [lambda function: function(), elsewhere], ids=["main thread", "another"])
+def test_a_layout_that_is_asked_for_is_given(on: Callable[[Callable[[], Any]], Any]) -> None:
+    inherited = int(output(SHOW), 16)
+    assert int(output(on(lambda: prepared(SHOW, aslr=True))), 16) == inherited
+    assert int(output(on(lambda: prepared(SHOW, aslr=False))), 16) == inherited | 0x0040000
+
+
+def test_what_is_refused_is_said_and_the_command_runs() -> None:
+    refused = [sys.executable, "-c", REFUSING, *prepared(SHOW, aslr=False)]
+    said, shown = output(refused).splitlines()
+    assert said == f"quorum: {NO_EFFECT}"
+    assert not int(shown, 16) & 0x0040000
+
+
+@needs_personality
+def test_a_process_tells_its_layout_or_nothing() -> None:
+    process = subprocess.Popen(
+        ["setarch", "-R", sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert has_aslr(process.pid) is False
+    process.communicate(b"\n")
+    assert has_aslr(process.pid) is None
+    assert has_aslr(os.getpid()) is not None
