@@ -47,7 +47,7 @@ fmt: setup-dev ## format the code
 render: setup ## write model_repository/ from deploy.yaml
 	.venv/bin/quorum render
 
-bench: setup ## measure this machine, about 6 minutes; report in benchmarks/out/
+bench: setup ## measure this machine, about 7 minutes; report in benchmarks/out/
 	.venv/bin/quorum-bench run benchmarks/out/short
 
 bench-long: setup ## the same with every point, longer and more often: about an hour

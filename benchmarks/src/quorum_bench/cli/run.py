@@ -71,7 +71,7 @@ def run(
 ) -> None:
     """Measure, and write **results.json**, **samples.parquet**, **report.html** and **summary.md**.
 
-    Example: `quorum-bench run out/today` (about 6 minutes), `quorum-bench run out/o -s overhead`.
+    Example: `quorum-bench run out/today` (about 7 minutes), `quorum-bench run out/o -s overhead`.
     """
     form = "long" if long else "short"
     base = _EFFORT[form]
