@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from support.command import quorum, start
 from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
+from support.layout import may_do_without_aslr
 from support.raw import bytes_tensor
 from support.traces import listening, prefix_of, prefix_of_process, session_processes, shared_memory
 from support.wire import grpc_reply
@@ -110,9 +110,8 @@ def code_addresses(pid: int) -> dict[int, int]:
 
 def can_choose_layouts() -> bool:
     """Whether this machine randomises addresses, and lets a process do without."""
-    probe = subprocess.run(["setarch", "-R", "true"], capture_output=True, check=False)
     system_wide = Path("/proc/sys/kernel/randomize_va_space").read_text("ascii").strip()
-    return probe.returncode == 0 and system_wide != "0" and bool(has_aslr(os.getpid()))
+    return may_do_without_aslr() and system_wide != "0" and bool(has_aslr(os.getpid()))
 
 
 @pytest.mark.skipif(not can_choose_layouts(), reason="addresses are not random here, or must be")

@@ -77,14 +77,24 @@ class Measured:
         return float(np.median([of(run) for run in self.runs]))
 
     @property
+    def p50s_ms(self) -> list[float]:
+        """Per run, median latency."""
+        return [float(np.median(latencies)) for latencies in self.latencies]
+
+    @property
     def p50_ms(self) -> float:
         """Median latency."""
-        return self.median(lambda run: float(np.median(run.samples.latency_ms)))
+        return float(np.median(self.p50s_ms))
+
+    @property
+    def throughputs(self) -> list[float]:
+        """Per run, answers per second."""
+        return [run.answered / run.seconds for run in self.runs]
 
     @property
     def throughput(self) -> float:
         """Answers per second."""
-        return self.median(lambda run: run.answered / run.seconds)
+        return float(np.median(self.throughputs))
 
     @property
     def cpu_ms(self) -> list[float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.layout import may_do_without_aslr
 
 from quorum.server.become import NO_EFFECT, has_aslr, prepared
 
@@ -46,8 +47,7 @@ def elsewhere(function: Callable[[], Any]) -> Any:
 
 
 needs_personality = pytest.mark.skipif(
-    subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode != 0,
-    reason="the kernel or a seccomp profile refuses personality() here",
+    not may_do_without_aslr(), reason="no setarch here, or a seccomp profile refuses personality()"
 )
 
 

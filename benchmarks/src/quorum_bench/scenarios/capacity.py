@@ -143,7 +143,7 @@ def _within(measured: Measured, slo_ms: float) -> bool:
 
 
 def _throughput(measured: Measured) -> Value:
-    runs = [run.answered / run.seconds for run in measured.runs]
+    runs = measured.throughputs
     return Value(value=measured.throughput, low=min(runs), high=max(runs), runs=runs)
 
 

@@ -52,7 +52,7 @@ def _members(bench: Bench) -> ScenarioResult:
         ),
         Finding(
             text="each further member adds to the p50 of a lone request (ideal: 0, with a core for each)",
-            value=value_of(slope(counts, [_p50s(m) for m in quiet])),
+            value=value_of(slope(counts, [m.p50s_ms for m in quiet])),
             unit="ms",
         ),
         Finding(
@@ -102,7 +102,7 @@ def _attributes(bench: Bench) -> ScenarioResult:
         ),
         Finding(
             text="each further attribute adds to the p50 of a lone request (ideal: 0)",
-            value=value_of(slope(x, [_p50s(m) for m in quiet])),
+            value=value_of(slope(x, [m.p50s_ms for m in quiet])),
             unit="ms",
         ),
     ]
@@ -120,12 +120,8 @@ def _attributes(bench: Bench) -> ScenarioResult:
     return ATTRIBUTES.result(measured, findings=findings, plots=plots)
 
 
-def _p50s(measured: Measured) -> list[float]:
-    return [float(np.median(latency)) for latency in measured.latencies]
-
-
 def _ratio(measured: Sequence[Measured], counts: Sequence[float], few: int, many: int) -> Interval:
-    a, b = ([r.answered / r.seconds for r in measured[counts.index(n)].runs] for n in (few, many))
+    a, b = (measured[counts.index(n)].throughputs for n in (few, many))
     return ratio_of_medians(a, b)
 
 

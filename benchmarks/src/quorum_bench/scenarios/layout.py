@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import paired_ratio
 from quorum_bench.load import Closed
@@ -57,17 +55,9 @@ def _findings(measured: Sequence[Measured]) -> list[Finding]:
 
     return [
         ratio(f"CPU of an answer at {_BUSY} callers", _BUSY, lambda m: m.cpu_ms),
-        ratio(f"answers per second at {_BUSY} callers", _BUSY, _throughputs),
-        ratio("latency p50 of a lone request", _LONE, _medians),
+        ratio(f"answers per second at {_BUSY} callers", _BUSY, lambda m: m.throughputs),
+        ratio("latency p50 of a lone request", _LONE, lambda m: m.p50s_ms),
     ]
-
-
-def _throughputs(measured: Measured) -> list[float]:
-    return [run.answered / run.seconds for run in measured.runs]
-
-
-def _medians(measured: Measured) -> list[float]:
-    return [float(np.median(latencies)) for latencies in measured.latencies]
 
 
 SCENARIO = Scenario(

@@ -173,7 +173,7 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
     ours = busy.pop(_QUORUM)
     fastest = max(busy.values(), key=lambda m: m.throughput)
     leanest = min(busy.values(), key=lambda m: float(np.median(_all_cpu(m))))
-    faster = ratio_of_medians(_throughputs(ours), _throughputs(fastest))
+    faster = ratio_of_medians(ours.throughputs, fastest.throughputs)
     cheaper = ratio_of_medians(_all_cpu(leanest), _all_cpu(ours))
     return [
         Finding(
@@ -320,10 +320,6 @@ def _redeploy(server: Server, workload: Workload, seconds: float) -> list[str]:
     gap_ms = float(np.diff(answered).max()) / 1e6 if len(answered) > 1 else seconds * 1e3
     failed = int((~samples.ok).sum())
     return [_number(took[0]), str(len(samples)), str(failed), _number(gap_ms)]
-
-
-def _throughputs(measured: Measured) -> list[float]:
-    return [run.answered / run.seconds for run in measured.runs]
 
 
 def _all_cpu(measured: Measured) -> list[float]:
