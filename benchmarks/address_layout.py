@@ -19,11 +19,11 @@ import subprocess
 import sys
 import time
 
+from quorum.decision.cell import Parameters, decide_one
 from quorum.serving.packing import pack_votes, unpack_votes
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
-from quorum.voting.single import Parameters, decide_one
 
 NAMES = tuple(f"attribute {number}" for number in range(5))
 CATALOGUE = Catalogue.of([Attribute(name) for name in NAMES])

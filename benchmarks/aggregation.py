@@ -23,13 +23,13 @@ import aggregation_tables as tables
 import numpy as np
 import numpy.typing as npt
 
-from quorum.fit.simulate import accuracy_percent, bayes_winner, independent, with_bloc
-from quorum.voting.decide import Rule, decide, equal_rule
-from quorum.voting.em import OneCoin, log_odds
-from quorum.voting.histogram import compress, histogram, right_mask
-from quorum.voting.iwmv import Iwmv
-from quorum.voting.loglinear import LogLinear
-from quorum.voting.patterns import ABSTAIN
+from quorum.decision.arrays import Rule, decide, equal_rule
+from quorum.decision.histogram import compress, histogram, right_mask
+from quorum.decision.patterns import ABSTAIN
+from quorum.learning.em import OneCoin, log_odds
+from quorum.learning.iwmv import Iwmv
+from quorum.learning.loglinear import LogLinear
+from quorum.learning.simulate import accuracy_percent, bayes_winner, independent, with_bloc
 from quorum_bench import aggregation as measured
 
 Floats = npt.NDArray[np.float64]

@@ -47,9 +47,9 @@ from gpu_models import SHAPES, make_checkpoint
 from gpu_report import BAD, PARTS, judge, table
 from gpu_worker import ATTRIBUTES, CATALOGUE, ROOT, Row, Subject, Worker, listings
 
-from quorum.contract import Status
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
+from quorum_contract import Status
 
 SCHEMA = 1
 PROMPTS = 16

@@ -99,10 +99,10 @@ def compare(
         Per concurrency the rounds of both, the ensemble's throughput as a share of the slowest bare
         runtime's, its latency over theirs, and what redeploys under load did.
     """
+    from quorum.deployment import load_deployment
     from quorum.repository.render import render
-    from quorum.spec import load_spec
 
-    spec, names = load_spec(write_spec(folder, subject, members)), list(members)
+    spec, names = load_deployment(write_spec(folder, subject, members)), list(members)
     render(spec)
     before = gpu_memory_mib()
     workers = [Worker("bare", subject, members[name], folder / f"bare-{name}.log") for name in names]
@@ -248,10 +248,10 @@ def _mean_tokens(checkpoint: Path, texts: Sequence[str]) -> float | None:
 
 def _redeploy(spec: Any, server: Any, names: Sequence[str]) -> Row:
     """Publish and promote again and again while callers ask; how many requests failed."""
+    from quorum.decision.cell import Parameters
+    from quorum.decision.weights import Weights
     from quorum.rollout.channels import Rollout
     from quorum.server.control import Control
-    from quorum.voting.single import Parameters
-    from quorum.weights import Weights
     from quorum_client import Client
 
     url, stop, found = server.endpoint.grpc_url, threading.Event(), Row()

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorum.contract import Status
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style, build_prompt
+from quorum_contract import Status
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUE = ROOT / "model_repository" / "quorum_gate" / "catalogue.json"

@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.fit import apply, learn, learn_statistic, read_votes
-from quorum.fit.heldout import assign_folds
-from quorum.fit.label import choose
-from quorum.fit.score import as_rule, is_right
-from quorum.fit.simulate import accuracy_percent, bayes_winner, independent, with_bloc
-from quorum.fit.statistic import Statistic
-from quorum.voting.decide import Rule, decide
-from quorum.voting.em import OneCoin, log_odds
-from quorum.voting.histogram import compress, histogram, right_mask
-from quorum.voting.loglinear import LogLinear
-from quorum.voting.patterns import ABSTAIN
+from quorum.decision.arrays import Rule, decide
+from quorum.decision.histogram import compress, histogram, right_mask
+from quorum.decision.patterns import ABSTAIN
+from quorum.evaluation import apply
+from quorum.evaluation.heldout import assign_folds
+from quorum.evaluation.score import as_rule, is_right
+from quorum.learning import learn, learn_statistic
+from quorum.learning.em import OneCoin, log_odds
+from quorum.learning.loglinear import LogLinear
+from quorum.learning.simulate import accuracy_percent, bayes_winner, independent, with_bloc
+from quorum.review.label import choose
+from quorum.votes import read_votes
+from quorum.votes.statistic import Statistic
 
 Row = dict[str, Any]
 PARTS = ("em", "gold", "shrinkage", "blocs", "label")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quorum.engines.versions import PINNED
+from quorum.build.versions import PINNED
+from quorum.deployment import load_deployment
 from quorum.server.triton import TritonServer
-from quorum.spec import load_spec
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -110,7 +110,7 @@ def test_compose_keeps_weights_and_gives_time_to_finish(service, target, file):
     assert found["build"]["target"] == target
     places = {volume.split(":")[1]: volume.split(":")[0] for volume in found["volumes"]}
     assert places[f"/srv/quorum/{file}"] == f"./{file}"
-    weights = places[f"/srv/quorum/{load_spec(ROOT / file).repository}"]
+    weights = places[f"/srv/quorum/{load_deployment(ROOT / file).repository}"]
     assert weights in COMPOSE["volumes"]
     drain = inspect.signature(TritonServer.stop).parameters["drain_s"].default
     # Waiting for requests in flight and waiting for Triton to end may each take this long.

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from support import trtllm_tools
 
-from quorum.engines.shapes import QUANTISATIONS
-from quorum.engines.trtllm import Tools, plan_build
-from quorum.spec import load_spec
+from quorum.build.shapes import QUANTISATIONS
+from quorum.build.trtllm import Tools, plan_build
+from quorum.deployment import load_deployment
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -28,7 +28,7 @@ def commands(folder: Path, **options):
         {"name": "m", "runtime": "engine", "options": {k: v for k, v in given.items() if v is not None}}
     ]
     file.write_text(yaml.safe_dump({"members": members, "attributes": {"color": {}}}))
-    spec = load_spec(file)
+    spec = load_deployment(file)
     return plan_build(spec.members[0], spec.root, Tools(EXAMPLES)).steps
 
 

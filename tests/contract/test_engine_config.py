@@ -12,10 +12,10 @@ import pytest
 import yaml
 from tritonclient.grpc import model_config_pb2 as pb
 
+from quorum.deployment import DeploymentError, load_deployment
 from quorum.repository.configs import parse_config, print_config
-from quorum.repository.engine import engine_config
+from quorum.repository.engine_config import engine_config
 from quorum.repository.render import render
-from quorum.spec import SpecError, load_spec
 
 STOCK = json.loads((Path(__file__).parent / "data" / "tensorrtllm_backend.json").read_text("utf-8"))
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def load(folder: Path, **options: Any) -> Any:
     said = {"engine": "engines/llama", "tokenizer": "llama", "max_batch_size": 64, **options}
     spec = {"attributes": {}, "members": [{"name": "llama", "runtime": "engine", "options": said}]}
     (folder / "deploy.yaml").write_text(yaml.safe_dump(spec))
-    return load_spec(folder / "deploy.yaml")
+    return load_deployment(folder / "deploy.yaml")
 
 
 def rendered(folder: Path, **options: Any) -> Any:
@@ -100,13 +100,13 @@ def test_options_reach_the_parameters(tmp_path: Path) -> None:
 
 
 def test_memory_without_an_engine_to_measure_it_by_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="quorum build llama"):
+    with pytest.raises(DeploymentError, match="quorum build llama"):
         rendered(tmp_path, kv_cache_gib=16)
 
 
 def test_the_gpu_deployments_render(tmp_path: Path) -> None:
     shutil.copy(ROOT / "deploy.gpu.yaml", tmp_path / "deploy.yaml")
-    spec = load_spec(tmp_path / "deploy.yaml")
+    spec = load_deployment(tmp_path / "deploy.yaml")
     render(spec)
     for member in spec.members:
         config = parse_config((spec.repository_path / member.name / "config.pbtxt").read_text("utf-8"))

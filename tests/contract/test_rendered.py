@@ -11,10 +11,10 @@ import pytest
 from support.deployment import write_deployment
 from tritonclient.grpc import model_config_pb2 as pb
 
-from quorum import contract
+import quorum_contract as contract
+from quorum.deployment import load_deployment
 from quorum.repository.configs import parse_config
 from quorum.repository.render import plan_render, render
-from quorum.spec import load_spec
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ("alpha", "be.ta-2", "gamma_3")
@@ -27,7 +27,9 @@ TYPES = {
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    spec = load_spec(write_deployment(tmp_path_factory.mktemp("rendered"), {name: {} for name in MEMBERS}))
+    spec = load_deployment(
+        write_deployment(tmp_path_factory.mktemp("rendered"), {name: {} for name in MEMBERS})
+    )
     render(spec)
     paths = sorted(spec.repository_path.glob("*/config.pbtxt"))
     return {path.parent.name: parse_config(path.read_text("utf-8")) for path in paths}
@@ -111,5 +113,5 @@ def test_raw_input_meets_only_the_gate(configs: dict[str, Any]) -> None:
 def test_the_repository_that_is_checked_in_is_what_deploy_yaml_says() -> None:
     if not (ROOT / "model_repository").is_dir():
         pytest.fail("model_repository/ is missing; run `quorum render`")
-    plan = plan_render(load_spec(ROOT / "deploy.yaml"))
+    plan = plan_render(load_deployment(ROOT / "deploy.yaml"))
     assert plan.is_clean, f"run `quorum render`: {sorted(plan.write)} {plan.remove} {plan.misfits}"

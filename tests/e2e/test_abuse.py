@@ -19,7 +19,7 @@ from support.traces import listening, prefix_of, session_processes, shared_memor
 from support.wire import Reply, grpc_reply, json_reply, plain_majority
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.contract import Status
+from quorum_contract import Status
 
 REQUESTS = 2_000
 AT_ONCE = 48

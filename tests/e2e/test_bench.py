@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from quorum.contract import GATE, VOTE
 from quorum_bench.arrivals import poisson, replayed
 from quorum_bench.bench import Bench, Measured, Options, point_result
 from quorum_bench.cli import app
@@ -23,6 +22,7 @@ from quorum_bench.samples import SampleFile, read_latencies
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import WAITED, QuorumTarget
 from quorum_bench.workload import Workload
+from quorum_contract import GATE, VOTE
 
 INJECTED_MS = 25.0
 WORKLOAD = Workload.made(attributes=2, products=8)

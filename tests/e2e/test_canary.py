@@ -20,16 +20,16 @@ from support.command import quorum, quorum_json, start
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum import weights as weights_file
+from quorum.decision import weights as weights_file
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
+from quorum.deployment import load_deployment
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import find_running
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum.serving.admission import Admission, path_of
-from quorum.spec import load_spec
-from quorum.voting.single import Parameters
-from quorum.weights import Weights
 from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, takes_canary
 
 ROOT = Path(__file__).parents[2]
@@ -201,7 +201,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         quorum(folder, "status", "--wait", "90")
         end = time.monotonic() + 60
-        while find_running(load_spec(folder / "deploy.yaml")) is None:
+        while find_running(load_deployment(folder / "deploy.yaml")) is None:
             assert time.monotonic() < end
             time.sleep(0.05)
         yield Demo(folder, folder / "votes.jsonl")
@@ -215,7 +215,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def trusting(demo: Demo, member: str, name: str) -> str:
     """Publish weights by which one LLM alone decides; their version."""
-    spec = load_spec(demo.folder / "deploy.yaml")
+    spec = load_deployment(demo.folder / "deploy.yaml")
     heavy = tuple(5.0 if m == member else 1.0 for m in spec.member_names)
     weights = Weights("majority", tuple(spec.member_names), Parameters(heavy), settings={"for": name})
     weights_file.dump(weights, demo.folder / f"{name}.json")

@@ -16,10 +16,10 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import elements
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.contract import QUESTION, VOTES, Status
 from quorum.server.control import Control, ControlError
 from quorum.server.triton import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes, take_ticket, unpack_votes
+from quorum_contract import QUESTION, VOTES, Status
 
 ADMIN_CALLS: dict[str, Callable[[Any], tuple[Callable[..., Any], Any]]] = {
     "load": lambda s: (s.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="quorum")),

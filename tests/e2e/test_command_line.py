@@ -20,10 +20,10 @@ from support.command import quorum, quorum_json, start
 from support.deployment import ATTRIBUTES, said, table, title, write_deployment, write_jsonl
 from support.traces import listening, prefix_of_process, session_processes, shared_memory
 
-from quorum.fit.votes import read_votes
+from quorum.deployment import load_deployment
 from quorum.server.runfile import find_running
 from quorum.serving.admission import Admission, path_of
-from quorum.spec import load_spec
+from quorum.votes.table import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 LONG = 20_000
@@ -45,7 +45,7 @@ class Up:
 
 def wait_for_note(folder: Path, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 90
-    while find_running(load_spec(folder / "deploy.yaml")) is None:
+    while find_running(load_deployment(folder / "deploy.yaml")) is None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -63,7 +63,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert find_running(load_spec(folder / "deploy.yaml")) is None
+        assert find_running(load_deployment(folder / "deploy.yaml")) is None
     finally:
         process.kill()
         process.communicate()
@@ -216,7 +216,7 @@ def test_promote_of_an_unknown_version_lists_the_known(up: Up) -> None:
 def test_a_second_up_is_refused(up: Up) -> None:
     _, err = up.quorum("up", code=1)
     assert "served already" in err
-    assert str(find_running(load_spec(up.folder / "deploy.yaml")).pid) in err  # type: ignore[union-attr]
+    assert str(find_running(load_deployment(up.folder / "deploy.yaml")).pid) in err  # type: ignore[union-attr]
     assert up.json("status")["channels"]["quorum"]["answers"]
 
 
@@ -226,7 +226,7 @@ def test_the_note_with_the_key_is_for_its_owner_only(up: Up) -> None:
 
 def test_a_wrong_admin_key_is_named(up: Up, tmp_path: Path) -> None:
     """From another folder there is no note: the key comes from the environment."""
-    spec = load_spec(up.folder / "deploy.yaml")
+    spec = load_deployment(up.folder / "deploy.yaml")
     running = find_running(spec)
     assert running
     data = yaml.safe_load((up.folder / "deploy.yaml").read_text("utf-8"))
@@ -261,7 +261,7 @@ def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
     process = start(tmp_path, "up", QUORUM_HOST="127.0.0.2")
     try:
         wait_for_note(tmp_path, process)
-        running = find_running(load_spec(tmp_path / "deploy.yaml"))
+        running = find_running(load_deployment(tmp_path / "deploy.yaml"))
         assert running
         assert running.endpoint.host == "127.0.0.2", "the variable goes before server.host"
         prefix = prefix_of_process(running.pid)
@@ -280,7 +280,7 @@ def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
     assert session_processes(running.pid) == set()
     assert shared_memory(running.pid, prefix) == set()
     assert listening(running.endpoint) == []
-    assert find_running(load_spec(tmp_path / "deploy.yaml")) is None
+    assert find_running(load_deployment(tmp_path / "deploy.yaml")) is None
     assert [p.name for p in (tmp_path / ".quorum").iterdir()] == ["server.log"]
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_dies_is_reported(tmp_path: Path) -> None:
     quorum(tmp_path, "render")
     process = start(tmp_path, "up")
     wait_for_note(tmp_path, process)
-    running = find_running(load_spec(tmp_path / "deploy.yaml"))
+    running = find_running(load_deployment(tmp_path / "deploy.yaml"))
     assert running
     os.kill(running.pid, signal.SIGKILL)
     _, err = process.communicate(timeout=60)
@@ -297,4 +297,4 @@ def test_a_server_that_dies_is_reported(tmp_path: Path) -> None:
     assert "stopped by itself" in err
     assert session_processes(running.pid) == set()
     assert shared_memory(running.pid) == set()
-    assert find_running(load_spec(tmp_path / "deploy.yaml")) is None
+    assert find_running(load_deployment(tmp_path / "deploy.yaml")) is None

@@ -16,8 +16,8 @@ from support.deployment import ATTRIBUTES, Live, running, title, write_deploymen
 from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply, plain_majority
 
-from quorum.contract import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_TEXT_BYTES, Status
 from quorum_client import AsyncClient, Client, Extraction
+from quorum_contract import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_TEXT_BYTES, Status
 
 ODD_TEXTS = {
     "emoji": "🧦👟 socks",

@@ -14,9 +14,9 @@ from support.deployment import ATTRIBUTES, Live, running, title, write_deploymen
 from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply, plain_majority
 
-from quorum.contract import Status
 from quorum.serving.admission import GRACE_NS, Admission, path_of
 from quorum_client import Client, Overloaded
+from quorum_contract import Status
 
 HANG = {"hang_share": 1}
 MEMBER_TIMEOUT_S = 0.8

@@ -17,15 +17,15 @@ import yaml
 from support.command import quorum, quorum_json
 from support.rollout import trusting, write_split
 
-from quorum import weights as weights_file
-from quorum.contract import CANARY, STABLE
+from quorum.decision import weights as weights_file
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import Store
 from quorum.rollout.history import History
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
-from quorum.spec import load_spec
+from quorum_contract import CANARY, STABLE
 
 KEY = "the fleet's key"
 
@@ -51,12 +51,12 @@ class Servers:
         return quorum_json(self.folder, *arguments, code=code, QUORUM_ADMIN_KEY=KEY)
 
     def answers(self) -> list[int]:
-        spec = load_spec(self.folder / "deploy.yaml")
+        spec = load_deployment(self.folder / "deploy.yaml")
         return [probe_channel(spec, url, STABLE) for url in self.urls]
 
     def new_weights(self, member: str) -> Path:
         path = self.folder / f"{member}.json"
-        catalogue = load_spec(self.folder / "deploy.yaml").catalogue().hash
+        catalogue = load_deployment(self.folder / "deploy.yaml").catalogue().hash
         path.write_text(weights_file.dumps(trusting(catalogue, member)), encoding="utf-8")
         return path
 
@@ -67,7 +67,7 @@ class Servers:
 
 def start_two(folder: Path, own: bool) -> Servers:
     deploy = write_split(folder)
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     render(spec)
     repositories = [folder / "model_repository"] * 2
     if own:
@@ -117,7 +117,7 @@ def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> 
     assert two.urls[1] in refused
     assert "nobody answers" in refused
     if shared:
-        assert probe_channel(load_spec(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
+        assert probe_channel(load_deployment(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
         assert two.stores()[0].pins()[STABLE] == 2
     else:
         assert "stopped at" in refused

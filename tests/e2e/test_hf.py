@@ -12,12 +12,12 @@ import yaml
 from support.checkpoints import write_checkpoint
 from support.deployment import Live, running
 
-from quorum.contract import Status
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
-from quorum.voting.single import Parameters
-from quorum.weights import Weights
 from quorum_client import Client
+from quorum_contract import Status
 
 pytest.importorskip("torch", reason="PyTorch is not in the environment that serves: run `make setup-hf`")
 pytest.importorskip("transformers", reason="run `make setup-hf`")

@@ -22,15 +22,15 @@ from support import crashing
 from support.deployment import Live, plain_triton, running
 from support.rollout import rollout_of, trusting, write_split
 
-from quorum.contract import CANARY, STABLE
+from quorum.decision.weights import Weights
+from quorum.deployment import load_deployment
 from quorum.repository.render import plan_render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.history import Event, History
 from quorum.rollout.recover import quarantine, recover_offline
 from quorum.server.probe import probe_channel
-from quorum.spec import load_spec
-from quorum.weights import Weights
+from quorum_contract import CANARY, STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 CHANGES = tuple(crashing.STEPS) if LONG else ("publish",)
@@ -104,7 +104,7 @@ class World:
         litter = [p for p in repository.rglob(".*") if p.name not in (".gitkeep", ".rollout.lock")]
         assert litter == []
         assert not (repository / "rollout.pending.json").exists()
-        assert plan_render(load_spec(self.deploy), repository).is_clean
+        assert plan_render(load_deployment(self.deploy), repository).is_clean
         assert Store(repository).damaged() == {}
 
     def events(self) -> list[Event]:

@@ -20,13 +20,13 @@ from support.raw import bytes_tensor
 from support.traces import listening, prefix_of, prefix_of_process, session_processes, shared_memory
 from support.wire import grpc_reply
 
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.server.become import has_aslr
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerError, TritonServer
 from quorum.serving.admission import Admission, path_of
-from quorum.spec import load_spec
 
 
 def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
     quorum(tmp_path, "render")
     process = start(tmp_path, "up")
     end = time.monotonic() + 90
-    while (running := find_running(load_spec(tmp_path / "deploy.yaml"))) is None:
+    while (running := find_running(load_deployment(tmp_path / "deploy.yaml"))) is None:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
 
 
 def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
-    spec = load_spec(write_deployment(tmp_path, {"alpha": {}}))
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}))
     render(spec)
     server = TritonServer(spec, log_path=tmp_path / "server.log")
     try:
@@ -139,7 +139,7 @@ def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
         data = yaml.safe_load(deploy.read_text("utf-8"))
         data["server"][key] = port
         deploy.write_text(yaml.safe_dump(data), encoding="utf-8")
-        spec = load_spec(deploy)
+        spec = load_deployment(deploy)
         server = TritonServer(spec, log_path=tmp_path / "server.log")
         with pytest.raises(ServerError, match=rf"server\.{key} {port}.*in use"):
             server.start()
@@ -149,7 +149,7 @@ def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
 
 def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
     deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {"options": {"votes": "nowhere.jsonl"}}})
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     render(spec)
     server = TritonServer(spec, log_path=tmp_path / "logs" / "server.log")
     try:

@@ -23,7 +23,6 @@ from support.raw import bytes_tensor
 from support.traces import stub_of
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.contract import CHANNELS
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
 from quorum.server.http import ProbeServer
@@ -31,6 +30,7 @@ from quorum.server.probe import probe_channel, take_pulse
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum.server.watch import Watch
 from quorum.serving.admission import Admission, path_of
+from quorum_contract import CHANNELS
 
 HANG = {"hang_share": 1}
 

@@ -16,8 +16,8 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from quorum.decision.cell import Parameters, decide_one
 from quorum.tasks.normalise import NORMALISERS
-from quorum.voting.single import Parameters, decide_one
 
 pytestmark = pytest.mark.data
 

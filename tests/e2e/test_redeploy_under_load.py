@@ -18,11 +18,11 @@ from support.raw import bytes_tensor
 from support.rollout import trusting, write_split
 from support.wire import grpc_reply
 
-from quorum.contract import STABLE
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
 from quorum.serving.admission import Admission, path_of
 from quorum_client import Overloaded
+from quorum_contract import STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 PUBLISHES, REDEPLOYS = (100, 300) if LONG else (12, 40)

@@ -18,11 +18,11 @@ import pytest
 from support.deployment import ATTRIBUTES, Live, running, title
 from support.rollout import MEMBERS, rollout_of, trusting, write_split
 
-from quorum import weights as weights_file
+from quorum.decision import weights as weights_file
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights, WeightsError
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
-from quorum.voting.single import Parameters
-from quorum.weights import Weights, WeightsError
 from quorum_client import AsyncClient, Client
 
 CLIENTS = 8

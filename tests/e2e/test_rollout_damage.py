@@ -13,15 +13,15 @@ from support.command import quorum, quorum_json, start
 from support.deployment import ATTRIBUTES, Live, plain_triton, running, title
 from support.rollout import rollout_of, trusting, write_split
 
-from quorum.contract import CANARY, STABLE
+from quorum.deployment import load_deployment
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.recover import quarantine
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import find_running
-from quorum.spec import load_spec
 from quorum_client import Client
 from quorum_client import ServerError as Refused
+from quorum_contract import CANARY, STABLE
 
 HALF = '{"schema_version": 1, "method": "maj'
 
@@ -123,7 +123,7 @@ def test_quorum_up_leaves_a_damaged_version_out(
     process = start(deploy.parent, "up")
     try:
         quorum(deploy.parent, "status", "--wait", "60")
-        assert find_running(load_spec(deploy))
+        assert find_running(load_deployment(deploy))
         assert store.pins() == {STABLE: stable, CANARY: canary}
         event = Rollout(live.spec, live.control, lambda _: 0).history.last()
         assert event is not None

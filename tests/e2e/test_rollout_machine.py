@@ -32,7 +32,7 @@ from support.deployment import Live, plain_triton, running
 from support.rollout import MEMBERS, rollout_of, trusting, write_split
 from support.traces import session_processes
 
-from quorum.contract import CANARY, CHANNELS, GATE, STABLE, VOTE
+from quorum.decision.weights import Weights
 from quorum.repository.configs import print_config, vote_config
 from quorum.repository.render import plan_render
 from quorum.repository.store import Store
@@ -40,7 +40,7 @@ from quorum.rollout.channels import RolloutError
 from quorum.rollout.recover import quarantine, recover_offline
 from quorum.server.health import dead_models, revive
 from quorum.server.probe import probe_channel
-from quorum.weights import Weights
+from quorum_contract import CANARY, CHANNELS, GATE, STABLE, VOTE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 EXAMPLES, STEPS = (20, 25) if LONG else (3, 8)

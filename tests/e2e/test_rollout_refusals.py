@@ -17,12 +17,12 @@ from support.command import quorum, quorum_json
 from support.deployment import Live, running
 from support.rollout import trusting, write_split
 
-from quorum import weights as weights_file
-from quorum.contract import CANARY, STABLE
+from quorum.decision import weights as weights_file
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
 from quorum.repository.store import Store
 from quorum.server.probe import probe_channel
-from quorum.voting.single import Parameters
-from quorum.weights import Weights
+from quorum_contract import CANARY, STABLE
 
 KEY = "the key"
 TMPFS_KIB = 1024

@@ -15,11 +15,11 @@ from support.deployment import ROOT_ATTRIBUTES, Live, running
 from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply
 
-from quorum.contract import Status
 from quorum.repository.store import Store
 from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
 from quorum.server.control import ControlError
 from quorum.server.health import dead_models, revive
+from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
 ASKED = ("color", "size", "gender")

@@ -16,7 +16,7 @@ from support.deployment import ROOT_ATTRIBUTES, Live, running
 from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply
 
-from quorum.contract import Status
+from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
 ASKED = ("color", "size", "gender")

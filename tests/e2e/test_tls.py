@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.deployment import ATTRIBUTES, START_S, said, title, write_deployment
 
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.server.triton import TritonServer
-from quorum.spec import load_spec
 from quorum_client import AsyncClient, Client, Disconnected, Tls, Unreachable
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
@@ -53,7 +53,7 @@ class Tlsd(TritonServer):
 
 @contextmanager
 def serving(folder: Path, certificates: Path, mutual: bool) -> Iterator[str]:
-    spec = load_spec(write_deployment(folder, {"alpha": {}}))
+    spec = load_deployment(write_deployment(folder, {"alpha": {}}))
     render(spec)
     server = Tlsd(spec, log_path=folder / "server.log")
     server.flags = (

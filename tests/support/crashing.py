@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.weights import Weights
+from quorum.deployment import load_deployment
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
 from quorum.rollout.history import History
 from quorum.rollout.journal import Journal
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
-from quorum.spec import load_spec
-from quorum.weights import Weights
 
 WRAPPED: dict[str, tuple[Any, str]] = {
     "note": (Journal, "begin"),
@@ -67,7 +67,7 @@ def start(deploy: Path, url: str, key: str, action: str, argument: Any, step: st
 
 
 def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: str, begun: Any) -> None:
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     with Control(url, key) as control:
         probe: Callable[[str], int] = partial(probe_channel, spec, url)
         rollout = Rollout(spec, control, probe)

@@ -15,12 +15,12 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.contract import CHANNELS
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.server.control import Control
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
-from quorum.spec import load_spec
+from quorum_contract import CHANNELS
 
 START_S = 90.0
 ATTRIBUTES = ("brand", "color", "size")
@@ -138,7 +138,7 @@ class Live:
 @contextmanager
 def running(deploy: Path, **how: Any) -> Iterator[Live]:
     """Render, start, wait for both channels; stop at the end."""
-    render(load_spec(deploy))
+    render(load_deployment(deploy))
     with plain_triton(deploy, **how) as live:
         wait_channels(live.server, START_S)
         yield live
@@ -147,7 +147,7 @@ def running(deploy: Path, **how: Any) -> Iterator[Live]:
 @contextmanager
 def plain_triton(deploy: Path, **how: Any) -> Iterator[Live]:
     """Triton on the repository as it lies, as a container's entry point starts it; ready by its own word."""
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     server = TritonServer(spec, log_path=spec.root / "server.log", **how)
     try:
         server.start()

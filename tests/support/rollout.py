@@ -8,10 +8,10 @@ from pathlib import Path
 
 from support.deployment import ATTRIBUTES, Live, title, write_deployment
 
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
-from quorum.voting.single import Parameters
-from quorum.weights import Weights
 
 MEMBERS = ("alpha", "beta", "gamma")
 _NUMBERS = itertools.count()

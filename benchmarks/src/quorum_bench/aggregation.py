@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.fit.simulate import accuracy_percent, independent
-from quorum.voting.dawid_skene import DawidSkene
-from quorum.voting.decide import Decision, Rule, decide, decide_rows, equal_rule
-from quorum.voting.em import OneCoin
-from quorum.voting.histogram import Histogram, compress
-from quorum.voting.iwmv import Iwmv
-from quorum.voting.patterns import ABSTAIN
+from quorum.decision.arrays import Decision, Rule, decide, decide_rows, equal_rule
+from quorum.decision.histogram import Histogram, compress
+from quorum.decision.patterns import ABSTAIN
+from quorum.learning.dawid_skene import DawidSkene
+from quorum.learning.em import OneCoin
+from quorum.learning.iwmv import Iwmv
+from quorum.learning.simulate import accuracy_percent, independent
 
 Codes = npt.NDArray[np.int32]
 Row = dict[str, Any]
@@ -114,8 +114,8 @@ def scale(most: int, repeats: int) -> list[Row]:
 _LEARN = """
 import json, sys, time
 from pathlib import Path
-from quorum.fit.learn import learn_statistic
-from quorum.fit.stream import read_statistic
+from quorum.learning.learn import learn_statistic
+from quorum.votes.stream import read_statistic
 
 def peak_mb():
     # Not getrusage: its peak of a new process includes that of the parent before the fork.

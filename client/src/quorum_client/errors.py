@@ -19,9 +19,11 @@ gRPC's own exceptions are never raised; the one that was the cause is kept as ``
 
 from __future__ import annotations
 
+from quorum_contract.errors import QuorumError as QuorumError
 
-class QuorumError(Exception):
-    """Base of every error of this package.
+
+class RequestError(QuorumError):
+    """Base of every error that a call can raise.
 
     Attributes:
         request_id: Id of the request that failed, as the server saw it; ``None`` when nothing was sent.
@@ -33,40 +35,56 @@ class QuorumError(Exception):
         self.request_id = request_id
 
 
-class InvalidRequest(QuorumError, ValueError):
+class InvalidRequest(RequestError, ValueError):
     """The request breaks the contract: refused before it was sent, or by the server."""
 
+    code = "INVALID_REQUEST"
 
-class Unavailable(QuorumError):
+
+class Unavailable(RequestError):
     """Nobody there to answer now; the same call may succeed later."""
+
+    code = "UNAVAILABLE"
 
 
 class Unreachable(Unavailable):
     """No connection to the address."""
 
+    code = "UNREACHABLE"
+
 
 class Disconnected(Unavailable):
     """The call broke off; members may have been asked, so the client does not send it again by itself."""
+
+    code = "DISCONNECTED"
 
 
 class Overloaded(Unavailable):
     """The server has as many requests in flight as it admits; it asked no member."""
 
+    code = "OVERLOADED"
 
-class ChannelNotFound(QuorumError):
+
+class ChannelNotFound(RequestError):
     """The server has no such channel."""
 
+    code = "CHANNEL_NOT_FOUND"
 
-class DeadlineExceeded(QuorumError):
+
+class DeadlineExceeded(RequestError):
     """No answer within the deadline; members may have been asked."""
 
+    code = "DEADLINE_EXCEEDED"
 
-class ServerError(QuorumError):
+
+class ServerError(RequestError):
     """The server failed, or something between here and there refused the call.
 
     Attributes:
         status: Name of the gRPC status, such as ``"INTERNAL"`` or ``"PERMISSION_DENIED"``.
     """
+
+    code = "CALL_FAILED"
 
     def __init__(self, message: str, *, status: str, request_id: str | None = None) -> None:
         """Say what went wrong, with the status that came back."""
@@ -74,5 +92,7 @@ class ServerError(QuorumError):
         self.status = status
 
 
-class ProtocolError(QuorumError):
+class ProtocolError(RequestError):
     """The answer is not what the contract says: client and server are of different versions."""
+
+    code = "PROTOCOL_ERROR"

@@ -10,19 +10,19 @@ from typing import Any
 import yaml
 
 from quorum.cli.fleet import store_of
-from quorum.fit.learn import learn
-from quorum.fit.votes import read_votes
+from quorum.decision.weights import Parameters, Weights
+from quorum.deployment import load_deployment
+from quorum.learning.learn import learn
 from quorum.repository.configs import channel_config, print_config, vote_config
 from quorum.repository.render import render
-from quorum.spec import load_spec
-from quorum.weights import Parameters, Weights
+from quorum.votes.table import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 
 
 def try_version_2(folder: Path, weights: Weights | None = None) -> None:
     """The canary channel answers with version 2 in the repository that commands look at."""
-    spec = load_spec(folder / "deploy.yaml")
+    spec = load_deployment(folder / "deploy.yaml")
     store = store_of(spec)
     render(spec, store.path)
     heavy = Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
@@ -68,7 +68,7 @@ def test_a_fleet_is_looked_at_where_its_first_server_reads(folder: Path, run: An
     data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
     data["fleet"] = [{"grpc": "east:8001", "repository": "east"}, {"grpc": "west:8001", "repository": "west"}]
     (folder / "deploy.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-    render(load_spec(folder / "deploy.yaml"))
+    render(load_deployment(folder / "deploy.yaml"))
     try_version_2(folder)
     code, out, err = run("canary", "report", write(folder, [row(0, "quorum", 1)]), "--json")
     assert code == 0, err

@@ -13,9 +13,9 @@ import pytest
 import typer
 
 from quorum.cli.console import describe_os_error, friendly
+from quorum.deployment import load_deployment
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.triton import Endpoint
-from quorum.spec import load_spec
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_learning_and_evaluating_need_no_deployment(folder: Path, run: Any) -> N
 
 def test_a_render_under_a_running_server_says_when_it_counts(folder: Path, run: Any) -> None:
     assert "next `quorum up`" not in run("render")[2]
-    spec = load_spec(folder / "deploy.yaml")
+    spec = load_deployment(folder / "deploy.yaml")
     endpoint = Endpoint("127.0.0.1", 9, 9, 9, "key")
     leave_note(spec, Running(os.getpid(), start_of(os.getpid()), spec.repository_path, endpoint))
     assert "next `quorum up`" not in run("render")[2]

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from quorum.cli import app
-from quorum.fit import read_votes
-from quorum.fit.label import choose
-from quorum.fit.votes import Cell
+from quorum.review.label import choose
+from quorum.votes import read_votes
+from quorum.votes.table import Cell
 
 Ask = Callable[..., tuple[int, str]]
 

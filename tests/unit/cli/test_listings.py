@@ -20,8 +20,8 @@ from quorum.cli.listings import (
     parse_share,
     read_listings,
 )
-from quorum.fit.votes import parse_votes
 from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.votes.table import parse_votes
 from quorum_client import Answer, Extraction, Status, Vote
 
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue"), synonyms={"crimson": "red"})])

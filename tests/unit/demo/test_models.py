@@ -15,7 +15,7 @@ from score import ask_model, load_catalogue, load_rows, score, votes_table
 from tokenizers import Tokenizer as TrainedTokenizer
 from vocabulary import ATTRIBUTES, HERE
 
-from quorum.engines import read_manifest
+from quorum.build import read_manifest
 
 MODELS = sorted(path.parent for path in (HERE / "models").glob("*/openvino_model.xml"))
 TEXTS = [

@@ -9,23 +9,23 @@ import pytest
 import yaml
 from support.deployment import write_deployment
 
-from quorum.contract import CHANNELS, VOTE
+from quorum.decision.weights import equal_weights
+from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import HEADER, channel_config, parse_config, print_config, vote_config
 from quorum.repository.render import plan_render, render, reset_weights
 from quorum.repository.store import Store
-from quorum.spec import Deployment, load_spec
-from quorum.weights import equal_weights
+from quorum_contract import CHANNELS, VOTE
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Deployment:
-    return load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    return load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
 
 
 def changed(spec: Deployment, **parts: Any) -> Deployment:
     data = yaml.safe_load(spec.path.read_text("utf-8")) | parts
     spec.path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    return load_spec(spec.path)
+    return load_deployment(spec.path)
 
 
 def tree(spec: Deployment) -> dict[str, bytes]:
@@ -66,7 +66,7 @@ def test_configs_read_back_as_written(spec: Deployment) -> None:
 
 def test_options_reach_the_member_as_they_are(tmp_path: Path) -> None:
     odd = {"recorded_as": 'quotes " and \\ and größe 🧦', "latency_ms": 2.5, "seed": 3}
-    spec = load_spec(write_deployment(tmp_path, {"alpha": {"options": odd, "timeout_s": 2.5}}))
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {"options": odd, "timeout_s": 2.5}}))
     render(spec)
     config = parse_config((spec.repository_path / "alpha" / "config.pbtxt").read_text("utf-8"))
     settings = json.loads(config.parameters["quorum"].string_value)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support.deployment import write_deployment
 
-from quorum.contract import VOTE
+from quorum.decision.weights import Parameters, Weights, WeightsError, equal_weights
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import RepositoryError, Store, write_atomic
-from quorum.spec import load_spec
-from quorum.weights import Parameters, Weights, WeightsError, equal_weights
+from quorum_contract import VOTE
 
 
 class Crash(BaseException):
@@ -43,7 +43,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    spec = load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
     render(spec)
     return Store(spec.repository_path)
 
@@ -133,7 +133,7 @@ def test_a_configuration_that_is_none_is_named_with_a_mend_that_works(store: Sto
         store.write_config("quorum", text)
         with pytest.raises(RepositoryError, match=r"quorum/config\.pbtxt.*remove it"):
             store.pins()
-    spec = load_spec(store.path.parent / "deploy.yaml")
+    spec = load_deployment(store.path.parent / "deploy.yaml")
     with pytest.raises(RepositoryError, match="remove it"):
         render(spec)
     (store.path / "quorum" / "config.pbtxt").unlink()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.deployment import write_deployment
 
-from quorum.contract import CANARY, STABLE, VOTE
+from quorum.decision.weights import Parameters, Weights, WeightsError
+from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import channel_config, graph_of, parse_config, print_config
 from quorum.repository.render import plan_render, render
 from quorum.repository.store import Store
@@ -22,9 +23,8 @@ from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.recover import recover_offline
 from quorum.server.control import ControlError
-from quorum.spec import Deployment, load_spec
-from quorum.weights import Parameters, Weights, WeightsError
 from quorum_client import Overloaded
+from quorum_contract import CANARY, STABLE, VOTE
 
 
 class Crash(BaseException):
@@ -91,7 +91,7 @@ class Server:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Deployment:
-    spec = load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}}))
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}}))
     render(spec)
     return spec
 
@@ -306,7 +306,7 @@ class Two:
         for name in ("east", "west"):
             folder = tmp_path / name
             folder.mkdir()
-            self.spec = load_spec(write_deployment(folder, {"alpha": {}, "beta": {}, "gamma": {}}))
+            self.spec = load_deployment(write_deployment(folder, {"alpha": {}, "beta": {}, "gamma": {}}))
             render(self.spec)
             server = Server(Store(self.spec.repository_path))
             self.servers.append(server)
@@ -454,7 +454,7 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     ]
     (tmp_path / "heldout.jsonl").write_text("\n".join(map(json.dumps, cells)) + "\n", encoding="utf-8")
     deploy.write_text(deploy.read_text("utf-8") + "\nrollout: {heldout: heldout.jsonl}\n", encoding="utf-8")
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     render(spec)
     server = Server(Store(spec.repository_path))
     rollout = Rollout(spec, server, server.probe)
@@ -534,7 +534,7 @@ def test_a_repository_that_is_not_what_the_server_runs_is_left_alone(
     before = disk(spec)
     text = spec.path.read_text("utf-8")
     spec.path.write_text(text.replace("gate: {}", "gate: {max_in_flight: 7}"), encoding="utf-8")
-    changed = load_spec(spec.path)
+    changed = load_deployment(spec.path)
     with pytest.raises(RolloutError, match=r"is not what .*deploy.yaml says \(quorum_gate/config.pbtxt\)"):
         Rollout(changed, server, server.probe).publish(weights(spec))
     assert disk(spec) == before

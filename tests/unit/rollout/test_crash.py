@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from support.deployment import write_deployment
 
-from quorum.contract import CANARY, STABLE, VOTE
+from quorum.decision.weights import Parameters, Weights
+from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import graph_of, parse_config
 from quorum.repository.render import plan_render, render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.recover import quarantine, recover_offline
-from quorum.spec import Deployment, load_spec
-from quorum.weights import Parameters, Weights
+from quorum_contract import CANARY, STABLE, VOTE
 
 MEMBERS = ("alpha", "beta", "gamma")
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "open"}
@@ -80,7 +80,7 @@ CHANGES: dict[str, Callable[[Rollout, Weights], Any]] = {
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Deployment:
-    spec = load_spec(write_deployment(tmp_path, {name: {} for name in MEMBERS}))
+    spec = load_deployment(write_deployment(tmp_path, {name: {} for name in MEMBERS}))
     render(spec)
     rollout = rollout_on(spec, spec.repository_path)
     for heavy in (2.0, 3.0):

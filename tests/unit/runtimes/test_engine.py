@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quorum.contract import Status
 from quorum.runtimes import create
 from quorum.runtimes.base import InnerError, Question, RuntimeSettings
 from quorum.runtimes.engine import CALLS
 from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum_contract import Status
 
 ROOT = Path(__file__).parents[3]
 STOCK = json.loads((ROOT / "tests" / "contract" / "data" / "tensorrtllm_backend.json").read_text("utf-8"))

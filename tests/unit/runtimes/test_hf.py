@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from support.checkpoints import CHAT, write_checkpoint
 
-from quorum.contract import Status
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
+from quorum_contract import Status
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
 transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from quorum.contract import Status
-from quorum.fit.votes import read_votes
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.votes.table import read_votes
+from quorum_contract import Status
 
 ROWS: list[dict[str, Any]] = [
     {"category": "c", "title": "t", "attribute": "brand", "votes": {"m": "Nike", "other": None}},

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.deployment import write_deployment
 
+from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import RepositoryError
 from quorum.server import install
@@ -27,14 +28,13 @@ from quorum.server.runfile import (
 )
 from quorum.server.supervise import check_repository, serve
 from quorum.server.triton import Endpoint, ServerError, TritonServer
-from quorum.spec import Deployment, load_spec
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Deployment:
-    return load_spec(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    return load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
 
 
 def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:

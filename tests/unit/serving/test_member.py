@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quorum.contract import Status
 from quorum.serving.packing import unpack_votes
+from quorum_contract import Status
 
 pytestmark = pytest.mark.usefixtures("serving")
 

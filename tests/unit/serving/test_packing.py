@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.contract import MAX_ATTRIBUTES, Status
 from quorum.serving.packing import (
     Admitted,
     Ticketed,
@@ -19,6 +18,7 @@ from quorum.serving.packing import (
     unpack_votes,
 )
 from quorum.tasks.parse import Vote
+from quorum_contract import MAX_ATTRIBUTES, Status
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)

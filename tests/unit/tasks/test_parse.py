@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.contract import Status
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import abstain, parse_answer
+from quorum_contract import Status
 
 CATALOGUE = Catalogue.of(
     [Attribute("color", values=("red", "blue")), Attribute("size", normaliser="measure")]

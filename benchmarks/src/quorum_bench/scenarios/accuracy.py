@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quorum.fit.evaluate import Evaluation, evaluate
-from quorum.fit.votes import read_votes
+from quorum.evaluation.evaluate import Evaluation, evaluate
+from quorum.votes.table import read_votes
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Value
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from quorum.contract import CHANNELS
 from quorum_bench.arrivals import poisson, replayed
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped
 from quorum_bench.load import Closed, Open
@@ -11,6 +10,7 @@ from quorum_bench.measure import Effort, Point
 from quorum_bench.results import Finding, Plot, ScenarioResult, Value
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
+from quorum_contract import CHANNELS
 
 _MEMBERS = 5
 _ATTRIBUTES = 5

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.contract import ATTRIBUTES, CATEGORY, STABLE, TEXT
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_bench.bench import Bench, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import Interval, ratio_of_medians
@@ -25,6 +24,7 @@ from quorum_bench.results import Finding, ScenarioResult, Table
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.usage import cpu_seconds
 from quorum_bench.workload import Workload
+from quorum_contract import ATTRIBUTES, CATEGORY, STABLE, TEXT
 
 _MEMBERS = 3
 _WITHIN = 0.05

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.spec import load_spec
+from quorum.deployment import load_deployment
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import ratio_of_medians
 from quorum_bench.load import Closed, LoadError, Open, run_load
@@ -120,7 +120,7 @@ def _slower(bench: Bench, workload: Workload) -> list[Kind]:
     kinds = [Kind(f"{_THINK_MS:g} ms", workload, (1, _BUSY), _THINK_MS)]
     deploy, listings = bench.options.deploy or _DEPLOY, bench.options.listings or _LISTINGS
     if deploy.is_file() and listings.is_file():
-        names = list(load_spec(deploy).attributes)[:5]
+        names = list(load_deployment(deploy).attributes)[:5]
         kinds.append(Kind("LLMs", Workload.of_listings(listings, names), _LLM_LOADS, deploy=deploy))
     return kinds
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from quorum.cli.listings import Listing, VotesSink, read_listings
 from quorum.cli.traffic import run_batch
-from quorum.contract import STABLE
-from quorum.fit.votes import VotesTable, read_votes
-from quorum.spec import load_spec
+from quorum.deployment import load_deployment
+from quorum.votes.table import VotesTable, read_votes
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id
 from quorum_bench.bootstrap import Interval
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Table, Value
@@ -33,6 +32,7 @@ from quorum_bench.scenarios.weeks import (
 )
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
+from quorum_contract import STABLE
 
 NOISE = (5, 10, 20)
 _GOLD = 30
@@ -77,7 +77,7 @@ def worlds(member: int) -> list[World]:
 
 def record(deploy: Path, listings: Sequence[Listing]) -> Recorded:
     """Ask the deployment about all texts at every level of noise; each is asked once."""
-    spec = load_spec(deploy)
+    spec = load_deployment(deploy)
     tables = {}
     with (
         QuorumTarget(Workload.made(1), deploy=deploy) as target,

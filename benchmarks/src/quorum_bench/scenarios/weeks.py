@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from quorum.fit.drift import drift
-from quorum.fit.learn import learn
-from quorum.fit.online import State, begin, relearn, update
-from quorum.fit.score import apply, is_right
-from quorum.fit.votes import Cell, VotesTable, build_table
-from quorum.weights import Weights, equal_weights
+from quorum.decision.weights import Weights, equal_weights
+from quorum.evaluation.drift import drift
+from quorum.evaluation.score import apply, is_right
+from quorum.learning.learn import learn
+from quorum.learning.online import State, begin, relearn, update
+from quorum.votes.table import Cell, VotesTable, build_table
 
 WEEKS = 12
 CHANGE = 7

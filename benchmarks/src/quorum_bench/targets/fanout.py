@@ -13,12 +13,12 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from quorum.contract import QUESTION, VOTES
+from quorum.decision.cell import Parameters, decide_one
 from quorum.serving.packing import unpack_votes
-from quorum.voting.single import Parameters, decide_one
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
+from quorum_contract import QUESTION, VOTES
 
 _FACTORY = "quorum_bench.targets.fanout:FanoutCaller"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from quorum.contract import CHANNELS, QUESTION, STABLE, VOTES
 from quorum.repository.configs import parse_config, print_config
 from quorum.server.control import Control
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_bench.targets.quorum import START_S, QuorumTarget
 from quorum_bench.workload import Product
+from quorum_contract import CHANNELS, QUESTION, STABLE, VOTES
 
 _MODEL = Path(__file__).parent / "floor_model.py"
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quorum.spec import load_spec
+from quorum.deployment import load_deployment
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.http_caller import http_caller
 from quorum_bench.workload import Workload
@@ -68,7 +68,7 @@ class PeerTarget(abc.ABC):
         think_ms: float = 0.0,
         deploy: Path | None = None,
     ) -> None:
-        self._spec = load_spec(deploy) if deploy else None
+        self._spec = load_deployment(deploy) if deploy else None
         self.members: Sequence[str] = self._spec.member_names if self._spec else tuple(members)
         self._workload, self._think_ms = workload, think_ms
         self._scratch = tempfile.TemporaryDirectory(prefix="qb-", ignore_cleanup_errors=True)

@@ -13,7 +13,9 @@ from typing import Any
 
 import yaml
 
-from quorum.contract import CHANNELS, GATE, STABLE, VOTE
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
+from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.server.become import has_aslr
@@ -23,13 +25,11 @@ from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerError, TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
 from quorum.serving.packing import Admitted, add_ticket, pack_question, take_ticket
-from quorum.spec import load_spec
-from quorum.voting.single import Parameters
-from quorum.weights import Weights
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.triton_caller import triton_caller
 from quorum_bench.targets.triton_stats import TritonStatistics
 from quorum_bench.workload import Product, Workload
+from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 WAITED = "(slowest member)"
 """The step that stands for what an ensemble waits for its members, scheduling included."""
@@ -67,7 +67,7 @@ class QuorumTarget:
         self._workload = workload
         self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-")
         folder = Path(self._scratch.name)
-        spec = load_spec(deploy or _write(folder, workload, dict(members or {})))
+        spec = load_deployment(deploy or _write(folder, workload, dict(members or {})))
         ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
         free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
         self._aslr = aslr

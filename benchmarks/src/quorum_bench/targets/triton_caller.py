@@ -10,10 +10,10 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
 from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
+from quorum_contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _FACTORY = "quorum_bench.targets.triton_caller:TritonCaller"

@@ -39,9 +39,8 @@ from quorum.cli.listings import (
     read_listings,
 )
 from quorum.cli.traffic import ask_in_order
-from quorum.contract import STABLE
+from quorum.deployment.schema import Deployment
 from quorum.server.runfile import endpoint_of
-from quorum.spec.model import Deployment
 from quorum.tasks.catalogue import Catalogue
 from quorum_client import (
     SERVED,
@@ -53,6 +52,7 @@ from quorum_client import (
     QuorumError,
     Unavailable,
 )
+from quorum_contract import STABLE
 
 FAILED = "failed"
 _GIVE_UP_AFTER = 20

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
+from quorum.build import build_openvino
+from quorum.build.compile import compile_engine
+from quorum.build.quantise import plan_quantise
+from quorum.build.trtllm import BuildPlan, Step, Tools, plan_build
 from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.engines import build_openvino
-from quorum.engines.compile import compile_engine
-from quorum.engines.quantise import plan_quantise
-from quorum.engines.trtllm import BuildPlan, Step, Tools, plan_build
-from quorum.spec.model import Deployment, MemberSpec
+from quorum.deployment.schema import Deployment, MemberSpec
 
 _TOOLS = Tools()
 _BUILD_PYTHON = Path(".venv-build/bin/python")

@@ -30,9 +30,8 @@ from quorum.cli.console import (
 from quorum.cli.fleet import store_of
 from quorum.cli.listings import Listing, gold_of, parse_share, read_listings
 from quorum.cli.rollout import DryRunOption, VersionArgument, moved, open_rollout, tell
-from quorum.contract import CANARY, STABLE
-from quorum.fit.votes import read_votes
-from quorum.rollout.canary import (
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.canary import (
     Decided,
     Observed,
     Pair,
@@ -42,12 +41,13 @@ from quorum.rollout.canary import (
     pairs_from_votes,
     taught,
 )
+from quorum.evaluation.verdict import Estimate, Metric
 from quorum.rollout.channels import RolloutError
-from quorum.rollout.verdict import Estimate, Metric
 from quorum.server.runfile import endpoint_of
-from quorum.spec.model import Deployment
 from quorum.tasks.catalogue import Catalogue
+from quorum.votes.table import read_votes
 from quorum_client import Answer, AsyncClient, Extraction, QuorumError
+from quorum_contract import CANARY, STABLE
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
 

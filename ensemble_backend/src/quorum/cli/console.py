@@ -24,20 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from quorum.engines import BuildError
-from quorum.fit import LearnError, VotesError
-from quorum.fit.drift import DriftError
-from quorum.fit.label import LabelError
-from quorum.fit.online import OnlineError
-from quorum.repository.store import RepositoryError
-from quorum.rollout.canary import NothingToCompareError
-from quorum.rollout.channels import RolloutError
-from quorum.server.control import ControlError
-from quorum.server.install import ServerNotFound
-from quorum.server.triton import ServerError
-from quorum.spec import Deployment, SpecError, load_spec
-from quorum.tasks.catalogue import CatalogueError
-from quorum.weights import WeightsError
+from quorum.deployment import Deployment, load_deployment
 from quorum_client import QuorumError, Unreachable
 
 out = Console()
@@ -53,29 +40,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 DEPLOY = Path("deploy.yaml")
 
 
-class CommandError(RuntimeError):
+class CommandError(QuorumError, RuntimeError):
     """A command cannot do what was asked; the message says what, where and what next."""
 
-
-_EXPECTED = (
-    CommandError,
-    BuildError,
-    SpecError,
-    CatalogueError,
-    WeightsError,
-    VotesError,
-    LearnError,
-    OnlineError,
-    DriftError,
-    LabelError,
-    RepositoryError,
-    RolloutError,
-    NothingToCompareError,
-    ControlError,
-    ServerNotFound,
-    ServerError,
-    QuorumError,
-)
+    code = "COMMAND_REFUSED"
 
 
 _MENDS = {
@@ -99,7 +67,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except Unreachable as error:
             raise _end(f"{error}; `quorum up` starts one here") from error
-        except _EXPECTED as error:
+        except QuorumError as error:
             raise _end(str(error)) from error
         except OSError as error:
             # Only of files: what a socket or a pipe says is nothing that a user can place.
@@ -129,9 +97,9 @@ def spec_of(deploy: Path) -> Deployment:
     """Load the deployment.
 
     Raises:
-        SpecError: It cannot be used.
+        DeploymentError: It cannot be used.
     """
-    return load_spec(deploy)
+    return load_deployment(deploy)
 
 
 def print_json(data: Any) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from quorum import weights as weights_file
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
@@ -32,20 +31,21 @@ from quorum.cli.demo_table import Row, interval, print_table, verdict
 from quorum.cli.listings import Listing, VotesSink, gold_of, read_listings
 from quorum.cli.signals import interrupt_once
 from quorum.cli.traffic import Traffic, run_batch
-from quorum.contract import CANARY, STABLE
-from quorum.fit.label import choose
-from quorum.fit.learn import learn
-from quorum.fit.votes import VotesTable, read_votes
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.learning.learn import learn
 from quorum.repository.render import render
 from quorum.repository.store import write_atomic
+from quorum.review.label import choose
 from quorum.rollout.channels import Rollout
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import STATE_FOLDER
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
-from quorum.spec.model import Deployment
-from quorum.weights import Weights
+from quorum.votes.table import VotesTable, read_votes
+from quorum_contract import CANARY, STABLE
 
 _LISTINGS = Path("examples/demo/listings.jsonl")
 _START_TIMEOUT_S = 120.0

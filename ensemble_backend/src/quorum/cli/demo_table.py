@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from quorum.cli.console import out
-from quorum.fit.score import Accuracy, bootstrap_means
+from quorum.evaluation.score import Accuracy, bootstrap_means
 
 _RESAMPLES = 2000
 

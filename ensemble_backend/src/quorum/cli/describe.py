@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from quorum.capacity.preflight import preflight
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
@@ -18,12 +19,11 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.engines.preflight import preflight
+from quorum.deployment.schema import Deployment
 from quorum.repository.render import RenderPlan, plan_render, reset_weights
 from quorum.repository.render import render as render_repository
 from quorum.runtimes.options import find_missing
 from quorum.server.runfile import find_running
-from quorum.spec.model import Deployment
 
 
 def register(app: typer.Typer) -> None:

@@ -26,12 +26,12 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.fit.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
-from quorum.fit.evaluate import evaluate as evaluate_votes
-from quorum.fit.report import report_html
-from quorum.fit.score import NothingToScoreError
-from quorum.fit.votes import read_votes
+from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
+from quorum.evaluation.evaluate import evaluate as evaluate_votes
+from quorum.evaluation.report import report_html
+from quorum.evaluation.score import NothingToScoreError
 from quorum.repository.store import write_atomic
+from quorum.votes.table import read_votes
 
 _CURVE = (25, 50, 100, 200, 400, 800)
 

@@ -9,13 +9,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from quorum.contract import CHANNELS, VOTE
+from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
 from quorum.rollout.fleet import by_repository
 from quorum.server.control import Control, ControlError
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running
-from quorum.spec.model import Deployment
+from quorum_contract import CHANNELS, VOTE
 
 
 def servers_of(spec: Deployment) -> dict[Path, list[str]]:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from quorum import weights as weights_file
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
@@ -22,8 +21,8 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.contract import NOT_APPLICABLE
-from quorum.fit.label import (
+from quorum.decision import weights as weights_file
+from quorum.review.label import (
     SEPARATOR,
     Choice,
     GoldRow,
@@ -33,8 +32,9 @@ from quorum.fit.label import (
     read_sheet,
     write_sheet,
 )
-from quorum.fit.votes import Cell, VotesTable, read_votes, write_votes
 from quorum.tasks.catalogue import Catalogue
+from quorum.votes.table import Cell, VotesTable, read_votes, write_votes
+from quorum_contract import NOT_APPLICABLE
 
 _SHOWN = 5
 _HELP = (

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from quorum import weights as weights_file
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
@@ -21,15 +20,16 @@ from quorum.cli.console import (
     print_json,
     spec_of,
 )
-from quorum.fit.drift import Drift
-from quorum.fit.drift import drift as find_drift
-from quorum.fit.learn import learn as learn_weights
-from quorum.fit.learn import learn_statistic
-from quorum.fit.online import State, begin, dump_state, load_state, relearn, state_path, update
-from quorum.fit.votes import VotesTable, read_votes
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.drift import Drift
+from quorum.evaluation.drift import drift as find_drift
+from quorum.learning.learn import learn as learn_weights
+from quorum.learning.learn import learn_statistic
+from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
 from quorum.repository.store import write_atomic
-from quorum.spec.model import Deployment
-from quorum.weights import Weights
+from quorum.votes.table import VotesTable, read_votes
 
 VotesArgument = Annotated[
     Path, typer.Argument(help="A votes table (JSONL), as `quorum extract --votes` writes it, or Parquet.")
@@ -157,8 +157,8 @@ def learn_from(
 
 def _learn_columns(spec: Deployment | None, votes: Path, method: str) -> tuple[Weights, tuple[str, ...]]:
     try:
-        from quorum.fit.columns import StreamError, member_columns
-        from quorum.fit.stream import read_statistic
+        from quorum.votes.columns import StreamError, member_columns
+        from quorum.votes.stream import read_statistic
     except ImportError as error:
         raise CommandError(f"{votes}: {error}") from error
     try:

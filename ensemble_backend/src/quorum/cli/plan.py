@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from quorum.capacity.plan import DRIVER_BYTES, GpuPlan, Plan, Share, plan_memory
 from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.engines.gpus import GIB, KNOWN, Gpu, find_gpus, known_gpu, parse_memory
-from quorum.engines.plan import DRIVER_BYTES, GpuPlan, Plan, Share, plan_memory
+from quorum.hardware import GIB, KNOWN, Gpu, find_gpus, known_gpu, parse_memory
 
 _ASSUMED = "h100-80"
 _SECONDS_PER_HOUR = 3600

@@ -22,11 +22,11 @@ from quorum.cli.console import (
     spec_of,
 )
 from quorum.cli.signals import interrupt_once
-from quorum.contract import CHANNELS, STABLE
 from quorum.server.control import Control
 from quorum.server.http import ProbeServer
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of
+from quorum_contract import CHANNELS, STABLE
 
 _LIVE_S = 2.0
 _POLL_S = 0.5

@@ -13,18 +13,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from quorum import weights as weights_file
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
 from quorum.cli.fleet import servers_of, store_of
-from quorum.contract import STABLE
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.history import History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of
-from quorum.spec.model import Deployment
-from quorum.weights import Weights
+from quorum_contract import STABLE
 
 VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]

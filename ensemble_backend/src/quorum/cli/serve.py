@@ -26,7 +26,8 @@ from quorum.cli.console import (
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.fleet import channel_status, fleet_status, fleet_table, store_of
 from quorum.cli.signals import interrupt_once
-from quorum.contract import CANARY, CHANNELS, STABLE, VOTE
+from quorum.decision.weights import WeightsError
+from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
 from quorum.server.become import NO_EFFECT, has_aslr
 from quorum.server.control import Control, ControlError, ModelState
@@ -36,8 +37,7 @@ from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.supervise import serve
 from quorum.server.triton import ServerError, TritonServer
 from quorum.server.watch import Watch
-from quorum.spec.model import Deployment
-from quorum.weights import WeightsError
+from quorum_contract import CANARY, CHANNELS, STABLE, VOTE
 
 _POLL_S = 0.5
 _PULSE_S = 2.0

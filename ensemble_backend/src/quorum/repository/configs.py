@@ -10,7 +10,8 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from quorum.contract import (
+from quorum.deployment.schema import Deployment, MemberSpec
+from quorum_contract import (
     ATTRIBUTES,
     CANARY_SHARE,
     CATEGORY,
@@ -27,7 +28,6 @@ from quorum.contract import (
     VOTES,
     WEIGHTS_VERSION,
 )
-from quorum.spec.model import Deployment, MemberSpec
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 

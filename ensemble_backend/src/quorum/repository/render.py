@@ -13,8 +13,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from quorum import weights as weights_file
-from quorum.contract import CANARY, CHANNELS, GATE, STABLE, VOTE
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.deployment.schema import Deployment
 from quorum.repository.configs import (
     HEADER,
     channel_config,
@@ -23,10 +24,9 @@ from quorum.repository.configs import (
     print_config,
     vote_config,
 )
-from quorum.repository.engine import engine_config
+from quorum.repository.engine_config import engine_config
 from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, write_atomic
-from quorum.spec.model import Deployment
-from quorum.weights import Weights, WeightsError, equal_weights
+from quorum_contract import CANARY, CHANNELS, GATE, STABLE, VOTE
 
 FIRST_VERSION = 1
 _KEEP_FILE = ".gitkeep"

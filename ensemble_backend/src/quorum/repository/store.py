@@ -14,10 +14,11 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from quorum import weights as weights_file
-from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights, WeightsError
 from quorum.repository.configs import canary_share_of, parse_config, vote_step
-from quorum.weights import Weights, WeightsError
+from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract.errors import QuorumError
 
 CONFIG_FILE = "config.pbtxt"
 WEIGHTS_FILE = "weights.json"
@@ -25,8 +26,10 @@ WEIGHTS_FILE = "weights.json"
 _MEND = "restore it from version control, or remove it, run `quorum render` and promote a version again"
 
 
-class RepositoryError(RuntimeError):
+class RepositoryError(QuorumError, RuntimeError):
     """The model repository is not as expected; the message names the file and the mend."""
+
+    code = "REPOSITORY_INVALID"
 
 
 class Store:

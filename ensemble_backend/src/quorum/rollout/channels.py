@@ -13,19 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quorum.contract import CANARY, GATE, STABLE, VOTE
-from quorum.fit.votes import VotesError, read_votes
+from quorum.decision.weights import Weights, WeightsError
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.guard import Comparison, compare
 from quorum.repository.configs import channel_config, gate_config, print_config, vote_config
 from quorum.repository.render import listed_versions
 from quorum.repository.store import Store
-from quorum.rollout.gate import Comparison, compare
 from quorum.rollout.history import History, timestamp
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
 from quorum.rollout.target import Probe, Server, answering, check_graph
-from quorum.spec.model import Deployment
-from quorum.weights import Weights, WeightsError
+from quorum.votes.table import VotesError, read_votes
+from quorum_contract import CANARY, GATE, STABLE, VOTE
 
 
 @dataclass(frozen=True, slots=True)

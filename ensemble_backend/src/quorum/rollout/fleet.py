@@ -7,10 +7,10 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from quorum.contract import STABLE
+from quorum.decision.weights import Weights
 from quorum.rollout.channels import Change, Rollout, RolloutError
 from quorum.rollout.target import Probe, Server, answering
-from quorum.weights import Weights
+from quorum_contract import STABLE
 
 
 class SharedRepository:

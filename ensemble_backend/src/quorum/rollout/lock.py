@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from quorum_contract.errors import QuorumError
+
 LOCK_FILE = ".rollout.lock"
 
 
-class RolloutError(RuntimeError):
+class RolloutError(QuorumError, RuntimeError):
     """The change was refused or undone; the message says why, what serves now, and what to do."""
+
+    code = "ROLLOUT_FAILED"
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from quorum.contract import STABLE, VOTE
 from quorum.repository.configs import print_config, vote_step
 from quorum.repository.store import Store
 from quorum.rollout.history import History, timestamp
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import locked
+from quorum_contract import STABLE, VOTE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.deployment.schema import Deployment
 from quorum.repository.render import plan_render
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
-from quorum.spec.model import Deployment
 from quorum_client import Overloaded
+from quorum_contract import CHANNELS, GATE, VOTE
 
 Probe = Callable[[str], int]
 """Asks one server's channel a canned question; returns the version of the weights that answered."""

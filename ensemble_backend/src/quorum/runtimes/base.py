@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from quorum.contract import Status
+from quorum_contract import Status
+from quorum_contract.errors import QuorumError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,10 @@ class Runtime(Protocol):
         """Release everything; questions in flight are dropped."""
 
 
-class InnerError(RuntimeError):
+class InnerError(QuorumError, RuntimeError):
     """Another model of the server answered with an error."""
+
+    code = "ENGINE_FAILED"
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,8 +74,10 @@ Infer = Callable[[str, Mapping[str, Array], Sequence[str], str], dict[str, Array
 """Asks another model of the server: its name, inputs, outputs wanted, request id; waits for the answer."""
 
 
-class RuntimeConfigError(ValueError):
+class RuntimeConfigError(QuorumError, ValueError):
     """The member's settings do not fit its runtime; the message names the setting and the mend."""
+
+    code = "RUNTIME_NOT_STARTED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from quorum.contract import Status
 from quorum.runtimes.base import Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 # Before Transformers is imported: nothing here may ask the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import encode
 from quorum.runtimes.hf_batch import Answers, Batcher, Job
@@ -19,6 +18,7 @@ from quorum.runtimes.hf_dynamic import DynamicBatcher
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded, load
 from quorum.runtimes.options import find_missing
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

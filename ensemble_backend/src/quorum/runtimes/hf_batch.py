@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

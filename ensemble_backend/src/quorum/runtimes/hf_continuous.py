@@ -16,10 +16,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.continuous_batching.requests import RequestStatus
 
-from quorum.contract import Status
 from quorum.runtimes.hf_batch import Answers, Job
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

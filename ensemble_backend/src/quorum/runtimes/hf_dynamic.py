@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from quorum.contract import Status
 from quorum.runtimes.hf_batch import Answers, Job
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import openvino_genai as genai
 
-from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.options import OptionError, complete, find_missing
+from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from quorum_contract.errors import QuorumError
 
-class OptionError(ValueError):
+
+class OptionError(QuorumError, ValueError):
     """A runtime cannot start with these options.
 
     Attributes:
         key: The option at fault.
     """
+
+    code = "OPTION_INVALID"
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)

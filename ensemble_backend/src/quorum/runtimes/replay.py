@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quorum.contract import Status
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum_contract import Status
 
 _written = json.JSONEncoder(ensure_ascii=False).encode
 

@@ -12,10 +12,13 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum.repository.configs import graph_of, parse_config, vote_step
 from quorum.server.triton import GRPC_ADMIN_HEADER
+from quorum_contract.errors import QuorumError
 
 
-class ControlError(RuntimeError):
+class ControlError(QuorumError, RuntimeError):
     """The server refused or did not answer; the message says what was asked and what to do."""
+
+    code = "SERVER_CONTROL_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.contract import ATTRIBUTES, CATEGORY, GATE, QUESTION, TEXT, VOTE, VOTES
+from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
 from quorum.server.control import Control
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
-from quorum.spec.model import Deployment
+from quorum_contract import ATTRIBUTES, CATEGORY, GATE, QUESTION, TEXT, VOTE, VOTES
 
 _TIMEOUT_S = 5.0
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from quorum.deployment.schema import Deployment
 from quorum.server.health import ask_steps
-from quorum.spec.model import Deployment
 from quorum_client import Client, Extraction, Overloaded, QuorumError, Status
 
 PROBE_TIMEOUT_S = 5.0

@@ -9,9 +9,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from quorum.deployment.schema import Deployment
 from quorum.repository.store import write_atomic
 from quorum.server.triton import ADMIN_KEY_VARIABLE, Endpoint
-from quorum.spec.model import Deployment
 
 STATE_FOLDER = ".quorum"
 _FILE = "server.json"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quorum.contract import CHANNELS
+from quorum.deployment.schema import Deployment
 from quorum.repository.render import plan_render
 from quorum.repository.store import RepositoryError
 from quorum.rollout.journal import Pending
@@ -27,7 +27,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.triton import ServerError, TritonServer
-from quorum.spec.model import Deployment
+from quorum_contract import CHANNELS
 
 
 @contextmanager

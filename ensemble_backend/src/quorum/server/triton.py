@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from quorum.contract import CHANNELS, GATE, VOTE
+from quorum.deployment.schema import Deployment
 from quorum.server.become import prepared
 from quorum.server.install import Install, find_install
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
-from quorum.spec.model import Deployment
+from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract.errors import QuorumError
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,10 @@ _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
 
 
-class ServerError(RuntimeError):
+class ServerError(QuorumError, RuntimeError):
     """The server did not start or stopped by itself; the message holds its last log lines."""
+
+    code = "SERVER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from quorum.contract import (
+from quorum.serving.admission import Admission, default_path
+from quorum.serving.packing import Admitted, add_ticket, pack_question
+from quorum.serving.tensors import answer, packed_tensor, settings_of
+from quorum_contract import (
     ATTRIBUTES,
     CANARY_SHARE,
     CATEGORY,
@@ -29,9 +32,6 @@ from quorum.contract import (
     check_text,
     decode,
 )
-from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, add_ticket, pack_question
-from quorum.serving.tensors import answer, packed_tensor, settings_of
 
 _MAX_MESSAGE = 500
 

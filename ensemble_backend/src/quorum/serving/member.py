@@ -20,7 +20,6 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from quorum.contract import QUESTION, VOTES, Status
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.serving import inner
@@ -37,6 +36,7 @@ from quorum.serving.tensors import (
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
+from quorum_contract import QUESTION, VOTES, Status
 
 logger = logging.getLogger(__name__)
 

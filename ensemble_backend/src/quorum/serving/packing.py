@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from quorum.contract import MAX_ATTRIBUTES
+from quorum_contract import MAX_ATTRIBUTES
 
 _TICKET_BYTES = 8
 # Whoever calls a step around the gate may send anything: nothing longer than the gate lets through is built.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from quorum.contract import GATE
+from quorum_contract import GATE
 
 PARAMETER = "quorum"
 """The one entry in a model's ``parameters``: its settings, as JSON."""

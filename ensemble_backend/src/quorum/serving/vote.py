@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from quorum import weights as weights_file
-from quorum.contract import (
+from quorum.decision import weights as weights_file
+from quorum.decision.cell import Ballot, decide_one
+from quorum.decision.weights import WeightsError
+from quorum.serving.admission import Admission, default_path
+from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
+from quorum.serving.tensors import answer, catalogue_path, packed_inputs, settings_of, tensor, text_tensor
+from quorum.tasks.catalogue import Catalogue
+from quorum_contract import (
     CONFIDENCE,
     MEMBER_STATUS,
     MEMBER_VALUES,
@@ -24,12 +30,6 @@ from quorum.contract import (
     WEIGHTS_VERSION,
     Status,
 )
-from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
-from quorum.serving.tensors import answer, catalogue_path, packed_inputs, settings_of, tensor, text_tensor
-from quorum.tasks.catalogue import Catalogue
-from quorum.voting.single import Ballot, decide_one
-from quorum.weights import WeightsError
 
 logger = logging.getLogger(__name__)
 

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quorum.contract import NOT_APPLICABLE
 from quorum.tasks.normalise import NORMALISERS, is_not_given
+from quorum_contract import NOT_APPLICABLE
+from quorum_contract.errors import QuorumError
 
 SCHEMA_VERSION = 1
 MAX_OPEN_VALUE_CHARS = 64
 
 
-class CatalogueError(ValueError):
+class CatalogueError(QuorumError, ValueError):
     """The catalogue contradicts itself or cannot be read; the message names the attribute and the mend."""
+
+    code = "CATALOGUE_INVALID"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from quorum.contract import NOT_APPLICABLE, Status
 from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum_contract import NOT_APPLICABLE, Status
 
 
 class Vote(NamedTuple):

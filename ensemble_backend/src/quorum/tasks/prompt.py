@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from quorum.contract import NOT_APPLICABLE
 from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum_contract import NOT_APPLICABLE
 
 Style = Literal["instruct", "bare"]
 

@@ -13,12 +13,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from quorum.decision.cell import ANSWERED, Parameters, decide_one
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeSettings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
-from quorum.voting.single import ANSWERED, Parameters, decide_one
 
 ABSTAINED = 1
 _LLM_TIMEOUT_NS = 30_000_000_000

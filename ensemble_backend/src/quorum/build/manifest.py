@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compiled engine was made of and for: an engine runs only where it was built for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quorum.build.checkpoint import BuildError
+
+MANIFEST = "quorum-engine.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineManifest:
+    """Stands in ``quorum-engine.json`` beside the engine.
+
+    Attributes:
+        checkpoint: Name of the checkpoint's folder.
+        checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
+        family: ``model_type`` of the checkpoint.
+        architecture: Of the GPU it was built on, e.g. ``sm_90``; it runs on no other.
+        gpu: Name of that GPU.
+        tensorrt: Version of TensorRT.
+        tensorrt_llm: Version of TensorRT-LLM.
+        container: Release of the Triton container, e.g. ``26.07``; empty outside of one.
+        tensor_parallel: Number of GPUs.
+        flags: Flags of ``trtllm-build`` -> their values.
+        commands: Every command that was run, with its arguments.
+        guided: Whether ``xgrammar_tokenizer_info.json`` is there.
+        lora: Name -> folder of adapters that it was built for, relative to the engine.
+        fingerprint: Of everything above that decides about the engine; the same one is not built twice.
+        created: ISO 8601, UTC.
+        schema_version: Of this file.
+    """
+
+    checkpoint: str
+    checkpoint_hash: str
+    family: str
+    architecture: str
+    gpu: str
+    tensorrt: str
+    tensorrt_llm: str
+    container: str
+    tensor_parallel: int
+    flags: Mapping[str, str]
+    commands: tuple[tuple[str, ...], ...]
+    guided: bool
+    lora: Mapping[str, str]
+    fingerprint: str
+    created: str
+    schema_version: int = SCHEMA
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the engine."""
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def read_engine_manifest(folder: Path) -> EngineManifest:
+    """Read the manifest of an engine.
+
+    Raises:
+        BuildError: There is none, or it is of another schema.
+    """
+    file = folder / MANIFEST
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["schema_version"] != SCHEMA:
+            raise ValueError(f"schema_version {data['schema_version']}, expected {SCHEMA}")
+        commands = tuple(tuple(command) for command in data["commands"])
+        return EngineManifest(**{**data, "commands": commands})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(
+            f"{file}: cannot be read ({error}); build the engine with `quorum build MEMBER --spec FILE`"
+        ) from error

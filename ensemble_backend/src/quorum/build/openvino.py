@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The build step of the ``openvino`` runtime: checkpoint in, OpenVINO IR with tokenizer and manifest out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from quorum.build.checkpoint import BuildError, Checkpoint, inspect_checkpoint
+from quorum.build.command import run_command
+
+WeightFormat = Literal["fp32", "fp16", "int8", "int4"]
+
+MANIFEST = "quorum-build.json"
+MANIFEST_SCHEMA = 1
+TESTED_FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+BUILD_PYTHON = Path(".venv-build/bin/python")
+BUILD_PACKAGES = (
+    "optimum-intel",
+    "optimum",
+    "transformers",
+    "torch",
+    "nncf",
+    "openvino",
+    "openvino-tokenizers",
+)
+BUILT_FILES = (
+    "openvino_model.xml",
+    "openvino_model.bin",
+    "openvino_tokenizer.xml",
+    "openvino_detokenizer.xml",
+)
+_SPACE_FACTOR = 3
+_SPACE_SLACK_BYTES = 64 << 20
+
+_VERSIONS = """
+import importlib.metadata as metadata, json, sys
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+print(json.dumps({name: version(name) for name in sys.argv[1:]}))
+"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildManifest:
+    """What a built model was made of; stands in ``quorum-build.json`` beside it.
+
+    Attributes:
+        checkpoint: Name of the checkpoint's folder.
+        checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
+        family: ``model_type`` of the checkpoint.
+        parameters: Number of parameters.
+        weight_format: How weights are stored.
+        exporter: Package -> version in the build environment.
+        created: ISO 8601, UTC.
+        runtime: The runtime that serves it.
+        schema_version: Of this file.
+    """
+
+    checkpoint: str
+    checkpoint_hash: str
+    family: str
+    parameters: int
+    weight_format: str
+    exporter: Mapping[str, str]
+    created: str
+    runtime: str = "openvino"
+    schema_version: int = MANIFEST_SCHEMA
+
+
+def build_openvino(
+    checkpoint: Path,
+    out: Path,
+    *,
+    weight_format: WeightFormat,
+    python: Path = BUILD_PYTHON,
+    on_line: Callable[[str], None] | None = None,
+    force: bool = False,
+) -> BuildManifest:
+    """Build what the ``openvino`` runtime serves from a local checkpoint, without any network use.
+
+    The exporter (optimum-intel) runs as a process in the build environment. ``out`` appears complete or not
+    at all.
+
+    Args:
+        checkpoint: Folder of a Hugging Face causal language model.
+        out: Folder to make; its parents are made too.
+        weight_format: How to store weights.
+        python: Interpreter of the build environment.
+        on_line: Called with every line that the exporter prints.
+        force: Replace ``out`` where it exists; the old one stays until the new one is complete.
+
+    Returns:
+        The manifest, as written into ``out``.
+
+    Raises:
+        BuildError: Something is missing, does not fit, or the exporter failed.
+    """
+    if weight_format not in get_args(WeightFormat):
+        known = ", ".join(get_args(WeightFormat))
+        raise BuildError(f"weight format {weight_format!r} is unknown; use one of {known}")
+    if out.exists() and not force:
+        raise BuildError(f"{out}: exists already; give another folder, or force the build to replace it")
+    described = inspect_checkpoint(checkpoint)
+    if described.family not in TESTED_FAMILIES:
+        log.warning(
+            "%s: untested family %r (tested: %s); check its answers",
+            checkpoint,
+            described.family,
+            ", ".join(TESTED_FAMILIES),
+        )
+    if len(python.parts) > 1:
+        python = python.absolute()
+    versions = exporter_versions(python)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(described, out.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        fresh = Path(scratch, "new")
+        _export(python, checkpoint, fresh, weight_format, on_line)
+        manifest = BuildManifest(
+            checkpoint=checkpoint.resolve().name,
+            checkpoint_hash=described.hash,
+            family=described.family,
+            parameters=described.parameters,
+            weight_format=weight_format,
+            exporter=versions,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        (fresh / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        _move_into_place(fresh, out, Path(scratch, "old"))
+    return manifest
+
+
+def read_manifest(folder: Path) -> BuildManifest:
+    """Read the manifest of a built model.
+
+    Raises:
+        BuildError: There is none, or it is of another schema.
+    """
+    file = folder / MANIFEST
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["schema_version"] != MANIFEST_SCHEMA:
+            raise ValueError(f"schema_version {data['schema_version']}, expected {MANIFEST_SCHEMA}")
+        return BuildManifest(**data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(
+            f"{file}: cannot be read ({error}); build the model again with `quorum build`"
+        ) from error
+
+
+def exporter_versions(python: Path) -> dict[str, str]:
+    """Versions of the packages that take part in an export.
+
+    Args:
+        python: Interpreter of the build environment.
+
+    Raises:
+        BuildError: It does not run, or optimum-intel is not installed there.
+    """
+    advice = "run `make build-env`, or name the interpreter of another build environment"
+    try:
+        done = subprocess.run(
+            [str(python), "-c", _VERSIONS, *BUILD_PACKAGES],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=_environment(),
+        )
+        found: dict[str, str | None] = json.loads(done.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise BuildError(
+            f"{python}: the build environment's Python does not run ({error}); {advice}"
+        ) from error
+    missing = [name for name in BUILD_PACKAGES if not found.get(name)]
+    if missing:
+        raise BuildError(f"{python}: {', '.join(missing)} not installed there; {advice}")
+    return {name: version for name, version in found.items() if version}
+
+
+def _environment() -> dict[str, str]:
+    # CI=true keeps openvino-telemetry silent, the one package that would call home.
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "CI": "true",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # the folder it runs in holds checkpoints, no modules
+    }
+
+
+def _check_space(checkpoint: Checkpoint, folder: Path) -> None:
+    needed = _SPACE_FACTOR * checkpoint.weight_bytes + _SPACE_SLACK_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise BuildError(
+            f"{folder}: {free / 1e9:.1f} GB free, a build of {checkpoint.path} may need"
+            f" {needed / 1e9:.1f} GB; free some, or build on another disk"
+        )
+
+
+def _export(
+    python: Path, checkpoint: Path, out: Path, weight_format: str, on_line: Callable[[str], None] | None
+) -> None:
+    # From the folder beside it: the exporter writes the name it is given into the model it makes.
+    folder = checkpoint.resolve()
+    command = [
+        str(python),
+        "-m",
+        "optimum.commands.optimum_cli",
+        "export",
+        "openvino",
+        "--model",
+        f"./{folder.name}",
+    ]
+    command += ["--task", "text-generation-with-past", "--weight-format", weight_format, str(out.resolve())]
+    code, said = run_command(command, on_line, env=_environment(), cwd=folder.parent)
+    if code:
+        raise BuildError(f"{checkpoint}: the exporter failed (exit code {code}); it last said:\n{said}")
+    missing = [name for name in BUILT_FILES if not (out / name).is_file()]
+    if missing:
+        raise BuildError(
+            f"{checkpoint}: the exporter ended well but did not write {', '.join(missing)};"
+            " is its tokenizer one that OpenVINO Tokenizers can convert?"
+        )
+
+
+def _move_into_place(fresh: Path, out: Path, aside: Path) -> None:
+    if out.exists():
+        out.rename(aside)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if aside.exists():
+            aside.rename(out)
+        raise

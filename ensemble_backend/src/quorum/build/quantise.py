@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantised checkpoints for the LLM API, which loads them as they are: ``quantize.py --export_format hf``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.shapes import read_shape, split_quantised
+from quorum.build.trtllm import CALIBRATED, BuildPlan, Step, Tools
+from quorum.runtimes.options import complete
+from quorum.deployment.schema import MemberSpec
+
+# The exporter writes configuration and weights; what tokenises is the old checkpoint's.
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def plan_quantise(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan | None:
+    """How a quantised checkpoint is made for a member of runtime ``tensorrt_llm``.
+
+    A member whose ``model`` is a folder like ``checkpoints/Qwen2.5-7B-Instruct-fp8`` gets it from the folder
+    beside it without that ending.
+
+    Returns:
+        The command; ``None`` where there is nothing to do: the model is not quantised, is there already, or
+        comes quantised from Hugging Face.
+
+    Raises:
+        BuildError: The source cannot be quantised that way.
+    """
+    options = complete(member.runtime, member.options)
+    target = (root / str(options["model"])).resolve()
+    plain, method = split_quantised(target.name)
+    source = target.with_name(plain)
+    if not method or not source.is_dir():
+        return None
+    if method not in CALIBRATED:
+        known = ", ".join(CALIBRATED)
+        raise BuildError(f"member {member.name}: {target}: {method} cannot be exported; use one of {known}")
+    shape = read_shape(source)
+    if shape.quantisation:
+        raise BuildError(f"member {member.name}: {source} is quantised already ({shape.quantisation})")
+    work = target.with_name(f"{target.name}.build")
+    out = work / "engine"
+    script = str(tools.examples / "quantization" / "quantize.py")
+    command: tuple[str, ...] = (tools.python, script, "--model_dir", str(source), "--output_dir", str(out))
+    command = (*command, "--dtype", str(options["dtype"]), "--qformat", method)
+    command = (*command, "--calib_dataset", tools.calibration, "--export_format", "hf")
+    if method == "fp8":
+        command = (*command, "--kv_cache_dtype", "fp8")
+    step = Step(
+        f"quantise to {method}", command, (out / "config.json",), shape.weight_bytes(quantisation=method)
+    )
+    return BuildPlan(
+        member=member.name,
+        checkpoint=source,
+        engine=target,
+        work=work,
+        steps=(step,),
+        flags={},
+        shape=shape,
+        tensor_parallel=1,
+        guided=False,
+        lora={},
+        carries=_TOKENIZER,
+    )

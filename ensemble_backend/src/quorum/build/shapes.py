@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of a language model, for memory arithmetic: from ``config.json`` or a table of known ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from quorum.build.checkpoint import BuildError, stored_parameters
+
+_DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
+# Bytes per weight of the linear layers, scales included: one FP32 scale per tensor is nothing, AWQ stores an
+# FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
+_QUANTISED = {
+    "fp8": 1.0,
+    "int8_sq": 1.0,
+    "int8_wo": 1.0,
+    "int4_wo": 0.5,
+    "int4_awq": 0.5 + 2 / 128,
+    "w4a8_awq": 0.5 + 2 / 128,
+    "nvfp4": 0.5 + 1 / 16,
+}
+QUANTISATIONS = tuple(_QUANTISED)
+# ModelOpt's names, TensorRT-LLM's, and those of Hugging Face's quantization_config.
+_METHODS = {
+    "FP8": "fp8",
+    "W4A16_AWQ": "int4_awq",
+    "W4A8_AWQ": "w4a8_awq",
+    "NVFP4": "nvfp4",
+    "W8A16": "int8_wo",
+    "W4A16": "int4_wo",
+    "W8A8_SQ_PER_CHANNEL": "int8_sq",
+    "awq": "int4_awq",
+    "gptq": "int4_awq",
+    "fp8": "fp8",
+    "fbgemm_fp8": "fp8",
+}
+_BIASED = ("qwen2",)
+_FOUR_NORMS = ("gemma2", "gemma3_text")
+_QK_NORMS = ("qwen3", "gemma3_text")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder-only transformer.
+
+    Attributes:
+        name: A folder, or a Hugging Face id.
+        family: ``model_type``.
+        layers: Decoder layers.
+        hidden: Width.
+        heads: Query heads.
+        kv_heads: Key and value heads.
+        head_dim: Width of one head.
+        intermediate: Width of the gated MLP.
+        vocabulary: Tokens.
+        max_positions: Longest sequence that it was made for.
+        dtype: Type that its weights are stored in.
+        tied: Whether output and input embeddings are one matrix.
+        stored_bytes: Size of its weight files, where they are here.
+        counted: Parameters in those files, unless they are quantised; the formula's number otherwise.
+        quantisation: Of the stored weights, e.g. ``fp8``; empty for none.
+        kv_quantised: Whether the checkpoint asks for an FP8 KV cache.
+        source: Where this was read.
+    """
+
+    name: str
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    max_positions: int
+    dtype: str
+    tied: bool
+    stored_bytes: int = 0
+    counted: int = 0
+    quantisation: str = ""
+    kv_quantised: bool = False
+    source: str = ""
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the layers' matrices: what quantisation makes smaller."""
+        if self.counted:
+            return self.counted - self.other_parameters
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def other_parameters(self) -> int:
+        """Embeddings, norms and biases, which stay in the model's own type."""
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        norms = (4 if self.family in _FOUR_NORMS else 2) * self.hidden
+        if self.family in _QK_NORMS:
+            norms += 2 * self.head_dim
+        biases = self.head_dim * (self.heads + 2 * self.kv_heads) if self.family in _BIASED else 0
+        return embeddings + self.layers * (norms + biases) + self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All of them; tied ones count once."""
+        return self.linear_parameters + self.other_parameters
+
+    def weight_bytes(self, dtype: str = "auto", quantisation: str = "") -> int:
+        """Bytes of the weights once loaded.
+
+        Args:
+            dtype: ``float16``, ``bfloat16``, ``float32``, or ``auto`` for the stored one.
+            quantisation: One of :data:`QUANTISATIONS`, or empty for what the checkpoint is.
+
+        Raises:
+            BuildError: Unknown type or quantisation.
+        """
+        plain = self.dtype if dtype == "auto" else dtype
+        # TensorRT-LLM converts float32 checkpoints to float16 where the type is left to it.
+        plain = "float16" if dtype == "auto" and plain == "float32" else plain
+        if plain not in _DTYPES:
+            raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
+        chosen = quantisation or self.quantisation
+        if chosen and chosen not in _QUANTISED:
+            raise BuildError(
+                f"{self.name}: quantization {chosen!r} is unknown; use one of {', '.join(_QUANTISED)}"
+            )
+        if self.stored_bytes and self.quantisation == chosen and plain == self.dtype:
+            return self.stored_bytes
+        linear = _QUANTISED[chosen] if chosen else _DTYPES[plain]
+        return round(self.linear_parameters * linear + self.other_parameters * _DTYPES[plain])
+
+    def kv_heads_on(self, tensor_parallel: int) -> int:
+        """Key and value heads on each of so many GPUs; with fewer heads than GPUs each has a copy of one."""
+        return max(1, -(-self.kv_heads // tensor_parallel))
+
+    def kv_bytes_per_token(self, tensor_parallel: int = 1, each: int = 2) -> int:
+        """Bytes of keys and values that one token takes on each GPU, at ``each`` bytes per number."""
+        return 2 * self.layers * self.kv_heads_on(tensor_parallel) * self.head_dim * each
+
+
+def find_shape(model: str, root: Path) -> Shape:
+    """The shape of a model that ``deploy.yaml`` names.
+
+    Args:
+        model: A folder, relative to ``root``, or a Hugging Face id; a known model need not be there yet.
+        root: The folder of ``deploy.yaml``.
+
+    Raises:
+        BuildError: It is neither a folder with a readable ``config.json`` nor a known model.
+    """
+    folder = root / model
+    if folder.is_dir():
+        return read_shape(folder)
+    plain, method = split_quantised(folder.name)
+    if method and folder.with_name(plain).is_dir():
+        return _as_quantised(read_shape(folder.with_name(plain)), method)
+    table = _known()
+    # A folder that is not there yet is known by the name that a download gives it.
+    found = [name for name in table["models"] if plain == name.rpartition("/")[2]]
+    if not found:
+        raise BuildError(
+            f"{model}: neither a folder under {root} nor a known model ({', '.join(table['models'])});"
+            " fetch the checkpoint and name its folder"
+        )
+    shape = _from_config(model, table["models"][found[0]], f"{found[0]}, known models of {table['date']}")
+    return _as_quantised(shape, method) if method else shape
+
+
+def split_quantised(name: str) -> tuple[str, str]:
+    """``Llama-3.1-8B-Instruct-FP8`` as ``Llama-3.1-8B-Instruct`` and ``fp8``; empty where it names none."""
+    plain, _, last = name.rpartition("-")
+    return (plain, last.lower()) if last.lower() in _QUANTISED else (name, "")
+
+
+def _as_quantised(shape: Shape, method: str) -> Shape:
+    """The shape of a checkpoint that quantize.py makes of another; with FP8 weights comes an FP8 KV cache."""
+    return replace(shape, stored_bytes=0, quantisation=method, kv_quantised=method == "fp8")
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of a checkpoint in a folder, or of a compiled engine; weights need not be there.
+
+    Raises:
+        BuildError: Its configuration cannot be read or lacks something.
+    """
+    file = folder / "config.json"
+    config = _json(file)
+    if "pretrained_config" in config:
+        return _engine_shape(folder, config["pretrained_config"], str(file))
+    weights = sorted(folder.glob("*.safetensors"))
+    shape = replace(
+        _from_config(str(folder), config, source=str(file)),
+        stored_bytes=sum(path.stat().st_size for path in weights),
+        **_quantisation_of(folder, config),
+    )
+    return shape if shape.quantisation else replace(shape, counted=stored_parameters(weights))
+
+
+def _engine_shape(folder: Path, config: dict[str, Any], source: str) -> Shape:
+    """From TensorRT-LLM's own names in an engine's ``config.json``."""
+    quantised = config.get("quantization") or {}
+    renamed = config | {
+        "model_type": config.get("qwen_type") or config.get("model_type") or config.get("architecture"),
+        "head_dim": config.get("head_size"),
+        "max_position_embeddings": config.get("max_position_embeddings") or 0,
+    }
+    mapping = config.get("mapping") or {}
+    ranks = int(mapping.get("world_size") or 1)
+    files = [file for rank in range(ranks) if (file := folder / f"rank{rank}.engine").is_file()]
+    return replace(
+        _from_config(str(folder), renamed, source),
+        stored_bytes=sum(file.stat().st_size for file in files),
+        quantisation=_METHODS.get(str(quantised.get("quant_algo")), ""),
+        kv_quantised=quantised.get("kv_cache_quant_algo") in ("FP8", "INT8"),
+    )
+
+
+def known_models() -> dict[str, str]:
+    """Hugging Face id -> licence, of the models that can be planned without a checkpoint."""
+    return {name: entry["licence"] for name, entry in _known()["models"].items()}
+
+
+@cache
+def _known() -> dict[str, Any]:
+    text = resources.files("quorum.build").joinpath("known_models.json").read_text("utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
+    try:
+        heads = int(config["num_attention_heads"])
+        hidden = int(config["hidden_size"])
+        return Shape(
+            name=name,
+            family=str(config["model_type"]),
+            layers=int(config["num_hidden_layers"]),
+            hidden=hidden,
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or hidden // heads),
+            intermediate=int(config["intermediate_size"]),
+            vocabulary=int(config["vocab_size"]),
+            max_positions=int(config["max_position_embeddings"]),
+            # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
+            dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+            tied=bool(config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))),
+            source=source,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BuildError(
+            f"{source}: cannot plan with it ({error}); it must be of a decoder-only transformer"
+        ) from error
+
+
+def _quantisation_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What ``hf_quant_config.json`` (ModelOpt) or ``quantization_config`` says of the stored weights."""
+    file = folder / "hf_quant_config.json"
+    if file.is_file():
+        said = _json(file).get("quantization") or {}
+        method = said.get("quant_algo")
+        extra: dict[str, Any] = {"kv_quantised": said.get("kv_cache_quant_algo") == "FP8"}
+    else:
+        method = (config.get("quantization_config") or {}).get("quant_method")
+        file, extra = folder / "config.json", {}
+    if method is None:
+        return extra
+    if method not in _METHODS:
+        raise BuildError(f"{file}: quantised by {method!r}, which is unknown here; use {', '.join(_METHODS)}")
+    return extra | {"quantisation": _METHODS[method]}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{file}: cannot be read ({error}); fetch the checkpoint again") from error
+    if not isinstance(data, dict):
+        raise BuildError(f"{file}: no JSON mapping; fetch the checkpoint again")
+    return data

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that compile an engine: quantise or convert, ``trtllm-build``, and what guided decoding needs.
+
+Flags follow TensorRT-LLM 1.2.1: ``tensorrt_llm/commands/build.py`` and ``plugin.py``, and under ``examples/``
+``quantization/quantize.py``, ``models/core/*/convert_checkpoint.py``, ``generate_xgrammar_tokenizer_info.py``
+and ``hf_lora_convert.py``. Contract tests hold them against those tables. Unverified on GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.lora import name_of, rank_of, read_adapter
+from quorum.build.shapes import Shape, find_shape
+from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
+from quorum.runtimes.options import complete
+from quorum.deployment.schema import MemberSpec
+
+# Family -> folder of its convert_checkpoint.py. Others go through the LLM API, which needs no build.
+CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
+# Formats that need no calibration are made by the converter, the others by quantize.py.
+_WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
+CALIBRATED = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4")
+_LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where the programs of TensorRT-LLM lie; the defaults are those of the Triton container.
+
+    Attributes:
+        examples: TensorRT-LLM's ``examples`` folder.
+        python: Interpreter that has ``tensorrt_llm``.
+        builder: ``trtllm-build``.
+        calibration: Dataset to calibrate quantisation on: a folder, or a Hugging Face name.
+    """
+
+    examples: Path = Path("/app/examples")
+    python: str = "python3"
+    builder: str = "trtllm-build"
+    calibration: str = "cnn_dailymail"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: What it does.
+        command: Program and arguments; every path in it is absolute.
+        makes: Files that must be there afterwards.
+        space: Bytes that it writes, roughly.
+        reads: Folders beside the checkpoint whose contents decide about what it makes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    makes: tuple[Path, ...]
+    space: int
+    reads: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """How one member's engine is built.
+
+    Attributes:
+        member: Its name.
+        checkpoint: Folder of the Hugging Face checkpoint.
+        engine: Folder to make.
+        work: Folder for what is made on the way; kept, so that an interrupted build goes on.
+        steps: In order.
+        flags: Flags of ``trtllm-build`` -> their values.
+        shape: Of the checkpoint.
+        tensor_parallel: Number of GPUs.
+        guided: Whether the tokenizer's description for guided decoding is made.
+        lora: Name -> folder of adapters, relative to the engine.
+        carries: Files that the engine's folder takes over from the checkpoint, where no step made them.
+    """
+
+    member: str
+    checkpoint: Path
+    engine: Path
+    work: Path
+    steps: tuple[Step, ...]
+    flags: Mapping[str, str]
+    shape: Shape
+    tensor_parallel: int
+    guided: bool
+    lora: Mapping[str, str]
+    carries: tuple[str, ...] = ()
+
+    @property
+    def fresh(self) -> Path:
+        """Where the engine is made before it moves into place."""
+        return self.work / "engine"
+
+
+def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
+    """Lay out the commands; nothing is run and the checkpoint need not be there.
+
+    Args:
+        member: A member of runtime ``engine``.
+        root: The folder of ``deploy.yaml``.
+        tools: Where the programs lie.
+
+    Raises:
+        BuildError: The model cannot be compiled, or an option does not fit it.
+    """
+    options = complete(member.runtime, member.options)
+    where = f"member {member.name}"
+    if not options.get("model"):
+        raise BuildError(
+            f"{where}: no `model`; name the folder of the checkpoint that its engine is built from"
+        )
+    checkpoint = (root / str(options["model"])).resolve()
+    try:
+        shape = find_shape(str(options["model"]), root)
+    except BuildError as error:
+        raise BuildError(f"{where}: {error}") from error
+    if shape.family not in CONVERTERS:
+        raise BuildError(
+            f"{where}: no converter is known for the family {shape.family!r} ({', '.join(CONVERTERS)});"
+            " put `runtime: tensorrt_llm`, which loads the checkpoint without a build"
+        )
+    engine = (root / str(options["engine"])).resolve()
+    work = engine.with_name(f"{engine.name}.build")
+    flags = _flags(options, shape, where, root)
+    steps = [
+        _checkpoint_step(options, shape, tools, checkpoint, work),
+        _engine_step(flags, shape, options, tools, work),
+    ]
+    steps = [*steps, *_extra_steps(options, shape, tools, checkpoint, root, work)]
+    lora = {name_of(options["lora"]): f"{LORA_FOLDER}/{LORA_TASK}"} if options.get("lora") else {}
+    return BuildPlan(
+        member.name,
+        checkpoint,
+        engine,
+        work,
+        tuple(steps),
+        flags,
+        shape,
+        _parallel(options),
+        bool(options["guided"]),
+        lora,
+    )
+
+
+def _checkpoint_step(
+    options: Mapping[str, Any], shape: Shape, tools: Tools, checkpoint: Path, work: Path
+) -> Step:
+    """Quantise or convert: a Hugging Face checkpoint in, a TensorRT-LLM checkpoint out."""
+    out, quantisation, parallel = work / "checkpoint", options.get("quantization"), _parallel(options)
+    common: tuple[str, ...] = (
+        "--model_dir",
+        str(checkpoint),
+        "--output_dir",
+        str(out),
+        "--dtype",
+        str(options["dtype"]),
+    )
+    common = (*common, "--tp_size", str(parallel))
+    command: tuple[str, ...]
+    if quantisation in CALIBRATED:
+        if shape.quantisation:
+            raise BuildError(
+                f"{checkpoint} is quantised already ({shape.quantisation}); leave `quantization` out"
+            )
+        command = (tools.python, str(tools.examples / "quantization" / "quantize.py"), *common)
+        command = (*command, "--qformat", str(quantisation), "--calib_dataset", tools.calibration)
+        if quantisation == "fp8":
+            command = (*command, "--kv_cache_dtype", "fp8")
+        name = f"quantise to {quantisation}"
+    else:
+        script = tools.examples / "models" / "core" / CONVERTERS[shape.family] / "convert_checkpoint.py"
+        command = (tools.python, str(script), *common)
+        if quantisation in _WEIGHT_ONLY:
+            command = (*command, "--use_weight_only", "--weight_only_precision", _WEIGHT_ONLY[quantisation])
+        name = "convert the checkpoint"
+    makes = (out / "config.json", *(out / f"rank{rank}.safetensors" for rank in range(parallel)))
+    return Step(name, command, makes, shape.weight_bytes(str(options["dtype"]), quantisation or ""))
+
+
+def _flags(options: Mapping[str, Any], shape: Shape, where: str, root: Path) -> dict[str, str]:
+    longest = int(options.get("max_seq_len") or min(shape.max_positions, 4096))
+    if longest > shape.max_positions:
+        raise BuildError(
+            f"{where}: max_seq_len {longest} is more than the {shape.max_positions} positions of the model"
+        )
+    answer = int(options["max_tokens"])
+    if answer >= longest:
+        raise BuildError(
+            f"{where}: max_tokens {answer} leaves nothing of max_seq_len {longest} for the question;"
+            " make the one smaller or the other larger"
+        )
+    flags = {
+        "--gemm_plugin": "auto",
+        "--max_batch_size": str(options["max_batch_size"]),
+        "--max_input_len": str(longest - answer),
+        "--max_seq_len": str(longest),
+        "--max_num_tokens": str(options["max_num_tokens"]),
+        "--max_beam_width": "1",
+        "--kv_cache_type": "paged",
+        # Reusing the prefix that questions share needs paged context attention.
+        "--use_paged_context_fmha": "enable",
+    }
+    if options.get("lora"):
+        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options["lora"], root))}
+    return flags
+
+
+def _engine_step(
+    flags: dict[str, str], shape: Shape, options: Mapping[str, Any], tools: Tools, work: Path
+) -> Step:
+    parallel, out = _parallel(options), work / "engine"
+    command = [tools.builder, "--checkpoint_dir", str(work / "checkpoint"), "--output_dir", str(out)]
+    command += [part for flag in flags.items() for part in flag]
+    command += ["--workers", str(parallel)]
+    makes = (out / "config.json", *(out / f"rank{rank}.engine" for rank in range(parallel)))
+    size = shape.weight_bytes(str(options["dtype"]), str(options.get("quantization") or ""))
+    return Step("compile the engine", tuple(command), makes, size)
+
+
+def _extra_steps(
+    options: Mapping[str, Any], shape: Shape, tools: Tools, checkpoint: Path, root: Path, work: Path
+) -> list[Step]:
+    steps: list[Step] = []
+    out, command = work / "engine", tuple[str, ...]()
+    if options["guided"]:
+        tokenizer = (root / str(options["tokenizer"])).resolve() if options.get("tokenizer") else checkpoint
+        script = str(tools.examples / "generate_xgrammar_tokenizer_info.py")
+        command = (tools.python, script, "--model_dir", str(tokenizer), "--output_dir", str(out))
+        made: tuple[Path, ...] = (out / TOKENIZER_INFO,)
+        reads = () if tokenizer == checkpoint else (tokenizer,)
+        steps.append(Step("describe the tokenizer", command, made, 16 << 20, reads))
+    if options.get("lora"):
+        path = (root / str(options["lora"]["path"])).resolve()
+        if path.is_dir():
+            read_adapter(path).check_base(shape, str(options["model"]))
+        target = out / LORA_FOLDER / str(LORA_TASK)
+        script = str(tools.examples / "hf_lora_convert.py")
+        dtype = shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
+        command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)
+        made = tuple(target / name for name in _LORA_FILES)
+        steps.append(Step("convert the adapter", command, made, 1 << 30, (path,)))
+    return steps
+
+
+def _parallel(options: Mapping[str, Any]) -> int:
+    return int(options.get("tensor_parallel") or 1)

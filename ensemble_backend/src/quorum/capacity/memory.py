@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much GPU memory an LLM takes: weights, runtime, KV cache and LoRA, each with its arithmetic.
+
+TensorRT-LLM sizes its KV cache after the weights are loaded and a trial run with ``max_num_tokens`` tokens:
+``(total - peak) * fraction``, where ``peak`` holds whatever *anybody* has on that GPU at that moment
+(``tensorrt_llm/_torch/pyexecutor/_util.py``, 1.x; the C++ runtime does the same with what is free then). An
+upper limit in bytes (``kv_cache_gib``) or tokens makes it the smaller of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.lora import Adapter, read_adapter
+from quorum.build.shapes import Shape, find_shape
+from quorum.deployment.schema import MemberSpec
+from quorum.hardware import GIB
+from quorum.runtimes.options import complete
+
+GPU_RUNTIMES = ("tensorrt_llm", "engine")
+
+# What a process holds on each GPU beside tensors: CUDA context, cuBLAS, CUDA graphs, NCCL. Llama-3-8B on an
+# H100 held 1.79 GiB alone and 3.58 GiB on each of two (vLLM pull request 10511, 2024-12); TensorRT-LLM prints
+# its own figure at start ("Memory used outside torch").
+CONTEXT_BYTES = 2 * GIB
+CONTEXT_BYTES_PARALLEL = 4 * GIB
+# Of the largest activations at once: residual and normed stream, gate, up and their product, in 16 bits; and
+# FP32 logits with two copies for sampling. For Llama-3-8B, 8192 tokens and 256 questions that is 1.15 GiB,
+# where the run above measured 1.26 GiB; the factor covers the difference and kernels' workspaces.
+ACTIVATION_FACTOR = 1.25
+_LOGIT_BYTES = 12
+# Share of the memory left after loading that a LoRA cache takes: PeftCacheConfig.device_cache_percent of the
+# LLM API, lora_cache_gpu_memory_fraction of the C++ backend.
+LORA_CACHE_SHARE = {"tensorrt_llm": 0.02, "engine": 0.05}
+DEFAULT_FRACTION = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one LLM takes on each of its GPUs.
+
+    Attributes:
+        member: Name of its member; of its members, when several share it.
+        gpus: Numbers of its GPUs.
+        weights: Bytes.
+        context: Bytes outside of tensors.
+        activations: Bytes of the largest step.
+        adapter: Bytes of LoRA adapters.
+        lora_share: Share of the memory left after loading that the LoRA cache takes.
+        kv_fraction: Share of the memory left after loading that the KV cache takes.
+        kv_limit: Its upper limit in bytes; ``None`` for none.
+        kv_per_token: Bytes of one token.
+        longest: Tokens of the longest question with its answer.
+        batch: Questions that it works on at once, at most.
+        arithmetic: Part -> how it was computed.
+        by_pytorch: Whether activations and KV cache are taken as questions come (runtime ``hf``), and are
+            thus an estimate; otherwise the start takes all.
+        kv_room: Bytes of KV cache of its full batch, where they are.
+    """
+
+    member: str
+    gpus: tuple[int, ...]
+    weights: int
+    context: int
+    activations: int
+    adapter: int
+    lora_share: float
+    kv_fraction: float
+    kv_limit: int | None
+    kv_per_token: int
+    longest: int
+    batch: int
+    arithmetic: Mapping[str, str]
+    by_pytorch: bool = False
+    kv_room: int = 0
+
+    @property
+    def fixed(self) -> int:
+        """Bytes taken beside the KV cache."""
+        return self.weights + self.context + self.activations + self.adapter
+
+    @property
+    def late(self) -> int:
+        """Bytes that it takes only when questions come."""
+        return self.activations + self.kv_room if self.by_pytorch else 0
+
+    @property
+    def at_start(self) -> int:
+        """Bytes that it takes when it starts, before any KV cache is sized."""
+        return self.fixed - self.activations if self.by_pytorch else self.fixed
+
+    @property
+    def kv_least(self) -> int:
+        """Bytes of KV cache that one longest question needs."""
+        return self.longest * self.kv_per_token
+
+    def kv_of(self, free: int) -> int:
+        """Bytes of KV cache that it takes, given what is free after loading."""
+        wanted = int(free * self.kv_fraction)
+        return wanted if self.kv_limit is None else min(wanted, self.kv_limit)
+
+    def lora_of(self, free: int) -> int:
+        """Bytes that its LoRA cache takes, given what is free after loading."""
+        return int(free * self.lora_share)
+
+
+def need_of(members: Sequence[MemberSpec], root: Path, changes: Mapping[str, Any] | None = None) -> Need:
+    """What one LLM takes.
+
+    Args:
+        members: The member, or those that share the LLM, by :meth:`Deployment.models`.
+        root: The folder of ``deploy.yaml``.
+        changes: Options to plan with instead of its own.
+
+    Raises:
+        BuildError: The model is unknown or a LoRA adapter was made for another.
+    """
+    name = ", ".join(member.name for member in members)
+    try:
+        options = complete(members[0].runtime, {**members[0].options, **(changes or {})})
+        model = str(options.get("model") or options["engine"])
+        shape = find_shape(model, root)
+        if "quantization" not in (changes or {}):
+            _check_quantisation(members[0].runtime, options, shape)
+        adapters = [found for m in members if (found := _adapter(m.options, root, shape, model))]
+        return _need(name, members[0].runtime, options, shape, adapters)
+    except BuildError as error:
+        raise BuildError(f"member {name}: {error}") from error
+
+
+def _check_quantisation(runtime: str, options: Mapping[str, Any], shape: Shape) -> None:
+    """The LLM API takes a checkpoint as it is: an option quantises nothing."""
+    asked = options.get("quantization")
+    if runtime == "tensorrt_llm" and asked and asked != shape.quantisation:
+        raise BuildError(
+            f"`quantization: {asked}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
+            f" one that is, as in `model: {options['model']}-{asked}`: `quorum build MEMBER --spec FILE`"
+            " makes it of the one without that ending"
+        )
+
+
+def _adapter(options: Mapping[str, Any], root: Path, shape: Shape, model: str) -> Adapter | None:
+    lora = options.get("lora")
+    if not lora:
+        return None
+    adapter = read_adapter(root / str(lora["path"]))
+    adapter.check_base(shape, model)
+    return adapter
+
+
+def _need(
+    name: str, runtime: str, options: Mapping[str, Any], shape: Shape, adapters: Sequence[Adapter]
+) -> Need:
+    parallel = int(options.get("tensor_parallel") or 1)
+    dtype, quantisation = str(options.get("dtype") or "auto"), str(options.get("quantization") or "")
+    batch, tokens = int(options["max_batch_size"]), int(options["max_num_tokens"])
+    longest = min(int(options.get("max_seq_len") or shape.max_positions), shape.max_positions)
+    weights = -(-shape.weight_bytes(dtype, quantisation) // parallel)
+    # quantize.py is told to make the KV cache FP8 with the weights; the LLM API leaves it in 16 bits.
+    kv_bytes = 1 if shape.kv_quantised or (runtime == "engine" and quantisation == "fp8") else 2
+    wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
+    activations = int(ACTIVATION_FACTOR * (tokens * wide * 2 + batch * shape.vocabulary * _LOGIT_BYTES))
+    gib = options.get("kv_cache_gib")
+    fraction = options.get("kv_cache_fraction")
+    return Need(
+        member=name,
+        gpus=tuple(options.get("gpus") or range(parallel)),
+        weights=weights,
+        context=CONTEXT_BYTES if parallel == 1 else CONTEXT_BYTES_PARALLEL,
+        activations=activations,
+        adapter=sum(adapter.bytes for adapter in adapters),
+        lora_share=LORA_CACHE_SHARE[runtime] if adapters else 0.0,
+        kv_fraction=float(DEFAULT_FRACTION if fraction is None else fraction),
+        kv_limit=None if gib is None else int(float(gib) * GIB),
+        kv_per_token=shape.kv_bytes_per_token(parallel, kv_bytes),
+        longest=longest,
+        batch=batch,
+        arithmetic={
+            "weights": weights_told(shape, dtype, quantisation, parallel),
+            "context": "CUDA context, libraries, graphs" + (", NCCL" if parallel > 1 else ""),
+            "activations": (
+                f"{ACTIVATION_FACTOR} x ({tokens} tokens x {wide} values x 2 B"
+                f" + {batch} questions x {shape.vocabulary} logits x {_LOGIT_BYTES} B)"
+            ),
+            "kv_per_token": (
+                f"2 x {shape.layers} layers x {shape.kv_heads_on(parallel)} heads"
+                f" x {shape.head_dim} wide x {kv_bytes} B"
+            ),
+        },
+    )
+
+
+def weights_told(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
+    """How the bytes of :meth:`Shape.weight_bytes` were computed."""
+    share = f" / {parallel} GPUs" if parallel > 1 else ""
+    chosen = quantisation or shape.quantisation
+    total = shape.weight_bytes(dtype, quantisation)
+    if total == shape.stored_bytes:
+        return f"size of its safetensors files{share}"
+    if chosen:
+        return (
+            f"{shape.linear_parameters / 1e9:.2f} G parameters as {chosen}"
+            f" + {shape.other_parameters / 1e9:.2f} G in 16 bits{share}"
+        )
+    return f"{shape.parameters / 1e9:.2f} G parameters x {total / shape.parameters:.0f} B{share}"

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a deployment fit on its GPUs? Sums per GPU, in whatever order the members load, and what would fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, permutations
+from typing import Any
+
+from quorum.capacity.memory import GPU_RUNTIMES, Need, need_of
+from quorum.capacity.torch_memory import gpu_of, torch_need, why_not_counted
+from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.hardware import GIB, KNOWN, Gpu
+from quorum.runtimes.options import OPTIONS
+
+# nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.
+DRIVER_BYTES = GIB // 2
+_MOST_IN_ANY_ORDER = 6
+_FP8_FROM = 89
+_BATCHES = (16, 8, 4, 2, 1)
+
+
+@dataclass(slots=True)
+class Share:
+    """One member on one GPU.
+
+    Attributes:
+        need: What it takes.
+        kv: Bytes of KV cache that it gets at least, in the worst order of loading; 0 where it cannot load.
+            What its full batch takes, where PyTorch takes it.
+        kv_most: Bytes that it gets in the best order.
+    """
+
+    need: Need
+    kv: int
+    kv_most: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that its KV cache holds."""
+        return self.kv // self.need.kv_per_token
+
+    @property
+    def questions(self) -> int:
+        """Longest questions that it can hold at once."""
+        return min(self.tokens // self.need.longest, self.need.batch)
+
+
+@dataclass(slots=True)
+class GpuPlan:
+    """One GPU with its members.
+
+    Attributes:
+        gpu: The GPU.
+        shares: One per member on it, in the order of ``deploy.yaml``.
+        problems: Why it does not fit; empty when it does.
+    """
+
+    gpu: Gpu
+    shares: list[Share] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> int:
+        """Bytes that members can share."""
+        return max(self.gpu.free - DRIVER_BYTES, 0)
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that its members take beside KV caches."""
+        return sum(share.need.fixed for share in self.shares)
+
+    @property
+    def kv_room(self) -> int:
+        """Bytes of KV cache of the full batches of members of runtime ``hf``."""
+        return sum(share.need.kv_room for share in self.shares)
+
+    @property
+    def late(self) -> int:
+        """Bytes that members of runtime ``hf`` take only when questions come."""
+        return sum(share.need.late for share in self.shares)
+
+
+@dataclass(slots=True)
+class Plan:
+    """A deployment on its GPUs.
+
+    Attributes:
+        gpus: One plan per GPU that is used.
+        notes: What is worth knowing though it fits.
+        mends: Changes that would make it fit, each tried; empty when it fits.
+        elsewhere: Members that take no GPU memory by this plan.
+    """
+
+    gpus: list[GpuPlan]
+    notes: list[str]
+    mends: list[str]
+    elsewhere: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it does not fit."""
+        return [problem for gpu in self.gpus for problem in gpu.problems]
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits."""
+        return not self.problems
+
+
+def plan_memory(
+    spec: Deployment, gpus: Sequence[Gpu], *, mends: bool = True, pytorch_sees_gpus: bool = True
+) -> Plan:
+    """Plan a deployment.
+
+    Args:
+        spec: The deployment.
+        gpus: What it may use, by index.
+        mends: Whether to look for changes that would make it fit.
+        pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
+
+    Raises:
+        BuildError: A model is unknown, or a LoRA adapter does not fit its base.
+    """
+    llms, notes = [], []
+    for group in spec.models().values():
+        if group[0].runtime in GPU_RUNTIMES:
+            llms.append(group)
+        elif gpu_of(group[0], auto=pytorch_sees_gpus) is not None:
+            if why := why_not_counted(group[0], spec.root):
+                notes.append(f"{group[0].name} is on a GPU but not counted: {why}")
+            else:
+                llms.append(group)
+    planned = {member.name for group in llms for member in group}
+    plans = _plan(_needs(spec, llms), gpus)
+    plan = Plan(plans, [], [], [name for name in spec.member_names if name not in planned])
+    plan.notes = [*notes, *_notes(plans)]
+    if mends and not plan.fits:
+        plan.mends = list(_mends(spec, llms, gpus))
+    return plan
+
+
+def _needs(
+    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Mapping[str, Any] | None = None
+) -> list[Need]:
+    """What each LLM takes, with the changes that its runtime knows."""
+    needs = []
+    for members in llms:
+        runtime = members[0].runtime
+        known = {key: value for key, value in (changes or {}).items() if key in OPTIONS[runtime]}
+        if runtime in GPU_RUNTIMES:
+            needs.append(need_of(members, spec.root, known))
+        else:
+            needs.append(torch_need(members[0], spec.root, known))
+    return needs
+
+
+def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
+    plans = {gpu.index: GpuPlan(gpu) for gpu in gpus}
+    missing = sorted({index for need in needs for index in need.gpus if index not in plans})
+    for index in missing:
+        asking = next(need for need in needs if index in need.gpus)
+        smaller = "choose another device" if asking.by_pytorch else "make its tensor_parallel smaller"
+        stand_in = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
+        stand_in.problems.append(
+            f"GPU {index}: member {asking.member} wants it, {len(gpus)} are here;"
+            f" {smaller}, or plan for more GPUs with --gpus"
+        )
+    for plan in plans.values():
+        here = [need for need in needs if plan.gpu.index in need.gpus]
+        plan.shares = [Share(need, need.kv_room, need.kv_room) for need in here]
+        if not plan.problems:
+            _check(plan)
+    return [plan for plan in plans.values() if plan.shares]
+
+
+def _check(plan: GpuPlan) -> None:
+    """Fill the shares' KV caches and the problems of one GPU."""
+    total, where = plan.usable, f"GPU {plan.gpu.index} ({plan.gpu.name})"
+    if plan.fixed + plan.kv_room > total:
+        parts = " + ".join(f"{s.need.member} {_gib(s.need.fixed + s.need.kv_room)}" for s in plan.shares)
+        batches = "with full batches of hf members, by estimate, and " if plan.late else ""
+        plan.problems.append(
+            f"{where}: {parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
+            f" {'other ' if plan.late else ''}KV cache, of {_gib(total)} usable"
+        )
+        return
+    free = total - sum(share.need.at_start for share in plan.shares)
+    if problem := _exceeding(plan, free):
+        plan.problems.append(f"{where}: {problem}")
+    own = [share for share in plan.shares if not share.need.by_pytorch]
+    caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in own}
+    # PyTorch may hold all that it ever takes when another loads, or nothing of it yet.
+    held = (0, plan.late) if plan.late else (0,)
+    stopped = [
+        said
+        for order in _orders(plan.shares)
+        for taken in held
+        if (said := _load(order, total - taken, plan.late - taken, caches))
+    ]
+    if stopped and not plan.problems:
+        plan.problems.append(f"{where}: {stopped[0]}")
+    for share in own:
+        need, found = share.need, caches[share.need.member]
+        share.kv, share.kv_most = min(found), max(found)
+        if share.kv < need.kv_least and not plan.problems:
+            plan.problems.append(
+                f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
+                f" one question may take {need.longest} (max_seq_len)"
+            )
+
+
+def _exceeding(plan: GpuPlan, free: int) -> str:
+    """Why KV caches do not fit when all members have loaded; empty where they do.
+
+    Args:
+        plan: One GPU.
+        free: Bytes that are free then.
+    """
+    needs = [share.need for share in plan.shares if not share.need.by_pytorch]
+    together = sum(need.kv_of(free) + need.lora_of(free) for need in needs)
+    if together <= free - plan.late:
+        return ""
+    wanted = " + ".join(_kv_told(need, free) for need in needs)
+    kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)" if plan.late else ""
+    advice = (
+        "give each a `kv_cache_gib` that leaves them theirs"
+        if plan.late
+        else "give each a `kv_cache_gib`, or fractions that sum to less than 1"
+    )
+    return (
+        f"KV caches exceed it. After all weights {_gib(free)} are free{kept}, and the members take"
+        f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
+        f" loads members side by side: {advice}"
+    )
+
+
+def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
+    if len(shares) <= _MOST_IN_ANY_ORDER:
+        return permutations(shares)
+    # Each once as the last to load, behind the greediest.
+    greedy = sorted(shares, key=lambda share: -share.need.kv_fraction)
+    return [[*(s for s in greedy if s is not last), last] for last in shares]
+
+
+def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
+    """Load members one after the other; what stopped the first that does not fit, or nothing.
+
+    Args:
+        order: Who loads when.
+        total: Bytes to share.
+        keep: Bytes of them that members of runtime ``hf`` take once questions come.
+        caches: Member -> sizes of its KV cache; each order adds one. Not those of runtime ``hf``.
+    """
+    free = total
+    for number, need in enumerate(share.need for share in order):
+        if need.at_start > free:
+            before = ", ".join(share.need.member for share in order[:number])
+            return (
+                f"member {need.member} needs {_gib(need.at_start)} and finds {_gib(free)} when it loads after"
+                f" {before}: a KV cache takes its fraction of what is free then, and Triton promises"
+                " no order; give each member a `kv_cache_gib`"
+            )
+        free -= need.at_start
+        if not need.by_pytorch:
+            kv = need.kv_of(free)
+            caches[need.member].append(kv)
+            free -= kv + need.lora_of(free)
+    if free < keep:
+        loaded = ", ".join(share.need.member for share in order)
+        return (
+            f"full batches of hf members need {_gib(keep)} (estimate) and find {_gib(free)} when members have"
+            f" loaded in the order {loaded}; give each member of another runtime a smaller `kv_cache_gib`"
+        )
+    return ""
+
+
+def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
+    for plan in plans:
+        for share in plan.shares:
+            need = share.need
+            if need.by_pytorch:
+                yield (
+                    f"{need.member}: an estimate, as PyTorch takes memory as it goes; for questions of"
+                    f" {need.longest} tokens ({need.arithmetic['longest']})"
+                )
+            elif need.kv_limit is not None and 0 < share.kv < need.kv_limit:
+                yield f"{need.member} gets {_gib(share.kv)} of the {_gib(need.kv_limit)} that it asks for"
+            elif share.kv and share.kv_most > 1.05 * share.kv:
+                yield (
+                    f"{need.member} gets {_gib(share.kv)} to {_gib(share.kv_most)} of KV cache on GPU"
+                    f" {plan.gpu.index}, by the order of loading; `kv_cache_gib` makes it certain"
+                )
+            if share.kv and share.questions < need.batch:
+                option = "max_batch" if need.by_pytorch else "max_batch_size"
+                yield (
+                    f"{need.member} holds {share.questions} questions of {need.longest} tokens at once,"
+                    f" not its {option} of {need.batch}; shorter ones more"
+                )
+
+
+def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
+    """Changes, each tried alone and then with a fixed KV cache, that make the plan fit."""
+    batches = [need.batch for need in _needs(spec, llms) if need.by_pytorch]
+    others = len(batches) < len(llms)
+    who = "for every member of tensorrt_llm and engine" if batches else "for every member"
+
+    def fits(changes: Mapping[str, Any], on: Sequence[Gpu] = gpus) -> bool:
+        return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
+
+    def attempt(whose: str, words: str, changes: dict[str, Any]) -> str:
+        """How to say the changes, alone or with a fixed KV cache; empty where they do not fit."""
+        if changes and fits(changes):
+            return f"{whose} {words}"
+        gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
+        if gib is None or not fits(changes | {"kv_cache_gib": gib, "kv_cache_fraction": None}):
+            return ""
+        more = words if whose == who else f"{whose} {words}"
+        return f"{who} `kv_cache_gib: {gib:g}`" + (f" and {more}" if words else "")
+
+    fp8: dict[str, Any] = {"quantization": "fp8"}
+    short: dict[str, Any] = {"max_num_tokens": 2048, "max_batch_size": 64}
+    modern = all(int(gpu.architecture.removeprefix("sm_") or 0) >= _FP8_FROM for gpu in gpus)
+    attempts: list[tuple[str, dict[str, Any]]] = [("", {})]
+    if modern:
+        attempts.append(("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8))
+    attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
+    if modern:
+        attempts.append(("`quantization: fp8` with fewer tokens in flight", fp8 | short))
+    if others:
+        yield from (said for words, changes in attempts if (said := attempt(who, words, changes)))
+    smaller = (size for size in _BATCHES if size < max(batches, default=0))
+    tried = (attempt("for every member of hf", f"`max_batch: {n}`", {"max_batch": n}) for n in smaller)
+    yield from islice(filter(None, tried), 1)
+    for name, gpu in KNOWN.items():
+        if gpu.memory > max(g.memory for g in gpus) and fits({}, [_as(gpu, g.index) for g in gpus]):
+            yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
+            break
+
+
+def _even_cache(plans: Sequence[GpuPlan]) -> float | None:
+    """The same KV cache in GiB for each member that sizes one, as large as it goes; ``None`` for none."""
+    left = []
+    for plan in plans:
+        sizing = sum(not share.need.by_pytorch for share in plan.shares)
+        if sizing:
+            left.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
+    rounded = int(min(left, default=0.0) * 0.9 / GIB * 2) / 2
+    return rounded if rounded >= 0.5 else None
+
+
+def _as(gpu: Gpu, index: int) -> Gpu:
+    return Gpu(gpu.name, gpu.architecture, gpu.memory, index=index)
+
+
+def _kv_told(need: Need, free: int) -> str:
+    if need.kv_limit is not None and need.kv_limit <= free * need.kv_fraction:
+        return f"{need.member} {_gib(need.kv_limit)}"
+    return f"{need.member} {need.kv_fraction:g} x {_gib(free)}"
+
+
+def _gib(number: float) -> str:
+    return f"{number / GIB:.1f} GiB"

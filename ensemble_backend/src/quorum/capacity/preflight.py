@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds a deployment against the machine before Triton starts: what would only fail at load is found here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.lora import name_of
+from quorum.build.manifest import MANIFEST, EngineManifest, read_engine_manifest
+from quorum.build.quantise import plan_quantise
+from quorum.build.trtllm import Tools
+from quorum.build.versions import PINNED
+from quorum.capacity.memory import GPU_RUNTIMES
+from quorum.capacity.plan import plan_memory
+from quorum.capacity.torch_memory import gpu_of
+from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.hardware import Gpu, find_gpus
+from quorum.runtimes.engine_names import TOKENIZER_INFO
+from quorum.runtimes.options import complete
+
+
+@dataclass(slots=True)
+class Preflight:
+    """What was found.
+
+    Attributes:
+        problems: Why it would not start; empty when it would.
+        notes: What could not be checked, or is worth knowing.
+        checked: Members that were looked at.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+
+
+def version_of(package: str) -> str | None:
+    """The version of a package beside this program; ``None`` where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def preflight(
+    spec: Deployment,
+    *,
+    gpus: Sequence[Gpu] | None = None,
+    installed: str | None = None,
+    torch: str | None = None,
+) -> Preflight:
+    """Check a deployment's GPU members.
+
+    Args:
+        spec: The deployment.
+        gpus: The GPUs here; asked of ``nvidia-smi`` by default.
+        installed: Version of TensorRT-LLM here; looked up by default.
+        torch: Version of PyTorch here; looked up by default.
+    """
+    found = Preflight()
+    sees_gpus = not (torch or version_of("torch") or "").endswith("+cpu")
+    llms = [member for member in spec.members if member.runtime in GPU_RUNTIMES]
+    bound = [member for member in spec.members if gpu_of(member, auto=False) is not None]
+    free = [member for member in spec.members if sees_gpus and gpu_of(member) is not None]
+    needing = [member.name for member in spec.members if member in llms or member in bound]
+    if not (needing or free):
+        return found
+    version = installed or version_of("tensorrt_llm")
+    found.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
+    here = _gpus_here(spec, needing, gpus, found)
+    if not here:
+        found.checked = needing
+        return found
+    found.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
+    found.notes += _old_drivers(here) if llms else []
+    for member in llms:
+        if member.runtime == "engine":
+            _check_engine(spec, member, here, version, found)
+        else:
+            _check_checkpoint(spec, member, found)
+    _check_memory(spec, here, found, sees_gpus)
+    return found
+
+
+def _missing_libraries(
+    spec: Deployment,
+    llms: Sequence[MemberSpec],
+    bound: Sequence[MemberSpec],
+    version: str | None,
+    sees_gpus: bool,
+) -> list[str]:
+    problems = []
+    if llms and version is None:
+        problems.append(
+            f"{spec.path}: {_named(llms)}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
+            " (docs/guides/gpu.md), or choose a runtime that needs none"
+        )
+    if bound and not sees_gpus:
+        problems.append(
+            f"{spec.path}: {_named(bound)}: PyTorch here is the build for CPUs; `QUORUM_TORCH=cuda make"
+            " setup-hf`, or put `device: cpu`"
+        )
+    return problems
+
+
+def _named(members: Sequence[MemberSpec]) -> str:
+    return ", ".join(member.name for member in members)
+
+
+def _gpus_here(
+    spec: Deployment, needing: Sequence[str], gpus: Sequence[Gpu] | None, found: Preflight
+) -> list[Gpu]:
+    """The GPUs; a problem where there are none and members need one."""
+    try:
+        here = list(find_gpus() if gpus is None else gpus)
+    except BuildError as error:
+        (found.problems if needing else found.notes).append(str(error))
+        return []
+    if needing and not here:
+        found.problems.append(
+            f"{spec.path}: {', '.join(needing)}: no GPU here (no nvidia-smi); in a container start it with"
+            " --gpus all, or plan for another machine with `quorum plan`"
+        )
+    return here
+
+
+def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
+    """A note, no problem: data-centre GPUs run newer CUDA on older drivers by a compatibility package."""
+
+    def number(version: str) -> list[int]:
+        return [int(part) for part in version.split(".") if part.isdecimal()]
+
+    old = sorted({gpu.driver for gpu in gpus if gpu.driver and number(gpu.driver) < number(PINNED.driver)})
+    return [
+        f"driver {driver} is older than {PINNED.driver}, which CUDA {PINNED.cuda} of {PINNED.image} wants;"
+        " newer CUDA on an older driver works on data-centre GPUs only"
+        for driver in old
+    ]
+
+
+def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight, sees_gpus: bool) -> None:
+    try:
+        plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: {error}")
+        return
+    mends = f" Would fit: {'; '.join(plan.mends)}" if plan.mends else ""
+    found.problems += [f"{spec.path}: {problem}.{mends}" for problem in plan.problems]
+    found.notes += plan.notes
+
+
+def _check_checkpoint(spec: Deployment, member: MemberSpec, found: Preflight) -> None:
+    """A quantised checkpoint that `quorum build` would make, and has not yet."""
+    try:
+        plan = plan_quantise(member, spec.root, Tools())
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: {error}")
+        return
+    if plan and not plan.engine.is_dir():
+        found.problems.append(
+            f"{spec.path}: member {member.name}: {plan.engine} is not there yet; make it of"
+            f" {plan.checkpoint.name}: `quorum build {member.name} --spec {spec.path}`"
+        )
+
+
+def _check_engine(
+    spec: Deployment, member: MemberSpec, gpus: Sequence[Gpu], version: str | None, found: Preflight
+) -> None:
+    options = complete(member.runtime, member.options)
+    folder = spec.root / str(options["engine"])
+    again = f"build it again here: `quorum build {member.name} --spec {spec.path}`"
+    where = f"{spec.path}: member {member.name}: {folder}"
+    if not (folder / "config.json").is_file():
+        found.problems.append(f"{where}: no engine there; {again}")
+        return
+    if not (folder / MANIFEST).is_file():
+        found.notes.append(
+            f"{where}: no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not checked"
+        )
+        made_by = _version_in(folder)
+        if version and made_by and made_by != version:
+            found.problems.append(_other_version(where, made_by, version, again))
+        return
+    try:
+        manifest = read_engine_manifest(folder)
+    except BuildError as error:
+        found.problems.append(f"{spec.path}: member {member.name}: {error}")
+        return
+    wanted = options["gpus"] or range(manifest.tensor_parallel)
+    its = [gpu for gpu in gpus if gpu.index in wanted]
+    found.problems += _misfits(where, manifest, its, version, again)
+    found.problems += _outgrown(where, manifest, options, folder, again)
+
+
+def _misfits(
+    where: str, manifest: EngineManifest, gpus: Sequence[Gpu], version: str | None, again: str
+) -> list[str]:
+    """Where the machine is another than the engine was built for."""
+    problems = []
+    others = [gpu for gpu in gpus if gpu.architecture != manifest.architecture]
+    if others:
+        problems.append(
+            f"{where}: built for {manifest.architecture} ({manifest.gpu}), GPU {others[0].index} here is"
+            f" {others[0].architecture} ({others[0].name}); an engine runs on its own architecture only;"
+            f" {again}"
+        )
+    if version and manifest.tensorrt_llm != version:
+        problems.append(_other_version(where, manifest.tensorrt_llm, version, again))
+    return problems
+
+
+def _other_version(where: str, made_by: str, version: str, again: str) -> str:
+    return (
+        f"{where}: built by TensorRT-LLM {made_by}, here is {version}, which refuses it; {again}, or serve"
+        " in the container that it was built in"
+    )
+
+
+def _outgrown(
+    where: str, manifest: EngineManifest, options: dict[str, Any], folder: Path, again: str
+) -> list[str]:
+    """Where ``deploy.yaml`` asks for more than was built."""
+    problems = []
+    for key in ("max_batch_size", "max_num_tokens", "max_seq_len"):
+        built = int(manifest.flags.get(f"--{key}", 0))
+        if options.get(key) and built and int(options[key]) > built:
+            problems.append(
+                f"{where}: built for {key} {built}, deploy says {options[key]}; lower it, or {again}"
+            )
+    parallel = int(options.get("tensor_parallel") or 1)
+    if parallel != manifest.tensor_parallel:
+        problems.append(
+            f"{where}: built for {manifest.tensor_parallel} GPUs, deploy says {parallel}; {again}"
+        )
+    if options.get("guided") and not (folder / TOKENIZER_INFO).is_file():
+        problems.append(
+            f"{where}: no {TOKENIZER_INFO}, without which guided decoding is silently off; {again},"
+            " or put `guided: false`"
+        )
+    lora = options.get("lora")
+    if lora and name_of(lora) not in manifest.lora:
+        problems.append(f"{where}: built without the adapter {name_of(lora)!r}; {again}")
+    return problems
+
+
+def _version_in(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text("utf-8")).get("version", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

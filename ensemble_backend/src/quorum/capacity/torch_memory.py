@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much GPU memory a member of runtime ``hf`` takes: an estimate, as PyTorch takes memory as it goes.
+
+``generate`` computes a whole batch of padded prompts at once, keeps their keys and values until the last
+answer is complete, and computes logits of one position per question. What it takes depends on the questions;
+planned is a full batch of the longest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.lora import read_adapter
+from quorum.build.shapes import Shape, find_shape
+from quorum.capacity.memory import ACTIVATION_FACTOR, CONTEXT_BYTES, Need, weights_told
+from quorum.deployment.schema import MemberSpec
+from quorum.runtimes.options import complete
+
+ASSUMED_TOKENS = 2048
+"""Tokens of the longest question with its answer, where no ``max_seq_len`` says."""
+STEP_TOKENS = 2048
+"""Prompt tokens that continuous batching computes at once, at most (``runtimes/hf_continuous.py``)."""
+# Of one logit: 16 bits, FP32 and a masked copy; two INT32 and one bool in between (runtimes/hf_guide.py).
+_LOGIT_BYTES = 20
+_CUDA = re.compile(r"cuda(?::(\d+))?")
+
+
+def gpu_of(member: MemberSpec, *, auto: bool = True) -> int | None:
+    """The number of the GPU that a member of runtime ``hf`` runs on; ``None``: on none, or another runtime.
+
+    Args:
+        member: The member.
+        auto: Whether PyTorch finds a GPU, which is what ``device: auto`` goes by.
+    """
+    if member.runtime != "hf":
+        return None
+    device = str(complete("hf", member.options)["device"])
+    if device == "auto":
+        return 0 if auto else None
+    found = _CUDA.fullmatch(device)
+    return int(found[1] or 0) if found else None
+
+
+def why_not_counted(member: MemberSpec, root: Path) -> str:
+    """Why there is no arithmetic for a member of runtime ``hf``; empty where there is one.
+
+    Transformers serves more than decoders of the usual shape, so this is no reason to refuse.
+    """
+    try:
+        options = complete("hf", member.options)
+        shape = find_shape(str(options["model"]), root)
+        shape.weight_bytes(_dtype(options, shape))
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
+def torch_need(member: MemberSpec, root: Path, changes: Mapping[str, Any] | None = None) -> Need:
+    """What a member of runtime ``hf`` takes, by estimate.
+
+    Args:
+        member: A member for which :func:`gpu_of` names a GPU.
+        root: The folder of ``deploy.yaml``.
+        changes: Options to plan with instead of its own.
+
+    Raises:
+        BuildError: The model is unknown or its LoRA adapter was made for another.
+    """
+    try:
+        options = complete("hf", {**member.options, **(changes or {})})
+        shape = find_shape(str(options["model"]), root)
+        if options["lora"] is not None:
+            _check_adapter(root / str(options["lora"]), shape, str(options["model"]))
+        return _need(member.name, gpu_of(member) or 0, options, shape)
+    except BuildError as error:
+        raise BuildError(f"member {member.name}: {error}") from error
+
+
+def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
+    """PEFT reads more than is read here: only what can be read is held against the base."""
+    try:
+        adapter = read_adapter(folder)
+    except BuildError:
+        return
+    adapter.check_base(shape, model)
+
+
+def _dtype(options: Mapping[str, Any], shape: Shape) -> str:
+    """Unlike TensorRT-LLM, Transformers leaves a checkpoint in FP32 as it is."""
+    return shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
+
+
+def _need(name: str, gpu: int, options: Mapping[str, Any], shape: Shape) -> Need:
+    dtype = _dtype(options, shape)
+    each = 4 if dtype == "float32" else 2
+    longest = min(int(options["max_seq_len"] or ASSUMED_TOKENS), shape.max_positions)
+    batch, answer = int(options["max_batch"]), int(options["max_new_tokens"])
+    kv_per_token = shape.kv_bytes_per_token(1, each)
+    if options["batching"] == "continuous":
+        cached = int(options["kv_cache_tokens"])
+        tokens, computed = min(STEP_TOKENS, cached), f"{min(STEP_TOKENS, cached)} tokens"
+        kept = f"{cached} tokens (kv_cache_tokens)"
+    else:
+        prompt = max(longest - answer, 1)
+        tokens, computed = batch * prompt, f"{batch} questions x {prompt} tokens"
+        cached, kept = batch * longest, f"{batch} questions x {longest} tokens"
+    wide = 2 * shape.hidden + 3 * shape.intermediate
+    return Need(
+        member=name,
+        gpus=(gpu,),
+        weights=shape.weight_bytes(dtype),
+        context=CONTEXT_BYTES,
+        activations=int(ACTIVATION_FACTOR * (tokens * wide * each + batch * shape.vocabulary * _LOGIT_BYTES)),
+        # Merged into the weights at the start.
+        adapter=0,
+        lora_share=0.0,
+        kv_fraction=0.0,
+        kv_limit=None,
+        kv_per_token=kv_per_token,
+        longest=longest,
+        batch=batch,
+        arithmetic={
+            "weights": weights_told(shape, dtype, "", 1),
+            "context": "CUDA context, libraries, what PyTorch keeps (estimate)",
+            "activations": (
+                f"{ACTIVATION_FACTOR} x ({computed} x {wide} values x {each} B"
+                f" + {batch} questions x {shape.vocabulary} logits x {_LOGIT_BYTES} B) (estimate)"
+            ),
+            "kv_per_token": f"2 x {shape.layers} layers x {shape.kv_heads} heads"
+            f" x {shape.head_dim} wide x {each} B",
+            "kv_cache": f"{kept} (estimate)",
+            "longest": "max_seq_len" if options["max_seq_len"] else "assumed; `max_seq_len` says otherwise",
+        },
+        by_pytorch=True,
+        kv_room=cached * kv_per_token,
+    )

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The histogram of agreement patterns: a small, additive sufficient statistic of all linear methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.patterns import (
+    ABSTAIN,
+    NA,
+    Codes,
+    Keys,
+    decode_keys,
+    key_space,
+    narrowest,
+    pattern_keys,
+    spread,
+)
+
+Floats = npt.NDArray[np.float64]
+UNLABELLED = -1
+_DENSE = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Distinct (group, pattern, gold) rows, sorted, and how often each was seen.
+
+    Attributes:
+        codes: (r, m) int8 canonical codes, see :mod:`quorum.decision.patterns`.
+        groups: (r,) int32, group of the cell (an attribute, or category x attribute), 0 and up.
+        right: (r,) int64 bit mask of the members that are right, :data:`UNLABELLED` without gold. A mask of 0
+            is a labelled cell whose gold nobody named.
+        counts: (r,) float64 > 0; fractions appear once old days are forgotten.
+    """
+
+    codes: npt.NDArray[np.int8]
+    groups: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int64]
+    counts: Floats
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return self.codes.shape[1]
+
+    @property
+    def n_groups(self) -> int:
+        """One more than the highest group id."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    @property
+    def total(self) -> float:
+        """Number of cells."""
+        return float(self.counts.sum())
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """The histogram of both sets of cells; group ids must mean the same in both.
+
+        Raises:
+            ValueError: Different numbers of members.
+        """
+        if self.members != other.members:
+            raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
+        return _collect(
+            np.concatenate([pattern_keys(self.codes), pattern_keys(other.codes)]),
+            np.concatenate([self.groups, other.groups]),
+            np.concatenate([self.right, other.right]),
+            np.concatenate([self.counts, other.counts]),
+            self.members,
+        )[0]
+
+    def scaled(self, factor: float) -> Histogram:
+        """Every count times ``factor`` in (0, 1]: exponential forgetting.
+
+        Raises:
+            ValueError: The factor is not in (0, 1].
+        """
+        if not 0.0 < factor <= 1.0:
+            raise ValueError(f"factor is {factor}; it must be above 0 and at most 1")
+        return Histogram(self.codes, self.groups, self.right, self.counts * factor)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
+        """The rows where the (r,) mask is true."""
+        return Histogram(self.codes[rows], self.groups[rows], self.right[rows], self.counts[rows])
+
+    def labelled(self) -> Histogram:
+        """The rows with gold."""
+        return self.take(self.right != UNLABELLED)
+
+    def regrouped(self, groups: npt.NDArray[np.int32]) -> Histogram:
+        """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
+        return _collect(pattern_keys(self.codes), groups[self.groups], self.right, self.counts, self.members)[
+            0
+        ]
+
+    def unlabelled(self) -> Histogram:
+        """All cells, with the gold forgotten."""
+        blank = np.full_like(self.right, UNLABELLED)
+        return _collect(pattern_keys(self.codes), self.groups, blank, self.counts, self.members)[0]
+
+    def pooled(self) -> Histogram:
+        """All cells in one group."""
+        return self.regrouped(np.zeros(self.n_groups, np.int32))
+
+    def na_as_value(self) -> Histogram:
+        """Treat "n/a" like any value: fewer patterns for methods that do not tell it apart."""
+        codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
+        return _collect(pattern_keys(codes), self.groups, self.right, self.counts, self.members)[0]
+
+
+def histogram(
+    codes: Codes,
+    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
+    right: npt.NDArray[np.signedinteger[Any]] | None = None,
+    counts: Floats | None = None,
+) -> Histogram:
+    """Count cells by pattern.
+
+    Args:
+        codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
+        groups: (n,) group ids, 0 and up; None: one group.
+        right: (n,) bit masks of the members that are right, -1 without gold; None: no gold.
+        counts: (n,) how many cells each row stands for; None: one.
+
+    Returns:
+        The histogram, at most one row per cell.
+
+    Raises:
+        ValueError: Wrong shape or type.
+    """
+    if groups is None and right is None and counts is None and key_space(codes.shape[1]) <= _DENSE:
+        dense = np.bincount(pattern_keys(codes))
+        unique = np.flatnonzero(dense)
+        return _build(unique, np.zeros(len(unique), np.int32), None, dense[unique], codes.shape[1])
+    return _collect(_keys(codes, groups, right), groups, right, counts, codes.shape[1])[0]
+
+
+def compress(
+    codes: Codes,
+    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
+    right: npt.NDArray[np.signedinteger[Any]] | None = None,
+) -> tuple[Histogram, Keys]:
+    """The histogram and, per cell, its row: learn on the rows, then look the answers up.
+
+    Args:
+        codes: See :func:`histogram`.
+        groups: See :func:`histogram`.
+        right: See :func:`histogram`.
+
+    Returns:
+        The histogram and (n,) row indices, in the smallest type that holds them.
+
+    Raises:
+        ValueError: Wrong shape or type.
+    """
+    return _collect(_keys(codes, groups, right), groups, right, None, codes.shape[1])
+
+
+def right_mask(codes: Codes, gold: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.int64]:
+    """Bit mask of the members that named the gold candidate.
+
+    Args:
+        codes: (n, m) codes.
+        gold: (n,) code of the right candidate; -1 unlabelled; a code nobody has: nobody is right.
+
+    Returns:
+        (n,) int64 masks, -1 where unlabelled.
+    """
+    bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
+    masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits
+    return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
+
+
+def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
+    """(r, m) whether each member is right; False throughout for rows without gold."""
+    bits = np.arange(hist.members, dtype=np.int64)
+    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
+
+
+def _keys(codes: Codes, *columns: npt.NDArray[np.signedinteger[Any]] | None) -> Keys:
+    keys = pattern_keys(codes)
+    for name, column in zip(("groups", "right"), columns, strict=True):
+        if column is not None and column.shape != (len(keys),):
+            raise ValueError(f"{name} has shape {column.shape} for {len(keys)} cells")
+    return keys
+
+
+def _collect(
+    keys: Keys,
+    groups: npt.NDArray[np.signedinteger[Any]] | None,
+    right: npt.NDArray[np.signedinteger[Any]] | None,
+    counts: Floats | None,
+    members: int,
+) -> tuple[Histogram, Keys]:
+    patterns, where, seen = ranks(keys, key_space(members))
+    group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
+    found = np.arange(len(patterns))
+    if groups is not None or right is not None:
+        cell, space = where.astype(np.int64), len(patterns)
+        if groups is not None:
+            group_ids, index, _ = ranks(groups, 0)
+            cell += np.multiply(index, space, dtype=np.int64)
+            space *= len(group_ids)
+        if right is not None:
+            masks, index, _ = ranks(right, 0)
+            cell *= len(masks)
+            cell += index
+        found, where, seen = ranks(cell, space * len(masks))
+    totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(found))
+    rest, mask = np.divmod(found, len(masks))
+    group, pattern = np.divmod(rest, len(patterns))
+    built = _build(patterns[pattern], group_ids[group].astype(np.int32), masks[mask], totals, members)
+    return built, where
+
+
+def ranks(
+    values: npt.NDArray[np.signedinteger[Any]], space: int
+) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
+    """Sorted distinct values, the index of each value among them, and how often each occurs.
+
+    Counting instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
+    """
+    low = 0 if space else int(values.min(initial=0))
+    span = space or int(values.max(initial=0)) + 1 - low
+    if span > min(_DENSE, 16 * len(values) + 4096):
+        unique, inverse, seen = np.unique(values, return_inverse=True, return_counts=True)
+        return unique.astype(np.int64), inverse.reshape(-1).astype(np.int64), seen.astype(np.int64)
+    shifted = values - low if low else values
+    counts = np.bincount(shifted, minlength=span)
+    unique = np.flatnonzero(counts)
+    rank = np.zeros(span, narrowest(len(unique)))
+    rank[unique] = np.arange(len(unique))
+    return unique + low, spread(rank, shifted), counts[unique]
+
+
+def _build(
+    keys: Keys,
+    groups: npt.NDArray[np.int32],
+    right: npt.NDArray[np.int64] | None,
+    counts: npt.NDArray[np.generic],
+    members: int,
+) -> Histogram:
+    if right is None:
+        right = np.full(len(keys), UNLABELLED, np.int64)
+    return Histogram(decode_keys(keys, members), groups, right, counts.astype(np.float64))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact early stopping: ask members in turn, stop once no answer still to come can change the decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot, Parameters
+
+
+def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
+    """Whom to ask first: descending weight per cost, ties to the lowest index.
+
+    Args:
+        weights: One weight per member.
+        costs: Cost of one call per member, > 0; None: all equal.
+
+    Returns:
+        Member indices.
+
+    Raises:
+        ValueError: A cost that is not above 0, or not one cost per weight.
+    """
+    prices = [1.0] * len(weights) if costs is None else list(costs)
+    if len(prices) != len(weights) or not all(price > 0.0 for price in prices):
+        raise ValueError(f"costs must be one number above 0 per member, not {prices}")
+    return sorted(range(len(weights)), key=lambda j: (-abs(weights[j]) / prices[j], j))
+
+
+def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool:
+    """Whether the decision can no longer change, whatever the members not yet asked answer.
+
+    The leader must be ahead of every other candidate, and of a value not named yet (score 0, or ``na_bias``
+    for "n/a"), by more than the sum of the absolute weights still to come and of ``part_bias``. A lead of
+    exactly that sum is enough when the leader already holds the member that wins every tie.
+
+    Args:
+        parameters: Weights and biases of the cell's attribute.
+        ballots: Per member: (value, status), or None if it has not been asked yet.
+
+    Returns:
+        True if :func:`quorum.decision.cell.decide_one` is bound to give the value it gives now. The
+        confidence may still change.
+    """
+    weights = parameters.weights
+    open_weights = [w for w, ballot in zip(weights, ballots, strict=True) if ballot is None]
+    if not open_weights:
+        return True
+    scores: dict[str, float] = {}
+    for weight, ballot in zip(weights, ballots, strict=True):
+        if ballot is not None and ballot[1] == ANSWERED:
+            scores[ballot[0]] = scores.get(ballot[0], 0.0) + weight
+    if not scores:
+        return False
+    if NOT_APPLICABLE in scores:
+        scores[NOT_APPLICABLE] += parameters.na_bias
+    leader = max(scores, key=scores.__getitem__)
+    rivals = [score for value, score in scores.items() if value != leader]
+    rivals.append(0.0)
+    if NOT_APPLICABLE not in scores:
+        rivals.append(parameters.na_bias)
+    at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
+    slack = RELATIVE_TIE * 4.0 * at_stake
+    # Which value is part of others is known at the end only: it may move the lead once, either way.
+    open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
+    margin = scores[leader] - max(rivals) - open_sum
+    if margin > slack:
+        return True
+    return margin >= 0.0 and _holds_heaviest(parameters, ballots, leader)
+
+
+def _holds_heaviest(parameters: Parameters, ballots: Sequence[Ballot | None], leader: str) -> bool:
+    heaviest = max(range(len(ballots)), key=lambda j: (parameters.weights[j], -j))
+    ballot = ballots[heaviest]
+    return ballot is not None and ballot == (leader, ANSWERED)

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of ``deploy.yaml``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from quorum.runtimes import RUNTIMES
+from quorum.runtimes.engine_names import PREFIX
+from quorum.runtimes.options import SHARED, OptionError, complete
+from quorum.serving.admission import CAPACITY
+from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
+from quorum.tasks.normalise import NORMALISERS
+from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
+
+_MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_RESERVED = frozenset([*CHANNELS, GATE, VOTE])
+SHARED_PREFIX = "quorum_shared_"
+"""What the names of Triton models that hold several members begin with; the first member's name follows."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _error_at(key: str, message: str) -> PydanticCustomError:
+    """An error of what stands under ``key`` in the field that is being checked."""
+    return PydanticCustomError("at_key", "{message}", {"message": message, "key": key})
+
+
+def _known_normaliser(name: str) -> str:
+    if name not in NORMALISERS:
+        raise ValueError(f"unknown normaliser {name!r}; use one of {', '.join(NORMALISERS)}")
+    return name
+
+
+Normaliser = Annotated[str, AfterValidator(_known_normaliser)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttributeSpec(_Strict):
+    """One attribute of the catalogue; see :class:`quorum.tasks.catalogue.Attribute`."""
+
+    question: str = ""
+    values: list[str] = []
+    synonyms: dict[str, str] = {}
+    normaliser: Normaliser = "text"
+
+
+class MemberSpec(_Strict):
+    """One LLM.
+
+    Attributes:
+        name: Name of its Triton model, and of its column in votes tables.
+        runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
+        options: What that runtime needs, e.g. ``model`` for ``openvino``.
+        prompt: ``instruct`` for general LLMs, ``bare`` for models fine-tuned on the task.
+        timeout_s: The member abstains after this time, or earlier by the request's deadline.
+        reserve_ms: Kept of the request's deadline for the vote and the way back.
+        max_in_flight: Questions it holds at once; more are abstained from as overloaded.
+    """
+
+    name: str
+    runtime: str
+    options: Annotated[dict[str, Any], Field(validate_default=True)] = {}
+    prompt: Literal["instruct", "bare"] = "instruct"
+    timeout_s: Positive = 30.0
+    reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        if not _MEMBER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
+        if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX)):
+            raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
+        return name
+
+    @field_validator("runtime")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RUNTIMES:
+            raise ValueError(f"unknown runtime {name!r}; use one of {', '.join(sorted(RUNTIMES))}")
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _fitting(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "runtime" in info.data:
+            try:
+                complete(info.data["runtime"], options)
+            except OptionError as error:
+                raise _error_at(error.key, str(error)) from error
+        return options
+
+
+class GateSpec(_Strict):
+    """The entrance: how many requests may be inside, and how long one may take."""
+
+    max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
+    timeout_s: Positive = 30.0
+    max_timeout_s: Positive = 120.0
+    allow_direct: bool = False
+
+
+class CanarySpec(_Strict):
+    """What a canary must show before it is promoted, and when it is given up.
+
+    Attributes:
+        min_products: Products to see before anything is decided; with gold where the gold decides.
+        max_worse: How much less accurate than stable it may be, as a share in [0, 1].
+        max_latency_ratio: How many times stable's median latency it may take.
+        max_failed: Share of its products that it alone may fail on.
+        confidence: Of the intervals. Each look is a test of its own: those who look daily choose 0.99.
+    """
+
+    min_products: Annotated[int, Field(ge=2)] = 200
+    max_worse: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_latency_ratio: Positive = 1.25
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class RolloutSpec(_Strict):
+    """What new weights must show, and how many versions stay loaded.
+
+    Attributes:
+        heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
+        margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
+        keep_versions: How many versions stay loaded, each in a process of its own. A publish unloads the
+            oldest beyond that; never one that a channel answers with, nor the one to roll back to.
+        canary: Rules of ``quorum canary report --auto-promote --auto-rollback``.
+    """
+
+    heldout: str | None = None
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+    keep_versions: Annotated[int, Field(ge=2)] = 5
+    canary: CanarySpec = CanarySpec()
+
+
+class FleetServer(_Strict):
+    """One server, or all servers behind a name, that rollouts go to.
+
+    Attributes:
+        grpc: ``host:port``, or ``dns:name:port`` for every address of a (headless) DNS name.
+        repository: The model repository that it reads, as seen from here; the deployment's own by default.
+    """
+
+    grpc: str
+    repository: str | None = None
+
+    @field_validator("grpc")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, _, port = address.removeprefix("dns:").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{address!r} is no address; write host:port, or dns:name:port")
+        return address
+
+
+class ServerSpec(_Strict):
+    """Where the server listens, and how it runs.
+
+    Attributes:
+        host: Address.
+        grpc_port: KServe v2 over gRPC; port 0 means a free one.
+        http_port: KServe v2 over HTTP.
+        metrics_port: Prometheus.
+        log_verbose: Triton's ``--log-verbose``.
+        aslr: Leave it to the kernel where each process of the server has its code: at random addresses,
+            as a rule. Without it steps that take turns on a core cost less, and an attacker knows where
+            code lies.
+    """
+
+    host: str = "127.0.0.1"
+    grpc_port: Port = 8001
+    http_port: Port = 8000
+    metrics_port: Port = 8002
+    log_verbose: Annotated[int, Field(ge=0)] = 0
+    aslr: bool = True
+
+
+class Deployment(_Strict):
+    """A whole ``deploy.yaml``.
+
+    Attributes:
+        attributes: The catalogue, by attribute name.
+        default_normaliser: For attributes outside the catalogue.
+        members: In the order of ``MEMBER_VALUES``.
+        fleet: Servers that rollouts go to; empty: the one that this file starts.
+        repository: The model repository, relative to the file.
+        path: The file itself.
+    """
+
+    attributes: dict[str, AttributeSpec]
+    default_normaliser: Normaliser = "text"
+    members: Annotated[list[MemberSpec], Field(min_length=1)]
+    gate: GateSpec = GateSpec()
+    rollout: RolloutSpec = RolloutSpec()
+    fleet: list[FleetServer] = []
+    server: ServerSpec = ServerSpec()
+    repository: str = "model_repository"
+    path: Path = Field(exclude=True)
+
+    @field_validator("attributes")
+    @classmethod
+    def _nameable(cls, attributes: dict[str, AttributeSpec]) -> dict[str, AttributeSpec]:
+        folded: dict[str, str] = {}
+        for name, spec in attributes.items():
+            if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
+                raise _error_at(name, f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
+            try:
+                check_attributes([name])
+                Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
+            except (CatalogueError, InvalidRequest) as error:
+                raise _error_at(name, str(error)) from error
+        return attributes
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Deployment:
+        names = [member.name for member in self.members]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two members are called {twice[0]!r}; names must differ")
+        for members in self.models().values():
+            _check_shared(members)
+        return self
+
+    def engines(self) -> dict[str, MemberSpec]:
+        """Triton model that serves a compiled engine -> the member that asks it."""
+        return {f"{PREFIX}{m.name}": m for m in self.members if m.runtime == "engine"}
+
+    def models(self) -> dict[str, list[MemberSpec]]:
+        """Triton model -> the members that it holds: one, or all whose LLMs are one in memory."""
+        groups: dict[tuple[str, ...], list[MemberSpec]] = {}
+        for member in self.members:
+            alone = member.runtime not in SHARED
+            key = ("", member.name) if alone else (member.runtime, str(member.options.get("model")))
+            groups.setdefault(key, []).append(member)
+        return {
+            f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
+            for group in groups.values()
+        }
+
+    @property
+    def root(self) -> Path:
+        """The folder of ``deploy.yaml``; relative paths start here."""
+        return self.path.resolve().parent
+
+    @property
+    def repository_path(self) -> Path:
+        """The model repository."""
+        return self.root / self.repository
+
+    @property
+    def member_names(self) -> list[str]:
+        """Names of the members, in voting order."""
+        return [member.name for member in self.members]
+
+    def catalogue(self) -> Catalogue:
+        """The attribute catalogue in the form that the serving code uses."""
+        return Catalogue.of(
+            [
+                Attribute(name, a.question, tuple(a.values), a.synonyms, a.normaliser)
+                for name, a in self.attributes.items()
+            ],
+            self.default_normaliser,
+        )
+
+
+def _check_shared(members: list[MemberSpec]) -> None:
+    """Members that share an LLM must want the same one.
+
+    Raises:
+        ValueError: They differ in more than what each brings with its questions.
+    """
+    first = complete(members[0].runtime, members[0].options)
+    for other in members[1:]:
+        options = complete(other.runtime, other.options)
+        mine = SHARED[other.runtime]
+        differ = [key for key in first if key not in mine and options[key] != first[key]]
+        if differ:
+            raise ValueError(
+                f"members {members[0].name!r} and {other.name!r} share the model {first['model']!r} in memory"
+                f" but say different things of {', '.join(differ)}; say the same (they may differ in"
+                f" {', '.join(sorted(mine))})"
+            )

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the canary better? Both channels on the same products, with intervals, and what the rules make of it.
+
+The members are the same behind both channels and only the vote differs. So recorded votes are enough for a
+paired comparison: each cell is decided with both versions of the weights. A replay asks both channels about
+the same products instead, and brings latencies and failures too. Intervals are percentile bootstraps over
+products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import CanarySpec
+from quorum.evaluation.score import apply, bootstrap_means
+from quorum.evaluation.verdict import Estimate, Latency, Metric, Verdict, judge
+from quorum.votes.table import Cell, VotesTable
+from quorum_contract.errors import QuorumError
+
+_RESAMPLES = 2000
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One channel's answer on one cell.
+
+    Attributes:
+        value: The decision; ``None``: nobody answered.
+        confidence: In [0, 1].
+        agreement: Share of the members that answered which named the value.
+    """
+
+    value: str | None
+    confidence: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One cell, decided by both channels; ``gold`` holds acceptable answers, empty without a label."""
+
+    product: str
+    attribute: str
+    stable: Decided
+    canary: Decided
+    gold: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What callers saw of one channel.
+
+    Attributes:
+        latencies_ms: Product -> time to its answer.
+        failed: Products that it could not answer, or that stable answered in its place.
+    """
+
+    latencies_ms: dict[str, float] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Cells on which the channels decide differently in the same way.
+
+    Attributes:
+        attribute: Of the cells.
+        stable: What the stable channel decides.
+        canary: What the canary decides instead.
+        cells: How many.
+        better: Of these, with gold, where only the canary is right.
+        worse: Where only stable is right.
+        product: One of them, to look at.
+    """
+
+    attribute: str
+    stable: str | None
+    canary: str | None
+    cells: int
+    better: int
+    worse: int
+    product: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The comparison.
+
+    Attributes:
+        stable_version: Weights of the stable channel.
+        canary_version: Weights of the canary.
+        products: Products seen.
+        cells: Cells decided by both.
+        gold_products: Products with gold.
+        gold_labels: Cells with gold.
+        changed: Share of the cells that they decide differently.
+        agreement: See :class:`Decided`.
+        confidence: See :class:`Decided`; two methods may mean different things by it.
+        accuracy: Share of labelled cells decided right; ``None`` without gold.
+        latency: ``None`` where none was seen.
+        failed: Products that only the canary could not answer, of those that it was asked about.
+        asked: Products that the canary was asked about; 0 where votes were only recorded.
+        top: The most frequent differences.
+        verdict: What the rules say.
+        trained_on: Whether the weights of a channel were learned from these very labels; see :func:`taught`.
+    """
+
+    stable_version: int
+    canary_version: int
+    products: int
+    cells: int
+    gold_products: int
+    gold_labels: int
+    changed: Estimate
+    agreement: Metric
+    confidence: Metric
+    accuracy: Metric | None
+    latency: Latency | None
+    failed: int
+    asked: int
+    top: list[Changed]
+    verdict: Verdict
+    trained_on: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+class NothingToCompareError(QuorumError, ValueError):
+    """There is no evidence about the two versions."""
+
+    code = "NOTHING_TO_COMPARE"
+
+
+def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> list[Pair]:
+    """Decide recorded votes with both versions.
+
+    Args:
+        table: Votes of the deployment's members, whichever channel they were recorded from.
+        stable: Weights of the stable channel.
+        canary: Weights of the canary.
+    """
+    sides = [apply(table, weights) for weights in (stable, canary)]
+    pairs = []
+    for i, cell in enumerate(table.cells):
+        said = [_decided(cell, int(side.winner[i]), float(side.confidence[i])) for side in sides]
+        pairs.append(Pair(cell.product, cell.attribute, said[0], said[1], cell.gold))
+    return pairs
+
+
+def taught(table: VotesTable, weights: Weights) -> bool:
+    """Whether weights were learned from the labels of this table, by the hashes in their provenance.
+
+    Known for a whole table, all of its gold or a drawn part, alone or among others (``learn --update``). Not
+    for a part of the table, nor once it was labelled further, nor for Parquet, which leaves no hash.
+    """
+    record = weights.provenance
+    labels, seed = record.get("gold_labels"), record.get("seed")
+    # The other methods do not look at gold.
+    if weights.method != "loglinear" or not labels or sorted(table.members) != sorted(weights.members):
+        return False
+    table = table.of_members(weights.members)
+    if seed is not None:
+        if labels > table.labelled.sum():
+            return False
+        table = table.sample_gold(labels, seed)
+    return table.data_hash() in (record.get("data_hash"), *record.get("labelled_tables", ()))
+
+
+def agreement_of(value: str | None, votes: Iterable[str | None]) -> float:
+    """Share of the votes cast that name ``value``; 0 when there are none."""
+    cast = [vote for vote in votes if vote is not None]
+    return cast.count(value) / len(cast) if value is not None and cast else 0.0
+
+
+def compare_channels(
+    pairs: Sequence[Pair],
+    versions: tuple[int, int],
+    rules: CanarySpec,
+    observed: tuple[Observed, Observed] | None = None,
+    top: int = 10,
+    trained_on: bool = False,
+) -> Report:
+    """Compare the channels and apply the rules.
+
+    Args:
+        pairs: Cells decided by both.
+        versions: Of the stable channel and of the canary.
+        rules: When to promote, when to roll back.
+        observed: What callers saw of stable and canary.
+        top: How many of the most frequent differences to name.
+        trained_on: Whether the gold taught the weights of a channel; then it does not decide.
+
+    Raises:
+        NothingToCompareError: No cells.
+    """
+    if not pairs:
+        raise NothingToCompareError("no product was answered by both channels; nothing to compare")
+    index = {name: i for i, name in enumerate(dict.fromkeys(pair.product for pair in pairs))}
+    products = np.array([index[pair.product] for pair in pairs], np.int32)
+    changed = np.array([pair.stable.value != pair.canary.value for pair in pairs])
+    gold = np.array([bool(pair.gold) for pair in pairs])
+    tail = (1 - rules.confidence) / 2
+    share = _estimate(changed, products, tail)
+    if not changed.any():
+        share = Estimate(0.0, 0.0, _unseen(len(index), tail))
+    accuracy = _accuracy([pair for pair in pairs if pair.gold], products[gold], tail)
+    stable, canary = observed or (Observed(), Observed())
+    latency = _latency(stable.latencies_ms, canary.latencies_ms, tail)
+    failed = len(canary.failed - stable.failed)
+    asked = len(canary.latencies_ms.keys() | canary.failed)
+    gold_products = len(np.unique(products[gold]))
+    verdict = judge(rules, share, accuracy, latency, len(index), gold_products, failed, asked, trained_on)
+    return Report(
+        *versions,
+        len(index),
+        len(pairs),
+        gold_products,
+        int(gold.sum()),
+        share,
+        _metric([(p.stable.agreement, p.canary.agreement) for p in pairs], products, tail),
+        _metric([(p.stable.confidence, p.canary.confidence) for p in pairs], products, tail),
+        accuracy,
+        latency,
+        failed,
+        asked,
+        _top(pairs, top),
+        verdict,
+        trained_on,
+    )
+
+
+def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
+    value = cell.values[winner] if winner >= 0 else None
+    return Decided(value, confidence, agreement_of(value, cell.values))
+
+
+def _accuracy(pairs: Sequence[Pair], products: npt.NDArray[np.int32], tail: float) -> Metric | None:
+    if not pairs:
+        return None
+    right = [(_is_right(p, p.stable.value), _is_right(p, p.canary.value)) for p in pairs]
+    metric = _metric(right, products, tail)
+    if any(was != now for was, now in right):
+        return metric
+    unseen = _unseen(len(np.unique(products)), tail)
+    return Metric(metric.stable, metric.canary, Estimate(0.0, -unseen, unseen))
+
+
+def _is_right(pair: Pair, value: str | None) -> bool:
+    return Cell(pair.product, "", "", pair.attribute, (), pair.gold).is_right(value)
+
+
+def _metric(values: Sequence[tuple[float, float]], products: npt.NDArray[np.int32], tail: float) -> Metric:
+    sides = np.array(values, np.float64)
+    means = sides.mean(axis=0)
+    return Metric(float(means[0]), float(means[1]), _estimate(sides[:, 1] - sides[:, 0], products, tail))
+
+
+def _estimate(column: npt.NDArray[Any], products: npt.NDArray[np.int32], tail: float) -> Estimate:
+    values = column.astype(np.float64)[:, None]
+    low, high = np.quantile(bootstrap_means(values, products, _RESAMPLES, _SEED), [tail, 1 - tail])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def _unseen(n: int, tail: float) -> float:
+    """Upper bound of a share of which none was seen in ``n`` (Clopper & Pearson 1934): about 3.7 / n at 95 %.
+
+    A bootstrap of nothing but zeros would call itself certain.
+    """
+    return float(1 - tail ** (1 / n))
+
+
+def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
+    both = [name for name in stable if name in canary]
+    if not stable or not canary:
+        return None
+    # Paired where mostly the same products were asked, as in a replay, else two samples.
+    paired = 2 * len(both) >= min(len(stable), len(canary))
+    left = np.array([stable[name] for name in both] if paired else list(stable.values()))
+    right = np.array([canary[name] for name in both] if paired else list(canary.values()))
+    rng = np.random.default_rng(_SEED)
+    ratios = []
+    for _ in range(_RESAMPLES // 2):
+        draw = rng.integers(0, len(left), len(left))
+        other = draw if paired else rng.integers(0, len(right), len(right))
+        ratios.append(np.median(right[other]) / np.median(left[draw]))
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    (s50, s95), (c50, c95) = (np.quantile(side, [0.5, 0.95]) for side in (left, right))
+    ratio = Estimate(float(c50 / s50), float(low), float(high))
+    return Latency(float(s50), float(s95), float(c50), float(c95), ratio, min(len(left), len(right)))
+
+
+def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
+    moved = [pair for pair in pairs if pair.stable.value != pair.canary.value]
+    kinds = Counter((pair.attribute, pair.stable.value, pair.canary.value) for pair in moved)
+    found = []
+    for kind, cells in kinds.most_common(count):
+        such = [pair for pair in moved if (pair.attribute, pair.stable.value, pair.canary.value) == kind]
+        labelled = [pair for pair in such if pair.gold]
+        better = sum(_is_right(p, p.canary.value) and not _is_right(p, p.stable.value) for p in labelled)
+        worse = sum(_is_right(p, p.stable.value) and not _is_right(p, p.canary.value) for p in labelled)
+        found.append(Changed(*kind, cells, better, worse, such[0].product))
+    return found

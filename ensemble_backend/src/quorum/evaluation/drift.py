@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Did a member change? A day's votes, in their order, against those of the days before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.arrays import Floats, Rule, decide
+from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.weights import Weights, WeightsError
+from quorum.evaluation.score import as_rule
+from quorum.learning.online import State
+from quorum.votes.statistic import Statistic
+from quorum.votes.table import VotesTable
+from quorum_contract.errors import QuorumError
+
+KINDS = ("disagrees more", "disagrees less", "abstains more")
+"""What is tested of every member."""
+INTERVAL = 0.99
+"""Coverage of the interval of the reference rates."""
+BLOCK = 50
+"""Cells between two possible moments of a change."""
+_SHIFTS = (0.5, 1.0, 1.5)
+_CLEAR = 2.0 / 3.0
+_CLARITIES = 3
+_POOLING = 10.0
+_QUANTILE = NormalDist().inv_cdf(0.5 + 0.5 * INTERVAL)
+
+Outcomes = npt.NDArray[np.int8]
+Strata = npt.NDArray[np.int64]
+
+
+class DriftError(QuorumError, ValueError):
+    """The votes cannot be compared; the message says why."""
+
+    code = "DRIFT_NOT_COMPARABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A member that left its interval.
+
+    Attributes:
+        member: Its name.
+        kind: One of :data:`KINDS`.
+        cell: Number of the cell, from 1, at which the evidence sufficed.
+        log_evidence: Natural logarithm of the highest evidence of the day.
+    """
+
+    member: str
+    kind: str
+    cell: int
+    log_evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDrift:
+    """How often a member went against the weighted decision of the others; shares of the cells compared.
+
+    Attributes:
+        member: Its name.
+        compared: Cells of the day where it and at least one other answered.
+        disagreement: Share of these where it named something else.
+        expected: The share in the reference, at the day's mixture of clear and contested cells.
+        low: Lower end of the interval of ``expected``.
+        high: Upper end.
+        abstained: Share of the day's cells without its answer.
+        abstained_before: The same in the reference.
+        noticeable: The disagreement that about half of such days would have shown, had it held from their
+            first cell on; None: such a day shows none.
+    """
+
+    member: str
+    compared: int
+    disagreement: float
+    expected: float
+    low: float
+    high: float
+    abstained: float
+    abstained_before: float
+    noticeable: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The day against the reference.
+
+    Attributes:
+        members: Figures per member.
+        findings: Members that changed, most evidence first.
+        cells: Cells of the day.
+        reference_cells: Cells of the reference, forgotten ones in part.
+        alarm: Bound on the probability that a day without a change has a finding.
+        verdict: The result in words.
+    """
+
+    members: Sequence[MemberDrift]
+    findings: Sequence[Finding]
+    cells: int
+    reference_cells: float
+    alarm: float
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def drift(
+    reference: Statistic | State, day: VotesTable, *, weights: Weights | None = None, alarm: float = 0.01
+) -> Drift:
+    """Test whether members still vote as they did.
+
+    Per member: does it disagree with the weighted decision of the others more, or less, than before, and does
+    it abstain more? Cells are told apart by attribute and by how clear the decision of the others is, so that
+    a day of harder cells is no change of a member; cells of attributes new to the reference are left out. The
+    null hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z``
+    for ``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the
+    first cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
+
+        prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
+
+    whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
+    ``tests / alarm`` with a probability of at most ``alarm / tests``: looking after every cell is allowed.
+
+    A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
+    than three members a disagreement cannot be pinned on one of them: then all are named.
+
+    Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them:
+    Shin, Ramdas and Rinaldo, arXiv:2203.03532.
+
+    Args:
+        reference: Votes from before the day; the day must not be in it.
+        day: The votes in the order in which they came.
+        weights: Those that decide; None: equal weights.
+        alarm: Probability of a finding on a day without change, at most.
+
+    Returns:
+        Figures per member and findings. The bound holds for cells that err independently, which cells of one
+        product do not quite.
+
+    Raises:
+        DriftError: Other members, no votes, or ``alarm`` outside (0, 1).
+        WeightsError: Weights for other members.
+    """
+    statistic = reference.statistic if isinstance(reference, State) else reference
+    _check(statistic, day, weights, alarm)
+    m = len(day.members)
+    names = sorted({attribute for _, attribute in statistic.groups})
+    before = _Votes(statistic.hist.codes, statistic.groups, statistic.hist.groups, weights, names)
+    today = _Votes(day.codes, day.group_names, day.groups, weights, names)
+    counts = statistic.hist.counts
+    bar = math.log(m * len(KINDS) / alarm)
+    left, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
+    while left:
+        found = _test(before, counts, today, left, bar)
+        if not found:
+            break
+        found.sort(key=lambda item: -item[1].log_evidence)
+        told_apart = len(left) > 2
+        for member, finding in found[:1] if told_apart else found:
+            findings.append(Finding(day.members[member], finding.kind, finding.cell, finding.log_evidence))
+            left.remove(member)
+        if not told_apart:
+            break
+        for votes in (before, today):
+            votes.exclude(found[0][0])
+    verdict = _verdict(findings, len(day), figures)
+    return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
+
+
+class _Votes:
+    """Cells with the rule that decides them; ``excluded`` members do not."""
+
+    def __init__(
+        self,
+        codes: Codes,
+        names: Sequence[tuple[str, str]],
+        groups: npt.NDArray[np.int32],
+        weights: Weights | None,
+        attributes: Sequence[str],
+    ) -> None:
+        self.codes, self.groups = codes, groups
+        self.rule = _rule(names, weights, codes.shape[1])
+        index = {name: i for i, name in enumerate(attributes)}
+        self.attribute = np.array([index.get(name, -1) for _, name in names], np.int64)[groups]
+        self.n_strata = _CLARITIES * len(attributes)
+        self.others = codes.copy()
+
+    def exclude(self, member: int) -> None:
+        """Let a member decide no more."""
+        self.others[:, member] = ABSTAIN
+
+    def against(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: against the others, 0: with them, -1: not compared; (n,) attribute and clarity."""
+        others = self.others.copy()
+        others[:, member] = ABSTAIN
+        decision = decide(others, self.rule, self.groups)
+        winner = np.maximum(decision.winner.astype(np.int64), 0)
+        theirs = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
+        both = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
+        outcome = np.where(both, self.codes[:, member] != theirs, -1).astype(np.int8)
+        several = (others != ABSTAIN).sum(axis=1) > 1
+        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
+        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
+        return outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
+
+    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
+        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
+        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Reference rate per stratum with its interval."""
+
+    rate: Floats
+    low: Floats
+    high: Floats
+
+
+def _test(
+    before: _Votes, counts: Floats, today: _Votes, members: Sequence[int], bar: float
+) -> list[tuple[int, Finding]]:
+    """The strongest kind of change of each member whose evidence reached the bar."""
+    found = []
+    for member in members:
+        best: Finding | None = None
+        against = (*before.against(member), *today.against(member))
+        absent = (*before.abstains(member), *today.abstains(member))
+        for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
+            rates = _rates(was, was_stratum, counts, before.n_strata)
+            bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
+            evidence = _evidence(outcome, bounds[stratum], up)
+            if (
+                len(evidence)
+                and evidence.max() >= bar
+                and (best is None or evidence.max() > best.log_evidence)
+            ):
+                best = Finding("", kind, int((evidence >= bar).argmax()) + 1, float(evidence.max()))
+        if best is not None:
+            found.append((member, best))
+    return found
+
+
+def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
+    """Rates per attribute and clarity, pulled towards that of the clarity; interval of a common shift."""
+    known = outcome >= 0
+    total = np.bincount(stratum[known], counts[known], size).reshape(-1, _CLARITIES)
+    hits = np.bincount(stratum[known], counts[known] * (outcome[known] == 1), size).reshape(-1, _CLARITIES)
+    usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
+    rate = (hits + _POOLING * usual) / (total + _POOLING)
+    width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
+    rate = rate.reshape(-1)
+    return _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
+
+
+def _shifted(rate: Floats, by: float) -> Floats:
+    """Rates whose log odds are higher by ``by``."""
+    odds = rate / (1.0 - rate) * math.exp(by)
+    return np.asarray(odds / (1.0 + odds))
+
+
+def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
+    """(n,) logarithm of the e-process after each cell, see :func:`drift`."""
+    n = len(outcome)
+    starts = np.arange(0, n, BLOCK)
+    mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
+    mass[0:1] = 0.5 if len(starts) > 1 else 1.0
+    later = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0)
+    block = np.arange(n) // BLOCK
+    with np.errstate(divide="ignore"):
+        waiting = np.log(later)[block]
+    runs = []
+    for shift in _SHIFTS:
+        other = _shifted(bound, shift if up else -shift)
+        step = np.where(outcome == 1, np.log(other / bound), np.log((1.0 - other) / (1.0 - bound)))
+        total = np.cumsum(np.where(outcome >= 0, step, 0.0))
+        at_start = np.append(0.0, total)[starts]
+        running = np.logaddexp.accumulate(np.log(mass) - at_start) if n else total
+        runs.append(np.logaddexp(running[block] + total, waiting))
+    return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
+
+
+def _noticeable(rates: _Rates, stratum: Strata, bar: float) -> float | None:
+    """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
+    bound = rates.high[stratum]
+    for shift in np.arange(0.1, 6.0, 0.1):
+        true = _shifted(rates.rate, float(shift))[stratum]
+        for tried in _SHIFTS:
+            other = _shifted(bound, tried)
+            gain = true * np.log(other / bound) + (1.0 - true) * np.log((1.0 - other) / (1.0 - bound))
+            if gain.sum() - math.log(2.0 * len(_SHIFTS)) >= bar:
+                return float(true.mean())
+    return None
+
+
+def _figures(
+    before: _Votes, counts: Floats, today: _Votes, names: Sequence[str], bar: float
+) -> list[MemberDrift]:
+    figures = []
+    for member, name in enumerate(names):
+        rates = _rates(*before.against(member), counts, before.n_strata)
+        outcome, stratum = today.against(member)
+        known = outcome >= 0
+        mixture = np.bincount(stratum[known], minlength=before.n_strata) / max(int(known.sum()), 1)
+        figures.append(
+            MemberDrift(
+                member=name,
+                compared=int(known.sum()),
+                disagreement=float((outcome[known] == 1).mean()) if known.any() else 0.0,
+                expected=float(mixture @ rates.rate),
+                low=float(mixture @ rates.low),
+                high=float(mixture @ rates.high),
+                abstained=float((today.codes[:, member] == ABSTAIN).mean()),
+                abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
+                noticeable=_noticeable(rates, stratum[known], bar),
+            )
+        )
+    return figures
+
+
+def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:
+    """The rule per group, its confidence being agreement."""
+    if weights is None:
+        return Rule(np.ones((len(groups), members)), np.zeros(len(groups)))
+    rule = as_rule([weights.parameters(attribute, category) for category, attribute in groups])
+    return Rule(rule.weights, rule.na_bias)
+
+
+def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm: float) -> None:
+    if statistic.members != day.members:
+        raise DriftError(
+            f"the reference has the members {list(statistic.members)}, the day {list(day.members)}; "
+            "compare votes of the same members in the same order"
+        )
+    if weights is not None and weights.members != day.members:
+        raise WeightsError(f"weights for {list(weights.members)}, votes of {list(day.members)}")
+    if not len(day) or not statistic.hist.total:
+        raise DriftError("no votes to compare; both the reference and the day need some")
+    if len(day.members) < 2:
+        raise DriftError("a single member has no others to disagree with; drift needs at least 2 members")
+    if not 0.0 < alarm < 1.0:
+        raise DriftError(f"alarm is {alarm}; it is a probability above 0 and below 1")
+
+
+def _verdict(findings: Sequence[Finding], cells: int, figures: Sequence[MemberDrift]) -> str:
+    if not findings:
+        return f"No member changed, as far as {cells} cells tell. {_power(figures)}"
+    parts = [f"{f.member} {f.kind} than before (alarm at cell {f.cell} of {cells})" for f in findings]
+    return "; ".join(parts) + ". Look at what changed there, then learn the weights again."
+
+
+def _power(figures: Sequence[MemberDrift]) -> str:
+    blind = [figure.member for figure in figures if figure.noticeable is None]
+    if blind:
+        return f"That is too few to notice any change of {', '.join(blind)}."
+    worst = max(figures, key=lambda figure: (figure.noticeable or 0.0) - figure.expected)
+    return (
+        f"A change shows on about half of such days if {worst.member}, say, disagrees with the others in "
+        f"{100 * (worst.noticeable or 0.0):.0f} instead of {100 * worst.expected:.0f} % of the cells."
+    )

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Held-out figures of members and methods: cross-validation in which the cells of a product stay together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.cell import NOT_APPLICABLE
+from quorum.decision.patterns import ABSTAIN
+from quorum.evaluation.heldout import HeldOut, assign_folds, confusion, held_out, training
+from quorum.evaluation.measures import (
+    ReliabilityBin,
+    accuracy_at,
+    calibration_error,
+    micro_f1,
+    reliability,
+)
+from quorum.evaluation.score import Accuracy, NothingToScoreError, bootstrap_means
+from quorum.learning.correlation import blocs, correlation
+from quorum.learning.em import MIN_MEMBERS
+from quorum.learning.learn import learn
+from quorum.votes.table import VotesTable
+
+CONFUSION = "dawid_skene"
+DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
+BLOC_PHI = 0.85
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
+
+    Attributes:
+        accuracy: Share of labelled cells decided right.
+        ci95: Its interval.
+        f1: Micro-F1 of extracting values, "n/a" being no value.
+        ece: Expected calibration error of the confidence, 15 bins of equal mass.
+        accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
+        calls_saved: Share of the calls that asking in turn and stopping early saves, with the same decisions;
+            nan where the method cannot stop early.
+        delta_best_member: Accuracy minus that of the best single member, which is chosen with hindsight.
+        delta_best_member_ci95: Its interval.
+        delta_majority: Accuracy minus that of majority.
+        delta_majority_ci95: Its interval.
+        confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
+        by_attribute: Attribute -> (accuracy, labelled cells).
+        reliability: Bins of the reliability diagram.
+    """
+
+    accuracy: float
+    ci95: tuple[float, float]
+    f1: float
+    ece: float
+    accuracy_at_80: float
+    calls_saved: float
+    delta_best_member: float
+    delta_best_member_ci95: tuple[float, float]
+    delta_majority: float
+    delta_majority_ci95: tuple[float, float]
+    confidence: str
+    by_attribute: Mapping[str, tuple[float, int]]
+    reliability: Sequence[ReliabilityBin]
+
+
+@dataclass(frozen=True, slots=True)
+class Alikeness:
+    """How much members repeat each other on the labelled cells.
+
+    Attributes:
+        members: Order of rows and columns.
+        error_phi: Correlation of being wrong; None where undefined.
+        same_error: When both are wrong: share with the same wrong answer.
+        blocs: Members linked by a correlation above :data:`BLOC_PHI`.
+    """
+
+    members: tuple[str, ...]
+    error_phi: list[list[float | None]]
+    same_error: list[list[float | None]]
+    blocs: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the labelled cells say about members and methods.
+
+    Attributes:
+        members: Accuracy per member.
+        methods: Figures per method; a method with a bias for "n/a" stands there without it too.
+        best_member: The best single member, in hindsight.
+        correlation: How much the members repeat each other.
+        notes: What a reader of the methods must know: those left out and why, what `dawid_skene` covers.
+        verdict: The comparison of the methods that can be deployed with the best single member, in words.
+        gold_labels: Labelled cells evaluated.
+        gold_per_fold: Labelled cells that each fold learned from, on average.
+        products: Products that they belong to.
+        folds: Number of folds.
+        seed: Of folds and bootstrap.
+        na_gold: Share of the labelled cells whose gold is "n/a"; near 0 a learned bias against "n/a"
+            flatters.
+    """
+
+    members: Mapping[str, Accuracy]
+    methods: Mapping[str, MethodResult]
+    best_member: str
+    correlation: Alikeness
+    notes: tuple[str, ...]
+    verdict: str
+    gold_labels: int
+    gold_per_fold: float
+    products: int
+    folds: int
+    seed: int
+    na_gold: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, nan as None."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        for name, accuracy in self.members.items():
+            plain["members"][name] = {"accuracy": accuracy.value, "ci95": [accuracy.low, accuracy.high]}
+        return plain
+
+
+def evaluate(
+    table: VotesTable,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    folds: int = 5,
+    gold_labels: int | None = None,
+    seed: int = 0,
+    *,
+    value_counts: Mapping[str, int] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """Evaluate members and methods on cells whose gold the methods did not see.
+
+    The votes of the held-out cells, without their gold, are seen by methods that learn from votes alone, as
+    they are in production.
+
+    Args:
+        table: Votes with gold.
+        methods: Methods as in :func:`quorum.learning.learn.learn`, and "dawid_skene", which is measured only;
+            majority is added. Those that these votes do not allow are left out, and ``notes`` says why.
+        folds: Parts that the products are split into.
+        gold_labels: Learn from so many random labels per fold only; None: from all of the other folds.
+        seed: Of folds, labels and bootstrap.
+        value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
+        settings: Settings per method.
+
+    Returns:
+        The figures.
+
+    Raises:
+        NothingToScoreError: No gold, or fewer products with gold than folds.
+        LearnError: A method that is unknown, or settings that it does not have.
+        VotesError: More gold labels asked for than a fold has.
+    """
+    rows = _rows(table, folds)
+    products = table.products[rows]
+    fold = assign_folds(table.products, folds, seed)
+    seen = [training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
+    held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
+    member_hits = table.correct()[rows].astype(np.float64)
+    best = int(member_hits.mean(axis=0).argmax())
+    columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
+    means = bootstrap_means(columns, products, _RESAMPLES, seed)
+    results = _results(table, rows, held, columns, means, best)
+    return Evaluation(
+        members=_members(table, member_hits, means),
+        methods=results,
+        best_member=table.members[best],
+        correlation=_alikeness(table),
+        notes=tuple(notes),
+        verdict=_verdict(results, table.members[best], float(member_hits[:, best].mean())),
+        gold_labels=len(rows),
+        gold_per_fold=float(np.mean([t.labelled.sum() for t in seen])),
+        products=len(np.unique(products)),
+        folds=folds,
+        seed=seed,
+        na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
+    )
+
+
+def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
+    rows = np.flatnonzero(table.labelled)
+    products = len(np.unique(table.products[rows]))
+    if not 2 <= folds <= products:
+        raise NothingToScoreError(
+            f"{len(rows)} labelled cells of {products} products do not make {folds} folds: label cells of "
+            "more products, or ask for fewer folds (at least 2)"
+        )
+    return rows
+
+
+def learning_curve(
+    table: VotesTable,
+    sizes: Sequence[int],
+    method: str = "loglinear",
+    folds: int = 5,
+    seed: int = 0,
+    *,
+    value_counts: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[int, float]:
+    """Held-out accuracy of a method by the gold labels it learned from; sizes too large are left out.
+
+    ``value_counts`` and ``settings`` as in :func:`quorum.learning.learn.learn`.
+    """
+    fold = assign_folds(table.products, folds, seed)
+    rows = np.flatnonzero(table.labelled)
+    available = min(int(table.labelled[fold != part].sum()) for part in range(folds))
+    curve = {}
+    for size in sizes:
+        if size <= available:
+            seen = [training(table, fold != part, size, seed + part) for part in range(folds)]
+            learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in seen]
+            out = held_out(table, fold, learned)
+            curve[size] = float(out.right[rows].mean())
+    return curve
+
+
+def _decisions(
+    table: VotesTable,
+    fold: npt.NDArray[np.int64],
+    seen: Sequence[VotesTable],
+    methods: Sequence[str],
+    counts: Mapping[str, int],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, HeldOut], list[str]]:
+    """Held-out decisions of every method that these votes allow, and the notes."""
+    kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen)))
+    held = {
+        name: held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in seen])
+        for name, (method, own) in _runs(kept, settings).items()
+    }
+    if CONFUSION in kept:
+        held[CONFUSION], note = _confusion(table, counts)
+        notes.append(note)
+    return held, notes
+
+
+def _possible(
+    table: VotesTable, methods: Sequence[str], counts: Mapping[str, int], labels: int
+) -> tuple[list[str], list[str]]:
+    """The methods that can be evaluated, and the reasons for which the others can not."""
+    active = [name for name, spoke in zip(table.members, (table.codes != ABSTAIN).any(axis=0), strict=True)
+              if spoke]  # fmt: skip
+    kept, notes = list(dict.fromkeys(methods)), []
+    few = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
+    if few:
+        notes.append(
+            f"{' and '.join(few)} left out: learning without gold needs {MIN_MEMBERS} members that "
+            f"answer, here {len(active)} did ({', '.join(active) or 'none'})"
+        )
+    if "loglinear" in kept and not labels:
+        few.append("loglinear")
+        notes.append("loglinear left out: a fold has no gold label to learn from; ask for more labels")
+    if CONFUSION in kept and CONFUSION not in few and not _closed(table, counts):
+        few.append(CONFUSION)
+        notes.append(
+            f"{CONFUSION} left out: no attribute in the votes has a closed value set; name the deployment "
+            "whose catalogue has (--deploy)"
+        )
+    return [name for name in kept if name not in few], notes
+
+
+def _closed(table: VotesTable, counts: Mapping[str, int]) -> list[str]:
+    return sorted(counts.keys() & {attribute for _, attribute in table.group_names})
+
+
+def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, str]:
+    """Held-out decisions of confusion matrices, and a footnote on what they cover."""
+    out, used, preferred = confusion(table, counts)
+    rest = len({attribute for _, attribute in table.group_names}) - len(used)
+    others = f" (em decides the other {rest})" if rest else ""
+    return out, (
+        f"{CONFUSION}: confusion matrices for {', '.join(used) or 'no attribute'}{others}; BIC prefers "
+        f"them to one accuracy per member for {', '.join(preferred) or 'none'}. "
+        "Measured only: weights cannot hold them"
+    )
+
+
+def _runs(
+    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
+        runs[name] = (name, settings.get(name, {}))
+        if name == "loglinear":
+            runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
+    return runs
+
+
+def _members(
+    table: VotesTable, hits: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
+) -> dict[str, Accuracy]:
+    low, high = np.percentile(means[:, : len(table.members)], [2.5, 97.5], axis=0)
+    return {
+        name: Accuracy(float(hits[:, j].mean()), float(low[j]), float(high[j]))
+        for j, name in enumerate(table.members)
+    }
+
+
+def _results(
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    held: Mapping[str, HeldOut],
+    columns: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    best: int,
+) -> dict[str, MethodResult]:
+    m = len(table.members)
+    majority = m + list(held).index("majority")
+    return {
+        name: _result(table, rows, out, columns, means, m + i, best, majority)
+        for i, (name, out) in enumerate(held.items())
+    }
+
+
+def _result(
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    out: HeldOut,
+    columns: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    column: int,
+    best: int,
+    majority: int,
+) -> MethodResult:
+    right, confidence = out.right[rows], out.confidence[rows]
+    values = [out.values[i] for i in rows.tolist()]
+
+    def interval(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
+        low, high = np.percentile(samples, [2.5, 97.5])
+        return float(low), float(high)
+
+    names = np.array([table.cells[i].attribute for i in rows.tolist()])
+    own = float(right.mean())
+    return MethodResult(
+        accuracy=own,
+        ci95=interval(means[:, column]),
+        f1=micro_f1(table, values, rows),
+        ece=calibration_error(confidence, right),
+        accuracy_at_80=accuracy_at(confidence, right),
+        calls_saved=out.saved,
+        delta_best_member=own - float(columns[:, best].mean()),
+        delta_best_member_ci95=interval(means[:, column] - means[:, best]),
+        delta_majority=own - float(columns[:, majority].mean()),
+        delta_majority_ci95=interval(means[:, column] - means[:, majority]),
+        confidence=out.kind,
+        by_attribute={
+            str(name): (float(right[names == name].mean()), int((names == name).sum()))
+            for name in np.unique(names)
+        },
+        reliability=reliability(confidence, right),
+    )
+
+
+def _alikeness(table: VotesTable) -> Alikeness:
+    hist = table.statistic().hist
+    answered = np.maximum((table.codes[table.labelled] != ABSTAIN).sum(axis=0), 1)
+    figures = correlation(hist, table.correct().sum(axis=0) / answered, 10.0)
+    found = blocs(figures.error_phi, BLOC_PHI)
+    return Alikeness(
+        members=table.members,
+        error_phi=figures.error_phi.tolist(),
+        same_error=figures.same_error.tolist(),
+        blocs=[[table.members[j] for j in bloc] for bloc in found],
+    )
+
+
+def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:
+    name = max((key for key in results if key != CONFUSION), key=lambda key: results[key].accuracy)
+    result = results[name]
+    low, high = result.delta_best_member_ci95
+    figures = (
+        f"{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
+        f"{100 * result.delta_best_member:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    )
+    if low > 0.0:
+        return f"{name} is better than the best single member, {member}: {figures}."
+    if high < 0.0:
+        return f"No method comes up to the best single member, {member}; closest is {name}: {figures}."
+    return f"Not better than {member}: the closest method, {name}, cannot be told from it: {figures}."
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""New weights must not answer worse than the running ones on labelled votes that are kept for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quorum.decision.weights import Weights
+from quorum.evaluation.score import apply, bootstrap_means, is_right
+from quorum.votes.table import VotesTable
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sets of weights on the same labelled cells.
+
+    Attributes:
+        new: Accuracy of the new weights, in [0, 1].
+        running: Accuracy of the running ones.
+        delta: ``new - running``.
+        low: Lower end of the difference's 95 % interval, bootstrapped over products.
+        high: Upper end.
+        gold_labels: Number of labelled cells.
+    """
+
+    new: float
+    running: float
+    delta: float
+    low: float
+    high: float
+    gold_labels: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{self.new:.1%} right against {self.running:.1%} of the running version, difference "
+            f"{100 * self.delta:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}, "
+            f"{self.gold_labels} gold labels)"
+        )
+
+
+def compare(new: Weights, running: Weights, table: VotesTable) -> Comparison:
+    """Decide every labelled cell with both.
+
+    Args:
+        new: Weights to be published.
+        running: Weights that the stable channel answers with.
+        table: Votes of the same members, with gold.
+
+    Raises:
+        ValueError: No cell has gold.
+    """
+    labelled = table.labelled
+    if not labelled.any():
+        raise ValueError("no cell of the held-out votes has gold")
+    hits = np.stack([is_right(table, apply(table, w))[labelled] for w in (new, running)], axis=1).astype(
+        np.float64
+    )
+    difference = hits[:, :1] - hits[:, 1:]
+    low, high = np.percentile(
+        bootstrap_means(difference, table.products[labelled], _RESAMPLES, seed=0), [2.5, 97.5]
+    )
+    mean = hits.mean(axis=0)
+    return Comparison(
+        float(mean[0]), float(mean[1]), float(mean[0] - mean[1]), float(low), float(high), int(labelled.sum())
+    )

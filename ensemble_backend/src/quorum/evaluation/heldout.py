@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decisions on cells whose gold was not learned from: folds of whole products, and the calls saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.cell import NOT_APPLICABLE
+from quorum.decision.histogram import compress
+from quorum.decision.lazy import is_settled, order
+from quorum.decision.patterns import ABSTAIN, NA
+from quorum.decision.weights import Weights
+from quorum.evaluation.score import apply, is_right
+from quorum.learning.dawid_skene import DawidSkene
+from quorum.learning.em import MIN_MEMBERS
+from quorum.learning.learn import learn
+from quorum.votes.table import VotesTable
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Decisions of one method on every cell, each by weights that did not see the gold of its product.
+
+    Attributes:
+        values: Per cell the text decided; "" where nobody answered.
+        right: (n,) whether it is right; False without gold.
+        confidence: (n,) in [0, 1].
+        kind: "agreement", "calibrated" or "posterior".
+        saved: Share of the calls that asking in turn saves; nan where the method cannot stop early.
+    """
+
+    values: Sequence[str]
+    right: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float64]
+    kind: str
+    saved: float
+
+
+def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """(n,) fold of each cell; products are shuffled and dealt out, and their cells stay together."""
+    size = int(products.max(initial=-1)) + 1
+    return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
+
+
+def training(table: VotesTable, seen: npt.NDArray[np.bool_], labels: int | None, seed: int) -> VotesTable:
+    """The table with the gold of the ``seen`` cells only, or of ``labels`` random ones of them."""
+    part = table.with_gold(seen)
+    return part if labels is None else part.sample_gold(labels, seed)
+
+
+def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> HeldOut:
+    """Decide the cells of each fold by the weights of that fold."""
+    n = len(table)
+    right, winner = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
+    confidence = np.zeros(n)
+    saved = 0.0
+    for part, weights in enumerate(learned):
+        decision, test = apply(table, weights), fold == part
+        right[test] = is_right(table, decision)[test]
+        winner[test], confidence[test] = decision.winner[test], decision.confidence[test]
+        saved += calls_saved(table.take(np.flatnonzero(test)), weights) * test.mean()
+    values = [
+        "" if j < 0 else cell.values[j] or "" for cell, j in zip(table.cells, winner.tolist(), strict=True)
+    ]
+    return HeldOut(values, right, confidence, learned[0].confidence, saved)
+
+
+def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
+    """Decisions by confusion matrices, attribute by attribute, where the value set is closed; else by em.
+
+    Gold is not looked at, so every cell is held out.
+
+    Args:
+        table: Votes of at least 3 members that answer.
+        value_counts: Number of possible answers of each closed attribute.
+
+    Returns:
+        The decisions, the attributes with confusion matrices, and those where BIC prefers these to one
+        accuracy per member.
+    """
+    blank = table.with_gold(np.zeros(len(table), np.bool_))
+    plain = held_out(table, np.zeros(len(table), np.int64), [learn(blank, "em", value_counts=value_counts)])
+    values, confidence = list(plain.values), plain.confidence.copy()
+    used, preferred = [], []
+    for name in sorted(value_counts.keys() & {attribute for _, attribute in table.group_names}):
+        rows = [i for i, cell in enumerate(table.cells) if cell.attribute == name]
+        codes, texts = _global_codes([table.cells[i].values for i in rows])
+        if ((codes != ABSTAIN).any(axis=0)).sum() < MIN_MEMBERS:
+            continue
+        model = DawidSkene(max(value_counts[name], len(texts)))
+        chosen = model.fit_predict(codes)
+        shares = model.predict_proba(codes)
+        used.append(name)
+        if model.preferred_:
+            preferred.append(name)
+        for i, code, share in zip(rows, chosen.tolist(), shares, strict=True):
+            values[i] = texts[code] if 0 <= code < len(texts) else ""
+            confidence[i] = share[code] if code >= 0 else 0.0
+    right = np.array(
+        [bool(cell.gold) and cell.is_right(value) for cell, value in zip(table.cells, values, strict=True)]
+    )
+    return HeldOut(values, right, confidence, "posterior", float("nan")), used, preferred
+
+
+def calls_saved(table: VotesTable, weights: Weights) -> float:
+    """Share of member calls saved by asking in order of weight and stopping once the decision stands."""
+    hist, _ = compress(table.codes, table.groups)
+    asked = 0.0
+    for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
+        category, attribute = table.group_names[group]
+        parameters = weights.parameters(attribute, category)
+        ballots = [(_name(code), int(code == ABSTAIN)) for code in codes]
+        known: list[tuple[str, int] | None] = [None] * len(ballots)
+        for calls, j in enumerate(order(parameters.weights), start=1):
+            known[j] = ballots[j]
+            if is_settled(parameters, known):
+                asked += calls * count
+                break
+    return 1.0 - asked / (hist.total * len(table.members))
+
+
+def _global_codes(votes: Sequence[Sequence[str | None]]) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """(n, m) index of each text among all of them, -1 for an abstention, and the texts."""
+    ids: dict[str | None, int] = {None: ABSTAIN}
+    codes = [[ids.setdefault(value, len(ids) - 1) for value in row] for row in votes]
+    return np.array(codes, np.int32), [text for text in ids if text is not None]
+
+
+def _name(code: int) -> str:
+    return NOT_APPLICABLE if code == NA else str(code)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of merit of decisions on labelled cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.arrays import Floats
+from quorum.decision.cell import NOT_APPLICABLE
+from quorum.votes.table import VotesTable
+
+BINS = 15
+COVERAGE = 0.8
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """One bin of a reliability diagram: mean confidence, share right, number of cells."""
+
+    confidence: float
+    accuracy: float
+    cells: int
+
+
+def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[ReliabilityBin]:
+    """Bins of equal mass, by rising confidence.
+
+    Args:
+        confidence: (n,) in [0, 1].
+        right: (n,) whether the decision was right.
+        bins: Number of bins at most.
+
+    Returns:
+        The bins that hold a cell.
+    """
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [ReliabilityBin(float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts]
+
+
+def calibration_error(confidence: Floats, right: Flags, bins: int = BINS) -> float:
+    """Expected calibration error: mean gap between confidence and accuracy over bins of equal mass.
+
+    Source: Naeini et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning; equal-mass
+        bins
+    as in Nixon et al., arXiv:1904.01685.
+    """
+    rows = reliability(confidence, right, bins)
+    cells = sum(row.cells for row in rows)
+    return (
+        sum(row.cells * abs(row.confidence - row.accuracy) for row in rows) / cells if cells else float("nan")
+    )
+
+
+def accuracy_at(confidence: Floats, right: Flags, coverage: float = COVERAGE) -> float:
+    """Accuracy on the share ``coverage`` of the cells with the highest confidence; ties are taken in part."""
+    order = np.argsort(-confidence, kind="stable")
+    kept = max(1, round(coverage * len(order)))
+    bar = confidence[order[kept - 1]]
+    above, tied = confidence > bar, confidence == bar
+    # The order among equal confidences must not count: take their mean.
+    return float((right[above].sum() + (kept - above.sum()) * right[tied].mean()) / kept)
+
+
+def micro_f1(table: VotesTable, values: list[str], rows: npt.NDArray[np.int64]) -> float:
+    """F1 of extracting values: "n/a" and no answer are negatives.
+
+    A wrong value is both a false positive and a miss.
+
+    Args:
+        table: Votes with gold.
+        values: Decision per row of ``rows``; "" for none.
+        rows: Labelled rows of the table.
+
+    Returns:
+        F1 in [0, 1]; nan if there is nothing to extract and nothing was extracted.
+    """
+    hits = extracted = wanted = 0
+    for row, value in zip(rows.tolist(), values, strict=True):
+        cell = table.cells[row]
+        named = value not in {"", NOT_APPLICABLE}
+        extracted += named
+        wanted += cell.gold[0] != NOT_APPLICABLE
+        hits += named and cell.is_right(value)
+    return 2.0 * hits / (extracted + wanted) if extracted + wanted else float("nan")

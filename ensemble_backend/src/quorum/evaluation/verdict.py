@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do with a canary: the figures of a comparison, and the rules of ``rollout.canary`` on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from quorum.deployment.schema import CanarySpec
+
+Action = Literal["promote", "roll back", "keep watching"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure for both channels, and ``canary - stable`` with its interval."""
+
+    stable: float
+    canary: float
+    delta: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds as callers saw them.
+
+    Attributes:
+        stable_p50: Median.
+        stable_p95: 95th percentile.
+        canary_p50: Median.
+        canary_p95: 95th percentile.
+        ratio: Median canary / median stable.
+        products: Seen of the channel that was seen less of.
+    """
+
+    stable_p50: float
+    stable_p95: float
+    canary_p50: float
+    canary_p95: float
+    ratio: Estimate
+    products: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say.
+
+    Attributes:
+        action: What to do with the canary.
+        reason: Why, in words.
+        more_products: About how many more products would decide it; ``None`` when no number would.
+    """
+
+    action: Action
+    reason: str
+    more_products: int | None = None
+
+
+def judge(
+    rules: CanarySpec,
+    changed: Estimate,
+    accuracy: Metric | None,
+    latency: Latency | None,
+    products: int,
+    gold_products: int,
+    failed: int,
+    asked: int,
+    trained_on: bool = False,
+) -> Verdict:
+    """Apply the rules; arguments as in :class:`Report`.
+
+    Labels that taught one of the versions say nothing about what it does on others: then only failures and
+    latency decide.
+
+    Without gold nobody can tell better from worse, but accuracy cannot fall by more than the share of the
+    decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
+    """
+    if _surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
+        return Verdict("roll back", f"the canary alone failed on {failed} of {asked} products")
+    if latency and latency.products >= rules.min_products and latency.ratio.low > rules.max_latency_ratio:
+        return Verdict("roll back", f"the canary takes {_times(latency.ratio)} as long as stable")
+    if trained_on:
+        return Verdict(
+            "keep watching",
+            "these labels taught the weights; give others (votes with gold that taught no weights)",
+        )
+    # A few labels say less than the knowledge that next to nothing changes.
+    by_gold = gold_products >= rules.min_products or changed.high > rules.max_worse
+    if accuracy is not None and by_gold:
+        delta, seen, kind = accuracy.delta, gold_products, "products with gold"
+        words = f"difference in accuracy {_points(delta)}"
+    else:
+        # The worst that the changed decisions can do, and the best.
+        delta, seen, kind = Estimate(0.0, -changed.high, changed.high), products, "products"
+        words = (
+            f"{'little' if gold_products else 'no'} gold; at most {changed.high:.1%} of the decisions change"
+        )
+    if seen < rules.min_products:
+        missing = rules.min_products - seen
+        return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
+    if delta.low >= -rules.max_worse:
+        return _unless_slow_or_failing(
+            Verdict("promote", f"{words}: at most {100 * rules.max_worse:.3g} points worse"),
+            rules, latency, failed, asked,
+        )  # fmt: skip
+    if delta.high < 0:
+        return Verdict("roll back", f"{words}: worse")
+    if accuracy is None:
+        return Verdict("keep watching", f"{words}: label cells (`quorum label`) to tell better from worse")
+    return Verdict("keep watching", f"{words}: not decided yet", _more(delta, rules.max_worse, seen))
+
+
+def _unless_slow_or_failing(
+    verdict: Verdict, rules: CanarySpec, latency: Latency | None, failed: int, asked: int
+) -> Verdict:
+    if latency and latency.ratio.value > rules.max_latency_ratio:
+        return Verdict("keep watching", f"{verdict.reason}, but it takes {_times(latency.ratio)} as long")
+    if asked and failed / asked > rules.max_failed:
+        return Verdict("keep watching", f"{verdict.reason}, but it failed on {failed} of {asked} products")
+    return verdict
+
+
+def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
+    """Products until one of the bounds would clear, if the difference stays and the width falls by a root."""
+    ways = [(delta.value + max_worse, delta.value - delta.low), (-delta.value, delta.high - delta.value)]
+    needed = [math.ceil(seen * (width / room) ** 2) for room, width in ways if room > 0]
+    return max(1, min(needed) - seen) if needed else None
+
+
+def _surely_above(k: int, n: int, share: float, tail: float) -> bool:
+    """Whether ``k`` of ``n`` or more would be seen less often than ``tail`` if the share were ``share``.
+
+    The exact test: intervals by the normal curve call one failure in ten more than one in a hundred.
+    """
+    if not k or share >= 1:
+        return False
+    if not share:
+        return True
+    before = np.arange(k - 1)
+    steps = np.log((n - before) / (before + 1)) + math.log(share / (1 - share))
+    fewer = np.exp(n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])).sum()
+    return bool(1 - fewer < tail)
+
+
+def _points(delta: Estimate) -> str:
+    return f"{100 * delta.value:+.1f} points ({100 * delta.low:+.1f} to {100 * delta.high:+.1f})"
+
+
+def _times(ratio: Estimate) -> str:
+    return f"{ratio.value:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"

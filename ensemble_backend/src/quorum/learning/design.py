@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The likelihood of gold labels under the conditional logit, for all groups of a histogram at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quorum.decision.arrays import Floats, leaders
+from quorum.decision.histogram import Histogram, right_members
+from quorum.decision.patterns import NA
+from quorum.learning.newton import minimise
+
+_CHUNK = 2048
+_TINY = 1e-300
+
+
+class Design:
+    """Candidates as features: which members named it, is it "n/a", is it "none of these".
+
+    Args:
+        hist: Votes; only the labelled rows count.
+        n_groups: Number of groups, those without gold included.
+        members: The columns of ``hist`` that are members; a further one holds the value that is part of
+            others, and is a feature like a member that names it. None: all are members.
+    """
+
+    def __init__(self, hist: Histogram, n_groups: int = 1, members: int | None = None) -> None:
+        hist = hist.labelled()
+        self.members = hist.members if members is None else members
+        codes, m = hist.codes, hist.members
+        lead = leaders(codes)
+        self.features = np.zeros((len(codes), m + 1, m + 2), np.int8)
+        self.features[:, :m, :m] = (codes[:, :, None] == codes[:, None, :]) & lead[:, :, None]
+        self.features[:, :m, m] = lead & (codes == NA)
+        self.features[:, m, m + 1] = 1
+        self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
+        right = right_members(hist) & lead
+        self.right = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
+        self.counts, self.groups, self.n_groups = hist.counts, hist.groups, n_groups
+
+    def loss(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Negative log-likelihood per group, gradients and Gauss-Newton curvatures.
+
+        Args:
+            theta: (g, m + 2) weights, n/a bias, none bias.
+
+        Returns:
+            (g,), (g, m + 2) and (g, m + 2, m + 2).
+        """
+        d = theta.shape[1]
+        value = np.zeros(self.n_groups)
+        gradient, curvature = np.zeros((self.n_groups, d)), np.zeros((self.n_groups, d, d))
+        for start in range(0, len(self.counts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            x = self.features[part].astype(np.float64)
+            groups, counts = self.groups[part], self.counts[part]
+            scores = np.where(self.possible[part], np.einsum("rcd,rd->rc", x, theta[groups]), -np.inf)
+            terms = np.exp(scores - scores.max(axis=1, keepdims=True))
+            hits = np.where(self.right[part], terms, 0.0)
+            total, hit = terms.sum(axis=1), np.maximum(hits.sum(axis=1), _TINY)
+            p, q = terms / total[:, None], hits / hit[:, None]
+            mean = np.einsum("rc,rcd->rd", p, x)
+            slopes = counts[:, None] * (mean - np.einsum("rc,rcd->rd", q, x))
+            weighted = p[:, :, None] * x
+            second = np.matmul(weighted.transpose(0, 2, 1), x) - mean[:, :, None] * mean[:, None, :]
+            # Rows of a histogram are sorted by group.
+            first = np.flatnonzero(np.diff(groups, prepend=-1))
+            present = groups[first]
+            value[present] += np.add.reduceat(counts * (np.log(total) - np.log(hit)), first)
+            gradient[present] += np.add.reduceat(slopes, first)
+            curvature[present] += np.add.reduceat(counts[:, None, None] * second, first)
+        return value, gradient, curvature
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Penalised fits of all groups.
+
+    Attributes:
+        theta: (g, m + 2) weights, n/a bias, none bias; (g, m + 3) with parts, their bias third last.
+        evidence: Laplace approximation of the log evidence, all groups together.
+    """
+
+    theta: Floats
+    evidence: float
+
+
+def fit_around(design: Design, center: Floats, ridges: Floats) -> Fit:
+    """Minimise ``loss + 1/2 sum_i ridges_i (theta_i - center_i)^2`` per group, with weights >= 0.
+
+    Source of the evidence: MacKay 1992, doi:10.1162/neco.1992.4.3.415.
+
+    Args:
+        design: Labelled cells.
+        center: (g, m + 2) what each group is pulled towards.
+        ridges: (m + 2,) strength of the pull; inf pins the number.
+
+    Returns:
+        Parameters and evidence.
+    """
+    fixed = np.isinf(ridges)
+    pull = np.where(fixed, 0.0, ridges)
+
+    def objective(theta: Floats) -> tuple[Floats, Floats, Floats]:
+        value, gradient, curvature = design.loss(theta)
+        away = theta - center
+        return value + 0.5 * (away**2) @ pull, gradient + pull * away, curvature + np.diag(pull)
+
+    lower = np.where(np.arange(len(ridges)) < design.members, 0.0, -np.inf)
+    theta = center if fixed.all() else minimise(objective, center, lower, fixed)
+    value, _, curvature = objective(theta)
+    free = ~fixed
+    _, log_det = np.linalg.slogdet(curvature[:, free][:, :, free])
+    prior = 0.5 * len(center) * np.log(pull[free]).sum()
+    return Fit(theta, float(prior - value.sum() - 0.5 * log_det.sum()))

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From votes to weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from quorum.decision.arrays import Floats, Rule
+from quorum.decision.cell import Parameters
+from quorum.decision.histogram import Histogram
+from quorum.decision.patterns import ABSTAIN
+from quorum.decision.weights import Weights, group_key
+from quorum.learning.blocs import find_bloc
+from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
+from quorum.learning.iwmv import Iwmv
+from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
+from quorum.learning.majority import Majority
+from quorum.votes.statistic import Statistic
+from quorum.votes.table import VotesTable
+from quorum_contract.errors import QuorumError
+
+GOLD_FOR_LOGLINEAR = 50
+_DIGITS = 6
+_LIGHT = 0.05
+
+
+class LearnError(QuorumError, ValueError):
+    """These votes do not allow that method; the message says what to do instead."""
+
+    code = "LEARNING_REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a method returns: parameters by name, before they become weights."""
+
+    default: Parameters
+    attributes: Mapping[str, Parameters]
+    groups: Mapping[str, Parameters]
+    settings: Mapping[str, Any]
+
+
+def learn(
+    table: VotesTable,
+    method: str = "auto",
+    *,
+    gold_labels: int | None = None,
+    seed: int = 0,
+    catalogue_hash: str | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn weights from a votes table.
+
+    Args:
+        table: The votes.
+        method: "majority", "iwmv", "em", "loglinear", or "auto": loglinear from 50 gold labels, else em from
+            3 members that answered, else majority.
+        gold_labels: Use the gold of so many random labelled cells, take the others as unlabelled; None: all.
+        seed: Of that choice.
+        catalogue_hash: Hash of the attribute catalogue, stored with the weights.
+        value_counts: Number of possible answers per attribute with a closed value set; 10 for the others.
+        created: Time to record; None: now.
+        settings: Settings of the method, see the method's class; recorded.
+
+    Returns:
+        The weights, with their provenance.
+
+    Raises:
+        LearnError: Unknown method or setting, no gold for loglinear, or fewer than 3 members for em.
+        VotesError: Fewer gold labels than asked for.
+    """
+    if gold_labels is not None:
+        table = table.sample_gold(gold_labels, seed)
+    provenance = {"data_hash": table.data_hash(), "seed": seed if gold_labels is not None else None}
+    return learn_statistic(
+        table.statistic(), method, catalogue_hash=catalogue_hash, value_counts=value_counts,
+        created=created, settings=settings, provenance=provenance,
+    )  # fmt: skip
+
+
+def learn_statistic(
+    statistic: Statistic,
+    method: str = "auto",
+    *,
+    catalogue_hash: str | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn from a histogram, so from shards or a stream; see :func:`learn`."""
+    name = choose_method(statistic) if method == "auto" else method
+    if name not in METHODS:
+        raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
+    try:
+        learned = METHODS[name](statistic, value_counts or {}, **(settings or {}))
+    except (NoGoldError, TooFewMembersError) as error:
+        raise LearnError(f"{name}: {error}") from error
+    except TypeError as error:
+        raise LearnError(f"{name}: settings {dict(settings or {})} do not fit: {error}") from error
+    record = {
+        "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "rows": round(statistic.hist.total),
+        "products": statistic.products,
+        "gold_labels": round(statistic.hist.labelled().total),
+        "data_hash": None,
+        "heldout": None,
+    }
+    return Weights(
+        method=name,
+        members=statistic.members,
+        default=learned.default,
+        attributes=learned.attributes,
+        groups=learned.groups,
+        catalogue_hash=catalogue_hash,
+        confidence="agreement" if learned.default.none_bias is None else "calibrated",
+        settings=learned.settings,
+        provenance=record | dict(provenance or {}),
+    )
+
+
+def choose_method(statistic: Statistic) -> str:
+    """The method that "auto" stands for: by the amount of gold, then by the number of active members."""
+    if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
+        return "loglinear"
+    active = int((statistic.hist.codes != ABSTAIN).any(axis=0).sum())
+    return "em" if active >= MIN_MEMBERS else "majority"
+
+
+def _majority(statistic: Statistic, counts: Mapping[str, int]) -> Learned:
+    return Learned(_parameters(Majority().fit(statistic.hist).rule_, 0), {}, {}, {})
+
+
+def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
+    names, hist = statistic.by_attribute()
+    labels = label_counts(names, counts)
+    default = Iwmv(labels).fit(hist).rule_
+    settings = {"per_attribute": per_attribute, "labels": _recorded(names, counts)}
+    own = _by_name(names, Iwmv(labels, per_group=True).fit(hist).rule_) if per_attribute else {}
+    return Learned(_parameters(default, 0), own, {}, settings)
+
+
+def _em(
+    statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True, blocs: bool = True
+) -> Learned:
+    names, hist = statistic.by_attribute()
+    model = OneCoin(label_counts(names, counts), per_group=per_attribute).fit(hist)
+    bloc = find_bloc(hist, _typical(names, hist, counts)) if blocs else None
+    default = model.default_rule(DEFAULT_LABELS)
+    factor = np.ones(hist.members) if bloc is None else bloc.weights / np.maximum(default.weights[0], _LIGHT)
+    settings = {
+        "per_attribute": per_attribute,
+        "blocs": blocs,
+        "bloc": [] if bloc is None else [statistic.members[j] for j in bloc.members],
+        "labels": _recorded(names, counts),
+        "strength": None if math.isinf(model.strength_) else model.strength_,
+        "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
+    }
+    own = _by_name(names, _scaled(model.rule_, factor))
+    return Learned(_parameters(_scaled(default, factor), 0), own, {}, settings)
+
+
+def _scaled(rule: Rule, factor: Floats) -> Rule:
+    return Rule(rule.weights * factor, rule.na_bias, rule.none_bias)
+
+
+def _loglinear(
+    statistic: Statistic,
+    counts: Mapping[str, int],
+    ridge: float | None = None,
+    na_bias: bool = True,
+    gold_for_groups: float = GOLD_FOR_GROUPS,
+    part_bias: bool = True,
+) -> Learned:
+    names, hist = statistic.by_attribute()
+    labels = _typical(names, hist, counts)
+    attribute = np.array([names.index(name) for _, name in statistic.groups], np.int32)
+    levels = [attribute, np.arange(len(attribute), dtype=np.int32)]
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups).fit(
+        statistic.hist, statistic.gold if part_bias else None
+    )
+    settings = {
+        "ridge": model.ridge_,
+        "na_bias": na_bias,
+        "gold_for_groups": gold_for_groups,
+        "part_bias": part_bias and statistic.gold is not None,
+        "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
+    }
+    by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
+    keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
+    by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
+    return Learned(_parameters(model.default_, 0), by_attribute, by_group, settings)
+
+
+METHODS: Mapping[str, Callable[..., Learned]] = {
+    "majority": _majority,
+    "iwmv": _iwmv,
+    "em": _em,
+    "loglinear": _loglinear,
+}
+
+
+def label_counts(names: tuple[str, ...], counts: Mapping[str, int]) -> Floats:
+    """(g,) number of possible answers per attribute, 10 where it is open.
+
+    Raises:
+        LearnError: A count below 2.
+    """
+    for name, count in counts.items():
+        if count < 2:
+            raise LearnError(f"value_counts[{name!r}] is {count}; at least 2 answers must be possible")
+    return np.array([float(counts.get(name, DEFAULT_LABELS)) for name in names])
+
+
+def _typical(names: tuple[str, ...], hist: Histogram, counts: Mapping[str, int]) -> float:
+    sizes = np.bincount(hist.groups, hist.counts, len(names))
+    return float(np.average(label_counts(names, counts), weights=sizes))
+
+
+def _recorded(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts[name] for name in names if name in counts}
+
+
+def _parameters(rule: Rule, row: int) -> Parameters:
+    none = None if rule.none_bias is None else _rounded(rule.none_bias[row])
+    weights = tuple(_rounded(max(w, 0.0)) for w in rule.weights[row])
+    part_bias = 0.0 if rule.part_bias is None else _rounded(rule.part_bias[row])
+    return Parameters(weights, _rounded(rule.na_bias[row]), none, part_bias)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), _DIGITS) + 0.0
+
+
+def _by_name(names: tuple[str, ...], rule: Rule) -> dict[str, Parameters]:
+    return {name: _parameters(rule, row) for row, name in enumerate(names)}

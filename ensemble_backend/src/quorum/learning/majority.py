@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plain majority: one vote each, ties to the lowest member index. The baseline of every comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide, equal_rule
+from quorum.decision.histogram import Histogram
+from quorum.decision.patterns import Codes
+
+
+class Majority:
+    """Equal weights.
+
+    Attributes:
+        rule_: The learned rule, one group; set by :meth:`fit`.
+    """
+
+    rule_: Rule
+
+    def fit(self, hist: Histogram) -> Majority:
+        """Take the number of members; there is nothing else to learn."""
+        self.rule_ = equal_rule(hist.members)
+        return self
+
+    def predict(self, codes: Codes, groups: Groups | None = None) -> Decision:
+        """Decide (n, m) codes; groups do not matter."""
+        return decide(codes, self.rule_)
+
+    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
+        """(n,) agreement behind each decision, in [0, 1]."""
+        return np.asarray(self.predict(codes).confidence)

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory plan: published parameter counts, the arithmetic, every order of loading, mends that fit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from gpu_support import (
+    H100,
+    LLAMA_8B,
+    QWEN_7B,
+    TINY,
+    TINY_TENSORS,
+    deployment,
+    member,
+    write_adapter,
+    write_tiny,
+)
+
+from quorum.build import BuildError
+from quorum.build.shapes import _known, find_shape, known_models, read_shape
+from quorum.capacity.memory import need_of
+from quorum.capacity.plan import DRIVER_BYTES, plan_memory
+from quorum.hardware import GIB, KNOWN, MIB, GpuError, known_gpu, parse_memory, parse_nvidia_smi
+
+
+@pytest.mark.parametrize("model", known_models())
+def test_parameters_are_the_published_ones(model, tmp_path):
+    assert find_shape(model, tmp_path).parameters == _known()["models"][model]["published_parameters"]
+
+
+def test_memory_of_a_known_model_by_hand(tmp_path):
+    llama = find_shape(LLAMA_8B, tmp_path)
+    assert llama.weight_bytes() == 2 * 8_030_261_248
+    # Embeddings, head and norms stay in 16 bits: 2 x 128256 x 4096 + (2 x 32 + 1) x 4096.
+    kept = 2 * 128_256 * 4096 + 65 * 4096
+    assert llama.weight_bytes(quantisation="fp8") == (8_030_261_248 - kept) + 2 * kept
+    assert llama.kv_bytes_per_token() == 2 * 32 * 8 * 128 * 2 == 131_072
+    assert llama.kv_bytes_per_token(each=1) == 65_536
+    assert llama.kv_bytes_per_token(tensor_parallel=2) == 65_536
+    # 16 GPUs share 8 heads: each holds one whole.
+    assert llama.kv_bytes_per_token(tensor_parallel=16) == 2 * 32 * 1 * 128 * 2
+
+
+def test_shape_of_a_checkpoint_is_read_from_its_files(tmp_path):
+    folder = write_tiny(tmp_path / "tiny")
+    shape = read_shape(folder)
+    count = 0
+    for dims in TINY_TENSORS.values():
+        size = 1
+        for number in dims:
+            size *= number
+        count += size
+    assert shape.parameters == count
+    (folder / "model.safetensors").unlink()
+    assert read_shape(folder).parameters == count, "the formula must agree with the files"
+
+
+def test_a_quantised_checkpoint_counts_what_its_files_take(tmp_path):
+    folder = write_tiny(tmp_path / "tiny")
+    quant = {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(quant))
+    shape = read_shape(folder)
+    assert (shape.quantisation, shape.kv_quantised) == ("fp8", True)
+    assert shape.weight_bytes() == (folder / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("missing", ["num_hidden_layers", "hidden_size", "vocab_size"])
+def test_a_configuration_without_a_shape_is_refused(tmp_path, missing):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in TINY.items() if k != missing}))
+    with pytest.raises(BuildError, match=rf"config\.json.*{missing}"):
+        read_shape(folder)
+
+
+def test_unknown_model_names_what_is_known(tmp_path):
+    with pytest.raises(BuildError, match=r"neither a folder.*Llama-3\.1-8B"):
+        find_shape("nobody/nothing", tmp_path)
+
+
+def test_need_adds_up_and_is_split_over_gpus(tmp_path):
+    one = need_of(deployment(tmp_path, member("a", LLAMA_8B)).members, tmp_path)
+    two = need_of(deployment(tmp_path, member("a", LLAMA_8B, tensor_parallel=2)).members, tmp_path)
+    assert one.weights == 2 * 8_030_261_248
+    assert two.weights == one.weights // 2
+    assert two.gpus == (0, 1)
+    assert two.kv_per_token == one.kv_per_token // 2
+    wide = 2 * 4096 + 3 * 14_336
+    assert one.activations == int(1.25 * (4096 * wide * 2 + 64 * 128_256 * 12))
+    assert one.fixed == one.weights + one.context + one.activations
+
+
+@pytest.mark.parametrize(("kv", "each"), [(None, 2), ("FP8", 1), ("INT8", 1)])
+def test_an_engine_that_others_built_is_planned_from_its_own_files(tmp_path, kv, each):
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    pretrained = {
+        "architecture": "LlamaForCausalLM",
+        "dtype": "bfloat16",
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_size": 128,
+        "max_position_embeddings": 131_072,
+        "mapping": {"world_size": 2, "tp_size": 2, "pp_size": 1},
+        "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": kv},
+    }
+    config = {"version": "1.2.1", "pretrained_config": pretrained, "build_config": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    for rank in (0, 1):
+        (folder / f"rank{rank}.engine").write_bytes(bytes(4096))
+    options = {"model": None, "engine": "engine", "tensor_parallel": 2, "kv_cache_gib": 4}
+    said = member("a", "", "engine")
+    said["options"] = {k: v for k, v in {**said["options"], **options}.items() if v is not None}
+    (need,) = (need_of(deployment(tmp_path, said).members, tmp_path),)
+    assert need.weights == 4096, "the size of one rank's file"
+    assert need.kv_per_token == 2 * 32 * 4 * 128 * each
+    assert need.gpus == (0, 1)
+
+
+def test_limits_in_bytes_fit_in_any_order(tmp_path):
+    spec = deployment(tmp_path, *(member(n, m, kv_cache_gib=8) for n, m in (("a", LLAMA_8B), ("b", QWEN_7B))))
+    plan = plan_memory(spec, [H100])
+    assert plan.fits, plan.problems
+    assert [share.kv for share in plan.gpus[0].shares] == [8 * GIB, 8 * GIB]
+    assert plan.gpus[0].shares[0].tokens == 8 * GIB // 131_072
+    assert not [note for note in plan.notes if "order" in note]
+
+
+def test_one_member_with_a_fraction_takes_it_of_what_is_free_after_loading(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, kv_cache_fraction=0.5))
+    share = plan_memory(spec, [H100]).gpus[0].shares[0]
+    assert share.kv == int((80 * GIB - DRIVER_BYTES - share.need.fixed) * 0.5)
+
+
+def test_two_fractions_that_exceed_the_gpu_are_refused_with_what_would_fit(tmp_path):
+    spec = deployment(
+        tmp_path, *(member(n, m, kv_cache_fraction=0.6) for n, m in (("a", LLAMA_8B), ("b", QWEN_7B)))
+    )
+    plan = plan_memory(spec, [H100])
+    assert not plan.fits
+    assert "KV caches exceed it" in plan.problems[0]
+    assert "a 0.6 x" in plan.problems[0]
+    assert "kv_cache_gib" in plan.problems[0]
+    assert plan.mends[0].startswith("for every member `kv_cache_gib:")
+
+
+def test_fractions_are_refused_when_one_order_of_loading_fails(tmp_path):
+    # Together 0.5 + 0.45 stay below 1, but who loads second finds no room for its weights on this GPU.
+    gpu = replace(H100, memory=42 * GIB)
+    spec = deployment(
+        tmp_path,
+        member("a", LLAMA_8B, kv_cache_fraction=0.5),
+        member("b", QWEN_7B, kv_cache_fraction=0.45),
+    )
+    plan = plan_memory(spec, [gpu])
+    assert not plan.fits
+    assert "when it loads after" in plan.problems[0]
+    assert plan_memory(spec, [H100]).fits
+
+
+def test_caches_that_depend_on_the_order_are_told(tmp_path):
+    spec = deployment(
+        tmp_path, *(member(n, m, kv_cache_fraction=0.4) for n, m in (("a", LLAMA_8B), ("b", QWEN_7B)))
+    )
+    plan = plan_memory(spec, [H100])
+    assert plan.fits
+    assert [note for note in plan.notes if "by the order of loading" in note]
+    share = plan.gpus[0].shares[0]
+    assert share.kv < share.kv_most
+
+
+def test_every_mend_fits_when_it_is_taken(tmp_path):
+    members = [("a", LLAMA_8B), ("b", QWEN_7B), ("c", "mistralai/Mistral-7B-Instruct-v0.3")]
+    spec = deployment(tmp_path, *(member(n, m) for n, m in members))
+    plan = plan_memory(spec, [known_gpu("l40s-48")])
+    assert not plan.fits
+    assert "before any KV cache" in plan.problems[0]
+    assert plan.mends
+    for mend in plan.mends:
+        if "on " in mend and "--gpu" in mend:
+            continue
+        options = {}
+        for key, value in (part.split(": ") for part in mend.split("`")[1::2]):
+            options[key] = value if key == "quantization" else float(value) if "gib" in key else int(value)
+        ending = "-fp8" if "quantization" in options else ""
+        changed = deployment(tmp_path, *(member(n, m + ending, **options) for n, m in members))
+        assert plan_memory(changed, [known_gpu("l40s-48")]).fits, mend
+
+
+def test_an_option_quantises_no_checkpoint_that_is_loaded_as_it_is(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, quantization="fp8"))
+    with pytest.raises(BuildError, match=r"member a: .*is not quantised; .*Llama-3\.1-8B-Instruct-fp8"):
+        plan_memory(spec, [H100])
+    quantised = deployment(tmp_path, member("a", f"{LLAMA_8B}-FP8", quantization="fp8"))
+    need = plan_memory(quantised, [H100]).gpus[0].shares[0].need
+    assert need.weights == find_shape(LLAMA_8B, tmp_path).weight_bytes(quantisation="fp8")
+    assert need.kv_per_token == 65_536
+
+
+def test_fp8_is_not_proposed_where_the_gpu_has_none(tmp_path):
+    spec = deployment(tmp_path, *(member(n, m, kv_cache_gib=2) for n, m in (("a", LLAMA_8B), ("b", QWEN_7B))))
+    plan = plan_memory(spec, [known_gpu("a100-40")])
+    assert not plan.fits or plan.gpus
+    small = plan_memory(spec, [replace(known_gpu("a100-40"), memory=30 * GIB)])
+    assert not [mend for mend in small.mends if "fp8" in mend]
+
+
+def test_a_cache_too_small_for_one_question_is_refused(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, kv_cache_gib=0.1))
+    plan = plan_memory(spec, [H100])
+    assert "one question may take 2048" in plan.problems[0]
+
+
+def test_what_others_hold_is_taken_off(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, kv_cache_gib=20))
+    assert not [note for note in plan_memory(spec, [H100]).notes if "asks for" in note]
+    tight = plan_memory(spec, [replace(H100, used=60 * GIB)])
+    # A limit is an upper one: TensorRT-LLM takes less where less is free.
+    assert tight.fits
+    assert [note for note in tight.notes if "of the 20.0 GiB that it asks for" in note]
+    assert not plan_memory(spec, [replace(H100, used=65 * GIB)]).fits
+
+
+def test_more_gpus_wanted_than_there_are(tmp_path):
+    spec = deployment(tmp_path, member("a", LLAMA_8B, tensor_parallel=2, kv_cache_gib=4))
+    assert "GPU 1: member a wants it" in plan_memory(spec, [H100]).problems[0]
+    assert plan_memory(spec, [H100, replace(H100, index=1)]).fits
+
+
+def test_members_of_other_runtimes_are_named_not_planned(tmp_path):
+    votes = {"name": "r", "runtime": "replay", "options": {"votes": "votes.jsonl"}}
+    plan = plan_memory(deployment(tmp_path, member("a", LLAMA_8B, kv_cache_gib=4), votes), [H100])
+    assert plan.elsewhere == ["r"]
+
+
+def test_an_adapter_of_its_base_is_counted(tmp_path):
+    write_adapter(tmp_path / "lora")
+    lora = {"name": "fashion", "path": "lora", "rank": 8}
+    spec = deployment(tmp_path, member("a", LLAMA_8B, lora=lora, kv_cache_gib=4))
+    share = plan_memory(spec, [H100]).gpus[0].shares[0]
+    assert share.need.adapter == (tmp_path / "lora" / "adapter_model.safetensors").stat().st_size
+    assert share.need.lora_share > 0
+
+
+def test_adapters_on_one_base_take_the_memory_of_one(tmp_path):
+    names = ("fashion", "toys", "books")
+    for name in names:
+        write_adapter(tmp_path / name)
+    loras = [{"name": name, "path": name, "rank": 8} for name in names]
+    members = [member(x["name"], LLAMA_8B, lora=x, kv_cache_gib=4) for x in loras]
+    (share,) = plan_memory(deployment(tmp_path, *members), [H100]).gpus[0].shares
+    assert share.need.member == "fashion, toys, books"
+    assert share.need.weights == 2 * 8_030_261_248
+    assert share.need.adapter == 3 * (tmp_path / "toys" / "adapter_model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter", "says"),
+    [
+        (QWEN_7B, {}, r"layer 31, the base has 28 layers"),
+        (QWEN_7B, {"layers": 28}, r"reads 4096 values, q_proj of the base gets 3584"),
+        (LLAMA_8B, {"kv": 512}, r"v_proj.*writes 512 values, v_proj of the base 1024"),
+        (
+            LLAMA_8B,
+            {"base": "mistralai/Mistral-7B-Instruct-v0.3"},
+            r"trained on mistralai.*not on meta-llama",
+        ),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused(tmp_path, model, adapter, says):
+    write_adapter(tmp_path / "lora", **adapter)
+    lora = {"name": "fashion", "path": "lora", "rank": 8}
+    with pytest.raises(BuildError, match=rf"(?s)member a: .*lora.*{says}"):
+        plan_memory(deployment(tmp_path, member("a", model, lora=lora)), [H100])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("80GiB", 80 * GIB), ("80 GB", 80 * 10**9), ("81559 MiB", 81_559 * MIB), ("0.5gib", GIB // 2)],
+)
+def test_amounts_of_memory(text, size):
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["80", "GiB", "80 TiB", "-1GiB", ""])
+def test_no_amounts_of_memory(text):
+    with pytest.raises(GpuError, match="80GiB"):
+        parse_memory(text)
+
+
+def test_unknown_gpu_lists_the_known_ones():
+    with pytest.raises(GpuError, match="h100-80"):
+        known_gpu("rtx")
+
+
+# In the form that drivers 550 to 610 print, from published outputs; brackets hold what cannot be told.
+RECORDED = """\
+0, NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 4 MiB, 590.48.01
+1, NVIDIA A100-SXM4-40GB, 8.0, 40960 MiB, 39000 MiB, 550.90.12
+2, NVIDIA L40S, 8.9, 46068 MiB, [N/A], 575.57.08
+3, NVIDIA B200, 10.0, 183359 MiB, 0 MiB, 590.48.01
+
+4, NVIDIA RTX PRO 6000 Blackwell Server Edition, 12.0, 97887 MiB, [Insufficient Permissions], 610.43.02
+"""
+
+
+def test_nvidia_smi_is_read():
+    gpus = parse_nvidia_smi(RECORDED)
+    assert [gpu.architecture for gpu in gpus] == ["sm_90", "sm_80", "sm_89", "sm_100", "sm_120"]
+    assert [gpu.index for gpu in gpus] == [0, 1, 2, 3, 4]
+    assert gpus[1].free == (40_960 - 39_000) * MIB
+    assert gpus[2].used == 0
+    assert gpus[0].memory == KNOWN["h100-80"].memory
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No devices were found",
+        "0, NVIDIA H100, 9.0, 81559, 4 MiB, 590",
+        "0, NVIDIA H100, [N/A], 81559 MiB, 4 MiB, 590",
+    ],
+)
+def test_what_nvidia_smi_should_not_say(text):
+    with pytest.raises(GpuError, match="does not answer"):
+        parse_nvidia_smi(text)

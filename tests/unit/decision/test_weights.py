@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""weights.json: what is refused, with which words, and what survives the round trip."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from quorum.decision import weights as weights_file
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, load, loads
+
+MEMBERS = ("llama", "qwen", "gpt")
+LEARNED = Weights(
+    method="loglinear",
+    members=MEMBERS,
+    default=Parameters((1.0, 0.5, 2.25), -0.5, 0.75),
+    attributes={"gender": Parameters((0.0, 1.0, 2.0), 0.25, 0.5)},
+    groups={"shoes|gender": Parameters((3.0, 0.0, 0.0), 0.0, 0.0)},
+    catalogue_hash="sha256:abc",
+    confidence="calibrated",
+    settings={"ridge": 5.0},
+    provenance={"created": "2024-01-01T00:00:00Z", "rows": 10, "gold_labels": 5},
+)
+
+
+def edited(**changes):
+    content = json.loads(dumps(LEARNED))
+    content.update(changes)
+    return json.dumps(content)
+
+
+def refused(text, *words):
+    with pytest.raises(WeightsError) as caught:
+        loads(text, "7/weights.json")
+    message = str(caught.value)
+    assert message.startswith("7/weights.json: ")
+    for word in words:
+        assert word in message
+
+
+def test_round_trip_and_same_bytes():
+    assert loads(dumps(LEARNED)) == LEARNED
+    assert dumps(loads(dumps(LEARNED))) == dumps(LEARNED)
+
+
+def test_the_most_specific_parameters_win_and_are_cached_objects():
+    assert LEARNED.parameters("gender", "shoes") is LEARNED.groups["shoes|gender"]
+    assert LEARNED.parameters("gender", "hats") is LEARNED.attributes["gender"]
+    assert LEARNED.parameters("colour", "shoes") is LEARNED.default
+
+
+def test_equal_weights_are_deterministic_and_undated():
+    first, second = equal_weights(MEMBERS, "sha256:abc"), equal_weights(list(MEMBERS), "sha256:abc")
+    assert dumps(first) == dumps(second)
+    assert first.provenance["created"] is None
+    assert first.default == Parameters((1.0, 1.0, 1.0))
+    assert loads(dumps(first)) == first
+
+
+def test_one_changed_attribute_changes_one_line_and_the_hash():
+    other = replace(LEARNED, attributes={"gender": Parameters((0.0, 1.0, 2.5), 0.25, 0.5)})
+    before, after = dumps(LEARNED).splitlines(), dumps(other).splitlines()
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 2
+
+
+def test_the_order_of_keys_does_not_change_the_hash():
+    content = json.loads(dumps(LEARNED))
+    assert loads(json.dumps(dict(reversed(content.items())))) == LEARNED
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (dumps(LEARNED)[:-20], ["not JSON", "quorum learn"]),
+        ("[]", ["one JSON object"]),
+        (edited(schema_version=2), ["schema_version is 2", "reads 1"]),
+        (edited(schema_version=True), ["schema_version is True"]),
+        (edited(extra=1), ["unknown: ['extra']"]),
+        (edited(members=["llama", "qwen"]), ["3 numbers for 2 members"]),
+        (edited(members=["a", "a", "b"]), ["distinct"]),
+        (edited(members="abc"), ["list of names"]),
+        (edited(method="magic"), ["magic", "loglinear"]),
+        (edited(confidence="agreement"), ["none_bias", "agreement needs null"]),
+        (edited(default={"weights": [1, 1, -1], "na_bias": 0, "none_bias": 0}), ["default", "'gpt' is -1.0"]),
+        (edited(default={"weights": [1, 1, "2"], "na_bias": 0, "none_bias": 0}), ["not a number"]),
+        (edited(default={"weights": [1, 1, True], "na_bias": 0, "none_bias": 0}), ["not a number"]),
+        (edited(default={"weights": [1, 1, 1], "na_bias": 0}), ["exactly the keys"]),
+        (edited(default={"weights": 3, "na_bias": 0, "none_bias": 0}), ["list of numbers"]),
+        (edited(attributes=[]), ["attributes must be a JSON object"]),
+        (edited(attributes={"x": 3}), ["attributes['x']"]),
+        (edited(catalogue_hash=3), ["catalogue_hash"]),
+        (edited(method="em"), ["content_hash", "edited or damaged"]),
+        ('{"schema_version": 1, "schema_version": 1}', ["stands twice"]),
+    ],
+)  # fmt: skip
+def test_refused(text, words):
+    refused(text, *words)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["weights", "na_bias", "none_bias"])
+def test_not_finite_is_refused(number, key):
+    text = dumps(LEARNED)
+    old = {"weights": "2.25", "na_bias": '"na_bias": -0.5', "none_bias": '"none_bias": 0.75'}[key]
+    new = number if key == "weights" else f'"{key}": {number}'
+    assert old in text
+    refused(text.replace(old, new, 1), "finite")
+
+
+@pytest.mark.parametrize(
+    "key", ["method", "members", "default", "content_hash", "provenance", "catalogue_hash"]
+)
+def test_missing_keys_are_named(key):
+    content = json.loads(dumps(LEARNED))
+    del content[key]
+    refused(json.dumps(content), f"missing: ['{key}']")
+
+
+def test_every_number_is_under_the_hash():
+    for old, new in (("2.25", "2.26"), ('"rows": 10', '"rows": 11'), ("shoes|gender", "shoe|gender")):
+        refused(dumps(LEARNED).replace(old, new, 1), "content_hash")
+
+
+def test_a_deployment_with_other_members_or_catalogue_is_refused():
+    LEARNED.check_fits(MEMBERS, "sha256:abc")
+    replace(LEARNED, catalogue_hash=None).check_fits(MEMBERS, "sha256:anything")
+    with pytest.raises(WeightsError, match="order counts"):
+        LEARNED.check_fits(("qwen", "llama", "gpt"), "sha256:abc")
+    with pytest.raises(WeightsError, match="sha256:xyz"):
+        LEARNED.check_fits(MEMBERS, "sha256:xyz")
+    with pytest.raises(WeightsError, match="catalogue"):
+        LEARNED.check_fits(MEMBERS, None)
+
+
+def test_files(tmp_path):
+    path = tmp_path / "weights.json"
+    weights_file.dump(LEARNED, path)
+    assert load(path) == LEARNED
+    path.write_bytes(b"\xff")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load(path)
+    with pytest.raises(WeightsError, match=r"missing\.json"):
+        load(tmp_path / "missing.json")
+
+
+def test_not_writable_as_json():
+    with pytest.raises(WeightsError, match="JSON"):
+        dumps(replace(LEARNED, settings={"ridge": float("nan")}))

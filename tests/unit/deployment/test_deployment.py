@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quorum.deployment import DeploymentError, load_deployment
+from quorum.runtimes.options import OptionError, complete
+
+GOOD = """\
+attributes:
+  color:
+    values: [red, blue]
+    synonyms: {crimson: red}
+  size: {normaliser: measure}
+members:
+  - name: alpha
+    runtime: replay
+    options: {votes: votes.jsonl}
+  - name: beta
+    runtime: replay
+    options: {votes: other.jsonl, seed: 3}
+gate:
+  max_in_flight: 8
+server:
+  grpc_port: 0
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "deploy.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_deployment_is_read_with_its_defaults(tmp_path: Path) -> None:
+    spec = load_deployment(write(tmp_path, GOOD))
+    assert spec.member_names == ["alpha", "beta"]
+    assert spec.members[0].options == {"votes": "votes.jsonl"}
+    assert (spec.gate.max_in_flight, spec.gate.timeout_s, spec.gate.allow_direct) == (8, 30.0, False)
+    assert (spec.server.grpc_port, spec.server.host) == (0, "127.0.0.1")
+    assert spec.repository_path == tmp_path / "model_repository"
+    assert spec.catalogue().get("color").normalise("Crimson") == "red"
+    assert spec.catalogue().get("size").normalise("5 CM") == "5cm"
+
+
+CASES: dict[str, tuple[str, str, list[str]]] = {
+    "unknown key in a member": (
+        "runtime: replay\n    options",
+        "runtim: replay\n    options",
+        [":8:", "members[0].runtim", "'runtime'"],
+    ),
+    "unknown top key": ("gate:", "gates:", [":13:", "gates", "'gate'"]),
+    "unknown key of no likeness": (
+        "  max_in_flight: 8",
+        "  zzz: 8",
+        [":14:", "gate.zzz", "max_in_flight", "timeout_s"],
+    ),
+    "unknown key in an attribute": ("values:", "vales:", [":3:", "attributes.color.vales", "'values'"]),
+    "unknown runtime": (
+        "name: beta\n    runtime: replay",
+        "name: beta\n    runtime: magic",
+        [":11:", "members[1].runtime", "'magic'", "replay", "openvino"],
+    ),
+    "duplicate member": ("name: beta", "name: alpha", ["'alpha'", "two members"]),
+    "a reserved name": ("name: beta", "name: quorum_vote", [":10:", "members[1].name", "quorum's own"]),
+    "a channel's name": ("name: beta", "name: quorum", [":10:", "members[1].name", "quorum's own"]),
+    "a name with a slash": ("name: beta", "name: ../beta", [":10:", "members[1].name", "a-z"]),
+    "an upper-case name": ("name: beta", "name: Beta", [":10:", "members[1].name", "a-z"]),
+    "no name": ("name: beta", "prompt: bare", [":10:", "members[1].name", "missing"]),
+    "a name that is a number": ("name: beta", "name: 7", [":10:", "members[1].name", "7"]),
+    "wrong type": (
+        "max_in_flight: 8",
+        "max_in_flight: many",
+        [":14:", "gate.max_in_flight", "'many'", "integer"],
+    ),
+    "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":14:", "gate.max_in_flight", "0"]),
+    "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":14:", "gate.max_in_flight", "4096"]),
+    "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":16:", "server.grpc_port", "65535", "70000"]),
+    "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":14:", "gate.timeout_s", "finite"]),
+    "time that runs backwards": (
+        "max_in_flight: 8",
+        "timeout_s: -1",
+        [":14:", "gate.timeout_s", "greater than 0"],
+    ),
+    "unknown prompt": (
+        "    runtime: replay\n    options",
+        "    runtime: replay\n    prompt: poem\n    options",
+        [":9:", "members[0].prompt", "'instruct'", "'poem'"],
+    ),
+    "unknown normaliser": (
+        "normaliser: measure",
+        "normaliser: upper",
+        [":5:", "attributes.size.normaliser", "'upper'", "measure"],
+    ),
+    "synonym of nothing": (
+        "crimson: red",
+        "crimson: scarlet",
+        [":2:", "attributes.color", "'crimson'", "'scarlet'"],
+    ),
+    "two values alike": ("[red, blue]", "[red, RED]", ["attributes", "'color'", "same"]),
+    "values that YAML reads as truth": (
+        "[red, blue]",
+        "[yes, no]",
+        [":3:", "attributes.color.values[0]", "string", "True"],
+    ),
+    "an attribute without a name": ("  size:", "  ' ':", ["attributes", "cannot name an attribute"]),
+    "an attribute with a control character": ("  size:", '  "si\\nze":', ["attributes", "control"]),
+    "key twice": ("  size:", "  color: {}\n  size:", [":5:", "'color'", "twice"]),
+    "key twice, deep": (
+        "runtime: replay\n    options",
+        "name: x\n    runtime: replay\n    options",
+        [":8:", "'name'", "twice"],
+    ),
+    "not YAML": ("gate:", "gate: [", [":1", "not YAML"]),
+    "a tab": ("  max", "\tmax", [":14", "not YAML"]),
+    "the file's own path": ("gate:", "path: x\ngate:", [":13:", "path", "unknown key"]),
+    "a misspelt option": (
+        "{votes: votes.jsonl}",
+        "{vote: votes.jsonl}",
+        [":9:", "members[0].options.vote", "did you mean 'votes'?"],
+    ),
+    "an option of no likeness": ("seed: 3", "zzz: 3", [":12:", "members[1].options.zzz", "latency_ms"]),
+    "a misspelt option of openvino": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {thread: 3}",
+        [":9:", "members[0].options.thread", "'threads'"],
+    ),
+    "openvino without a model": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {threads: 3}",
+        [":9:", "members[0].options.model", "missing", "quorum build"],
+    ),
+    "no options at all": (
+        "\n    options: {votes: votes.jsonl}",
+        "",
+        [":7:", "members[0].options.votes", "missing", "quorum extract"],
+    ),
+    "an option left empty": (
+        "{votes: votes.jsonl}",
+        "{votes: }",
+        [":9:", "members[0].options.votes", "missing"],
+    ),
+    "an option of another type": (
+        "seed: 3",
+        "seed: many",
+        [":12:", "members[1].options.seed", "'many'", "whole number"],
+    ),
+    "a truth for a number": (
+        "seed: 3",
+        "seed: yes",
+        [":12:", "members[1].options.seed", "True", "whole number"],
+    ),
+    "an option outside its choices": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: openvino\n    options: {model: m, precision: f31}",
+        [":9:", "precision", "'f31'", "bf16"],
+    ),
+    "unknown default normaliser": (
+        "gate:",
+        "default_normaliser: lower\ngate:",
+        [":13:", "default_normaliser", "'lower'", "measure"],
+    ),
+    "attributes that differ in case": (
+        "  size:",
+        "  Color: {}\n  size:",
+        [":5:", "attributes.Color", "'color'", "case"],
+    ),
+    "white space around an attribute": ("  size:", "  'size ':", [":5:", "attributes.size ", "white space"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_errors_say_file_line_key_and_mend(tmp_path: Path, case: str) -> None:
+    old, new, words = CASES[case]
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(DeploymentError) as caught:
+        load_deployment(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:")
+    assert all(word in message for word in words), message
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    for text, key in [
+        ("attributes: {}\n", "members: missing"),
+        ("members: [{name: a, runtime: replay}]\n", "attributes: missing"),
+        ("attributes: {}\nmembers: []\n", "members"),
+        ("attributes: {}\nmembers: {a: {}}\n", "members"),
+        ("attributes: {}\nmembers: [a]\n", "members[0]"),
+    ]:
+        with pytest.raises(DeploymentError) as caught:
+            load_deployment(write(tmp_path, text))
+        assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"hello", b"---\na: 1\n---\nb: 2\n", b"\xff\xfe\x00", b"a: \x07", b"1: 2\n"]
+)
+def test_files_that_are_no_deployment_are_named(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(DeploymentError, match=r"deploy\.yaml"):
+        load_deployment(path)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match=r"nowhere\.yaml.*--deploy"):
+        load_deployment(tmp_path / "nowhere.yaml")
+    with pytest.raises(DeploymentError, match="--deploy"):
+        load_deployment(tmp_path)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("max_in_flight: 8", "max_in_flight: 0").replace("grpc_port: 0", "grpc_port: -1")
+    with pytest.raises(DeploymentError) as caught:
+        load_deployment(write(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+LLAMA = {"runtime": "tensorrt_llm", "options": {"model": "llama", "max_batch_size": 32}}
+
+
+def shared(tmp_path: Path, **options: Any) -> Any:
+    other = {**LLAMA, "options": {**LLAMA["options"], **options}}
+    members = {"alpha": {}, "plain": LLAMA, "tuned": other}
+    deploy = tmp_path / "deploy.yaml"
+    text = {"attributes": {}, "members": [{"name": n, "runtime": "replay", **m} for n, m in members.items()]}
+    text["members"][0]["options"] = {"votes": "votes.jsonl"}
+    deploy.write_text(yaml.safe_dump(text))
+    return load_deployment(deploy)
+
+
+def test_members_on_one_base_are_one_model(tmp_path: Path) -> None:
+    models = shared(tmp_path, lora={"path": "adapter"}, max_tokens=64).models()
+    assert {name: [m.name for m in members] for name, members in models.items()} == {
+        "alpha": ["alpha"],
+        "quorum_shared_plain": ["plain", "tuned"],
+    }
+
+
+def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
+    with pytest.raises(
+        DeploymentError, match=r"'plain' and 'tuned' share .* different things of max_batch_size"
+    ):
+        shared(tmp_path, max_batch_size=64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpus": [0, 1]}, r"\[0, 1\] are 2 GPUs, but tensor_parallel is 1"),
+        ({"gpus": [0], "tensor_parallel": 2}, "are 1 GPUs, but tensor_parallel is 2"),
+        ({"gpus": [0, 0], "tensor_parallel": 2}, "no list of different GPU numbers"),
+        ({"gpus": ["0"]}, "no list of different GPU numbers"),
+        ({"tensor_parallel": 0}, "at least 1"),
+        ({"kv_cache_fraction": 40}, "between 0 and 1"),
+        ({"kv_cache_gib": 0}, "more than 0"),
+    ],
+)
+def test_gpu_options_that_only_fail_at_load_are_refused(options: dict[str, Any], message: str) -> None:
+    for runtime, model in (("tensorrt_llm", {"model": "some/model"}), ("engine", {"engine": "engines/m"})):
+        with pytest.raises(OptionError, match=message):
+            complete(runtime, {**model, **options})

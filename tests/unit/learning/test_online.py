@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Days added to a state teach what their joined table teaches; the state survives its file."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from quorum.learning import learn
+from quorum.learning.online import (
+    FORGOTTEN,
+    OnlineError,
+    begin,
+    dump_state,
+    load_state,
+    relearn,
+    state_path,
+    update,
+)
+from quorum.learning.simulate import independent
+from quorum.votes import build_table
+from quorum.votes.table import Cell
+
+WHEN = datetime(2024, 5, 1, tzinfo=UTC)
+MEMBERS = ["m0", "m1", "m2", "m3"]
+
+
+def day(seed, cells=200, labelled=80, start=0, members=MEMBERS):
+    rng = np.random.default_rng(seed)
+    codes, truth = independent(rng, cells, np.linspace(0.9, 0.5, len(members)), 5)
+    codes[codes == 5] = 0
+    truth[truth == 5] = 0
+
+    def name(code):
+        return {-1: None, 0: "n/a"}.get(int(code), f"wërt {code}")
+
+    return build_table(members, [
+        Cell(f"p{start + i}", f"c{i % 2}", "", f"a{i % 3}", tuple(map(name, codes[i])),
+             (name(truth[i]),) if i < labelled else ())
+        for i in range(cells)
+    ])  # fmt: skip
+
+
+def joined(*days):
+    return build_table(days[0].members, [cell for table in days for cell in table.cells])
+
+
+DAYS = (day(1), day(2, start=200), day(3, start=400))
+
+
+@pytest.mark.parametrize("method", ["majority", "iwmv", "em", "loglinear", "auto"])
+def test_days_teach_what_the_joined_table_teaches(method):
+    state = begin(DAYS[0])
+    for table in DAYS[1:]:
+        state = update(state, table)
+    online, whole = relearn(state, method, created=WHEN), learn(joined(*DAYS), method, created=WHEN)
+    assert (online.default, online.attributes, online.groups) == (
+        whole.default,
+        whole.attributes,
+        whole.groups,
+    )
+    assert online.settings == whole.settings
+    for key in ("rows", "products", "gold_labels"):
+        assert online.provenance[key] == whole.provenance[key]
+    assert online.provenance["days"] == 3
+    assert online.provenance["data_hash"] == state.content_hash
+    assert online.provenance["labelled_tables"] == [d.data_hash for d in state.days if d.gold_labels]
+
+
+def test_a_forgotten_cell_counts_as_a_part_of_one():
+    state = update(update(begin(DAYS[0]), DAYS[1], forgetting=0.5), DAYS[2], forgetting=0.5)
+    assert [d.factor for d in state.days] == [0.25, 0.5, 1.0]
+    repeated = [DAYS[0]] + [DAYS[1]] * 2 + [DAYS[2]] * 4
+    whole = relearn(begin(joined(*repeated)), "iwmv", created=WHEN)
+    assert relearn(state, "iwmv", created=WHEN).default == whole.default
+    assert state.statistic.hist.total == 200 * 1.75
+
+
+def test_weights_follow_a_change_once_old_days_are_forgotten():
+    changed = build_table(MEMBERS, [
+        Cell(c.product + "x", c.category, "", c.attribute, c.values[::-1], c.gold) for c in day(4).cells
+    ])  # fmt: skip
+    kept, faded = (update(begin(day(5, cells=2000)), changed, factor) for factor in (1.0, 0.01))
+    assert np.argmax(relearn(kept, "em").default.weights) == 0
+    assert np.argmax(relearn(faded, "em").default.weights) == 3
+
+
+def test_what_is_forgotten_leaves_the_state():
+    rare = build_table(MEMBERS, [Cell("q", "", "", "rare", ("x", "y", "z", None))])
+    state = update(begin(rare), DAYS[0], forgetting=FORGOTTEN / 2)
+    assert state.statistic.hist.counts.min() == 1.0
+    assert state.statistic.hist.total == 200
+
+
+def test_the_file_gives_the_state_back(tmp_path):
+    state = update(begin(DAYS[0]), DAYS[1], forgetting=0.3)
+    path = state_path(tmp_path / "weights.json")
+    assert path.name == "weights.state.json"
+    dump_state(state, path)
+    loaded = load_state(path)
+    assert loaded.content_hash == state.content_hash
+    assert loaded.days == state.days
+    further = [update(s, DAYS[2]) for s in (state, loaded)]
+    assert relearn(further[0], created=WHEN) == relearn(further[1], created=WHEN)
+    assert path.read_text(encoding="utf-8").count("\n") > len(state.statistic.hist.counts)
+    dump_state(loaded, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+def test_gold_given_later_takes_the_place_of_the_votes_without_it(tmp_path):
+    blank = DAYS[0].with_gold(np.zeros(len(DAYS[0]), bool))
+    state = update(update(begin(blank), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+    dump_state(state, tmp_path / "state.json")
+    late = update(load_state(tmp_path / "state.json"), DAYS[0], forgetting=0.5)
+    soon = update(update(begin(DAYS[0]), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+    assert late.days == soon.days
+    assert late.statistic.products == soon.statistic.products
+    for name in ("hist", "gold"):
+        one, other = getattr(late.statistic, name), getattr(soon.statistic, name)
+        assert np.array_equal(one.codes, other.codes)
+        assert np.array_equal(one.right, other.right)
+        assert one.counts == pytest.approx(other.counts)
+    with pytest.raises(OnlineError, match="with the gold of 80"):
+        update(late, blank)
+
+
+def test_what_does_not_fit_is_refused():
+    state = begin(DAYS[0])
+    with pytest.raises(OnlineError, match="when members change"):
+        update(state, day(9, members=MEMBERS[:3]))
+    with pytest.raises(OnlineError, match="taken in before, as table 1 of 2"):
+        update(update(state, DAYS[1]), DAYS[0])
+    for forgetting in (0.0, 1.5, float("nan")):
+        with pytest.raises(OnlineError, match="forgetting is"):
+            update(state, DAYS[1], forgetting)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(schema_version=2), "schema_version is 2"),
+        (lambda c: c.pop("days"), "the keys are"),
+        (lambda c: c.update(more=1), "the keys are"),
+        (lambda c: c["rows"][0].pop(), "every row needs 7 numbers"),
+        (lambda c: c["gold_rows"][0].pop(), "every row needs 8 numbers"),
+        (lambda c: c["gold_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
+        (lambda c: c["rows"][0].__setitem__(2, 99.0), "edited or damaged"),
+        (lambda c: c["rows"][0].__setitem__(2, -1.0), "out of range"),
+        (lambda c: c["rows"][0].__setitem__(0, 77), "out of range"),
+        (lambda c: c["rows"][0].__setitem__(3, "x"), "not the content of a state"),
+        (lambda c: c["rows"][0].__setitem__(3, 1000), "state"),
+        (lambda c: c["groups"].append(["alone"]), "pairs"),
+        (lambda c: c["days"][0].pop("cells"), "a day has the keys"),
+        (lambda c: c.update(days=3), "not the content of a state"),
+        (lambda c: c.update(members=[]), "between 1 and"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, change, message):
+    path = tmp_path / "s.json"
+    dump_state(begin(DAYS[0]), path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(OnlineError, match=message) as caught:
+        load_state(path)
+    assert str(path) in str(caught.value)
+
+
+def test_no_file_or_half_a_file(tmp_path):
+    with pytest.raises(OnlineError, match="cannot be read"):
+        load_state(tmp_path / "absent.json")
+    path = tmp_path / "s.json"
+    dump_state(begin(DAYS[0]), path)
+    path.write_text(path.read_text(encoding="utf-8")[:500], encoding="utf-8")
+    with pytest.raises(OnlineError, match="cannot be read"):
+        load_state(path)

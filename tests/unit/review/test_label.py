@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells chosen for labelling teach about as much as twice as many random ones; sheets come back whole."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.evaluation import apply
+from quorum.evaluation.heldout import assign_folds
+from quorum.evaluation.score import is_right
+from quorum.learning import learn
+from quorum.learning.simulate import independent
+from quorum.review.label import LabelError, apply_gold, choose, disagreement, read_sheet, write_sheet
+from quorum.votes import build_table, read_votes
+from quorum.votes.table import Cell
+
+
+def simulated(seed, accuracy, cells=900, labelled=900):
+    rng = np.random.default_rng(seed)
+    codes, truth = independent(rng, cells, np.array(accuracy), 5)
+    return build_table([f"m{j}" for j in range(len(accuracy))], [
+        Cell(f"p{i // 3}", "c", "", f"a{i % 3}", tuple(None if v < 0 else f"v{v}" for v in codes[i]),
+             (f"v{truth[i]}",) if i < labelled else ())
+        for i in range(cells)
+    ])  # fmt: skip
+
+
+def test_disagreement_is_entropy_of_weighted_shares():
+    rows = [("x", "x", "x", None), ("x", "y", None, None), ("x", "x", "y", "z"), (None,) * 4]
+    table = build_table("abcd", [Cell("p", "", "", f"a{i}", row) for i, row in enumerate(rows)])
+    assert disagreement(table).tolist() == pytest.approx([0.0, np.log(2), 1.5 * np.log(2), 0.0])
+    heavy = Weights("em", tuple("abcd"), Parameters((3.0, 1.0, 0.0, 0.0)))
+    expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert disagreement(table, heavy).tolist() == pytest.approx([0.0, expected, 0.0, 0.0])
+
+
+def test_the_cells_are_new_half_disagree_and_many_products_take_part():
+    table = simulated(9, [0.9, 0.8, 0.7, 0.6], labelled=300)
+    choices = choose(table, 60, seed=1)
+    rows = np.array([choice.index for choice in choices])
+    assert len(set(rows.tolist())) == 60
+    assert not table.labelled[rows].any()
+    assert (disagreement(table)[rows] > 0).sum() == 24
+    assert 10 <= (disagreement(table)[rows[:30]] > 0).sum() <= 14
+    assert len(np.unique(table.products[rows])) >= 50
+    assert choices == choose(table, 60, seed=1)
+    assert choices != choose(table, 60, seed=2)
+    for choice in choices:
+        word = "disagree" if disagreement(table)[choice.index] > 0 else "agree;"
+        assert word in choice.reason
+
+
+def test_choosing_from_little():
+    table = simulated(10, [0.9, 0.8, 0.7], cells=30, labelled=25)
+    silent = int((table.codes[25:] < 0).all(axis=1).sum())
+    assert len(choose(table, 50)) == 5 - silent
+    assert len(choose(table, 1)) == 1
+    alike = build_table("ab", [Cell(f"p{i}", "", "", "a", ("x", "x")) for i in range(9)])
+    assert len(choose(alike, 6)) == 6
+    apart = build_table("ab", [Cell(f"p{i}", "", "", "a", ("x", "y")) for i in range(9)])
+    assert len(choose(apart, 6)) == 6
+    assert choose(table.take(range(25)), 5) == []
+    with pytest.raises(LabelError, match="count is 0"):
+        choose(table, 0)
+    with pytest.raises(WeightsError, match="weights for"):
+        choose(table, 1, weights=equal_weights(["x"]))
+
+
+def test_an_attribute_without_labels_comes_first():
+    table = simulated(11, [0.9, 0.7, 0.6], labelled=600)
+    rows = [replace(cell, gold=() if cell.attribute == "a0" else cell.gold) for cell in table.cells]
+    bare = build_table(table.members, rows)
+    names = [bare.cells[choice.index].attribute for choice in choose(bare, 100)]
+    assert names.count("a0") > 70
+
+
+def test_50_chosen_labels_cannot_be_told_from_100_random_ones(recorded_votes):
+    table = read_votes(recorded_votes)
+    blank = table.with_gold(np.zeros(len(table), np.bool_))
+    right = {"chosen": 0, "random": 0, "cells": 0}
+    confidence = 0.0
+    for seed in range(10):
+        fold = assign_folds(table.products, 2, seed)
+        pool, test = np.flatnonzero(fold == 0), fold == 1
+        seen = table.take(pool)
+        picks = {
+            "chosen": [choice.index for choice in choose(blank.take(pool), 50, seed=seed)],
+            "random": np.random.default_rng(seed).choice(len(pool), 100, replace=False),
+        }
+        for name, rows in picks.items():
+            weights = learn(seen.with_gold(np.isin(np.arange(len(pool)), rows)), "loglinear")
+            decision = apply(table, weights)
+            right[name] += is_right(table, decision)[test].sum()
+            confidence += decision.confidence[test].sum() if name == "chosen" else 0.0
+        right["cells"] += test.sum()
+    # 0.2 points is twice the standard error of the difference over ten seeds.
+    assert right["chosen"] >= right["random"] - 0.002 * right["cells"]
+    assert abs(confidence - right["chosen"]) < 0.03 * right["cells"]
+
+
+TABLE = build_table(["a", "b", "c"], [
+    Cell("p1", "Shoes", 'a "red", or\nblue shoe', "colour", ("red", "red", "n/a")),
+    Cell("p1", "Shoes", "x", "size", (None, "41", None), ("41", "EU 41")),
+    Cell("p2", "", "größer; =1+1", "colour", ("n/a", None, "blau"), ("n/a",)),
+    Cell("p3", "", "", "colour", ("red", "blue", "green")),
+])  # fmt: skip
+
+
+def fill(path, answers, delimiter=","):
+    """Write answers into the gold column, as a person with a spreadsheet would."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"gold": answers.get((row["product"], row["attribute"]), "")})
+    return rows
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_sheet_goes_out_and_comes_back(tmp_path, delimiter):
+    path = tmp_path / "label.csv"
+    write_sheet(TABLE, choose(TABLE, 10), path)
+    answers = {("p1", "colour"): " Red | dark red ", ("p3", "colour"): "N/A"}
+    rows = {(row["product"], row["attribute"]): row for row in fill(path, answers, delimiter)}
+    assert set(rows) == set(answers)
+    assert rows["p1", "colour"]["answers"] == "red (a, b); n/a (c)"
+    assert rows["p1", "colour"]["title"] == TABLE.cells[0].title
+    assert all(row["gold"] == "" for row in rows.values())
+    gold = read_sheet(path)
+    assert {(row.product, row.attribute): row.gold for row in gold} == {
+        ("p1", "colour"): ("Red", "dark red"), ("p3", "colour"): ("n/a",),
+    }  # fmt: skip
+    result = apply_gold(TABLE, gold)
+    assert (result.added, result.same, result.outside) == (2, 0, 2)
+    assert [cell.gold for cell in result.table.cells] == [
+        ("Red", "dark red"),
+        ("41", "EU 41"),
+        ("n/a",),
+        ("n/a",),
+    ]
+    assert result.table.labelled.all()
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+3", "-5 °C", "@home", "\t=1", "\r=1", "'quoted", "''", "'=1", "it's"]
+)
+def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path, text):
+    path = tmp_path / "label.csv"
+    table = build_table(["a", "b"], [Cell(text, text, text, text, (text, "x"))])
+    write_sheet(table, choose(table, 1), path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))
+    assert not any(field.startswith(("=", "+", "-", "@", "\t", "\r")) for field in rows[1])
+    rows[1][rows[0].index("gold")] = "'-5" if text == "-5 °C" else "x"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    gold = read_sheet(path)
+    assert (gold[0].product, gold[0].attribute) == (text, text)
+    assert gold[0].gold == (("-5",) if text == "-5 °C" else ("x",))
+    assert apply_gold(table, gold).added == 1
+
+
+def test_gold_that_is_there_stays(tmp_path):
+    path = tmp_path / "label.csv"
+    path.write_text(
+        "product,attribute,gold\np1,size,EU 41 | 41\np2,colour,n/a\np1,colour,red\n"
+        "absent,colour,red\np3,colour,\n"
+    )
+    result = apply_gold(TABLE, read_sheet(path))
+    assert (result.added, result.same, result.outside) == (1, 1, 0)
+    assert [(c.row, c.product, c.kept, c.given) for c in result.conflicts] == [
+        (2, "p1", ("41", "EU 41"), ("EU 41", "41"))
+    ]
+    assert [(row.product, row.row) for row in result.unknown] == [("absent", 5)]
+    assert [cell.gold for cell in result.table.cells] == [("red",), ("41", "EU 41"), ("n/a",), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "row 1: the columns are"),
+        ("product,gold\np,x\n", "row 1: the columns are"),
+        ("product,attribute,gold,gold\np,a,x,y\n", "each name once"),
+        ("product,attribute,gold\np,a,x\np,a\n", "row 3: 2 fields for 3 columns"),
+        ("product,attribute,gold\np,a,x,y\n", "row 2: 4 fields for 3 columns"),
+        ("product,attribute,gold\n\n,a,x\n", "row 3: no product"),
+        ("product,attribute,gold\np,a,x\np,b,\np,a,x\n", "row 4: product 'p', attribute 'a' stood in row 2"),
+        ('product,attribute,gold\np,a,"x\n', "line 2: .*quote"),
+    ],
+)
+def test_a_bad_sheet_is_named_by_row(tmp_path, text, message):
+    path = tmp_path / "label.csv"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=message) as caught:
+        read_sheet(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_sheet_that_cannot_be_read(tmp_path):
+    with pytest.raises(LabelError, match="cannot be read"):
+        read_sheet(tmp_path / "absent.csv")
+    (tmp_path / "latin.csv").write_bytes("product,attribute,gold\np,größe,x".encode("latin-1"))
+    with pytest.raises(LabelError, match="UTF-8"):
+        read_sheet(tmp_path / "latin.csv")
