@@ -121,9 +121,9 @@ def test_half_a_character_is_an_abstention_and_hangs_nobody(odd: Live) -> None:
 
 BAD = {
     "65 attributes": ("many", [f"a{i}" for i in range(MAX_ATTRIBUTES + 1)], b"", "limit is 64"),
-    "duplicate attribute": ("many", ["a0", "a1", "a0"], b"", "twice"),
-    "empty attribute": ("many", [""], b"", "empty name"),
-    "blank attribute": ("many", ["a0", "  "], b"", "empty name"),
+    "duplicate attribute": ("many", ["a0", "a1", "a0"], b"", "a second time"),
+    "empty attribute": ("many", [""], b"", "ATTRIBUTES[0]: empty"),
+    "blank attribute": ("many", ["a0", "  "], b"", "ATTRIBUTES[1]: empty"),
     "control in attribute": ("many", ["a\nb"], b"", "control"),
     "long attribute": ("many", ["a" * (MAX_ATTRIBUTE_BYTES + 1)], b"", "limit is 128"),
     "text over the limit": ("x" * (MAX_TEXT_BYTES + 1), ["a0"], b"", "limit is 32768"),
@@ -143,6 +143,7 @@ def test_what_breaks_the_contract_is_refused_with_the_reason(odd: Live, name: st
         odd.stub.ModelInfer(request, timeout=30)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert reason in caught.value.details()
+    assert caught.value.details().endswith(" [quorum:INVALID_REQUEST]")
     assert odd.ask("many", ["a0"]).values == ["v0"]
 
 

@@ -25,7 +25,7 @@ from quorum.repository.render import render
 from quorum.server.become import has_aslr
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 from quorum.serving.admission import Admission, path_of
 
 
@@ -141,7 +141,7 @@ def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
         deploy.write_text(yaml.safe_dump(data), encoding="utf-8")
         spec = load_deployment(deploy)
         server = TritonServer(spec, log_path=tmp_path / "server.log")
-        with pytest.raises(ServerError, match=rf"server\.{key} {port}.*in use"):
+        with pytest.raises(ServerProcessError, match=rf"server\.{key} {port}.*in use"):
             server.start()
         server.stop()
     assert not (tmp_path / "server.log").exists()
@@ -156,7 +156,7 @@ def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
         server.start()
         pid, prefix = server.pid, prefix_of(server)
         assert pid
-        with pytest.raises(ServerError, match=r"last words[\s\S]*nowhere\.jsonl") as caught:
+        with pytest.raises(ServerProcessError, match=r"last words[\s\S]*nowhere\.jsonl") as caught:
             wait_channels(server, START_S)
         assert "beta" in str(caught.value)
     finally:

@@ -3,7 +3,7 @@
 
 from quorum_client._aio import AsyncClient
 from quorum_client._connection import Tls
-from quorum_client._results import Answer, Extraction, Item, Status, Vote
+from quorum_client._results import Answer, Extraction, Item, Vote
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
 from quorum_client.errors import (
@@ -14,10 +14,12 @@ from quorum_client.errors import (
     Overloaded,
     ProtocolError,
     QuorumError,
+    RequestError,
     ServerError,
     Unavailable,
     Unreachable,
 )
+from quorum_contract import Status
 
 __all__ = [
     "SERVED",
@@ -33,6 +35,7 @@ __all__ = [
     "Overloaded",
     "ProtocolError",
     "QuorumError",
+    "RequestError",
     "ServerError",
     "Status",
     "Tls",

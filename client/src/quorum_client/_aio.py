@@ -18,8 +18,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
 from quorum_client._routing import Share
-from quorum_client._wire import STABLE
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+from quorum_contract import STABLE
 
 
 class AsyncClient:

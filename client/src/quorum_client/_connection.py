@@ -27,6 +27,7 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
+from quorum_contract import CANARY, STABLE
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
@@ -120,9 +121,9 @@ class Connection:
         self.url = url
         self.channel = _wire.check_channel(channel)
         self.canary_share = check_share(canary_share)
-        if self.canary_share is not None and channel != _wire.STABLE:
+        if self.canary_share is not None and channel != STABLE:
             raise InvalidRequest(
-                f"canary_share: {canary_share!r} with channel {channel!r}; a share goes with {_wire.STABLE!r}"
+                f"canary_share: {canary_share!r} with channel {channel!r}; a share goes with {STABLE!r}"
             )
         self._served: float | None = None
         self._retries = retries
@@ -179,7 +180,7 @@ class Connection:
     def _route(self, text: str, product_id: str | None) -> str:
         share = self._served or 0.0 if self.canary_share == SERVED else self.canary_share
         product = _wire.check_product(text if product_id is None else product_id)
-        return _wire.CANARY if takes_canary(product, float(share or 0.0)) else _wire.STABLE
+        return CANARY if takes_canary(product, float(share or 0.0)) else STABLE
 
     def first_look(self, timeout_s: float | Unset, channel: str | None) -> Call | None:
         """A call that learns the served share before the first product is routed by it; asks no LLM.
@@ -189,9 +190,7 @@ class Connection:
         if self.canary_share != SERVED or self._served is not None or channel is not None:
             return None
         timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
-        look = self.call(
-            "?", ["share"], "", min(timeout / 2, _LOOK_S), _wire.STABLE, None, members_timeout_s=0
-        )
+        look = self.call("?", ["share"], "", min(timeout / 2, _LOOK_S), STABLE, None, members_timeout_s=0)
         return replace(look, is_look=True)
 
     def share_unknown(self) -> None:
@@ -224,15 +223,15 @@ class Connection:
 
     def fallback(self, call: Call, error: QuorumError, spent_s: float) -> Call | None:
         """The same question to the stable channel, when the canary that it was routed to cannot answer."""
-        if not call.routed or call.channel != _wire.CANARY or spent_s >= call.timeout_s:
+        if not call.routed or call.channel != CANARY or spent_s >= call.timeout_s:
             return None
         # Behind a full gate, or without a server, the stable channel cannot answer either.
         if isinstance(error, Overloaded | Unreachable) or not isinstance(
             error, ChannelNotFound | Unavailable | ServerError
         ):
             return None
-        call.message.model_name = _wire.STABLE
-        return replace(call, channel=_wire.STABLE, fallback_from=_wire.CANARY)
+        call.message.model_name = STABLE
+        return replace(call, channel=STABLE, fallback_from=CANARY)
 
     def ready_call(self, channel: str | None) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""

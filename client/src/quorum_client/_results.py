@@ -5,19 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 
-
-class Status(IntEnum):
-    """What became of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention."""
-
-    ANSWERED = 0
-    TIMEOUT = 1
-    OVERLOADED = 2
-    ERROR = 3
-    UNPARSABLE = 4
-    NOT_ASKED = 5
-    REFUSED = 6
+from quorum_contract import STABLE, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +59,7 @@ class Extraction(Mapping[str, Answer]):
     answers: tuple[Answer, ...]
     weights_version: int
     latency_s: float = field(compare=False)
-    channel: str = "quorum"
+    channel: str = STABLE
     fallback_from: str | None = None
 
     def __getitem__(self, attribute: str) -> Answer:

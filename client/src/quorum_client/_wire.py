@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire: the names and limits of the contract, requests out of arguments, results out of responses.
+"""The wire: requests out of arguments, results out of responses, errors out of gRPC's.
 
 Shared by both clients; the only module that knows protobuf messages and gRPC statuses.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum_client._results import Answer, Extraction, Status, Vote
+from quorum_client._results import Answer, Extraction, Vote
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -24,50 +23,30 @@ from quorum_client.errors import (
     InvalidRequest,
     Overloaded,
     ProtocolError,
-    QuorumError,
+    RequestError,
     ServerError,
     Unavailable,
     Unreachable,
 )
+from quorum_contract import (
+    CANARY,
+    CONFIDENCE,
+    MEMBER_STATUS,
+    MEMBER_VALUES,
+    MEMBERS,
+    STABLE,
+    VALUES,
+    WEIGHTS_VERSION,
+    Status,
+)
+from quorum_contract.checks import encode, encode_attributes, encode_category, encode_text
+from quorum_contract.errors import take_code
+from quorum_contract.foreign import Meaning, meaning_of
+from quorum_contract.tensors import ANSWERED, ASKED, SHARE
 
-TEXT = "TEXT"
-CATEGORY = "CATEGORY"
-ATTRIBUTES = "ATTRIBUTES"
-VALUES = "VALUES"
-CONFIDENCE = "CONFIDENCE"
-MEMBERS = "MEMBERS"
-MEMBER_VALUES = "MEMBER_VALUES"
-MEMBER_STATUS = "MEMBER_STATUS"
-WEIGHTS_VERSION = "WEIGHTS_VERSION"
-CANARY_SHARE = "CANARY_SHARE"
-
-STABLE = "quorum"
-CANARY = "quorum_canary"
-
-MAX_TEXT_BYTES = 32_768
-MAX_CATEGORY_BYTES = 256
-MAX_ATTRIBUTES = 64
-MAX_ATTRIBUTE_BYTES = 128
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
-
-_OUTPUTS = {
-    VALUES: "BYTES",
-    CONFIDENCE: "FP32",
-    MEMBERS: "BYTES",
-    MEMBER_VALUES: "BYTES",
-    MEMBER_STATUS: "INT32",
-    WEIGHTS_VERSION: "INT64",
-}
 _STATUS = {int(status): status for status in Status}
-# UNAVAILABLE has many causes, told apart by the words alone: the gate's and Triton's when full, Triton's when
-# a key is missing, gRPC's when there is no connection. Unknown words stay a plain Unavailable.
-_FULL = ("requests are being answered", "Exceeds maximum queue size")
-_RESTRICTED = "protocol is restricted"
-# Refused before anybody was asked, by Triton, our gate, or a proxy. gRPC gives the same status to a call that
-# broke off, in many words of its own, so whatever is not known to be safe is taken for that.
-_REFUSED = ("no available versions", "not at ready state", "server is stopping", "no healthy upstream")
-_NO_CONNECTION = ("failed to connect", "errors resolving", "name resolution", "DNS resolution")
 
 
 def check_timeout(timeout_s: object) -> float:
@@ -91,7 +70,7 @@ def check_channel(channel: object) -> str:
     """
     if not isinstance(channel, str) or not channel:
         raise InvalidRequest(f"channel: {channel!r}; name an ensemble, such as {STABLE!r} or {CANARY!r}")
-    _encode("channel", channel, _MAX_ID_BYTES)
+    encode(channel, "channel", _MAX_ID_BYTES)
     return channel
 
 
@@ -103,17 +82,13 @@ def request(
     Raises:
         InvalidRequest: The arguments break the contract.
     """
-    raw_text = _encode(TEXT, text, MAX_TEXT_BYTES)
-    if not text.strip():
-        raise InvalidRequest(f"{TEXT}: empty; send the product's title or description")
-    raw_category = _encode(CATEGORY, category, MAX_CATEGORY_BYTES)
-    raw_attributes = _encode_attributes(attributes)
-    _encode("request_id", request_id, _MAX_ID_BYTES)
+    contents = ([encode_text(text)], [encode_category(category)], encode_attributes(attributes))
+    encode(request_id, "request_id", _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
     set_timeout(message, timeout_us)
-    for name, values in ((TEXT, [raw_text]), (CATEGORY, [raw_category]), (ATTRIBUTES, raw_attributes)):
-        tensor = message.inputs.add(name=name, datatype="BYTES", shape=[len(values)])
-        tensor.contents.bytes_contents.extend(values)
+    for tensor, values in zip(ASKED, contents, strict=True):
+        added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
+        added.contents.bytes_contents.extend(values)
     return message
 
 
@@ -150,14 +125,14 @@ def check_product(product: object) -> str:
     Raises:
         InvalidRequest: Not text that UTF-8 can hold.
     """
-    _encode("product_id", product, sys.maxsize)
+    encode(product, "product_id", sys.maxsize)
     return str(product)
 
 
 def canary_share(response: Any) -> float:
     """The share of the traffic that the server wants on its canary; 0 from a server that tells none."""
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        if output.name == CANARY_SHARE and output.datatype == "FP64" and len(raw) == 8:
+        if (output.name, output.datatype) == (SHARE.name, SHARE.datatype) and len(raw) == 8:
             (share,) = struct.unpack("<d", raw)
             return float(share) if 0.0 <= share <= 1.0 else 0.0
     return 0.0
@@ -188,11 +163,17 @@ def extraction(
         ) from error
 
 
-def from_grpc(error: Any, *, url: str, channel: str, timeout_s: float, request_id: str | None) -> QuorumError:
+def from_grpc(
+    error: Any, *, url: str, channel: str, timeout_s: float, request_id: str | None
+) -> RequestError:
     """The error of this package that stands for a ``grpc.RpcError``."""
-    code, details = error.code(), (error.details() or "no details")
-    where = f"{channel!r} at {url}"
-    match code:
+    status, where = error.code(), f"{channel!r} at {url}"
+    details, code = take_code(error.details() or "no details")
+    if code == Overloaded.code:
+        return Overloaded(f"{where} is full: {details}", request_id=request_id)
+    if code == Unavailable.code:
+        return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
+    match status:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case grpc.StatusCode.NOT_FOUND:
@@ -203,79 +184,47 @@ def from_grpc(error: Any, *, url: str, channel: str, timeout_s: float, request_i
                 f"{where} gave no answer within {timeout_s:g} s; allow more, or look at the server's load"
             )
             return DeadlineExceeded(message, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _FULL):
+        case grpc.StatusCode.UNAVAILABLE:
+            return _from_unavailable(details, url, channel, request_id)
+    message = f"{where} failed with {status.name}: {details}; the server's log has more under this request id"
+    return ServerError(message, status=status.name, cause=code, request_id=request_id)
+
+
+def _from_unavailable(details: str, url: str, channel: str, request_id: str | None) -> RequestError:
+    """What ``UNAVAILABLE`` stands for where no step of ours gave it."""
+    where = f"{channel!r} at {url}"
+    match meaning_of(details):
+        case Meaning.FULL:
             return Overloaded(f"{where} is full: {details}", request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_CONNECTION):
+        case Meaning.NO_CONNECTION:
             message = f"no connection to {url}: {details}; check the address, and that the server runs"
             return Unreachable(message, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE if _RESTRICTED in details:
+        case Meaning.KEY_WANTED:
             message = f"{where} wants a key: {details}; pass it with headers="
-            return ServerError(message, status=code.name, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _REFUSED):
-            return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE:
-            message = f"the call to {where} broke off: {details}; members may have been asked"
-            return Disconnected(message, request_id=request_id)
-    message = f"{where} failed with {code.name}: {details}; the server's log has more under this request id"
-    return ServerError(message, status=code.name, request_id=request_id)
-
-
-def _encode(tensor: str, value: object, limit: int) -> bytes:
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{tensor}: a {type(value).__name__}; give a str")
-    try:
-        raw = value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{tensor}: a lone surrogate at character {error.start}; mend how the text was decoded"
-        ) from None
-    if len(raw) > limit:
-        raise InvalidRequest(f"{tensor}: {len(raw)} bytes of UTF-8, the limit is {limit}; shorten it")
-    return raw
-
-
-def _encode_attributes(attributes: Sequence[str]) -> list[bytes]:
-    if isinstance(attributes, str | bytes) or not isinstance(attributes, Sequence):
-        raise InvalidRequest(f"{ATTRIBUTES}: a {type(attributes).__name__}; give a list of names")
-    if not attributes:
-        raise InvalidRequest(f"{ATTRIBUTES}: empty; name at least one attribute")
-    if len(attributes) > MAX_ATTRIBUTES:
-        raise InvalidRequest(
-            f"{ATTRIBUTES}: {len(attributes)} names, the limit is {MAX_ATTRIBUTES}; split them"
-        )
-    raw = [_encode(f"{ATTRIBUTES}[{i}]", name, MAX_ATTRIBUTE_BYTES) for i, name in enumerate(attributes)]
-    seen: set[str] = set()
-    for index, name in enumerate(attributes):
-        if not name.strip():
-            raise InvalidRequest(f"{ATTRIBUTES}[{index}]: empty; remove it")
-        if any(unicodedata.category(character) == "Cc" for character in name):
-            raise InvalidRequest(f"{ATTRIBUTES}[{index}]: {name!r} holds control characters; remove them")
-        if name != name.strip():
-            raise InvalidRequest(f"{ATTRIBUTES}[{index}]: {name!r} has white space around it; remove it")
-        if name.casefold() in seen:
-            raise InvalidRequest(
-                f"{ATTRIBUTES}[{index}]: {name!r} a second time, without regard to case; name each once"
-            )
-        seen.add(name.casefold())
-    return raw
+            return ServerError(message, status=grpc.StatusCode.UNAVAILABLE.name, request_id=request_id)
+        case Meaning.NOT_READY:
+            message = f"{where} is not available: {details}; try again later"
+            return Unavailable(message, request_id=request_id)
+    message = f"the call to {where} broke off: {details}; members may have been asked"
+    return Disconnected(message, request_id=request_id)
 
 
 def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extraction:
     if len(response.outputs) != len(response.raw_output_contents):
         raise ValueError(f"{len(response.outputs)} outputs, {len(response.raw_output_contents)} contents")
     raw = {o.name: (o, c) for o, c in zip(response.outputs, response.raw_output_contents, strict=True)}
-    missing = _OUTPUTS.keys() - raw.keys()
+    missing = {tensor.name for tensor in ANSWERED} - raw.keys()
     if missing:
         raise ValueError(f"no output {', '.join(sorted(missing))}")
-    for name, datatype in _OUTPUTS.items():
-        if raw[name][0].datatype != datatype:
-            raise ValueError(f"{name} is {raw[name][0].datatype}, expected {datatype}")
+    for tensor in ANSWERED:
+        if raw[tensor.name][0].datatype != tensor.datatype:
+            raise ValueError(f"{tensor.name} is {raw[tensor.name][0].datatype}, expected {tensor.datatype}")
     members = _strings(MEMBERS, raw[MEMBERS][1])
     a, n = len(attributes), len(members)
-    shapes = {VALUES: [a], CONFIDENCE: [a], MEMBERS: [n], MEMBER_VALUES: [n, a], MEMBER_STATUS: [n, a]}
-    for name, shape in (shapes | {WEIGHTS_VERSION: [1]}).items():
-        if list(raw[name][0].shape) != shape:
-            raise ValueError(f"{name} has shape {list(raw[name][0].shape)}, expected {shape}")
+    for tensor in ANSWERED:
+        shape, expected = list(raw[tensor.name][0].shape), tensor.sizes(attributes=a, members=n)
+        if shape != expected:
+            raise ValueError(f"{tensor.name} has shape {shape}, expected {expected}")
     values = _strings(VALUES, raw[VALUES][1], a)
     said = _strings(MEMBER_VALUES, raw[MEMBER_VALUES][1], n * a)
     status = [_STATUS.get(code, Status.ERROR) for code in struct.unpack(f"<{n * a}i", raw[MEMBER_STATUS][1])]

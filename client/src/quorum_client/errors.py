@@ -3,48 +3,29 @@
 
 ::
 
-    QuorumError
-    ├── InvalidRequest       the request breaks the contract (also a ValueError)
-    ├── Unavailable          nobody there to answer now; the same call may succeed later
-    │   ├── Unreachable      no connection to the address
-    │   ├── Disconnected     the call broke off; members may have been asked
-    │   └── Overloaded       the server has as many requests as it admits
-    ├── ChannelNotFound      the server has no such channel
-    ├── DeadlineExceeded     no answer within the deadline
-    ├── ServerError          the server failed, or something between refused the call
-    └── ProtocolError        the answer is not what the contract says
+    QuorumError                  every error of this project
+    └── RequestError             every error of a call
+        ├── InvalidRequest       the request breaks the contract (also a ValueError)
+        ├── Unavailable          the server cannot answer now; the same call may succeed later
+        │   ├── Unreachable      no connection to the address
+        │   ├── Disconnected     the call broke off; members may have been asked
+        │   └── Overloaded       the server has as many requests as it admits
+        ├── ChannelNotFound      the server has no such channel
+        ├── DeadlineExceeded     no answer within the deadline
+        ├── ServerError          the server failed, or something between refused the call
+        └── ProtocolError        the answer is not what the contract says
 
+Each has a ``code`` that stays the same from release to release; messages do not.
 gRPC's own exceptions are never raised; the one that was the cause is kept as ``__cause__``.
 """
 
 from __future__ import annotations
 
+from quorum_contract.errors import InvalidRequest as InvalidRequest
+from quorum_contract.errors import Overloaded as Overloaded
 from quorum_contract.errors import QuorumError as QuorumError
-
-
-class RequestError(QuorumError):
-    """Base of every error that a call can raise.
-
-    Attributes:
-        request_id: Id of the request that failed, as the server saw it; ``None`` when nothing was sent.
-    """
-
-    def __init__(self, message: str, *, request_id: str | None = None) -> None:
-        """Say what went wrong, where, and what to do next."""
-        super().__init__(message)
-        self.request_id = request_id
-
-
-class InvalidRequest(RequestError, ValueError):
-    """The request breaks the contract: refused before it was sent, or by the server."""
-
-    code = "INVALID_REQUEST"
-
-
-class Unavailable(RequestError):
-    """Nobody there to answer now; the same call may succeed later."""
-
-    code = "UNAVAILABLE"
+from quorum_contract.errors import RequestError as RequestError
+from quorum_contract.errors import Unavailable as Unavailable
 
 
 class Unreachable(Unavailable):
@@ -57,12 +38,6 @@ class Disconnected(Unavailable):
     """The call broke off; members may have been asked, so the client does not send it again by itself."""
 
     code = "DISCONNECTED"
-
-
-class Overloaded(Unavailable):
-    """The server has as many requests in flight as it admits; it asked no member."""
-
-    code = "OVERLOADED"
 
 
 class ChannelNotFound(RequestError):
@@ -82,14 +57,16 @@ class ServerError(RequestError):
 
     Attributes:
         status: Name of the gRPC status, such as ``"INTERNAL"`` or ``"PERMISSION_DENIED"``.
+        cause: Code of the server's own error, such as ``"WEIGHTS_INVALID"``; ``None`` where it gave none.
     """
 
-    code = "CALL_FAILED"
+    code = "SERVER_ERROR"
 
-    def __init__(self, message: str, *, status: str, request_id: str | None = None) -> None:
-        """Say what went wrong, with the status that came back."""
+    def __init__(
+        self, message: str, *, status: str, cause: str | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(message, request_id=request_id)
-        self.status = status
+        self.status, self.cause = status, cause
 
 
 class ProtocolError(RequestError):

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of every exception of this project.
+"""The base of every exception of this project, and how an error's code travels.
 
-Each class has a ``code`` of its own that never changes: programs decide by it, people read the message.
+Each class has a ``code`` of its own that never changes: programs decide by it, people read the message. A
+step inside the server can fail a request with a Triton status and a message only, so it ends the message with
+the code (:func:`with_code`), and the client takes it off again (:func:`take_code`).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, NamedTuple
+
+_MARK = re.compile(r"\s*\[quorum:([A-Z][A-Z0-9_]*)\]\s*\Z")
 
 
 class QuorumError(Exception):
@@ -17,3 +22,62 @@ class QuorumError(Exception):
     """
 
     code: ClassVar[str] = "QUORUM_ERROR"
+
+
+class RequestError(QuorumError):
+    """Base of every error that a request can end with.
+
+    Attributes:
+        request_id: Id of the request that failed, as the server saw it; ``None`` when nothing was sent.
+    """
+
+    code = "REQUEST_FAILED"
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class InvalidRequest(RequestError, ValueError):
+    """The request breaks the contract; the message names the tensor, what is wrong and the fix."""
+
+    code = "INVALID_REQUEST"
+
+
+class Unavailable(RequestError):
+    """The server cannot answer now; the same call may succeed later."""
+
+    code = "UNAVAILABLE"
+
+
+class Overloaded(Unavailable):
+    """The server has as many requests in flight as it admits; it asked no member."""
+
+    code = "OVERLOADED"
+
+
+class Coded(NamedTuple):
+    """A message of the server, taken apart.
+
+    Attributes:
+        text: What people read.
+        code: Code of the error; ``None`` for a message that no step of ours wrote.
+    """
+
+    text: str
+    code: str | None
+
+
+def with_code(error: QuorumError, limit: int) -> str:
+    """The message of an error, ended by its code; text that makes it longer than ``limit`` is cut."""
+    mark = f" [quorum:{error.code}]"
+    return f"{str(error)[: limit - len(mark)]}{mark}"
+
+
+def take_code(message: str) -> Coded:
+    """Inverse of :func:`with_code`, whatever stands before: Triton names the ensemble there.
+
+    Only the end counts, so text that a caller sent and a message quotes is never taken for a code.
+    """
+    found = _MARK.search(message)
+    return Coded(message[: found.start()], found[1]) if found else Coded(message, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
 import struct
 import threading
@@ -18,10 +19,11 @@ import pytest
 
 import quorum_client as qc
 from quorum_client import Item
+from quorum_contract.errors import with_code
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SHOE_1 = 0x453A06506ECAB2C8
-FULL = (UNAVAILABLE, "5 requests are being answered; retry later")
+FULL = (UNAVAILABLE, "in ensemble 'quorum', 5 requests are being answered; retry later [quorum:OVERLOADED]")
 
 
 class Blocking:
@@ -99,7 +101,9 @@ def test_a_question_and_its_answer(triton: Any, make: Any) -> None:
         ((grpc.StatusCode.INVALID_ARGUMENT, "TEXT: too rude"), qc.InvalidRequest, "TEXT: too rude"),
         ((grpc.StatusCode.NOT_FOUND, "unknown model"), qc.ChannelNotFound, "no channel 'quorum'"),
         ((UNAVAILABLE, "no available versions"), qc.Unavailable, "no available versions"),
-        (FULL, qc.Overloaded, "is full"),
+        (FULL, qc.Overloaded, "is full: in ensemble 'quorum', 5 requests are being answered; retry later$"),
+        ((UNAVAILABLE, "going down [quorum:UNAVAILABLE]"), qc.Unavailable, "going down; try again later"),
+        ((UNAVAILABLE, "who knows [quorum:LATER_RELEASE]"), qc.Disconnected, "broke off: who knows;"),
         ((UNAVAILABLE, "Exceeds maximum queue size"), qc.Overloaded, "is full"),
         ((UNAVAILABLE, "This protocol is restricted, expecting x"), qc.ServerError, "headers="),
         ((grpc.StatusCode.DEADLINE_EXCEEDED, ""), qc.DeadlineExceeded, "within 30 s"),
@@ -250,16 +254,62 @@ def test_a_missing_authority_file(tmp_path: Any) -> None:
 
 
 def test_the_tree_is_as_its_docstring_draws_it() -> None:
-    drawn = [
-        line.split("─ ")[1].split()[0] for line in (qc.errors.__doc__ or "").splitlines() if "── " in line
-    ]
-    defined = [
-        name
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (qc.errors.__doc__ or "").splitlines():
+        if found := re.match(r"    ([│├└─ ]*)(\w+)  +", line):
+            depth = len(found[1]) // 4
+            above = [*above[:depth], found[2]]
+            drawn[found[2]] = above[-2] if depth else "Exception"
+    defined = {
+        name: thing.__bases__[0].__name__
         for name, thing in vars(qc.errors).items()
-        if isinstance(thing, type) and issubclass(thing, qc.QuorumError) and thing is not qc.QuorumError
-    ]
+        if isinstance(thing, type) and issubclass(thing, qc.QuorumError)
+    }
     assert drawn == defined
     assert issubclass(qc.InvalidRequest, ValueError)
+
+
+def test_every_error_of_a_call_is_public() -> None:
+    assert {name for name in vars(qc.errors) if name[0].isupper()} <= set(qc.__all__)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "kein Platz",
+        "Socket closed",
+        "failed to connect",
+        "protocol is restricted",
+        "say [quorum:NO] more",
+    ],
+)
+@pytest.mark.parametrize(("error", "calls"), [(qc.Overloaded, 3), (qc.Unavailable, 3)])
+def test_a_refusal_of_our_own_is_known_by_its_code_whatever_its_words(
+    triton: Any, make: Any, words: str, error: type[qc.QuorumError], calls: int
+) -> None:
+    triton.always = (UNAVAILABLE, f"in ensemble 'quorum', {with_code(error(words), 500)}")
+    with pytest.raises(qc.Unavailable) as caught:
+        make(triton.url).extract("t", ["a"])
+    assert type(caught.value) is error
+    assert words in str(caught.value)
+    assert f"[quorum:{error.code}]" not in str(caught.value)
+    assert len(triton.requests) == calls
+
+
+def test_a_server_without_codes_costs_retries_and_asks_nobody_twice(triton: Any, make: Any) -> None:
+    triton.always = (UNAVAILABLE, "5 requests are being answered; retry later")
+    with pytest.raises(qc.Disconnected, match="5 requests are being answered"):
+        make(triton.url).extract("t", ["a"])
+    assert len(triton.requests) == 1
+
+
+def test_the_servers_own_error_is_named_by_its_code(triton: Any, make: Any) -> None:
+    triton.always = (grpc.StatusCode.INTERNAL, "version 3 is damaged [quorum:WEIGHTS_INVALID]")
+    with pytest.raises(qc.ServerError, match="version 3 is damaged; the server's log") as caught:
+        make(triton.url).extract("t", ["a"])
+    assert (caught.value.status, caught.value.cause) == ("INTERNAL", "WEIGHTS_INVALID")
 
 
 def test_a_call_that_broke_off_is_not_sent_again(triton: Any, make: Any) -> None:

@@ -27,7 +27,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.supervise import check_repository, serve
-from quorum.server.triton import Endpoint, ServerError, TritonServer
+from quorum.server.triton import Endpoint, ServerProcessError, TritonServer
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
@@ -56,7 +56,7 @@ def test_one_that_is_starting_is_not_disturbed_by_another(spec: Deployment) -> N
     note = json.dumps({"pid": other.pid, "started": start_of(other.pid), "at": 0.0})
     path.write_text(note, encoding="utf-8")
     try:
-        with pytest.raises(ServerError, match=rf"another .* starting .*pid {other.pid}"), serve(spec):
+        with pytest.raises(ServerProcessError, match=rf"another .* starting .*pid {other.pid}"), serve(spec):
             pass
         assert path.read_text("utf-8") == note, "who waits for it still finds it"
     finally:

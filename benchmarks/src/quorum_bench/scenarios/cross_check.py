@@ -24,7 +24,8 @@ from quorum_bench.results import Finding, ScenarioResult, Table
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.usage import cpu_seconds
 from quorum_bench.workload import Workload
-from quorum_contract import ATTRIBUTES, CATEGORY, STABLE, TEXT
+from quorum_contract import STABLE
+from quorum_contract.tensors import ASKED
 
 _MEMBERS = 3
 _WITHIN = 0.05
@@ -198,8 +199,8 @@ def _own_ms(process: subprocess.Popen[bytes], target: QuorumTarget, seconds: flo
 
 def _row(text: str, category: str, attributes: Sequence[str]) -> dict[str, object]:
     return {
-        name: {"content": list(values), "shape": [len(values)]}
-        for name, values in ((TEXT, [text]), (CATEGORY, [category]), (ATTRIBUTES, attributes))
+        tensor.name: {"content": list(values), "shape": [len(values)]}
+        for tensor, values in zip(ASKED, ([text], [category], attributes), strict=True)
     }
 
 

@@ -18,7 +18,8 @@ from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
-from quorum_contract import QUESTION, VOTES
+from quorum_contract import VOTES
+from quorum_contract.tensors import PACKED_QUESTION
 
 _FACTORY = "quorum_bench.targets.fanout:FanoutCaller"
 
@@ -66,7 +67,7 @@ class FanoutCaller:
     async def call(self, number: int) -> list[tuple[str, float]]:
         """Value and confidence of each attribute; the work on the answers counts, because it is the vote."""
         question = self._questions[number % len(self._questions)]
-        asked = InferInput(QUESTION, list(question.shape), "UINT8")
+        asked = InferInput(PACKED_QUESTION.name, list(question.shape), PACKED_QUESTION.datatype)
         asked.set_data_from_numpy(question)
         answers = await asyncio.gather(
             *(self._client.infer(member, [asked], client_timeout=self._timeout_s) for member in self._members)

@@ -15,6 +15,7 @@ from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_vot
 from quorum_bench.targets.quorum import START_S, QuorumTarget
 from quorum_bench.workload import Product
 from quorum_contract import CHANNELS, QUESTION, STABLE, VOTES
+from quorum_contract.tensors import ANSWERED
 
 _MODEL = Path(__file__).parent / "floor_model.py"
 
@@ -50,13 +51,10 @@ class FloorTarget(QuorumTarget):
             QUESTION: add_ticket(0, question),
             VOTES: pack_votes([("value 3", 0)] * len(product.attributes)),
         }
-        sizes = {"MEMBERS": [len(self.members)], "MEMBER": [len(self.members), len(product.attributes)]}
+        sizes = {t.name: t.sizes(len(product.attributes), len(self.members)) for t in ANSWERED}
         outputs: dict[str, tuple[str, list[int], str]] = {}
         for tensor in config.output:
             data = packed.get(tensor.name, b"")
-            dims = list(tensor.dims)
-            if -1 in dims:
-                of_votes = sizes.get(tensor.name) or sizes.get(tensor.name.partition("_")[0])
-                dims = [len(data)] if data else of_votes or [len(product.attributes)]
+            dims = [len(data)] if data else sizes.get(tensor.name, list(tensor.dims))
             outputs[tensor.name] = (mc.DataType.Name(tensor.data_type), dims, data.hex())
         return outputs

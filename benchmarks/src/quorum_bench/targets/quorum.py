@@ -22,7 +22,7 @@ from quorum.server.become import has_aslr
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 from quorum.serving.admission import CAPACITY, Admission, path_of
 from quorum.serving.packing import Admitted, add_ticket, pack_question, take_ticket
 from quorum_bench.targets import CallerSpec, StepTimes
@@ -39,7 +39,7 @@ _PASS_NS = 3_600_000_000_000
 _MAX_IN_FLIGHT = 1024
 
 
-class NotAsAsked(ServerError):
+class NotAsAsked(ServerProcessError):
     """A server runs, but this machine does not let it run as it was asked to."""
 
 
@@ -92,7 +92,7 @@ class QuorumTarget:
         """Render, start, wait for the channels.
 
         Raises:
-            quorum.server.triton.ServerError: It does not start.
+            quorum.server.triton.ServerProcessError: It does not start.
             NotAsAsked: Its memory layout is another than asked for.
         """
         self._render()

@@ -13,7 +13,8 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
-from quorum_contract import ATTRIBUTES, CATEGORY, QUESTION, TEXT, VALUES, VOTES
+from quorum_contract import VALUES, VOTES
+from quorum_contract.tensors import ASKED, PACKED_QUESTION
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _FACTORY = "quorum_bench.targets.triton_caller:TritonCaller"
@@ -56,16 +57,16 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
     """A ``ModelInferRequest`` as the client package sends it."""
     request = pb.ModelInferRequest(model_name=model)
     request.parameters["timeout"].int64_param = int((timeout_s - min(0.25, timeout_s / 10)) * 1e6)
-    for name, values in ((TEXT, [text]), (CATEGORY, [category]), (ATTRIBUTES, attributes)):
-        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(values)])
-        tensor.contents.bytes_contents.extend(value.encode() for value in values)
+    for tensor, values in zip(ASKED, ([text], [category], attributes), strict=True):
+        added = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
+        added.contents.bytes_contents.extend(value.encode() for value in values)
     return request
 
 
 def question_message(model: str, packed: bytes) -> Any:
     """A ``ModelInferRequest`` as the ensemble puts it to a member."""
     request = pb.ModelInferRequest(model_name=model)
-    request.inputs.add(name=QUESTION, datatype="UINT8", shape=[len(packed)])
+    request.inputs.add(name=PACKED_QUESTION.name, datatype=PACKED_QUESTION.datatype, shape=[len(packed)])
     request.raw_input_contents.append(packed)
     return request
 

@@ -35,7 +35,7 @@ from quorum.server.http import ProbeServer
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.supervise import serve
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 from quorum.server.watch import Watch
 from quorum_contract import CANARY, CHANNELS, STABLE, VOTE
 
@@ -121,7 +121,7 @@ def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -
             lambda: server.pid is not None,
         )
     except OSError as error:
-        raise ServerError(
+        raise ServerProcessError(
             f"--probe-port {port} on {endpoint.host}: {error.strerror}; choose another port"
         ) from error
     running.enter_context(probes)
@@ -133,7 +133,7 @@ def _watch(server: TritonServer) -> None:
     while server.pid is not None:
         time.sleep(_POLL_S)
         watch.look()
-    raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+    raise ServerProcessError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
 
 
 @friendly
@@ -163,7 +163,7 @@ def _status_within(spec: Deployment, seconds: float) -> dict[str, Any]:
     """The status once every channel answers, or as it is when the time is up.
 
     Raises:
-        ServerError: Whoever began to serve this deployment has ended, so waiting on is in vain.
+        ServerProcessError: Whoever began to serve this deployment has ended, so waiting on is in vain.
     """
     begun, wall = time.monotonic(), time.time()
     seen_alive = False
@@ -182,7 +182,7 @@ def _status_within(spec: Deployment, seconds: float) -> dict[str, Any]:
             just_now = seen_alive or attempt.at >= wall or time.monotonic() - begun >= _HOPE_S
             if just_now and find_running(spec) is None:
                 why = attempt.failed or f"it was killed (pid {attempt.pid})"
-                raise ServerError(f"not waiting any longer, the last `quorum up` has ended: {why}")
+                raise ServerProcessError(f"not waiting any longer, the last `quorum up` has ended: {why}")
         seen_alive = seen_alive or bool(attempt and attempt.is_alive)
         time.sleep(_POLL_S)
 

@@ -24,7 +24,8 @@ from quorum.runtimes.options import SHARED, OptionError, complete
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
 from quorum.tasks.normalise import NORMALISERS
-from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest, check_attributes
+from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest
+from quorum_contract.checks import check_name
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
@@ -229,7 +230,7 @@ class Deployment(_Strict):
             if other != name:
                 raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
             try:
-                check_attributes([name])
+                check_name(name, "attributes")
                 Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
             except (CatalogueError, InvalidRequest) as error:
                 raise _error_at(name, str(error)) from error

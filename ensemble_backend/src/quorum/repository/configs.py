@@ -11,60 +11,27 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.schema import Deployment, MemberSpec
-from quorum_contract import (
-    ATTRIBUTES,
-    CANARY_SHARE,
-    CATEGORY,
-    CONFIDENCE,
-    GATE,
-    MEMBER_BACKEND,
-    MEMBER_STATUS,
-    MEMBER_VALUES,
-    MEMBERS,
-    QUESTION,
-    TEXT,
-    VALUES,
-    VOTE,
-    VOTES,
-    WEIGHTS_VERSION,
-)
+from quorum_contract import GATE, MEMBER_BACKEND, QUESTION, VOTE, VOTES
+from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOTES, SHARE, Tensor
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
-Tensor = tuple[str, int, Sequence[int]]
-
-_ASKED: list[Tensor] = [
-    (TEXT, pb.TYPE_STRING, [1]),
-    (CATEGORY, pb.TYPE_STRING, [1]),
-    (ATTRIBUTES, pb.TYPE_STRING, [-1]),
-]
-# Between the steps: bytes that quorum.serving.packing makes and reads.
-_QUESTION: Tensor = (QUESTION, pb.TYPE_UINT8, [-1])
-_ANSWERED: list[Tensor] = [
-    (VALUES, pb.TYPE_STRING, [-1]),
-    (CONFIDENCE, pb.TYPE_FP32, [-1]),
-    (MEMBERS, pb.TYPE_STRING, [-1]),
-    (MEMBER_VALUES, pb.TYPE_STRING, [-1, -1]),
-    (MEMBER_STATUS, pb.TYPE_INT32, [-1, -1]),
-    (WEIGHTS_VERSION, pb.TYPE_INT64, [1]),
-]
-# Told by the gate, so that every answer brings it to callers, whichever channel gives it.
-_TOLD: list[Tensor] = [(CANARY_SHARE, pb.TYPE_FP64, [1])]
-_VOTED: tuple[int, Sequence[int]] = (pb.TYPE_UINT8, [-1])
+# Triton's configurations have a name of their own for one of the types.
+_KINDS = {"BYTES": pb.TYPE_STRING}
 
 
 def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
     """The entrance. One instance without batching: a malformed request meets nobody else's."""
     settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
     settings["canary_share"] = canary_share
-    return _python_model(GATE, GATE, settings, inputs=_ASKED, outputs=[_QUESTION, *_TOLD])
+    return _python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
     """One member, or several that share an LLM: runtimes and options travel in the configuration."""
     settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
-    outputs: list[Tensor] = [(made, *_VOTED) for _, made in _votes(members)]
-    return _python_model(model, MEMBER_BACKEND, settings, inputs=[_QUESTION], outputs=outputs)
+    outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
+    return _python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
@@ -77,8 +44,8 @@ def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     """The vote, with exactly these versions loaded side by side."""
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
-    inputs: list[Tensor] = [_QUESTION, *((f"{name}_{VOTES}", *_VOTED) for name in spec.member_names)]
-    config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=_ANSWERED)
+    inputs = [PACKED_QUESTION, *(PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names)]
+    config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))
     return config
 
@@ -86,14 +53,13 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
 def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
     """An ensemble whose vote step is pinned to one version of the weights."""
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
-    _declare(config, _ASKED, _ANSWERED + _TOLD)
+    _declare(config, ASKED, [*ANSWERED, SHARE])
     steps = config.ensemble_scheduling.step
     gate = steps.add(model_name=GATE, model_version=-1)
-    for name, _, _ in _ASKED:
-        gate.input_map[name] = name
-    gate.output_map[QUESTION] = QUESTION
-    for name, _, _ in _TOLD:
-        gate.output_map[name] = name
+    for tensor in ASKED:
+        gate.input_map[tensor.name] = tensor.name
+    for tensor in (PACKED_QUESTION, SHARE):
+        gate.output_map[tensor.name] = tensor.name
     for model, members in spec.models().items():
         step = steps.add(model_name=model, model_version=-1)
         step.input_map[QUESTION] = QUESTION
@@ -103,8 +69,8 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
     vote.input_map[QUESTION] = QUESTION
     for member in spec.member_names:
         vote.input_map[f"{member}_{VOTES}"] = f"{member}_{VOTES}"
-    for name, _, _ in _ANSWERED:
-        vote.output_map[name] = name
+    for tensor in ANSWERED:
+        vote.output_map[tensor.name] = tensor.name
     return config
 
 
@@ -152,7 +118,7 @@ def graph_of(config: pb.ModelConfig) -> str:
 
 
 def _python_model(
-    name: str, backend: str, settings: dict[str, Any], *, inputs: list[Tensor], outputs: list[Tensor]
+    name: str, backend: str, settings: dict[str, Any], *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> pb.ModelConfig:
     config = pb.ModelConfig(name=name, backend=backend, max_batch_size=0)
     _declare(config, inputs, outputs)
@@ -162,8 +128,8 @@ def _python_model(
     return config
 
 
-def _declare(config: pb.ModelConfig, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    for name, kind, dims in inputs:
-        config.input.add(name=name, data_type=kind, dims=dims)
-    for name, kind, dims in outputs:
-        config.output.add(name=name, data_type=kind, dims=dims)
+def _declare(config: pb.ModelConfig, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    for declared, tensors in ((config.input, inputs), (config.output, outputs)):
+        for tensor in tensors:
+            kind = _KINDS.get(tensor.datatype) or pb.DataType.Value(f"TYPE_{tensor.datatype}")
+            declared.add(name=tensor.name, data_type=kind, dims=tensor.dims)

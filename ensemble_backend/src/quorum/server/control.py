@@ -13,6 +13,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from quorum.repository.configs import graph_of, parse_config, vote_step
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_contract.errors import QuorumError
+from quorum_contract.foreign import Meaning, meaning_of
 
 
 class ControlError(QuorumError, RuntimeError):
@@ -138,10 +139,10 @@ class Control:
 
     def _error(self, action: str, error: grpc.RpcError) -> ControlError:
         code, details = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNAVAILABLE and "restricted" not in details:
-            return ControlError(f"{action}: nobody answers at {self.url}; start the server with `quorum up`")
-        if "restricted" in details.lower():
+        if code == grpc.StatusCode.UNAVAILABLE and meaning_of(details) is Meaning.KEY_WANTED:
             return ControlError(
                 f"{action}: {self.url} wants another admin key; set QUORUM_ADMIN_KEY to the one of its start"
             )
+        if code == grpc.StatusCode.UNAVAILABLE:
+            return ControlError(f"{action}: nobody answers at {self.url}; start the server with `quorum up`")
         return ControlError(f"{action}: {code.name}: {details}")

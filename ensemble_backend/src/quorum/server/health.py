@@ -19,7 +19,8 @@ from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
 from quorum.server.control import Control
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
-from quorum_contract import ATTRIBUTES, CATEGORY, GATE, QUESTION, TEXT, VOTE, VOTES
+from quorum_contract import ATTRIBUTES, CATEGORY, GATE, TEXT, VOTE, VOTES
+from quorum_contract.tensors import ASKED, PACKED_QUESTION, PACKED_VOTES, Tensor
 
 _TIMEOUT_S = 5.0
 
@@ -96,23 +97,22 @@ def revive(control: Control, store: Store, model: str) -> None:
 
 
 def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator[pb.ModelInferRequest]:
-    asked = [(TEXT, b""), (CATEGORY, b""), (ATTRIBUTES, b"probe")]
-    yield _request(
-        GATE, "", "BYTES", [(name, struct.pack("<I", len(value)) + value) for name, value in asked]
-    )
-    question = add_ticket(0, pack_question(Admitted("", "", ("probe",), 0)))
+    asked = {TEXT: b"", CATEGORY: b"", ATTRIBUTES: b"probe"}
+    elements = [(tensor, struct.pack("<I", len(asked[tensor.name])) + asked[tensor.name]) for tensor in ASKED]
+    yield _request(GATE, "", elements)
+    question = (PACKED_QUESTION, add_ticket(0, pack_question(Admitted("", "", ("probe",), 0))))
     for name in spec.models():
-        yield _request(name, "", "UINT8", [(QUESTION, question)])
-    votes = [(f"{name}_{VOTES}", pack_votes([("", 0)])) for name in spec.member_names]
+        yield _request(name, "", [question])
+    packed = pack_votes([("", 0)])
+    votes = [(PACKED_VOTES.named(f"{name}_{VOTES}"), packed) for name in spec.member_names]
     for version in vote_versions:
-        yield _request(VOTE, str(version or ""), "UINT8", [(QUESTION, question), *votes])
+        yield _request(VOTE, str(version or ""), [question, *votes])
 
 
-def _request(
-    model: str, version: str, kind: str, tensors: Sequence[tuple[str, bytes]]
-) -> pb.ModelInferRequest:
+def _request(model: str, version: str, tensors: Sequence[tuple[Tensor, bytes]]) -> pb.ModelInferRequest:
     request = pb.ModelInferRequest(model_name=model, model_version=version)
-    for name, raw in tensors:
-        request.inputs.add(name=name, datatype=kind, shape=[1 if kind == "BYTES" else len(raw)])
+    for tensor, raw in tensors:
+        shape = [len(raw)] if tensor.shape == ("BYTES",) else [1]
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
         request.raw_input_contents.append(raw)
     return request

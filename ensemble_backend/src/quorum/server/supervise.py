@@ -26,7 +26,7 @@ from quorum.server.runfile import (
     start_of,
     state_folder,
 )
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 from quorum_contract import CHANNELS
 
 
@@ -54,7 +54,7 @@ def serve(
 
     Raises:
         RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
-        ServerError: A server of this deployment runs already, or this one does not start.
+        ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
     _refuse_second(spec)
     leave_attempt(spec)
@@ -74,7 +74,7 @@ def serve(
                 on_started(server)
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
-                raise ServerError(
+                raise ServerProcessError(
                     f"tritonserver stopped after its start; its last words:\n{server.log_tail()}"
                 )
             leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
@@ -94,12 +94,12 @@ def serve(
 def _refuse_second(spec: Deployment) -> None:
     running = find_running(spec)
     if running:
-        raise ServerError(
+        raise ServerProcessError(
             f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
         )
     attempt = last_attempt(spec)
     if attempt and attempt.is_alive and attempt.pid != os.getpid():
-        raise ServerError(
+        raise ServerProcessError(
             f"another `quorum up` of this deployment is starting or stopping (pid {attempt.pid}); "
             "wait for it with `quorum status --wait 120`, or stop it"
         )
@@ -111,7 +111,7 @@ def wait_channels(
     """Wait until every channel answers a real request.
 
     Raises:
-        ServerError: It does not start; the message holds the server's last words.
+        ServerProcessError: It does not start; the message holds the server's last words.
     """
     spec, endpoint = server.spec, server.endpoint
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:

@@ -39,10 +39,10 @@ _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
 
 
-class ServerError(QuorumError, RuntimeError):
-    """The server did not start or stopped by itself; the message holds its last log lines."""
+class ServerProcessError(QuorumError, RuntimeError):
+    """The server process did not start or ended by itself; the message holds its last log lines."""
 
-    code = "SERVER_FAILED"
+    code = "SERVER_PROCESS_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class TritonServer:
         """Start the process and return at once; see :meth:`wait_ready`.
 
         Raises:
-            ServerError: A port is taken.
+            ServerProcessError: A port is taken.
         """
         _check_ports(self.endpoint)
         self._scratch = Path(tempfile.mkdtemp(prefix="quorum-server-"))
@@ -139,16 +139,18 @@ class TritonServer:
             Seconds waited.
 
         Raises:
-            ServerError: The process ended or the time ran out; the message holds the last log lines.
+            ServerProcessError: The process ended or the time ran out; the message holds the last log lines.
         """
         start = time.monotonic()
         while time.monotonic() - start < timeout_s:
             if self.pid is None:
-                raise ServerError(f"tritonserver stopped while starting; its last words:\n{self.log_tail()}")
+                raise ServerProcessError(
+                    f"tritonserver stopped while starting; its last words:\n{self.log_tail()}"
+                )
             if probe():
                 return time.monotonic() - start
             time.sleep(0.1)
-        raise ServerError(
+        raise ServerProcessError(
             f"tritonserver not ready after {timeout_s:.0f} s; its last words:\n{self.log_tail()}"
         )
 
@@ -298,7 +300,7 @@ def _check_ports(endpoint: Endpoint) -> None:
             try:
                 sock.bind((endpoint.host, port))
             except OSError as error:
-                raise ServerError(
+                raise ServerProcessError(
                     f"server.{key} {port} on {endpoint.host}: {error.strerror}; stop the program there, "
                     f"choose another port in deploy.yaml, or 0 for a free one"
                 ) from error

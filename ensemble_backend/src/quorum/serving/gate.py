@@ -17,23 +17,10 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, add_ticket, pack_question
-from quorum.serving.tensors import answer, packed_tensor, settings_of
-from quorum_contract import (
-    ATTRIBUTES,
-    CANARY_SHARE,
-    CATEGORY,
-    MAX_ATTRIBUTE_BYTES,
-    MAX_CATEGORY_BYTES,
-    MAX_TEXT_BYTES,
-    QUESTION,
-    TEXT,
-    InvalidRequest,
-    check_attributes,
-    check_text,
-    decode,
-)
-
-_MAX_MESSAGE = 500
+from quorum.serving.tensors import answer, packed_tensor, refusal, settings_of
+from quorum_contract import ATTRIBUTES, CANARY_SHARE, CATEGORY, QUESTION, TEXT
+from quorum_contract.checks import decode_attributes, decode_category, decode_text
+from quorum_contract.errors import InvalidRequest, Overloaded, RequestError, Unavailable
 
 
 class TritonPythonModel:
@@ -57,11 +44,11 @@ class TritonPythonModel:
         try:
             text, category, attributes = _checked(request)
         except InvalidRequest as error:
-            return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
+            return _refuse(error)
         except Exception as error:
-            return _refuse(f"unreadable request: {error}", pb_utils.TritonError.INVALID_ARG)
+            return _refuse(InvalidRequest(f"unreadable request: {error}"))
         if self._admission.is_closed:
-            return _refuse("the server is stopping; ask another one", pb_utils.TritonError.UNAVAILABLE)
+            return _refuse(Unavailable("the server is stopping; ask another one"))
         now = time.monotonic_ns()
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
@@ -69,7 +56,7 @@ class TritonPythonModel:
         ticket = self._admission.claim(self._limit, now, deadline, self._admission.seal(body))
         if ticket is None:
             message = f"{self._limit} requests are being answered; retry later, or raise gate.max_in_flight"
-            return _refuse(message, pb_utils.TritonError.UNAVAILABLE)
+            return _refuse(Overloaded(message))
         return answer(
             packed_tensor(QUESTION, add_ticket(ticket, body)), pb_utils.Tensor(CANARY_SHARE, self._share)
         )
@@ -77,26 +64,22 @@ class TritonPythonModel:
 
 def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:
     given = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in request.inputs()}
-    text = _one(given, TEXT, MAX_TEXT_BYTES)
-    category = _one(given, CATEGORY, MAX_CATEGORY_BYTES)
-    check_text(text)
+    text = decode_text(_one(given, TEXT))
+    category = decode_category(_one(given, CATEGORY))
     return text, category, _attributes(tuple(given[ATTRIBUTES]))
 
 
-def _one(given: Mapping[str, list[Any]], name: str, limit: int) -> str:
+def _one(given: Mapping[str, list[Any]], name: str) -> Any:
     elements = given[name]
     if len(elements) != 1:
         raise InvalidRequest(f"{name}: {len(elements)} elements, expected 1; send one product a request")
-    return decode(elements[0], name, limit)
+    return elements[0]
 
 
-@lru_cache(maxsize=256)
-def _attributes(raw: tuple[Any, ...]) -> tuple[str, ...]:
-    """Checked names; callers ask for the same few sets of attributes again and again."""
-    names = tuple(decode(name, ATTRIBUTES, MAX_ATTRIBUTE_BYTES) for name in raw)
-    check_attributes(names)
-    return names
+# Callers ask for the same few sets of attributes again and again.
+_attributes = lru_cache(maxsize=256)(decode_attributes)
 
 
-def _refuse(message: str, code: int) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message[:_MAX_MESSAGE], code))
+def _refuse(error: RequestError) -> Any:
+    invalid = isinstance(error, InvalidRequest)
+    return refusal(error, pb_utils.TritonError.INVALID_ARG if invalid else pb_utils.TritonError.UNAVAILABLE)

@@ -13,7 +13,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum_contract import GATE
+from quorum_contract.errors import QuorumError, with_code
 
+# gRPC carries an error in a header of limited size.
+_MAX_MESSAGE = 1000
 PARAMETER = "quorum"
 """The one entry in a model's ``parameters``: its settings, as JSON."""
 
@@ -66,3 +69,14 @@ def tensor(name: str, values: Any, dtype: type[np.generic], shape: Sequence[int]
 def answer(*tensors: Any) -> Any:
     """A response."""
     return pb_utils.InferenceResponse(output_tensors=list(tensors))
+
+
+def refusal(error: QuorumError, status: int) -> Any:
+    """A response that fails the request; the code of the error ends its message.
+
+    Args:
+        error: What went wrong.
+        status: A status of ``pb_utils.TritonError``: with the message, all that a step can give back.
+    """
+    message = with_code(error, _MAX_MESSAGE)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, status))

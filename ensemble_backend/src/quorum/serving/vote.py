@@ -17,7 +17,15 @@ from quorum.decision.cell import Ballot, decide_one
 from quorum.decision.weights import WeightsError
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
-from quorum.serving.tensors import answer, catalogue_path, packed_inputs, settings_of, tensor, text_tensor
+from quorum.serving.tensors import (
+    answer,
+    catalogue_path,
+    packed_inputs,
+    refusal,
+    settings_of,
+    tensor,
+    text_tensor,
+)
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
@@ -34,8 +42,6 @@ from quorum_contract import (
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.json"
-# gRPC carries an error in a header of limited size.
-_MAX_MESSAGE = 1000
 
 
 class TritonPythonModel:
@@ -60,26 +66,26 @@ class TritonPythonModel:
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = Admission(default_path())
-        self._damage = ""
+        self._damage: WeightsError | None = None
         try:
             self._weights = weights_file.load(path)
             self._weights.check_fits(self._members, Catalogue.load(catalogue_path(args)).hash)
         except WeightsError as error:
             if self._admission.has_answered:
                 raise
-            self._damage = f"weights version {self._version} is damaged: {error}"[:_MAX_MESSAGE]
+            self._damage = WeightsError(f"weights version {self._version} is damaged: {error}")
             logger.exception("vote: a damaged version is left without weights")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decide each request; what cannot be read counts as abstained."""
         if self._damage:
-            return [self._refuse(request) for request in requests]
+            return [self._refuse(request, self._damage) for request in requests]
         return [self._respond(request) for request in requests]
 
-    def _refuse(self, request: Any) -> Any:
+    def _refuse(self, request: Any, damage: WeightsError) -> Any:
         self._admission.release(take_ticket(packed_inputs(request)[QUESTION]).ticket)
         # The last step is the only one of an ensemble that may answer with an error.
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(self._damage))
+        return refusal(damage, pb_utils.TritonError.INTERNAL)
 
     def _respond(self, request: Any) -> Any:
         attributes = 1

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of a request, and the checks that hold it to them.
+
+The client encodes what it is given, the gate decodes what arrives; both refuse the same requests with the
+same words.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from quorum_contract.errors import InvalidRequest
+from quorum_contract.tensors import ATTRIBUTES, CATEGORY, TEXT
+
+MAX_TEXT_BYTES = 32_768
+MAX_CATEGORY_BYTES = 256
+MAX_ATTRIBUTES = 64
+MAX_ATTRIBUTE_BYTES = 128
+
+
+def encode_text(text: object) -> bytes:
+    """The product text as UTF-8.
+
+    Raises:
+        InvalidRequest: Not a str, too long, or with nothing to read in it.
+    """
+    raw = encode(text, TEXT, MAX_TEXT_BYTES)
+    _check_text(str(text))
+    return raw
+
+
+def decode_text(raw: object) -> str:
+    """Inverse of :func:`encode_text`.
+
+    Raises:
+        InvalidRequest: Not UTF-8, too long, or with nothing to read in it.
+    """
+    text = decode(raw, TEXT, MAX_TEXT_BYTES)
+    _check_text(text)
+    return text
+
+
+def encode_category(category: object) -> bytes:
+    """The product category as UTF-8; may be empty.
+
+    Raises:
+        InvalidRequest: Not a str, or too long.
+    """
+    return encode(category, CATEGORY, MAX_CATEGORY_BYTES)
+
+
+def decode_category(raw: object) -> str:
+    """Inverse of :func:`encode_category`.
+
+    Raises:
+        InvalidRequest: Not UTF-8, or too long.
+    """
+    return decode(raw, CATEGORY, MAX_CATEGORY_BYTES)
+
+
+def encode_attributes(attributes: object) -> list[bytes]:
+    """The attribute names as UTF-8.
+
+    Raises:
+        InvalidRequest: Not a list of str, or names that :func:`check_names` refuses.
+    """
+    if isinstance(attributes, str | bytes) or not isinstance(attributes, Sequence):
+        raise InvalidRequest(f"{ATTRIBUTES}: a {type(attributes).__name__}; give a list of names")
+    _check_count(len(attributes))
+    raw = [encode(name, element(at), MAX_ATTRIBUTE_BYTES) for at, name in enumerate(attributes)]
+    check_names(attributes)
+    return raw
+
+
+def decode_attributes(raw: Sequence[object]) -> tuple[str, ...]:
+    """Inverse of :func:`encode_attributes`.
+
+    Raises:
+        InvalidRequest: Not UTF-8, or names that :func:`check_names` refuses.
+    """
+    _check_count(len(raw))
+    names = tuple(decode(name, element(at), MAX_ATTRIBUTE_BYTES) for at, name in enumerate(raw))
+    check_names(names)
+    return names
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse attribute names that no answer could be matched to.
+
+    Raises:
+        InvalidRequest: A name that :func:`check_name` refuses, or two names that are the same without regard
+            to case: LLMs do not keep it.
+    """
+    seen: set[str] = set()
+    for at, name in enumerate(names):
+        check_name(name, element(at))
+        if name.casefold() in seen:
+            raise InvalidRequest(
+                f"{element(at)}: {name!r} a second time, without regard to case; name each once"
+            )
+        seen.add(name.casefold())
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse one attribute name.
+
+    Raises:
+        InvalidRequest: It is empty, or has control characters in it or white space around it: LLMs do not
+            keep either.
+    """
+    if not name.strip():
+        raise InvalidRequest(f"{what}: empty; remove it")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise InvalidRequest(f"{what}: {name!r} holds control characters; remove them")
+    if name != name.strip():
+        raise InvalidRequest(f"{what}: {name!r} has white space around it; remove it")
+
+
+def encode(value: object, what: str, limit: int) -> bytes:
+    """A str as UTF-8 within ``limit`` bytes.
+
+    Raises:
+        InvalidRequest: Not a str, too long, or half a character in it.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{what}: a {type(value).__name__}; give a str")
+    try:
+        raw = value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{what}: a lone surrogate at character {error.start}; fix how the text was decoded"
+        ) from None
+    _check_length(raw, what, limit)
+    return raw
+
+
+def decode(raw: object, what: str, limit: int) -> str:
+    """Decode one BYTES element as UTF-8 within ``limit`` bytes.
+
+    Raises:
+        InvalidRequest: Not bytes, too long, or not UTF-8.
+    """
+    if not isinstance(raw, bytes):
+        raise InvalidRequest(f"{what}: a {type(raw).__name__}; send BYTES elements")
+    _check_length(raw, what, limit)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{what}: not UTF-8 at byte {error.start}; send UTF-8 text") from None
+
+
+def element(at: int) -> str:
+    """How messages name one attribute of a request."""
+    return f"{ATTRIBUTES}[{at}]"
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise InvalidRequest(f"{TEXT}: empty; send the product's title or description")
+
+
+def _check_count(count: int) -> None:
+    if not count:
+        raise InvalidRequest(f"{ATTRIBUTES}: empty; name at least one attribute")
+    if count > MAX_ATTRIBUTES:
+        raise InvalidRequest(f"{ATTRIBUTES}: {count} names, the limit is {MAX_ATTRIBUTES}; split them")
+
+
+def _check_length(raw: bytes, what: str, limit: int) -> None:
+    if len(raw) > limit:
+        raise InvalidRequest(f"{what}: {len(raw)} bytes of UTF-8, the limit is {limit}; shorten it")

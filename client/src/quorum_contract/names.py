@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of models and channels, and the value that stands for *the text does not say*."""
+
+from __future__ import annotations
+
+GATE = "quorum_gate"
+VOTE = "quorum_vote"
+MEMBER_BACKEND = "quorum_member"
+STABLE = "quorum"
+CANARY = "quorum_canary"
+CHANNELS = (STABLE, CANARY)
+
+NOT_APPLICABLE = "n/a"
+"""The value that says *the text does not say*: a vote like any other, not an abstention."""

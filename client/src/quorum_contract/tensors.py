@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tensors: name, datatype and shape of each, once for configurations, models, clients and benchmarks.
+
+One request is one product text and the ``A`` attributes wanted of it. The ensembles have no batch
+dimension (``max_batch_size: 0``), so the shapes are exact; ``N`` is the number of members.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Datatype = Literal["BYTES", "FP32", "FP64", "INT32", "INT64", "UINT8"]
+Dimension = Literal[1, "A", "N", "BYTES"]
+
+TEXT = "TEXT"
+CATEGORY = "CATEGORY"
+ATTRIBUTES = "ATTRIBUTES"
+VALUES = "VALUES"
+CONFIDENCE = "CONFIDENCE"
+MEMBERS = "MEMBERS"
+MEMBER_VALUES = "MEMBER_VALUES"
+MEMBER_STATUS = "MEMBER_STATUS"
+WEIGHTS_VERSION = "WEIGHTS_VERSION"
+CANARY_SHARE = "CANARY_SHARE"
+
+# Between the steps of the ensemble only; never seen by a client.
+QUESTION = "QUESTION"
+VOTES = "VOTES"
+
+
+class Tensor(NamedTuple):
+    """One tensor of the contract.
+
+    Attributes:
+        name: Name on the wire.
+        datatype: KServe's name of its type.
+        shape: Sizes; ``"A"`` attributes, ``"N"`` members, or the ``"BYTES"`` of what is packed in it.
+        meaning: One line.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[Dimension, ...]
+    meaning: str
+
+    @property
+    def dims(self) -> list[int]:
+        """The shape as a model configuration has it: -1 where the size varies."""
+        return [size if isinstance(size, int) else -1 for size in self.shape]
+
+    def sizes(self, attributes: int, members: int) -> list[int]:
+        """The shape in one answer."""
+        known = {"A": attributes, "N": members}
+        return [size if isinstance(size, int) else known[size] for size in self.shape]
+
+    def named(self, name: str) -> Tensor:
+        """The same tensor under another name."""
+        return self._replace(name=name)
+
+
+ASKED = (
+    Tensor(TEXT, "BYTES", (1,), "product title and description, UTF-8"),
+    Tensor(CATEGORY, "BYTES", (1,), "product category, may be empty"),
+    Tensor(ATTRIBUTES, "BYTES", ("A",), "attribute names, no duplicates"),
+)
+"""The inputs of a channel."""
+
+ANSWERED = (
+    Tensor(VALUES, "BYTES", ("A",), "decision per attribute; empty when no member answered"),
+    Tensor(CONFIDENCE, "FP32", ("A",), "in [0, 1]; 0 when no member answered"),
+    Tensor(MEMBERS, "BYTES", ("N",), "member names, in the order of the two tensors below"),
+    Tensor(MEMBER_VALUES, "BYTES", ("N", "A"), "each vote after normalisation; empty for an abstention"),
+    Tensor(MEMBER_STATUS, "INT32", ("N", "A"), "a Status per vote"),
+    Tensor(WEIGHTS_VERSION, "INT64", (1,), "version of quorum_vote that decided"),
+)
+"""The outputs of the vote, and of a channel."""
+
+SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canary channel is to answer")
+"""Output of the gate, and of a channel: every answer brings it to callers, whichever channel gives it."""
+
+PACKED_QUESTION = Tensor(QUESTION, "UINT8", ("BYTES",), "ticket and checked question, packed by the gate")
+PACKED_VOTES = Tensor(VOTES, "UINT8", ("BYTES",), "one member's votes, packed by the member")
