@@ -217,7 +217,8 @@ def install_build(env: Environment) -> None:
 
 def install_peers(env: Environment) -> None:
     env.pip("-r", f"{REQUIREMENTS}/peers.txt")
-    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", "-e", str(ROOT / "ensemble_backend"))
+    own = [a for name in ("client", "ensemble_backend") for a in ("-e", str(ROOT / name))]
+    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", *own)
 
 
 def main() -> None:
@@ -227,7 +228,7 @@ def main() -> None:
         build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", build, install_build)
     elif what == "peers":
-        files = [REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")]
+        files = [*(REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")), *PROJECTS]
         Environment(ROOT / ".venv-peers").ensure("peers", files, install_peers)
     else:
         common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]

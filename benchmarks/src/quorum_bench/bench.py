@@ -17,6 +17,7 @@ from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.metrics.steps import steps_of
 from quorum_bench.results import PointResult, ScenarioResult, Step, Value
 from quorum_bench.samples import SampleFile
+from quorum_contract.errors import QuorumError
 
 T = TypeVar("T")
 Form = Literal["short", "long"]
@@ -24,8 +25,10 @@ _LATE_MS = 2.0
 _CROWDED = 0.2
 
 
-class Skipped(Exception):
+class Skipped(QuorumError):
     """A scenario cannot run here; the message says what it needs."""
+
+    code = "SCENARIO_SKIPPED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,16 @@ from quorum_bench.bootstrap import Floats, Interval, median_draws, quantile_draw
 from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.results import SAMPLES, MetricInfo, PointResult, Results, read_results
 from quorum_bench.samples import read_latencies
+from quorum_contract.errors import QuorumError
 
 Verdict = Literal["better", "worse", "no difference shown"]
 DEFAULT_METRICS = ("latency_p50", "latency_p99", "throughput", "cpu")
 
 
-class CompareError(ValueError):
+class CompareError(QuorumError, ValueError):
     """Two results cannot be compared; the message says why."""
+
+    code = "RESULTS_NOT_COMPARABLE"
 
 
 @dataclass(frozen=True, slots=True)

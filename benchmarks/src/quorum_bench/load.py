@@ -18,13 +18,16 @@ import numpy as np
 from quorum_bench.arrivals import Offsets
 from quorum_bench.samples import Samples
 from quorum_bench.targets import CallerSpec
+from quorum_contract.errors import QuorumError
 
 _HEAD_START_NS = 100_000_000
 _CONNECT_S = 60.0
 
 
-class LoadError(RuntimeError):
+class LoadError(QuorumError, RuntimeError):
     """A generator could not do its work; the message holds its last words."""
+
+    code = "LOAD_GENERATOR_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from quorum_contract.errors import QuorumError
+
 RESULTS = "results.json"
 SAMPLES = "samples.parquet"
 SCHEMA = "results.schema.json"
@@ -17,8 +19,10 @@ Label = str | int | float
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class ResultsError(ValueError):
+class ResultsError(QuorumError, ValueError):
     """A results file cannot be read; the message says where and why."""
+
+    code = "RESULTS_INVALID"
 
 
 class _Strict(BaseModel):

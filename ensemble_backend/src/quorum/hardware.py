@@ -24,7 +24,7 @@ _UNITS = {"gib": GIB, "gb": 10**9, "mib": MIB, "mb": 10**6}
 class GpuError(QuorumError, RuntimeError):
     """The GPUs of this machine cannot be told, or one that was named is unknown."""
 
-    code = "GPU_UNKNOWN"
+    code = "GPU_NOT_USABLE"
 
 
 @dataclass(frozen=True, slots=True)

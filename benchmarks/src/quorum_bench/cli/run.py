@@ -29,6 +29,7 @@ from quorum_bench.results import (
 )
 from quorum_bench.samples import SampleFile
 from quorum_bench.scenarios import ALL, BY_NAME
+from quorum_contract.errors import QuorumError
 
 out = Console()
 err = Console(stderr=True)
@@ -125,7 +126,10 @@ def play(chosen: list[Scenario], options: Options, folder: Path) -> Results:
                 result = scenario.result([], skipped=str(reason))
             except Exception as error:
                 # What the others measured must not be lost with it.
-                err.print_exception()
+                if isinstance(error, QuorumError):
+                    err.print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
+                else:
+                    err.print_exception()
                 result = scenario.result([], failed=f"{type(error).__name__}: {error}")
             done.append(result.model_copy(update={"seconds": time.monotonic() - start}))
     environment["load_after"] = [round(x, 2) for x in os.getloadavg()]

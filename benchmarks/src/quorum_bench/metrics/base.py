@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quorum_bench.measure import Run
+from quorum_contract.errors import QuorumError
 
 
-class NoValue(Exception):
+class NoValue(QuorumError):
     """This run has no value of the metric; the message says why, and what would give one."""
+
+    code = "METRIC_HAS_NO_VALUE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.usage import cpu_seconds
 from quorum_bench.workload import Workload
 from quorum_contract import STABLE
+from quorum_contract.errors import QuorumError
 from quorum_contract.tensors import ASKED
 
 _MEMBERS = 3
@@ -33,8 +34,10 @@ _ROUNDS = 3
 _UNDER_WAY_S = 1.0
 
 
-class PerfAnalyzerError(RuntimeError):
+class PerfAnalyzerError(QuorumError, RuntimeError):
     """perf_analyzer failed; the message holds its last words."""
+
+    code = "PERF_ANALYZER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from quorum.deployment import load_deployment
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.http_caller import http_caller
 from quorum_bench.workload import Workload
+from quorum_contract.errors import QuorumError
 
 _SCRIPTS = Path(__file__).parent / "peers"
 _START_S = 120.0
@@ -28,8 +29,10 @@ PYTHON = "QUORUM_PEERS_PYTHON"
 """Environment variable that names the interpreter of the peers; default: ``.venv-peers/bin/python``."""
 
 
-class PeerError(RuntimeError):
+class PeerError(QuorumError, RuntimeError):
     """A peer is not installed or does not start; the message says which and holds its last words."""
+
+    code = "PEER_FAILED"
 
 
 def peers_python() -> Path:

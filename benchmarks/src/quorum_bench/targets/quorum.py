@@ -42,6 +42,8 @@ _MAX_IN_FLIGHT = 1024
 class NotAsAsked(ServerProcessError):
     """A server runs, but this machine does not let it run as it was asked to."""
 
+    code = "SERVER_LAYOUT_REFUSED"
+
 
 class QuorumTarget:
     """Serves members that answer from a votes table, or any other deployment file.

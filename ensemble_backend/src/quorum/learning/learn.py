@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembe
 from quorum.learning.iwmv import Iwmv
 from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
 from quorum.learning.majority import Majority
+from quorum.learning.newton import NoConvergenceError
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
@@ -74,7 +76,8 @@ def learn(
         The weights, with their provenance.
 
     Raises:
-        LearnError: Unknown method or setting, no gold for loglinear, or fewer than 3 members for em.
+        LearnError: Unknown method or setting, no gold for loglinear, fewer than 3 members for em, or a
+            minimum that is not reached.
         VotesError: Fewer gold labels than asked for.
     """
     if gold_labels is not None:
@@ -100,12 +103,15 @@ def learn_statistic(
     name = choose_method(statistic) if method == "auto" else method
     if name not in METHODS:
         raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
+    arguments = (statistic, value_counts or {})
     try:
-        learned = METHODS[name](statistic, value_counts or {}, **(settings or {}))
-    except (NoGoldError, TooFewMembersError) as error:
-        raise LearnError(f"{name}: {error}") from error
+        inspect.signature(METHODS[name]).bind(*arguments, **(settings or {}))
     except TypeError as error:
         raise LearnError(f"{name}: settings {dict(settings or {})} do not fit: {error}") from error
+    try:
+        learned = METHODS[name](*arguments, **(settings or {}))
+    except (NoConvergenceError, NoGoldError, TooFewMembersError) as error:
+        raise LearnError(f"{name}: {error}") from error
     record = {
         "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
         "rows": round(statistic.hist.total),

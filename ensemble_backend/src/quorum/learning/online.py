@@ -32,7 +32,7 @@ _DAY_KEYS = {"data_hash", "cells", "gold_labels", "factor", "votes_hash"}
 class OnlineError(QuorumError, ValueError):
     """Votes do not fit a state, or its file cannot be used; the message says what to do."""
 
-    code = "STATE_INVALID"
+    code = "LEARNING_STATE_INVALID"
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ Infer = Callable[[str, Mapping[str, Array], Sequence[str], str], dict[str, Array
 class RuntimeConfigError(QuorumError, ValueError):
     """The member's settings do not fit its runtime; the message names the setting and the mend."""
 
-    code = "RUNTIME_NOT_STARTED"
+    code = "RUNTIME_SETTINGS_INVALID"
 
 
 @dataclass(frozen=True, slots=True)

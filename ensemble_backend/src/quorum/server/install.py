@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import quorum
+from quorum_contract import GATE, MEMBER_BACKEND, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTAINER = Path("/opt/tritonserver")
-_OWN_BACKENDS = ("quorum_gate", "quorum_member", "quorum_vote")
+_OWN_BACKENDS = (GATE, MEMBER_BACKEND, VOTE)
 
 
 class ServerNotFound(QuorumError, RuntimeError):
     """There is no tritonserver here; the message says where was looked and how to get one."""
 
-    code = "SERVER_NOT_FOUND"
+    code = "TRITONSERVER_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)

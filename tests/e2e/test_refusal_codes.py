@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refusals of a real server: ours are known by their code, those of other programs by the listed words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.raw import bytes_tensor
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from quorum.repository.configs import parse_config, print_config
+from quorum.serving.admission import Admission, path_of
+from quorum_client import Client, InvalidRequest, Overloaded, Unavailable
+from quorum_contract import GATE
+from quorum_contract.foreign import Meaning, meaning_of
+
+# The gate itself, with every sentence replaced by one that means something else to this project.
+REWORDED = """
+from quorum.serving import gate
+from quorum_contract import errors
+
+gate.Overloaded = lambda _: errors.Overloaded("kein Platz (Socket closed)")
+gate.Unavailable = lambda _: errors.Unavailable("Feierabend (protocol is restricted)")
+gate.InvalidRequest = lambda _: errors.InvalidRequest("unlesbar")
+TritonPythonModel = gate.TritonPythonModel
+"""
+SLOW = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(1.0)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.zeros(1, np.uint8))]) for _ in requests]
+"""
+SLOW_CONFIG = """
+name: "slow"
+backend: "python"
+max_batch_size: 1
+input { name: "X" data_type: TYPE_UINT8 dims: 1 }
+output { name: "Y" data_type: TYPE_UINT8 dims: 1 }
+instance_group { count: 1 kind: KIND_CPU }
+dynamic_batching { default_queue_policy { max_queue_size: 1 } }
+"""
+
+
+@pytest.fixture(params=["as it is", "reworded"])
+def narrow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
+    """A server that admits one request, which takes 0.4 s; with the gate's own words, and with others."""
+    members = {"alpha": {"options": {"latency_ms": 400}}, "beta": {}}
+    with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
+        if request.param == "reworded":
+            folder = live.spec.repository_path / GATE
+            config = parse_config((folder / "config.pbtxt").read_text("utf-8"))
+            config.backend = "python"
+            (folder / "1").mkdir(exist_ok=True)
+            (folder / "1" / "model.py").write_text(REWORDED, encoding="utf-8")
+            (folder / "config.pbtxt").write_text(print_config(config), encoding="utf-8")
+            live.control.load(GATE)
+        words = refusal_of_nonsense(live)
+        assert ("unlesbar" in words) is (request.param == "reworded")
+        yield live
+
+
+def refusal_of_nonsense(live: Live) -> str:
+    request = pb.ModelInferRequest(model_name="quorum")
+    for name, raw in (("TEXT", b"\xff"), ("CATEGORY", b""), ("ATTRIBUTES", b"a")):
+        request.inputs.add(name=name, datatype="BYTES", shape=[1])
+        request.raw_input_contents.append(bytes_tensor([raw]))
+    with pytest.raises(grpc.RpcError) as caught:
+        live.stub.ModelInfer(request, timeout=30)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    return str(caught.value.details())
+
+
+def occupy(live: Live) -> Any:
+    """A question that fills the gate."""
+    admission = Admission(path_of(live.server.pid or 0))
+    asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
+    while not admission.inside(time.monotonic_ns()):
+        time.sleep(0.005)
+    return asked
+
+
+def test_rewording_the_gates_refusals_changes_nothing_for_clients(narrow: Live) -> None:
+    with Client(narrow.url) as patient, Client(narrow.url, retries=False) as hasty:
+        asked = occupy(narrow)
+        with pytest.raises(Overloaded) as refused:
+            hasty.extract(title(1), ATTRIBUTES)
+        assert not asked.done()
+        assert "[quorum:" not in str(refused.value)
+        assert patient.extract(title(1), ATTRIBUTES).answers, "sent again until there was room"
+        asked.result()
+        Admission(path_of(narrow.server.pid or 0)).close_gate()
+        with pytest.raises(Unavailable) as stopping:
+            patient.extract(title(1), ATTRIBUTES)
+        assert type(stopping.value) is Unavailable
+    assert refusal_of_nonsense(narrow).endswith("[quorum:INVALID_REQUEST]")
+    assert InvalidRequest.code == "INVALID_REQUEST"
+
+
+def slow_request(version: str = "") -> Any:
+    request = pb.ModelInferRequest(model_name="slow", model_version=version)
+    request.inputs.add(name="X", datatype="UINT8", shape=[1, 1])
+    request.raw_input_contents.append(b"\0")
+    return request
+
+
+def test_tritons_own_refusals_are_in_the_table(tmp_path: Path) -> None:
+    with running(write_deployment(tmp_path, {"alpha": {}})) as live:
+        with pytest.raises(grpc.RpcError) as restricted:
+            live.stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=30)
+        assert restricted.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert meaning_of(restricted.value.details()) is Meaning.KEY_WANTED
+
+        folder = live.spec.repository_path / "slow"
+        (folder / "1").mkdir(parents=True)
+        (folder / "1" / "model.py").write_text(SLOW, encoding="utf-8")
+        (folder / "config.pbtxt").write_text(SLOW_CONFIG, encoding="utf-8")
+        live.control.load("slow")
+        asked = [live.stub.ModelInfer.future(slow_request(), timeout=30) for _ in range(6)]
+        errors = [error for future in asked if (error := future.exception())]
+        assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+        assert {meaning_of(error.details()) for error in errors} == {Meaning.FULL}
+
+        asked = [live.stub.ModelInfer.future(slow_request(), timeout=30) for _ in range(2)]
+        time.sleep(0.3)
+        key = live.control._metadata
+        live.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="slow"), metadata=key)
+        with pytest.raises(grpc.RpcError) as unloading:
+            live.stub.ModelInfer(slow_request("1"), timeout=30)
+        assert unloading.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert meaning_of(unloading.value.details()) is Meaning.NOT_READY
+        assert [future.exception() for future in asked] == [None, None]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "host.invalid:8001", "unix:/nowhere/there.sock"])
+def test_grpcs_failures_to_connect_are_in_the_table(address: str) -> None:
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=30)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert meaning_of(caught.value.details()) is Meaning.NO_CONNECTION
