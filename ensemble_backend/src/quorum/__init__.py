@@ -1,4 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quorum: several LLMs in one Triton server answer a product question as one, by learned weights."""
+"""quorum: several LLMs in one Triton server answer a product question as one, by learned weights.
+
+Every command of the command line is a function here: it takes typed arguments, returns a record and prints
+nothing. docs/guides/python-api.md shows them at work. Names load when they are first used, so that
+``import quorum`` stays cheap inside the server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quorum.build.openvino import BuildManifest as BuildManifest
+    from quorum.build.openvino import build_openvino as build_openvino
+    from quorum.build.trtllm import Tools as Tools
+    from quorum.bulk.answers import extraction_json as extraction_json
+    from quorum.bulk.ask import ask as ask
+    from quorum.bulk.run import ExtractOptions as ExtractOptions
+    from quorum.bulk.run import ExtractReport as ExtractReport
+    from quorum.bulk.run import extract as extract
+    from quorum.decision.weights import Weights as Weights
+    from quorum.deployment.load import load_deployment as load_deployment
+    from quorum.deployment.schema import Deployment as Deployment
+    from quorum.evaluation.drift import Drift as Drift
+    from quorum.evaluation.evaluate import Evaluation as Evaluation
+    from quorum.operations.build import MemberBuild as MemberBuild
+    from quorum.operations.build import build_member as build_member
+    from quorum.operations.build import plan_members as plan_members
+    from quorum.operations.canary import CanaryOptions as CanaryOptions
+    from quorum.operations.canary import CanaryReport as CanaryReport
+    from quorum.operations.canary import canary_report as canary_report
+    from quorum.operations.describe import RenderReport as RenderReport
+    from quorum.operations.describe import check_machine as check_machine
+    from quorum.operations.describe import render as render
+    from quorum.operations.describe import validate as validate
+    from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
+    from quorum.operations.evaluate import evaluate as evaluate
+    from quorum.operations.learn import LearnOptions as LearnOptions
+    from quorum.operations.learn import LearnReport as LearnReport
+    from quorum.operations.learn import drift as drift
+    from quorum.operations.learn import learn as learn
+    from quorum.operations.plan import PlanReport as PlanReport
+    from quorum.operations.plan import plan as plan
+    from quorum.operations.probe import probe as probe
+    from quorum.operations.probe import probe_server as probe_server
+    from quorum.operations.probe import probes_of as probes_of
+    from quorum.operations.rollout import WeightsDiff as WeightsDiff
+    from quorum.operations.rollout import canary as canary
+    from quorum.operations.rollout import connect as connect
+    from quorum.operations.rollout import diff as diff
+    from quorum.operations.rollout import end_canary as end_canary
+    from quorum.operations.rollout import history as history
+    from quorum.operations.rollout import promote as promote
+    from quorum.operations.rollout import publish as publish
+    from quorum.operations.rollout import retire as retire
+    from quorum.operations.rollout import rollback as rollback
+    from quorum.operations.status import FleetStatus as FleetStatus
+    from quorum.operations.status import ServerStatus as ServerStatus
+    from quorum.operations.status import status as status
+    from quorum.review.session import GoldReport as GoldReport
+    from quorum.review.session import LabelSession as LabelSession
+    from quorum.review.session import SheetReport as SheetReport
+    from quorum.review.session import apply_sheet as apply_sheet
+    from quorum.review.session import choose_sheet as choose_sheet
+    from quorum.rollout.channels import Change as Change
+    from quorum.server.supervise import serve as serve
+    from quorum.server.watch import keep_watching as keep_watching
+    from quorum_contract.errors import QuorumError as QuorumError
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "quorum.build.openvino": ("BuildManifest", "build_openvino"),
+    "quorum.build.trtllm": ("Tools",),
+    "quorum.bulk.answers": ("extraction_json",),
+    "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
+    "quorum.decision.weights": ("Weights",),
+    "quorum.deployment.load": ("load_deployment",),
+    "quorum.deployment.schema": ("Deployment",),
+    "quorum.evaluation.drift": ("Drift",),
+    "quorum.evaluation.evaluate": ("Evaluation",),
+    "quorum.operations.build": ("MemberBuild", "build_member", "plan_members"),
+    "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
+    "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
+    "quorum.operations.evaluate": ("EvaluateOptions", "evaluate"),
+    "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
+    "quorum.operations.plan": ("PlanReport", "plan"),
+    "quorum.operations.probe": ("probe", "probe_server", "probes_of"),
+    "quorum.operations.rollout": (
+        "WeightsDiff", "canary", "connect", "diff", "end_canary", "history", "promote", "publish", "retire",
+        "rollback",
+    ),
+    "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
+    "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
+    "quorum.rollout.channels": ("Change",),
+    "quorum.server.supervise": ("serve",),
+    "quorum.server.watch": ("keep_watching",),
+    "quorum_contract.errors": ("QuorumError",),
+}  # fmt: skip
+_ORIGINS = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", *_ORIGINS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ORIGINS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_ORIGINS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

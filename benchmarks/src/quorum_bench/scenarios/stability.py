@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.cli.listings import Listing, VotesSink, read_listings
-from quorum.cli.traffic import run_batch
+from quorum.bulk.answers import VotesSink
+from quorum.bulk.ask import ask_all
+from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment import load_deployment
 from quorum.votes.table import VotesTable, read_votes
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id
@@ -92,7 +93,7 @@ def record(deploy: Path, listings: Sequence[Listing]) -> Recorded:
 def _ask(url: str, listings: Sequence[Listing], spec: object, path: Path) -> VotesTable:
     catalogue = spec.catalogue()  # type: ignore[attr-defined]
     names = list(dict.fromkeys(name for listing in listings for name in listing.gold))
-    results = run_batch(url, STABLE, listings, names, _IN_FLIGHT, "asking the LLMs")
+    results = ask_all(url, STABLE, listings, names, _IN_FLIGHT)
     with path.open("w", encoding="utf-8") as file:
         sink = VotesSink(file, catalogue)
         for listing, result in zip(listings, results, strict=True):

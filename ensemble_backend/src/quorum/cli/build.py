@@ -6,26 +6,20 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from quorum.build import build_openvino
-from quorum.build.compile import compile_engine
-from quorum.build.quantise import plan_quantise
-from quorum.build.trtllm import BuildPlan, Step, Tools, plan_build
-from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.deployment.schema import Deployment, MemberSpec
+import quorum
+from quorum.cli.console import CommandError, JsonOption, friendly, load, note, out, print_json
 
-_TOOLS = Tools()
+if TYPE_CHECKING:
+    from quorum import MemberBuild, Tools
+    from quorum.build.trtllm import BuildPlan, Step
+
+_TOOLS = quorum.Tools()
 _BUILD_PYTHON = Path(".venv-build/bin/python")
-_NEEDS_NO_BUILD = {
-    "tensorrt_llm": "the LLM API loads the checkpoint itself",
-    "hf": "Transformers loads the checkpoint itself",
-    "replay": "it answers from recorded votes",
-    "openai": "it asks a remote LLM",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -88,8 +82,8 @@ def build(
             raise CommandError(
                 "OUT and --spec: the deployment says where a member's engine goes; leave OUT out"
             )
-        tools = Tools(examples, python or _TOOLS.python, calibration=calibration)
-        _members(spec_of(spec), what, tools, dry_run, json)
+        tools = quorum.Tools(examples, python or _TOOLS.python, calibration=calibration)
+        _members(load(spec), what, tools, dry_run, json)
     elif what is None or target is None:
         raise CommandError("name a checkpoint and a folder to make, or a deployment with --spec")
     elif dry_run:
@@ -98,58 +92,44 @@ def build(
         _openvino(Path(what), target, weight_format, Path(python) if python else _BUILD_PYTHON, force, json)
 
 
-def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, json: bool) -> None:
-    if name is not None and name not in spec.member_names:
-        raise CommandError(f"{spec.path}: no member {name!r}; it has {', '.join(spec.member_names)}")
-    chosen = [member for member in spec.members if name in (None, member.name)]
-    report: dict[str, Any] = {}
-    for member in chosen:
-        plan = None
-        if member.runtime == "engine":
-            plan = plan_build(member, spec.root, tools)
-        elif member.runtime == "tensorrt_llm":
-            plan = plan_quantise(member, spec.root, tools)
-        if plan:
-            report[member.name] = _show(plan, json) if dry_run else _compile(plan, tools, json)
-        else:
-            why = _idle(member)
-            report[member.name] = {"commands": [], "reason": why}
+def _members(spec: quorum.Deployment, name: str | None, tools: Tools, dry_run: bool, json: bool) -> None:
+    builds = []
+    for build in quorum.plan_members(spec, name, tools):
+        if build.plan is None:
             if not json:
-                note(f"{member.name}: nothing to build; {why}")
+                note(f"{build.member}: nothing to build; {build.reason}")
+            builds.append(build)
+        elif dry_run:
+            if not json:
+                _show(build.plan)
+            builds.append(build)
+        else:
+            builds.append(_compile(build, build.plan, tools, json))
     if json:
-        print_json(report)
+        print_json({build.member: build.to_json() for build in builds})
 
 
-def _idle(member: MemberSpec) -> str:
-    if member.runtime == "openvino":
-        return f"build its model with `quorum build CHECKPOINT {member.options.get('model', 'OUT')}`"
-    return _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")
+def _show(plan: BuildPlan) -> None:
+    for number, step in enumerate(plan.steps, 1):
+        note(Text(f"# {plan.member}, step {number} of {len(plan.steps)}: {step.name}", "dim"))
+        out.print(shlex.join(step.command), soft_wrap=True, highlight=False, markup=False)
+    note(Text(f"# then {plan.fresh} moves to {plan.engine}", "dim"))
 
 
-def _show(plan: BuildPlan, json: bool) -> dict[str, Any]:
-    if not json:
-        for number, step in enumerate(plan.steps, 1):
-            note(Text(f"# {plan.member}, step {number} of {len(plan.steps)}: {step.name}", "dim"))
-            out.print(shlex.join(step.command), soft_wrap=True, highlight=False, markup=False)
-        note(Text(f"# then {plan.fresh} moves to {plan.engine}", "dim"))
-    return {"commands": [list(step.command) for step in plan.steps], "engine": str(plan.engine)}
-
-
-def _compile(plan: BuildPlan, tools: Tools, json: bool) -> dict[str, Any]:
+def _compile(build: MemberBuild, plan: BuildPlan, tools: Tools, json: bool) -> MemberBuild:
     def on_step(number: int, step: Step, done: bool) -> None:
         note(f"{plan.member}, step {number + 1} of {len(plan.steps)}: {step.name}{' (done)' if done else ''}")
 
-    manifest = compile_engine(
-        plan,
-        tools,
-        on_step=on_step,
-        on_line=None if json else lambda line: note(Text(f"  {line}", "dim")),
-    )
-    if not json:
-        note(f"built {plan.engine} for {manifest.gpu} ({manifest.architecture})")
+    built = quorum.build_member(build, tools, on_step=on_step, on_line=None if json else _line)
+    if not json and built.manifest:
+        note(f"built {plan.engine} for {built.manifest.gpu} ({built.manifest.architecture})")
         if len(plan.steps) > 1:
             note(f"{plan.work} keeps the converted checkpoint for builds with other flags; remove it at will")
-    return asdict(manifest)
+    return built
+
+
+def _line(line: str) -> None:
+    note(Text(f"  {line}", "dim"))
 
 
 def _openvino(
@@ -164,13 +144,13 @@ def _openvino(
     if weight_format not in formats:
         raise CommandError(f"--weight-format {weight_format!r}: use one of {', '.join(formats)}")
     note(f"building {target} from {checkpoint} ({weight_format}); this takes a minute")
-    manifest = build_openvino(
+    manifest = quorum.build_openvino(
         checkpoint,
         target,
         weight_format=formats[weight_format],
         python=python,
         force=force,
-        on_line=None if json else lambda line: note(Text(f"  {line}", "dim")),
+        on_line=None if json else _line,
     )
     if json:
         print_json(asdict(manifest))

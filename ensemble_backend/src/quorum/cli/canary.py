@@ -3,55 +3,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import json as jsonlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from quorum.cli.ask import AttributesOption, UrlOption, names_of
+import quorum
 from quorum.cli.console import (
     DEPLOY,
-    CommandError,
     DeployOption,
     JsonOption,
+    ProgressBar,
     friendly,
+    load,
     note,
     out,
     print_json,
-    progress,
-    spec_of,
 )
-from quorum.cli.fleet import store_of
-from quorum.cli.listings import Listing, gold_of, parse_share, read_listings
-from quorum.cli.rollout import DryRunOption, VersionArgument, moved, open_rollout, tell
-from quorum.deployment.schema import Deployment
-from quorum.evaluation.canary import (
-    Decided,
-    Observed,
-    Pair,
-    Report,
-    agreement_of,
-    compare_channels,
-    pairs_from_votes,
-    taught,
+from quorum.cli.options import (
+    AttributesOption,
+    DryRunOption,
+    UrlOption,
+    VersionArgument,
+    names_in,
+    parse_share,
 )
-from quorum.evaluation.verdict import Estimate, Metric
-from quorum.rollout.channels import RolloutError
-from quorum.server.runfile import endpoint_of
-from quorum.tasks.catalogue import Catalogue
-from quorum.votes.table import read_votes
-from quorum_client import Answer, AsyncClient, Extraction, QuorumError
-from quorum_contract import CANARY, STABLE
+from quorum.cli.rollout import moved, tell
+from quorum_contract import CANARY
+
+if TYPE_CHECKING:
+    from quorum.evaluation.canary import Report
+    from quorum.evaluation.verdict import Estimate, Metric
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
-
-Asked = tuple[Listing, Extraction | QuorumError, Extraction | QuorumError]
 
 
 class _NumberFirst(TyperGroup):
@@ -97,8 +84,7 @@ def set_(
     Example: `quorum canary 3 --share 5%`, then `quorum canary report votes.jsonl`
     """
     wanted = parse_share(share)
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.canary(version, wanted)
+    change = quorum.canary(load(deploy), version, wanted, dry_run=dry_run)
     tell(change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it")
 
 
@@ -108,8 +94,7 @@ def off(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: Json
 
     Example: `quorum canary off`
     """
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.end_canary()
+    change = quorum.end_canary(load(deploy), dry_run=dry_run)
     tell(change, json, moved(CANARY, change))
 
 
@@ -148,129 +133,26 @@ def report(
 
     Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback`
     """
-    if (votes is None) == (replay is None):
-        raise CommandError("name either a file of recorded VOTES, or --replay LISTINGS")
-    spec = spec_of(deploy)
-    store = store_of(spec)
-    stable, tried = (store.pins()[channel] for channel in (STABLE, CANARY))
-    if stable == tried:
-        raise CommandError(f"both channels answer with version {stable}; begin with `quorum canary N`")
-    observed: tuple[Observed, Observed] | None
-    trained_on = False
-    if votes is not None:
-        table = read_votes(votes).of_members(spec.member_names)
-        sides = store.weights(stable), store.weights(tried)
-        pairs = pairs_from_votes(table, *sides)
-        trained_on = any(taught(table, weights) for weights in sides)
-        observed = _observed(votes, (stable, tried))
-    else:
-        assert replay is not None
-        listings, wanted = read_listings(replay, text_column), names_of(spec, attributes)
-        target = url or endpoint_of(spec).grpc_url
-        asked = asyncio.run(_ask_both(target, listings, wanted, concurrency))
-        pairs, observed = _replayed(asked, (stable, tried), spec.catalogue())
-    found = compare_channels(pairs, (stable, tried), spec.rollout.canary, observed, top, trained_on)
-    automatic = auto_promote or auto_rollback
-    done = _act(spec, found, auto_promote, auto_rollback) if automatic else None
+    options = quorum.CanaryOptions(
+        votes=votes,
+        replay=replay,
+        promote=auto_promote,
+        roll_back=auto_rollback,
+        attributes=names_in(attributes),
+        text_column=text_column,
+        concurrency=concurrency,
+        top=top,
+        url=url,
+    )
+    with ProgressBar("replay") as bar:
+        found = quorum.canary_report(load(deploy), options, progress=bar, note=note)
     if json:
-        print_json(found.to_json() | {"done": done})
+        print_json(found.to_json())
     else:
-        _show(found)
-        note(_words(found, done))
-    if automatic:
-        raise typer.Exit(EXIT_CODES[found.verdict.action])
-
-
-def _act(spec: Deployment, found: Report, may_promote: bool, may_roll_back: bool) -> str | None:
-    action, reason = found.verdict.action, f"canary: {found.verdict.reason}"
-    promote, end = action == "promote" and may_promote, action == "roll back" and may_roll_back
-    if not (promote or end):
-        return None
-    with open_rollout(spec, dry_run=False) as rollout:
-        if promote:
-            rollout.promote(found.canary_version, reason, over=found.stable_version)
-        rollout.end_canary(reason, of=found.canary_version)
-    return "promoted" if promote else "rolled back"
-
-
-def _observed(path: Path, versions: tuple[int, int]) -> tuple[Observed, Observed] | None:
-    """Latencies and fall-backs of these versions in a votes table, if whoever wrote it noted them."""
-    sides = {STABLE: Observed(), CANARY: Observed()}
-    wanted: dict[Any, int] = dict(zip(sides, versions, strict=True))
-    for line in path.read_text("utf-8").split("\n"):
-        row = jsonlib.loads(line) if line.strip() else {}
-        if row.get("weights_version") != wanted.get(row.get("channel")):
-            # Of an earlier canary, or of an earlier stable version.
-            continue
-        if row.get("fallback_from") in sides:
-            sides[row["fallback_from"]].failed.add(row["product"])
-        elif row.get("channel") in sides and isinstance(row.get("latency_ms"), int | float):
-            sides[row["channel"]].latencies_ms[row["product"]] = float(row["latency_ms"])
-    seen = any(side.latencies_ms or side.failed for side in sides.values())
-    return (sides[STABLE], sides[CANARY]) if seen else None
-
-
-async def _ask_both(
-    url: str, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
-) -> list[Asked]:
-    free = asyncio.Semaphore(concurrency)
-
-    async def ask(client: AsyncClient, listing: Listing, channel: str) -> Extraction | QuorumError:
-        try:
-            return await client.extract(listing.text, attributes, category=listing.category, channel=channel)
-        except QuorumError as error:
-            return error
-
-    async def both(client: AsyncClient, number: int, listing: Listing) -> Asked:
-        async with free:
-            # In turn, so that whatever warms up or wears off favours neither.
-            order = (STABLE, CANARY) if number % 2 else (CANARY, STABLE)
-            answers = {channel: await ask(client, listing, channel) for channel in order}
-        bar.advance(task)
-        return listing, answers[STABLE], answers[CANARY]
-
-    async with AsyncClient(url, timeout_s=60.0) as client:
-        with progress() as bar:
-            task = bar.add_task("replay", total=len(listings))
-            return list(await asyncio.gather(*(both(client, i, one) for i, one in enumerate(listings))))
-
-
-def _replayed(
-    asked: Sequence[Asked], versions: tuple[int, int], catalogue: Catalogue
-) -> tuple[list[Pair], tuple[Observed, Observed]]:
-    observed = (Observed(), Observed())
-    pairs: list[Pair] = []
-    restless = 0
-    for number, (listing, *answers) in enumerate(asked, 1):
-        product = f"{number}:{listing.product}"
-        for side, answer, version in zip(observed, answers, versions, strict=True):
-            if isinstance(answer, QuorumError):
-                side.failed.add(product)
-                continue
-            if answer.weights_version != version:
-                raise RolloutError(
-                    f"version {answer.weights_version} answered where {version} is pinned: the channels "
-                    "changed during the replay; run it again"
-                )
-            side.latencies_ms[product] = answer.latency_s * 1e3
-        left, right = answers
-        if isinstance(left, QuorumError) or isinstance(right, QuorumError):
-            continue
-        for a, b in zip(left.answers, right.answers, strict=True):
-            restless += a.votes != b.votes
-            gold = tuple(gold_of(listing, a.attribute, catalogue))
-            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
-    if not pairs:
-        error = next((a for _, *both in asked for a in both if isinstance(a, QuorumError)), None)
-        raise CommandError(f"no listing was answered by both channels: {error}")
-    if restless:
-        note(f"members answered {restless} of {len(pairs)} cells differently the second time")
-    return pairs, observed
-
-
-def _decided(answer: Answer) -> Decided:
-    agreement = agreement_of(answer.value, [vote.value for vote in answer.votes])
-    return Decided(answer.value, answer.confidence, agreement)
+        _show(found.comparison)
+        note(_words(found.comparison, found.done))
+    if auto_promote or auto_rollback:
+        raise typer.Exit(EXIT_CODES[found.comparison.verdict.action])
 
 
 def _show(r: Report) -> None:

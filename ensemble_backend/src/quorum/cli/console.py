@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,14 +19,19 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from quorum.deployment import Deployment, load_deployment
-from quorum_client import QuorumError, Unreachable
+import quorum
+from quorum_client import Unreachable
+from quorum_contract.errors import QuorumError
+
+if TYPE_CHECKING:
+    from quorum import Deployment
 
 out = Console()
 err = Console(stderr=True)
@@ -46,7 +52,7 @@ class CommandError(QuorumError, RuntimeError):
     code = "COMMAND_REFUSED"
 
 
-_MENDS = {
+_REMEDIES = {
     errno.ENOENT: "check the name, or make its folder first",
     errno.EISDIR: "name a file in it",
     errno.ENOTDIR: "a part of this path is a file; name another",
@@ -59,7 +65,7 @@ _MENDS = {
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors that a user can mend into one message and exit code 1; anything else is a bug."""
+    """Turn our errors, and those of files, into one message and exit code 1; anything else is a bug."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,16 +96,16 @@ def describe_os_error(error: OSError) -> str:
     if refused and not os.path.lexists(name):
         # It was to be made there, maybe under another name at first.
         name = os.path.dirname(name) or "."  # noqa: PTH120  (a Path would lose what makes a name wrong)
-    return f"{name}: {error.strerror}; {_MENDS.get(error.errno or 0, 'name another file')}"
+    return f"{name}: {error.strerror}; {_REMEDIES.get(error.errno or 0, 'name another file')}"
 
 
-def spec_of(deploy: Path) -> Deployment:
+def load(deploy: Path) -> Deployment:
     """Load the deployment.
 
     Raises:
         DeploymentError: It cannot be used.
     """
-    return load_deployment(deploy)
+    return quorum.load_deployment(deploy)
 
 
 def print_json(data: Any) -> None:
@@ -112,14 +118,38 @@ def note(text: str | Text) -> None:
     err.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def progress() -> Progress:
-    """A progress bar on standard error."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        console=err,
-    )
+class ProgressBar:
+    """A progress bar on standard error, shown from its first call until the end of the ``with`` block.
+
+    Args:
+        what: What goes on, for people.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._task: TaskID | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=err,
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how much is done."""
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=total)
+        self._bar.update(self._task, completed=done)

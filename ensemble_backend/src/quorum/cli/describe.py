@@ -4,26 +4,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quorum.capacity.preflight import preflight
+import quorum
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
     DeployOption,
     JsonOption,
     friendly,
+    load,
     note,
     print_json,
-    spec_of,
 )
-from quorum.deployment.schema import Deployment
-from quorum.repository.render import RenderPlan, plan_render, reset_weights
-from quorum.repository.render import render as render_repository
-from quorum.runtimes.options import find_missing
-from quorum.server.runfile import find_running
+
+if TYPE_CHECKING:
+    from quorum import Deployment
+    from quorum.repository.render import RenderPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -49,14 +48,8 @@ def validate(
 
     Example: `quorum validate --deploy deploy.gpu.yaml --preflight`
     """
-    spec = spec_of(deploy)
-    missing = [
-        f"{deploy}: members[{i}].options.{key}: {problem}"
-        for i, member in enumerate(spec.members)
-        for key, problem in find_missing(member.runtime, member.options, spec.root)
-    ]
-    if missing:
-        raise CommandError("\n".join(missing))
+    spec = load(deploy)
+    quorum.validate(spec)
     if machine:
         refuse_misfits(spec)
     if json:
@@ -68,12 +61,12 @@ def validate(
 
 
 def refuse_misfits(spec: Deployment) -> None:
-    """Hold the GPU members against this machine.
+    """Check that the GPU members fit this machine.
 
     Raises:
         CommandError: Something does not fit; one line per problem.
     """
-    found = preflight(spec)
+    found = quorum.check_machine(spec)
     for line in found.notes:
         note(f"note: {line}")
     if found.problems:
@@ -100,24 +93,16 @@ def render(
 
     Example: `quorum render && git diff model_repository`
     """
-    spec = spec_of(deploy)
-    if reset and not check:
-        if find_running(spec):
-            raise CommandError("this deployment is being served; stop it before resetting its weights")
-        note(f"both channels start from version {reset_weights(spec)}: equal weights")
-    plan = plan_render(spec) if check else render_repository(spec)
+    spec = load(deploy)
+    report = quorum.render(spec, check=check, reset_weights=reset)
+    plan = report.plan
+    if report.restarted_from is not None:
+        note(f"both channels start from version {report.restarted_from}: equal weights")
     if json:
-        print_json(
-            {
-                "clean": plan.is_clean,
-                "write": sorted(plan.write),
-                "remove": plan.remove,
-                "misfits": plan.misfits,
-            }
-        )
+        print_json(report.to_json())
     else:
         _tell(plan, spec.repository_path, check)
-        if not check and not plan.is_clean and find_running(spec):
+        if not check and not plan.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
     if plan.misfits or (check and not plan.is_clean):
         raise typer.Exit(1)

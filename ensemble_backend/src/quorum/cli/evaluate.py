@@ -3,37 +3,21 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
 from rich.table import Column, Table
 
-from quorum.cli.console import (
-    DEPLOY,
-    CommandError,
-    DeployOption,
-    JsonOption,
-    err,
-    friendly,
-    note,
-    out,
-    print_json,
-    spec_of,
-)
-from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
-from quorum.evaluation.evaluate import evaluate as evaluate_votes
-from quorum.evaluation.report import report_html
-from quorum.evaluation.score import NothingToScoreError
-from quorum.repository.store import write_atomic
-from quorum.votes.table import read_votes
+import quorum
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, friendly, note, out, print_json
+from quorum.cli.options import load_if_any, names_in
 
-_CURVE = (25, 50, 100, 200, 400, 800)
+if TYPE_CHECKING:
+    from quorum import Evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -59,48 +43,17 @@ def evaluate(
 
     Example: `quorum evaluate votes.jsonl --gold-labels 200 --report evaluation.html`
     """
-    chosen = (
-        DEFAULT_METHODS if methods == "all" else tuple(m.strip() for m in methods.split(",") if m.strip())
-    )
-    counts = spec_of(deploy).catalogue().value_counts() if deploy.exists() or deploy != DEPLOY else None
-    table = read_votes(votes)
-    if report:
-        _check_place(report)
-    try:
-        with err.status(f"evaluating {', '.join(chosen)} on {len(table)} cells"):
-            result = evaluate_votes(table, chosen, folds, gold_labels, seed, value_counts=counts)
-            curve = None
-            if report:
-                curve = learning_curve(table, _CURVE, folds=folds, seed=seed, value_counts=counts)
-    except NothingToScoreError as error:
-        raise CommandError(f"{votes}: {error}") from error
-    if report:
-        _write_report(report, result, votes, curve)
+    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed)
+    if methods != "all":
+        options = replace(options, methods=names_in(methods) or ())
+    with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
+        result = quorum.evaluate(votes, load_if_any(deploy), options, report=report)
     if json:
         print_json(result.to_json())
         return
     _show(result)
     if report:
         note(f"report: {report.resolve()}")
-
-
-def _check_place(report: Path) -> None:
-    """Before minutes of work, not after: whether the report can be written there.
-
-    Raises:
-        OSError: It cannot.
-    """
-    if report.is_dir() or not report.parent.is_dir():
-        code = errno.EISDIR if report.is_dir() else errno.ENOENT
-        raise OSError(code, os.strerror(code), str(report))
-
-
-def _write_report(report: Path, result: Evaluation, votes: Path, curve: Mapping[int, float] | None) -> None:
-    try:
-        page = report_html(result, title=f"Evaluation of {votes.name}", curve=curve)
-    except ImportError as error:
-        raise CommandError(str(error)) from error
-    write_atomic(report, page)
 
 
 def _show(result: Evaluation) -> None:

@@ -4,37 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from quorum.cli.console import (
-    DEPLOY,
-    CommandError,
-    DeployOption,
-    JsonOption,
-    friendly,
-    note,
-    print_json,
-    spec_of,
-)
-from quorum.decision import weights as weights_file
-from quorum.review.label import (
-    SEPARATOR,
-    Choice,
-    GoldRow,
-    Labelling,
-    apply_gold,
-    choose,
-    read_sheet,
-    write_sheet,
-)
-from quorum.tasks.catalogue import Catalogue
-from quorum.votes.table import Cell, VotesTable, read_votes, write_votes
+import quorum
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, friendly, note, print_json
+from quorum.cli.options import load_if_any
+from quorum.review.label import SEPARATOR
 from quorum_contract import NOT_APPLICABLE
+
+if TYPE_CHECKING:
+    from quorum import GoldReport, LabelSession
+    from quorum.votes.table import Cell
 
 _SHOWN = 5
 _HELP = (
@@ -82,84 +66,40 @@ def label(
         raise CommandError(
             "--apply and --ask: one of the two; the one takes a sheet in, the other needs none"
         )
-    as_table = bool(apply) or ask
-    target = out or (votes.with_name(f"{votes.stem}-gold.jsonl") if as_table else Path("label.csv"))
-    _check_target(target, votes, force, as_table)
-    catalogue = spec_of(deploy).catalogue() if deploy.exists() or deploy != DEPLOY else None
-    table = read_votes(votes)
+    spec = load_if_any(deploy)
+    catalogue = spec.catalogue() if spec else None
     if apply:
-        result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(apply)])
-        _save(result.table, target)
-        _tell(result, str(apply), target, json)
-        return
-    choices = choose(table, count, weights=weights_file.load(weights) if weights else None, seed=seed)
-    if not choices:
-        raise CommandError(f"{votes}: every cell that anybody answered has gold; nothing is left to label")
-    if ask:
-        _ask_all(table, choices, catalogue, target, json)
-        return
-    write_sheet(table, choices, target)
-    if json:
-        print_json({"out": str(target), "cells": len(choices)})
+        gold = quorum.apply_sheet(votes, apply, out, catalogue=catalogue, force=force)
+        _tell(gold, str(apply), json)
+    elif ask:
+        session = quorum.LabelSession(
+            votes, out, count, weights=weights, seed=seed, catalogue=catalogue, force=force
+        )
+        _ask_all(session)
+        _tell(session.report(), "", json)
     else:
-        note(
-            f"wrote {len(choices)} cells to {target}; fill in the column gold (empty: skipped), "
-            f"next: `quorum label {votes} --apply {target}`"
-        )
+        sheet = quorum.choose_sheet(votes, out, count, weights=weights, seed=seed, force=force)
+        if json:
+            print_json(sheet.to_json())
+        else:
+            note(
+                f"wrote {sheet.cells} cells to {sheet.out}; fill in the column gold (empty: skipped), "
+                f"next: `quorum label {votes} --apply {sheet.out}`"
+            )
 
 
-def _check_target(target: Path, votes: Path, force: bool, as_table: bool) -> None:
-    """Answers of people are never written over by accident.
-
-    Raises:
-        CommandError: The target exists, or is the votes table itself where a sheet is to be written.
-    """
-    if target.resolve() == votes.resolve():
-        if not as_table:
-            raise CommandError(f"--out {target}: that is the votes table; name another file for the sheet")
-    elif target.exists() and not force:
-        raise CommandError(
-            f"{target} exists and may hold answers; name another with --out, go on from it as VOTES, "
-            "or replace it with --force"
-        )
-
-
-def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
-    """Gold in the spelling of votes; a value outside a closed set stays as it is."""
-    if catalogue is None:
-        return row
-    attribute = catalogue.get(row.attribute)
-    return replace(row, gold=tuple(dict.fromkeys(attribute.normalise(value) or value for value in row.gold)))
-
-
-def _save(table: VotesTable, target: Path) -> None:
-    """The old table or the new one, whatever happens in between."""
-    passing = target.with_name(f".{target.name}.new")
-    write_votes(table, passing)
-    passing.replace(target)
-
-
-def _ask_all(
-    table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue | None, target: Path, json: bool
-) -> None:
-    result = apply_gold(table, [])
-    rows: list[GoldRow] = []
+def _ask_all(session: LabelSession) -> None:
     note(_HELP)
-    for number, choice in enumerate(choices, 1):
-        cell = table.cells[choice.index]
+    for number, choice in enumerate(session.choices, 1):
+        place = f"{number}/{len(session.choices)}"
         try:
-            answer = _ask(cell, table.members, f"{number}/{len(choices)}", choice.reason)
+            answer = _ask(session.cell(choice), session.members, place, choice.reason)
         except typer.Abort:
             break
         if answer is None:
             break
         if answer:
-            rows.append(_spelled(GoldRow(cell.product, cell.attribute, answer, number), catalogue))
-            result = apply_gold(table, rows)
-            _save(result.table, target)
-    if not rows:
-        raise CommandError(f"nothing was answered; {target} is as it was")
-    _tell(result, "", target, json)
+            session.answer(choice, answer)
 
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
@@ -174,14 +114,14 @@ def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[s
     note(Text.assemble(("What is the right ", ""), (cell.attribute, "bold"), ("?  ", ""), (reason, "dim")))
     for number, value in enumerate(candidates, 1):
         note(Text.assemble(f"  {number}  ", (value, "bold"), (f"  {', '.join(named[value])}", "dim")))
-    said = str(typer.prompt("gold", default="", show_default=False, err=True)).strip()
-    return None if said.lower() == "q" else _read(said, candidates)
+    typed = str(typer.prompt("gold", default="", show_default=False, err=True)).strip()
+    return None if typed.lower() == "q" else _read(typed, candidates)
 
 
-def _read(said: str, candidates: Sequence[str]) -> tuple[str, ...]:
+def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
     """What was typed, as values: numbers of candidates, ``-``, ``=text`` or text."""
     values: list[str] = []
-    for part in (part.strip() for part in said.split(SEPARATOR)):
+    for part in (part.strip() for part in typed.split(SEPARATOR)):
         if part.isdecimal() and 1 <= int(part) <= len(candidates):
             values.append(candidates[int(part) - 1])
         elif part == "-" or part.lower() == NOT_APPLICABLE:
@@ -191,21 +131,11 @@ def _read(said: str, candidates: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _tell(result: Labelling, sheet: str, target: Path, json: bool) -> None:
-    labels = int(result.table.labelled.sum())
+def _tell(report: GoldReport, sheet: str, json: bool) -> None:
     if json:
-        print_json(
-            {
-                "out": str(target),
-                "gold_labels": labels,
-                "added": result.added,
-                "same": result.same,
-                "outside": result.outside,
-                "conflicts": [asdict(conflict) for conflict in result.conflicts],
-                "unknown": [asdict(row) for row in result.unknown],
-            }
-        )
+        print_json(report.to_json())
         return
+    result = report.labelling
     for c in result.conflicts[:_SHOWN]:
         note(
             f"{sheet}, row {c.row}: {c.product}, {c.attribute}: {SEPARATOR.join(c.given)} is not taken, "
@@ -217,4 +147,7 @@ def _tell(result: Labelling, sheet: str, target: Path, json: bool) -> None:
         note(f"{len(result.conflicts)} conflicts, {len(result.unknown)} unknown cells; gold as it was stays")
     if result.outside:
         note(f"{result.outside} of the new labels are values that no member named; is their spelling right?")
-    note(f"{result.added} labels added, {labels} in all; wrote {target}; next: `quorum learn {target}`")
+    note(
+        f"{result.added} labels added, {report.labels} in all; wrote {report.out}; "
+        f"next: `quorum learn {report.out}`"
+    )

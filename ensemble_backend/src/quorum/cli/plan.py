@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from quorum.capacity.plan import DRIVER_BYTES, GpuPlan, Plan, Share, plan_memory
-from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.hardware import GIB, KNOWN, Gpu, find_gpus, known_gpu, parse_memory
+import quorum
+from quorum.capacity.plan import DRIVER_BYTES
+from quorum.cli.console import JsonOption, friendly, load, note, out, print_json
+from quorum.hardware import GIB, KNOWN
 
-_ASSUMED = "h100-80"
-_SECONDS_PER_HOUR = 3600
+if TYPE_CHECKING:
+    from quorum import PlanReport
+    from quorum.capacity.plan import GpuPlan, Share
 
 
 def register(app: typer.Typer) -> None:
@@ -45,52 +46,23 @@ def plan(
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80 --listings 1e6 --rate 9 --price 2.5`
     """
-    spec = spec_of(deploy)
-    on, how = _gpus(gpu, gpu_memory, gpus)
-    found = plan_memory(spec, on)
-    cost = _cost(listings, rate, price, len(found.gpus) or 1)
-    if json:
-        print_json(_as_json(found, how) | ({"cost": cost} if cost else {}))
-    else:
-        _tell(found, how, cost)
-    if not found.fits:
+    report = quorum.plan(
+        load(deploy),
+        gpu=gpu,
+        gpu_memory=gpu_memory,
+        gpus=gpus,
+        listings=listings,
+        rate=rate,
+        price=price,
+    )
+    print_json(report.to_json()) if json else _tell(report)
+    if not report.plan.fits:
         raise typer.Exit(1)
 
 
-def _gpus(name: str | None, memory: str | None, count: int | None) -> tuple[list[Gpu], str]:
-    """What to plan for, and where that was learned."""
-    if name and memory:
-        raise CommandError("--gpu and --gpu-memory: give one of them")
-    if memory:
-        one, how = Gpu(f"a GPU of {memory}", "", parse_memory(memory)), "as --gpu-memory says"
-    elif name:
-        one, how = known_gpu(name), "as --gpu says"
-    elif here := find_gpus():
-        return here[:count], "those of this machine, with what others hold on them taken off"
-    else:
-        one, how = KNOWN[_ASSUMED], f"{_ASSUMED} is assumed, as this machine has no GPU; choose with --gpu"
-    return [replace(one, index=index) for index in range(count or 1)], how
-
-
-def _cost(
-    listings: float | None, rate: float | None, price: float | None, gpus: int
-) -> dict[str, float | int] | None:
-    if listings is None and rate is None and price is None:
-        return None
-    if listings is None or not rate or rate <= 0:
-        raise CommandError(
-            "a cost needs --listings and --rate (listings per second that this box answers): time"
-            " `quorum extract FILE`, or take an estimate from docs/guides/gpu.md"
-        )
-    hours = listings / rate / _SECONDS_PER_HOUR * gpus
-    cost: dict[str, float | int] = {"listings": listings, "rate": rate, "gpus": gpus, "gpu_hours": hours}
-    if price is not None:
-        cost |= {"price_per_gpu_hour": price, "total": hours * price}
-    return cost
-
-
-def _tell(plan: Plan, how: str, cost: dict[str, float | int] | None) -> None:
-    note(f"GPUs: {how}")
+def _tell(report: PlanReport) -> None:
+    plan, cost = report.plan, report.cost
+    note(f"GPUs: {report.gpus_from}")
     for gpu in plan.gpus:
         out.print(_table(gpu))
         for share in gpu.shares:
@@ -116,9 +88,9 @@ def _tell(plan: Plan, how: str, cost: dict[str, float | int] | None) -> None:
         note(Text(f"fits; computed, not measured{guessed}", "green"))
     if cost:
         _say(
-            f"cost: {cost['listings']:g} listings / {cost['rate']:g} per second / 3600 x {cost['gpus']} GPUs"
-            f" = {cost['gpu_hours']:.1f} GPU hours"
-            + (f" x {cost['price_per_gpu_hour']:g} = {cost['total']:.2f}" if "total" in cost else "")
+            f"cost: {cost.listings:g} listings / {cost.rate:g} per second / 3600 x {cost.gpus} GPUs"
+            f" = {cost.gpu_hours:.1f} GPU hours"
+            + ("" if cost.total is None else f" x {cost.price_per_gpu_hour:g} = {cost.total:.2f}")
         )
 
 
@@ -163,44 +135,6 @@ def _table(plan: GpuPlan) -> Table:
     ):
         table.add_row(name, "", "", "", "", "", _gib(size))
     return table
-
-
-def _as_json(plan: Plan, how: str) -> dict[str, Any]:
-    return {
-        "fits": plan.fits,
-        "gpus_from": how,
-        "gpus": [
-            {
-                "index": g.gpu.index,
-                "name": g.gpu.name,
-                "memory_bytes": g.gpu.memory,
-                "used_bytes": g.gpu.used,
-                "usable_bytes": g.usable,
-                "fixed_bytes": g.fixed,
-                "members": [
-                    {
-                        "member": s.need.member,
-                        "weights_bytes": s.need.weights,
-                        "runtime_bytes": s.need.context,
-                        "activation_bytes": s.need.activations,
-                        "lora_bytes": s.need.adapter,
-                        "kv_bytes": s.kv,
-                        "kv_bytes_per_token": s.need.kv_per_token,
-                        "kv_tokens": s.tokens,
-                        "questions_at_once": s.questions,
-                        "estimate": s.need.by_pytorch,
-                        "arithmetic": dict(s.need.arithmetic),
-                    }
-                    for s in g.shares
-                ],
-            }
-            for g in plan.gpus
-        ],
-        "problems": plan.problems,
-        "would_fit": plan.mends,
-        "notes": plan.notes,
-        "not_planned": plan.elsewhere,
-    }
 
 
 def _gib(number: float) -> str:

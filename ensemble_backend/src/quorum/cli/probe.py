@@ -6,29 +6,15 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from quorum.cli.console import (
-    DEPLOY,
-    CommandError,
-    DeployOption,
-    JsonOption,
-    friendly,
-    note,
-    print_json,
-    spec_of,
-)
+import quorum
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, load, note, print_json
 from quorum.cli.signals import interrupt_once
-from quorum.server.control import Control
-from quorum.server.http import ProbeServer
-from quorum.server.probe import take_pulse
-from quorum.server.runfile import endpoint_of
-from quorum_contract import CHANNELS, STABLE
+from quorum_contract import STABLE
 
-_LIVE_S = 2.0
 _POLL_S = 0.5
 
 
@@ -69,26 +55,14 @@ def probe(
 
     Example, in a Kubernetes pod: `exec: {command: [quorum, probe, --timeout, "2"]}`
     """
-    spec = spec_of(deploy)
-    # Looked up each time: a server that is started again may listen elsewhere.
-    pulse = partial(take_pulse, timeout_s=timeout, full=full)
+    spec = load(deploy)
     if http is None:
-        found = pulse(spec, url or endpoint_of(spec).grpc_url, channel)
+        found = quorum.probe(spec, channel, url=url, timeout_s=timeout, full=full)
         print_json(asdict(found)) if json else note(str(found))
         if not found.ready:
             raise typer.Exit(1)
         return
-
-    def live() -> bool:
-        with Control(url or endpoint_of(spec).grpc_url, "", _LIVE_S) as control:
-            return control.is_live()
-
-    try:
-        server = ProbeServer(
-            host, http, CHANNELS, lambda name: pulse(spec, url or endpoint_of(spec).grpc_url, name), live
-        )
-    except OSError as error:
-        raise CommandError(f"--http {http} on {host}: {error.strerror}; choose another port") from error
+    server = quorum.probe_server(spec, host, http, url=url, timeout_s=timeout, full=full)
     interrupt_once()
     with server, suppress(KeyboardInterrupt):
         note(f"answering http://{host}:{server.port}/live and /ready/CHANNEL; Ctrl-C stops")

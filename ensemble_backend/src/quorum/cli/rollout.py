@@ -3,58 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json, spec_of
-from quorum.cli.fleet import servers_of, store_of
-from quorum.decision import weights as weights_file
-from quorum.decision.weights import Weights
-from quorum.deployment.schema import Deployment
-from quorum.rollout.channels import Change, Rollout
-from quorum.rollout.fleet import Fleet, SharedRepository
-from quorum.rollout.history import History
-from quorum.server.control import Control
-from quorum.server.probe import probe_channel
-from quorum.server.runfile import endpoint_of
+import quorum
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, load, note, out, print_json
+from quorum.cli.options import DryRunOption, VersionArgument
 from quorum_contract import STABLE
 
-VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+if TYPE_CHECKING:
+    from quorum import Change
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (publish, promote, rollback, retire, history, diff):
         app.command()(command)
-
-
-@contextmanager
-def open_rollout(spec: Deployment, dry_run: bool) -> Iterator[Fleet]:
-    """A rollout on the servers that serve ``spec``."""
-    endpoint = endpoint_of(spec)
-    with ExitStack() as controls:
-
-        def rollout(repository: Path, addresses: list[str]) -> Rollout:
-            servers = SharedRepository(
-                {
-                    url: (
-                        controls.enter_context(Control(url, endpoint.admin_key)),
-                        partial(probe_channel, spec, url),
-                    )
-                    for url in addresses
-                }
-            )
-            return Rollout(spec, servers, servers.probe, repository, dry_run)
-
-        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in servers_of(spec).items()})
 
 
 @friendly
@@ -75,9 +43,7 @@ def publish(
 
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
     """
-    loaded = weights_file.load(weights)
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.publish(loaded, force)
+    change = quorum.publish(load(deploy), weights, force=force, dry_run=dry_run)
     if change.comparison and not json:
         note(f"held-out votes: {change.comparison}")
     if change.retired and not json:
@@ -98,8 +64,7 @@ def promote(
 
     Example: `quorum promote 3`
     """
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.promote(version)
+    change = quorum.promote(load(deploy), version, dry_run=dry_run)
     tell(change, json, moved(STABLE, change))
 
 
@@ -109,8 +74,7 @@ def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json:
 
     Example: `quorum rollback`
     """
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.rollback()
+    change = quorum.rollback(load(deploy), dry_run=dry_run)
     tell(change, json, moved(STABLE, change))
 
 
@@ -125,8 +89,7 @@ def retire(
 
     Example: `quorum retire 1`
     """
-    with open_rollout(spec_of(deploy), dry_run) as rollout:
-        change = rollout.retire(version)
+    change = quorum.retire(load(deploy), version, dry_run=dry_run)
     tell(change, json, f"version {version} is not loaded any more")
 
 
@@ -141,28 +104,15 @@ def diff(
 
     Example: `quorum diff 1 2`
     """
-    store = store_of(spec_of(deploy))
-    before, after = store.weights(old), store.weights(new)
-    names = ["default", *sorted({*before.attributes, *after.attributes})]
-    rows = {name: (_relative(before, name), _relative(after, name)) for name in names}
+    found = quorum.diff(load(deploy), old, new)
     if json:
-        print_json(
-            {
-                "members": after.members,
-                "weights": {name: {"old": o, "new": n} for name, (o, n) in rows.items()},
-            }
-        )
+        print_json(found.to_json())
         return
-    table = Table("attribute", *after.members, title=f"{old} ({before.method}) -> {new} ({after.method})")
-    for name, (was, now) in rows.items():
+    before, after = found.methods
+    table = Table("attribute", *found.members, title=f"{old} ({before}) -> {new} ({after})")
+    for name, (was, now) in found.weights.items():
         table.add_row(name, *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
-
-
-def _relative(weights: Weights, attribute: str) -> list[float]:
-    values = weights.parameters(attribute).weights
-    top = max(values) or 1.0
-    return [value / top for value in values]
 
 
 @friendly
@@ -171,7 +121,7 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
 
     Example: `quorum history --json`
     """
-    events = list(History(store_of(spec_of(deploy)).path).events())
+    events = quorum.history(load(deploy))
     if json:
         print_json([asdict(event) for event in events])
         return

@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from quorum.repository.store import RepositoryError, Store
 from quorum.server.control import Control, ControlError
 from quorum.server.health import dead_models, revive
-from quorum.server.triton import TritonServer
+from quorum.server.triton import ServerError, TritonServer
 
 logger = logging.getLogger(__name__)
 
@@ -73,3 +74,16 @@ def _under_way(control: Control) -> set[str]:
         return {m.name for m in control.index() if m.state in ("LOADING", "UNLOADING")}
     except ControlError:
         return set()
+
+
+def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: float = 0.5) -> NoReturn:
+    """Watch over a server until it stops.
+
+    Raises:
+        ServerError: It stopped by itself; the message holds its last words.
+    """
+    watch = Watch(server, report)
+    while server.pid is not None:
+        time.sleep(poll_s)
+        watch.look()
+    raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many listings through the client: as one batch in order, or as a steady stream in the background."""
+"""Send a steady stream of requests in the background while the server is redeployed."""
 
 from __future__ import annotations
 
@@ -7,53 +7,13 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quorum.cli.console import progress
-from quorum.cli.listings import Listing
-from quorum_client import AsyncClient, Extraction, Item, QuorumError
+from quorum.bulk.listings import Listing
+from quorum_client import AsyncClient, QuorumError
 
 _TIMEOUT_S = 60.0
-
-
-async def ask_in_order(
-    client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
-) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
-    """Ask about each listing, at most ``concurrency`` at a time; answers come in their order."""
-    items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
-    waiting = iter(listings)
-    async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
-        yield next(waiting), result
-
-
-def run_batch(
-    url: str,
-    channel: str,
-    listings: Sequence[Listing],
-    attributes: Sequence[str],
-    concurrency: int,
-    what: str,
-) -> list[Extraction]:
-    """Ask about all listings, with a progress bar.
-
-    Raises:
-        QuorumError: The first request that failed.
-    """
-
-    async def run() -> list[Extraction]:
-        results: list[Extraction] = []
-        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
-            with progress() as bar:
-                task = bar.add_task(what, total=len(listings))
-                async for _, result in ask_in_order(client, listings, attributes, concurrency):
-                    if isinstance(result, QuorumError):
-                        raise result
-                    results.append(result)
-                    bar.advance(task)
-        return results
-
-    return asyncio.run(run())
 
 
 @dataclass(frozen=True, slots=True)

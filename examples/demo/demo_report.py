@@ -13,10 +13,10 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
+from demo_table import Row, verdict
+from demo_traffic import Sample
 
 from quorum import __version__
-from quorum.cli.demo_table import Row, verdict
-from quorum.cli.traffic import Sample
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

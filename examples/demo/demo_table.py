@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from quorum.cli.console import out
 from quorum.evaluation.score import Accuracy, bootstrap_means
 
 _RESAMPLES = 2000
@@ -89,8 +88,8 @@ def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Accuracy:
     return Accuracy(float(cells.mean()), float(low), float(high))
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """The table on standard output."""
+def show_table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal."""
     table = Table("who answers", "right", "95 % interval", "LLM calls", "p50 ms", "p95 ms")
     best = max(row.accuracy.value for row in rows)
     for row in rows:
@@ -105,4 +104,4 @@ def print_table(rows: Sequence[Row]) -> None:
             f"{row.percentile_ms(95):.0f}",
             style=style,
         )
-    out.print(table)
+    return table

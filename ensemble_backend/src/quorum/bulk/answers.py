@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write answers as CSV or JSON Lines, and every vote as a votes table, row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from quorum.bulk.listings import Listing, gold_of
+from quorum.tasks.catalogue import Catalogue
+from quorum_client import Extraction
+from quorum_contract.errors import QuorumError
+
+
+class OutputError(QuorumError, ValueError):
+    """Answers cannot be written as asked; the message names the file and what to do."""
+
+    code = "OUTPUT_INVALID"
+
+
+class Sink(Protocol):
+    """Takes answers one by one, so that what was answered is on disk whatever comes next."""
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+
+
+class JsonlSink:
+    """One JSON object per listing: value, confidence and votes per attribute, or ``error``."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+        data: dict[str, Any] = {
+            "product": listing.product,
+            "category": listing.category,
+            "title": listing.text,
+        }
+        data |= {"error": str(result)} if isinstance(result, Exception) else extraction_json(result)
+        self._file.write(json.dumps(data, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+class CsvSink:
+    """The columns that were read, then value and confidence per attribute, then ``error``."""
+
+    def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
+        self._file = file
+        self._attributes = attributes
+        added = [name for a in attributes for name in (a, f"{a}_confidence")]
+        clash = sorted(set(columns) & {*added, "error"})
+        if clash:
+            raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
+        self._csv = csv.DictWriter(file, [*columns, *added, "error"], extrasaction="ignore")
+        self._csv.writeheader()
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write one row."""
+        row = {name: _csv_cell(value) for name, value in listing.row.items()}
+        if isinstance(result, Exception):
+            row["error"] = str(result)
+        else:
+            for answer in result.answers:
+                row[answer.attribute] = answer.value or ""
+                row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
+        self._csv.writerow(row)
+        self._file.flush()
+
+
+def _csv_cell(value: Any) -> Any:
+    """Objects and lists, such as the gold of JSON Lines, as JSON: `read_listings` takes them back."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+class VotesSink:
+    """A votes table: one row per listing and attribute, as `quorum learn` reads it."""
+
+    def __init__(self, file: TextIO, catalogue: Catalogue) -> None:
+        self._file = file
+        self._catalogue = catalogue
+
+    def write(self, listing: Listing, result: Extraction | Exception) -> None:
+        """Write the rows of one listing; a listing that failed has no votes to write."""
+        if isinstance(result, Exception):
+            return
+        for answer in result.answers:
+            cell = {
+                "product": listing.product,
+                "category": listing.category,
+                "title": listing.text,
+                "attribute": answer.attribute,
+                "gold": gold_of(listing, answer.attribute, self._catalogue),
+                "votes": {vote.member: vote.value for vote in answer.votes},
+                **_origin(result),
+            }
+            self._file.write(json.dumps(cell, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+def extraction_json(result: Extraction) -> dict[str, Any]:
+    """An extraction as plain data."""
+    return {
+        "attributes": {
+            answer.attribute: {
+                "value": answer.value,
+                "confidence": round(answer.confidence, 4),
+                "votes": {v.member: {"value": v.value, "status": v.status.name} for v in answer.votes},
+            }
+            for answer in result.answers
+        },
+        **_origin(result),
+    }
+
+
+def _origin(result: Extraction) -> dict[str, Any]:
+    """Which channel answered with which weights, and how fast: what `quorum canary report` reads."""
+    origin: dict[str, Any] = {
+        "channel": result.channel,
+        "weights_version": result.weights_version,
+        "latency_ms": round(result.latency_s * 1e3, 2),
+    }
+    return origin | ({"fallback_from": result.fallback_from} if result.fallback_from else {})
+
+
+def open_sinks(
+    files: ExitStack,
+    out: Path | None,
+    votes: Path | None,
+    columns: Sequence[str],
+    attributes: Sequence[str],
+    catalogue: Catalogue,
+) -> list[Sink]:
+    """Open the files to write; ``files`` closes them.
+
+    Args:
+        files: Takes the open files.
+        out: CSV or JSONL for the answers.
+        votes: JSONL for the votes.
+        columns: Columns of the input, which a CSV output repeats.
+        attributes: Attributes asked for.
+        catalogue: Spells the gold in a votes table.
+
+    Raises:
+        OutputError: A file cannot be written, or has an unknown ending.
+    """
+    sinks: list[Sink] = []
+    try:
+        if out is not None:
+            if out.suffix not in (".csv", ".jsonl"):
+                raise OutputError(
+                    f"--out {out}: cannot tell the format from {out.suffix!r}; use .csv or .jsonl"
+                )
+            file = files.enter_context(out.open("w", encoding="utf-8", newline=""))
+            sinks.append(CsvSink(file, columns, attributes) if out.suffix == ".csv" else JsonlSink(file))
+        if votes is not None:
+            sinks.append(VotesSink(files.enter_context(votes.open("w", encoding="utf-8")), catalogue))
+    except OSError as error:
+        raise OutputError(f"{error.filename}: {error.strerror}") from error
+    return sinks

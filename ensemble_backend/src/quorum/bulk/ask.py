@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask a running server: about one text, or about many listings in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Sequence
+
+from quorum.bulk.callbacks import Note, Progress, ignore
+from quorum.bulk.listings import Listing
+from quorum.deployment.schema import Deployment
+from quorum.server.runfile import endpoint_of
+from quorum_client import AsyncClient, Client, Extraction, Item
+from quorum_contract import STABLE
+from quorum_contract.errors import QuorumError
+
+_TIMEOUT_S = 60.0
+
+
+class NoAttributesError(QuorumError, ValueError):
+    """No attribute is named, and the catalogue is empty."""
+
+    code = "NO_ATTRIBUTES"
+
+
+def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Note = ignore) -> list[str]:
+    """The attributes to ask for: those named, else the whole catalogue.
+
+    Args:
+        deployment: Its catalogue holds the default.
+        names: Attributes; None: the catalogue's.
+        note: Takes a remark on each name that is not in the catalogue and is asked as an open one.
+
+    Raises:
+        NoAttributesError: None is named, and the catalogue is empty.
+    """
+    known = deployment.attributes
+    wanted = list(known) if names is None else list(names)
+    if not wanted:
+        raise NoAttributesError("no attributes: name them with --attributes a,b, or list them in deploy.yaml")
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(known)}"
+            note(
+                f"{name!r} is not in the catalogue of {deployment.path}, so it is asked as an open one; {hint}"
+            )
+    return wanted
+
+
+def ask(
+    deployment: Deployment,
+    text: str,
+    attributes: Sequence[str] | None = None,
+    *,
+    category: str = "",
+    channel: str = STABLE,
+    url: str | None = None,
+    timeout_s: float = 30.0,
+    note: Note = ignore,
+) -> Extraction:
+    """Ask about one product.
+
+    Args:
+        deployment: The deployment that is served.
+        text: Product title or description.
+        attributes: Attributes to ask for; None: the whole catalogue.
+        category: Product category; may be empty.
+        channel: Ensemble to ask.
+        url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
+        timeout_s: How long to wait for the answer.
+        note: Takes remarks, see :func:`attributes_of`.
+
+    Returns:
+        One answer per attribute, with every member's vote.
+
+    Raises:
+        quorum_client.QuorumError: No answer.
+        NoAttributesError: There is nothing to ask for.
+    """
+    names = attributes_of(deployment, attributes, note)
+    with Client(url or endpoint_of(deployment).grpc_url, channel=channel, timeout_s=timeout_s) as client:
+        return client.extract(text, names, category=category)
+
+
+async def ask_in_order(
+    client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
+) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
+    """Ask about each listing, at most ``concurrency`` at a time; answers come in their order."""
+    items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
+    waiting = iter(listings)
+    async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
+        yield next(waiting), result
+
+
+def ask_all(
+    url: str,
+    channel: str,
+    listings: Sequence[Listing],
+    attributes: Sequence[str],
+    concurrency: int,
+    progress: Progress = ignore,
+) -> list[Extraction]:
+    """Ask about all listings; the answers, in their order.
+
+    Raises:
+        quorum_client.QuorumError: The first request that failed.
+    """
+
+    async def run() -> list[Extraction]:
+        results: list[Extraction] = []
+        progress(0, len(listings))
+        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
+            async for _, result in ask_in_order(client, listings, attributes, concurrency):
+                if isinstance(result, QuorumError):
+                    raise result
+                results.append(result)
+                progress(len(results), len(listings))
+        return results
+
+    return asyncio.run(run())

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read listings from CSV or JSON Lines, by the file's ending."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quorum.tasks.catalogue import Catalogue
+from quorum_contract.errors import QuorumError
+
+_TEXT_COLUMNS = ("title", "text", "input", "name")
+ID_COLUMNS = ("product", "id", "product_id", "sku", "asin")
+
+
+class ListingsError(QuorumError, ValueError):
+    """A file of listings cannot be read; the message names the file, the row and what to do."""
+
+    code = "LISTINGS_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One row to ask about.
+
+    Attributes:
+        product: Its id; the row number when the file has none.
+        text: What the members read.
+        category: May be empty.
+        gold: Attribute -> acceptable values, where the file says so.
+        row: The row as it was read.
+        numbered: Whether ``product`` is only the row number.
+    """
+
+    product: str
+    text: str
+    category: str
+    gold: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
+    numbered: bool = False
+
+
+def read_listings(path: Path, text_column: str | None = None, id_column: str | None = None) -> list[Listing]:
+    """Read a CSV or JSONL file.
+
+    Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present an id (the first
+    of ``product``, ``id``, ``product_id``, ``sku`` and ``asin`` that a row fills, or as named), ``category``
+    and ``gold`` ({attribute: [acceptable values]}).
+
+    Raises:
+        ListingsError: Missing file, unknown ending, no text column or none of the name given for the id, or a
+            row that cannot be read.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise ListingsError(f"{path}: no rows")
+    column = text_column or next((c for c in _TEXT_COLUMNS if c in rows[0]), None)
+    if column is None or column not in rows[0]:
+        have = ", ".join(map(str, rows[0])) or "none"
+        wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(_TEXT_COLUMNS)}"
+        raise ListingsError(
+            f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column"
+        )
+    if id_column is not None and id_column not in rows[0]:
+        have = ", ".join(map(str, rows[0]))
+        raise ListingsError(f"{path}: has no column {id_column!r} for --id-column; it has: {have}")
+    ids = ID_COLUMNS if id_column is None else (id_column,)
+    return [_listing(path, number, row, column, ids) for number, row in enumerate(rows, 1)]
+
+
+def _listing(path: Path, number: int, row: Mapping[str, Any], column: str, ids: Sequence[str]) -> Listing:
+    text = row.get(column)
+    if not isinstance(text, str):
+        raise ListingsError(f"{path}: row {number}: {column!r} is {text!r}, expected text")
+    gold = _gold(path, number, row.get("gold") or {})
+    product = next((str(row[name]) for name in ids if row.get(name) not in (None, "")), None)
+    category = str(row.get("category") or "")
+    return Listing(product or f"row-{number}", text, category, gold, row, numbered=product is None)
+
+
+def _gold(path: Path, number: int, raw: Any) -> Mapping[str, Sequence[str]]:
+    try:
+        gold = json.loads(raw) if isinstance(raw, str) else raw
+    except json.JSONDecodeError as error:
+        raise ListingsError(f"{path}: row {number}: gold is not JSON ({error.msg}): {raw!r}") from error
+    if not isinstance(gold, dict):
+        raise ListingsError(
+            f"{path}: row {number}: gold is {gold!r}; give {{attribute: [acceptable values]}}"
+        )
+    for attribute, values in gold.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ListingsError(
+                f"{path}: row {number}: gold of {attribute!r} is {values!r}; give a list of acceptable values"
+            )
+    return gold
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        # Spreadsheets put a byte order mark in front of their UTF-8.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".csv":
+                yield from csv.DictReader(file)
+            elif path.suffix in (".jsonl", ".ndjson"):
+                yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
+            else:
+                raise ListingsError(
+                    f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl"
+                )
+    except OSError as error:
+        raise ListingsError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ListingsError(f"{path}: {error}; save it as UTF-8") from error
+    except csv.Error as error:
+        raise ListingsError(f"{path}: {error}; fix the row, or write JSONL") from error
+
+
+def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ListingsError(f"{path}:{number}: not JSON ({error.msg}); one object per line") from error
+    if not isinstance(row, dict):
+        raise ListingsError(f"{path}:{number}: {type(row).__name__}, expected an object")
+    return row
+
+
+def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
+    """The acceptable values, spelled as votes are; a value outside a closed set stays as it is."""
+    known = catalogue.get(attribute)
+    return [known.normalise(value) or value for value in listing.gold.get(attribute, ())]

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share, and their texts as typed values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from quorum.cli.console import DEPLOY, CommandError, load
+
+if TYPE_CHECKING:
+    from quorum import Deployment
+
+AttributesOption = Annotated[
+    str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
+]
+UrlOption = Annotated[
+    str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
+]
+VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """The names of a comma-separated list; None where there is no text."""
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def load_if_any(deploy: Path) -> Deployment | None:
+    """The deployment, unless none is named and there is none of the default name."""
+    return load(deploy) if deploy.exists() or deploy != DEPLOY else None
+
+
+def parse_canary_share(text: str | None) -> float | Literal["served"] | None:
+    """A share, or "served" for the one that the server announces.
+
+    Raises:
+        CommandError: Neither.
+    """
+    if text is None:
+        return None
+    return "served" if text == "served" else parse_share(text)
+
+
+def parse_share(text: str) -> float:
+    """A share as people write it: "5%" or "0.05".
+
+    Raises:
+        CommandError: Neither, or outside 0 to 100 %.
+    """
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise CommandError(f"share {text!r}: write a percentage or a number from 0 to 1, such as 5% or 0.05")
+    return share

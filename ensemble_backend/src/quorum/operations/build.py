@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build what the members of a deployment serve: compiled engines and quantised checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quorum.build.checkpoint import BuildError
+from quorum.build.compile import compile_engine
+from quorum.build.manifest import EngineManifest
+from quorum.build.quantise import plan_quantise
+from quorum.build.trtllm import BuildPlan, Step, Tools, plan_build
+from quorum.deployment.schema import Deployment, MemberSpec
+
+_NEEDS_NO_BUILD = {
+    "tensorrt_llm": "the LLM API loads the checkpoint itself",
+    "hf": "Transformers loads the checkpoint itself",
+    "replay": "it answers from recorded votes",
+    "openai": "it asks a remote LLM",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemberBuild:
+    """One member's build, planned or done.
+
+    Attributes:
+        member: Its name.
+        plan: The commands; None where there is nothing to build.
+        manifest: Of what was built; None where nothing was.
+        reason: Why there is nothing to build; empty where there is.
+    """
+
+    member: str
+    plan: BuildPlan | None = None
+    manifest: EngineManifest | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: the manifest, else the commands, else the reason for none."""
+        if self.manifest:
+            return asdict(self.manifest)
+        if self.plan:
+            commands = [list(step.command) for step in self.plan.steps]
+            return {"commands": commands, "engine": str(self.plan.engine)}
+        return {"commands": [], "reason": self.reason}
+
+
+def plan_members(
+    deployment: Deployment, name: str | None = None, tools: Tools | None = None
+) -> list[MemberBuild]:
+    """Plan the builds of a deployment's members; nothing is run.
+
+    Args:
+        deployment: The deployment.
+        name: Only this member; None: all of them.
+        tools: Where the programs of TensorRT-LLM lie; None: where the Triton container has them.
+
+    Raises:
+        BuildError: There is no such member, or its checkpoint cannot be built.
+    """
+    if name is not None and name not in deployment.member_names:
+        have = ", ".join(deployment.member_names)
+        raise BuildError(f"{deployment.path}: no member {name!r}; it has {have}")
+    chosen = [member for member in deployment.members if name in (None, member.name)]
+    return [_plan(deployment, member, tools or Tools()) for member in chosen]
+
+
+def build_member(
+    build: MemberBuild,
+    tools: Tools | None = None,
+    *,
+    on_step: Callable[[int, Step, bool], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> MemberBuild:
+    """Run a planned build, going on where an earlier one stopped; without a plan, nothing happens.
+
+    Args:
+        build: Of :func:`plan_members`.
+        tools: The tools that it was planned for.
+        on_step: Called with each step's number, the step, and whether it was done already.
+        on_line: Called with every line that a program prints.
+
+    Raises:
+        BuildError: Something is missing, does not fit, or a program failed.
+    """
+    if build.plan is None:
+        return build
+    manifest = compile_engine(build.plan, tools or Tools(), on_step=on_step, on_line=on_line)
+    return MemberBuild(build.member, build.plan, manifest)
+
+
+def _plan(deployment: Deployment, member: MemberSpec, tools: Tools) -> MemberBuild:
+    plan = None
+    if member.runtime == "engine":
+        plan = plan_build(member, deployment.root, tools)
+    elif member.runtime == "tensorrt_llm":
+        plan = plan_quantise(member, deployment.root, tools)
+    return MemberBuild(member.name, plan, reason="" if plan else _idle(member))
+
+
+def _idle(member: MemberSpec) -> str:
+    if member.runtime == "openvino":
+        return f"build its model with `quorum build CHECKPOINT {member.options.get('model', 'OUT')}`"
+    return _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")

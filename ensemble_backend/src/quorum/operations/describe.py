@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a deployment and its machine, and write the model repository that it describes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from quorum.capacity.preflight import Preflight, preflight
+from quorum.deployment.schema import Deployment
+from quorum.repository.render import RenderPlan, plan_render
+from quorum.repository.render import render as render_repository
+from quorum.repository.render import reset_weights as start_again
+from quorum.runtimes.options import find_missing
+from quorum.server.runfile import find_running
+from quorum_contract.errors import QuorumError
+
+
+class MisfitError(QuorumError, ValueError):
+    """A deployment names files that are missing, or does not fit this machine; one line per problem."""
+
+    code = "DEPLOYMENT_MISFIT"
+
+
+class ServedError(QuorumError, RuntimeError):
+    """The deployment is being served, which this change does not allow."""
+
+    code = "DEPLOYMENT_SERVED"
+
+
+def validate(deployment: Deployment) -> None:
+    """Check the files that a deployment names; nothing is changed.
+
+    Raises:
+        MisfitError: A file is missing.
+    """
+    missing = [
+        f"{deployment.path}: members[{i}].options.{key}: {problem}"
+        for i, member in enumerate(deployment.members)
+        for key, problem in find_missing(member.runtime, member.options, deployment.root)
+    ]
+    if missing:
+        raise MisfitError("\n".join(missing))
+
+
+def check_machine(deployment: Deployment) -> Preflight:
+    """Check that the GPU members fit this machine.
+
+    Returns:
+        What was checked, and what could not be. ``problems`` holds what would stop the start.
+    """
+    return preflight(deployment)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderReport:
+    """A model repository against its deployment.
+
+    Attributes:
+        plan: What differs, or was written.
+        restarted_from: With ``reset_weights``, the new version of equal weights; else None.
+        served: Whether a server of the deployment runs and takes the change at its next start.
+    """
+
+    plan: RenderPlan
+    restarted_from: int | None
+    served: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "clean": self.plan.is_clean,
+            "write": sorted(self.plan.write),
+            "remove": self.plan.remove,
+            "misfits": self.plan.misfits,
+        }
+
+
+def render(deployment: Deployment, *, check: bool = False, reset_weights: bool = False) -> RenderReport:
+    """Write the model repository that a deployment describes; versions and pins stay.
+
+    Args:
+        deployment: The deployment.
+        check: Write nothing, only compare.
+        reset_weights: Start again from equal weights, as a new version; not with ``check``.
+
+    Raises:
+        ServedError: The deployment is being served, and its weights are to be reset.
+    """
+    served = find_running(deployment) is not None
+    version: int | None = None
+    if reset_weights and not check:
+        if served:
+            raise ServedError("this deployment is being served; stop it before resetting its weights")
+        version = start_again(deployment)
+    plan = plan_render(deployment) if check else render_repository(deployment)
+    return RenderReport(plan, version, served)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluate members and methods on a file of labelled votes, with a report for people if wanted."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
+from quorum.evaluation.evaluate import evaluate as evaluate_table
+from quorum.evaluation.report import report_html
+from quorum.evaluation.score import NothingToScoreError
+from quorum.repository.store import write_atomic
+from quorum.votes.table import read_votes
+from quorum_contract.errors import QuorumError
+
+_CURVE = (25, 50, 100, 200, 400, 800)
+
+
+class ReportError(QuorumError, RuntimeError):
+    """The HTML report needs a library that is not installed."""
+
+    code = "REPORT_NOT_POSSIBLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """What :func:`evaluate` compares, and how.
+
+    Attributes:
+        methods: Ways to learn.
+        folds: Parts that the products are split into, at least 2.
+        gold_labels: Learn from only this many labels per fold; None: all others.
+        seed: Of folds, labels and intervals.
+    """
+
+    methods: Sequence[str] = DEFAULT_METHODS
+    folds: int = 5
+    gold_labels: int | None = None
+    seed: int = 0
+
+
+def evaluate(
+    votes: str | Path,
+    deployment: Deployment | None = None,
+    options: EvaluateOptions | None = None,
+    *,
+    report: str | Path | None = None,
+) -> Evaluation:
+    """Compare members, majority and every way to learn, on labels that they did not see.
+
+    Args:
+        votes: A votes table (JSONL) with gold.
+        deployment: Its catalogue tells how many answers an attribute can have; None: open value sets.
+        options: What to compare; None: as :class:`EvaluateOptions` has it.
+        report: HTML file to write as well, with plots and a learning curve; None: none.
+
+    Raises:
+        VotesError: The table cannot be read.
+        NothingToScoreError: It has no gold, or too little.
+        ReportError: The report needs a library that is not installed.
+        OSError: The report cannot be written there.
+    """
+    chosen, path = options or EvaluateOptions(), Path(votes)
+    counts = deployment.catalogue().value_counts() if deployment else None
+    table = read_votes(path)
+    if report is not None:
+        _check_place(Path(report))
+    try:
+        result = evaluate_table(
+            table, tuple(chosen.methods), chosen.folds, chosen.gold_labels, chosen.seed, value_counts=counts
+        )
+        if report is not None:
+            curve = learning_curve(table, _CURVE, folds=chosen.folds, seed=chosen.seed, value_counts=counts)
+    except NothingToScoreError as error:
+        raise NothingToScoreError(f"{path}: {error}") from error
+    if report is not None:
+        try:
+            page = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
+        except ImportError as error:
+            raise ReportError(str(error)) from error
+        write_atomic(Path(report), page)
+    return result
+
+
+def _check_place(report: Path) -> None:
+    """Before minutes of work, not after: whether the report can be written there.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if report.is_dir() or not report.parent.is_dir():
+        code = errno.EISDIR if report.is_dir() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(report))

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn weights from a file of votes, all at once or day after day, and look for members that changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.drift import Drift
+from quorum.evaluation.drift import drift as compare_day
+from quorum.learning.learn import LearnError, learn_statistic
+from quorum.learning.learn import learn as learn_table
+from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.repository.store import write_atomic
+from quorum.votes.table import read_votes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnOptions:
+    """How :func:`learn` learns.
+
+    Attributes:
+        method: "auto", "majority", "iwmv", "em" or "loglinear".
+        gold_labels: Use only this many gold labels, drawn with ``seed``; None: all.
+        seed: Draws the gold labels.
+        update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
+        forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
+    """
+
+    method: str = "auto"
+    gold_labels: int | None = None
+    seed: int = 0
+    update: Path | None = None
+    forgetting: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnReport:
+    """Weights, and what was remarkable about the votes.
+
+    Attributes:
+        weights: What was learned.
+        out: File that holds them; None where none was written.
+        drift: With ``update``, the day's votes against those before.
+        remarks: On the votes, for people.
+    """
+
+    weights: Weights
+    out: Path | None
+    drift: Drift | None = None
+    remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: file, method and hash of the weights, and the drift where there is one."""
+        data: dict[str, Any] = {
+            "out": str(self.out) if self.out else None,
+            "method": self.weights.method,
+            "content_hash": self.weights.content_hash,
+        }
+        return data | ({"drift": self.drift.to_json()} if self.drift else {})
+
+
+def learn(
+    votes: str | Path,
+    deployment: Deployment | None = None,
+    options: LearnOptions | None = None,
+    *,
+    out: str | Path | None = None,
+) -> LearnReport:
+    """Learn how much each member's vote counts.
+
+    Without gold labels the members' agreement teaches (``em``); with 50 or more, the labels do
+    (``loglinear``). The statistic that was learned from goes next to ``out``, so that ``update`` can
+    add a day.
+
+    Args:
+        votes: A votes table: JSONL, or Parquet for large ones.
+        deployment: Its members and catalogue; None: the members of the table, and open value sets.
+        options: How to learn; None: as :class:`LearnOptions` has it.
+        out: File to write the weights to; None: none.
+
+    Raises:
+        VotesError: The table cannot be read.
+        LearnError: The votes do not allow that method, or the options do not go together.
+        OnlineError: ``update`` has no state, or the day does not fit it.
+    """
+    chosen, path = options or LearnOptions(), Path(votes)
+    target = Path(out) if out is not None else None
+    state: State | None = None
+    if path.suffix == ".parquet":
+        report = _learn_columns(path, deployment, chosen, target)
+    elif chosen.update:
+        report, state = _learn_day(path, deployment, chosen, chosen.update, target)
+    else:
+        report, state = _learn_rows(path, deployment, chosen, target)
+    if target:
+        write_atomic(target, weights_file.dumps(report.weights))
+        if state:
+            dump_state(state, state_path(target))
+    return report
+
+
+def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Drift:
+    """Name members that do not vote as they did: swapped, broken, or asked other things.
+
+    Args:
+        weights: Weights with their state in a file of their folder.
+        votes: A day's votes (JSONL) that the weights have not seen.
+        alarm: How often a day without a change may have a finding, at most.
+
+    Raises:
+        WeightsError: The weights cannot be read.
+        VotesError: The votes cannot be read.
+        DriftError: The votes cannot be compared.
+    """
+    loaded = weights_file.load(Path(weights))
+    table = read_votes(votes).of_members(loaded.members)
+    return compare_day(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+
+
+def _learn_rows(
+    votes: Path, deployment: Deployment | None, options: LearnOptions, out: Path | None
+) -> tuple[LearnReport, State | None]:
+    table = read_votes(votes)
+    if deployment:
+        table = table.of_members(deployment.member_names)
+    remarks = table.statistic().remarks()
+    weights = learn_table(
+        table,
+        method=options.method,
+        gold_labels=options.gold_labels,
+        seed=options.seed,
+        **_catalogue(deployment),
+    )
+    state = begin(table) if options.gold_labels is None else None
+    return LearnReport(weights, out, remarks=remarks), state
+
+
+def _learn_columns(
+    votes: Path, deployment: Deployment | None, options: LearnOptions, out: Path | None
+) -> LearnReport:
+    if options.update or options.gold_labels is not None:
+        raise LearnError("--update and --gold-labels work on JSONL tables; give one, or leave them out")
+    try:
+        from quorum.votes.columns import member_columns
+        from quorum.votes.stream import read_statistic
+    except ImportError as error:
+        raise LearnError(f"{votes}: {error}") from error
+    members = deployment.member_names if deployment else None
+    unknown = sorted(set(member_columns(votes)) - set(members)) if members else []
+    if members and unknown:
+        raise LearnError(
+            f"{votes}: columns {unknown} are no members of the deployment "
+            f"({', '.join(members)}); leave them out of the file, or add the members"
+        )
+    statistic = read_statistic(votes, members=members)
+    weights = learn_statistic(statistic, options.method, **_catalogue(deployment))
+    return LearnReport(weights, out, remarks=statistic.remarks())
+
+
+def _learn_day(
+    votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path, out: Path | None
+) -> tuple[LearnReport, State]:
+    old, state = weights_file.load(before), load_state(state_path(before))
+    table = read_votes(votes).of_members(old.members)
+    # Drift first: the day must not be part of what it is compared with.
+    changed = compare_day(state, table, weights=old)
+    state = update(state, table, options.forgetting)
+    catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
+    weights = relearn(state, options.method, **catalogue)
+    return LearnReport(weights, out, drift=changed), state
+
+
+def _catalogue(deployment: Deployment | None) -> dict[str, Any]:
+    """Hash and value counts of the catalogue, as arguments of the learning functions."""
+    if deployment is None:
+        return {}
+    catalogue = deployment.catalogue()
+    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()}

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan the GPU memory of a deployment on the GPUs of this machine or on others, and what a run costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from quorum.capacity.plan import GpuPlan, Plan, Share, plan_memory
+from quorum.deployment.schema import Deployment
+from quorum.hardware import KNOWN, Gpu, find_gpus, known_gpu, parse_memory
+from quorum_contract.errors import QuorumError
+
+_ASSUMED = "h100-80"
+_SECONDS_PER_HOUR = 3600
+
+
+class PlanError(QuorumError, ValueError):
+    """The question is not complete or contradicts itself; the message says what to give."""
+
+    code = "PLAN_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """GPU hours of a run, and its price where one is known.
+
+    Attributes:
+        listings: Listings to answer.
+        rate: Listings per second that all GPUs together answer.
+        gpus: Number of GPUs.
+        price_per_gpu_hour: None: unknown.
+    """
+
+    listings: float
+    rate: float
+    gpus: int
+    price_per_gpu_hour: float | None = None
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours times GPUs."""
+        return self.listings / self.rate / _SECONDS_PER_HOUR * self.gpus
+
+    @property
+    def total(self) -> float | None:
+        """The price of the run."""
+        return None if self.price_per_gpu_hour is None else self.gpu_hours * self.price_per_gpu_hour
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the prices only where one is known."""
+        data = {"listings": self.listings, "rate": self.rate, "gpus": self.gpus, "gpu_hours": self.gpu_hours}
+        if self.price_per_gpu_hour is None:
+            return data
+        return data | {"price_per_gpu_hour": self.price_per_gpu_hour, "total": self.total}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A plan, the source of its GPUs, and a cost where one was asked for."""
+
+    plan: Plan
+    gpus_from: str
+    cost: Cost | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        data = {
+            "fits": self.plan.fits,
+            "gpus_from": self.gpus_from,
+            "gpus": [_gpu_json(gpu) for gpu in self.plan.gpus],
+            "problems": self.plan.problems,
+            "would_fit": self.plan.mends,
+            "notes": self.plan.notes,
+            "not_planned": self.plan.elsewhere,
+        }
+        return data | ({"cost": self.cost.to_json()} if self.cost else {})
+
+
+def plan(
+    deployment: Deployment,
+    *,
+    gpu: str | None = None,
+    gpu_memory: str | None = None,
+    gpus: int | None = None,
+    listings: float | None = None,
+    rate: float | None = None,
+    price: float | None = None,
+) -> PlanReport:
+    """Plan the GPU memory of a deployment by arithmetic; figures are computed, not measured.
+
+    Args:
+        deployment: The deployment.
+        gpu: Plan for this GPU, a name of :data:`quorum.hardware.KNOWN`.
+        gpu_memory: Plan for a GPU with so much, as in "80GiB".
+        gpus: Plan for so many of them; without ``gpu`` and ``gpu_memory``, for so many of this machine's.
+        listings: Cost of so many listings.
+        rate: Listings per second that all GPUs together answer, as measured.
+        price: Of one GPU hour.
+
+    Raises:
+        PlanError: Two GPUs are named, or a cost lacks a figure.
+        quorum.hardware.GpuError: The GPU or the memory cannot be understood.
+    """
+    targets, source = _gpus(gpu, gpu_memory, gpus)
+    result = plan_memory(deployment, targets)
+    return PlanReport(result, source, _cost(listings, rate, price, len(result.gpus) or 1))
+
+
+def _gpus(name: str | None, memory: str | None, count: int | None) -> tuple[list[Gpu], str]:
+    """GPUs to plan for, and where they are known from."""
+    if name and memory:
+        raise PlanError("--gpu and --gpu-memory: give one of them")
+    if memory:
+        gpu, source = Gpu(f"a GPU of {memory}", "", parse_memory(memory)), "as --gpu-memory says"
+    elif name:
+        gpu, source = known_gpu(name), "as --gpu says"
+    elif here := find_gpus():
+        return here[:count], "those of this machine, with what others hold on them taken off"
+    else:
+        gpu, source = KNOWN[_ASSUMED], f"{_ASSUMED} is assumed, as this machine has no GPU; choose with --gpu"
+    return [replace(gpu, index=index) for index in range(count or 1)], source
+
+
+def _cost(listings: float | None, rate: float | None, price: float | None, gpus: int) -> Cost | None:
+    if listings is None and rate is None and price is None:
+        return None
+    if listings is None or not rate or rate <= 0:
+        raise PlanError(
+            "a cost needs --listings and --rate (listings per second that this box answers): time"
+            " `quorum extract FILE`, or take an estimate from docs/guides/gpu.md"
+        )
+    return Cost(listings, rate, gpus, price)
+
+
+def _gpu_json(plan: GpuPlan) -> dict[str, Any]:
+    return {
+        "index": plan.gpu.index,
+        "name": plan.gpu.name,
+        "memory_bytes": plan.gpu.memory,
+        "used_bytes": plan.gpu.used,
+        "usable_bytes": plan.usable,
+        "fixed_bytes": plan.fixed,
+        "members": [_share_json(share) for share in plan.shares],
+    }
+
+
+def _share_json(share: Share) -> dict[str, Any]:
+    need = share.need
+    return {
+        "member": need.member,
+        "weights_bytes": need.weights,
+        "runtime_bytes": need.context,
+        "activation_bytes": need.activations,
+        "lora_bytes": need.adapter,
+        "kv_bytes": share.kv,
+        "kv_bytes_per_token": need.kv_per_token,
+        "kv_tokens": share.tokens,
+        "questions_at_once": share.questions,
+        "estimate": need.by_pytorch,
+        "arithmetic": dict(need.arithmetic),
+    }

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask whether a channel can answer, once or for every HTTP request of an orchestrator."""
+
+from __future__ import annotations
+
+from quorum.deployment.schema import Deployment
+from quorum.server.control import Control
+from quorum.server.http import ProbeServer
+from quorum.server.probe import PROBE_TIMEOUT_S, Pulse, take_pulse
+from quorum.server.runfile import endpoint_of
+from quorum.server.triton import ServerError, TritonServer
+from quorum_contract import CHANNELS, STABLE
+
+_LIVE_S = 2.0
+_PULSE_S = 2.0
+
+
+def probe(
+    deployment: Deployment,
+    channel: str = STABLE,
+    *,
+    url: str | None = None,
+    timeout_s: float = PROBE_TIMEOUT_S,
+    full: bool = False,
+) -> Pulse:
+    """Whether a channel can answer; never takes longer than the timeout, never raises for a silent server.
+
+    Args:
+        deployment: The deployment that is served.
+        channel: Ensemble to ask.
+        url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
+        timeout_s: A channel that has not answered by then is not ready.
+        full: Put a real question to the LLMs; at least one of them must be at work. Default: a sign of life,
+            which asks no LLM.
+    """
+    return take_pulse(deployment, url or endpoint_of(deployment).grpc_url, channel, timeout_s, full)
+
+
+def probe_server(
+    deployment: Deployment,
+    host: str,
+    port: int,
+    *,
+    url: str | None = None,
+    timeout_s: float = PROBE_TIMEOUT_S,
+    full: bool = False,
+) -> ProbeServer:
+    """Serve ``/live`` and ``/ready/CHANNEL`` over HTTP during a ``with`` block.
+
+    Args:
+        deployment: The deployment that is served.
+        host: Address to listen on.
+        port: Port; 0: a free one.
+        url: As for :func:`probe`.
+        timeout_s: As for :func:`probe`.
+        full: As for :func:`probe`.
+
+    Raises:
+        ServerError: The port cannot be had.
+    """
+
+    def address() -> str:
+        # Looked up each time: a server that is started again may listen elsewhere.
+        return url or endpoint_of(deployment).grpc_url
+
+    def live() -> bool:
+        with Control(address(), "", _LIVE_S) as control:
+            return control.is_live()
+
+    try:
+        return ProbeServer(
+            host,
+            port,
+            CHANNELS,
+            lambda name: take_pulse(deployment, address(), name, timeout_s, full),
+            live,
+        )
+    except OSError as error:
+        raise ServerError(f"--http {port} on {host}: {error.strerror}; choose another port") from error
+
+
+def probes_of(server: TritonServer, port: int) -> ProbeServer:
+    """Serve ``/live`` and ``/ready/CHANNEL`` of a server of this process during a ``with`` block.
+
+    A server that still loads its LLMs is live and not ready.
+
+    Raises:
+        ServerError: The port cannot be had.
+    """
+    deployment, endpoint = server.spec, server.endpoint
+    try:
+        return ProbeServer(
+            endpoint.host,
+            port,
+            CHANNELS,
+            lambda channel: take_pulse(deployment, endpoint.grpc_url, channel, _PULSE_S),
+            lambda: server.pid is not None,
+        )
+    except OSError as error:
+        raise ServerError(
+            f"--probe-port {port} on {endpoint.host}: {error.strerror}; choose another port"
+        ) from error

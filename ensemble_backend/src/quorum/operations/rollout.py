@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publish weights on the servers of a deployment, and choose which version a channel answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.operations.servers import servers_of, store_of
+from quorum.rollout.channels import Change, Rollout
+from quorum.rollout.fleet import Fleet, SharedRepository
+from quorum.rollout.history import Event, History
+from quorum.server.control import Control
+from quorum.server.probe import probe_channel
+from quorum.server.runfile import endpoint_of
+
+
+@contextmanager
+def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
+    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block.
+
+    Args:
+        deployment: The deployment that is served.
+        dry_run: Check every change, make none.
+    """
+    endpoint = endpoint_of(deployment)
+    with ExitStack() as controls:
+
+        def rollout(repository: Path, addresses: list[str]) -> Rollout:
+            servers = SharedRepository(
+                {
+                    url: (
+                        controls.enter_context(Control(url, endpoint.admin_key)),
+                        partial(probe_channel, deployment, url),
+                    )
+                    for url in addresses
+                }
+            )
+            return Rollout(deployment, servers, servers.probe, repository, dry_run)
+
+        servers = servers_of(deployment).items()
+        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in servers})
+
+
+def publish(
+    deployment: Deployment, weights: Weights | str | Path, *, force: str | None = None, dry_run: bool = False
+) -> Change:
+    """Make weights a new version on the running server; no channel changes yet.
+
+    Args:
+        deployment: The deployment that is served.
+        weights: The weights, or their file.
+        force: Publish even if they are worse on the held-out votes; the reason, for the history.
+        dry_run: Check everything, change nothing.
+
+    Raises:
+        WeightsError: The file cannot be used, or is made for other members or another catalogue.
+        RolloutError: Worse than the running weights by more than ``rollout.margin``, or refused by a server.
+    """
+    loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
+    with connect(deployment, dry_run) as rollout:
+        return rollout.publish(loaded, force)
+
+
+def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
+    """Let the canary channel answer with a version, for a share of the products in [0, 1].
+
+    Raises:
+        RolloutError: There is no such version, or the channel does not answer with it.
+    """
+    with connect(deployment, dry_run) as rollout:
+        return rollout.canary(version, share)
+
+
+def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
+    """Route no product to the canary any more, and let its channel answer with the stable version.
+
+    Raises:
+        RolloutError: The channel does not answer with it.
+    """
+    with connect(deployment, dry_run) as rollout:
+        return rollout.end_canary()
+
+
+def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
+    """Let the stable channel answer with a version.
+
+    Raises:
+        RolloutError: There is no such version, or the channel does not answer with it.
+    """
+    with connect(deployment, dry_run) as rollout:
+        return rollout.promote(version)
+
+
+def rollback(deployment: Deployment, *, dry_run: bool = False) -> Change:
+    """Let the stable channel answer with the version before its last promotion.
+
+    Raises:
+        RolloutError: It never changed, or the version before is gone.
+    """
+    with connect(deployment, dry_run) as rollout:
+        return rollout.rollback()
+
+
+def retire(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
+    """Unload a version that no channel answers with; its file stays on disk.
+
+    Raises:
+        RolloutError: There is no such version, or a channel answers with it.
+    """
+    with connect(deployment, dry_run) as rollout:
+        return rollout.retire(version)
+
+
+def history(deployment: Deployment) -> list[Event]:
+    """Who changed what, and when; oldest first."""
+    return list(History(store_of(deployment).path).events())
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsDiff:
+    """Two versions of the weights, each relative to its own heaviest member.
+
+    Attributes:
+        members: Order of every list of weights.
+        methods: How the old and the new version were learned.
+        weights: Attribute, or "default" -> weights of the old and of the new version.
+    """
+
+    members: tuple[str, ...]
+    methods: tuple[str, str]
+    weights: dict[str, tuple[list[float], list[float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        pairs = {name: {"old": old, "new": new} for name, (old, new) in self.weights.items()}
+        return {"members": self.members, "weights": pairs}
+
+
+def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
+    """Compare two versions of the weights on disk.
+
+    Raises:
+        WeightsError: One of them cannot be read.
+    """
+    store = store_of(deployment)
+    before, after = store.weights(old), store.weights(new)
+    names = ["default", *sorted({*before.attributes, *after.attributes})]
+    pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
+    return WeightsDiff(after.members, (before.method, after.method), pairs)
+
+
+def _relative(weights: Weights, attribute: str) -> list[float]:
+    values = weights.parameters(attribute).weights
+    top = max(values) or 1.0
+    return [value / top for value in values]

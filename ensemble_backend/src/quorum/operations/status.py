@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Report channels, versions and members of a running deployment, or wait until every channel answers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from quorum.decision.weights import WeightsError
+from quorum.deployment.schema import Deployment
+from quorum.operations.servers import servers_of, store_of
+from quorum.repository.store import Store
+from quorum.server.control import Control, ControlError, ModelState
+from quorum.server.probe import take_pulse
+from quorum.server.runfile import endpoint_of, find_running, last_attempt
+from quorum.server.triton import ServerError
+from quorum_contract import CHANNELS, VOTE
+
+_CONTROL_TIMEOUT_S = 5.0
+_POLL_S = 0.5
+_HOPE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """One channel.
+
+    Attributes:
+        pinned: Version that its configuration names; None where there is none.
+        answers: Whether it answers callers now.
+        version: Version of the weights that answered.
+        reason: Why it does not answer, or a remark; may be empty.
+    """
+
+    pinned: int | None
+    answers: bool
+    version: int | None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        data: dict[str, Any] = {"pinned": self.pinned, "answers": self.answers, "version": self.version}
+        return data | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version of the weights.
+
+    Attributes:
+        state: Triton's state of it.
+        damaged: Why its file cannot be read; None where it can. A server serves on from memory.
+        method: How it was learned; None where the file is damaged, as are all that follow.
+        content_hash: Of the weights.
+        created: When it was learned.
+        gold_labels: How many labels taught it.
+    """
+
+    state: str
+    damaged: str | None = None
+    method: str | None = None
+    content_hash: str | None = None
+    created: str | None = None
+    gold_labels: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: state and damage, or state and provenance."""
+        if self.damaged is not None:
+            return {"state": self.state, "damaged": self.damaged}
+        data = asdict(self)
+        del data["damaged"]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """One server.
+
+    Attributes:
+        url: ``host:port`` of its gRPC endpoint.
+        pid: Its process, where it runs on this machine.
+        canary_share: Share of the products that clients route to the canary.
+        channels: Channel -> its status.
+        versions: Version of the weights -> its status.
+        members: Member -> state of its model.
+    """
+
+    url: str
+    pid: int | None
+    canary_share: float
+    channels: dict[str, ChannelStatus]
+    versions: dict[int, VersionStatus]
+    members: dict[str, ModelState]
+
+    @property
+    def all_answer(self) -> bool:
+        """Whether every channel answers."""
+        return all(channel.answers for channel in self.channels.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "url": self.url,
+            "pid": self.pid,
+            "canary_share": self.canary_share,
+            "channels": {name: channel.to_json() for name, channel in self.channels.items()},
+            "versions": {str(number): version.to_json() for number, version in self.versions.items()},
+            "members": {name: asdict(state) for name, state in self.members.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FleetServer:
+    """One server of a fleet.
+
+    Attributes:
+        repository: The model repository that it serves.
+        channels: Channel -> its status.
+        loaded: Versions of the weights that it has loaded, ascending.
+        reason: Why these are unknown; None where they are not.
+    """
+
+    repository: Path
+    channels: dict[str, ChannelStatus]
+    loaded: list[int]
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        channels = {name: channel.to_json() for name, channel in self.channels.items()}
+        data = {"repository": str(self.repository), "channels": channels, "loaded": self.loaded}
+        return data | ({"reason": self.reason} if self.reason is not None else {})
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The servers of a fleet, by their addresses."""
+
+    servers: dict[str, FleetServer]
+
+    @property
+    def all_answer(self) -> bool:
+        """Whether every channel of every server answers."""
+        return all(c.answers for server in self.servers.values() for c in server.channels.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"fleet": {url: server.to_json() for url, server in self.servers.items()}}
+
+
+def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetStatus:
+    """Report what the servers of a deployment run: one server, or each one of a fleet.
+
+    Args:
+        deployment: The deployment.
+        wait_s: Wait at most so long until every channel answers.
+
+    Raises:
+        ControlError: The server does not answer.
+        ServerError: The process that began to serve this deployment has ended, so waiting on is in vain.
+    """
+    begun, wall = time.monotonic(), time.time()
+    seen_alive = False
+    while True:
+        is_last = time.monotonic() - begun >= wait_s
+        try:
+            report = _fleet_status(deployment) if deployment.fleet else _server_status(deployment)
+            if report.all_answer or is_last:
+                return report
+        except ControlError:
+            if is_last:
+                raise
+        attempt = last_attempt(deployment)
+        if attempt and not attempt.is_alive:
+            # An end that lies behind may be followed by a new beginning.
+            just_now = seen_alive or attempt.at >= wall or time.monotonic() - begun >= _HOPE_S
+            if just_now and find_running(deployment) is None:
+                why = attempt.failed or f"it was killed (pid {attempt.pid})"
+                raise ServerError(f"not waiting any longer, the last `quorum up` has ended: {why}")
+        seen_alive = seen_alive or bool(attempt and attempt.is_alive)
+        time.sleep(_POLL_S)
+
+
+def _server_status(deployment: Deployment) -> ServerStatus:
+    running, endpoint = find_running(deployment), endpoint_of(deployment)
+    store = store_of(deployment)
+    pins = store.pins()
+    with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
+        states = {(s.name, s.version): s for s in control.index()}
+    return ServerStatus(
+        url=endpoint.grpc_url,
+        pid=running.pid if running else None,
+        canary_share=store.canary_share(),
+        channels={c: _channel_status(deployment, endpoint.grpc_url, c, pins.get(c)) for c in CHANNELS},
+        versions={v: _version_status(store, v, states.get((VOTE, str(v)))) for v in store.versions_listed()},
+        members={
+            member.name: states.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
+            for model, members in deployment.models().items()
+            for member in members
+        },
+    )
+
+
+def _fleet_status(deployment: Deployment) -> FleetStatus:
+    servers = {}
+    for repository, addresses in servers_of(deployment).items():
+        pins = Store(repository).pins()
+        for url in addresses:
+            channels = {c: _channel_status(deployment, url, c, pins.get(c)) for c in CHANNELS}
+            servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))
+    return FleetStatus(servers)
+
+
+def _channel_status(deployment: Deployment, url: str, channel: str, pinned: int | None) -> ChannelStatus:
+    pulse = take_pulse(deployment, url, channel)
+    return ChannelStatus(pinned, pulse.ready, pulse.version, pulse.reason)
+
+
+def _version_status(store: Store, version: int, model: ModelState | None) -> VersionStatus:
+    state = model.state if model else "UNAVAILABLE"
+    try:
+        weights = store.weights(version)
+    except WeightsError as error:
+        return VersionStatus(state, damaged=str(error))
+    return VersionStatus(
+        state,
+        method=weights.method,
+        content_hash=weights.content_hash,
+        created=weights.provenance.get("created"),
+        gold_labels=weights.provenance.get("gold_labels"),
+    )
+
+
+def _loaded(deployment: Deployment, url: str) -> tuple[list[int], str | None]:
+    try:
+        with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
+            ready = [int(s.version) for s in control.index() if s.name == VOTE and s.state == "READY"]
+        return sorted(ready), None
+    except ControlError as error:
+        return [], str(error)

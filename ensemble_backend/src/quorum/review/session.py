@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label a votes table in files: a sheet out, a filled-in sheet in, or answers saved one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from quorum.decision import weights as weights_file
+from quorum.review.label import (
+    Choice,
+    GoldRow,
+    LabelError,
+    Labelling,
+    apply_gold,
+    choose,
+    read_sheet,
+    write_sheet,
+)
+from quorum.tasks.catalogue import Catalogue
+from quorum.votes.table import Cell, VotesTable, read_votes, write_votes
+
+SHEET = Path("label.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class SheetReport:
+    """A sheet for people to fill in: its file and the number of its cells."""
+
+    out: Path
+    cells: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"out": str(self.out), "cells": self.cells}
+
+
+@dataclass(frozen=True, slots=True)
+class GoldReport:
+    """Gold taken into a table.
+
+    Attributes:
+        out: File of the table with the gold.
+        labels: Labelled cells of it.
+        labelling: What was added, and what was not.
+    """
+
+    out: Path
+    labels: int
+    labelling: Labelling
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "out": str(self.out),
+            "gold_labels": self.labels,
+            "added": self.labelling.added,
+            "same": self.labelling.same,
+            "outside": self.labelling.outside,
+            "conflicts": [asdict(conflict) for conflict in self.labelling.conflicts],
+            "unknown": [asdict(row) for row in self.labelling.unknown],
+        }
+
+
+def choose_sheet(
+    votes: str | Path,
+    out: str | Path | None = None,
+    count: int = 50,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> SheetReport:
+    """Choose the cells whose gold teaches most and write them as a sheet for people to fill in.
+
+    Args:
+        votes: A votes table (JSONL).
+        out: The sheet; None: ``label.csv``.
+        count: Cells to choose, at least 1.
+        weights: Members that these give no weight cannot disagree.
+        seed: Draws the cells.
+        force: Replace a sheet that exists.
+
+    Raises:
+        LabelError: The sheet exists, or every cell has gold.
+        VotesError: The votes cannot be read.
+    """
+    source, target = Path(votes), Path(out) if out is not None else SHEET
+    if target.resolve() == source.resolve():
+        raise LabelError(f"--out {target}: that is the votes table; name another file for the sheet")
+    _refuse_existing(target, source, force)
+    table = read_votes(source)
+    choices = _choose(table, source, count, weights, seed)
+    write_sheet(table, choices, target)
+    return SheetReport(target, len(choices))
+
+
+def apply_sheet(
+    votes: str | Path,
+    sheet: str | Path,
+    out: str | Path | None = None,
+    *,
+    catalogue: Catalogue | None = None,
+    force: bool = False,
+) -> GoldReport:
+    """Put the gold of a filled-in sheet into the table. Gold that the table has already always stays.
+
+    Args:
+        votes: A votes table (JSONL).
+        sheet: A sheet of :func:`choose_sheet`.
+        out: The table with gold; None: ``VOTES-gold.jsonl``.
+        catalogue: Spells the gold as votes are spelled; None: it stays as it is.
+        force: Replace a file that exists.
+
+    Raises:
+        LabelError: The sheet cannot be used, or ``out`` exists.
+        VotesError: The votes cannot be read.
+    """
+    source = Path(votes)
+    target = Path(out) if out is not None else _with_gold(source)
+    _refuse_existing(target, source, force)
+    table = read_votes(source)
+    result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(sheet)])
+    _save(result.table, target)
+    return _report(result, target)
+
+
+class LabelSession:
+    """Takes gold for chosen cells one by one; the table on disk has each as soon as it is given.
+
+    Args:
+        votes: A votes table (JSONL).
+        out: The table with gold; None: ``VOTES-gold.jsonl``.
+        count: Cells to choose, at least 1.
+        weights: Members that these give no weight cannot disagree.
+        seed: Draws the cells.
+        catalogue: Spells the gold as votes are spelled; None: it stays as it is.
+        force: Replace a file that exists.
+
+    Attributes:
+        choices: The cells, best first.
+
+    Raises:
+        LabelError: ``out`` exists, or every cell has gold.
+        VotesError: The votes cannot be read.
+    """
+
+    def __init__(
+        self,
+        votes: str | Path,
+        out: str | Path | None = None,
+        count: int = 50,
+        *,
+        weights: str | Path | None = None,
+        seed: int = 0,
+        catalogue: Catalogue | None = None,
+        force: bool = False,
+    ) -> None:
+        source = Path(votes)
+        self._target = Path(out) if out is not None else _with_gold(source)
+        _refuse_existing(self._target, source, force)
+        self._table = read_votes(source)
+        self._catalogue = catalogue
+        self._rows: list[GoldRow] = []
+        self.choices = _choose(self._table, source, count, weights, seed)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Members, in the order of the values of a cell."""
+        return self._table.members
+
+    def cell(self, choice: Choice) -> Cell:
+        """The cell to label."""
+        return self._table.cells[choice.index]
+
+    def answer(self, choice: Choice, values: Sequence[str]) -> None:
+        """Take the acceptable values of a cell, the best first, and save the table."""
+        cell = self.cell(choice)
+        number = self.choices.index(choice) + 1
+        row = GoldRow(cell.product, cell.attribute, tuple(values), number)
+        self._rows.append(_spelled(row, self._catalogue))
+        _save(apply_gold(self._table, self._rows).table, self._target)
+
+    def report(self) -> GoldReport:
+        """What was taken in so far.
+
+        Raises:
+            LabelError: Nothing.
+        """
+        if not self._rows:
+            raise LabelError(f"nothing was answered; {self._target} is as it was")
+        return _report(apply_gold(self._table, self._rows), self._target)
+
+
+def _choose(
+    table: VotesTable, source: Path, count: int, weights: str | Path | None, seed: int
+) -> list[Choice]:
+    loaded = weights_file.load(Path(weights)) if weights is not None else None
+    choices = choose(table, count, weights=loaded, seed=seed)
+    if not choices:
+        raise LabelError(f"{source}: every cell that anybody answered has gold; nothing is left to label")
+    return choices
+
+
+def _with_gold(votes: Path) -> Path:
+    return votes.with_name(f"{votes.stem}-gold.jsonl")
+
+
+def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
+    """Never write over answers of people by accident; a table may be written over itself.
+
+    Raises:
+        LabelError: The target exists.
+    """
+    if target.resolve() != votes.resolve() and target.exists() and not force:
+        raise LabelError(
+            f"{target} exists and may hold answers; name another with --out, go on from it as VOTES, "
+            "or replace it with --force"
+        )
+
+
+def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
+    """Gold in the spelling of votes; a value outside a closed set stays as it is."""
+    if catalogue is None:
+        return row
+    attribute = catalogue.get(row.attribute)
+    return replace(row, gold=tuple(dict.fromkeys(attribute.normalise(value) or value for value in row.gold)))
+
+
+def _save(table: VotesTable, target: Path) -> None:
+    """Replace the table by a rename, so that the file is the old or the new one at every moment."""
+    passing = target.with_name(f".{target.name}.new")
+    write_votes(table, passing)
+    passing.replace(target)
+
+
+def _report(result: Labelling, target: Path) -> GoldReport:
+    return GoldReport(target, int(result.table.labelled.sum()), result)
