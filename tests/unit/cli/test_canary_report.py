@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from quorum.cli.fleet import store_of
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
+from quorum.operations.servers import store_of
 from quorum.repository.configs import channel_config, print_config, vote_config
 from quorum.repository.render import render
 from quorum.votes.table import read_votes

@@ -44,7 +44,8 @@ def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Not
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(known)}"
             note(
-                f"{name!r} is not in the catalogue of {deployment.path}, so it is asked as an open one; {hint}"
+                f"{name!r} is not in the catalogue of {deployment.path}, so it is asked as an open one;"
+                f" {hint}"
             )
     return wanted
 

@@ -44,8 +44,8 @@ class ExtractOptions:
         timeout_s: Seconds per listing.
     """
 
-    out: Path | None = None
-    votes: Path | None = None
+    out: str | Path | None = None
+    votes: str | Path | None = None
     attributes: Sequence[str] | None = None
     text_column: str | None = None
     id_column: str | None = None
@@ -151,7 +151,9 @@ def extract(
     ended: QuorumError | KeyboardInterrupt | None = None
     with ExitStack() as files:
         columns = list(listings[0].row)
-        sinks = open_sinks(files, options.out, options.votes, columns, names, deployment.catalogue())
+        sinks = open_sinks(
+            files, _path(options.out), _path(options.votes), columns, names, deployment.catalogue()
+        )
         client_ = AsyncClient(
             url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
         )
@@ -166,14 +168,19 @@ def extract(
 
 def _check_distinct(source: Path, options: ExtractOptions) -> None:
     """Refuse to write nothing, over the input, or two results into one file."""
-    if options.out is None and options.votes is None:
+    out, votes = _path(options.out), _path(options.votes)
+    if out is None and votes is None:
         raise OutputError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
     for option, path, others in (
-        ("--out", options.out, [source]),
-        ("--votes", options.votes, [source, options.out]),
+        ("--out", out, [source]),
+        ("--votes", votes, [source, out]),
     ):
         if path is not None and any(other and path.resolve() == other.resolve() for other in others):
             raise OutputError(f"{option} {path}: that file is read or written already; name another")
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
@@ -238,7 +245,7 @@ def _report(
         silent=GIVE_UP_AFTER if error else 0,
         last_error=error,
         resume=resume,
-        out=options.out,
-        votes=options.votes,
+        out=_path(options.out),
+        votes=_path(options.votes),
         routed=options.canary_share is not None,
     )

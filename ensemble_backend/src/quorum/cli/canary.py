@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
 
 import quorum
+from quorum.cli.comparison import show, words
 from quorum.cli.console import (
     DEPLOY,
     DeployOption,
@@ -20,7 +19,6 @@ from quorum.cli.console import (
     friendly,
     load,
     note,
-    out,
     print_json,
 )
 from quorum.cli.options import (
@@ -33,10 +31,6 @@ from quorum.cli.options import (
 )
 from quorum.cli.rollout import moved, tell
 from quorum_contract import CANARY
-
-if TYPE_CHECKING:
-    from quorum.evaluation.canary import Report
-    from quorum.evaluation.verdict import Estimate, Metric
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
 
@@ -149,53 +143,7 @@ def report(
     if json:
         print_json(found.to_json())
     else:
-        _show(found.comparison)
-        note(_words(found.comparison, found.done))
+        show(found.comparison)
+        note(words(found.comparison, found.done))
     if auto_promote or auto_rollback:
         raise typer.Exit(EXIT_CODES[found.comparison.verdict.action])
-
-
-def _show(r: Report) -> None:
-    table = Table(
-        "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",
-        title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
-        + (" that taught the weights" if r.trained_on else ""),
-    )  # fmt: skip
-    for name, metric in (("right", r.accuracy), ("agreement", r.agreement), ("confidence", r.confidence)):
-        table.add_row(name, *_cells(metric))
-    if r.latency:
-        t = r.latency
-        table.add_row(
-            "p50", f"{t.stable_p50:.1f} ms", f"{t.canary_p50:.1f} ms", f"x {t.ratio.value:.2f}",
-            f"x {t.ratio.low:.2f} to {t.ratio.high:.2f}",
-        )  # fmt: skip
-        table.add_row("p95", f"{t.stable_p95:.1f} ms", f"{t.canary_p95:.1f} ms", "", "")
-    if r.asked:
-        table.add_row("failed", "", f"{r.failed} of {r.asked}", "", "")
-    table.add_row("decided differently", "", "", f"{r.changed.value:.1%}", _interval(r.changed, "%"))
-    out.print(table)
-    if r.top:
-        moved_ = Table("attribute", "stable", "canary", "cells", "better", "worse", "such as")
-        for c in r.top:
-            stable, tried = c.stable or "(nobody)", c.canary or "(nobody)"
-            counts = (str(c.cells), str(c.better), str(c.worse))
-            moved_.add_row(*map(Text, (c.attribute, stable, tried, *counts, c.product)))
-        out.print(moved_)
-
-
-def _cells(metric: Metric | None) -> tuple[str, ...]:
-    if metric is None:
-        return ("no gold", "no gold", "", "")
-    delta = f"{100 * metric.delta.value:+.1f} points"
-    return f"{metric.stable:.1%}", f"{metric.canary:.1%}", delta, _interval(metric.delta, "")
-
-
-def _interval(estimate: Estimate, unit: str) -> str:
-    sign = "" if unit else "+"
-    return f"{100 * estimate.low:{sign}.1f}{unit} to {100 * estimate.high:{sign}.1f}{unit}"
-
-
-def _words(found: Report, done: str | None) -> str:
-    verdict = found.verdict
-    more = f"; about {verdict.more_products} more products would decide it" if verdict.more_products else ""
-    return f"{verdict.action}: {verdict.reason}{more}" + (f" [{done}]" if done else "")

@@ -64,8 +64,8 @@ class CanaryOptions:
         url: For a replay, ``host:port`` of the server; None: the local one, else that of ``deploy.yaml``.
     """
 
-    votes: Path | None = None
-    replay: Path | None = None
+    votes: str | Path | None = None
+    replay: str | Path | None = None
     promote: bool = False
     roll_back: bool = False
     attributes: Sequence[str] | None = None
@@ -124,7 +124,7 @@ def canary_report(
     trained_on = False
     if options.votes is not None:
         sides = store.weights(versions[0]), store.weights(versions[1])
-        (pairs, observed), trained_on = _recorded(deployment, options.votes, versions, sides)
+        (pairs, observed), trained_on = _recorded(deployment, Path(options.votes), versions, sides)
     else:
         pairs, observed = _replay(deployment, options, versions, progress, note)
     rules = deployment.rollout.canary
@@ -145,7 +145,7 @@ def _replay(
     deployment: Deployment, options: CanaryOptions, versions: Versions, progress: Progress, note: Note
 ) -> Evidence:
     assert options.replay is not None
-    listings = read_listings(options.replay, options.text_column)
+    listings = read_listings(Path(options.replay), options.text_column)
     names = attributes_of(deployment, options.attributes, note)
     url = options.url or endpoint_of(deployment).grpc_url
     asked = asyncio.run(_ask_both(url, listings, names, options.concurrency, progress))

@@ -34,7 +34,7 @@ class LearnOptions:
     method: str = "auto"
     gold_labels: int | None = None
     seed: int = 0
-    update: Path | None = None
+    update: str | Path | None = None
     forgetting: float = 1.0
 
 
@@ -94,7 +94,7 @@ def learn(
     if path.suffix == ".parquet":
         report = _learn_columns(path, deployment, chosen, target)
     elif chosen.update:
-        report, state = _learn_day(path, deployment, chosen, chosen.update, target)
+        report, state = _learn_day(path, deployment, chosen, Path(chosen.update), target)
     else:
         report, state = _learn_rows(path, deployment, chosen, target)
     if target:

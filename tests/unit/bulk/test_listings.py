@@ -10,16 +10,8 @@ from typing import Any
 
 import pytest
 
-from quorum.cli.console import CommandError
-from quorum.cli.listings import (
-    CsvSink,
-    JsonlSink,
-    Listing,
-    VotesSink,
-    gold_of,
-    parse_share,
-    read_listings,
-)
+from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink
+from quorum.bulk.listings import Listing, gold_of, read_listings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.votes.table import parse_votes
 from quorum_client import Answer, Extraction, Status, Vote
@@ -118,7 +110,7 @@ def test_csv_out_writes_gold_so_that_it_can_be_read_again(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
 def test_csv_out_overwrites_no_column(column: str) -> None:
-    with pytest.raises(CommandError, match=f"'{column}'"):
+    with pytest.raises(OutputError, match=f"'{column}'"):
         CsvSink(io.StringIO(), ["title", column], ["color"])
 
 
@@ -152,17 +144,3 @@ def test_votes_out_says_when_stable_stood_in_for_the_canary() -> None:
     file = io.StringIO()
     VotesSink(file, CATALOGUE).write(listing(), replace(extraction(), fallback_from="quorum_canary"))
     assert json.loads(file.getvalue())["fallback_from"] == "quorum_canary"
-
-
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [("5%", 0.05), ("0.05", 0.05), ("0%", 0), ("100%", 1), ("1", 1), ("0", 0), ("2.5%", 0.025)],
-)
-def test_shares_as_people_write_them(text: str, share: float) -> None:
-    assert parse_share(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["5", "-1%", "101%", "", "%", "nan", "nan%", "five"])
-def test_what_is_no_share(text: str) -> None:
-    with pytest.raises(CommandError, match="such as 5% or"):
-        parse_share(text)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of two channels as tables and words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from quorum.cli.console import out
+
+if TYPE_CHECKING:
+    from quorum.evaluation.canary import Report
+    from quorum.evaluation.verdict import Estimate, Metric
+
+
+def show(r: Report) -> None:
+    """Print the figures of both channels and their most frequent differences."""
+    table = Table(
+        "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",
+        title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
+        + (" that taught the weights" if r.trained_on else ""),
+    )  # fmt: skip
+    for name, metric in (("right", r.accuracy), ("agreement", r.agreement), ("confidence", r.confidence)):
+        table.add_row(name, *_cells(metric))
+    if r.latency:
+        t = r.latency
+        table.add_row(
+            "p50", f"{t.stable_p50:.1f} ms", f"{t.canary_p50:.1f} ms", f"x {t.ratio.value:.2f}",
+            f"x {t.ratio.low:.2f} to {t.ratio.high:.2f}",
+        )  # fmt: skip
+        table.add_row("p95", f"{t.stable_p95:.1f} ms", f"{t.canary_p95:.1f} ms", "", "")
+    if r.asked:
+        table.add_row("failed", "", f"{r.failed} of {r.asked}", "", "")
+    table.add_row("decided differently", "", "", f"{r.changed.value:.1%}", _interval(r.changed, "%"))
+    out.print(table)
+    if r.top:
+        moved_ = Table("attribute", "stable", "canary", "cells", "better", "worse", "such as")
+        for c in r.top:
+            stable, tried = c.stable or "(nobody)", c.canary or "(nobody)"
+            counts = (str(c.cells), str(c.better), str(c.worse))
+            moved_.add_row(*map(Text, (c.attribute, stable, tried, *counts, c.product)))
+        out.print(moved_)
+
+
+def _cells(metric: Metric | None) -> tuple[str, ...]:
+    if metric is None:
+        return ("no gold", "no gold", "", "")
+    delta = f"{100 * metric.delta.value:+.1f} points"
+    return f"{metric.stable:.1%}", f"{metric.canary:.1%}", delta, _interval(metric.delta, "")
+
+
+def _interval(estimate: Estimate, unit: str) -> str:
+    sign = "" if unit else "+"
+    return f"{100 * estimate.low:{sign}.1f}{unit} to {100 * estimate.high:{sign}.1f}{unit}"
+
+
+def words(found: Report, done: str | None) -> str:
+    """The verdict, and what was done about it."""
+    verdict = found.verdict
+    more = f"; about {verdict.more_products} more products would decide it" if verdict.more_products else ""
+    return f"{verdict.action}: {verdict.reason}{more}" + (f" [{done}]" if done else "")
