@@ -14,6 +14,7 @@ import typer
 
 from quorum.cli.console import describe_os_error, friendly
 from quorum.deployment import load_deployment
+from quorum.learning.newton import NoConvergenceError
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.triton import Endpoint
 
@@ -106,3 +107,14 @@ def test_validate_looks_into_the_folder_of_a_model(folder: Path, run: Any) -> No
     assert "members[0].options.model" in err
     assert "openvino_model.xml" in err
     assert "quorum build" in err
+
+
+def test_an_error_of_ours_is_one_message_whatever_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    @friendly
+    def command() -> None:
+        raise NoConvergenceError("no minimum after 100 steps")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "error: no minimum after 100 steps\n"

@@ -17,7 +17,7 @@ from quorum_contract.errors import QuorumError
 
 
 class MisfitError(QuorumError, ValueError):
-    """A deployment names files that are missing, or does not fit this machine; one line per problem."""
+    """A deployment names files that are missing; one line per file."""
 
     code = "DEPLOYMENT_MISFIT"
 

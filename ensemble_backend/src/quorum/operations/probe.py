@@ -8,7 +8,7 @@ from quorum.server.control import Control
 from quorum.server.http import ProbeServer
 from quorum.server.probe import PROBE_TIMEOUT_S, Pulse, take_pulse
 from quorum.server.runfile import endpoint_of
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 from quorum_contract import CHANNELS, STABLE
 
 _LIVE_S = 2.0
@@ -56,7 +56,7 @@ def probe_server(
         full: As for :func:`probe`.
 
     Raises:
-        ServerError: The port cannot be had.
+        ServerProcessError: The port cannot be had.
     """
 
     def address() -> str:
@@ -76,7 +76,7 @@ def probe_server(
             live,
         )
     except OSError as error:
-        raise ServerError(f"--http {port} on {host}: {error.strerror}; choose another port") from error
+        raise ServerProcessError(f"--http {port} on {host}: {error.strerror}; choose another port") from error
 
 
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
@@ -85,7 +85,7 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     A server that still loads its LLMs is live and not ready.
 
     Raises:
-        ServerError: The port cannot be had.
+        ServerProcessError: The port cannot be had.
     """
     deployment, endpoint = server.spec, server.endpoint
     try:
@@ -97,6 +97,6 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
             lambda: server.pid is not None,
         )
     except OSError as error:
-        raise ServerError(
+        raise ServerProcessError(
             f"--probe-port {port} on {endpoint.host}: {error.strerror}; choose another port"
         ) from error

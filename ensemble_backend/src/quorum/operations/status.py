@@ -15,7 +15,7 @@ from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running, last_attempt
-from quorum.server.triton import ServerError
+from quorum.server.triton import ServerProcessError
 from quorum_contract import CHANNELS, VOTE
 
 _CONTROL_TIMEOUT_S = 5.0
@@ -159,7 +159,7 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
 
     Raises:
         ControlError: The server does not answer.
-        ServerError: The process that began to serve this deployment has ended, so waiting on is in vain.
+        ServerProcessError: The last process that served this deployment has ended; waiting is in vain.
     """
     begun, wall = time.monotonic(), time.time()
     seen_alive = False
@@ -178,7 +178,7 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
             just_now = seen_alive or attempt.at >= wall or time.monotonic() - begun >= _HOPE_S
             if just_now and find_running(deployment) is None:
                 why = attempt.failed or f"it was killed (pid {attempt.pid})"
-                raise ServerError(f"not waiting any longer, the last `quorum up` has ended: {why}")
+                raise ServerProcessError(f"not waiting any longer, the last `quorum up` has ended: {why}")
         seen_alive = seen_alive or bool(attempt and attempt.is_alive)
         time.sleep(_POLL_S)
 

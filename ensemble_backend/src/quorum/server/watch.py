@@ -11,7 +11,7 @@ from typing import NoReturn
 from quorum.repository.store import RepositoryError, Store
 from quorum.server.control import Control, ControlError
 from quorum.server.health import dead_models, revive
-from quorum.server.triton import ServerError, TritonServer
+from quorum.server.triton import ServerProcessError, TritonServer
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +80,10 @@ def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: f
     """Watch over a server until it stops.
 
     Raises:
-        ServerError: It stopped by itself; the message holds its last words.
+        ServerProcessError: It stopped by itself; the message holds its last words.
     """
     watch = Watch(server, report)
     while server.pid is not None:
         time.sleep(poll_s)
         watch.look()
-    raise ServerError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+    raise ServerProcessError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")

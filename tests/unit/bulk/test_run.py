@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run over a file as a Python call: what its record holds, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deployment import write_deployment
+
+import quorum
+from quorum.bulk.answers import OutputError
+from quorum.bulk.ask import NoAttributesError, attributes_of
+from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Status, Unreachable, Vote
+
+ROWS = 50
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> quorum.Deployment:
+    """A deployment whose server seems to be ready, with fifty listings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Client, "is_ready", lambda _: True)
+    lines = "".join(f"s{i},{i}\n" for i in range(ROWS))
+    (tmp_path / "in.csv").write_text("sku,title\n" + lines, "utf-8")
+    return quorum.load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, failures: dict[int, BaseException], **origin: Any) -> None:
+    """Let the client answer each text, but for these rows."""
+
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        if error := failures.get(int(text)):
+            raise error
+        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
+        return Extraction("id", (answer,), 1, 0.01, **origin)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+
+
+def options(**more: Any) -> quorum.ExtractOptions:
+    return quorum.ExtractOptions(out="out.csv", votes="votes.jsonl", attributes=["color"], **more)
+
+
+def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, {7: InvalidRequest("too long")})
+    seen: list[tuple[int, int]] = []
+    report = quorum.extract(deployment, "in.csv", options(), progress=lambda *step: seen.append(step))
+    assert (report.answered, report.failed, report.left) == (ROWS - 1, 1, 0)
+    assert (report.ended, report.resume, report.last_error) == ("complete", None, None)
+    assert report.by_channel == {"quorum": ROWS - 1}
+    assert report.to_json() == {
+        "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "votes.jsonl",
+    }  # fmt: skip
+    assert seen == [(done, ROWS) for done in range(ROWS + 1)]
+    assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
+
+
+def test_channels_are_listed_where_a_share_is_routed(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, {}, fallback_from="quorum_canary")
+    report = quorum.extract(deployment, "in.csv", options(canary_share=1.0))
+    assert report.to_json()["channels"] == {"quorum for quorum_canary": ROWS}
+
+
+def test_a_run_without_a_server_ends_and_names_the_row_to_go_on_from(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, {i: Unreachable(f"gone {i}") for i in range(10, ROWS)})
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (report.ended, report.silent, report.resume) == ("unavailable", 20, 11)
+    assert (report.answered, report.failed, report.left) == (10, 20, ROWS - 30)
+    assert str(report.last_error) == "gone 29"
+
+
+def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, {12: KeyboardInterrupt()})
+    report = quorum.extract(deployment, "in.csv", options(concurrency=1))
+    done = report.answered + report.failed
+    assert (report.ended, report.resume, report.left) == ("interrupted", done + 1, ROWS - done)
+    assert report.answered <= 12
+
+
+def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:
+    with pytest.raises(OutputError, match="nothing to write"):
+        quorum.extract(deployment, "in.csv", quorum.ExtractOptions())
+    with pytest.raises(OutputError, match="read or written already"):
+        quorum.extract(deployment, "in.csv", quorum.ExtractOptions(out="in.csv"))
+    with pytest.raises(NoAttributesError):
+        attributes_of(deployment, [])
+
+
+def test_unknown_attributes_are_remarked_with_the_nearest_name(deployment: quorum.Deployment) -> None:
+    notes: list[str] = []
+    assert attributes_of(deployment, ["colour", "brand"], notes.append) == ["colour", "brand"]
+    (note,) = notes
+    assert "did you mean 'color'?" in note
+    assert attributes_of(deployment, None) == ["brand", "color", "size"]
