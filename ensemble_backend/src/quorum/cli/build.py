@@ -22,6 +22,19 @@ _TOOLS = quorum.Tools()
 _BUILD_PYTHON = Path(".venv-build/bin/python")
 
 
+WhatArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[CHECKPOINT|MEMBER]",
+        help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
+    ),
+]
+PythonOption = Annotated[
+    str | None,
+    typer.Option(help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(build)
@@ -29,13 +42,7 @@ def register(app: typer.Typer) -> None:
 
 @friendly
 def build(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CHECKPOINT|MEMBER]",
-            help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
-        ),
-    ] = None,
+    what: WhatArgument = None,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="[OUT]", help="For a checkpoint: folder to make, for `options.model`."),
@@ -49,12 +56,7 @@ def build(
     weight_format: Annotated[
         str, typer.Option(help="For a checkpoint, precision of the weights: fp32, fp16, int8 or int4.")
     ] = "int8",
-    python: Annotated[
-        str | None,
-        typer.Option(
-            help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."
-        ),
-    ] = None,
+    python: PythonOption = None,
     examples: Annotated[
         Path, typer.Option(help="With --spec: TensorRT-LLM's folder of examples.")
     ] = _TOOLS.examples,

@@ -23,7 +23,7 @@ class DeploymentError(QuorumError, ValueError):
     code = "DEPLOYMENT_INVALID"
 
 
-def load_deployment(path: Path) -> Deployment:
+def load_deployment(path: str | Path) -> Deployment:
     """Read and check a deployment.
 
     Args:
@@ -35,6 +35,7 @@ def load_deployment(path: Path) -> Deployment:
     Raises:
         DeploymentError: The file is missing, no YAML, or describes no valid deployment.
     """
+    path = Path(path)
     try:
         text = path.read_text("utf-8")
     except OSError as error:
