@@ -3,8 +3,39 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+CODE = """
+class Report:
+    failed, left = 0, []
+    def table(self): return "the table"
+    def verdict(self): return "the verdict"
+    def to_json(self): return {"rows": [], "requests": 3, "failed": self.failed}
+
+def run(deployment, listings, report, *, note, bar):
+    note(f"asked {', '.join(deployment.member_names)} about {listings}")
+    Report.failed = int(listings.name == "lost.jsonl")
+    return Report()
+"""
+
+
+@pytest.fixture
+def checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkout with a demo of a few lines."""
+    (folder / "examples/demo").mkdir(parents=True)
+    (folder / "examples/demo/demo_run.py").write_text(CODE, encoding="utf-8")
+    real = sys.modules.pop("demo_run", None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield folder
+    sys.modules.pop("demo_run", None)
+    if real:
+        sys.modules["demo_run"] = real
 
 
 def test_without_the_examples_it_says_where_it_runs(folder: Path, run: Any) -> None:
@@ -12,3 +43,28 @@ def test_without_the_examples_it_says_where_it_runs(folder: Path, run: Any) -> N
     assert (code, out) == (1, "")
     assert "examples/demo/demo_run.py" in err
     assert "in a checkout of the repository" in " ".join(err.split())
+
+
+def test_it_runs_the_code_of_the_checkout(checkout: Path, run: Any) -> None:
+    code, out, err = run("demo")
+    assert (code, out) == (0, "the table\n")
+    assert "asked alpha, beta, gamma about examples/demo/listings.jsonl" in err
+    assert "the verdict" in err
+    code, out, _ = run("demo", "--json")
+    assert (code, json.loads(out)) == (0, {"rows": [], "requests": 3, "failed": 0})
+
+
+def test_it_is_found_from_a_folder_below(
+    checkout: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    below = checkout / "examples" / "demo"
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "deploy.yaml"
+    elsewhere.write_text((checkout / "deploy.yaml").read_text("utf-8"), encoding="utf-8")
+    monkeypatch.chdir(below)
+    assert run("demo", "-d", elsewhere)[0] == 0
+
+
+def test_lost_requests_are_an_error(checkout: Path, run: Any) -> None:
+    code, _, err = run("demo", "--listings", "lost.jsonl")
+    assert code == 1
+    assert "1 requests failed during the redeploys" in err
