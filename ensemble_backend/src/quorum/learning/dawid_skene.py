@@ -206,7 +206,7 @@ def _packed(codes: Codes, radix: int) -> Keys:
 
 
 def _per_value(codes: Codes, shares: Floats, rest: Floats, values: int) -> tuple[Floats, Floats]:
-    """(p, m) share of each member's answer and (p,) share of each value that no member named, adding up to 1."""
+    """(p, m) share of each member's answer and (p,) share of each value that no member named; sum 1."""
     first = leaders(codes)
     unnamed = np.maximum(values - first.sum(axis=1), 0)
     rest = np.where(unnamed, rest, 0.0)
