@@ -5,9 +5,9 @@
 Needs root on a Debian with debootstrap, unshare, nsenter and ip. It makes the base image by debootstrap, runs
 every FROM, COPY, RUN, ENV, WORKDIR and USER of the target's stages as a builder would, .dockerignore and all,
 starts CMD as process 1 of process, network and mount namespaces of its own with the target's user and
-environment, waits for HEALTHCHECK, asks the server a question, tries its closed doors, and stops it.
+environment, waits for HEALTHCHECK, asks the server a question, tries its closed APIs, and stops it.
 
-    scripts/container_check.py      # prints each step, and a summary as JSON at the end; exit code 1 if wrong
+    scripts/container_check.py      # prints each step, then a summary as JSON; exit code 1 if a check fails
     scripts/container_check.py --pip-conf FILE --bind /my/wheels     # with a package index of your own
 """
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITE = {"debian:12": "bookworm"}
 START_S = 180
 SHM = "1g"  # shm_size of compose.yaml
-ADDRESS = "10.255.0.2"  # one beside 127.0.0.1, as Docker gives a container
+ADDRESS = "10.255.0.2"  # in addition to 127.0.0.1, as Docker gives a container
 QUESTION = shlex.split(
     "quorum ask 'Velmora trail running shoes, navy, for men' --attributes color,gender --json"
 )
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 @dataclass
 class Stage:
-    """One FROM with what follows it."""
+    """One FROM with its instructions."""
 
     base: str
     name: str
@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass
 class Image:
-    """A root and what a container of it starts with."""
+    """A root folder with the settings of its containers."""
 
     root: Path
     env: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
@@ -84,24 +84,24 @@ def read_stages(text: str) -> list[Stage]:
 
 
 def chain(stages: list[Stage], target: str) -> list[Stage]:
-    """The target's stage and those that it is made of, in order."""
+    """The target's stage after those that it is built from, in order."""
     by_name = {stage.name: stage for stage in stages}
-    wanted: list[str] = []
+    order: list[str] = []
 
-    def want(name: str) -> None:
+    def add(name: str) -> None:
         stage = by_name[name]
-        others = [stage.base, *re.findall(r"--from=(\S+)", " ".join(rest for _, rest in stage.steps))]
-        for other in others:
-            if other in by_name and other not in wanted:
-                want(other)
-        wanted.append(name)
+        sources = [stage.base, *re.findall(r"--from=(\S+)", " ".join(rest for _, rest in stage.steps))]
+        for source in sources:
+            if source in by_name and source not in order:
+                add(source)
+        order.append(name)
 
-    want(target)
-    return [by_name[name] for name in wanted]
+    add(target)
+    return [by_name[name] for name in order]
 
 
 def context() -> list[str]:
-    """What .dockerignore lets through: the last pattern that matches a path, or a folder of it, decides."""
+    """Files that .dockerignore keeps: the last pattern that matches a path, or a folder of it, decides."""
     patterns = [p.strip() for p in (ROOT / ".dockerignore").read_text().splitlines()]
     patterns = [p for p in patterns if p and not p.startswith("#")]
     listed = subprocess.run(
@@ -149,13 +149,13 @@ def owner_of(image: Image, text: str) -> tuple[int, int]:
 
 
 class Builder:
-    """Runs the steps of stages.
+    """Runs the instructions of stages.
 
     Args:
-        base: The root that stands in for the first base image.
+        base: The root used as the first base image.
         work: Folder for the roots.
         pip_conf: Mounted where a RUN mounts the secret `pip`.
-        binds: Folders of this machine that it names.
+        binds: Folders of this machine that ``pip_conf`` names.
     """
 
     def __init__(self, base: Path, work: Path, pip_conf: Path | None, binds: list[str]) -> None:
@@ -193,7 +193,7 @@ class Builder:
         elif keyword == "HEALTHCHECK":
             image.health = json.loads(rest.partition("CMD ")[2])
         elif keyword not in ("LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL"):
-            sys.exit(f"container_check: {keyword} is not known here; teach scripts/container_check.py")
+            sys.exit(f"container_check: unknown instruction {keyword}; add it to scripts/container_check.py")
 
     def run(self, image: Image, rest: str) -> None:
         mounts, command = re.fullmatch(r"((?:--\S+\s+)*)(.*)", rest, re.DOTALL).groups()
@@ -215,7 +215,7 @@ class Builder:
                 continue
             files = [file for file in self.sent if file == source or file.startswith(f"{source}/")]
             if not files:
-                sys.exit(f"container_check: COPY {source}: .dockerignore sends nothing of it")
+                sys.exit(f"container_check: COPY {source}: .dockerignore excludes all of it")
             for file in files:
                 inner = file[len(source) :].lstrip("/") or (Path(file).name if target.endswith("/") else "")
                 copy_file(ROOT / file, place / inner, owner_of(image, options.get("chown", "0:0")))
@@ -265,15 +265,15 @@ class Container:
 
     def processes(self) -> dict[str, set[str]]:
         """Real user id -> names of the container's processes."""
-        space, found = Path(f"/proc/{self.pid}/ns/pid").readlink(), {}
+        space, users = Path(f"/proc/{self.pid}/ns/pid").readlink(), {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if (process / "ns/pid").readlink() == space:
                     uid = re.search(r"Uid:\s+(\d+)", (process / "status").read_text())[1]
-                    found.setdefault(uid, set()).add((process / "comm").read_text().strip())
+                    users.setdefault(uid, set()).add((process / "comm").read_text().strip())
             except OSError:
                 continue
-        return found
+        return users
 
 
 DOORS = """
@@ -296,11 +296,11 @@ print(json.dumps({
 """
 REACHED = """
 import json, socket, sys
-found = {}
+reached = {}
 for port in (8000, 8001, 8002):
     with socket.socket() as s:
-        found[port] = s.connect_ex((sys.argv[1], port)) == 0
-print(json.dumps(found))
+        reached[port] = s.connect_ex((sys.argv[1], port)) == 0
+print(json.dumps(reached))
 """
 SHARED = "import os; s = os.statvfs('/dev/shm'); print((s.f_blocks - s.f_bfree) * s.f_bsize)"
 
@@ -311,7 +311,7 @@ def prove(image: Image) -> dict[str, object]:
     try:
         while (health := container.run(image.health)).returncode:
             if container.outer.poll() is not None or time.monotonic() - start > START_S:
-                sys.exit(f"container_check: never healthy; it last said:\n{health.stdout}{health.stderr}")
+                sys.exit(f"container_check: never healthy; last output:\n{health.stdout}{health.stderr}")
             time.sleep(1)
         healthy = time.monotonic() - start
         say(f"healthy after {healthy:.0f} s")
@@ -322,7 +322,7 @@ def prove(image: Image) -> dict[str, object]:
         doors = json.loads(container.run(["python3", "-c", DOORS]).stdout)
         ports = json.loads(container.run(["python3", "-c", REACHED, ADDRESS]).stdout)
         shared = int(container.run(["python3", "-c", SHARED]).stdout)
-        who = container.processes()
+        users = container.processes()
         say("SIGTERM")
         stopping = time.monotonic()
         os.kill(container.pid, signal.SIGTERM)
@@ -332,7 +332,7 @@ def prove(image: Image) -> dict[str, object]:
             "answer": answer,
             "doors": doors,
             "reached_from_outside": ports,
-            "users": {uid: sorted(names) for uid, names in who.items()},
+            "users": {uid: sorted(names) for uid, names in users.items()},
             "shared_memory_bytes": shared,
             "stop_s": round(time.monotonic() - stopping, 1),
             "exit_code": code,
@@ -342,17 +342,18 @@ def prove(image: Image) -> dict[str, object]:
             container.outer.kill()
 
 
-def judge(found: dict) -> list[str]:
+def judge(results: dict) -> list[str]:
+    """The checks that the container failed."""
     wrong = []
-    if any(uid == "0" for uid in found["users"]):
-        wrong.append(f"runs as root: {found['users']}")
-    if found["doors"].pop("/v2/health/live") != 200:
+    if any(uid == "0" for uid in results["users"]):
+        wrong.append(f"runs as root: {results['users']}")
+    if results["doors"].pop("/v2/health/live") != 200:
         wrong.append("health is not reachable")
-    wrong += [f"open door: {path} answered {code}" for path, code in found["doors"].items() if code < 400]
-    ports = found["reached_from_outside"]
+    wrong += [f"open door: {path} returned {code}" for path, code in results["doors"].items() if code < 400]
+    ports = results["reached_from_outside"]
     wrong += [f"port {port} is not reachable from outside" for port, reached in ports.items() if not reached]
-    if found["exit_code"] != 0:
-        wrong.append(f"SIGTERM ended it with exit code {found['exit_code']}")
+    if results["exit_code"] != 0:
+        wrong.append(f"SIGTERM ended it with exit code {results['exit_code']}")
     return wrong
 
 
@@ -396,10 +397,10 @@ def main() -> None:
         "image": size_mib(image.root),
         "venv": size_mib(image.root / "opt/quorum"),
     }
-    found = prove(image)
-    wrong = judge(found)
+    results = prove(image)
+    wrong = judge(results)
     release = (base / "etc/debian_version").read_text().strip()
-    print(json.dumps({"debian": release, "size_mib": sizes, **found, "wrong": wrong}, indent=2))
+    print(json.dumps({"debian": release, "size_mib": sizes, **results, "wrong": wrong}, indent=2))
     if not args.keep:
         for stage in stages:
             shutil.rmtree(args.work / stage.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the model cards of the demo LLMs from what training and scoring recorded."""
+"""Write the model cards of the demo LLMs from the records of training and scoring."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ Apache-2.0, like the code and the word lists that it was made from.
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model scored."""
+    """The figures of one model."""
 
     attributes: dict[str, float]
-    """Attribute -> share of listings answered rightly, in [0, 1]."""
+    """Attribute -> share of listings answered correctly, in [0, 1]."""
     all: float
-    """Share of all cells answered rightly, in [0, 1]."""
+    """Share of all cells answered correctly, in [0, 1]."""
     unreadable: int
     """Cells without a readable answer."""
     listings: int
@@ -66,7 +66,7 @@ class Scores:
 
 
 def write_card(folder: Path, scores: Scores) -> None:
-    """Write ``README.md`` into a built model's folder, beside ``training.json`` and ``quorum-build.json``."""
+    """Write a built model's ``README.md`` from the ``training.json`` and ``quorum-build.json`` there."""
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     build = json.loads((folder / "quorum-build.json").read_text(encoding="utf-8"))
     shares = {**scores.attributes, "all": scores.all}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prompt and answer of the demo models: what they are trained on is what the server sends them."""
+"""Format prompts and answers of the demo models: the same in training and in serving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 
 def bare_prompt(attributes: Sequence[str], category: str, text: str) -> str:
-    """The prompt of style "bare": asked attributes, category, text, a line each."""
+    """The prompt of style "bare": asked attributes, category and text, one line each."""
     return ", ".join(attributes) + "\n" + category + "\n" + " ".join(text.split()) + "\n"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic marketplace listings with known attribute values.
+"""Generate synthetic marketplace listings with known attribute values.
 
 ``python examples/demo/listings.py`` writes the 400 held-out listings of ``listings.jsonl``. The gold value of
-an attribute follows from the words that the generator put in; noise never changes what they mean.
+an attribute follows from the words that the generator put in; noise never changes their meaning.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What kind of listings a seller's feed holds; all fields but the counts are probabilities in [0, 1]."""
+    """The mix of listings to draw; all fields but the counts are probabilities in [0, 1]."""
 
     known_brands: int = 80
-    """How many well-known brands there are."""
+    """Number of well-known brands."""
     fresh_brand: float = 0.35
-    """A brand is a newly invented one instead of a known one."""
+    """A brand is newly invented instead of well known."""
     unseen: bool = False
     """New brands come from the held-out names."""
     synonym: float = 0.5
@@ -57,7 +57,7 @@ class Mix:
     hint: float = 0.2
     """Each kind of misleading words occurs."""
     rich: float = 0.45
-    """Audience and material are said the long way: rare audiences, blends, sentences."""
+    """Audience and material are written the long way: rare audiences, blends, sentences."""
     brand: float = 0.8
     color: float = 0.78
     material: float = 0.7
@@ -69,7 +69,7 @@ class Mix:
     """The title is in capitals, in small letters, or Each Word Begins With A Capital."""
 
     def eased(self, factor: float) -> Mix:
-        """The same mix with all that makes it hard multiplied by ``factor`` (in [0, 1])."""
+        """The same mix with the probabilities of hard listings multiplied by ``factor`` (in [0, 1])."""
         hard = {name: getattr(self, name) * factor for name in _HARD}
         return replace(self, **hard)
 
@@ -79,7 +79,7 @@ HELDOUT_MIX = Mix(unseen=True)
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One product listing and what it says."""
+    """One product listing with its gold."""
 
     category: str
     title: str
@@ -225,27 +225,29 @@ class _Writer:
 
     def _hints(self, category: Category) -> list[str]:
         rng, mix = self.rng, self.mix
-        found = []
+        phrases = []
         if self._happens(mix.hint):
             color = self._worded("color", rng.choice(tuple(_words("color"))))
             detail = rng.choice(category.details)
-            found.append(rng.choice((f"with {color} {detail}", f"{color} {detail}", rng.choice(COLOR_HINTS))))
+            phrases.append(
+                rng.choice((f"with {color} {detail}", f"{color} {detail}", rng.choice(COLOR_HINTS)))
+            )
         if self._happens(mix.hint * 0.6):
             material = self._worded("material", rng.choice(tuple(_words("material"))))
             detail = rng.choice(category.details)
-            found.append(
+            phrases.append(
                 rng.choice((f"with {material} {detail}", f"{material} trim", rng.choice(MATERIAL_HINTS)))
             )
         if self._happens(mix.hint * 0.7):
-            found.append(rng.choice(AUDIENCE_HINTS))
+            phrases.append(rng.choice(AUDIENCE_HINTS))
         if self._happens(mix.hint * 1.2):
-            found.append(rng.choice(NUMBER_HINTS))
+            phrases.append(rng.choice(NUMBER_HINTS))
         if self._happens(mix.hint * 0.7):
             name = self._brand_name()
-            found.append(
+            phrases.append(
                 rng.choice((f"{name} {rng.choice(LINE_NAMES)}", f"fits {name}", f"similar to {name}"))
             )
-        return found
+        return phrases
 
     def _worded(self, attribute: str, value: str) -> str:
         words = _words(attribute)[value]
@@ -277,7 +279,7 @@ class _Writer:
 
 @cache
 def known_brands_cached(count: int) -> tuple[str, ...]:
-    """:func:`vocabulary.known_brands`, worked out once."""
+    """:func:`vocabulary.known_brands`, computed once."""
     return known_brands(count)
 
 
@@ -288,7 +290,7 @@ def _words(attribute: str) -> dict[str, tuple[str, ...]]:
 
 @cache
 def _all_words() -> frozenset[str]:
-    """Every word that means something, so that no misspelling turns into one."""
+    """All words of the vocabulary, so that no misspelling is another of its words."""
     phrases = [
         word for name in ("color", "material", "size") for words in _words(name).values() for word in words
     ]
@@ -301,7 +303,7 @@ def misspell(word: str, rng: random.Random) -> str:
     """Misspell a word by one edit: swap, drop, double or replace a letter after the first one.
 
     Args:
-        word: The word; one shorter than five letters comes back as it is, for its meaning could be lost.
+        word: The word; returned unchanged if shorter than five letters, since its meaning could be lost.
         rng: Source of randomness.
 
     Returns:
@@ -336,7 +338,7 @@ def heldout() -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Write the held-out listings beside this file."""
+    """Write the held-out listings to ``listings.jsonl`` in this folder."""
     lines = [json.dumps(row, ensure_ascii=False) for row in heldout()]
     (HERE / "listings.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

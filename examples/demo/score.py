@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores the demo LLMs, alone and voting, on the held-out listings, through the runtime that serves them.
+"""Score the demo LLMs, alone and voting, on the held-out listings, through the runtime that serves them.
 
 ``python examples/demo/score.py [--votes FILE] [--cards]`` runs in the serving environment and prints
 accuracies and speeds; ``--votes`` writes the votes table, ``--cards`` each model's ``README.md``.
@@ -49,7 +49,7 @@ class Answers:
 
 
 def load_catalogue() -> Catalogue:
-    """The demo's attributes as the server sees them."""
+    """The demo's attributes, as in the server's catalogue."""
     attributes = json.loads((HERE / "attributes.json").read_text(encoding="utf-8"))
     return Catalogue.of(
         [
@@ -69,12 +69,12 @@ def load_rows() -> list[Row]:
 def ask_all(
     runtime: OpenVinoRuntime, catalogue: Catalogue, rows: Sequence[Row], in_flight: int
 ) -> list[Reply]:
-    """Put every listing to the model, at most ``in_flight`` at once; replies in the order of ``rows``."""
+    """Ask the model about every listing, at most ``in_flight`` at once; replies in the order of ``rows``."""
     replies: dict[int, Reply] = {}
     free = threading.Semaphore(in_flight)
     schema = json.dumps(catalogue.json_schema(ATTRIBUTES))
 
-    def settle(number: int, reply: Reply) -> None:
+    def done(number: int, reply: Reply) -> None:
         replies[number] = reply
         free.release()
 
@@ -83,7 +83,7 @@ def ask_all(
         prompt = bare_prompt(ATTRIBUTES, row["category"], row["title"])
         deadline = time.monotonic_ns() + _DEADLINE_NS
         question = Question(prompt, schema, row["title"], row["category"], ATTRIBUTES, deadline)
-        runtime.submit(question, partial(settle, number))
+        runtime.submit(question, partial(done, number))
     for _ in range(in_flight):
         free.acquire()
     return [replies[number] for number in range(len(rows))]
@@ -119,7 +119,7 @@ def votes_table(rows: Sequence[Row], answers: Mapping[str, Answers]) -> list[dic
             "title": row["title"],
             "attribute": attribute,
             "gold": row["gold"][attribute],
-            "votes": {model: given.values[row["product"], attribute] for model, given in answers.items()},
+            "votes": {model: reply.values[row["product"], attribute] for model, reply in answers.items()},
         }
         for row in rows
         for attribute in ATTRIBUTES
@@ -127,35 +127,35 @@ def votes_table(rows: Sequence[Row], answers: Mapping[str, Answers]) -> list[dic
 
 
 def accuracy(table: Sequence[Row], choose: Mapping[str, Sequence[str]]) -> float:
-    """Share of cells answered rightly when ``choose[attribute]`` names the models in order of weight.
+    """Share of cells decided correctly when ``choose[attribute]`` lists the models in order of weight.
 
-    The first named model wins unless the others agree against it; a single named model decides alone.
+    The first model wins unless the others agree on another value; a single model decides alone.
     """
     return sum(_decision(row["votes"], choose[row["attribute"]]) in row["gold"] for row in table) / len(table)
 
 
 def _decision(votes: Mapping[str, str | None], order: Sequence[str]) -> str | None:
-    given = [votes[model] for model in order if votes[model] is not None]
-    return max(given, key=given.count) if given else None
+    values = [votes[model] for model in order if votes[model] is not None]
+    return max(values, key=values.count) if values else None
 
 
 def best_orders(table: Sequence[Row], models: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Per attribute the decision of three voters that is right most often on ``table``.
+    """Per attribute the order of models whose decision is right most often on ``table``.
 
-    With three voters every weighted majority is one of these: one voter decides alone, or two that agree win
-    and one voter breaks ties.
+    With three models every weighted majority is one of these: one decides alone, or two that agree win and
+    one breaks ties.
     """
     orders: list[tuple[str, ...]] = [(model,) for model in models]
     orders += [(model, *(other for other in models if other != model)) for model in models]
-    found: dict[str, Sequence[str]] = {}
+    best: dict[str, Sequence[str]] = {}
     for attribute in ATTRIBUTES:
         cells = [row for row in table if row["attribute"] == attribute]
-        found[attribute] = max(orders, key=lambda order: accuracy(cells, {attribute: order}))
-    return found
+        best[attribute] = max(orders, key=lambda order: accuracy(cells, {attribute: order}))
+    return best
 
 
 def summarise(table: Sequence[Row], models: Sequence[str]) -> dict[str, float]:
-    """Unanimity, majority, weights learned on one half and tested on the other, and the oracle."""
+    """Shares right: unanimous cells, majority, weights learned on one half for the other, the oracle."""
     even = [row for row in table if int(row["product"][-4:]) % 2 == 0]
     odd = [row for row in table if int(row["product"][-4:]) % 2 == 1]
     agreed = [row for row in table if len(set(row["votes"].values())) == 1]
@@ -175,16 +175,16 @@ def summarise(table: Sequence[Row], models: Sequence[str]) -> dict[str, float]:
     }
 
 
-def score(table: Sequence[Row], model: str, given: Answers) -> Scores:
-    """One model's figures for its card."""
+def score(table: Sequence[Row], model: str, answers: Answers) -> Scores:
+    """Compute one model's figures for its card."""
     cells = {attribute: [row for row in table if row["attribute"] == attribute] for attribute in ATTRIBUTES}
     return Scores(
         attributes={name: accuracy(rows, {name: (model,)}) for name, rows in cells.items()},
         all=accuracy(table, dict.fromkeys(ATTRIBUTES, (model,))),
-        unreadable=sum(value is None for value in given.values.values()),
+        unreadable=sum(value is None for value in answers.values.values()),
         listings=len(table) // len(ATTRIBUTES),
-        single_rate=given.single_rate,
-        batch_rate=given.batch_rate,
+        single_rate=answers.single_rate,
+        batch_rate=answers.batch_rate,
         machine=machine(),
         date=datetime.now(UTC).date().isoformat(),
     )
@@ -214,11 +214,11 @@ def main() -> None:
     table = votes_table(rows, answers)
     print(f"{'':12}" + "".join(f"{name:>11}" for name in (*ATTRIBUTES, "all", "1/s @1", "1/s @16")))
     for folder in folders:
-        found = score(table, folder.name, answers[folder.name])
-        shares = "".join(f"{value:11.1%}" for value in (*found.attributes.values(), found.all))
-        print(f"{folder.name:12}{shares}{found.single_rate:11.1f}{found.batch_rate:11.1f}")
+        scores = score(table, folder.name, answers[folder.name])
+        shares = "".join(f"{value:11.1%}" for value in (*scores.attributes.values(), scores.all))
+        print(f"{folder.name:12}{shares}{scores.single_rate:11.1f}{scores.batch_rate:11.1f}")
         if options.cards:
-            write_card(folder, found)
+            write_card(folder, scores)
     if len(folders) == 3:
         for name, value in summarise(table, list(answers)).items():
             print(f"{name:38}{value:7.1%}")

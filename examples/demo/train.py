@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the three demo LLMs from scratch on synthetic listings, on one CPU core in minutes.
+"""Train the three demo LLMs from scratch on synthetic listings, on one CPU core in minutes.
 
 ``python examples/demo/train.py [--model NAME] [--seconds N] [--out DIR]`` writes Hugging Face checkpoints to
 ``DIR/NAME``. Needs the build environment (torch, transformers). Weight matrices are trained by Muon, all
-other parameters by AdamW; the loss counts answer tokens only. The seed fixes model and data; how many steps
-fit into the seconds depends on the machine, so a rerun gives a like model, not an equal one. ``quorum build``
-then makes of a checkpoint what the server runs.
+other parameters by AdamW; the loss counts answer tokens only. The seed fixes model and data; the number of
+steps in the given seconds depends on the machine, so a rerun gives a similar model, not an equal one.
+``quorum build`` then converts a checkpoint for the server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from vocabulary import ATTRIBUTES, HERE
 END = "<|endoftext|>"
 BATCH_TOKENS = 1536
 PACK = 12
-"""Listings per batch are sorted by length within this many batches, so that little is padding."""
+"""Number of batches whose listings are sorted by length together, to need little padding."""
 MUON_RATE = 0.007
 ADAMW_RATE = 4e-3
 CONSTANT_SHARE = 0.3
@@ -50,7 +50,7 @@ ATTACHED_SPACES = r"n/a|age_group|[^\s\p{L}\p{N}]+| ?\p{L}+|\p{N}|\s+"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one demo model is made."""
+    """Architecture and training data of one demo model."""
 
     family: type[LlamaConfig] | type[Qwen2Config] | type[Qwen3Config]
     hidden: int
@@ -63,7 +63,7 @@ class Recipe:
     seed: int
     mix: Mix
     focus: tuple[str, ...]
-    """Attributes that it specialises in; of the answers to others it learns from a share, OUT_OF_FOCUS."""
+    """Attributes that it specialises in; it learns from a share OUT_OF_FOCUS of the answers to the others."""
     about: str
 
 
@@ -159,7 +159,7 @@ def new_model(recipe: Recipe, vocabulary: int) -> PreTrainedModel:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """One listing to learn from: the answer follows the prompt; its ``silent`` spans teach nothing."""
+    """One training listing: the answer follows the prompt; its ``silent`` spans are left out of the loss."""
 
     prompt: str
     answer: str
@@ -189,13 +189,13 @@ def _example(listing: Listing, rng: random.Random, focus: Sequence[str] = ATTRIB
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """How much of the training is over; the data grow harder with it."""
+    """The share of the training that is done; the data grow harder with it."""
 
     share: float = 0.0
 
     @property
     def difficulty(self) -> float:
-        """Factor on noise and misleading words, in [0, 1]: looking things up is learned on plain text."""
+        """Factor on noise and misleading words, in [0, 1]: training begins with plain text."""
         return min(1.0, max(0.0, (self.share - EASY_SHARE) / RAMP_SHARE))
 
 
@@ -248,8 +248,8 @@ def train(name: str, recipe: Recipe, out: Path, seconds: float) -> dict[str, Any
     """Train one model for ``seconds`` of this process's CPU time and save its checkpoint to ``out``.
 
     Returns:
-        What happened: parameters, steps, examples, seconds, final loss (mean of the last 50 batches, nats per
-        answer token).
+        The record of the training: parameters, steps, examples, seconds, final loss (mean of the last 50
+        batches, nats per answer token), seed, mix.
     """
     tokenizer = train_tokenizer(recipe)
     backend = tokenizer.backend_tokenizer

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Word lists of the synthetic marketplace: categories, audiences, sizes, distractors, invented brands.
 
-Values and synonyms of the closed attributes live in ``attributes.json``; the rest of what is said is here.
+Values and synonyms of the closed attributes are in ``attributes.json``, all other words here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOT_STATED = "n/a"
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """What can be said about one product category."""
+    """Words of one product category."""
 
     nouns: tuple[str, ...]
     materials: tuple[str, ...]
@@ -139,7 +139,7 @@ AUDIENCE_HINTS: tuple[str, ...] = _words(
     " great gift for men, great gift for women, mothers day gift, teen spirit print, kid at heart,"
     " king of the road patch, loved by boys and girls alike"
 )
-"""Words that name people without saying whom the item is made for."""
+"""Phrases that mention people but do not state the gender or age group of the wearer."""
 
 COLOR_HINTS: tuple[str, ...] = _words(
     "cherry print, lemon print, rose motif, green choice packaging, rainbow print, olive branch logo,"
@@ -212,7 +212,7 @@ def invent_brand(rng: random.Random, *, unseen: bool) -> str:
     Args:
         rng: Source of randomness.
         unseen: True draws from the names that never occur in training, False from the others. A hash of the
-            name decides, so the two sets are disjoint whatever the seeds.
+            name decides, so the two sets are disjoint for all seeds.
 
     Returns:
         One or two capitalised words.
@@ -255,7 +255,7 @@ def values_of(attribute: str) -> tuple[str, ...] | None:
 
 
 def words_for(attribute: str) -> dict[str, tuple[str, ...]]:
-    """Canonical value -> the words a listing may use for it, itself first."""
+    """Canonical value -> the words that a listing may use for it, the value first."""
     synonyms = _load()[attribute]["synonyms"]
     assert isinstance(synonyms, dict)
     canonical = values_of(attribute) or tuple(dict.fromkeys(synonyms.values()))

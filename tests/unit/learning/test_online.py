@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused():
     state = begin(DAYS[0])
     with pytest.raises(OnlineError, match="when members change"):
         update(state, day(9, members=MEMBERS[:3]))
-    with pytest.raises(OnlineError, match="taken in before, as table 1 of 2"):
+    with pytest.raises(OnlineError, match="added before, as table 1 of 2"):
         update(update(state, DAYS[1]), DAYS[0])
     for forgetting in (0.0, 1.5, float("nan")):
         with pytest.raises(OnlineError, match="forgetting is"):

@@ -134,10 +134,10 @@ def test_several_members_answer_when_the_last_of_them_has() -> None:
 
     sender = Sender()
     reply = _Reply(("a_", "b_"))
-    reply([Vote("red", Status.ANSWERED)], at=1)
+    reply([Vote("red", Status.ANSWERED)], position=1)
     assert reply.now_or_later(Request(sender)) is None
     assert sender.sent == []
-    reply([Vote("blue", Status.ANSWERED)], at=0)
+    reply([Vote("blue", Status.ANSWERED)], position=0)
     (sent,) = sender.sent
     assert {name: unpack_votes(bytes(data)) for name, data in sent.items()} == {
         "a_VOTES": [("blue", 0)],

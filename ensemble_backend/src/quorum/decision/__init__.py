@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that serving needs to decide: the rule, agreement patterns, early stopping, ``weights.json``."""
+"""The decision: its rule, agreement patterns, early stopping and ``weights.json``; all that serving needs."""

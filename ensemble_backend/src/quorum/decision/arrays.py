@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision rule over arrays; the same rule as :func:`quorum.decision.cell.decide_one`."""
+"""Apply the decision rule to arrays of cells; the same rule as :func:`quorum.decision.cell.decide_one`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Groups = npt.NDArray[np.signedinteger[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What decides the cells of each group.
+    """Weights and biases that decide the cells of each group.
 
     Attributes:
         weights: (g, m) weights.
         na_bias: (g,) added to the score of "n/a".
         none_bias: (g,) score of "none of these"; None: the confidence is weighted agreement.
-        part_bias: (g,) added to the score of a value that is part of others; None: nothing is.
+        part_bias: (g,) added to the score of a value that is part of others; None: no such bias.
     """
 
     weights: Floats
@@ -39,20 +39,20 @@ class Decision:
     """The outcome per cell.
 
     Attributes:
-        winner: (n,) index of the heaviest member that named the winning value; -1: nobody answered.
-        confidence: (n,) in [0, 1]; 0 where nobody answered.
+        winner: (n,) index of the heaviest member that named the winning value; -1: all members abstained.
+        confidence: (n,) in [0, 1]; 0 where all members abstained.
     """
 
     winner: npt.NDArray[np.int8]
     confidence: Floats
 
     def spread(self, where: Keys) -> Decision:
-        """The decision of each cell, from that of rows (patterns) and the (n,) row of each cell."""
+        """Expand decisions per row (pattern) to cells; ``where`` (n,) is the row of each cell."""
         return Decision(spread(self.winner, where), spread(self.confidence, where))
 
 
 def equal_rule(members: int) -> Rule:
-    """One vote each, in one group."""
+    """Weight 1 for each member, in one group."""
     return Rule(np.ones((1, members)), np.zeros(1))
 
 
@@ -63,7 +63,7 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes 
         codes: (n, m) codes, see :mod:`quorum.decision.patterns`.
         rule: Weights and biases per group.
         groups: (n,) row of the rule for each cell; None: row 0.
-        parts: (n,) code of the value that is part of others, -1 where none is; None: nowhere.
+        parts: (n,) code of the value that is part of others, -1 where none is; None: -1 everywhere.
 
     Returns:
         Winner and confidence per cell.
@@ -78,15 +78,15 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes 
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
     if rule.part_bias is None or parts is None or not rule.part_bias.any():
         hist, where = compress(codes, groups)
-        small = decide_rows(hist.codes, rule, hist.groups)
+        decision = decide_rows(hist.codes, rule, hist.groups)
     else:
         hist, where = compress(np.column_stack([codes, parts]), groups)
-        small = decide_rows(hist.codes[:, :m], rule, hist.groups, hist.codes[:, m])
-    return small.spread(where)
+        decision = decide_rows(hist.codes[:, :m], rule, hist.groups, hist.codes[:, m])
+    return decision.spread(where)
 
 
 def decide_rows(codes: Codes, rule: Rule, groups: Groups, parts: Codes | None = None) -> Decision:
-    """Decide row by row: :func:`decide` without the detour over patterns, for rows that are patterns."""
+    """Decide each row: :func:`decide` without compression, for rows that are distinct patterns already."""
     weights, answered = rule.weights[groups], codes != ABSTAIN
     na_bias = rule.na_bias[groups]
     scores = block_scores(codes, weights, na_bias)
@@ -129,14 +129,15 @@ def leaders(codes: Codes) -> npt.NDArray[np.bool_]:
 
 
 def agreement(codes: Codes, weights: Floats) -> Floats:
-    """(r, m) share of the weights of those who answered that stands behind each member's candidate."""
+    """(r, m) share of the answering members' weights that supports each member's candidate."""
     answered = codes != ABSTAIN
-    held = np.where(answered, weights, 0.0)
-    # Weights that are all zero say nothing: fall back to counting heads.
-    held = np.where(held.sum(axis=1, keepdims=True) > 0.0, held, answered)
-    behind = block_scores(codes, held, np.zeros(len(codes)))
-    total = held.sum(axis=1, keepdims=True)
-    return np.clip(np.divide(behind, total, out=np.zeros_like(held), where=answered & (total > 0)), 0.0, 1.0)
+    counted = np.where(answered, weights, 0.0)
+    # If all these weights are 0, each answering member counts 1.
+    counted = np.where(counted.sum(axis=1, keepdims=True) > 0.0, counted, answered)
+    support = block_scores(codes, counted, np.zeros(len(codes)))
+    total = counted.sum(axis=1, keepdims=True)
+    shares = np.divide(support, total, out=np.zeros_like(counted), where=answered & (total > 0))
+    return np.clip(shares, 0.0, 1.0)
 
 
 def softmax(codes: Codes, scores: Floats, none_bias: Floats) -> Floats:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision rule for one request, in plain Python: what the vote model runs per attribute.
+"""Decide one cell by weights, in plain Python: the rule that the vote model applies to each attribute.
 
-The same rule over arrays is :func:`quorum.decision.arrays.decide`; a test holds the two together.
+:func:`quorum.decision.arrays.decide` is the same rule over arrays; a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quorum.decision.parts import find_part
 NOT_APPLICABLE = "n/a"
 ANSWERED = 0
 RELATIVE_TIE = 1e-12
-"""Scores closer than this share of the weights at stake are a tie, so that summation order cannot decide."""
+"""Scores closer than this share of the weights at stake tie, so that summation order cannot decide."""
 
 Ballot = tuple[str, int]
 """A member's value and its status; any status but 0 is an abstention."""
@@ -23,7 +23,7 @@ Ballot = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What decides one cell.
+    """Weights and biases that decide one cell.
 
     Attributes:
         weights: One weight per member, >= 0.
@@ -49,39 +49,39 @@ def decide_one(parameters: Parameters, ballots: Sequence[Ballot]) -> tuple[str, 
 
     The score of a named value is the sum of the weights of the members that named it, plus ``na_bias``
     for "n/a", plus ``part_bias`` for the value that is part of others. The highest score wins; a tie goes
-    to the value of the heaviest member among those tied, then to the lowest member index. A value that all
-    who answered agree on therefore always wins.
+    to the tied value of the heaviest member, then of the lowest member index. A value on which all
+    answering members agree therefore always wins.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member, in the order of the weights: (value, status).
 
     Returns:
-        The value and the confidence in [0, 1]: the share of the weights of those who answered (agreement),
-        or softmax over the candidates and "none of these" (calibrated). ``("", 0.0)`` if nobody answered.
+        The value and the confidence in [0, 1]: its share of the answering members' weights (agreement), or
+        softmax over the candidates and "none of these" (calibrated). ``("", 0.0)`` if all members abstained.
 
     Raises:
         ValueError: Not as many ballots as weights.
     """
-    named: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for weight, (value, status) in zip(parameters.weights, ballots, strict=True):
         if status == ANSWERED:
-            named[value] = named.get(value, 0.0) + weight
-    if not named:
+            scores[value] = scores.get(value, 0.0) + weight
+    if not scores:
         return "", 0.0
-    agreed = dict(named)
-    if NOT_APPLICABLE in named:
-        named[NOT_APPLICABLE] += parameters.na_bias
+    support = dict(scores)
+    if NOT_APPLICABLE in scores:
+        scores[NOT_APPLICABLE] += parameters.na_bias
     if parameters.part_bias and (part := part_of(ballots)) >= 0:
-        named[ballots[part][0]] += parameters.part_bias
-    winner = _winner(parameters, ballots, named) if len(named) > 1 else next(iter(named))
+        scores[ballots[part][0]] += parameters.part_bias
+    winner = _winner(parameters, ballots, scores) if len(scores) > 1 else next(iter(scores))
     if parameters.none_bias is None:
-        return winner, _agreement(agreed, winner, ballots)
-    return winner, _softmax(named, winner, parameters.none_bias)
+        return winner, _agreement(support, winner, ballots)
+    return winner, _softmax(scores, winner, parameters.none_bias)
 
 
 def part_of(ballots: Sequence[Ballot | None]) -> int:
-    """The member whose value is part of others, or -1; see :func:`quorum.decision.parts.find_part`."""
+    """Index of the member whose value is part of others, or -1: :func:`quorum.decision.parts.find_part`."""
     named = (b is not None and b[1] == ANSWERED and b[0] != NOT_APPLICABLE for b in ballots)
     return find_part([b[0] if b is not None and ok else None for b, ok in zip(ballots, named, strict=True)])
 
@@ -100,12 +100,12 @@ def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str,
     return winner
 
 
-def _agreement(agreed: dict[str, float], winner: str, ballots: Sequence[Ballot]) -> float:
-    total = sum(agreed.values())
+def _agreement(support: dict[str, float], winner: str, ballots: Sequence[Ballot]) -> float:
+    total = sum(support.values())
     if total > 0.0:
-        return min(1.0, max(0.0, agreed[winner] / total))
-    said = [value for value, status in ballots if status == ANSWERED]
-    return said.count(winner) / len(said)
+        return min(1.0, max(0.0, support[winner] / total))
+    values = [value for value, status in ballots if status == ANSWERED]
+    return values.count(winner) / len(values)
 
 
 def _softmax(scores: dict[str, float], winner: str, none_bias: float) -> float:

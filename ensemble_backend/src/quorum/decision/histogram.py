@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The histogram of agreement patterns: a small, additive sufficient statistic of all linear methods."""
+"""Count agreement patterns: a small, additive sufficient statistic of all linear methods."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _DENSE = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Distinct (group, pattern, gold) rows, sorted, and how often each was seen.
+    """Distinct (group, pattern, gold) rows, sorted, with their counts.
 
     Attributes:
         codes: (r, m) int8 canonical codes, see :mod:`quorum.decision.patterns`.
         groups: (r,) int32, group of the cell (an attribute, or category x attribute), 0 and up.
         right: (r,) int64 bit mask of the members that are right, :data:`UNLABELLED` without gold. A mask of 0
-            is a labelled cell whose gold nobody named.
-        counts: (r,) float64 > 0; fractions appear once old days are forgotten.
+            is a labelled cell whose gold no member named.
+        counts: (r,) float64 > 0; fractional after forgetting.
     """
 
     codes: npt.NDArray[np.int8]
@@ -75,7 +75,7 @@ class Histogram:
         )[0]
 
     def scaled(self, factor: float) -> Histogram:
-        """Every count times ``factor`` in (0, 1]: exponential forgetting.
+        """Multiply every count by ``factor`` in (0, 1]: exponential forgetting.
 
         Raises:
             ValueError: The factor is not in (0, 1].
@@ -99,7 +99,7 @@ class Histogram:
         ]
 
     def unlabelled(self) -> Histogram:
-        """All cells, with the gold forgotten."""
+        """All cells, without gold."""
         blank = np.full_like(self.right, UNLABELLED)
         return _collect(pattern_keys(self.codes), self.groups, blank, self.counts, self.members)[0]
 
@@ -108,7 +108,7 @@ class Histogram:
         return self.regrouped(np.zeros(self.n_groups, np.int32))
 
     def na_as_value(self) -> Histogram:
-        """Treat "n/a" like any value: fewer patterns for methods that do not tell it apart."""
+        """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
         return _collect(pattern_keys(codes), self.groups, self.right, self.counts, self.members)[0]
 
@@ -145,7 +145,7 @@ def compress(
     groups: npt.NDArray[np.signedinteger[Any]] | None = None,
     right: npt.NDArray[np.signedinteger[Any]] | None = None,
 ) -> tuple[Histogram, Keys]:
-    """The histogram and, per cell, its row: learn on the rows, then look the answers up.
+    """Count cells by pattern and return each cell's row too: decide rows, then look decisions up per cell.
 
     Args:
         codes: See :func:`histogram`.
@@ -166,7 +166,7 @@ def right_mask(codes: Codes, gold: npt.NDArray[np.signedinteger[Any]]) -> npt.ND
 
     Args:
         codes: (n, m) codes.
-        gold: (n,) code of the right candidate; -1 unlabelled; a code nobody has: nobody is right.
+        gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
 
     Returns:
         (n,) int64 masks, -1 where unlabelled.
@@ -199,7 +199,7 @@ def _collect(
 ) -> tuple[Histogram, Keys]:
     patterns, where, seen = ranks(keys, key_space(members))
     group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
-    found = np.arange(len(patterns))
+    rows = np.arange(len(patterns))
     if groups is not None or right is not None:
         cell, space = where.astype(np.int64), len(patterns)
         if groups is not None:
@@ -210,9 +210,9 @@ def _collect(
             masks, index, _ = ranks(right, 0)
             cell *= len(masks)
             cell += index
-        found, where, seen = ranks(cell, space * len(masks))
-    totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(found))
-    rest, mask = np.divmod(found, len(masks))
+        rows, where, seen = ranks(cell, space * len(masks))
+    totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(rows))
+    rest, mask = np.divmod(rows, len(masks))
     group, pattern = np.divmod(rest, len(patterns))
     built = _build(patterns[pattern], group_ids[group].astype(np.int32), masks[mask], totals, members)
     return built, where
@@ -221,9 +221,9 @@ def _collect(
 def ranks(
     values: npt.NDArray[np.signedinteger[Any]], space: int
 ) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
-    """Sorted distinct values, the index of each value among them, and how often each occurs.
+    """Sorted distinct values, the index of each value among them, and the count of each.
 
-    Counting instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
+    Counts instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
     """
     low = 0 if space else int(values.min(initial=0))
     span = space or int(values.max(initial=0)) + 1 - low

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact early stopping: ask members in turn, stop once no answer still to come can change the decision."""
+"""Exact early stopping: ask members in turn, stop once no outstanding vote can change the decision."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot,
 
 
 def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
-    """Whom to ask first: descending weight per cost, ties to the lowest index.
+    """Order members by descending weight per cost, ties to the lowest index.
 
     Args:
         weights: One weight per member.
         costs: Cost of one call per member, > 0; None: all equal.
 
     Returns:
-        Member indices.
+        Member indices, the first to ask first.
 
     Raises:
         ValueError: A cost that is not above 0, or not one cost per weight.
@@ -29,18 +29,18 @@ def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> lis
 
 
 def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool:
-    """Whether the decision can no longer change, whatever the members not yet asked answer.
+    """Whether the decision is final, whatever the remaining members answer.
 
     The leader must be ahead of every other candidate, and of a value not named yet (score 0, or ``na_bias``
-    for "n/a"), by more than the sum of the absolute weights still to come and of ``part_bias``. A lead of
-    exactly that sum is enough when the leader already holds the member that wins every tie.
+    for "n/a"), by more than the sum of the remaining absolute weights and of ``|part_bias|``. A lead of
+    exactly that sum is enough when the member that wins every tie has named the leader.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member: (value, status), or None if it has not been asked yet.
 
     Returns:
-        True if :func:`quorum.decision.cell.decide_one` is bound to give the value it gives now. The
+        True if :func:`quorum.decision.cell.decide_one` must return the value that it returns now. The
         confidence may still change.
     """
     weights = parameters.weights
@@ -62,7 +62,7 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
         rivals.append(parameters.na_bias)
     at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
     slack = RELATIVE_TIE * 4.0 * at_stake
-    # Which value is part of others is known at the end only: it may move the lead once, either way.
+    # Which value is part of others is known only at the end: the bias may change the lead once, either way.
     open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
     margin = scores[leader] - max(rivals) - open_sum
     if margin > slack:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement patterns: who agrees with whom, who said "n/a", who abstained.
+"""Encode cells as agreement patterns: which members agree, which name "n/a", which abstain.
 
 A cell is one row of ``codes``: per member the id of the candidate it named, local to the cell. Every
-label-symmetric method depends on a cell only through its pattern (674 of them for 5 members with "n/a"
-told apart), so cells are turned into pattern keys in one pass and all further work is on patterns.
+label-symmetric method depends on a cell only through its pattern (674 of them for 5 members, with "n/a"
+kept apart), so cells are encoded as pattern keys in one pass and all further work is per pattern.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 ABSTAIN = -1
-"""Code of a member that gave no vote (failed, not asked)."""
+"""Code of a member without a vote (failed, not asked)."""
 NA = 0
 """Code of the value "n/a"; named values are 1 and up."""
 MAX_MEMBERS = 18
-"""Beyond this a pattern no longer fits a 64-bit key."""
+"""The most members whose pattern fits a 64-bit key."""
 
 Codes = npt.NDArray[np.signedinteger[Any]]
 Keys = npt.NDArray[np.signedinteger[Any]]
@@ -37,7 +37,7 @@ def key_space(members: int) -> int:
 
 
 def check_codes(codes: npt.NDArray[np.generic]) -> None:
-    """Refuse what is not a matrix of codes.
+    """Check that an array is a matrix of codes.
 
     Raises:
         ValueError: Not two-dimensional, not signed integers, or too many members.
@@ -51,10 +51,10 @@ def check_codes(codes: npt.NDArray[np.generic]) -> None:
 
 
 def pattern_keys(codes: Codes) -> Keys:
-    """One integer per cell; two cells have the same key exactly when their patterns are the same.
+    """Encode each cell's pattern as one integer: keys are equal exactly where patterns are.
 
     Digit ``j`` of the key, in mixed radix ``j + 3``, is the first of these that member ``j`` equals:
-    abstained, "n/a", member 0, 1, ..., j - 1; or ``j + 2`` when it named something new.
+    abstained, "n/a", member 0, 1, ..., j - 1; or ``j + 2`` when it named a new value.
 
     Args:
         codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
@@ -79,7 +79,7 @@ def pattern_keys(codes: Codes) -> Keys:
 
 
 def narrowest(space: int) -> np.dtype[np.signedinteger[Any]]:
-    """Smallest signed type that holds 0 .. ``space``: less to write, read and keep in the caches."""
+    """Smallest of int16, int32, int64 that holds 0 .. ``space``, to save memory traffic."""
     types = (np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64))
     return next(kind for kind in types if space <= np.iinfo(kind).max)
 
@@ -95,7 +95,7 @@ def spread(table: npt.NDArray[Scalar], where: Keys) -> npt.NDArray[Scalar]:
 
 
 def _block_keys(columns: Codes, keys: Keys) -> None:
-    """Write the keys of (m, b) columns; digits are packed in bytes as long as they fit."""
+    """Write the keys of (m, b) columns; digits are multiplied together in bytes as long as they fit."""
     m, n = columns.shape
     differs, unmatched, digit, packed = np.empty((4, n), np.uint8)
     radix, written = 1, False
@@ -130,7 +130,7 @@ def _append(keys: Keys, packed: npt.NDArray[np.uint8], radix: int, written: bool
 
 
 def decode_keys(keys: Keys, members: int) -> npt.NDArray[np.int8]:
-    """Turn keys back into canonical codes: values numbered 1, 2, ... in order of first appearance.
+    """Decode keys to canonical codes: values numbered 1, 2, ... in order of first appearance.
 
     Args:
         keys: (p,) keys from :func:`pattern_keys`.

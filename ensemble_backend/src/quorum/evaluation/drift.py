@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Did a member change? A day's votes, in their order, against those of the days before."""
+"""Test whether a member changed: a day's votes, in their order, against those of earlier days."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
 
 KINDS = ("disagrees more", "disagrees less", "abstains more")
-"""What is tested of every member."""
+"""Kinds of change that are tested for each member."""
 INTERVAL = 0.99
-"""Coverage of the interval of the reference rates."""
+"""Coverage of the intervals of the reference rates."""
 BLOCK = 50
-"""Cells between two possible moments of a change."""
+"""Cells between two candidate moments of a change."""
 _SHIFTS = (0.5, 1.0, 1.5)
 _CLEAR = 2.0 / 3.0
 _CLARITIES = 3
@@ -50,8 +50,8 @@ class Finding:
     Attributes:
         member: Its name.
         kind: One of :data:`KINDS`.
-        cell: Number of the cell, from 1, at which the evidence sufficed.
-        log_evidence: Natural logarithm of the highest evidence of the day.
+        cell: Number of the cell, from 1, at which the evidence reached the bar.
+        log_evidence: Natural logarithm of the day's highest evidence.
     """
 
     member: str
@@ -62,19 +62,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class MemberDrift:
-    """How often a member went against the weighted decision of the others; shares of the cells compared.
+    """How often a member disagreed with the weighted decision of the others; shares of the compared cells.
 
     Attributes:
         member: Its name.
-        compared: Cells of the day where it and at least one other answered.
-        disagreement: Share of these where it named something else.
-        expected: The share in the reference, at the day's mixture of clear and contested cells.
+        compared: Cells of the day that it and at least one other member answered.
+        disagreement: Share of these where it named another value.
+        expected: That share in the reference, at the day's mixture of clear and contested cells.
         low: Lower end of the interval of ``expected``.
         high: Upper end.
         abstained: Share of the day's cells without its answer.
         abstained_before: The same in the reference.
-        noticeable: The disagreement that about half of such days would have shown, had it held from their
-            first cell on; None: such a day shows none.
+        noticeable: The disagreement, from the first cell on, that the test would notice on about half of
+            such days; None: no disagreement is high enough.
     """
 
     member: str
@@ -96,7 +96,7 @@ class Drift:
         members: Figures per member.
         findings: Members that changed, most evidence first.
         cells: Cells of the day.
-        reference_cells: Cells of the reference, forgotten ones in part.
+        reference_cells: Cells of the reference, discounted by forgetting.
         alarm: Bound on the probability that a day without a change has a finding.
         verdict: The result in words.
     """
@@ -119,7 +119,7 @@ def drift(
     """Test whether members still vote as they did.
 
     Per member: does it disagree with the weighted decision of the others more, or less, than before, and does
-    it abstain more? Cells are told apart by attribute and by how clear the decision of the others is, so that
+    it abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that
     a day of harder cells is no change of a member; cells of attributes new to the reference are left out. The
     null hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z``
     for ``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the
@@ -128,10 +128,10 @@ def drift(
         prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
 
     whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
-    ``tests / alarm`` with a probability of at most ``alarm / tests``: looking after every cell is allowed.
+    ``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
 
     A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
-    than three members a disagreement cannot be pinned on one of them: then all are named.
+    than three members a disagreement cannot be attributed to one of them: then all are named.
 
     Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them:
     Shin, Ramdas and Rinaldo, arXiv:2203.03532.
@@ -139,11 +139,11 @@ def drift(
     Args:
         reference: Votes from before the day; the day must not be in it.
         day: The votes in the order in which they came.
-        weights: Those that decide; None: equal weights.
+        weights: Weights of the decisions; None: equal weights.
         alarm: Probability of a finding on a day without change, at most.
 
     Returns:
-        Figures per member and findings. The bound holds for cells that err independently, which cells of one
+        Figures per member and findings. The bound assumes cells that err independently, which cells of one
         product do not quite.
 
     Raises:
@@ -158,26 +158,26 @@ def drift(
     today = _Votes(day.codes, day.group_names, day.groups, weights, names)
     counts = statistic.hist.counts
     bar = math.log(m * len(KINDS) / alarm)
-    left, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
-    while left:
-        found = _test(before, counts, today, left, bar)
-        if not found:
+    untested, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
+    while untested:
+        changes = _test(before, counts, today, untested, bar)
+        if not changes:
             break
-        found.sort(key=lambda item: -item[1].log_evidence)
-        told_apart = len(left) > 2
-        for member, finding in found[:1] if told_apart else found:
+        changes.sort(key=lambda change: -change[1].log_evidence)
+        attributable = len(untested) > 2
+        for member, finding in changes[:1] if attributable else changes:
             findings.append(Finding(day.members[member], finding.kind, finding.cell, finding.log_evidence))
-            left.remove(member)
-        if not told_apart:
+            untested.remove(member)
+        if not attributable:
             break
         for votes in (before, today):
-            votes.exclude(found[0][0])
+            votes.exclude(changes[0][0])
     verdict = _verdict(findings, len(day), figures)
     return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
 
 
 class _Votes:
-    """Cells with the rule that decides them; ``excluded`` members do not."""
+    """Cells with the rule that decides them; excluded members take no part in the decisions."""
 
     def __init__(
         self,
@@ -195,24 +195,25 @@ class _Votes:
         self.others = codes.copy()
 
     def exclude(self, member: int) -> None:
-        """Let a member decide no more."""
+        """Leave a member out of the decisions of the others."""
         self.others[:, member] = ABSTAIN
 
     def against(self, member: int) -> tuple[Outcomes, Strata]:
-        """(n,) 1: against the others, 0: with them, -1: not compared; (n,) attribute and clarity."""
+        """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
         others = self.others.copy()
         others[:, member] = ABSTAIN
         decision = decide(others, self.rule, self.groups)
         winner = np.maximum(decision.winner.astype(np.int64), 0)
-        theirs = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
-        both = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
-        outcome = np.where(both, self.codes[:, member] != theirs, -1).astype(np.int8)
+        decided = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
+        comparable = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
+        outcome = np.where(comparable, self.codes[:, member] != decided, -1).astype(np.int8)
         several = (others != ABSTAIN).sum(axis=1) > 1
         unanimous = several & (decision.confidence >= 1.0 - 1e-9)
         clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
         return outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
 
     def abstains(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: abstained, 0: answered, -1: not compared; (n,) stratum."""
         absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
         return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
 
@@ -230,7 +231,7 @@ def _test(
     before: _Votes, counts: Floats, today: _Votes, members: Sequence[int], bar: float
 ) -> list[tuple[int, Finding]]:
     """The strongest kind of change of each member whose evidence reached the bar."""
-    found = []
+    changes = []
     for member in members:
         best: Finding | None = None
         against = (*before.against(member), *today.against(member))
@@ -246,12 +247,12 @@ def _test(
             ):
                 best = Finding("", kind, int((evidence >= bar).argmax()) + 1, float(evidence.max()))
         if best is not None:
-            found.append((member, best))
-    return found
+            changes.append((member, best))
+    return changes
 
 
 def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
-    """Rates per attribute and clarity, pulled towards that of the clarity; interval of a common shift."""
+    """Rates per attribute and clarity, shrunk to the rate of the clarity, with bounds for a common shift."""
     known = outcome >= 0
     total = np.bincount(stratum[known], counts[known], size).reshape(-1, _CLARITIES)
     hits = np.bincount(stratum[known], counts[known] * (outcome[known] == 1), size).reshape(-1, _CLARITIES)
@@ -328,7 +329,7 @@ def _figures(
 
 
 def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:
-    """The rule per group, its confidence being agreement."""
+    """The rule per group, with agreement as its confidence."""
     if weights is None:
         return Rule(np.ones((len(groups), members)), np.zeros(len(groups)))
     rule = as_rule([weights.parameters(attribute, category) for category, attribute in groups])

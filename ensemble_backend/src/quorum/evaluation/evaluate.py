@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Held-out figures of members and methods: cross-validation in which the cells of a product stay together."""
+"""Evaluate members and methods by cross-validation in which the cells of a product stay together."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class MethodResult:
         f1: Micro-F1 of extracting values, "n/a" being no value.
         ece: Expected calibration error of the confidence, 15 bins of equal mass.
         accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
-        calls_saved: Share of the calls that asking in turn and stopping early saves, with the same decisions;
-            nan where the method cannot stop early.
-        delta_best_member: Accuracy minus that of the best single member, which is chosen with hindsight.
+        calls_saved: Share of the calls that early stopping saves, with the same decisions; nan where the
+            method cannot stop early.
+        delta_best_member: Accuracy minus that of the best single member, chosen in hindsight.
         delta_best_member_ci95: Its interval.
         delta_majority: Accuracy minus that of majority.
         delta_majority_ci95: Its interval.
@@ -88,22 +88,22 @@ class Alikeness:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the labelled cells say about members and methods.
+    """Held-out figures of members and methods on the labelled cells.
 
     Attributes:
         members: Accuracy per member.
-        methods: Figures per method; a method with a bias for "n/a" stands there without it too.
+        methods: Figures per method; a method with a bias for "n/a" is listed without it too.
         best_member: The best single member, in hindsight.
         correlation: How much the members repeat each other.
-        notes: What a reader of the methods must know: those left out and why, what `dawid_skene` covers.
+        notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
         gold_labels: Labelled cells evaluated.
         gold_per_fold: Labelled cells that each fold learned from, on average.
-        products: Products that they belong to.
+        products: Number of their products.
         folds: Number of folds.
-        seed: Of folds and bootstrap.
-        na_gold: Share of the labelled cells whose gold is "n/a"; near 0 a learned bias against "n/a"
-            flatters.
+        seed: Seed of folds and bootstrap.
+        na_gold: Share of the labelled cells whose gold is "n/a"; near 0, accuracies with a learned bias
+            against "n/a" are too high.
     """
 
     members: Mapping[str, Accuracy]
@@ -139,16 +139,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate members and methods on cells whose gold the methods did not see.
 
-    The votes of the held-out cells, without their gold, are seen by methods that learn from votes alone, as
-    they are in production.
+    Methods that learn from votes alone see the votes of the held-out cells, without gold, as in production.
 
     Args:
         table: Votes with gold.
         methods: Methods as in :func:`quorum.learning.learn.learn`, and "dawid_skene", which is measured only;
-            majority is added. Those that these votes do not allow are left out, and ``notes`` says why.
+            majority is added. Methods that these votes do not allow are left out, and ``notes`` says why.
         folds: Parts that the products are split into.
-        gold_labels: Learn from so many random labels per fold only; None: from all of the other folds.
-        seed: Of folds, labels and bootstrap.
+        gold_labels: Number of random labels to learn from per fold; None: all of the other folds.
+        seed: Seed of folds, labels and bootstrap.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
 
@@ -157,8 +156,8 @@ def evaluate(
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
-        LearnError: A method that is unknown, or settings that it does not have.
-        VotesError: More gold labels asked for than a fold has.
+        LearnError: An unknown method or setting.
+        VotesError: ``gold_labels`` is more than a fold has.
     """
     rows = _rows(table, folds)
     products = table.products[rows]
@@ -247,26 +246,26 @@ def _decisions(
 def _possible(
     table: VotesTable, methods: Sequence[str], counts: Mapping[str, int], labels: int
 ) -> tuple[list[str], list[str]]:
-    """The methods that can be evaluated, and the reasons for which the others can not."""
-    active = [name for name, spoke in zip(table.members, (table.codes != ABSTAIN).any(axis=0), strict=True)
-              if spoke]  # fmt: skip
+    """The methods that can be evaluated, and notes on why the others cannot."""
+    answered = (table.codes != ABSTAIN).any(axis=0)
+    active = [name for name, any_vote in zip(table.members, answered, strict=True) if any_vote]
     kept, notes = list(dict.fromkeys(methods)), []
-    few = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
-    if few:
+    dropped = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
+    if dropped:
         notes.append(
-            f"{' and '.join(few)} left out: learning without gold needs {MIN_MEMBERS} members that "
+            f"{' and '.join(dropped)} left out: learning without gold needs {MIN_MEMBERS} members that "
             f"answer, here {len(active)} did ({', '.join(active) or 'none'})"
         )
     if "loglinear" in kept and not labels:
-        few.append("loglinear")
+        dropped.append("loglinear")
         notes.append("loglinear left out: a fold has no gold label to learn from; ask for more labels")
-    if CONFUSION in kept and CONFUSION not in few and not _closed(table, counts):
-        few.append(CONFUSION)
+    if CONFUSION in kept and CONFUSION not in dropped and not _closed(table, counts):
+        dropped.append(CONFUSION)
         notes.append(
             f"{CONFUSION} left out: no attribute in the votes has a closed value set; name the deployment "
             "whose catalogue has (--deploy)"
         )
-    return [name for name in kept if name not in few], notes
+    return [name for name in kept if name not in dropped], notes
 
 
 def _closed(table: VotesTable, counts: Mapping[str, int]) -> list[str]:
@@ -274,7 +273,7 @@ def _closed(table: VotesTable, counts: Mapping[str, int]) -> list[str]:
 
 
 def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, str]:
-    """Held-out decisions of confusion matrices, and a footnote on what they cover."""
+    """Held-out decisions of confusion matrices, and a note on the attributes that they cover."""
     out, used, preferred = confusion(table, counts)
     rest = len({attribute for _, attribute in table.group_names}) - len(used)
     others = f" (em decides the other {rest})" if rest else ""
@@ -340,17 +339,17 @@ def _result(
         return float(low), float(high)
 
     names = np.array([table.cells[i].attribute for i in rows.tolist()])
-    own = float(right.mean())
+    share = float(right.mean())
     return MethodResult(
-        accuracy=own,
+        accuracy=share,
         ci95=interval(means[:, column]),
         f1=micro_f1(table, values, rows),
         ece=calibration_error(confidence, right),
         accuracy_at_80=accuracy_at(confidence, right),
         calls_saved=out.saved,
-        delta_best_member=own - float(columns[:, best].mean()),
+        delta_best_member=share - float(columns[:, best].mean()),
         delta_best_member_ci95=interval(means[:, column] - means[:, best]),
-        delta_majority=own - float(columns[:, majority].mean()),
+        delta_majority=share - float(columns[:, majority].mean()),
         delta_majority_ci95=interval(means[:, column] - means[:, majority]),
         confidence=out.kind,
         by_attribute={
@@ -365,12 +364,12 @@ def _alikeness(table: VotesTable) -> Alikeness:
     hist = table.statistic().hist
     answered = np.maximum((table.codes[table.labelled] != ABSTAIN).sum(axis=0), 1)
     figures = correlation(hist, table.correct().sum(axis=0) / answered, 10.0)
-    found = blocs(figures.error_phi, BLOC_PHI)
+    groups = blocs(figures.error_phi, BLOC_PHI)
     return Alikeness(
         members=table.members,
         error_phi=figures.error_phi.tolist(),
         same_error=figures.same_error.tolist(),
-        blocs=[[table.members[j] for j in bloc] for bloc in found],
+        blocs=[[table.members[j] for j in bloc] for bloc in groups],
     )
 
 

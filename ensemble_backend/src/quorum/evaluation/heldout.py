@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decisions on cells whose gold was not learned from: folds of whole products, and the calls saved."""
+"""Decide cells by weights that did not see their gold, in folds of whole products; count the calls saved."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class HeldOut:
     """Decisions of one method on every cell, each by weights that did not see the gold of its product.
 
     Attributes:
-        values: Per cell the text decided; "" where nobody answered.
+        values: The decided value per cell; "" where all members abstained.
         right: (n,) whether it is right; False without gold.
         confidence: (n,) in [0, 1].
         kind: "agreement", "calibrated" or "posterior".
-        saved: Share of the calls that asking in turn saves; nan where the method cannot stop early.
+        saved: Share of the calls that early stopping saves; nan where the method cannot stop early.
     """
 
     values: Sequence[str]
@@ -41,7 +41,7 @@ class HeldOut:
 
 
 def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """(n,) fold of each cell; products are shuffled and dealt out, and their cells stay together."""
+    """(n,) fold of each cell; products are assigned at random, and a product's cells stay together."""
     size = int(products.max(initial=-1)) + 1
     return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
 
@@ -70,9 +70,9 @@ def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[W
 
 
 def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
-    """Decisions by confusion matrices, attribute by attribute, where the value set is closed; else by em.
+    """Decide by confusion matrices per attribute where the value set is closed, else by em.
 
-    Gold is not looked at, so every cell is held out.
+    Gold is not used, so every cell is held out.
 
     Args:
         table: Votes of at least 3 members that answer.
@@ -107,7 +107,7 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
 
 
 def calls_saved(table: VotesTable, weights: Weights) -> float:
-    """Share of member calls saved by asking in order of weight and stopping once the decision stands."""
+    """Share of member calls saved by asking in order of weight and stopping once the decision is final."""
     hist, _ = compress(table.codes, table.groups)
     asked = 0.0
     for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):

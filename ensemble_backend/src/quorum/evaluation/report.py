@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation as one HTML file that needs nothing else, readable in light and dark."""
+"""Render an evaluation as one self-contained HTML page, readable in light and dark."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def report_html(
     title: str = "Evaluation of members and methods",
     curve: Mapping[int, float] | None = None,
 ) -> str:
-    """Write an evaluation as a page with tables and drawings.
+    """Render an evaluation as a page with tables and plots.
 
     Args:
         evaluation: The figures.
@@ -74,7 +74,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _svg(figure: Any) -> str:
-    """SVG whose ink takes the colour of the page's text; dateless, so that the same figures give it again."""
+    """SVG in the colour of the page's text; without a date, so that equal figures give equal files."""
     import matplotlib as mpl
 
     buffer = io.StringIO()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Votes in, weights out: every method that learns, from agreement or from gold labels."""
+"""Learn weights from votes: every method, from agreement or from gold labels."""
 
 from quorum.learning.learn import LearnError, learn, learn_statistic
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much members repeat each other: correlation of errors with gold, agreement beyond chance without."""
+"""Measure how much members repeat each other: error correlation with gold, excess agreement without."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Correlation:
         error_phi: Correlation of being wrong, on labelled cells; nan without gold.
         same_error: Among labelled cells where both are wrong: share with the same wrong answer.
         agreement: Share of cells with the same answer.
-        excess: Agreement beyond what independent members of the given accuracies show, as a share of the room
-            left above it; 0 = independent, 1 = copies.
+        excess: Agreement above that of independent members with the given accuracies, as a share of the
+            range left above it; 0 = independent, 1 = copies.
         z: Excess in standard errors.
     """
 
@@ -41,8 +41,8 @@ def correlation(hist: Histogram, accuracy: Floats, labels: Floats | float) -> Co
         labels: L, one number or (g,) per group.
 
     Returns:
-        The figures. Without gold the accuracies come from the same agreement, so that a bloc that holds most
-        of the members looks accurate rather than alike: read ``excess`` as a lower bound there.
+        The figures. Without gold the accuracies come from the same agreement, so a bloc of most members
+        looks accurate rather than alike: ``excess`` is then a lower bound.
     """
     m = hist.members
     answered = hist.codes != ABSTAIN
@@ -66,7 +66,7 @@ def correlation(hist: Histogram, accuracy: Floats, labels: Floats | float) -> Co
 
 
 def _chance(hist: Histogram, both: Floats, accuracy: Floats, labels: Floats | float) -> Floats:
-    """(m, m) agreement of independent one-coin members, averaged over the groups they met in."""
+    """(m, m) agreement of independent one-coin members, averaged over the groups."""
     n_groups = max(hist.n_groups, 1)
     each = np.broadcast_to(np.asarray(labels, np.float64), (n_groups,))
     share = np.bincount(hist.groups, hist.counts, n_groups)
@@ -99,13 +99,13 @@ def _errors(hist: Histogram) -> tuple[Floats, Floats]:
 def blocs(
     figures: Floats, threshold: float, z: Floats | None = None, z_threshold: float = 3.0
 ) -> list[list[int]]:
-    """Groups of members that are linked by pairs above a threshold.
+    """Group members that are linked by pairs above a threshold.
 
     Args:
         figures: (m, m) pairwise figures.
         threshold: A pair above it is linked.
         z: (m, m) standard errors above zero; pairs at or below ``z_threshold`` are not linked. None: not
-            asked.
+            tested.
         z_threshold: See ``z``.
 
     Returns:
@@ -115,13 +115,13 @@ def blocs(
     if z is not None:
         linked &= np.nan_to_num(z, nan=-np.inf) > z_threshold
     linked |= linked.T
-    left, found = set(range(len(figures))), []
-    while left:
-        bloc, edge = set(), {min(left)}
+    unvisited, groups = set(range(len(figures))), []
+    while unvisited:
+        bloc, edge = set(), {min(unvisited)}
         while edge:
             bloc |= edge
             edge = {int(k) for j in edge for k in np.flatnonzero(linked[j])} - bloc
-        left -= bloc
+        unvisited -= bloc
         if len(bloc) > 1:
-            found.append(sorted(bloc))
-    return found
+            groups.append(sorted(bloc))
+    return groups

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dawid-Skene with full confusion matrices, for closed sets with values that are easily confused.
 
-Its decision depends on which value is named, not only on who agrees, so it has no place among the weights of
-the vote model; it tells, by BIC, whether an attribute needs more than one accuracy per member.
+Its decision depends on which value is named, not only on which members agree, so ``weights.json`` cannot hold
+it; its BIC shows whether an attribute needs more than one accuracy per member.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOGETHER = 4096
 class DawidSkene:
     """Confusion matrices of the members and prevalence of the values, by EM without gold.
 
-    ``P(member j says l | truth k) = theta_jkl``. Each row of a confusion matrix is pulled towards that of a
+    ``P(member j names l | truth k) = theta_jkl``. Each row of a confusion matrix is shrunk towards that of a
     one-coin member, with the strength of ten answers.
 
     Source: Dawid and Skene 1979, doi:10.2307/2346806.
@@ -37,10 +37,9 @@ class DawidSkene:
         prevalence_: (k,) share of each value.
         confusion_: (m, k, k) confusion matrices, rows the truth.
         log_likelihood_: Of the votes, after the last round.
-        bic_: Schwarz's criterion of this model.
-        one_coin_bic_: That of one accuracy per member with equally frequent values; lower is better.
-        preferred_: Whether the confusion matrices are worth their number and there are 1000 cells to learn
-            from.
+        bic_: Bayesian information criterion (Schwarz) of this model; lower is better.
+        one_coin_bic_: That of one accuracy per member with equally frequent values.
+        preferred_: Whether ``bic_`` is the lower one and there are at least 1000 cells.
     """
 
     prevalence_: Floats
@@ -56,7 +55,7 @@ class DawidSkene:
         Args:
             values: K, number of possible values.
             tolerance: Stop when the mean log-likelihood of a cell rises by less.
-            max_rounds: Rounds of EM at most.
+            max_rounds: Maximum number of EM rounds.
         """
         self.values = values
         self.tolerance = tolerance
@@ -73,12 +72,12 @@ class DawidSkene:
         return self
 
     def predict(self, codes: Codes) -> npt.NDArray[np.int64]:
-        """(n,) most probable value; that of all who answered if they agree; -1 where nobody answered."""
+        """(n,) most probable value; the unanimous one where there is one; -1 where all members abstained."""
         rows = _distinct(codes, self.values)
         return _decide(rows, self._expect(rows)[0])
 
     def fit_predict(self, codes: Codes) -> npt.NDArray[np.int64]:
-        """:meth:`fit` and :meth:`predict` of the same cells, whose distinct rows are found once."""
+        """:meth:`fit` and :meth:`predict` on the same cells, finding their distinct rows once."""
         rows = _distinct(codes, self.values)
         return _decide(rows, self._fit(rows))
 
@@ -88,8 +87,8 @@ class DawidSkene:
         return np.asarray(self._expect(rows)[0].T[rows.where])
 
     def _fit(self, rows: _Rows) -> Floats:
-        """Learn; (k, r) posterior of every value under what was learned."""
-        # One coin is a matter of the pattern alone, and patterns are few.
+        """Learn and return the (k, r) posterior of every value."""
+        # One-coin EM depends on the pattern alone, and there are few patterns.
         hist, where = compress(rows.codes)
         hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)).astype(np.float64))
         coin = OneCoin(float(self.values), per_group=False).fit(hist)
@@ -116,15 +115,15 @@ class DawidSkene:
     def _maximise(self, rows: _Rows, truth: Floats, anchor: Floats) -> None:
         weighted = truth * rows.counts
         self.prevalence_ = (weighted.sum(axis=1) + 1.0) / (weighted.sum() + self.values)
-        said = _PRIOR * anchor
+        votes = _PRIOR * anchor
         for members, index in rows.parts:
             shape = (self.values + 1,) * len(members)
             size = int(np.prod(shape))
             sums = np.stack([np.bincount(index, row, size) for row in weighted]).reshape(self.values, *shape)
             for at, j in enumerate(members):
                 others = tuple(axis + 1 for axis in range(len(members)) if axis != at)
-                said[j] += sums.sum(axis=others)[:, 1:]
-        self.confusion_ = said / said.sum(axis=2, keepdims=True)
+                votes[j] += sums.sum(axis=others)[:, 1:]
+        self.confusion_ = votes / votes.sum(axis=2, keepdims=True)
 
     def _expect(self, rows: _Rows) -> tuple[Floats, Floats]:
         """E step: (k, r) posterior of every value and (r,) log-likelihood of each distinct row."""
@@ -146,7 +145,7 @@ class DawidSkene:
 
 
 def _decide(rows: _Rows, truth: Floats) -> npt.NDArray[np.int64]:
-    """(n,) value of each cell by the (k, r) posterior of its row; those who agree are never overruled."""
+    """(n,) value of each cell by the (k, r) posterior of its row; unanimous cells are never overruled."""
     # One pass per value: argmax along the first axis would stride over the whole table.
     best, chosen = truth[0].copy(), np.zeros(len(rows.codes), np.int64)
     for value, shares in enumerate(truth[1:], start=1):
@@ -160,10 +159,10 @@ def _decide(rows: _Rows, truth: Floats) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Distinct rows of votes, how often each occurs, and which one each cell is.
+    """Distinct rows of votes with their counts, and the row of each cell.
 
     Attributes:
-        parts: Members taken together, and the (r,) index of a row's votes among all that they could cast.
+        parts: Blocks of members, each with the (r,) index of a row's votes among all combinations of theirs.
     """
 
     codes: Codes
@@ -207,7 +206,7 @@ def _packed(codes: Codes, radix: int) -> Keys:
 
 
 def _per_value(codes: Codes, shares: Floats, rest: Floats, values: int) -> tuple[Floats, Floats]:
-    """(p, m) share of each member's answer and (p,) share of each value that nobody named, adding up to 1."""
+    """(p, m) share of each member's answer and (p,) share of each value that no member named; sum 1."""
     first = leaders(codes)
     unnamed = np.maximum(values - first.sum(axis=1), 0)
     rest = np.where(unnamed, rest, 0.0)
@@ -218,7 +217,7 @@ def _per_value(codes: Codes, shares: Floats, rest: Floats, values: int) -> tuple
 def _spread(codes: Codes, each: tuple[Floats, Floats], where: Keys, values: int) -> Floats:
     """(k, r) posterior per value from those of :func:`_per_value`; (r,) ``where`` is a row's pattern."""
     shares, rest = each
-    # Abstentions, code -1, go to one row more, which is dropped.
+    # Abstentions, code -1, go to an extra row, which is dropped.
     truth = np.empty((values + 1, len(codes)))
     truth[:] = spread(rest, where)
     every = np.arange(len(codes))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The likelihood of gold labels under the conditional logit, for all groups of a histogram at once."""
+"""Likelihood and penalised fit of the conditional logit to gold labels, for all groups at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TINY = 1e-300
 
 
 class Design:
-    """Candidates as features: which members named it, is it "n/a", is it "none of these".
+    """Features of each candidate: the members that named it, is it "n/a", is it "none of these".
 
     Args:
         hist: Votes; only the labelled rows count.
@@ -94,8 +94,8 @@ def fit_around(design: Design, center: Floats, ridges: Floats) -> Fit:
 
     Args:
         design: Labelled cells.
-        center: (g, m + 2) what each group is pulled towards.
-        ridges: (m + 2,) strength of the pull; inf pins the number.
+        center: (g, m + 2) prior mean per group.
+        ridges: (m + 2,) strength of the penalty; inf fixes the parameter.
 
     Returns:
         Parameters and evidence.

@@ -14,10 +14,10 @@ class Iwmv:
     """Li & Yu's iteration: ``v <- L w - 1``, ``w`` the share of agreement with the current labels.
 
     Start with ``v = 1``; label every cell with the heaviest candidate; ``w_j`` = cells where member ``j``
-    agrees with the label / cells it answered; ``v_j = L w_j - 1``; repeat until the labels stand still.
+    agrees with the label / cells it answered; ``v_j = L w_j - 1``; repeat until the labels no longer change.
     ``L w - 1`` is the linearisation of the MAP weight ``log((L-1) w / (1-w))`` at chance level ``w = 1/L``:
     it maximises a bound, so its distance to the best possible accuracy does not vanish with more data. Use
-    :class:`quorum.learning.em.OneCoin` unless the paper's method is what is wanted.
+    :class:`quorum.learning.em.OneCoin` unless you need the paper's method.
 
     Source: Li and Yu, Error Rate Bounds and Iterative Weighted Majority Voting for Crowdsourcing,
     arXiv:1411.4086; used by Fang et al., LLM-Ensemble, arXiv:2403.00863.
@@ -25,7 +25,7 @@ class Iwmv:
     Attributes:
         rule_: Rule with the signed weights of the paper, one row per group (one row if global).
         accuracy_: (g, m) share of agreement ``w``.
-        n_iter_: Rounds until every group stood still.
+        n_iter_: Rounds until no label changed.
     """
 
     rule_: Rule
@@ -38,14 +38,14 @@ class Iwmv:
         Args:
             labels: L, the number of possible values, >= 2: one number, or (g,) per group.
             per_group: Weights per group (the paper's form) instead of global ones.
-            max_rounds: Stop after so many rounds if the labels still move.
+            max_rounds: Maximum number of rounds.
         """
         self.labels = labels
         self.per_group = per_group
         self.max_rounds = max_rounds
 
     def fit(self, hist: Histogram) -> Iwmv:
-        """Learn the weights from a histogram; gold is not looked at."""
+        """Learn the weights from a histogram; gold is not used."""
         hist = hist.unlabelled()
         n_groups = max(hist.n_groups, 1)
         labels = np.broadcast_to(np.asarray(self.labels, np.float64), (n_groups,))
@@ -74,7 +74,7 @@ class Iwmv:
         return decide(codes, self.rule_, groups if self.per_group else None)
 
     def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
-        """(n,) weighted agreement behind each decision, in [0, 1]; not a probability of being right."""
+        """(n,) weighted agreement with each decision, in [0, 1]; not a probability of being right."""
         return self.predict(codes, groups).confidence
 
 
@@ -85,7 +85,6 @@ def _agreement(hist: Histogram, chosen: Codes, n_groups: int) -> Floats:
     for j in range(hist.members):
         given = np.bincount(hist.groups, hist.counts * answered[:, j], n_groups)
         agreed = np.bincount(hist.groups, hist.counts * agrees[:, j], n_groups)
-        # A member that never answered has no weight to learn: half leaves it out of no comparison by
-        # accident.
+        # A member that never answered has no agreement to measure: 0.5 keeps its weight finite.
         result[:, j] = np.divide(agreed, given, out=np.full(n_groups, 0.5), where=given > 0)
     return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From votes to weights."""
+"""Learn weights from votes by one of the methods."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _LIGHT = 0.05
 
 
 class LearnError(QuorumError, ValueError):
-    """These votes do not allow that method; the message says what to do instead."""
+    """The votes or settings do not allow the method; the message says what to do instead."""
 
     code = "LEARNING_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a method returns: parameters by name, before they become weights."""
+    """Parameters by name that a method learned, before they become weights."""
 
     default: Parameters
     attributes: Mapping[str, Parameters]
@@ -65,12 +65,12 @@ def learn(
         table: The votes.
         method: "majority", "iwmv", "em", "loglinear", or "auto": loglinear from 50 gold labels, else em from
             3 members that answered, else majority.
-        gold_labels: Use the gold of so many random labelled cells, take the others as unlabelled; None: all.
-        seed: Of that choice.
+        gold_labels: Number of random labelled cells whose gold is used; None: all of them.
+        seed: Seed of that choice.
         catalogue_hash: Hash of the attribute catalogue, stored with the weights.
         value_counts: Number of possible answers per attribute with a closed value set; 10 for the others.
         created: Time to record; None: now.
-        settings: Settings of the method, see the method's class; recorded.
+        settings: Settings of the method, see the method's class; recorded in the weights.
 
     Returns:
         The weights, with their provenance.
@@ -78,7 +78,7 @@ def learn(
     Raises:
         LearnError: Unknown method or setting, no gold for loglinear, fewer than 3 members for em, or a
             minimum that is not reached.
-        VotesError: Fewer gold labels than asked for.
+        VotesError: ``gold_labels`` is more than the table has.
     """
     if gold_labels is not None:
         table = table.sample_gold(gold_labels, seed)
@@ -99,7 +99,7 @@ def learn_statistic(
     settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Weights:
-    """Learn from a histogram, so from shards or a stream; see :func:`learn`."""
+    """Learn weights from a histogram, as shards and streams give it; see :func:`learn`."""
     name = choose_method(statistic) if method == "auto" else method
     if name not in METHODS:
         raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
@@ -134,7 +134,7 @@ def learn_statistic(
 
 
 def choose_method(statistic: Statistic) -> str:
-    """The method that "auto" stands for: by the amount of gold, then by the number of active members."""
+    """Choose the method for "auto": by the amount of gold, then by the number of active members."""
     if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
         return "loglinear"
     active = int((statistic.hist.codes != ABSTAIN).any(axis=0).sum())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditional logit over the candidates of a cell, learned from gold labels: the default from 50 of them."""
+"""Conditional logit over the candidates of a cell, learned from gold labels; the default from 50 labels."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class NoGoldError(QuorumError, ValueError):
 
 
 class LogLinear:
-    """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` numbers.
+    """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` parameters.
 
     Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it
     is "n/a", plus ``part_bias`` if it is part of others; "none of these" scores ``none_bias``. P(candidate is
     right) is the softmax of the scores. The penalised likelihood is maximised by damped Newton with line
-    search. The ridge pulls the weights towards a prior scaled to the gold: equal weights, those of
+    search. The ridge shrinks the weights towards a prior scaled to the gold: equal weights, those of
     :class:`~quorum.learning.em.OneCoin`, or those of :func:`~quorum.learning.blocs.find_bloc`. Laplace
-    evidence chooses prior and ridge. Unlike independent log-odds this sees that two members repeat each
-    other. From 1000 gold labels on, groups may deviate, level by level, each pulled towards the level above;
+    evidence chooses prior and ridge. Unlike independent log-odds, the fit discounts members that repeat each
+    other. From 1000 gold labels on, groups may deviate, level by level, each shrunk towards the level above;
     the evidence chooses how strongly, and whether at all.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
@@ -54,7 +54,7 @@ class LogLinear:
         levels_: Rows of every level, the first one with one row.
         ridge_: The ridge chosen for the global weights.
         group_ridges_: Per level below, the ridge chosen for its weights; inf: no deviation.
-        prior_: (m,) the weights that the ridge pulls towards.
+        prior_: (m,) the weights that the ridge shrinks towards.
         gold_: Number of labelled cells.
     """
 
@@ -80,13 +80,13 @@ class LogLinear:
         """Set up.
 
         Args:
-            ridge: Strength of the pull towards the prior; None: by evidence; inf gives the prior itself.
+            ridge: Strength of the shrinkage to the prior; None: by evidence; inf gives the prior itself.
             prior: (m,) direction of the prior; None: equal or one-coin weights, by evidence.
             na_bias: Learn a bias for "n/a"; without it "n/a" is a value like any other.
             labels: L for the one-coin prior.
             levels: From coarse to fine, per level (g,) the group there of each group of the histogram; every
                 level must split the one before it.
-            gold_for_groups: Fewer labelled cells than this allow no deviation of groups.
+            gold_for_groups: Fewest labelled cells with which groups may deviate.
         """
         self.ridge = ridge
         self.prior = prior
@@ -96,7 +96,7 @@ class LogLinear:
         self.gold_for_groups = gold_for_groups
 
     def fit(self, hist: Histogram, gold: Histogram | None = None) -> LogLinear:
-        """Learn from the labelled rows; the unlabelled ones only serve the prior.
+        """Learn from the labelled rows; the unlabelled ones only inform the prior.
 
         Args:
             hist: All cells.
@@ -149,7 +149,7 @@ class LogLinear:
         return best.theta
 
     def _deviate(self, design: Design, center: Floats) -> tuple[Floats, float]:
-        """Let groups leave their parents as far as the evidence goes."""
+        """Let groups deviate from their parents as far as the evidence supports it; (parameters, ridge)."""
         best, chosen = Fit(center, -float(design.loss(center)[0].sum())), math.inf
         for ridge in GROUP_RIDGES:
             for na_ridge in NA_RIDGES:
@@ -205,7 +205,7 @@ class LogLinear:
     def _as_rule(self, theta: Floats) -> Rule:
         m = self._members
         part_bias = theta[:, m].copy() if theta.shape[1] > m + 2 else None
-        # Of a member that never answered there is only the prior: nobody has seen it earn a vote.
+        # A member that never answered has nothing but its prior: it gets weight 0.
         return Rule(theta[:, :m] * self._answered, theta[:, -2].copy(), theta[:, -1].copy(), part_bias)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain majority: one vote each, ties to the lowest member index. The baseline of every comparison."""
+"""Plain majority: equal weights, ties to the lowest member index. The baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Majority:
     rule_: Rule
 
     def fit(self, hist: Histogram) -> Majority:
-        """Take the number of members; there is nothing else to learn."""
+        """Set equal weights for the histogram's members; there is nothing to learn."""
         self.rule_ = equal_rule(hist.members)
         return self
 
@@ -29,5 +29,5 @@ class Majority:
         return decide(codes, self.rule_)
 
     def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
-        """(n,) agreement behind each decision, in [0, 1]."""
+        """(n,) agreement with each decision, in [0, 1]."""
         return np.asarray(self.predict(codes).confidence)

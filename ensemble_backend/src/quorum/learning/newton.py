@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damped Newton with line search, for many small bounded problems at once."""
+"""Minimise many small bounded problems at once, by damped Newton with line search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HALVINGS = 40
 
 
 class NoConvergenceError(QuorumError, ArithmeticError):
-    """The minimum was not reached; the message says how far off the last point was."""
+    """The minimum was not reached; the message gives the last slope and the fix."""
 
     code = "NO_CONVERGENCE"
 
@@ -35,24 +35,25 @@ def minimise(
 ) -> Floats:
     """Minimise g independent functions of d numbers by projected Newton steps.
 
-    A step is halved until the value falls enough: without that, steps from flat places lose points of
-    accuracy.
+    A step is halved until the value decreases enough (Armijo's rule): without that, steps from flat regions
+    cost points of accuracy.
+
     Source: Bertsekas 1982, Projected Newton Methods for Optimization Problems with Simple Constraints,
     doi:10.1137/0320018.
 
     Args:
         objective: Values, gradients and curvatures at g points.
-        start: (g, d) first points.
+        start: (g, d) initial points.
         lower: (d,) lower bounds, -inf for none.
-        fixed: (d,) numbers that stay as they start.
+        fixed: (d,) parameters that keep their start value; None: none.
         tolerance: Stop when no component of a projected gradient exceeds this times ``1 + |value|``.
-        max_rounds: Newton steps at most.
+        max_rounds: Maximum number of Newton steps.
 
     Returns:
         (g, d) the minima.
 
     Raises:
-        NoConvergenceError: Not reached within ``max_rounds``, or a value is not finite.
+        NoConvergenceError: No minimum within ``max_rounds``, or a value is not finite.
     """
     held = np.zeros(start.shape[1], np.bool_) if fixed is None else fixed
     point = np.where(held, start, np.maximum(start, lower))
@@ -65,7 +66,7 @@ def minimise(
         scale = 1.0 + np.abs(value)
         direction = _direction(slope, curvature, pinned)
         fall = -(slope * direction).sum(axis=1)
-        # Below the rounding of the value itself no line search can tell up from down.
+        # Decreases below the rounding error of the value cannot be measured by a line search.
         done = (np.abs(slope).max(axis=1) <= tolerance * scale) | (fall <= 1e-13 * scale)
         if done.all():
             return point
@@ -90,7 +91,7 @@ def _direction(slope: Floats, curvature: Floats, pinned: Flags) -> Floats:
 def _search(
     objective: Objective, point: Floats, value: Floats, slope: Floats, direction: Floats, lower: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats] | None]:
-    """Halve the steps of those problems whose value did not fall enough; None once no step helps any."""
+    """Halve the steps of problems whose value did not decrease enough; None once no step decreases any."""
     length = np.ones(len(point))
     for _ in range(_HALVINGS):
         trial = np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights kept up to date: a day's votes are added to a state, from which the weights are learned again."""
+"""Keep weights up to date: add a day's votes to a state and learn the weights from it again."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ class OnlineError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Votes that a state has taken in.
+    """One table of votes in a state.
 
     Attributes:
-        data_hash: Hash of the table, so that it is not taken in twice.
-        cells: Its cells.
-        gold_labels: Of these, with gold.
-        factor: What one of its cells counts today, in (0, 1].
-        votes_hash: Hash of its votes without the gold, so that gold given later is noticed; "": not recorded.
+        data_hash: Hash of the table, so that it is not added twice.
+        cells: Number of its cells.
+        gold_labels: Number of its cells with gold.
+        factor: Weight of one of its cells today, in (0, 1].
+        votes_hash: Hash of its votes without gold, to recognise the table when gold comes later; "": not
+            recorded.
     """
 
     data_hash: str
@@ -56,12 +57,12 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What learning needs of all votes so far: their histogram, not the votes.
+    """The histogram of all votes so far, which is all that learning needs of them.
 
     Attributes:
         statistic: Pattern counts, the older days scaled down. A product seen on two days counts twice in
             ``statistic.products``.
-        days: What has been taken in, oldest first.
+        days: The tables that were added, oldest first.
     """
 
     statistic: Statistic
@@ -74,21 +75,21 @@ class State:
 
 
 def begin(table: VotesTable) -> State:
-    """The state after a first table."""
+    """Begin a state with a first table."""
     return State(table.statistic(), (_day(table),))
 
 
 def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
-    """Take in the votes of a day.
+    """Add a day's votes to a state.
 
     Counts become ``forgetting * old + new``: after ``d`` days a cell counts ``forgetting ** d``; half as much
     after ``h`` days with ``forgetting = 0.5 ** (1 / h)``. With 1, the state is that of the joined tables.
 
-    A table that was taken in without gold and comes again with gold takes the place of the first: nothing is
-    forgotten, and its cells count once. A single cell that stands in two tables counts twice.
+    A table that was added without gold and comes again with gold replaces the first: nothing is forgotten,
+    and its cells count once. A single cell that is in two tables counts twice.
 
     Args:
-        state: After the days before.
+        state: The state after the earlier days.
         table: The day's votes.
         forgetting: In (0, 1].
 
@@ -96,8 +97,8 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
         The new state.
 
     Raises:
-        OnlineError: Other members, a table that was taken in already, or with other gold, or a factor outside
-            (0, 1].
+        OnlineError: Other members, a table that was added before, or again with other gold, or ``forgetting``
+            outside (0, 1].
     """
     if table.members != state.statistic.members:
         raise OnlineError(
@@ -110,7 +111,7 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
     for number, earlier in enumerate(state.days, start=1):
         if earlier.data_hash == day.data_hash:
             raise OnlineError(
-                f"these {day.cells} cells ({day.data_hash}) were taken in before, as table {number} of "
+                f"these {day.cells} cells ({day.data_hash}) were added before, as table {number} of "
                 f"{len(state.days)}; give the next day's votes"
             )
         if earlier.votes_hash == day.votes_hash:
@@ -121,17 +122,17 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
 
 
 def _exchange(state: State, number: int, table: VotesTable) -> State:
-    """Put gold on the votes of an earlier day, the ``number``-th."""
+    """Replace the ``number``-th table, which has no gold, by the same votes with gold."""
     old = state.days[number - 1]
     if old.gold_labels:
         raise OnlineError(
-            f"these {old.cells} cells were taken in before, as table {number} of {len(state.days)}, with "
+            f"these {old.cells} cells were added before, as table {number} of {len(state.days)}, with "
             f"the gold of {old.gold_labels}; which ones is not known any more: begin a new state from "
             "recorded votes"
         )
     before = table.with_gold(np.zeros(len(table), np.bool_)).statistic().scaled(old.factor)
-    taken = replace(before, hist=replace(before.hist, counts=-before.hist.counts))
-    joined = _kept(state.statistic + taken + table.statistic().scaled(old.factor))
+    removed = replace(before, hist=replace(before.hist, counts=-before.hist.counts))
+    joined = _kept(state.statistic + removed + table.statistic().scaled(old.factor))
     days = list(state.days)
     days[number - 1] = replace(_day(table), factor=old.factor)
     return State(replace(joined, products=state.statistic.products), tuple(days))
@@ -158,8 +159,8 @@ def relearn(
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
 
     Returns:
-        The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` those of
-        the tables with gold in it.
+        The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the
+        hashes of its tables with gold.
 
     Raises:
         LearnError: The state does not allow the method.
@@ -174,14 +175,14 @@ def relearn(
 
 
 def state_path(weights: str | Path) -> Path:
-    """Where the state of a weights file lies: ``weights.json`` -> ``weights.state.json`` beside it."""
+    """Path of the state of a weights file: ``weights.json`` -> ``weights.state.json`` in the same folder."""
     return Path(weights).with_suffix(".state.json")
 
 
 def dump_state(state: State, path: str | Path) -> None:
-    """Write as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
+    """Write a state as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
 
-    ``gold_rows`` has the labelled cells again, with the code of the value that is part of others as the last.
+    ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last entry.
     """
     content = _as_json(state) | {"content_hash": state.content_hash}
     parts = []
@@ -195,10 +196,10 @@ def dump_state(state: State, path: str | Path) -> None:
 
 
 def load_state(path: str | Path) -> State:
-    """Read what :func:`dump_state` wrote.
+    """Read a state that :func:`dump_state` wrote.
 
     Raises:
-        OnlineError: Unreadable, another schema version, a wrong shape, or changed since it was written.
+        OnlineError: The file is unreadable, of another schema version or shape, or was edited.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -252,9 +253,10 @@ def _histogram(rows: list[list[float]], columns: int, groups: int, members: int)
 
 def _from_json(content: Any) -> State:
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        found = content.get("schema_version") if isinstance(content, dict) else content
+        version = content.get("schema_version") if isinstance(content, dict) else content
         raise OnlineError(
-            f"schema_version is {found!r}, this quorum reads {SCHEMA_VERSION}; begin a new state, or upgrade"
+            f"schema_version is {version!r}, this quorum reads {SCHEMA_VERSION}; begin a new state, "
+            "or upgrade"
         )
     if content.keys() - _OPTIONAL != _KEYS:
         raise OnlineError(f"the keys are {sorted(content)}, not {sorted(_KEYS)}; begin a new state")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated members whose accuracies are known: the measure of what can be learned at all."""
+"""Simulate members with known accuracies, to compare methods with the best possible decision."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def independent(
 def with_bloc(
     rng: np.random.Generator, cells: int, accuracy: Floats, values: int, bloc: Sequence[int], share: float
 ) -> tuple[Labels, Truth]:
-    """Draw members of which some repeat each other.
+    """Draw one-coin members of which some repeat each other.
 
-    Two members of the bloc use the same draw, for luck and for the wrong value, with probability ``share``.
+    With probability ``share``, two members of the bloc use the same draw, for luck and for the wrong value.
 
     Args:
         rng: Source of randomness.
@@ -74,14 +74,14 @@ def with_bloc(
 def bayes_winner(
     hist: Histogram, accuracy: Floats, values: int, bloc: Sequence[int], share: float
 ) -> npt.NDArray[np.int64]:
-    """Decide by the true model of :func:`with_bloc`: nothing can be right more often.
+    """Decide by the true model of :func:`with_bloc`: no rule is right more often.
 
     Args:
-        hist: Its votes.
-        accuracy: See there.
-        values: See there.
-        bloc: See there.
-        share: See there.
+        hist: Votes drawn by :func:`with_bloc`.
+        accuracy: See :func:`with_bloc`, as for the others.
+        values: K.
+        bloc: Members that repeat each other.
+        share: Probability that a pair of them does.
 
     Returns:
         (r,) member whose value is most probable.
@@ -111,7 +111,7 @@ def _together(
     inside: npt.NDArray[np.bool_],
     values: int,
 ) -> Floats:
-    """(r,) probability of the votes of those who share one draw: right below their accuracy, else one."""
+    """(r,) probability of the votes of members with one draw: right where it is below their accuracy."""
     hits, misses = right & inside, ~right & inside
     room = np.where(hits, accuracy, 1.0).min(axis=1) - np.where(misses, accuracy, 0.0).max(axis=1)
     low, high = (np.where(misses, codes, fill) for fill in (np.int8(127), np.int8(-128)))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is inside the ensemble: tickets in a small shared file, claimed by the gate, handed back by the vote.
+"""Tickets for requests inside the ensemble, in a small shared file: claimed by the gate, freed by the vote.
 
-Gate, members and vote are separate processes of one server. The gate is the only one that claims a slot and
-the vote the only one that frees it, so no lock is needed; a slot that is never handed back (a cancelled
-request) falls free at its deadline. A ticket is sealed over the question and its deadline with a secret of
-the server, and a member answers only what its ticket was sealed over: there is no way around the gate.
+Gate, members and vote are separate processes of one server. Only the gate claims slots and only the vote
+frees them, so no lock is needed; a slot that is never freed (a cancelled request) expires with its
+deadline. A ticket is sealed over the question and its deadline with a secret of the server, and a member
+answers only the question that its ticket was sealed over: there is no way around the gate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 CAPACITY = 4096
-"""Slots in the file: the largest ``max_in_flight`` that a gate can be given."""
+"""Slots in the file: the largest possible ``max_in_flight`` of a gate."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 GRACE_NS = 1_000_000_000
@@ -29,7 +29,7 @@ _SLOT_BITS = 16
 
 
 def default_path() -> Path:
-    """The file of this server: its steps are children of the same ``tritonserver`` process."""
+    """The file of this step's server: all steps are children of the same ``tritonserver`` process."""
     return path_of(os.getppid())
 
 
@@ -42,10 +42,10 @@ class Admission:
     """The tickets of one server; each process opens its own view of the same file.
 
     Args:
-        path: The shared file; made on first use.
+        path: The shared file; created on first use.
 
     Raises:
-        PermissionError: The file belongs to somebody else.
+        PermissionError: The file belongs to another user.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class Admission:
             self._map = mmap.mmap(handle, _FILE_BYTES)
         finally:
             os.close(handle)
-        # One number is read and written several times faster through a memoryview than through numpy.
+        # Single numbers are read and written several times faster through a memoryview than through numpy.
         numbers = memoryview(self._map).cast("q")
         self._closed, self._answered = (numbers[at : at + 1] for at in (_CLOSED_AT, _CLOSED_AT + 1))
         self._tickets, self._expires_ns = (
@@ -66,12 +66,12 @@ class Admission:
         self._next = 0
 
     def open_gate(self) -> None:
-        """For the gate alone: make the secret, unless an earlier gate of this server did."""
+        """Make the secret, unless an earlier gate of this server did. Only the gate calls this."""
         if not any(self._map[:_SECRET_BYTES]):
             self._map[:_SECRET_BYTES] = os.urandom(_SECRET_BYTES)
 
     def close_gate(self) -> None:
-        """Admit nobody any more, for good: the server is about to stop."""
+        """Stop admitting requests, for good: the server is about to stop."""
         self._closed[0] = 1
 
     @property
@@ -80,27 +80,27 @@ class Admission:
         return bool(self._closed[0])
 
     def mark_answered(self) -> None:
-        """For the vote alone: this server has answered a request."""
+        """Record that this server has answered a request. Only the vote calls this."""
         self._answered[0] = 1
 
     @property
     def has_answered(self) -> bool:
-        """Whether :meth:`mark_answered` was called: before, a server is starting and has nothing to lose."""
+        """Whether :meth:`mark_answered` was called; before, the server is starting and serves no caller."""
         return bool(self._answered[0])
 
     def seal(self, body: bytes) -> int:
-        """What ties a ticket to a question: 47 bits of a keyed BLAKE2b over its packed form."""
+        """Tie a ticket to a question: 47 bits of a keyed BLAKE2b over its packed form."""
         digest = hashlib.blake2b(body, key=self._map[:_SECRET_BYTES], digest_size=8).digest()
         return int.from_bytes(digest, "little") >> (64 - 63 + _SLOT_BITS)
 
     def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
-        """Take a slot.
+        """Claim a slot.
 
         Args:
             limit: How many requests may be inside, 1 to ``CAPACITY``.
             now_ns: ``time.monotonic_ns()``.
-            deadline_ns: When the request is given up.
-            seal: Of the question, see :meth:`seal`.
+            deadline_ns: The request's deadline, on the same clock.
+            seal: Seal of the question, see :meth:`seal`.
 
         Returns:
             A ticket (positive INT64), or ``None`` when ``limit`` requests are inside.
@@ -117,18 +117,18 @@ class Admission:
         return ticket
 
     def is_valid(self, ticket: int, now_ns: int, seal: int | None = None) -> bool:
-        """Whether ``ticket`` was issued, is not handed back, has not run out, and fits ``seal`` if given."""
+        """Whether ``ticket`` was issued, not freed, has not expired, and fits ``seal`` if given."""
         slot = ticket & ((1 << _SLOT_BITS) - 1)
         if slot >= CAPACITY or (seal is not None and ticket >> _SLOT_BITS != seal):
             return False
         return self._tickets[slot] == ticket and self._expires_ns[slot] > now_ns
 
     def release(self, ticket: int) -> None:
-        """Hand a ticket back; one that is not valid (any more) is ignored."""
+        """Free a ticket's slot; a ticket that is not valid (any more) is ignored."""
         slot = ticket & ((1 << _SLOT_BITS) - 1)
         if slot < CAPACITY and self._tickets[slot] == ticket:
             self._expires_ns[slot] = 0
 
     def inside(self, now_ns: int) -> int:
-        """How many requests hold a ticket."""
+        """Number of requests that hold a ticket."""
         return int(np.count_nonzero(np.asarray(self._expires_ns) > now_ns))

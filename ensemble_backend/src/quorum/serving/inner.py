@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls from one model to another inside the server (Triton's business logic scripting)."""
+"""Call one model from another inside the server (Triton's business logic scripting)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from quorum.runtimes.base import Array, InnerError
 def call(
     model: str, inputs: Mapping[str, Array], outputs: Sequence[str], request_id: str
 ) -> dict[str, Array]:
-    """Ask a model and wait for its answer; the wait has no end of its own.
+    """Call a model and wait for its response, without a time limit.
 
     Args:
         model: Name of the Triton model.
         inputs: Tensors by name; BYTES as arrays of ``bytes`` objects.
-        outputs: Names of the tensors wanted.
-        request_id: What a later request may refer to.
+        outputs: Names of the output tensors to return.
+        request_id: Id by which a later request may refer to this one.
+
+    Returns:
+        Output tensors by name.
 
     Raises:
-        InnerError: The model answered with an error.
+        InnerError: The model returned an error.
     """
     request = pb_utils.InferenceRequest(
         model_name=model,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A member: asks its LLM and always answers, with votes or with the reason why there are none.
+"""Serve members: ask the LLM and always respond, with votes or with a status that says why there are none.
 
-A step that raises takes the whole ensemble request with it, so errors are data here: a crash of the
-runtime, a missed deadline, a full queue and unreadable text all become statuses.
+A step that raises fails the whole ensemble request, so errors are data here: a crash of the runtime, a
+missed deadline, a full queue and unreadable text all become statuses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 class TritonPythonModel:
     """``quorum_member``: the gate's question in, one vote and status per attribute out.
 
-    A model holds one member, or several whose LLMs are one in memory: adapters on one base.
+    A model holds one member, or several that share one LLM in memory: adapters on one base.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -54,30 +54,30 @@ class TritonPythonModel:
             RuntimeConfigError: A runtime cannot start with these settings; the load fails with it.
         """
         settings = settings_of(args)
-        said: list[dict[str, Any]] = settings["members"]
+        members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
         self._direct = bool(settings["allow_direct"])
-        self._prefixes = [f"{one['name']}_" for one in said] if len(said) > 1 else [""]
+        self._prefixes = [f"{member['name']}_" for member in members] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
         try:
-            for one in said:
-                beside = tuple(other["options"] for other in said if other is not one)
-                its = RuntimeSettings(one["name"], root, one["options"], beside, inner.call)
-                runtime = create(one["runtime"], its)
-                self._members.append(_Member(one, catalogue, runtime, self._deadlines))
+            for member in members:
+                peers = tuple(other["options"] for other in members if other is not member)
+                runtime_settings = RuntimeSettings(member["name"], root, member["options"], peers, inner.call)
+                runtime = create(member["runtime"], runtime_settings)
+                self._members.append(_Member(member, catalogue, runtime, self._deadlines))
         except BaseException:
             self.finalize()
             raise
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Put every request to the runtimes.
+        """Submit every request to the runtimes.
 
         Returns:
-            A response where the answer is there already, else ``None``: it follows through a response sender,
-            which costs two more processes a wake-up and is therefore asked for only then.
+            Per request its response if all votes are in, else ``None``: the response follows through a
+            response sender, which wakes two more processes and is therefore used only then.
         """
         replies = [_Reply(self._prefixes) for _ in requests]
         for request, reply in zip(requests, replies, strict=True):
@@ -104,8 +104,8 @@ class TritonPythonModel:
         ):
             reply.fill(abstain(Status.REFUSED, len(question.attributes)))
             return
-        for at, member in enumerate(self._members):
-            member.ask(question, partial(reply, at=at) if at else reply)
+        for position, member in enumerate(self._members):
+            member.ask(question, partial(reply, position=position) if position else reply)
 
 
 Send = Callable[[Sequence[Vote]], None]
@@ -124,11 +124,11 @@ class _Member:
         self._limit = int(settings["max_in_flight"])
         self._catalogue, self._runtime, self._deadlines = catalogue, runtime, deadlines
         self._pending = _Counter()
-        # Callers ask for the same few sets of attributes again and again.
+        # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
 
     def ask(self, admitted: Admitted, send: Send) -> None:
-        """Put one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
+        """Submit one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
         try:
             self._ask(admitted, send)
         except Exception:
@@ -186,10 +186,10 @@ _NEVER_NS = 1 << 62
 
 
 class Deadlines:
-    """Calls functions when their time has come, on one thread: a runtime that hangs cannot hang a request."""
+    """Calls functions at their deadlines, on one thread, so that a hanging runtime cannot hang a request."""
 
     def __init__(self) -> None:
-        # The number is different for each, so that entries themselves are never compared.
+        # (deadline, unique number, entry): the number keeps the heap from comparing entries.
         self._heap: list[tuple[int, int, _Deadline]] = []
         self._numbers = count()
         self._lock = threading.Lock()
@@ -203,7 +203,7 @@ class Deadlines:
         """Call ``call`` at ``deadline_ns`` on the monotonic clock, or a little later, unless it is cancelled.
 
         Returns:
-            What cancels it, at any time and however often.
+            A function that cancels the call; it may be called at any time, more than once.
         """
         entry = _Deadline(call)
         with self._lock:
@@ -215,7 +215,7 @@ class Deadlines:
         return entry.cancel
 
     def close(self) -> None:
-        """Stop the thread; what is still waiting is called at once."""
+        """Stop the thread and make all pending calls at once."""
         with self._lock:
             self._open = False
             self._wake.notify()
@@ -229,8 +229,8 @@ class Deadlines:
                 if not self._open:
                     return
                 self._drop_cancelled()
-                # Sleeps on though what it would wake for was cancelled, as nearly all is: to be woken by the
-                # next question would cost that question a change of threads.
+                # Nearly all deadlines are cancelled. The thread sleeps until the cancelled time anyway: a
+                # wake-up by the next question would cost that question a thread switch.
                 now = time.monotonic_ns()
                 if self._heap:
                     self._wakes_ns = self._heap[0][0]
@@ -249,7 +249,7 @@ class Deadlines:
 
 
 class _Deadline:
-    """A call that is waiting for its time."""
+    """A pending call; fires at most once."""
 
     __slots__ = ("call",)
 
@@ -266,9 +266,9 @@ class _Deadline:
 
 
 class _Reply:
-    """The answer to one request, once every member of the model has given its votes.
+    """The response to one request, complete once every member of the model has given its votes.
 
-    Giving votes never raises, whoever has gone. Only the first votes of each member count.
+    A call with votes never raises, even if the caller has gone. Only the first votes of each member count.
     """
 
     def __init__(self, prefixes: Sequence[str] = ("",)) -> None:
@@ -277,23 +277,23 @@ class _Reply:
         self._votes: dict[int, Sequence[Vote]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, votes: Sequence[Vote], at: int = 0) -> None:
-        """Votes of the member at that position."""
+    def __call__(self, votes: Sequence[Vote], position: int = 0) -> None:
+        """Record the votes of the member at ``position``."""
         with self._lock:
-            self._votes.setdefault(at, votes)
+            self._votes.setdefault(position, votes)
             if self._sender is None or len(self._votes) < len(self._prefixes):
                 return
             sender, self._sender = self._sender, None
         try:
             _send(sender, self._response())
         except Exception:
-            # A request without any answer would hang to the caller's deadline.
-            logger.exception("an answer could not be sent; abstaining instead")
+            # A request without a response would hang until the caller's deadline.
+            logger.exception("a response could not be sent; abstaining instead")
             with contextlib.suppress(Exception):
-                _send(sender, self._lost())
+                _send(sender, self._abstained())
 
     def now_or_later(self, request: Any) -> Any:
-        """The response to ``request`` if all votes are there; else ``None``, and it is sent when they are."""
+        """The response to ``request`` if all votes are in; else ``None``, and it is sent once they are."""
         with self._lock:
             if len(self._votes) < len(self._prefixes):
                 self._sender = request.get_response_sender()
@@ -301,20 +301,20 @@ class _Reply:
         return self._response()
 
     def fill(self, votes: Sequence[Vote]) -> None:
-        """The same votes for every member that has given none yet."""
-        for at in range(len(self._prefixes)):
-            self(votes, at)
+        """Record the same votes for every member that has given none yet."""
+        for position in range(len(self._prefixes)):
+            self(votes, position)
 
     def _response(self) -> Any:
         try:
             return _response(self._prefixes, self._votes)
         except Exception:
             logger.exception("votes could not be packed; abstaining instead")
-            return self._lost()
+            return self._abstained()
 
-    def _lost(self) -> Any:
-        lost = {at: abstain(Status.ERROR, len(votes)) for at, votes in self._votes.items()}
-        return _response(self._prefixes, lost)
+    def _abstained(self) -> Any:
+        votes = {position: abstain(Status.ERROR, len(given)) for position, given in self._votes.items()}
+        return _response(self._prefixes, votes)
 
 
 def _send(sender: Any, response: Any) -> None:
@@ -323,12 +323,12 @@ def _send(sender: Any, response: Any) -> None:
 
 def _response(prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> Any:
     return answer(
-        *(packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[at])) for at, prefix in enumerate(prefixes))
+        *(packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[i])) for i, prefix in enumerate(prefixes))
     )
 
 
 class _Counter:
-    """How many questions the runtime holds."""
+    """Limits how many questions the runtime holds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -336,7 +336,7 @@ class _Counter:
         self._numbers = count()
 
     def enter(self, limit: int) -> Callable[[], None] | None:
-        """Take a place; what gives it back, however often it is called, or ``None`` when all are taken."""
+        """Take a place and return an idempotent function that frees it; ``None`` if all are taken."""
         with self._lock:
             if len(self._inside) >= limit:
                 return None

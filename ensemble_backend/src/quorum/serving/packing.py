@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What gate, members and vote hand each other: one tensor of bytes each, whatever is in it.
+"""Pack what gate, members and vote pass on to each other: one tensor of bytes per step.
 
 Every tensor that a step reads or writes costs Triton's Python backend a region of shared memory and a copy
-in two processes, and BYTES tensors a Python loop over their elements besides. The bytes are MessagePack,
-which msgspec reads and writes in C, and checks against the types below.
+in two processes, and a BYTES tensor also a Python loop over its elements. The bytes are MessagePack, which
+msgspec reads and writes in C, and checks against the types below.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from quorum_contract import MAX_ATTRIBUTES
 
 _TICKET_BYTES = 8
-# Whoever calls a step around the gate may send anything: nothing longer than the gate lets through is built.
+# A caller that bypasses the gate may send anything: longer lists than the gate admits are never built.
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 Votes = Annotated[
     list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)]]], msgspec.Meta(max_length=MAX_ATTRIBUTES)
@@ -24,7 +24,7 @@ Votes = Annotated[
 
 
 class Admitted(NamedTuple):
-    """A question that the gate has checked and let in.
+    """A question that the gate has checked and admitted.
 
     Attributes:
         text: Product text.
@@ -40,11 +40,11 @@ class Admitted(NamedTuple):
 
 
 class Ticketed(NamedTuple):
-    """A packed question with the ticket that lets it pass.
+    """A packed question with its ticket.
 
     Attributes:
         ticket: INT64, see :class:`quorum.serving.admission.Admission`.
-        body: What the ticket is sealed over: :func:`pack_question`.
+        body: The question as :func:`pack_question` packs it; the ticket is sealed over it.
     """
 
     ticket: int
@@ -52,12 +52,12 @@ class Ticketed(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_question = msgspec.msgpack.Decoder(Admitted).decode
-_votes = msgspec.msgpack.Decoder(Votes).decode
+_decode_question = msgspec.msgpack.Decoder(Admitted).decode
+_decode_votes = msgspec.msgpack.Decoder(Votes).decode
 
 
 def pack_question(question: Admitted) -> bytes:
-    """Text, category, attributes and deadline."""
+    """Pack text, category, attributes and deadline."""
     return _encode(question)
 
 
@@ -65,26 +65,26 @@ def unpack_question(body: bytes) -> Admitted:
     """Inverse of :func:`pack_question`.
 
     Raises:
-        ValueError: Not what it made.
+        ValueError: The bytes are not a packed question.
     """
     try:
-        return _question(body)
+        return _decode_question(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a question of the gate: {error}") from None
 
 
 def add_ticket(ticket: int, body: bytes) -> bytes:
-    """The ticket, INT64 little-endian, then the question."""
+    """Join ticket (INT64 little-endian) and packed question."""
     return ticket.to_bytes(_TICKET_BYTES, "little", signed=True) + body
 
 
 def take_ticket(data: bytes) -> Ticketed:
-    """Inverse of :func:`add_ticket`; too few bytes are a ticket that nobody issued, and no question."""
+    """Inverse of :func:`add_ticket`; too few bytes give an invalid ticket and an empty question."""
     return Ticketed(int.from_bytes(data[:_TICKET_BYTES], "little", signed=True), data[_TICKET_BYTES:])
 
 
 def pack_votes(votes: Sequence[tuple[str, int]]) -> bytes:
-    """Value and status of each attribute."""
+    """Pack value and status of each attribute."""
     return _encode(votes)
 
 
@@ -92,9 +92,9 @@ def unpack_votes(data: bytes) -> list[tuple[str, int]]:
     """Inverse of :func:`pack_votes`.
 
     Raises:
-        ValueError: Not what it made.
+        ValueError: The bytes are not packed votes.
     """
     try:
-        return _votes(data)
+        return _decode_votes(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a member's votes: {error}") from None

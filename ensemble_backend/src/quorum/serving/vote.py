@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last step: counts the votes by the weights of its version. A version is its ``weights.json``."""
+"""Decide a request: the last step, which weighs the votes by its version's ``weights.json``."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load this version's weights.
 
-        Triton gives a model up whose load fails in one version, and at the start the whole server with it.
-        So a server that has answered nothing yet takes a damaged version as one that only says what is wrong
-        with it.
+        If one version fails to load, Triton gives up the whole model, and at its start the whole server.
+        Until the server has answered a request, a damaged version therefore loads without weights, and
+        responds to requests with an error that says what is wrong.
 
         Raises:
             WeightsError: The file is broken or made for other members or another catalogue. The load
@@ -74,17 +74,17 @@ class TritonPythonModel:
             if self._admission.has_answered:
                 raise
             self._damage = WeightsError(f"weights version {self._version} is damaged: {error}")
-            logger.exception("vote: a damaged version is left without weights")
+            logger.exception("vote: a damaged version is loaded without weights")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Decide each request; what cannot be read counts as abstained."""
+        """Decide each request; unreadable votes count as abstentions."""
         if self._damage:
             return [self._refuse(request, self._damage) for request in requests]
         return [self._respond(request) for request in requests]
 
     def _refuse(self, request: Any, damage: WeightsError) -> Any:
         self._admission.release(take_ticket(packed_inputs(request)[QUESTION]).ticket)
-        # The last step is the only one of an ensemble that may answer with an error.
+        # Only the last step of the ensemble may respond with an error.
         return refusal(damage, pb_utils.TritonError.INTERNAL)
 
     def _respond(self, request: Any) -> Any:
@@ -97,7 +97,7 @@ class TritonPythonModel:
             return self._decide(question, self._read(inputs, question, ticket))
         except Exception:
             logger.exception("vote: could not decide a request")
-            return self._answer([("", 0.0)] * attributes, self._nobody(Status.ERROR, attributes))
+            return self._answer([("", 0.0)] * attributes, self._abstentions(Status.ERROR, attributes))
 
     def _decide(self, question: Admitted, ballots: Sequence[Sequence[Ballot]]) -> Any:
         cells = zip(question.attributes, zip(*ballots, strict=True), strict=True)
@@ -109,7 +109,7 @@ class TritonPythonModel:
     def _read(self, inputs: Mapping[str, bytes], question: Admitted, ticket: int) -> list[list[Ballot]]:
         attributes = len(question.attributes)
         if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
-            return self._nobody(Status.REFUSED, attributes)
+            return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
         self._admission.mark_answered()
         ballots: list[list[Ballot]] = []
@@ -118,7 +118,7 @@ class TritonPythonModel:
             ballots.append(votes if len(votes) == attributes else [("", int(Status.ERROR))] * attributes)
         return ballots
 
-    def _nobody(self, status: Status, attributes: int) -> list[list[Ballot]]:
+    def _abstentions(self, status: Status, attributes: int) -> list[list[Ballot]]:
         return [[("", int(status))] * attributes] * len(self._members)
 
     def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:

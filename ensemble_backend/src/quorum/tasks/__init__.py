@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in, text out: the attribute catalogue, prompts, answer parsing and value normalisation; no tensors."""
+"""The questions: attribute catalogue, prompts, answer parsing and value normalisation; text, no tensors."""

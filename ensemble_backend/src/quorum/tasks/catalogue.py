@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The attribute catalogue: what can be asked, which answers exist, and how they are spelled."""
+"""The attribute catalogue: attributes with their questions, allowed values, synonyms and normalisers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_OPEN_VALUE_CHARS = 64
 
 
 class CatalogueError(QuorumError, ValueError):
-    """The catalogue contradicts itself or cannot be read; the message names the attribute and the mend."""
+    """The catalogue contradicts itself or cannot be read; the message names the attribute and the fix."""
 
     code = "CATALOGUE_INVALID"
 
@@ -30,7 +30,7 @@ class Attribute:
 
     Attributes:
         name: As callers ask for it.
-        question: What the LLM is asked, in plain words.
+        question: The question to the LLM, in plain words.
         values: The allowed answers in their canonical spelling; empty for an open attribute.
         synonyms: Other spellings -> canonical value.
         normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
@@ -38,7 +38,7 @@ class Attribute:
 
     name: str
     question: str = ""
-    # Hashed for every answer that is read: names differ, and lists of values may be long.
+    # Left out of the hash, which is computed for every parsed answer: names differ, lists may be long.
     values: tuple[str, ...] = field(default=(), hash=False)
     synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
     normaliser: str = "text"
@@ -64,30 +64,31 @@ class Attribute:
             raise CatalogueError(
                 f"attribute {self.name!r}: two values become the same after {self.normaliser!r}"
             )
-        for other, value in self.synonyms.items():
+        for spelling, value in self.synonyms.items():
             if self.values and value not in self.values:
                 raise CatalogueError(
-                    f"attribute {self.name!r}: synonym {other!r} -> {value!r}, which is not a value"
+                    f"attribute {self.name!r}: synonym {spelling!r} -> {value!r}, which is not a value"
                 )
-        # What synonyms stand for is spelled canonically too, or the synonym would differ from the word.
-        for other, value in [*((v, v) for v in self.synonyms.values()), *self.synonyms.items()]:
-            known = canonical.setdefault(normal(other), value)
+        # The targets of synonyms are canonical too, or a synonym and its target would not agree.
+        for spelling, value in [*((v, v) for v in self.synonyms.values()), *self.synonyms.items()]:
+            known = canonical.setdefault(normal(spelling), value)
             if known != value:
                 raise CatalogueError(
-                    f"attribute {self.name!r}: synonym {other!r} -> {value!r}, but it means {known!r} already"
+                    f"attribute {self.name!r}: synonym {spelling!r} -> {value!r}, "
+                    f"but it means {known!r} already"
                 )
         return canonical
 
     @property
     def is_closed(self) -> bool:
-        """Whether only listed values (and ``"n/a"``) are answers."""
+        """Whether only listed values and ``"n/a"`` are allowed."""
         return bool(self.values)
 
     def normalise(self, raw: str) -> str | None:
         """The canonical spelling of an answer.
 
         Args:
-            raw: The answer as the LLM gave it.
+            raw: The answer as the LLM wrote it.
 
         Returns:
             A canonical value, ``"n/a"``, or ``None`` when a closed attribute has no such value.
@@ -95,9 +96,9 @@ class Attribute:
         if raw == NOT_APPLICABLE:
             return NOT_APPLICABLE
         value = NORMALISERS[self.normaliser](raw)
-        found = self._canonical.get(value)
-        if found is not None:
-            return found
+        canonical = self._canonical.get(value)
+        if canonical is not None:
+            return canonical
         if self.normaliser != "exact" and is_not_given(raw):
             return NOT_APPLICABLE
         return None if self.is_closed else value
@@ -105,7 +106,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All attributes of a deployment; attributes outside it are open and answered as text."""
+    """All attributes of a deployment; attributes outside it are open."""
 
     attributes: Mapping[str, Attribute]
     default_normaliser: str = "text"
@@ -120,7 +121,7 @@ class Catalogue:
         return self.attributes.get(name) or Attribute(name, normaliser=self.default_normaliser)
 
     def value_counts(self) -> dict[str, int]:
-        """How many answers each closed attribute has, ``"n/a"`` included; open ones are absent."""
+        """Number of possible answers of each closed attribute, ``"n/a"`` included; open ones are absent."""
         return {name: len(a.values) + 1 for name, a in self.attributes.items() if a.is_closed}
 
     def json_schema(self, names: Sequence[str]) -> dict[str, Any]:

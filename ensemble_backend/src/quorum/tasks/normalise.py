@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One spelling per value, so that votes can agree: case, units, numbers and ways to say *not given*."""
+"""Normalise values to one spelling, so that votes can agree: case, units, numbers, words for *not given*."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def measure(value: str) -> str:
     """Numbers with units: ``"1,5 Kilograms"`` -> ``"1.5kg"``, ``'10 x 20"'`` -> ``"10x20in"``."""
     inch_mark_kept = _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE.replace('"', ""))
     joined = _NUMBER_UNIT.sub(r"\1", _numbers(inch_mark_kept.casefold()))
-    return _UNIT_WORD.sub(lambda found: _UNITS[found[1]], joined)
+    return _UNIT_WORD.sub(lambda match: _UNITS[match[1]], joined)
 
 
 def _numbers(value: str) -> str:
@@ -100,5 +100,5 @@ NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 
 
 def is_not_given(value: str) -> bool:
-    """Whether ``value`` is one of the ways to say that the text does not say."""
+    """Whether ``value`` means that the text does not state the attribute: "unknown", "not given", ..."""
     return text(value) in _NOT_GIVEN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what an LLM wrote to one vote per attribute; what is unreadable becomes an abstention, no error."""
+"""Parse an LLM's text to one vote per attribute; an unreadable value is an abstention, not an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quorum_contract import NOT_APPLICABLE, Status
 
 
 class Vote(NamedTuple):
-    """One member's answer to one attribute: a canonical value, or ``""`` with the reason why not."""
+    """One member's vote on one attribute: a canonical value, or ``""`` with the status that says why not."""
 
     value: str
     status: Status
@@ -30,17 +30,17 @@ _PROSE = r"(?im)^\W*{name}\W*?[:=]\s*(.+?)\s*[,;]?\s*$"
 
 
 def abstain(status: Status, count: int) -> list[Vote]:
-    """``count`` abstentions for one reason."""
+    """``count`` abstentions with one status."""
     return [Vote("", status)] * count
 
 
 def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -> list[Vote]:
-    """Read an LLM's answer.
+    """Parse an LLM's answer.
 
-    Understands a JSON object, alone, fenced, or amid prose; an object cut off in the middle (complete
-    pairs count); and ``name: value`` lines. Keys match exactly, else without regard to case and white space
-    around them. A missing key, a nested value, half a character, or a value that a closed attribute does
-    not have is ``UNPARSABLE``.
+    Accepts a JSON object, alone, fenced, or within prose; a truncated object (complete pairs count); and
+    ``name: value`` lines. Keys match exactly, else ignoring case and surrounding white space. A missing
+    key, a nested value, a lone surrogate, or a value that a closed attribute does not have is
+    ``UNPARSABLE``.
 
     Args:
         catalogue: Gives each attribute's normalisation.
@@ -50,12 +50,12 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
     Returns:
         ``A`` votes.
     """
-    found = _read(attributes, answer)
-    if not found.keys() >= set(attributes):
-        # A key spelled exactly as asked wins over one that only reads alike.
-        alike = {_fold(key): value for key, value in found.items()}
-        found = {name: found.get(name, alike.get(_fold(name), _MISSING)) for name in attributes}
-    return [_vote(catalogue.get(name), found[name]) for name in attributes]
+    values = _read(attributes, answer)
+    if not values.keys() >= set(attributes):
+        # A key spelled exactly as asked wins over one that is equal only after folding.
+        folded = {_fold(key): value for key, value in values.items()}
+        values = {name: values.get(name, folded.get(_fold(name), _MISSING)) for name in attributes}
+    return [_vote(catalogue.get(name), values[name]) for name in attributes]
 
 
 def _fold(name: str) -> str:
@@ -70,20 +70,20 @@ def _vote(attribute: Attribute, raw: object) -> Vote:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return Vote("", Status.UNPARSABLE)
     text = str(raw)
-    return _seen(attribute, text) if len(text) <= _SHORT else _said(attribute, text)
+    return _cached_vote(attribute, text) if len(text) <= _SHORT else _text_vote(attribute, text)
 
 
-def _said(attribute: Attribute, text: str) -> Vote:
+def _text_vote(attribute: Attribute, text: str) -> Vote:
     value = attribute.normalise(text)
     return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
 
 
-# Products share most of their values, so most have been looked at before.
-_seen = lru_cache(maxsize=16_384)(_said)
+# Products share most of their values.
+_cached_vote = lru_cache(maxsize=16_384)(_text_vote)
 
 
 def _is_text(value: str) -> bool:
-    """Whether the value can be sent: JSON may escape half a character, which no encoding has."""
+    """Whether the value can be encoded: JSON may escape a lone surrogate, which UTF-8 cannot hold."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -101,19 +101,19 @@ def _read(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
 
 
 def _read_pairs(answer: str) -> Mapping[str, object]:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in _PAIR.findall(answer):
         try:
-            found[json.loads(f'"{key}"')] = json.loads(value)
+            values[json.loads(f'"{key}"')] = json.loads(value)
         except ValueError:
             continue
-    return found
+    return values
 
 
 def _read_prose(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name in attributes:
         line = re.search(_PROSE.format(name=re.escape(name)), answer)
         if line:
-            found[name] = line[1].strip("`*\"' ")
-    return found
+            values[name] = line[1].strip("`*\"' ")
+    return values

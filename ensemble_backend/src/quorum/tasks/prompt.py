@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The question put to a member: instructions first, product last, so that engines reuse the prefix."""
+"""Build a member's prompt: instructions first, product last, so that engines can reuse the prefix."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _INSTRUCTIONS = (
 def build_prompt(
     catalogue: Catalogue, style: Style, text: str, category: str, attributes: Sequence[str]
 ) -> str:
-    """The prompt for one product.
+    """Build the prompt for one product.
 
     Args:
         catalogue: Gives questions and allowed values.
-        style: ``"instruct"`` spells everything out, for general instruction-following LLMs;
-            ``"bare"`` names the attributes only, for models fine-tuned on this task.
+        style: ``"instruct"`` gives instructions, questions and allowed values, for general
+            instruction-following LLMs; ``"bare"`` only names the attributes, for models fine-tuned on this.
         text: Product text; runs of white space become one space, here and in ``category``.
         category: May be empty.
         attributes: ``A`` names; the answer has these keys in this order.
@@ -37,7 +37,7 @@ def build_prompt(
 
 
 def instructions_for(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -> str:
-    """The beginning of the prompt, the same for every product that is asked for these attributes."""
+    """The prompt's prefix, the same for all products with these attributes."""
     if style == "bare":
         return ", ".join(attributes)
     keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
@@ -53,7 +53,7 @@ def fill_prompt(style: Style, instructions: str, text: str, category: str) -> st
 
 
 def _one_line(text: str) -> str:
-    """Nothing that a caller sends may look like another line of the prompt."""
+    """Join the text's words by single spaces: a caller's text must not add lines to the prompt."""
     return " ".join(text.split())
 
 
