@@ -18,7 +18,7 @@ from quorum.evaluation.evaluate import evaluate, learning_curve
 from quorum.evaluation.heldout import assign_folds, calls_saved, confusion
 from quorum.evaluation.measures import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.report import report_html
-from quorum.evaluation.score import bootstrap_means
+from quorum.evaluation.stats import bootstrap_means
 from quorum.learning import LearnError
 from quorum.learning.simulate import independent
 from quorum.votes import VotesError, build_table, read_votes

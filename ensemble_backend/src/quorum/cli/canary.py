@@ -41,7 +41,8 @@ from quorum.evaluation.canary import (
     pairs_from_votes,
     taught,
 )
-from quorum.evaluation.verdict import Estimate, Metric
+from quorum.evaluation.stats import Estimate
+from quorum.evaluation.verdict import Metric
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
 from quorum.tasks.catalogue import Catalogue
