@@ -16,7 +16,7 @@ from quorum_bench.cli import app
 from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.measure import Effort, Point
 from quorum_bench.metrics import ALL as METRICS
-from quorum_bench.metrics.overhead import overhead
+from quorum_bench.metrics.graph import overhead
 from quorum_bench.results import read_results
 from quorum_bench.samples import SampleFile, read_latencies
 from quorum_bench.targets import CallerSpec

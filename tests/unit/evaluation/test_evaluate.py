@@ -184,7 +184,7 @@ def test_a_table_that_is_drawn_in_parts_gives_the_same_draws(monkeypatch: pytest
     columns, products = rng.random((500, 2)), np.repeat(np.arange(100), 5).astype(np.int32)
     whole = bootstrap_means(columns, products, 50, 0)
     drawn: list[int] = []
-    monkeypatch.setattr(sys.modules["quorum.evaluation.score"], "_DRAWN_AT_ONCE", 700)
+    monkeypatch.setattr(sys.modules["quorum.evaluation.stats"], "_DRAWN_AT_ONCE", 700)
     multinomial = np.random.Generator.multinomial
 
     class Counted(np.random.Generator):

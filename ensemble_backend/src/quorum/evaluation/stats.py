@@ -32,17 +32,25 @@ class Estimate:
     high: float
 
 
-def quantile(values: npt.ArrayLike, q: float) -> float:
-    """Return the ``q`` quantile, interpolated linearly between order statistics.
+def quantiles(values: npt.ArrayLike, qs: npt.ArrayLike) -> Floats:
+    """Return quantiles, interpolated linearly between order statistics.
 
     Definition 7 of Hyndman & Fan, "Sample quantiles in statistical packages", The American Statistician
     50(4), 1996; NumPy's default.
 
     Args:
         values: (n,) values, at least one.
-        q: In [0, 1].
+        qs: (Q,) each in [0, 1].
+
+    Returns:
+        (Q,) quantiles.
     """
-    return float(np.quantile(np.asarray(values, np.float64), q))
+    return np.asarray(np.quantile(np.asarray(values, np.float64), qs))
+
+
+def quantile(values: npt.ArrayLike, q: float) -> float:
+    """Return one quantile; see :func:`quantiles`."""
+    return float(quantiles(values, q))
 
 
 def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]:
