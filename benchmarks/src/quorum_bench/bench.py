@@ -17,7 +17,7 @@ from quorum_bench.metrics import ALL, NoValue
 from quorum_bench.metrics.graph import steps_of
 from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.results import PointResult, ScenarioResult, Step, Value
-from quorum_bench.samples import SampleFile
+from quorum_bench.sample_file import SampleFile
 from quorum_contract.errors import QuorumError
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from quorum.evaluation.stats import Estimate, Floats
 from quorum_bench.bootstrap import interval_of, median_draws, quantile_draws
 from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.results import SAMPLES, MetricInfo, PointResult, Results, read_results
-from quorum_bench.samples import read_latencies
+from quorum_bench.sample_file import read_latencies
 from quorum_contract.errors import QuorumError
 
 Verdict = Literal["better", "worse", "no difference shown"]

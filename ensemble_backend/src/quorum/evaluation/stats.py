@@ -8,7 +8,7 @@ end of an interval: 0.025 for 95 %. Equal seeds give equal results, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Estimate:
     high: float
 
 
-def quantiles(values: npt.ArrayLike, qs: npt.ArrayLike) -> Floats:
+def quantiles(values: npt.ArrayLike, qs: Sequence[float]) -> Floats:
     """Return quantiles, interpolated linearly between order statistics.
 
     Definition 7 of Hyndman & Fan, "Sample quantiles in statistical packages", The American Statistician
@@ -45,12 +45,12 @@ def quantiles(values: npt.ArrayLike, qs: npt.ArrayLike) -> Floats:
     Returns:
         (Q,) quantiles.
     """
-    return np.asarray(np.quantile(np.asarray(values, np.float64), qs))
+    return np.asarray(np.quantile(np.asarray(values, np.float64), np.asarray(qs, np.float64)))
 
 
 def quantile(values: npt.ArrayLike, q: float) -> float:
     """Return one quantile; see :func:`quantiles`."""
-    return float(quantiles(values, q))
+    return float(quantiles(values, [q])[0])
 
 
 def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]:
@@ -132,6 +132,14 @@ def mean_over_products(
     column = np.asarray(cells, np.float64)[:, None]
     low, high = percentile_interval(bootstrap_means(column, products, RESAMPLES, seed)[:, 0], tail)
     return Estimate(float(column.mean()), float(low), float(high))
+
+
+def half_width(values: npt.ArrayLike) -> float:
+    """Return half the 95 % interval of the mean of independent values, by the normal curve; nan for one."""
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return math.nan
+    return float(1.96 * float(array.std(ddof=1)) / np.sqrt(len(array)))
 
 
 def median_ratio(
