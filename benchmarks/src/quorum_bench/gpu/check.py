@@ -50,7 +50,7 @@ _PACKAGES = ("torch", "transformers", "llguidance", "peft", "tensorrt-llm")
 class CheckError(QuorumError, ValueError):
     """The check cannot be made as asked; the message says why."""
 
-    code = "BENCH_GPU_CHECK_REFUSED"
+    code = "GPU_CHECK_REFUSED"
 
 
 @dataclass(slots=True)

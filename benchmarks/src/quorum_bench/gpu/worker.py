@@ -49,7 +49,7 @@ Row = dict[str, Any]
 class WorkerError(QuorumError, RuntimeError):
     """A worker could not do a command; the message holds its last words."""
 
-    code = "BENCH_GPU_WORKER_FAILED"
+    code = "GPU_WORKER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ NO_ASLR = ["setarch", "-R"]
 class AddressLayoutError(QuorumError, RuntimeError):
     """The layout cannot be measured here; the message says why."""
 
-    code = "BENCH_ADDRESS_LAYOUT"
+    code = "ADDRESS_LAYOUT_REFUSED"
 
 
 def work() -> None:
