@@ -54,7 +54,7 @@ bench-long: setup ## the same with every point, longer and more often: about an 
 	.venv/bin/quorum-bench run benchmarks/out/long --long
 
 gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help tells more)
-	.venv/bin/python benchmarks/gpu_check.py $(ARGS)
+	.venv/bin/quorum-bench gpu-check $(ARGS)
 
 clean: ## remove environments, caches and what a demo left
 	rm -rf .venv .venv-build .venv-peers .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache

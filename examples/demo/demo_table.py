@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from quorum.evaluation.score import Accuracy, bootstrap_means
-
-_RESAMPLES = 2000
+from quorum.evaluation.stats import Estimate, mean_over_products, quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Row:
     """
 
     name: str
-    accuracy: Accuracy
+    accuracy: Estimate
     by_attribute: dict[str, float]
     right: list[list[bool]]
     calls: int
@@ -42,7 +40,7 @@ class Row:
 
     def percentile_ms(self, q: float) -> float:
         """A percentile of the latencies."""
-        return float(np.percentile(self.latencies_ms, q))
+        return quantile(self.latencies_ms, q / 100)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -57,7 +55,7 @@ class Row:
         }
 
 
-def interval(right: Sequence[Sequence[bool]]) -> Accuracy:
+def interval(right: Sequence[Sequence[bool]]) -> Estimate:
     """Share of right cells, with its 95 % interval by bootstrap over products.
 
     Args:
@@ -80,12 +78,9 @@ def verdict(rows: Sequence[Row]) -> str:
     return f"{last.name}: {', '.join(parts)}"
 
 
-def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Accuracy:
+def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Estimate:
     products = np.tile(np.arange(cells.shape[1], dtype=np.int32), cells.shape[0])
-    low, high = np.percentile(
-        bootstrap_means(cells.reshape(-1, 1), products, _RESAMPLES, seed=0), [2.5, 97.5]
-    )
-    return Accuracy(float(cells.mean()), float(low), float(high))
+    return mean_over_products(cells.reshape(-1), products)
 
 
 def show_table(rows: Sequence[Row]) -> Table:

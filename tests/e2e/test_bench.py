@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from quorum_bench.arrivals import poisson, replayed
 from quorum_bench.bench import Bench, Measured, Options, point_result
-from quorum_bench.cli import app
+from quorum_bench.cli.app import app
 from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.measure import Effort, Point
 from quorum_bench.metrics import ALL as METRICS
-from quorum_bench.metrics.overhead import overhead
+from quorum_bench.metrics.graph import overhead
 from quorum_bench.results import read_results
-from quorum_bench.samples import SampleFile, read_latencies
+from quorum_bench.sample_file import SampleFile, read_latencies
 from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import WAITED, QuorumTarget
 from quorum_bench.workload import Workload

@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
 pytest.importorskip("transformers", reason="run `make setup-hf`")
 
-ROOT = Path(__file__).parents[2]
 SMALL = ("--device", "cpu", "--shape", "tiny", "--seconds", "0.5", "--rounds", "1", "--concurrency", "1,4")
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 def check(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     places = ("--out", str(folder / "gpu.json"), "--work", str(folder / "work"))
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), *SMALL, *places, *arguments],
+        [sys.executable, "-m", "quorum_bench.cli.gpu_check", *SMALL, *places, *arguments],
         capture_output=True,
         text=True,
         check=False,

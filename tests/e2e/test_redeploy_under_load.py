@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Redeploying under load, in the short form of ``benchmarks/redeploy.py``; ``QUORUM_LONG=1`` for the long."""
+"""Redeploying under load, as ``quorum-bench study redeploys`` does; ``QUORUM_LONG=1`` for the long form."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from support.deployment import ATTRIBUTES, running, title, write_deployment
 from support.raw import bytes_tensor
-from support.rollout import trusting, write_split
+from support.rollout import trusting
 from support.wire import grpc_reply
 
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
 from quorum.serving.admission import Admission, path_of
+from quorum_bench.studies import redeploys
 from quorum_client import Overloaded
 from quorum_contract import STABLE
 
@@ -29,36 +25,20 @@ PUBLISHES, REDEPLOYS = (100, 300) if LONG else (12, 40)
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "redeploy.py"
-    spec = importlib.util.spec_from_file_location("redeploy", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["redeploy"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(params=["in shared memory", *(["beside the temporary folder"] if LONG else [])])
-def deploy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(params=["in shared memory", *(["in the temporary folder"] if LONG else [])])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A rename must never cross file systems, wherever the repository lies."""
     if request.param == "in shared memory":
         assert SHARED_MEMORY.stat().st_dev != Path("/tmp").stat().st_dev
-        folder = SHARED_MEMORY / f"quorum-test-{os.getpid()}"
-        folder.mkdir()
-        yield write_split(folder)
-        shutil.rmtree(folder)
-    else:
-        yield write_split(tmp_path)
+        return SHARED_MEMORY
+    return tmp_path
 
 
 @pytest.mark.timeout(900 if LONG else 300)
-def test_redeploys_fail_nobody_and_leave_nothing(deploy: Path) -> None:
-    redeploy = benchmark()
-    with running(deploy) as live:
-        load = redeploy.under_load(live, PUBLISHES, quiet_s=2.0)
-        held = redeploy.held(live, REDEPLOYS)
+def test_redeploys_fail_nobody_and_leave_nothing(base: Path) -> None:
+    with redeploys.serve(base) as target:
+        load = redeploys.under_load(target, PUBLISHES, quiet_s=2.0)
+        held = redeploys.held(target, REDEPLOYS)
     for part in (load, held):
         assert part["failures"] == []
         assert part["wrong"] == []

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from support.deployment import ATTRIBUTES, Live, title, write_deployment
 
-from quorum.decision.cell import Parameters
-from quorum.decision.weights import Weights
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
+from quorum_bench.studies.redeploys import MEMBERS, trusting
 
-MEMBERS = ("alpha", "beta", "gamma")
-_NUMBERS = itertools.count()
+__all__ = ["MEMBERS", "rollout_of", "trusting", "write_split"]
 
 
 def write_split(folder: Path, **more: object) -> Path:
@@ -32,13 +29,6 @@ def write_split(folder: Path, **more: object) -> Path:
         for attribute in ATTRIBUTES
     ]
     return write_deployment(folder, {name: {} for name in MEMBERS}, rows=rows, **more)  # type: ignore[arg-type]
-
-
-def trusting(catalogue_hash: str, member: str, number: int | None = None) -> Weights:
-    """Weights by which ``member`` alone decides; never the same twice, so each becomes a new version."""
-    heavy = tuple(2.0 if name == member else 0.5 for name in MEMBERS)
-    settings = {"number": next(_NUMBERS) if number is None else number}
-    return Weights("majority", MEMBERS, Parameters(heavy), catalogue_hash=catalogue_hash, settings=settings)
 
 
 def rollout_of(live: Live) -> Rollout:

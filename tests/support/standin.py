@@ -1,53 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers whose Python models see the stand-in for TensorRT-LLM, and models for it.
-
-The stub takes its packages from the ``python3`` on PATH and nothing else. So the server gets an interpreter
-environment made for it alone, in a temporary folder, that adds tests/standin to this one's packages.
-"""
+"""Servers whose Python models see the stand-in for TensorRT-LLM in tests/standin, and models for it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sysconfig
-import venv
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from quorum.server.install import Install, find_install
+from quorum.server.install import Install
+from quorum_bench.gpu import standin
 
 ROOT = Path(__file__).parents[2]
 STANDIN = ROOT / "tests" / "standin"
 MODELS = ROOT / "examples" / "demo" / "models"
 
 
-class StandInInstall(Install):
-    """A tritonserver whose Python models find the stand-in."""
-
-    def environment(self) -> dict[str, str]:
-        environment = super().environment()
-        environment["PATH"] = os.pathsep.join([str(self.scratch / "bin"), environment["PATH"]])
-        return environment
-
-    def prepare_backends(self, scratch: Path) -> Path:
-        backends = super().prepare_backends(scratch)
-        shutil.copytree(STANDIN / "tensorrtllm", backends / "tensorrtllm", dirs_exist_ok=True)
-        return backends
-
-
 def install(folder: Path) -> Install:
     """The server here, with an environment made in ``folder``."""
-    venv.create(folder, symlinks=True)
-    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
-    lines = [f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})", str(STANDIN)]
-    (packages / "standin.pth").write_text("\n".join(lines) + "\n")
-    found = find_install()
-    made = StandInInstall(*(getattr(found, one.name) for one in fields(found)))
-    object.__setattr__(made, "scratch", folder)
-    return made
+    return standin.install(folder, STANDIN)
 
 
 def copy_model(demo: str, folder: Path) -> Path:

@@ -10,13 +10,14 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from quorum_bench.bootstrap import Floats, Interval, median_draws, quantile_draws
+from quorum.evaluation.stats import Estimate, Floats, quantile, quantiles
+from quorum_bench.bootstrap import interval_of, median_draws, quantile_draws
 from quorum_bench.measure import SATURATED, Effort, Point, Prices, Run, measure
 from quorum_bench.metrics import ALL, NoValue
+from quorum_bench.metrics.graph import steps_of
 from quorum_bench.metrics.latency import QUANTILES
-from quorum_bench.metrics.steps import steps_of
 from quorum_bench.results import PointResult, ScenarioResult, Step, Value
-from quorum_bench.samples import SampleFile
+from quorum_bench.sample_file import SampleFile
 from quorum_contract.errors import QuorumError
 
 T = TypeVar("T")
@@ -219,13 +220,13 @@ def point_result(measured: Measured) -> PointResult:
         except NoValue as error:
             missing[metric.key] = str(error)
             continue
-        values[metric.key] = _value(Interval.of(float(np.median(runs)), median_draws(runs)), runs)
+        values[metric.key] = value_of(interval_of(float(np.median(runs)), median_draws(runs)), runs)
     latencies = measured.latencies
     if all(map(len, latencies)):
         tables = quantile_draws(latencies, list(QUANTILES.values()))
         for draws, (name, q) in zip(tables, QUANTILES.items(), strict=True):
-            runs = [float(np.quantile(run, q)) for run in latencies]
-            values[f"latency_{name}"] = _value(Interval.of(float(np.median(runs)), draws), runs)
+            runs = [quantile(run, q) for run in latencies]
+            values[f"latency_{name}"] = value_of(interval_of(float(np.median(runs)), draws), runs)
     return PointResult(
         id=measured.id,
         labels=dict(measured.labels),
@@ -236,12 +237,8 @@ def point_result(measured: Measured) -> PointResult:
     )
 
 
-def value_of(interval: Interval, runs: Sequence[float] = ()) -> Value:
-    """An interval as it stands in results."""
-    return _value(interval, runs)
-
-
-def _value(interval: Interval, runs: Sequence[float]) -> Value:
+def value_of(interval: Estimate, runs: Sequence[float] = ()) -> Value:
+    """Return an interval in the form that results hold."""
     return Value(value=interval.value, low=interval.low, high=interval.high, runs=list(runs))
 
 
@@ -266,7 +263,7 @@ def _notes(runs: Sequence[Run]) -> list[str]:
         notes.append(f"latency had not settled in {unsteady} of {len(runs)} runs (MSER-5)")
     if max(run.generator_cpu for run in runs) > SATURATED:
         notes.append("the load generator was saturated: the figures are partly its own")
-    if any(len(r.samples) and np.quantile(r.samples.lateness_ms, 0.99) > _LATE_MS for r in runs):
+    if any(len(r.samples) and quantile(r.samples.lateness_ms, 0.99) > _LATE_MS for r in runs):
         notes.append(f"the generator sent 1 % of the requests more than {_LATE_MS:g} ms late")
     if max(run.others_cpu for run in runs) > _CROWDED:
         notes.append(f"neighbours used up to {max(run.others_cpu for run in runs):.1f} cores of the machine")
@@ -275,7 +272,7 @@ def _notes(runs: Sequence[Run]) -> list[str]:
 
 def _line(ident: str, number: int, runs: int, run: Run) -> str:
     latency = run.samples.latency_ms
-    p50, p99 = np.quantile(latency, [0.5, 0.99]) if len(latency) else (float("nan"),) * 2
+    p50, p99 = quantiles(latency, [0.5, 0.99]) if len(latency) else (float("nan"),) * 2
     return (
         f"{ident} run {number + 1}/{runs}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
         f"{run.answered / run.seconds:.0f} answers/s"

@@ -1,38 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intervals: the bootstrap, run by run and block by block.
+"""Draw runs, and blocks of requests within them: the part of the statistics that only a benchmark has.
 
 Requests of one run are not independent (a pause hits neighbours), and runs differ from each other. So runs
 are drawn with replacement, and inside each drawn run blocks of neighbouring requests are (moving blocks,
 Kuensch, Annals of Statistics 17(3), 1989). With few runs the interval can only span what those runs
-showed.
+showed. Quantiles, percentile intervals and the plain bootstrap are those of :mod:`quorum.evaluation.stats`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from quorum.evaluation.stats import Estimate, Floats, bootstrap, percentile_interval, quantiles
+
 DRAWS = 400
-LEVEL = 0.95
+_TAIL = (1 - 0.95) / 2
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value and where it may lie, with a confidence of 95 %."""
+def interval_of(value: float, draws: Floats) -> Estimate:
+    """Return a value with the 95 % percentile interval of its draws, widened to hold the value itself.
 
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, value: float, draws: Floats) -> Interval:
-        """From bootstrap draws: their percentiles."""
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(float(value), float(min(low, value)), float(max(high, value)))
+    Few runs make few distinct draws, whose percentiles may all lie on one side of the value.
+    """
+    low, high = percentile_interval(draws, _TAIL)
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def quantile_draws(runs: Sequence[Floats], qs: Sequence[float], seed: int = 0, draws: int = DRAWS) -> Floats:
@@ -56,12 +49,10 @@ def quantile_draws(runs: Sequence[Floats], qs: Sequence[float], seed: int = 0, d
 
 def median_draws(values: Sequence[float], seed: int = 0, draws: int = DRAWS) -> Floats:
     """Bootstrap draws of the median of one value a run."""
-    rng = np.random.default_rng(seed)
-    array = np.asarray(values, np.float64)
-    return np.asarray(np.median(array[rng.integers(len(array), size=(draws, len(array)))], axis=1))
+    return bootstrap(values, np.median, draws, seed)
 
 
-def slope(x: Sequence[float], runs: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS) -> Interval:
+def slope(x: Sequence[float], runs: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS) -> Estimate:
     """Least-squares slope of the per-point medians of ``runs`` over ``x``; runs are resampled per point."""
     at = np.asarray(x, np.float64)
     centred = at - at.mean()
@@ -71,7 +62,7 @@ def slope(x: Sequence[float], runs: Sequence[Sequence[float]], seed: int = 0, dr
 
     value = fit(np.array([np.median(r) for r in runs]))
     tables = np.stack([median_draws(r, seed + i, draws) for i, r in enumerate(runs)])
-    return Interval.of(value, np.array([fit(tables[:, d]) for d in range(draws)]))
+    return interval_of(value, np.array([fit(tables[:, d]) for d in range(draws)]))
 
 
 def _resampled(run: Floats, qs: Sequence[float], rng: np.random.Generator, draws: int) -> Floats:
@@ -81,17 +72,17 @@ def _resampled(run: Floats, qs: Sequence[float], rng: np.random.Generator, draws
     for d in range(draws):
         starts = rng.integers(count, size=-(-count // block))
         index = (starts[:, None] + np.arange(block)).reshape(-1) % count
-        out[d] = np.quantile(run[index], qs)
+        out[d] = quantiles(run[index], qs)
     return out
 
 
-def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> Interval:
+def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> Estimate:
     """Median of ``above`` over median of ``below``, each one value a run, with its interval."""
     draws = median_draws(above, 1) / median_draws(below, 2)
-    return Interval.of(float(np.median(above) / np.median(below)), draws)
+    return interval_of(float(np.median(above) / np.median(below)), draws)
 
 
-def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
+def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
     """Median of the ratios of runs that were made right after each other, with its interval.
 
     Args:
@@ -102,4 +93,4 @@ def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
         ValueError: Not as many runs.
     """
     ratios = [a / b for a, b in zip(above, below, strict=True)]
-    return Interval.of(float(np.median(ratios)), median_draws(ratios))
+    return interval_of(float(np.median(ratios)), median_draws(ratios))

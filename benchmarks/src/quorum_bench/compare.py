@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from quorum_bench.bootstrap import Floats, Interval, median_draws, quantile_draws
+from quorum.evaluation.stats import Estimate, Floats
+from quorum_bench.bootstrap import interval_of, median_draws, quantile_draws
 from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.results import SAMPLES, MetricInfo, PointResult, Results, read_results
-from quorum_bench.samples import read_latencies
+from quorum_bench.sample_file import read_latencies
 from quorum_contract.errors import QuorumError
 
 Verdict = Literal["better", "worse", "no difference shown"]
@@ -43,7 +44,7 @@ class Row:
     metric: str
     a: float
     b: float
-    ratio: Interval
+    ratio: Estimate
 
     @property
     def verdict(self) -> Verdict:
@@ -135,7 +136,7 @@ def _row(info: MetricInfo, key: str, p: PointResult, q: PointResult, da: Floats,
         value, draws = _divide(a, b), _divide(da, db)
     else:
         value, draws = _divide(b, a), _divide(db, da)
-    return Row(p.id, key, a, b, Interval.of(float(value), np.asarray(draws)))
+    return Row(p.id, key, a, b, interval_of(float(value), np.asarray(draws)))
 
 
 def _divide(top: float | Floats, bottom: float | Floats) -> Floats:

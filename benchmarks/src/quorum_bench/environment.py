@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from quorum_bench.usage import gpu_query, rapl_joules
 _PACKAGES = ("quorum", "quorum-client", "quorum-bench", "nvidia-pytriton", "tritonclient", "grpcio", "numpy")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Machine, versions and state of the source tree; nothing that names the host or its user."""
+def describe_environment(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return machine, versions and state of the source tree; nothing that names the host or its user.
+
+    Args:
+        packages: Further ones whose versions matter.
+    """
     root = Path(__file__).resolve().parent
     commit = _git(root, "rev-parse", "HEAD")
     return {
@@ -32,11 +37,23 @@ def describe_environment() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "triton": _triton_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in (*_PACKAGES, *packages) if (version := _version(name))},
         "commit": commit,
         "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")) if commit else None,
         "load_before": [round(x, 2) for x in os.getloadavg()],
     }
+
+
+def machine_line(environment: Mapping[str, Any]) -> str:
+    """Return the machine of :func:`describe_environment` in one line."""
+    e = environment
+    gpus = ", ".join(e.get("gpus") or []) or "no GPU"
+    quota = f", limited to {e['cpu_quota']:g} cores" if e.get("cpu_quota") else ""
+    dirty = " with changes" if e.get("dirty") else ""
+    commit = f", commit {str(e['commit'])[:10]}{dirty}" if e.get("commit") else ""
+    triton = f", Triton {e['triton']}" if e.get("triton") else ""
+    cpu = f"{e.get('cpu')}, {e.get('cores_usable')} cores{quota}"
+    return f"{cpu}, {gpus}{triton}, Python {e.get('python')}{commit}"
 
 
 def _triton_version() -> str:

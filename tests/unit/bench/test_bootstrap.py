@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quorum_bench.bootstrap import (
-    Interval,
+    interval_of,
     median_draws,
     paired_ratio,
     quantile_draws,
@@ -24,7 +24,7 @@ def test_quantile_intervals_cover(q):
         rng = np.random.default_rng(seed)
         runs = [rng.exponential(1.0, 400) for _ in range(3)]
         value = float(np.median([np.quantile(run, q) for run in runs]))
-        interval = Interval.of(value, quantile_draws(runs, [q], seed)[0])
+        interval = interval_of(value, quantile_draws(runs, [q], seed)[0])
         assert interval.low <= value <= interval.high
         covered += interval.low <= truth <= interval.high
     assert covered >= 26

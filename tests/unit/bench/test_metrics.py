@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from quorum_bench.metrics import ALL, BY_KEY, NoValue
-from quorum_bench.metrics.overhead import overhead
-from quorum_bench.metrics.steps import steps_of
+from quorum_bench.metrics.graph import overhead, steps_of
 from quorum_bench.scenarios.accuracy import pareto
 
 BY_HAND = {

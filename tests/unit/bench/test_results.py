@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from quorum_bench.bench import Scenario, point_result
-from quorum_bench.cli import app
+from quorum_bench.cli.app import app
 from quorum_bench.compare import CompareError, compare, differences
 from quorum_bench.metrics import ALL
 from quorum_bench.report import write_report
@@ -30,7 +30,7 @@ from quorum_bench.results import (
     schema_text,
     write_results,
 )
-from quorum_bench.samples import SampleFile
+from quorum_bench.sample_file import SampleFile
 
 SCHEMA = Path(__file__).parents[3] / "benchmarks/src/quorum_bench/results.schema.json"
 

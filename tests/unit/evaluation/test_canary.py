@@ -22,7 +22,8 @@ from quorum.evaluation.canary import (
     taught,
 )
 from quorum.evaluation.score import apply, is_right
-from quorum.evaluation.verdict import Estimate, Latency, Metric, Verdict, judge
+from quorum.evaluation.stats import Estimate
+from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
 from quorum.learning.learn import learn
 from quorum.learning.online import begin, relearn, update
 from quorum.votes.table import Cell, VotesTable, build_table

@@ -18,7 +18,7 @@ from quorum.evaluation.evaluate import evaluate, learning_curve
 from quorum.evaluation.heldout import assign_folds, calls_saved, confusion
 from quorum.evaluation.measures import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.report import report_html
-from quorum.evaluation.score import bootstrap_means
+from quorum.evaluation.stats import bootstrap_means
 from quorum.learning import LearnError
 from quorum.learning.simulate import independent
 from quorum.votes import VotesError, build_table, read_votes
@@ -184,7 +184,7 @@ def test_a_table_that_is_drawn_in_parts_gives_the_same_draws(monkeypatch: pytest
     columns, products = rng.random((500, 2)), np.repeat(np.arange(100), 5).astype(np.int32)
     whole = bootstrap_means(columns, products, 50, 0)
     drawn: list[int] = []
-    monkeypatch.setattr(sys.modules["quorum.evaluation.score"], "_DRAWN_AT_ONCE", 700)
+    monkeypatch.setattr(sys.modules["quorum.evaluation.stats"], "_DRAWN_AT_ONCE", 700)
     multinomial = np.random.Generator.multinomial
 
     class Counted(np.random.Generator):

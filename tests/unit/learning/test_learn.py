@@ -9,7 +9,8 @@ import pytest
 
 from quorum.decision.weights import WeightsError, dumps, equal_weights, loads
 from quorum.evaluation import NothingToScoreError, apply, score
-from quorum.evaluation.score import bootstrap_means, is_right
+from quorum.evaluation.score import is_right
+from quorum.evaluation.stats import bootstrap_means
 from quorum.learning import LearnError, learn, learn_statistic
 from quorum.learning.simulate import independent
 from quorum.votes import build_table, read_votes

@@ -1,24 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``quorum-bench``; the only layer that prints."""
 
-from __future__ import annotations
-
-import typer
-
-from quorum_bench.cli import compare, run
-
-app = typer.Typer(
-    name="quorum-bench",
-    help="What a quorum deployment costs and carries: measure it, read it, compare two measurements.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for module in (run, compare):
-    module.register(app)
-
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; the entry point of the console script."""
+    # Not imported above: a machine without Triton's client can then still run `quorum_bench.cli.gpu_check`.
+    from quorum_bench.cli.app import app
+
     app()

@@ -27,7 +27,7 @@ from quorum_bench.results import (
     read_results,
     write_results,
 )
-from quorum_bench.samples import SampleFile
+from quorum_bench.sample_file import SampleFile
 from quorum_bench.scenarios import ALL, BY_NAME
 from quorum_contract.errors import QuorumError
 

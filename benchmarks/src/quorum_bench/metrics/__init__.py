@@ -1,45 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One metric a file, each with its unit and its formula; all that a run can be measured by."""
+"""List every metric of a run, in the order of tables: a new one is a :class:`Metric` and a line here."""
 
-from quorum_bench.metrics import (
-    accuracy,
-    aggregation,
-    calls,
-    cost,
-    cpu,
-    energy,
-    failed,
-    first_token,
-    generator_cpu,
-    goodput,
-    gpu_memory,
-    latency,
-    lateness,
-    memory,
-    neighbours,
-    throughput,
-    tokens,
-)
+from quorum_bench.metrics import generator, latency, llm, quality, resources, throughput
 from quorum_bench.metrics.base import Metric, NoValue
 
 ALL: tuple[Metric, ...] = (
-    *latency.METRICS,
-    throughput.METRIC,
-    goodput.METRIC,
-    failed.METRIC,
-    accuracy.METRIC,
-    aggregation.METRIC,
-    calls.METRIC,
-    cpu.METRIC,
-    cost.METRIC,
-    *tokens.METRICS,
-    first_token.METRIC,
-    *memory.METRICS,
-    gpu_memory.METRIC,
-    *energy.METRICS,
-    lateness.METRIC,
-    generator_cpu.METRIC,
-    neighbours.METRIC,
+    *latency.PERCENTILES,
+    throughput.THROUGHPUT,
+    throughput.GOODPUT,
+    throughput.FAILED,
+    quality.ACCURACY,
+    quality.AGGREGATION,
+    llm.CALLS,
+    resources.CPU,
+    llm.COST,
+    llm.PROMPT_TOKENS,
+    llm.OUTPUT_TOKENS,
+    latency.FIRST_TOKEN,
+    resources.RSS,
+    resources.PSS,
+    resources.GPU_MEMORY,
+    resources.CPU_ENERGY,
+    resources.GPU_ENERGY,
+    generator.LATENESS,
+    generator.CPU,
+    generator.NEIGHBOURS,
 )
 BY_KEY = {metric.key: metric for metric in ALL}
 

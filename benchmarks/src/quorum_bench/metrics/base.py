@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a metric is: a name, a unit, and a formula over one run."""
+"""Define a metric: a name, a unit, and a formula over one run."""
 
 from __future__ import annotations
 
@@ -36,3 +36,23 @@ class Metric:
     better: Literal["lower", "higher", ""]
     of: Callable[[Run], float]
     formula: str
+
+
+def per_1000_answers(run: Run, amount: float) -> float:
+    """Return an amount of the window per 1 000 answers.
+
+    Raises:
+        NoValue: There were none.
+    """
+    if not run.answered:
+        raise NoValue("nothing was answered")
+    return amount / run.answered * 1000.0
+
+
+def no_value(reason: str) -> Callable[[Run], float]:
+    """Return the formula of a metric that no load gives; ``{members}`` in the reason is their number."""
+
+    def formula(run: Run) -> float:
+        raise NoValue(reason.format(members=len(run.members)))
+
+    return formula

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latency: percentiles of ``done - intended`` over the answered requests of the window; ms, lower is better.
+"""Latency in ms: percentiles of ``done - intended`` over the answered requests of the window.
 
 Counted from the time at which a request was *meant* to be sent, so that waiting caused by earlier slow
 answers is in it. Failed requests have no latency; see ``failed``.
@@ -7,20 +7,19 @@ answers is in it. Failed requests have no latency; see ``failed``.
 
 from __future__ import annotations
 
-import numpy as np
-
+from quorum.evaluation.stats import quantile
 from quorum_bench.measure import Run
-from quorum_bench.metrics.base import Metric, NoValue
+from quorum_bench.metrics.base import Metric, NoValue, no_value
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
-def _metric(name: str, q: float) -> Metric:
+def _percentile(name: str, q: float) -> Metric:
     def of(run: Run) -> float:
         latency = run.samples.latency_ms
         if not len(latency):
             raise NoValue("nothing was answered")
-        return float(np.quantile(latency, q))
+        return quantile(latency, q)
 
     return Metric(
         f"latency_{name}",
@@ -32,4 +31,14 @@ def _metric(name: str, q: float) -> Metric:
     )
 
 
-METRICS = tuple(_metric(name, q) for name, q in QUANTILES.items())
+PERCENTILES = tuple(_percentile(name, q) for name, q in QUANTILES.items())
+
+# An ensemble's answer exists only when its vote is counted: the first token arrives with the last one.
+FIRST_TOKEN = Metric(
+    "first_token",
+    "time to first token",
+    "ms",
+    "lower",
+    no_value("an answer of {members} voting members is not streamed; read the latency"),
+    "not applicable: nothing streams",
+)

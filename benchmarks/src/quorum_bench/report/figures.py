@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from quorum_bench.environment import machine_line
 from quorum_bench.results import Finding, MetricInfo, PointResult, Results, ScenarioResult, Value
 
 HEADLINE = (
@@ -70,12 +71,5 @@ def cell(point: PointResult, key: str) -> str:
 
 
 def machine(results: Results) -> str:
-    """Where it ran, in a line."""
-    e = results.environment
-    gpus = ", ".join(e.get("gpus") or []) or "no GPU"
-    quota = f", limited to {e['cpu_quota']:g} cores" if e.get("cpu_quota") else ""
-    dirty = " with changes" if e.get("dirty") else ""
-    commit = f", commit {str(e['commit'])[:10]}{dirty}" if e.get("commit") else ""
-    triton = f", Triton {e['triton']}" if e.get("triton") else ""
-    cpu = f"{e.get('cpu')}, {e.get('cores_usable')} cores{quota}"
-    return f"{cpu}, {gpus}{triton}, Python {e.get('python')}{commit}"
+    """Return the machine that it ran on, in one line."""
+    return machine_line(results.environment)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from quorum.evaluation.stats import Estimate
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_bench.bench import Bench, Scenario, Skipped, value_of
-from quorum_bench.bootstrap import Interval, ratio_of_medians
+from quorum_bench.bootstrap import ratio_of_medians
 from quorum_bench.load import Closed
 from quorum_bench.measure import Effort, Point, Run
 from quorum_bench.results import Finding, ScenarioResult, Table
@@ -134,7 +135,7 @@ def _compared(
     return row, finding
 
 
-def _told(ratio: Interval) -> str:
+def _told(ratio: Estimate) -> str:
     return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 

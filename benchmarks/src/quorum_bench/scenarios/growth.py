@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from quorum.evaluation.stats import Estimate
 from quorum_bench.bench import Bench, Measured, Scenario, value_of
-from quorum_bench.bootstrap import Interval, ratio_of_medians, slope
+from quorum_bench.bootstrap import ratio_of_medians, slope
 from quorum_bench.load import Closed
 from quorum_bench.measure import Point
 from quorum_bench.results import Finding, Plot, ScenarioResult
@@ -120,7 +121,7 @@ def _attributes(bench: Bench) -> ScenarioResult:
     return ATTRIBUTES.result(measured, findings=findings, plots=plots)
 
 
-def _ratio(measured: Sequence[Measured], counts: Sequence[float], few: int, many: int) -> Interval:
+def _ratio(measured: Sequence[Measured], counts: Sequence[float], few: int, many: int) -> Estimate:
     a, b = (measured[counts.index(n)].throughputs for n in (few, many))
     return ratio_of_medians(a, b)
 

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from quorum_bench import aggregation
 from quorum_bench.bench import Bench, Scenario, point_id
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Table, Value
+from quorum_bench.studies import voting_speed
 from quorum_bench.targets.peer import PeerError, peers_python
 
 _KIT_S = 600.0
@@ -18,7 +18,7 @@ _KIT_S = 600.0
 
 def _play(bench: Bench) -> ScenarioResult:
     most, kit_cells = bench.options.pick((10**6, 10**5), (10**7, 10**6))
-    rows = aggregation.scale(most, bench.options.effort.runs)
+    rows = voting_speed.scale(most, bench.options.effort.runs)
     bench.say(f"{SCENARIO.name}: {len(rows)} timings up to {most:,} cells")
     found = _kit(kit_cells, bench.options.effort.runs)
     findings = [_at_scale(rows, most), *_beside(found)]
@@ -35,7 +35,7 @@ def _kit(cells: int, repeats: int) -> dict[str, Any]:
         python = peers_python()
     except PeerError as error:
         return {"note": f"crowd-kit left out: {error}", "rows": []}
-    line = [str(python), aggregation.__file__, str(cells), str(repeats)]
+    line = [str(python), voting_speed.__file__, str(cells), str(repeats)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_KIT_S)
     except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from quorum_bench.bench import Bench, Measured, Scenario, value_of
 from quorum_bench.load import Closed
 from quorum_bench.measure import Point
-from quorum_bench.metrics.overhead import overhead
+from quorum_bench.metrics.graph import overhead
 from quorum_bench.results import Finding, Plot, ScenarioResult
 from quorum_bench.targets.floor import FloorTarget
 from quorum_bench.targets.quorum import QuorumTarget

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from quorum.deployment import load_deployment
+from quorum.evaluation.stats import quantile
 from quorum_bench.bench import Bench, Measured, Scenario, Skipped, value_of
 from quorum_bench.bootstrap import ratio_of_medians
 from quorum_bench.load import Closed, LoadError, Open, run_load
@@ -333,7 +334,7 @@ def _number(value: float) -> str:
 
 
 def _p99(measured: Measured) -> float:
-    return measured.median(lambda run: float(np.quantile(run.samples.latency_ms, 0.99)))
+    return measured.median(lambda run: quantile(run.samples.latency_ms, 0.99))
 
 
 SCENARIO = Scenario(

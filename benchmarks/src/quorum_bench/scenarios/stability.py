@@ -14,9 +14,10 @@ from quorum.bulk.answers import VotesSink
 from quorum.bulk.ask import ask_all
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment import load_deployment
+from quorum.evaluation.stats import bootstrap
 from quorum.votes.table import VotesTable, read_votes
-from quorum_bench.bench import Bench, Scenario, Skipped, point_id
-from quorum_bench.bootstrap import Interval
+from quorum_bench.bench import Bench, Scenario, Skipped, point_id, value_of
+from quorum_bench.bootstrap import interval_of
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Table, Value
 from quorum_bench.scenarios.weeks import (
     CHANGE,
@@ -191,11 +192,7 @@ def _alarms(courses: dict[World, list[Course]], recorded: Recorded) -> Table:
 
 def _value(draws: Sequence[float]) -> Value:
     """Mean over draws with its 95 % interval, bootstrapped."""
-    values = np.array(draws)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (2000, len(values)))].mean(axis=1)
-    interval = Interval.of(float(values.mean()), means)
-    return Value(value=interval.value, low=interval.low, high=interval.high, runs=[float(v) for v in values])
+    return value_of(interval_of(float(np.mean(draws)), bootstrap(draws, np.mean)), [float(v) for v in draws])
 
 
 def _told(value: Value) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from quorum_bench.bench import Bench, Scenario, value_of
-from quorum_bench.bootstrap import Interval, quantile_draws
+from quorum_bench.bootstrap import interval_of, quantile_draws
 from quorum_bench.load import Closed
 from quorum_bench.measure import Point
 from quorum_bench.results import Finding, Plot, ScenarioResult
@@ -28,7 +28,7 @@ def _play(bench: Bench) -> ScenarioResult:
         ]
         without, with_it = bench.measure(SCENARIO.name, points)
     draws = quantile_draws(with_it.latencies, [0.5], 1)[0] - quantile_draws(without.latencies, [0.5], 2)[0]
-    found = Interval.of(with_it.p50_ms - without.p50_ms, draws)
+    found = interval_of(with_it.p50_ms - without.p50_ms, draws)
     finding = Finding(
         text=f"a member that thinks for {INJECTED_MS:g} ms longer makes the p50 longer by",
         value=value_of(found),

@@ -7,7 +7,8 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class QuorumTarget:
         deploy: Serve this file instead; ``members`` is then ignored.
         name: In tables.
         aslr: Instead of the deployment's own ``server.aslr``.
+        base: Folder for the repository and everything else that it writes; default: the temporary folder.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class QuorumTarget:
         deploy: Path | None = None,
         name: str = "quorum",
         aslr: bool | None = None,
+        base: Path | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
-        self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-")
+        self._scratch = tempfile.TemporaryDirectory(prefix="quorum-bench-", dir=base)
         folder = Path(self._scratch.name)
         spec = load_deployment(deploy or _write(folder, workload, dict(members or {})))
         ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
@@ -84,6 +87,11 @@ class QuorumTarget:
     def url(self) -> str:
         """``host:port`` of its gRPC endpoint."""
         return self._server.endpoint.grpc_url
+
+    @property
+    def catalogue_hash(self) -> str:
+        """Of the catalogue that it serves."""
+        return self._spec.catalogue().hash
 
     @property
     def admin_key(self) -> str:
@@ -123,14 +131,17 @@ class QuorumTarget:
         Raises:
             quorum.rollout.channels.RolloutError: They were refused.
         """
-        spec, url = self._spec, self.url
         parameters = Parameters(tuple(map(float, weights)))
-        made = Weights("majority", tuple(self.members), parameters, catalogue_hash=spec.catalogue().hash)
-        with Control(url, self._server.endpoint.admin_key) as control:
-            rollout = Rollout(
-                spec, control, lambda channel: probe_channel(spec, url, channel), self._repository
-            )
+        made = Weights("majority", tuple(self.members), parameters, catalogue_hash=self.catalogue_hash)
+        with self.rollout() as rollout:
             rollout.promote(rollout.publish(made).version)
+
+    @contextmanager
+    def rollout(self) -> Iterator[Rollout]:
+        """Yield the rollout of this server, to publish weights and move channels."""
+        spec, url = self._spec, self.url
+        with Control(url, self.admin_key) as control:
+            yield Rollout(spec, control, lambda channel: probe_channel(spec, url, channel), self._repository)
 
     def caller(self, workload: Workload) -> CallerSpec:
         """Asks the stable channel."""

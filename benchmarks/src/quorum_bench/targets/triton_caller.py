@@ -92,8 +92,7 @@ class TritonCaller:
 
     async def open(self) -> None:
         """Connect; ask the first question."""
-        self._channel = grpc.aio.insecure_channel(self._url)
-        self._infer = self._channel.unary_unary(METHOD)
+        self._connect()
         self._parse(0, await self.call(0))
 
     def call(self, number: int) -> Awaitable[bytes]:
@@ -118,6 +117,10 @@ class TritonCaller:
         """Close the connection."""
         if self._channel is not None:
             await self._channel.close()
+
+    def _connect(self) -> None:
+        self._channel = grpc.aio.insecure_channel(self._url)
+        self._infer = self._channel.unary_unary(METHOD)
 
     def _parse(self, number: int, answer: bytes) -> None:
         response = pb.ModelInferResponse.FromString(answer)

@@ -12,7 +12,8 @@ from quorum.cli.console import out
 
 if TYPE_CHECKING:
     from quorum.evaluation.canary import Report
-    from quorum.evaluation.verdict import Estimate, Metric
+    from quorum.evaluation.stats import Estimate
+    from quorum.evaluation.verdict import Metric
 
 
 def show(r: Report) -> None:

@@ -19,13 +19,18 @@ import numpy.typing as npt
 
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec
-from quorum.evaluation.score import apply, bootstrap_means
-from quorum.evaluation.verdict import Estimate, Latency, Metric, Verdict, judge
+from quorum.evaluation.score import apply
+from quorum.evaluation.stats import (
+    RESAMPLES,
+    Estimate,
+    mean_over_products,
+    median_ratio,
+    quantile,
+    unseen_share,
+)
+from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
 from quorum.votes.table import Cell, VotesTable
 from quorum_contract.errors import QuorumError
-
-_RESAMPLES = 2000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +215,9 @@ def compare_channels(
     changed = np.array([pair.stable.value != pair.canary.value for pair in pairs])
     gold = np.array([bool(pair.gold) for pair in pairs])
     tail = (1 - rules.confidence) / 2
-    share = _estimate(changed, products, tail)
+    share = mean_over_products(changed, products, tail)
     if not changed.any():
-        share = Estimate(0.0, 0.0, _unseen(len(index), tail))
+        share = Estimate(0.0, 0.0, unseen_share(len(index), tail))
     accuracy = _accuracy([pair for pair in pairs if pair.gold], products[gold], tail)
     stable, canary = observed or (Observed(), Observed())
     latency = _latency(stable.latencies_ms, canary.latencies_ms, tail)
@@ -251,7 +256,7 @@ def _accuracy(pairs: Sequence[Pair], products: npt.NDArray[np.int32], tail: floa
     metric = _metric(right, products, tail)
     if any(was != now for was, now in right):
         return metric
-    unseen = _unseen(len(np.unique(products)), tail)
+    unseen = unseen_share(len(np.unique(products)), tail)
     return Metric(metric.stable, metric.canary, Estimate(0.0, -unseen, unseen))
 
 
@@ -262,21 +267,9 @@ def _is_right(pair: Pair, value: str | None) -> bool:
 def _metric(values: Sequence[tuple[float, float]], products: npt.NDArray[np.int32], tail: float) -> Metric:
     sides = np.array(values, np.float64)
     means = sides.mean(axis=0)
-    return Metric(float(means[0]), float(means[1]), _estimate(sides[:, 1] - sides[:, 0], products, tail))
-
-
-def _estimate(column: npt.NDArray[Any], products: npt.NDArray[np.int32], tail: float) -> Estimate:
-    values = column.astype(np.float64)[:, None]
-    low, high = np.quantile(bootstrap_means(values, products, _RESAMPLES, _SEED), [tail, 1 - tail])
-    return Estimate(float(values.mean()), float(low), float(high))
-
-
-def _unseen(n: int, tail: float) -> float:
-    """Upper bound of a share of which none was seen in ``n`` (Clopper & Pearson 1934): about 3.7 / n at 95 %.
-
-    A bootstrap of nothing but zeros would call itself certain.
-    """
-    return float(1 - tail ** (1 / n))
+    return Metric(
+        float(means[0]), float(means[1]), mean_over_products(sides[:, 1] - sides[:, 0], products, tail)
+    )
 
 
 def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
@@ -287,16 +280,9 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     paired = 2 * len(both) >= min(len(stable), len(canary))
     left = np.array([stable[name] for name in both] if paired else list(stable.values()))
     right = np.array([canary[name] for name in both] if paired else list(canary.values()))
-    rng = np.random.default_rng(_SEED)
-    ratios = []
-    for _ in range(_RESAMPLES // 2):
-        draw = rng.integers(0, len(left), len(left))
-        other = draw if paired else rng.integers(0, len(right), len(right))
-        ratios.append(np.median(right[other]) / np.median(left[draw]))
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    (s50, s95), (c50, c95) = (np.quantile(side, [0.5, 0.95]) for side in (left, right))
-    ratio = Estimate(float(c50 / s50), float(low), float(high))
-    return Latency(float(s50), float(s95), float(c50), float(c95), ratio, min(len(left), len(right)))
+    ratio = median_ratio(right, left, paired=paired, tail=tail, resamples=RESAMPLES // 2)
+    s50, s95, c50, c95 = (quantile(side, q) for side in (left, right) for q in (0.5, 0.95))
+    return Latency(s50, s95, c50, c95, ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:

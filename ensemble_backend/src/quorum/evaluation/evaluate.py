@@ -21,7 +21,8 @@ from quorum.evaluation.measures import (
     micro_f1,
     reliability,
 )
-from quorum.evaluation.score import Accuracy, NothingToScoreError, bootstrap_means
+from quorum.evaluation.score import NothingToScoreError
+from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_means, percentile_interval
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
@@ -30,7 +31,6 @@ from quorum.votes.table import VotesTable
 CONFUSION = "dawid_skene"
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Evaluation:
             against "n/a" are too high.
     """
 
-    members: Mapping[str, Accuracy]
+    members: Mapping[str, Estimate]
     methods: Mapping[str, MethodResult]
     best_member: str
     correlation: Alikeness
@@ -167,7 +167,7 @@ def evaluate(
     member_hits = table.correct()[rows].astype(np.float64)
     best = int(member_hits.mean(axis=0).argmax())
     columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
-    means = bootstrap_means(columns, products, _RESAMPLES, seed)
+    means = bootstrap_means(columns, products, RESAMPLES, seed)
     results = _results(table, rows, held, columns, means, best)
     return Evaluation(
         members=_members(table, member_hits, means),
@@ -297,10 +297,10 @@ def _runs(
 
 def _members(
     table: VotesTable, hits: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
-) -> dict[str, Accuracy]:
-    low, high = np.percentile(means[:, : len(table.members)], [2.5, 97.5], axis=0)
+) -> dict[str, Estimate]:
+    low, high = percentile_interval(means[:, : len(table.members)])
     return {
-        name: Accuracy(float(hits[:, j].mean()), float(low[j]), float(high[j]))
+        name: Estimate(float(hits[:, j].mean()), float(low[j]), float(high[j]))
         for j, name in enumerate(table.members)
     }
 
@@ -335,7 +335,7 @@ def _result(
     values = [out.values[i] for i in rows.tolist()]
 
     def interval(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
-        low, high = np.percentile(samples, [2.5, 97.5])
+        low, high = percentile_interval(samples)
         return float(low), float(high)
 
     names = np.array([table.cells[i].attribute for i in rows.tolist()])

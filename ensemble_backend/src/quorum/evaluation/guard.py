@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from quorum.decision.weights import Weights
-from quorum.evaluation.score import apply, bootstrap_means, is_right
+from quorum.evaluation.score import apply, is_right
+from quorum.evaluation.stats import mean_over_products
 from quorum.votes.table import VotesTable
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,13 @@ def compare(new: Weights, running: Weights, table: VotesTable) -> Comparison:
     hits = np.stack([is_right(table, apply(table, w))[labelled] for w in (new, running)], axis=1).astype(
         np.float64
     )
-    difference = hits[:, :1] - hits[:, 1:]
-    low, high = np.percentile(
-        bootstrap_means(difference, table.products[labelled], _RESAMPLES, seed=0), [2.5, 97.5]
-    )
-    mean = hits.mean(axis=0)
+    difference = mean_over_products(hits[:, 0] - hits[:, 1], table.products[labelled])
+    new_share, running_share = (float(share) for share in hits.mean(axis=0))
     return Comparison(
-        float(mean[0]), float(mean[1]), float(mean[0] - mean[1]), float(low), float(high), int(labelled.sum())
+        new_share,
+        running_share,
+        new_share - running_share,
+        difference.low,
+        difference.high,
+        int(labelled.sum()),
     )

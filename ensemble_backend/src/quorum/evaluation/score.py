@@ -12,25 +12,14 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Rule, decide
 from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.evaluation.stats import Estimate, bootstrap_means, percentile_interval
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
-
-# Resamples times products, 8 bytes each: a large table is drawn in parts.
-_DRAWN_AT_ONCE = 5_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """A share of right answers with its 95 % interval, bootstrapped over products."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracy of every member and every set of weights on the same labelled cells.
+    """Accuracy of every member and every set of weights on the same labelled cells, with 95 % intervals.
 
     Attributes:
         members: By member name; an abstention is not right.
@@ -40,8 +29,8 @@ class Score:
         products: Number of products that they belong to.
     """
 
-    members: Mapping[str, Accuracy]
-    methods: Mapping[str, Accuracy]
+    members: Mapping[str, Estimate]
+    methods: Mapping[str, Estimate]
     gold_labels: int
     gold_outside: int
     products: int
@@ -86,10 +75,10 @@ def score(
         hits.append(is_right(table, apply(table, entry))[labelled][:, None].astype(np.float64))
     columns = np.concatenate(hits, axis=1)
     products = table.products[labelled]
-    low, high = np.percentile(bootstrap_means(columns, products, resamples, seed), [2.5, 97.5], axis=0)
+    low, high = percentile_interval(bootstrap_means(columns, products, resamples, seed))
     mean = columns.mean(axis=0)
     names = [*table.members, *entries]
-    accuracies = [Accuracy(float(mean[i]), float(low[i]), float(high[i])) for i in range(len(names))]
+    accuracies = [Estimate(float(mean[i]), float(low[i]), float(high[i])) for i in range(len(names))]
     m = len(table.members)
     return Score(
         members=dict(zip(table.members, accuracies[:m], strict=True)),
@@ -122,32 +111,3 @@ def is_right(table: VotesTable, decision: Decision) -> npt.NDArray[np.bool_]:
     winner = decision.winner.astype(np.int64)
     mask = np.maximum(table.right, 0)
     return np.asarray(((mask >> np.maximum(winner, 0)) & 1).astype(np.bool_) & (winner >= 0))
-
-
-def bootstrap_means(
-    columns: npt.NDArray[np.float64], products: npt.NDArray[np.int32], resamples: int, seed: int
-) -> npt.NDArray[np.float64]:
-    """Means of each column when whole products are drawn with replacement.
-
-    Args:
-        columns: (n, c) values per cell.
-        products: (n,) product of each cell.
-        resamples: Number of draws, R.
-        seed: Of the draws.
-
-    Returns:
-        (R, c) means.
-    """
-    _, index = np.unique(products, return_inverse=True)
-    index = index.reshape(-1)
-    size = int(index.max()) + 1
-    sums = np.zeros((size, columns.shape[1]))
-    np.add.at(sums, index, columns)
-    cells = np.bincount(index, minlength=size).astype(np.float64)
-    rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
-    means = np.empty((resamples, columns.shape[1]))
-    at_once = max(1, _DRAWN_AT_ONCE // size)
-    for begin in range(0, resamples, at_once):
-        draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
-        means[begin : begin + at_once] = (draws @ sums) / (draws @ cells)[:, None]
-    return means

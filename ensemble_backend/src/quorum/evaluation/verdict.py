@@ -7,20 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from quorum.deployment.schema import CanarySpec
+from quorum.evaluation.stats import Estimate, is_surely_above
 
 Action = Literal["promote", "roll back", "keep watching"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +77,7 @@ def judge(
     Without gold nobody can tell better from worse, but accuracy cannot fall by more than the share of the
     decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
     """
-    if _surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
+    if is_surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
         return Verdict("roll back", f"the canary alone failed on {failed} of {asked} products")
     if latency and latency.products >= rules.min_products and latency.ratio.low > rules.max_latency_ratio:
         return Verdict("roll back", f"the canary takes {_times(latency.ratio)} as long as stable")
@@ -137,21 +127,6 @@ def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
     ways = [(delta.value + max_worse, delta.value - delta.low), (-delta.value, delta.high - delta.value)]
     needed = [math.ceil(seen * (width / room) ** 2) for room, width in ways if room > 0]
     return max(1, min(needed) - seen) if needed else None
-
-
-def _surely_above(k: int, n: int, share: float, tail: float) -> bool:
-    """Whether ``k`` of ``n`` or more would be seen less often than ``tail`` if the share were ``share``.
-
-    The exact test: intervals by the normal curve call one failure in ten more than one in a hundred.
-    """
-    if not k or share >= 1:
-        return False
-    if not share:
-        return True
-    before = np.arange(k - 1)
-    steps = np.log((n - before) / (before + 1)) + math.log(share / (1 - share))
-    fewer = np.exp(n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])).sum()
-    return bool(1 - fewer < tail)
 
 
 def _points(delta: Estimate) -> str:

@@ -3,23 +3,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
-
-@pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu_report
-
-    yield gpu_report
-    for name in ("gpu_report", "gpu_models"):
-        sys.modules.pop(name, None)
+from quorum_bench.gpu import report
 
 
 def load(concurrency: int, share: float = 1.0, extra: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -51,13 +39,13 @@ def answered(**more: Any) -> dict[str, Any]:
     return {"prompts": 16, "tokens": 2048, "alone": same, "together": same, "guided": guided, **more}
 
 
-def outcomes(report: Any, **parts: dict[str, Any]) -> dict[str, str]:
+def outcomes(**parts: dict[str, Any]) -> dict[str, str]:
     named = {key.replace("__", "/").replace("hf_", "hf-"): part for key, part in parts.items()}
     return {what: outcome for what, outcome, _ in report.judge(named)}
 
 
-def test_all_is_well(report) -> None:
-    found = outcomes(report, hf_8b__answers=answered(), hf_8b__graph=served(load(1), load(32)))
+def test_all_is_well() -> None:
+    found = outcomes(hf_8b__answers=answered(), hf_8b__graph=served(load(1), load(32)))
     assert found == {
         "hf-8b/answers as Transformers": "ok",
         "hf-8b/answers guided": "ok",
@@ -68,17 +56,17 @@ def test_all_is_well(report) -> None:
     }
 
 
-def test_targets_are_held_at_the_ends_of_the_range(report) -> None:
+def test_targets_are_held_at_the_ends_of_the_range() -> None:
     slow = served(load(1, extra=5.1), load(8, share=0.5, extra=70.0), load(32, share=0.94))
-    found = outcomes(report, hf_8b__graph=slow)
+    found = outcomes(hf_8b__graph=slow)
     assert found["hf-8b/graph throughput"] == "MISSED"
     assert found["hf-8b/graph latency"] == "MISSED"
-    toy = outcomes(report, hf_tiny__graph=slow)
+    toy = outcomes(hf_tiny__graph=slow)
     assert toy["hf-tiny/graph throughput"] == toy["hf-tiny/graph latency"] == "not judged"
-    processor = outcomes(report, hf_mine__graph=slow | {"device": "CPU"})
+    processor = outcomes(hf_mine__graph=slow | {"device": "CPU"})
     assert processor["hf-mine/graph latency"] == "not judged"
     # A checkpoint of somebody's own is no toy.
-    assert outcomes(report, hf_mine__graph=slow)["hf-mine/graph throughput"] == "MISSED"
+    assert outcomes(hf_mine__graph=slow)["hf-mine/graph throughput"] == "MISSED"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +77,8 @@ def test_targets_are_held_at_the_ends_of_the_range(report) -> None:
         (answered(guided={"answers": 64, "valid": 63}), "guided"),
     ],
 )
-def test_one_wrong_token_or_answer_is_a_failure(report, part, what) -> None:
-    assert outcomes(report, hf_8b__answers=part)[f"hf-8b/answers {what}"] == "FAILED"
+def test_one_wrong_token_or_answer_is_a_failure(part, what) -> None:
+    assert outcomes(hf_8b__answers=part)[f"hf-8b/answers {what}"] == "FAILED"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +91,9 @@ def test_one_wrong_token_or_answer_is_a_failure(report, part, what) -> None:
         ({"loads": [load(1), load(32, abstained=2)]}, "at 32"),
     ],
 )
-def test_one_request_or_redeploy_lost_is_a_failure(report, more, what) -> None:
+def test_one_request_or_redeploy_lost_is_a_failure(more, what) -> None:
     part = served(load(1), load(32)) | more
-    assert outcomes(report, hf_8b__ensemble=part)[f"hf-8b/ensemble {what}"] == "FAILED"
+    assert outcomes(hf_8b__ensemble=part)[f"hf-8b/ensemble {what}"] == "FAILED"
 
 
 @pytest.mark.parametrize(
@@ -120,12 +108,12 @@ def test_one_request_or_redeploy_lost_is_a_failure(report, more, what) -> None:
         (None, "not measured", "not told by this runtime"),
     ],
 )
-def test_reuse_of_prompts_is_told(report, tokens, outcome, detail) -> None:
+def test_reuse_of_prompts_is_told(tokens, outcome, detail) -> None:
     told = report.judge({"hf-8b/answers": answered(prompt_tokens=tokens)})
     assert told[-1] == ("hf-8b/answers prompt reuse", outcome, detail)
 
 
-def test_reuse_of_several_bare_runtimes_is_one_sum(report) -> None:
+def test_reuse_of_several_bare_runtimes_is_one_sum() -> None:
     tokens = [{"all": 300, "reused": 100}, {"all": 100, "reused": 100}]
     told = report.judge({"hf-8b/ensemble": served(load(1), load(32), bare_prompt_tokens=tokens)})
     assert ("hf-8b/ensemble bare prompt reuse", "not judged") in [one[:2] for one in told]
@@ -134,24 +122,24 @@ def test_reuse_of_several_bare_runtimes_is_one_sum(report) -> None:
     ]
 
 
-def test_a_way_of_batching_that_loses_a_question_is_a_failure(report) -> None:
+def test_a_way_of_batching_that_loses_a_question_is_a_failure() -> None:
     rounds = [
         {"batching": way, "concurrency": at, "failed": failed}
         for way, at, failed in (("dynamic", 1, 0), ("dynamic", 32, 0), ("continuous", 1, 0))
     ]
     part = {"rounds": [*rounds, {"batching": "continuous", "concurrency": 32, "failed": 2}]}
-    assert outcomes(report, hf_8b__batching=part) == {"hf-8b/batching continuous at 32": "FAILED"}
+    assert outcomes(hf_8b__batching=part) == {"hf-8b/batching continuous at 32": "FAILED"}
 
 
-def test_errors_and_gaps_are_told(report) -> None:
+def test_errors_and_gaps_are_told() -> None:
     parts = {
         "hf_8b__graph": {"skipped": "no server"},
         "hf_8b__answers": {"error": "RuntimeError: lost\nmore"},
     }
-    assert outcomes(report, **parts) == {"hf-8b/answers": "FAILED", "hf-8b/graph": "not measured"}
+    assert outcomes(**parts) == {"hf-8b/answers": "FAILED", "hf-8b/graph": "not measured"}
 
 
-def test_the_table_counts_tokens_of_all_members_and_the_memory_they_took(report) -> None:
+def test_the_table_counts_tokens_of_all_members_and_the_memory_they_took() -> None:
     part = served(load(32, share=0.97), members=3)
     lines = report.table({"hf-8b/ensemble": part}).splitlines()
     assert "| hf-8b | 3 bare | 32 | 100.0 | 9000 | 10.0 |  |  | 16500 |" in lines

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seconds of vote aggregation: against reading the votes, against crowd-kit, by scale, and from Parquet.
+"""Time vote aggregation: against reading the votes, against crowd-kit, by scale, and from Parquet.
 
-Imports the product and NumPy only, so that an environment with crowd-kit can run it as a script:
-``aggregation.py CELLS REPEATS`` prints what :func:`kit` finds as JSON.
+Imports the product and NumPy only, so that an environment with crowd-kit but without this package can run it
+as a script: ``voting_speed.py CELLS REPEATS`` prints the result of :func:`kit` as JSON.
 """
 
 from __future__ import annotations

@@ -1,46 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One runtime in a process of its own, without Triton around it: the bare side of every comparison.
+"""Run one runtime in a process of its own, without Triton around it: the bare side of every comparison.
 
-    python benchmarks/gpu_worker.py < commands.jsonl
+    python -m quorum_bench.gpu.worker < commands.jsonl
 
-The first line says what to load, every further one what to do; each is answered by one line of JSON.
+The first line holds what to load, every further one a command; each is answered by one line of JSON.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
-import queue
 import resource
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from quorum.evaluation.stats import quantile
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style, build_prompt
-from quorum_contract import Status
+from quorum_bench.loops import closed
+from quorum_bench.samples import OK, Samples
+from quorum_bench.ticker import Ticker
+from quorum_bench.usage import gpu_query
+from quorum_bench.workload import Product, Workload
+from quorum_contract import GATE, Status
+from quorum_contract.errors import QuorumError
 
-ROOT = Path(__file__).resolve().parent.parent
-CATALOGUE = ROOT / "model_repository" / "quorum_gate" / "catalogue.json"
+ROOT = Path(__file__).resolve().parents[4]
+CATALOGUE = ROOT / "model_repository" / GATE / "catalogue.json"
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
-ATTRIBUTES = ("brand", "color", "material", "gender")
+ASKED = ("brand", "color", "material", "gender")
 PATIENCE_S = 300.0
 
 Row = dict[str, Any]
 
 
+class WorkerError(QuorumError, RuntimeError):
+    """A worker could not do a command; the message holds its last words."""
+
+    code = "GPU_WORKER_FAILED"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured.
+    """Kind of members that are measured.
 
     Attributes:
         runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
@@ -53,45 +67,41 @@ class Subject:
     packages: Path | None = None
 
 
-def listings() -> list[tuple[str, str]]:
-    """Titles and categories of the repository's synthetic listings."""
+def listings() -> Workload:
+    """Return the repository's synthetic listings, each text once."""
     rows = map(json.loads, LISTINGS.read_text("utf-8").splitlines())
-    return list({row["title"]: (row["title"], row.get("category") or "") for row in rows}.values())
+    by_text = {row["title"]: row.get("category") or "" for row in rows}
+    return Workload(tuple(Product(text, category, ASKED) for text, category in by_text.items()))
 
 
-def question(catalogue: Catalogue, style: Style, text: str, category: str) -> Question:
-    """What a member would ask about that listing."""
-    schema = json.dumps(catalogue.json_schema(ATTRIBUTES), ensure_ascii=False)
-    prompt = build_prompt(catalogue, style, text, category, ATTRIBUTES)
+def question(catalogue: Catalogue, style: Style, product: Product) -> Question:
+    """Return the question that a member is asked about a product."""
+    schema = json.dumps(catalogue.json_schema(ASKED), ensure_ascii=False)
+    prompt = build_prompt(catalogue, style, product.text, product.category, ASKED)
     deadline = time.monotonic_ns() + int(PATIENCE_S * 1e9)
-    return Question(prompt, schema, text, category, ATTRIBUTES, deadline)
+    return Question(prompt, schema, product.text, product.category, ASKED, deadline)
 
 
-def summary(latencies: Sequence[float], seconds: float, failed: int) -> Row:
-    """Rate per second and latencies in milliseconds of answers that took ``latencies`` seconds."""
-    ranked = sorted(latencies)
-    at = [
-        ranked[min(len(ranked) - 1, int(share * len(ranked)))] * 1e3 if ranked else None
-        for share in (0.5, 0.95)
-    ]
+def summary(samples: Samples, start_ns: int) -> Row:
+    """Return rate per second and latencies in milliseconds of a load that began at ``start_ns``."""
+    seconds = (int(samples.done_ns.max()) - start_ns) / 1e9
+    latency, answers = samples.latency_ms, int(np.count_nonzero(samples.ok))
     return {
-        "answers": len(ranked),
-        "failed": failed,
+        "answers": answers,
+        "failed": len(samples) - answers,
         "seconds": round(seconds, 3),
-        "rate": len(ranked) / seconds,
-        "p50_ms": at[0],
-        "p95_ms": at[1],
+        "rate": answers / seconds,
+        "p50_ms": quantile(latency, 0.5) if answers else None,
+        "p95_ms": quantile(latency, 0.95) if answers else None,
     }
 
 
 def gpu_memory_mib() -> float | None:
-    """Memory in use on the first GPU, by whoever, in MiB; ``None`` where there is no GPU."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        return float(done.stdout.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
+    """Return the memory in use on the first GPU, by any process, in MiB; ``None`` without a GPU."""
+    rows = gpu_query("memory.used")
+    with contextlib.suppress(ValueError, IndexError):
+        return float(rows[0][0]) if rows else None
+    return None
 
 
 class Bare:
@@ -99,64 +109,62 @@ class Bare:
 
     def __init__(self, spec: Row) -> None:
         self._catalogue = Catalogue.load(CATALOGUE)
-        self._listings, self._style = listings(), spec["style"]
+        self._products, self._style = listings().products, spec["style"]
         settings = RuntimeSettings("bare", Path("/"), spec["options"])
         self._runtime: Runtime = create(spec["runtime"], settings)
 
     def answers(self, count: int, together: bool) -> Row:
-        """What it says of the first ``count`` listings, one by one or all at once."""
-        found: list[Reply | None] = [None] * count
+        """Answer the first ``count`` listings, one by one or all at once."""
+        replies: list[Reply | None] = [None] * count
         left = threading.Semaphore(0)
 
         def keep(number: int, reply: Reply) -> None:
-            found[number] = reply
+            replies[number] = reply
             left.release()
 
         for number in range(count):
-            text, category = self._listings[number]
-            asked = question(self._catalogue, self._style, text, category)
+            asked = question(self._catalogue, self._style, self._products[number])
             self._runtime.submit(asked, lambda reply, number=number: keep(number, reply))  # type: ignore[misc]
             if not together:
                 left.acquire(timeout=PATIENCE_S)
         for _ in range(count if together else 0):
             left.acquire(timeout=PATIENCE_S)
-        return {"answers": [reply.name if isinstance(reply, Status) else reply for reply in found]}
+        return {"answers": [reply.name if isinstance(reply, Status) else reply for reply in replies]}
 
     def load(self, concurrency: int, seconds: float) -> Row:
         """Keep that many questions in flight for that long; rate and latencies."""
-        free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        latencies: list[float] = []
-        failed, number = 0, 0
+        return asyncio.run(self._load(concurrency, seconds))
 
-        def done(sent: float, reply: Reply) -> None:
-            nonlocal failed
-            if isinstance(reply, Status):
-                failed += 1
-            else:
-                latencies.append(time.perf_counter() - sent)
-            free.put(None)
+    async def _load(self, concurrency: int, seconds: float) -> Row:
+        loop, clock = asyncio.get_running_loop(), Ticker()
 
-        start = time.perf_counter()
-        for _ in range(concurrency):
-            free.put(None)
-        while time.perf_counter() - start < seconds:
-            free.get(timeout=PATIENCE_S)
-            text, category = self._listings[number % len(self._listings)]
-            number += 1
-            sent = time.perf_counter()
-            asked = question(self._catalogue, self._style, text, category)
-            self._runtime.submit(asked, lambda reply, sent=sent: done(sent, reply))  # type: ignore[misc]
-        for _ in range(concurrency):
-            free.get(timeout=PATIENCE_S)
-        return summary(latencies, time.perf_counter() - start, failed)
+        async def call(number: int) -> tuple[int, int]:
+            answered: asyncio.Future[tuple[int, int]] = loop.create_future()
+
+            def deliver(reply: Reply) -> None:
+                # The time counts when the reply is there, not when the loop has woken for it.
+                status = int(reply) if isinstance(reply, Status) else OK
+                loop.call_soon_threadsafe(answered.set_result, (status, clock.now_ns()))
+
+            product = self._products[number % len(self._products)]
+            self._runtime.submit(question(self._catalogue, self._style, product), deliver)
+            return await asyncio.wait_for(answered, PATIENCE_S)
+
+        try:
+            start_ns = clock.now_ns()
+            stop_ns = start_ns + int(seconds * 1e9)
+            rows = await closed(call, clock, range(concurrency), concurrency, stop_ns)
+        finally:
+            clock.close()
+        return summary(Samples.of(rows), start_ns)
 
     def prompt_tokens(self) -> Row:
-        """Tokens of all prompts so far, how many came from the KV cache; ``None`` where nobody tells."""
-        told: tuple[int, int] | None = getattr(self._runtime, "prompt_tokens", None)
-        return {"prompt_tokens": told and {"all": told[1], "reused": told[0]}}
+        """Count tokens of all prompts and those from the KV cache; ``None`` if the runtime does not."""
+        counts: tuple[int, int] | None = getattr(self._runtime, "prompt_tokens", None)
+        return {"prompt_tokens": counts and {"all": counts[1], "reused": counts[0]}}
 
     def memory(self) -> Row:
-        """GPU memory in use by whoever, and this process's largest resident size, in MiB."""
+        """Return GPU memory in use by any process, and this process's largest resident size, in MiB."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {"gpu_mib": gpu_memory_mib(), "peak_rss_mib": round(peak, 1)}
 
@@ -167,7 +175,7 @@ class Bare:
 
 
 class Reference:
-    """Transformers itself, one prompt at a time: what greedy answers must be, token by token."""
+    """Transformers itself, one prompt at a time: greedy answers to compare with, token by token."""
 
     def __init__(self, spec: Row) -> None:
         import torch
@@ -188,19 +196,19 @@ class Reference:
         )
 
     def answers(self, count: int, together: bool) -> Row:
-        """Texts and tokens for the first ``count`` listings; ``together`` is of no account."""
+        """Return texts and tokens for the first ``count`` listings; ``together`` is ignored."""
         catalogue, texts, tokens = Catalogue.load(CATALOGUE), [], []
-        for text, category in listings()[:count]:
-            message = {"role": "user", "content": question(catalogue, self._style, text, category).prompt}
+        for product in listings().products[:count]:
+            message = {"role": "user", "content": question(catalogue, self._style, product).prompt}
             prompt = self._tokenizer.apply_chat_template(
                 [message], tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
-            given = self._tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(
+            inputs = self._tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(
                 self._model.device
             )
             with self._torch.inference_mode():
-                out = self._model.generate(**given, generation_config=self._config)[0].tolist()
-            answer = out[given["input_ids"].shape[1] :]
+                whole = self._model.generate(**inputs, generation_config=self._config)[0].tolist()
+            answer = whole[inputs["input_ids"].shape[1] :]
             answer = answer[:-1] if answer and answer[-1] in self._ends else answer
             tokens.append(answer)
             texts.append(self._tokenizer.decode(answer, skip_special_tokens=True))
@@ -224,14 +232,21 @@ KINDS: dict[str, Callable[[Row], Any]] = {"bare": Bare, "reference": Reference}
 
 
 class Worker:
-    """The other end: starts this file as a process and talks to it."""
+    """The other end: starts this module as a process and talks to it.
+
+    Args:
+        kind: Key of :data:`KINDS`.
+        subject: Kind of member.
+        options: Of the runtime.
+        log: File that its standard error is added to.
+    """
 
     def __init__(self, kind: str, subject: Subject, options: Row, log: Path) -> None:
         paths = [str(subject.packages or ""), os.environ.get("PYTHONPATH", "")]
         self._log = log.open("a", encoding="utf-8")
         self._log_path = log
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -255,22 +270,22 @@ class Worker:
         return self
 
     def begin(self, do: str, **how: Any) -> None:
-        """Send a command and do not wait; :meth:`result` brings the answer."""
+        """Send a command and do not wait; :meth:`result` returns its answer."""
         self.ready()
         self._send({"do": do, **how})
 
     def result(self) -> Row:
-        """The answer to the last command.
+        """Return the answer to the last command.
 
         Raises:
-            RuntimeError: It failed; the message holds its last words.
+            WorkerError: It failed.
         """
         assert self._process.stdout
         line = self._process.stdout.readline()
         answer: Row = json.loads(line) if line else {"error": "it ended without an answer"}
         if "error" in answer:
             tail = "\n".join(self._log_path.read_text("utf-8", "replace").splitlines()[-15:])
-            raise RuntimeError(f"{answer['error']}; its last words:\n{tail}")
+            raise WorkerError(f"{answer['error']}; its last words:\n{tail}")
         return answer
 
     def call(self, do: str, **how: Any) -> Row:
@@ -306,12 +321,12 @@ def main() -> None:
         command = json.loads(line)
         try:
             if target is None:
-                target, found = KINDS[command["kind"]](command), {}
+                target, answer = KINDS[command["kind"]](command), {}
             else:
-                found = getattr(target, command.pop("do"))(**command)
+                answer = getattr(target, command.pop("do"))(**command)
         except Exception as error:
-            found = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(found), file=answers, flush=True)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
     if target is not None:
         target.close()
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of real shapes with random weights: right for speed and memory, meaningless as answers."""
-# ruff: noqa: INP001
+"""Make checkpoints of real shapes with random weights: right for speed and memory, meaningless as answers."""
 
 from __future__ import annotations
 

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the members and the graph around them on a GPU, in one command.
-
-    make gpu-check                                        # random weights of 1B and 8B shape, runtime hf
-    python benchmarks/gpu_check.py --checkpoint FOLDER    # a checkpoint of your own; repeat for more
-    python benchmarks/gpu_check.py --only 1b/answers      # one part; what --out holds already is skipped
-    python benchmarks/gpu_check.py --device cpu --shape tiny --seconds 1
-    python benchmarks/gpu_check.py --runtime tensorrt_llm --standin       # its road, without TensorRT-LLM
+"""Check the members and the graph around them on a GPU, part by part, into one results file.
 
 Parts, for each model:
 
@@ -14,45 +8,34 @@ Parts, for each model:
   batching  dynamic against continuous batching, taking turns (runtime hf)
   graph     one member in the serving graph against its bare runtime, taking turns: what the graph costs
   ensemble  several members against as many bare runtimes; redeploys under load
-
-Everything goes into one results file as soon as it is measured, and into one table. Without a tritonserver
-the last two parts say so and the others stand. Ends with 1 when a check failed or a target was missed.
-
-On a bare machine PyTorch, Transformers, Accelerate and llguidance are enough for the first two parts:
-
-    PYTHONPATH=ensemble_backend/src python3 benchmarks/gpu_check.py --only 1b/answers --out gpu.json
 """
-# ruff: noqa: INP001, T201
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gpu_graph
-from gpu_models import SHAPES, make_checkpoint
-from gpu_report import BAD, PARTS, judge, table
-from gpu_worker import ATTRIBUTES, CATALOGUE, ROOT, Row, Subject, Worker, listings
-
+from quorum.server.install import ServerNotFound, find_install
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
+from quorum_bench.environment import describe_environment
+from quorum_bench.gpu.models import SHAPES, make_checkpoint
+from quorum_bench.gpu.report import PARTS
+from quorum_bench.gpu.worker import ASKED, CATALOGUE, ROOT, Row, Subject, Worker, listings
 from quorum_contract import Status
+from quorum_contract.errors import QuorumError
 
 SCHEMA = 1
 PROMPTS = 16
+STANDIN = ROOT / "tests" / "standin"
 STANDIN_MODEL = ROOT / "examples" / "demo" / "models" / "demo-llama"
 # What the stand-in's model and the machine that it runs on can take.
 STANDIN_OPTIONS: Row = {"kv_cache_gib": 0.5, "max_batch_size": 32, "max_seq_len": 512}
@@ -60,124 +43,141 @@ STANDIN_OPTIONS: Row = {"kv_cache_gib": 0.5, "max_batch_size": 32, "max_seq_len"
 ROOM_BYTES = 3 << 30
 
 
-def main() -> None:
-    """Run the parts that are asked for and not yet measured; print the table."""
-    options = _options()
-    results = _read(options.out)
-    results["machine"] = _machine()
+WORK = ROOT / ".cache" / "gpu-check"
+_PACKAGES = ("torch", "transformers", "llguidance", "peft", "tensorrt-llm")
+
+
+class CheckError(QuorumError, ValueError):
+    """The check cannot be made as asked; the message says why."""
+
+    code = "GPU_CHECK_REFUSED"
+
+
+@dataclass(slots=True)
+class Options:
+    """Options of a check.
+
+    Attributes:
+        runtime: Of the members.
+        standin: Let a stand-in answer for ``tensorrt_llm``, on a CPU.
+        option: Options of the runtime.
+        shapes: Keys of :data:`quorum_bench.gpu.models.SHAPES`; default by the device.
+        checkpoints: Real ones.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        members: Of the ensemble; fewer where they do not fit.
+        concurrency: Requests in flight.
+        seconds: Length of one load.
+        rounds: Loads of each side.
+        new_tokens: Longest answer.
+        only: ``MODEL`` or ``MODEL/PART``; all by default.
+        again: Measure anew what the results file holds.
+        results: File; default by date and device.
+        work: Folder of checkpoints and logs.
+        say: Called with each step.
+    """
+
+    runtime: str = "hf"
+    standin: bool = False
+    option: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Sequence[str] = ()
+    checkpoints: Sequence[Path] = ()
+    device: str = "auto"
+    members: int = 3
+    concurrency: Sequence[int] = (1, 8, 32)
+    seconds: float = 10.0
+    rounds: int = 3
+    new_tokens: int = 128
+    only: Sequence[str] = ()
+    again: bool = False
+    results: Path | None = None
+    work: Path = WORK
+    say: Callable[[str], None] = lambda _: None
+    subject: Subject = field(init=False)
+    file: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        unknown = [shape for shape in self.shapes if shape not in SHAPES]
+        if unknown:
+            raise CheckError(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
+        self.subject = Subject(self.runtime)
+        if self.standin:
+            if self.runtime != "tensorrt_llm":
+                raise CheckError("--standin stands in for --runtime tensorrt_llm only")
+            self.subject = Subject(self.runtime, "bare", STANDIN)
+            self.device, self.shapes, self.checkpoints = "cpu", (), (STANDIN_MODEL,)
+        self.device = _resolve(self.device)
+        self.work = self.work.resolve()
+        if not self.shapes and not self.checkpoints:
+            self.shapes = ("tiny",) if self.device == "cpu" else ("1b", "8b")
+        device = _device_name(self.device).replace(" ", "-").lower()
+        self.file = self.results or ROOT / "benchmarks" / "results" / f"{_now()[:10]}-gpu-{device}.json"
+
+
+def check(options: Options) -> Row:
+    """Run the parts that are wanted and not yet measured, and write each as soon as it is known.
+
+    Returns:
+        ``MODEL/PART`` -> its figures, of this run and of those that the results file held.
+
+    Raises:
+        CheckError: No such part, or a results file of another form.
+    """
+    results = _read(options.file)
+    results["machine"] = describe_environment(_PACKAGES)
     models = _models(options)
     wanted = [(name, part) for name in models for part in PARTS if _is_wanted(f"{name}/{part}", options.only)]
     if not wanted:
         known = ", ".join(f"{name}/{part}" for name in models for part in PARTS)
-        sys.exit(f"--only {' '.join(options.only)} names no part; there are: {known}")
+        raise CheckError(f"--only {' '.join(options.only)} names no part; there are: {known}")
     for name, part in wanted:
         key = f"{options.runtime}-{name}/{part}"
         if key in results["parts"] and not options.again:
-            _say(f"{key}: measured already, in {options.out.name} (--again measures anew)")
+            options.say(f"{key}: measured already, in {options.file.name} (--again measures anew)")
             continue
-        _say(key)
+        options.say(key)
         try:
-            found = _RUN[part](options, name, models[name]())
+            figures = _RUN[part](options, name, models[name]())
         except Exception as error:
-            found = {"error": f"{type(error).__name__}: {error}"}
-            _say(f"{key}: {found['error']}")
-        results["parts"][key] = found | {"device": _device_name(options.device), "date": _now()}
-        _write(options.out, results)
-    checks = judge(results["parts"])
-    print(f"\n{table(results['parts'])}\n")
-    for what, outcome, detail in checks:
-        print(f"{outcome:12} {what}: {detail}")
-    print(f"\n{options.out}")
-    sys.exit(any(outcome in BAD for _, outcome, _ in checks))
+            figures = {"error": f"{type(error).__name__}: {error}"}
+            options.say(f"{key}: {figures['error']}")
+        results["parts"][key] = figures | {"device": _device_name(options.device), "date": _now()}
+        _write(options.file, results)
+    parts: Row = results["parts"]
+    return parts
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--runtime", default="hf", help="runtime of the members (hf)")
-    add("--standin", action="store_true", help="let the tests' stand-in answer for tensorrt_llm, on a CPU")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="one of its options; repeat")
-    add("--shape", action="append", choices=SHAPES, help="random weights of that shape; repeat for more")
-    add("--checkpoint", action="append", type=Path, help="a real checkpoint; repeat for more")
-    add("--device", default="auto", help="cpu, cuda, cuda:N (the first GPU)")
-    add("--members", type=int, default=3, help="members of the ensemble; fewer where they do not fit (3)")
-    add("--concurrency", default="1,8,32", help="requests in flight (1,8,32)")
-    add("--seconds", type=float, default=10, help="length of one load (10)")
-    add("--rounds", type=int, default=3, help="loads of each side (3)")
-    add("--new-tokens", type=int, default=128, help="longest answer (128)")
-    add("--only", action="append", default=[], metavar="MODEL[/PART]", help="only these parts; repeat")
-    add("--again", action="store_true", help="measure anew what the results file holds")
-    add("--out", type=Path, help="results file (benchmarks/results/DATE-gpu-DEVICE.json)")
-    add("--work", type=Path, default=ROOT / ".cache" / "gpu-check", help="folder of checkpoints and logs")
-    options = parser.parse_args()
-    options.subject = Subject(options.runtime)
-    if options.standin:
-        _stand_in(parser, options)
-    options.device = _resolve(options.device)
-    options.concurrency = [int(number) for number in options.concurrency.split(",")]
-    options.option = dict(_option(pair) for pair in options.option)
-    options.work = options.work.resolve()
-    if not options.shape and not options.checkpoint:
-        options.shape = ["tiny"] if options.device == "cpu" else ["1b", "8b"]
-    if options.out is None:
-        device = _device_name(options.device).replace(" ", "-").lower()
-        options.out = ROOT / "benchmarks" / "results" / f"{_now()[:10]}-gpu-{device}.json"
-    return options
-
-
-def _stand_in(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if options.runtime != "tensorrt_llm":
-        parser.error("--standin stands in for --runtime tensorrt_llm only")
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support import standin
-
-    options.subject = Subject(options.runtime, "bare", standin.STANDIN)
-    options.device, options.shape, options.checkpoint = "cpu", [], [STANDIN_MODEL]
-
-
-def _option(pair: str) -> tuple[str, Any]:
-    """Numbers and truths as such, everything else as text."""
-    key, _, value = pair.partition("=")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
-
-
-def _models(options: argparse.Namespace) -> dict[str, Callable[[], Path]]:
+def _models(options: Options) -> dict[str, Callable[[], Path]]:
     """Name -> what brings its checkpoint's folder; random ones are made when they are first needed."""
     models: dict[str, Callable[[], Path]] = {}
-    texts = [f"{title}\n" for title, _ in listings()]
-    for shape in options.shape or []:
+    texts = [f"{product.text}\n" for product in listings().products]
+    for shape in options.shapes:
         models[shape] = partial(make_checkpoint, shape, options.work / shape, texts, options.device)
-    for folder in options.checkpoint or []:
+    for folder in options.checkpoints:
         models[folder.resolve().name] = folder.resolve
     return models
 
 
-def _member(options: argparse.Namespace, checkpoint: Path) -> Row:
+def _member(options: Options, checkpoint: Path) -> Row:
     """Options of a member on that checkpoint."""
     base: Row = {"model": str(checkpoint)}
     if options.runtime == "tensorrt_llm":
         base |= {"max_tokens": options.new_tokens} | (STANDIN_OPTIONS if options.standin else {})
     else:
         base |= {"max_new_tokens": options.new_tokens, "device": options.device}
-    return base | options.option
+    return base | dict(options.option)
 
 
-def _copy(options: argparse.Namespace, checkpoint: Path, folder: Path) -> Path:
+def _copy(options: Options, checkpoint: Path, folder: Path) -> Path:
     """The checkpoint for one member: of its own where members on the same one would share it.
 
-    Copies of one file system are links, so that they cost nothing; the stand-in writes beside its model.
+    Copies of one file system are links, so that they cost nothing; the stand-in writes next to its model.
     """
     if options.runtime != "tensorrt_llm":
         return checkpoint
     return Path(shutil.copytree(checkpoint, folder, copy_function=os.link))
 
 
-def answers(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
+def answers(options: Options, name: str, checkpoint: Path) -> Row:
     """Greedy answers against Transformers' own; guided answers against the schema."""
     work, subject = _log_folder(options, name), options.subject
     given = _member(options, _copy(options, checkpoint, _emptied(work / "checkpoint")))
@@ -198,7 +198,7 @@ def _instructed(subject: Subject, given: Row, work: Path) -> Row:
         return worker.call("prompt_tokens")
 
 
-def _against_transformers(options: argparse.Namespace, checkpoint: Path, given: Row, work: Path) -> Row:
+def _against_transformers(options: Options, checkpoint: Path, given: Row, work: Path) -> Row:
     subject = options.subject
     plain = {"model": str(checkpoint), "device": options.device, "max_new_tokens": options.new_tokens}
     with Worker("reference", subject, plain, work / "reference.log") as worker:
@@ -223,11 +223,11 @@ def _is_valid(text: str) -> bool:
         keys = list(json.loads(text))
     except ValueError:
         return False
-    votes = parse_answer(Catalogue.load(CATALOGUE), ATTRIBUTES, text)
-    return keys == list(ATTRIBUTES) and all(vote.status == Status.ANSWERED for vote in votes)
+    votes = parse_answer(Catalogue.load(CATALOGUE), ASKED, text)
+    return keys == list(ASKED) and all(vote.status == Status.ANSWERED for vote in votes)
 
 
-def batching(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
+def batching(options: Options, name: str, checkpoint: Path) -> Row:
     """Both ways of batching of runtime ``hf``, taking turns."""
     if options.runtime != "hf":
         return {"skipped": "only runtime hf has two ways of batching"}
@@ -238,13 +238,13 @@ def batching(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
             with Worker("bare", options.subject, member, work / f"{way}.log") as worker:
                 worker.call("load", concurrency=max(options.concurrency), seconds=options.seconds / 4)
                 for concurrency in options.concurrency:
-                    _say(f"{way}, {concurrency} at once, round {number + 1} of {options.rounds}")
+                    options.say(f"{way}, {concurrency} at once, round {number + 1} of {options.rounds}")
                     load = worker.call("load", concurrency=concurrency, seconds=options.seconds)
                     load |= worker.call("memory")
                     rounds.append({"batching": way, "concurrency": concurrency} | load)
     loads = [
         {"batching": way, "concurrency": concurrency}
-        | _medians([one for one in rounds if (one["batching"], one["concurrency"]) == (way, concurrency)])
+        | _medians([load for load in rounds if (load["batching"], load["concurrency"]) == (way, concurrency)])
         for concurrency in options.concurrency
         for way in ways
     ]
@@ -252,24 +252,24 @@ def batching(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
 
 
 def _medians(rounds: Sequence[Row]) -> Row:
-    return {key: statistics.median(one[key] for one in rounds) for key in ("rate", "p50_ms", "p95_ms")}
+    return {key: statistics.median(load[key] for load in rounds) for key in ("rate", "p50_ms", "p95_ms")}
 
 
-def graph(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
+def one_member(options: Options, name: str, checkpoint: Path) -> Row:
     """One member in the graph against its bare runtime."""
     return _compared(options, name, checkpoint, ["alone"], "graph")
 
 
-def ensemble(options: argparse.Namespace, name: str, checkpoint: Path) -> Row:
+def ensemble(options: Options, name: str, checkpoint: Path) -> Row:
     """Several members on one device against as many bare runtimes on it."""
     count = _fitting(options, checkpoint)
     names = [f"member-{number}" for number in range(1, count + 1)]
     return _compared(options, name, checkpoint, names, "ensemble")
 
 
-def _fitting(options: argparse.Namespace, checkpoint: Path) -> int:
+def _fitting(options: Options, checkpoint: Path) -> int:
     """How many members fit the GPU beside as many bare runtimes."""
-    wanted = int(options.members)
+    wanted = options.members
     if options.device == "cpu":
         return wanted
     import torch
@@ -278,32 +278,37 @@ def _fitting(options: argparse.Namespace, checkpoint: Path) -> int:
     free, _ = torch.cuda.mem_get_info(options.device)
     fitting = max(1, int(free // (2 * (weights + ROOM_BYTES))))
     if fitting < wanted:
-        _say(f"{fitting} members instead of {wanted}: each is loaded twice, {free >> 30} GiB are free")
+        options.say(f"{fitting} members instead of {wanted}: each is loaded twice, {free >> 30} GiB are free")
     return min(fitting, wanted)
 
 
-def _compared(
-    options: argparse.Namespace, name: str, checkpoint: Path, names: Sequence[str], part: str
-) -> Row:
-    if reason := gpu_graph.missing():
-        return {"skipped": f"graph not measured: {reason}"}
+def _compared(options: Options, name: str, checkpoint: Path, names: Sequence[str], part: str) -> Row:
+    try:
+        # A machine without Triton or its client can run the other parts.
+        from quorum_bench.gpu import graph
+
+        find_install()
+    except ImportError as error:
+        return {"skipped": f"graph not measured: {error.name or error} is not installed"}
+    except (ServerNotFound, OSError) as error:
+        return {"skipped": f"graph not measured: {error}"}
     folder = _emptied(options.work / "run" / name / part)
-    members = {one: _member(options, _copy(options, checkpoint, folder / one)) for one in names}
-    return gpu_graph.compare(
+    members = {name: _member(options, _copy(options, checkpoint, folder / name)) for name in names}
+    return graph.compare(
         options.subject,
         members,
         folder=folder,
         concurrencies=options.concurrency,
         seconds=options.seconds,
         rounds=options.rounds,
-        say=_say,
+        say=options.say,
     )
 
 
-_RUN: dict[str, Callable[[argparse.Namespace, str, Path], Row]] = {
+_RUN: dict[str, Callable[[Options, str, Path], Row]] = {
     "answers": answers,
     "batching": batching,
-    "graph": graph,
+    "graph": one_member,
     "ensemble": ensemble,
 }
 
@@ -314,7 +319,7 @@ def _resolve(device: str) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
-        sys.exit(
+        raise CheckError(
             f"--device {device}: PyTorch {torch.__version__} sees no GPU here; use --device cpu, or install"
             " the build with CUDA: QUORUM_TORCH=cuda make setup-hf"
         )
@@ -329,34 +334,14 @@ def _device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(device))
 
 
-def _machine() -> Row:
-    """Where this runs, without names."""
-    versions = {}
-    for name in ("torch", "transformers", "llguidance", "peft", "nvidia-pytriton", "tensorrt-llm"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    told = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    gpu = None
-    if shutil.which("nvidia-smi"):
-        command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-        gpu = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "cpu": told[0].partition(":")[2].strip() if told else platform.machine(),
-        "cores": len(told),
-        "gpu": gpu,
-        "python": platform.python_version(),
-        "packages": versions,
-    }
-
-
 def _read(path: Path) -> Row:
     if not path.is_file():
         return {"schema_version": SCHEMA, "parts": {}}
     results: Row = json.loads(path.read_text("utf-8"))
     if results.get("schema_version") != SCHEMA:
-        sys.exit(f"{path}: schema_version {results.get('schema_version')}, expected {SCHEMA}; name another")
+        raise CheckError(
+            f"{path}: schema_version {results.get('schema_version')}, expected {SCHEMA}; name another"
+        )
     return results
 
 
@@ -377,7 +362,7 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
-def _log_folder(options: argparse.Namespace, name: str) -> Path:
+def _log_folder(options: Options, name: str) -> Path:
     folder: Path = options.work / "run" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -385,11 +370,3 @@ def _log_folder(options: argparse.Namespace, name: str) -> Path:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _say(text: str) -> None:
-    print(f"gpu-check: {text}", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures of a GPU check say: one table, and an outcome for each thing that was to be shown."""
-# ruff: noqa: INP001
+"""Judge the figures of a GPU check: one table, and an outcome for each thing that was to be shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from gpu_models import SHAPES
+from quorum_bench.gpu.models import SHAPES
 
 PARTS = ("answers", "batching", "graph", "ensemble")
 MIN_THROUGHPUT_SHARE = 0.95
@@ -33,24 +32,24 @@ def judge(parts: Row) -> list[Outcome]:
 
     Outcomes are ``ok``, ``FAILED``, ``MISSED`` (a target of speed), ``not judged`` and ``not measured``.
     """
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for key, part in ordered(parts):
         name, what = key.rsplit("/", 1)
         if "error" in part:
-            found.append((key, "FAILED", part["error"].splitlines()[0]))
+            outcomes.append((key, "FAILED", part["error"].splitlines()[0]))
         elif "skipped" in part:
-            found.append((key, "not measured", part["skipped"].splitlines()[0]))
+            outcomes.append((key, "not measured", part["skipped"].splitlines()[0]))
         elif what == "answers":
-            found += _judge_answers(key, part)
+            outcomes += _judge_answers(key, part)
         elif what == "batching":
-            found += _judge_batching(key, part)
+            outcomes += _judge_batching(key, part)
         elif what in ("graph", "ensemble"):
-            found += _judge_served(key, part)
+            outcomes += _judge_served(key, part)
             if what == "graph":
                 shape = SHAPES.get(name.partition("-")[2])
                 is_toy = part.get("device") == "CPU" or (shape is not None and not shape.judged)
-                found += _judge_cost(key, part, is_toy=is_toy)
-    return found
+                outcomes += _judge_cost(key, part, is_toy=is_toy)
+    return outcomes
 
 
 def _ok(is_ok: bool) -> str:

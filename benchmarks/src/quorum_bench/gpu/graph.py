@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serving graph on a real tritonserver beside the same runtimes without it, in one run, taking turns."""
-# ruff: noqa: INP001
+"""Compare the serving graph on a real tritonserver with the same runtimes without it, in one run, in turn."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from gpu_worker import (
-    ATTRIBUTES,
+import numpy as np
+import yaml
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights
+from quorum.deployment import Deployment, load_deployment
+from quorum.repository.render import render
+from quorum.rollout.channels import Rollout
+from quorum.server.control import Control
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import TritonServer
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import parse_answer
+from quorum_bench.clients import Callers, calling
+from quorum_bench.gpu import standin
+from quorum_bench.gpu.worker import (
+    ASKED,
     CATALOGUE,
     PATIENCE_S,
     Row,
@@ -25,6 +39,11 @@ from gpu_worker import (
     listings,
     summary,
 )
+from quorum_bench.load import Closed, run_load
+from quorum_bench.samples import BAD_ANSWER, OK
+from quorum_bench.targets.triton_caller import TritonCaller, triton_caller
+from quorum_client import AsyncClient, Client
+from quorum_contract import MEMBER_STATUS, STABLE, Status
 
 START_S = 900.0
 REDEPLOYS = 6
@@ -32,25 +51,29 @@ REDEPLOY_CALLERS = 8
 Say = Callable[[str], None]
 
 
-def missing() -> str | None:
-    """Why no server can run here; ``None`` where one can."""
-    try:
-        from quorum.repository.render import render  # noqa: F401
-        from quorum.server.install import ServerNotFound, find_install
-        from quorum_client import AsyncClient  # noqa: F401
-    except ImportError as error:
-        return f"{error.name or error} is not installed"
-    try:
-        find_install()
-    except (ServerNotFound, OSError) as error:
-        return str(error)
-    return None
+class VotesCaller(TritonCaller):
+    """A caller to whom an answer with an abstention is none: it looks at every member's status."""
+
+    async def open(self) -> None:
+        """Connect; ask the first question, whose answer is not looked at."""
+        self._connect()
+        await self.call(0)
+
+    def check(self, number: int, answer: bytes) -> None:
+        """Make sure that all members voted.
+
+        Raises:
+            ValueError: One abstained.
+        """
+        response = pb.ModelInferResponse.FromString(answer)
+        names = [output.name for output in response.outputs]
+        statuses = np.frombuffer(response.raw_output_contents[names.index(MEMBER_STATUS)], np.int32)
+        if np.any(statuses != Status.ANSWERED):
+            raise ValueError("a member abstained")
 
 
 def write_spec(folder: Path, subject: Subject, members: Mapping[str, Row]) -> Path:
-    """A deployment of members with these options."""
-    import yaml
-
+    """Write a deployment of members with these options."""
     known = json.loads(CATALOGUE.read_text("utf-8"))["attributes"]
     keys = ("question", "values", "synonyms", "normaliser")
     spec = {
@@ -65,7 +88,7 @@ def write_spec(folder: Path, subject: Subject, members: Mapping[str, Row]) -> Pa
             for name, options in members.items()
         ],
         "gate": {"timeout_s": PATIENCE_S, "max_timeout_s": PATIENCE_S},
-        "attributes": {name: {key: known[name][key] for key in keys} for name in ATTRIBUTES},
+        "attributes": {name: {key: known[name][key] for key in keys} for name in ASKED},
         "server": {"grpc_port": 0, "http_port": 0, "metrics_port": 0},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,21 +110,18 @@ def compare(
     """Load an ensemble and, in turn, the same number of bare runtimes, each loaded as much as a member is.
 
     Args:
-        subject: What the members are.
+        subject: Kind of the members.
         members: Name -> options.
         folder: For the deployment and all logs.
         concurrencies: Requests in flight.
         seconds: Length of one load.
         rounds: Loads of each side.
-        say: Told what is going on.
+        say: Called with each step.
 
     Returns:
         Per concurrency the rounds of both, the ensemble's throughput as a share of the slowest bare
-        runtime's, its latency over theirs, and what redeploys under load did.
+        runtime's, its latency over theirs, and the outcome of redeploys under load.
     """
-    from quorum.deployment import load_deployment
-    from quorum.repository.render import render
-
     spec, names = load_deployment(write_spec(folder, subject, members)), list(members)
     render(spec)
     before = gpu_memory_mib()
@@ -113,7 +133,7 @@ def compare(
         with _serving(spec, subject, folder) as server:
             url = server.endpoint.grpc_url
             memory = {"before": before, "with_bare": bare_memory, "with_both": gpu_memory_mib()}
-            agreed, said = _same_answers(workers[0], url)
+            agreement, texts = _same_answers(workers[0], url)
             for concurrency in (max(concurrencies), 1):
                 _bare(workers, concurrency, seconds / 2)
                 _graph(url, concurrency, seconds / 2)
@@ -126,13 +146,13 @@ def compare(
                     pairs.append({"bare": bare, "graph": _graph(url, concurrency, seconds)})
                 loads.append(_summed(concurrency, pairs))
             say(f"{REDEPLOYS} redeploys under load")
-            redeploy = _redeploy(spec, server, names)
+            redeploys = _redeploy(spec, server, names)
         return {
             "members": len(names),
-            "same_answers": agreed,
-            "tokens_per_answer": _mean_tokens(Path(members[names[0]]["model"]), said),
+            "same_answers": agreement,
+            "tokens_per_answer": _mean_tokens(Path(members[names[0]]["model"]), texts),
             "loads": loads,
-            "redeploy": redeploy,
+            "redeploy": redeploys,
             "gpu_mib": memory,
             "bare_memory": [worker.call("memory") for worker in workers],
             "bare_prompt_tokens": [worker.call("prompt_tokens")["prompt_tokens"] for worker in workers],
@@ -143,15 +163,9 @@ def compare(
 
 
 @contextmanager
-def _serving(spec: Any, subject: Subject, folder: Path) -> Iterator[Any]:
-    from quorum.server.supervise import wait_channels
-    from quorum.server.triton import TritonServer
-
-    install = None
-    if subject.packages:
-        from support import standin
-
-        install = standin.install(folder / "python")
+def _serving(spec: Deployment, subject: Subject, folder: Path) -> Iterator[TritonServer]:
+    packages = subject.packages
+    install = standin.install(folder / "python", packages) if packages else None
     server = TritonServer(spec, log_path=folder / "server.log", install=install)
     try:
         server.start()
@@ -163,13 +177,13 @@ def _serving(spec: Any, subject: Subject, folder: Path) -> Iterator[Any]:
 
 def _summed(concurrency: int, pairs: list[Row]) -> Row:
     """Medians over rounds; shares and differences are taken within a round."""
-    shares = [pair["graph"]["rate"] / min(one["rate"] for one in pair["bare"]) for pair in pairs]
-    extra = [pair["graph"]["p50_ms"] - max(one["p50_ms"] for one in pair["bare"]) for pair in pairs]
+    shares = [pair["graph"]["rate"] / min(load["rate"] for load in pair["bare"]) for pair in pairs]
+    extra = [pair["graph"]["p50_ms"] - max(load["p50_ms"] for load in pair["bare"]) for pair in pairs]
     return {
         "concurrency": concurrency,
-        "bare_rate": statistics.median(min(one["rate"] for one in pair["bare"]) for pair in pairs),
+        "bare_rate": statistics.median(min(load["rate"] for load in pair["bare"]) for pair in pairs),
         "graph_rate": statistics.median(pair["graph"]["rate"] for pair in pairs),
-        "bare_p50_ms": statistics.median(max(one["p50_ms"] for one in pair["bare"]) for pair in pairs),
+        "bare_p50_ms": statistics.median(max(load["p50_ms"] for load in pair["bare"]) for pair in pairs),
         "graph_p50_ms": statistics.median(pair["graph"]["p50_ms"] for pair in pairs),
         "graph_p95_ms": statistics.median(pair["graph"]["p95_ms"] for pair in pairs),
         "throughput_share": statistics.median(shares),
@@ -187,52 +201,29 @@ def _bare(workers: Sequence[Worker], concurrency: int, seconds: float) -> list[R
 
 
 def _graph(url: str, concurrency: int, seconds: float) -> Row:
-    return asyncio.run(_keep_asking(url, concurrency, lambda elapsed: elapsed >= seconds))
-
-
-async def _keep_asking(url: str, concurrency: int, enough: Callable[[float], bool]) -> Row:
-    from quorum_client import AsyncClient
-
-    latencies: list[float] = []
-    abstained = failed = number = 0
-    texts, start = listings(), time.perf_counter()
-    async with AsyncClient(url, retries=False, timeout_s=PATIENCE_S) as client:
-
-        async def caller() -> None:
-            nonlocal abstained, failed, number
-            while not enough(time.perf_counter() - start):
-                text, category = texts[number % len(texts)]
-                number += 1
-                try:
-                    found = await client.extract(text, ATTRIBUTES, category=category)
-                except Exception:
-                    failed += 1
-                    continue
-                latencies.append(found.latency_s)
-                abstained += any(vote.value is None for answer in found.answers for vote in answer.votes)
-
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
-    return summary(latencies, time.perf_counter() - start, failed) | {"abstained": abstained}
+    caller = triton_caller(url, STABLE, listings(), timeout_s=PATIENCE_S)
+    caller = replace(caller, factory=f"{__name__}:{VotesCaller.__name__}")
+    load = run_load(caller, Closed(concurrency), seconds)
+    abstained = load.samples.status == BAD_ANSWER
+    # An answer with an abstention took its time all the same.
+    samples = replace(load.samples, status=np.where(abstained, np.int32(OK), load.samples.status))
+    return summary(samples, load.start_ns) | {"abstained": int(np.count_nonzero(abstained))}
 
 
 def _same_answers(worker: Worker, url: str, count: int = 8) -> tuple[Row, list[str]]:
-    """Of how many listings the first member says what the bare runtime says; the latter's answers."""
-    from quorum.tasks.catalogue import Catalogue
-    from quorum.tasks.parse import parse_answer
-    from quorum_client import AsyncClient
-
-    catalogue, asked = Catalogue.load(CATALOGUE), listings()[:count]
-    said = worker.call("answers", count=count, together=False)["answers"]
-    bare = [[vote.value for vote in parse_answer(catalogue, ATTRIBUTES, text)] for text in said]
+    """Count the listings that the first member answers as the bare runtime does; the latter's answers."""
+    catalogue, products = Catalogue.load(CATALOGUE), listings().products[:count]
+    texts = worker.call("answers", count=count, together=False)["answers"]
+    bare = [[vote.value for vote in parse_answer(catalogue, ASKED, text)] for text in texts]
 
     async def ask() -> list[list[str | None]]:
         async with AsyncClient(url, retries=False, timeout_s=PATIENCE_S) as client:
-            found = [await client.extract(text, ATTRIBUTES, category=kind) for text, kind in asked]
-        return [[answer.votes[0].value for answer in one.answers] for one in found]
+            results = [await client.extract(p.text, ASKED, category=p.category) for p in products]
+        return [[answer.votes[0].value for answer in result.answers] for result in results]
 
     graph = asyncio.run(ask())
-    same = sum(one == other for one, other in zip(bare, graph, strict=True))
-    return {"of": count, "same": same}, said
+    same = sum(left == right for left, right in zip(bare, graph, strict=True))
+    return {"of": count, "same": same}, texts
 
 
 def _mean_tokens(checkpoint: Path, texts: Sequence[str]) -> float | None:
@@ -246,29 +237,20 @@ def _mean_tokens(checkpoint: Path, texts: Sequence[str]) -> float | None:
     return statistics.mean(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
 
 
-def _redeploy(spec: Any, server: Any, names: Sequence[str]) -> Row:
-    """Publish and promote again and again while callers ask; how many requests failed."""
-    from quorum.decision.cell import Parameters
-    from quorum.decision.weights import Weights
-    from quorum.rollout.channels import Rollout
-    from quorum.server.control import Control
-    from quorum_client import Client
-
-    url, stop, found = server.endpoint.grpc_url, threading.Event(), Row()
-
-    def load() -> None:
-        found.update(asyncio.run(_keep_asking(url, REDEPLOY_CALLERS, lambda _: stop.is_set())))
-
-    thread, took, live, errors = threading.Thread(target=load), [], 0, []
+def _redeploy(spec: Deployment, server: TritonServer, names: Sequence[str]) -> Row:
+    """Publish and promote again and again while callers ask; count the requests that failed."""
+    url, took, live, errors = server.endpoint.grpc_url, [], 0, []
+    callers = Callers(
+        url, listings(), threads=0, coroutines=REDEPLOY_CALLERS, pause_s=0.0, timeout_s=PATIENCE_S
+    )
     with Control(url, server.endpoint.admin_key) as control, Client(url, timeout_s=PATIENCE_S) as client:
 
         def version_of(channel: str) -> int:
-            return client.extract("Is anybody there?", ATTRIBUTES[:1], channel=channel).weights_version
+            return client.extract("Is anybody there?", ASKED[:1], channel=channel).weights_version
 
         rollout = Rollout(spec, control, version_of)
-        version_of("quorum")
-        thread.start()
-        try:
+        version_of(STABLE)
+        with calling(callers) as load:
             for number in range(REDEPLOYS):
                 weights = tuple(1.0 + (number + place) % 5 for place in range(len(names)))
                 fresh = Weights("majority", tuple(names), Parameters(weights), settings={"number": number})
@@ -280,15 +262,12 @@ def _redeploy(spec: Any, server: Any, names: Sequence[str]) -> Row:
                     errors.append(f"{type(error).__name__}: {error}")
                     continue
                 took.append(time.perf_counter() - start)
-                live += version_of("quorum") == version
-        finally:
-            stop.set()
-            thread.join()
+                live += version_of(STABLE) == version
     return {
         "redeploys": REDEPLOYS,
         "live": live,
         "errors": errors,
-        "requests": found["answers"] + found["failed"],
-        "failed": found["failed"],
+        "requests": len(load.answers) + len(load.failures),
+        "failed": len(load.failures),
         "median_s": statistics.median(took) if took else None,
     }

@@ -1,21 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How close learned weights come to what can be known at all, on simulated members.
-
-    python benchmarks/simulated.py [--part em|gold|shrinkage|blocs|label] [--quick] [--json FILE]
-
-``label`` needs recorded votes: --votes FILE.
-"""
-# ruff: noqa: INP001, T201
+"""Compare learned weights with the best that can be known at all, on simulated members."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
-import platform
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +17,7 @@ from quorum.decision.patterns import ABSTAIN
 from quorum.evaluation import apply
 from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.score import as_rule, is_right
+from quorum.evaluation.stats import half_width
 from quorum.learning import learn, learn_statistic
 from quorum.learning.em import OneCoin, log_odds
 from quorum.learning.loglinear import LogLinear
@@ -40,37 +30,46 @@ Row = dict[str, Any]
 PARTS = ("em", "gold", "shrinkage", "blocs", "label")
 SIZES = {1_000: 0.25, 10_000: 0.05}
 LABELS = {200: 1.5, 1000: 0.75}
+HEAD = (
+    "Points of accuracy lost (+-: half the 95 % interval of the mean over seeds)\n\n"
+    f"{'part':10}{'setting':42}{'reference':>10}{'want':>7}{'got':>7}{'+-':>6}  verdict"
+)
 
 
-def main() -> None:
-    """Run the parts and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="fewer settings and seeds")
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
-    parser.add_argument("--votes", type=Path, help="recorded votes with gold, for the part label")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
-    options = parser.parse_args()
-    parts = options.part or [part for part in PARTS if part != "label" or options.votes]
-    runs = {"em": _em, "gold": _gold, "shrinkage": _shrinkage, "blocs": _blocs}
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"NumPy {np.__version__}{', quick' if options.quick else ''}\n")  # fmt: skip
-    print("Points of accuracy lost (+-: half the 95 % interval of the mean over seeds)\n")
-    print(f"{'part':10}{'setting':42}{'reference':>10}{'want':>7}{'got':>7}{'+-':>6}  verdict")
-    rows: list[Row] = []
-    for part in parts:
-        found = _label(options.votes, options.quick) if part == "label" else runs[part](options.quick)
-        mine = []
-        for row in found:
-            mine.append({"part": part, **row})
-            _print(mine[-1])
-        missed = sum(row["got"] > row["want"] for row in mine)
-        print(f"{part:10}{len(mine)} settings, {missed} missed, worst {max(r['got'] for r in mine):.2f}\n")
-        rows += mine
-    if options.json:
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__}
-        day = f"{datetime.now(UTC):%Y-%m-%d}"
-        content = {"date": day, "machine": machine, "quick": options.quick, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def rows_of(part: str, quick: bool, votes: Path | None = None) -> Iterator[Row]:
+    """Yield a row per setting of a part, as soon as it is known.
+
+    Args:
+        part: One of :data:`PARTS`.
+        quick: Fewer settings and seeds.
+        votes: Recorded votes with gold; the part ``label`` needs them.
+
+    Raises:
+        ValueError: ``label`` without votes.
+    """
+    if part == "label":
+        if votes is None:
+            raise ValueError("the part label needs recorded votes with gold: --votes FILE")
+        rows = _label(votes, quick)
+    else:
+        rows = {"em": _em, "gold": _gold, "shrinkage": _shrinkage, "blocs": _blocs}[part](quick)
+    for row in rows:
+        yield {"part": part, **row}
+
+
+def line(row: Row) -> str:
+    """Return a row as a line of the table under :data:`HEAD`."""
+    verdict = "met" if row["got"] <= row["want"] else "MISSED"
+    return (
+        f"{row['part']:10}{row['setting']:42}{row['reference']:10.2f}{row['want']:7.2f}{row['got']:7.2f}"
+        f"{row['half']:6.2f}  {verdict}"
+    )
+
+
+def summary(part: str, rows: list[Row]) -> str:
+    """Return the last line of a part."""
+    missed = sum(row["got"] > row["want"] for row in rows)
+    return f"{part:10}{len(rows)} settings, {missed} missed, worst {max(r['got'] for r in rows):.2f}"
 
 
 def _em(quick: bool) -> Iterator[Row]:
@@ -145,8 +144,8 @@ def _shrinkage(quick: bool) -> Iterator[Row]:
 def _blocs(quick: bool) -> Iterator[Row]:
     """Independent members: em that looks for blocs against em that does not, also with K taken for 10."""
     members = (4, 8) if quick else (4, 5, 6, 8)
-    for m, values, told in itertools.product(members, (3, 10, 50), (True, False)):
-        if told and values == 10:
+    for m, values, known in itertools.product(members, (3, 10, 50), (True, False)):
+        if known and values == 10:
             continue
         lost, best = [], []
         for seed in range(4 if quick else 10):
@@ -154,7 +153,7 @@ def _blocs(quick: bool) -> Iterator[Row]:
             accuracy = rng.permutation(np.linspace(0.55, 0.95, m))
             codes, truth = independent(rng, 5_000, accuracy, values)
             statistic = Statistic(tuple(map(str, range(m))), (("", "a"),), histogram(codes))
-            counts = {"a": values} if told else {}
+            counts = {"a": values} if known else {}
             with_, without = (
                 accuracy_percent(
                     decide(codes, as_rule([learn_statistic(statistic, "em", value_counts=counts,
@@ -166,33 +165,31 @@ def _blocs(quick: bool) -> Iterator[Row]:
             )  # fmt: skip
             best.append(without)
             lost.append(without - with_)
-        yield _row(f"{m} members, K {values}, {'told' if told else 'taken for 10'}", best, 0.5, lost)
+        yield _row(f"{m} members, K {values}, {'told' if known else 'taken for 10'}", best, 0.5, lost)
 
 
 def _label(votes: Path, quick: bool) -> Iterator[Row]:
     """50 chosen labels against 100 random ones, on products that gave no label."""
     table = read_votes(votes)
     hidden = table.with_gold(np.zeros(len(table), np.bool_))
-    subsets = [table.members]
-    for names in subsets:
-        lost, best = [], []
-        for seed in range(4 if quick else 20):
-            fold = assign_folds(table.products, 5, seed)
-            chosen, drawn = np.zeros(len(table)), np.zeros(len(table))
-            for part in range(5):
-                rows = np.flatnonzero((fold != part) & table.labelled)
-                picks = rows[[c.index for c in choose(hidden.take(rows), 50, seed=seed)]]
-                for marks, out in (
-                    (picks, chosen),
-                    (np.random.default_rng(seed).choice(rows, 100, replace=False), drawn),
-                ):
-                    keep = np.zeros(len(table), np.bool_)
-                    keep[marks] = True
-                    right = is_right(table, apply(table, learn(table.with_gold(keep), "loglinear")))
-                    out[fold == part] = right[fold == part]
-            best.append(100.0 * float(drawn[table.labelled].mean()))
-            lost.append(best[-1] - 100.0 * float(chosen[table.labelled].mean()))
-        yield _row(f"50 chosen, 100 random, {len(names)} members", best, 0.0, lost)
+    lost, best = [], []
+    for seed in range(4 if quick else 20):
+        fold = assign_folds(table.products, 5, seed)
+        chosen, drawn = np.zeros(len(table)), np.zeros(len(table))
+        for part in range(5):
+            rows = np.flatnonzero((fold != part) & table.labelled)
+            picks = rows[[c.index for c in choose(hidden.take(rows), 50, seed=seed)]]
+            for marks, hits in (
+                (picks, chosen),
+                (np.random.default_rng(seed).choice(rows, 100, replace=False), drawn),
+            ):
+                keep = np.zeros(len(table), np.bool_)
+                keep[marks] = True
+                right = is_right(table, apply(table, learn(table.with_gold(keep), "loglinear")))
+                hits[fold == part] = right[fold == part]
+        best.append(100.0 * float(drawn[table.labelled].mean()))
+        lost.append(best[-1] - 100.0 * float(chosen[table.labelled].mean()))
+    yield _row(f"50 chosen, 100 random, {len(table.members)} members", best, 0.0, lost)
 
 
 def _share(accuracy: npt.NDArray[np.float64], phi: float) -> float:
@@ -209,16 +206,11 @@ def _phi(wrong: npt.NDArray[np.bool_]) -> float:
 
 def _row(setting: str, best: Any, want: float, lost: Any) -> Row:
     values = np.asarray(lost, np.float64)
-    half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values))
-    return {"setting": setting, "reference": float(np.mean(best)), "want": want, "got": float(values.mean()),
-            "half": float(half), "seeds": len(values)}  # fmt: skip
-
-
-def _print(row: Row) -> None:
-    verdict = "met" if row["got"] <= row["want"] else "MISSED"
-    print(f"{row['part']:10}{row['setting']:42}{row['reference']:10.2f}{row['want']:7.2f}{row['got']:7.2f}"
-          f"{row['half']:6.2f}  {verdict}", flush=True)  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "setting": setting,
+        "reference": float(np.mean(best)),
+        "want": want,
+        "got": float(values.mean()),
+        "half": half_width(values),
+        "seeds": len(values),
+    }

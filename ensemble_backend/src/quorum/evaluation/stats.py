@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compute quantiles, bootstrap intervals and exact binomial bounds; every formula once, NumPy only.
+
+Shapes: ``n`` cells or values, ``c`` columns, ``R`` resamples. ``tail`` is the probability left out at each
+end of an interval: 0.025 for 95 %. Equal seeds give equal results, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+TAIL_95 = 0.025
+RESAMPLES = 2000
+# Resamples times products, 8 bytes each: a large table is drawn in parts.
+_DRAWN_AT_ONCE = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def quantiles(values: npt.ArrayLike, qs: Sequence[float]) -> Floats:
+    """Return quantiles, interpolated linearly between order statistics.
+
+    Definition 7 of Hyndman & Fan, "Sample quantiles in statistical packages", The American Statistician
+    50(4), 1996; NumPy's default.
+
+    Args:
+        values: (n,) values, at least one.
+        qs: (Q,) each in [0, 1].
+
+    Returns:
+        (Q,) quantiles.
+    """
+    return np.asarray(np.quantile(np.asarray(values, np.float64), np.asarray(qs, np.float64)))
+
+
+def quantile(values: npt.ArrayLike, q: float) -> float:
+    """Return one quantile; see :func:`quantiles`."""
+    return float(quantiles(values, [q])[0])
+
+
+def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]:
+    """Return the lower and upper end of the percentile interval of bootstrap draws.
+
+    Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
+
+    Args:
+        draws: (R,) or (R, c) draws.
+        tail: Left out at each end.
+
+    Returns:
+        Two scalars, or two (c,) arrays.
+    """
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def bootstrap(
+    values: npt.ArrayLike, statistic: Callable[..., Any], resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """Return a statistic of values that are drawn with replacement.
+
+    Args:
+        values: (n,) independent values.
+        statistic: ``np.mean``, ``np.median``, ...; called with (R, n) and ``axis=1``.
+        resamples: R.
+        seed: Of the draws.
+
+    Returns:
+        (R,) draws.
+    """
+    array = np.asarray(values, np.float64)
+    rng = np.random.default_rng(seed)
+    return np.asarray(statistic(array[rng.integers(len(array), size=(resamples, len(array)))], axis=1))
+
+
+def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples: int, seed: int) -> Floats:
+    """Return the mean of each column when whole products are drawn with replacement.
+
+    The cells of a product are not independent of each other, so the product is what is drawn: the cluster
+    bootstrap (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8).
+
+    Args:
+        columns: (n, c) values per cell.
+        products: (n,) product of each cell.
+        resamples: R.
+        seed: Of the draws.
+
+    Returns:
+        (R, c) means.
+    """
+    _, index = np.unique(products, return_inverse=True)
+    index = index.reshape(-1)
+    size = int(index.max()) + 1
+    sums = np.zeros((size, columns.shape[1]))
+    np.add.at(sums, index, columns)
+    cells = np.bincount(index, minlength=size).astype(np.float64)
+    rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
+    means = np.empty((resamples, columns.shape[1]))
+    at_once = max(1, _DRAWN_AT_ONCE // size)
+    for begin in range(0, resamples, at_once):
+        draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
+        means[begin : begin + at_once] = (draws @ sums) / (draws @ cells)[:, None]
+    return means
+
+
+def mean_over_products(
+    cells: npt.ArrayLike, products: npt.NDArray[np.int32], tail: float = TAIL_95, seed: int = 0
+) -> Estimate:
+    """Return the mean of a column with its interval, bootstrapped over products.
+
+    Args:
+        cells: (n,) values per cell; truth values count as 0 and 1.
+        products: (n,) product of each cell.
+        tail: Left out at each end.
+        seed: Of :data:`RESAMPLES` draws.
+    """
+    column = np.asarray(cells, np.float64)[:, None]
+    low, high = percentile_interval(bootstrap_means(column, products, RESAMPLES, seed)[:, 0], tail)
+    return Estimate(float(column.mean()), float(low), float(high))
+
+
+def half_width(values: npt.ArrayLike) -> float:
+    """Return half the 95 % interval of the mean of independent values, by the normal curve; nan for one."""
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return math.nan
+    return float(1.96 * float(array.std(ddof=1)) / np.sqrt(len(array)))
+
+
+def median_ratio(
+    above: Floats, below: Floats, *, paired: bool, tail: float, resamples: int, seed: int = 0
+) -> Estimate:
+    """Return the median of ``above`` over the median of ``below``, with its bootstrap interval.
+
+    Args:
+        above: (n,) values.
+        below: (m,) values.
+        paired: Whether both are of the same products in the same order; then pairs are drawn, and m is n.
+        tail: Left out at each end.
+        resamples: R.
+        seed: Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    ratios = np.empty(resamples)
+    for number in range(resamples):
+        draw = rng.integers(0, len(below), len(below))
+        other = draw if paired else rng.integers(0, len(above), len(above))
+        ratios[number] = np.median(above[other]) / np.median(below[draw])
+    low, high = percentile_interval(ratios, tail)
+    return Estimate(quantile(above, 0.5) / quantile(below, 0.5), float(low), float(high))
+
+
+def unseen_share(n: int, tail: float = TAIL_95) -> float:
+    """Return the upper bound of a share of which none was seen in ``n``: about 3.7 / n at 95 %.
+
+    Clopper & Pearson, Biometrika 26(4), 1934. A bootstrap of nothing but zeros would call itself certain.
+    """
+    return float(1 - tail ** (1 / n))
+
+
+def is_surely_above(k: int, n: int, share: float, tail: float) -> bool:
+    """Return whether so many as ``k`` of ``n`` are seen less often than ``tail`` at a true share ``share``.
+
+    The exact binomial test (Clopper & Pearson 1934): intervals by the normal curve call one failure in ten
+    more than one in a hundred.
+    """
+    if not k or share >= 1:
+        return False
+    if not share:
+        return True
+    before = np.arange(k - 1)
+    steps = np.log((n - before) / (before + 1)) + math.log(share / (1 - share))
+    fewer = np.exp(n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])).sum()
+    return bool(1 - fewer < tail)
