@@ -2,7 +2,7 @@
 # Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long gpu-check
+.PHONY: help demo check test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long gpu-check
 .NOTPARALLEL:
 
 # An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
@@ -16,7 +16,11 @@ help: ## list the targets
 demo: setup ## set up, then start a server with three small LLMs and ask it
 	.venv/bin/quorum demo
 
-test: setup-dev setup-hf build-env ## set up, then lint, type-check and run every test
+check: setup-dev ## set up without PyTorch, then lint, type-check and run the unit tests: before each commit
+	scripts/check
+
+test: ## set up, then lint, type-check and run every test
+	@$(SETUP) dev hf build
 	scripts/test
 
 setup: ## make .venv: server, models, command line

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the environments: ``setup.py run|hf|dev|build|peers``. Standard library only, for any Python from 3.8.
+"""Make the environments: ``setup.py run|hf|dev|build|peers ...``. Standard library only, Python 3.8 or newer.
 
 ``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``dev``
 the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters), ``peers`` makes ``.venv-peers``
 (the servers that the benchmark puts beside this one). PyTorch is the CPU build, but in
 ``.venv`` the one with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda decides otherwise.
-Packages come through pip, so its own configuration (mirrors, wheel folders) holds. A stamp makes a second run
+Packages are installed by uv, itself installed by pip, under pip's own configuration (mirrors, wheel folders,
+certificates); where uv fails, and with QUORUM_INSTALLER=pip, pip installs them. A stamp makes a second run
 instant; what was left half-made is made anew. The variable PYTHON names the interpreter to build on, when the
 system's does not fit.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +33,18 @@ PROJECTS = [
 ]
 SUPPORTED = ("3.11", "3.12")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# Setting of pip -> (variable of uv, separator of its list).
+UV_VARIABLES = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+    "timeout": ("UV_HTTP_TIMEOUT", " "),
+    "default-timeout": ("UV_HTTP_TIMEOUT", " "),
+    "proxy": ("ALL_PROXY", " "),
+}
+PIP_SECTIONS = ("global", "install", ":env:")  # a later one wins
 
 PROBE = """
 import ctypes, importlib.util, json, os, sys, sysconfig
@@ -119,6 +133,7 @@ class Environment:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.python = folder, folder / "bin" / "python"
+        self._uv: str | None = None
 
     def ensure(self, stage: str, files: list[Path], install: Callable[[Environment], None]) -> None:
         """Run ``install`` unless the stamp says that these files were installed here."""
@@ -147,25 +162,97 @@ class Environment:
         (self.folder / ".quorum-partial").touch()
         subprocess.run([python, "-m", "venv", str(self.folder)], check=True)
 
-    def pip(self, *arguments: str, may_fail: bool = False) -> bool:
-        quiet = [] if sys.stdout.isatty() and not may_fail else ["-q", "--progress-bar", "off"]
-        command = [str(self.python), "-m", "pip", "install", *quiet, *arguments]
-        say(" ".join(["pip install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
-        start, null = time.monotonic(), subprocess.DEVNULL
-        done = subprocess.run(command, check=False, stdin=null, stderr=null if may_fail else None)
-        if done.returncode and not may_fail:
+    def install(self, *arguments: str, may_fail: bool = False, quick: bool = False) -> bool:
+        """Install packages by uv, or by pip where uv is missing or fails.
+
+        Args:
+            arguments: What both installers understand.
+            may_fail: Return whether it worked, instead of stopping with a message.
+            quick: Give up at once when an index cannot be reached.
+        """
+        say(" ".join(["install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
+        start = time.monotonic()
+        done = self.uv(arguments, may_fail, quick)
+        if not done and not may_fail and self.uv_path:
+            say("  uv failed (above): trying pip")
+        done = done or ((not may_fail or not self.uv_path) and self.pip(arguments, may_fail, quick))
+        if not done and not may_fail:
             stop(f"pip failed (above); see `{self.python} -m pip config debug`, then run again")
-        say(f"  {'not there' if done.returncode else 'done'} after {time.monotonic() - start:.0f} s")
-        return done.returncode == 0
+        say(f"  {'done' if done else 'not there'} after {time.monotonic() - start:.0f} s")
+        return done
+
+    def pip(self, arguments: Sequence[str], may_fail: bool, quick: bool) -> bool:
+        quiet = [] if sys.stdout.isatty() and not may_fail else ["-q", "--progress-bar", "off"]
+        hurry = ["--retries", "0", "--timeout", "15"] if quick else []
+        return run([str(self.python), "-m", "pip", "install", *quiet, *hurry, *arguments], may_fail)
+
+    def uv(self, arguments: Sequence[str], may_fail: bool, quick: bool) -> bool:
+        if not self.uv_path:
+            return False
+        quiet = [] if sys.stdout.isatty() and not may_fail else ["-q"]
+        settings = pip_settings(self.python)
+        hurry = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15"} if quick else {}
+        command = [self.uv_path, "pip", "install", *quiet, "--python", str(self.python), *arguments]
+        command += (word for word in uv_arguments(settings) if word == "-c" or word not in arguments)
+        return run(command, may_fail, {**uv_variables(settings), **hurry, **os.environ})
+
+    @property
+    def uv_path(self) -> str | None:
+        """The uv of this environment or of ``.venv``; None where pip fails to install it or is preferred."""
+        if self._uv is None:
+            places = [self.folder / "bin" / "uv", ROOT / ".venv" / "bin" / "uv"]
+            wanted = os.environ.get("QUORUM_INSTALLER") != "pip"
+            there = next((str(path) for path in places if path.exists()), "")
+            if wanted and not there and self.pip(["-r", f"{REQUIREMENTS}/uv.txt"], True, False):
+                there = str(places[0])
+            self._uv = there if wanted else ""
+        return self._uv or None
+
+
+def run(command: list[str], may_fail: bool, env: dict[str, str] | None = None) -> bool:
+    null = subprocess.DEVNULL
+    done = subprocess.run(command, check=False, stdin=null, stderr=null if may_fail else None, env=env)
+    return done.returncode == 0
+
+
+def pip_settings(python: Path) -> dict[str, list[str]]:
+    """Read pip's configuration, files and variables, as pip itself combines it for ``pip install``."""
+    command = [str(python), "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found: dict[tuple[int, str], list[str]] = {}
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        if section in PIP_SECTIONS and value:
+            found[PIP_SECTIONS.index(section), name] = str(ast.literal_eval(value)).split()
+    return {name: value for (_, name), value in sorted(found.items())}
+
+
+def uv_arguments(settings: dict[str, list[str]]) -> list[str]:
+    """Express as arguments the settings of pip that arguments add to, where they would replace a variable."""
+    arguments = [word for file in settings.get("constraint", []) for word in ("-c", file)]
+    if settings.get("no-index", ["no"])[0].lower() in ("1", "true", "yes", "on"):
+        arguments.append("--no-index")
+    return arguments
+
+
+def uv_variables(settings: dict[str, list[str]]) -> dict[str, str]:
+    """Express pip's configuration in uv's variables."""
+    # Like pip, uv then takes the best version of all indexes, and trusts the system's certificates.
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_SYSTEM_CERTS": "1"}
+    for name, (variable, separator) in UV_VARIABLES.items():
+        if name in settings:
+            variables[variable] = separator.join(settings[name])
+    return variables
 
 
 def install_run(env: Environment) -> None:
-    env.pip("-r", f"{REQUIREMENTS}/run.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
-    env.pip("--no-deps", "--no-build-isolation", *(a for p in PROJECTS for a in ("-e", str(p.parent))))
+    env.install("-r", f"{REQUIREMENTS}/run.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
+    env.install("--no-deps", "--no-build-isolation", *(a for p in PROJECTS for a in ("-e", str(p.parent))))
 
 
 def install_dev(env: Environment) -> None:
-    env.pip("-r", f"{REQUIREMENTS}/dev.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
+    env.install("-r", f"{REQUIREMENTS}/dev.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
 
 
 def has_gpu() -> bool:
@@ -194,52 +281,58 @@ def install_hf_cuda(env: Environment) -> None:
 
 def install_hf(env: Environment) -> None:
     constraints = f"{REQUIREMENTS}/constraints.txt"
-    env.pip("-r", f"{REQUIREMENTS}/hf.txt", "-r", f"{REQUIREMENTS}/run.txt", "-c", constraints)
+    env.install("-r", f"{REQUIREMENTS}/hf.txt", "-r", f"{REQUIREMENTS}/run.txt", "-c", constraints)
 
 
 def install_torch_cpu(env: Environment, file: str) -> None:
     """PyTorch's CPU build: from a local wheel, the configured index, PyTorch's own; else that with CUDA."""
     torch = next(w for w in (REQUIREMENTS / file).read_text().split() if w.startswith("torch=="))
-    cpu, quick = f"{torch}+cpu", ("--no-deps", "--retries", "0", "--timeout", "15")
-    if not (
-        env.pip("--no-index", "--no-deps", cpu, may_fail=True)
-        or env.pip(*quick, cpu, may_fail=True)
-        or env.pip(*quick, "--index-url", TORCH_CPU_INDEX, cpu, may_fail=True)
+    places = (["--no-index"], [], ["--index-url", TORCH_CPU_INDEX])
+    if not any(
+        env.install(*place, "--no-deps", f"{torch}+cpu", may_fail=True, quick=True) for place in places
     ):
         say("no CPU build of PyTorch within reach: taking the one with CUDA, some gigabytes more")
 
 
 def install_build(env: Environment) -> None:
     install_torch_cpu(env, "build.txt")
-    env.pip("-r", f"{REQUIREMENTS}/build.txt", "-c", f"{REQUIREMENTS}/build-constraints.txt")
-    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/build-nodeps.txt")
+    env.install("-r", f"{REQUIREMENTS}/build.txt", "-c", f"{REQUIREMENTS}/build-constraints.txt")
+    env.install("--no-deps", "-r", f"{REQUIREMENTS}/build-nodeps.txt")
 
 
 def install_peers(env: Environment) -> None:
-    env.pip("-r", f"{REQUIREMENTS}/peers.txt")
+    env.install("-r", f"{REQUIREMENTS}/peers.txt")
     own = [a for name in ("client", "ensemble_backend") for a in ("-e", str(ROOT / name))]
-    env.pip("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", *own)
+    env.install("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", *own)
+
+
+def make(stage: str) -> None:
+    """Make the environment of a stage, as far as it is missing or out of date."""
+    if stage == "build":
+        files = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
+        Environment(ROOT / ".venv-build").ensure("build", files, install_build)
+        return
+    if stage == "peers":
+        files = [*(REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")), *PROJECTS]
+        Environment(ROOT / ".venv-peers").ensure("peers", files, install_peers)
+        return
+    common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
+    env = Environment(ROOT / ".venv")
+    env.ensure("run", common, install_run)
+    if stage == "hf":
+        files, build = [*common, REQUIREMENTS / "hf.txt"], torch_build()
+        (env.folder / f".quorum-hf-{'cpu' if build == 'cuda' else 'cuda'}").unlink(missing_ok=True)
+        env.ensure(f"hf-{build}", files, install_hf_cuda if build == "cuda" else install_hf_cpu)
+    if stage == "dev":
+        env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or (what := sys.argv[1]) not in ("run", "hf", "dev", "build", "peers"):
-        stop("usage: setup.py run|hf|dev|build|peers")
-    if what == "build":
-        build = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
-        Environment(ROOT / ".venv-build").ensure("build", build, install_build)
-    elif what == "peers":
-        files = [*(REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")), *PROJECTS]
-        Environment(ROOT / ".venv-peers").ensure("peers", files, install_peers)
-    else:
-        common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
-        env = Environment(ROOT / ".venv")
-        env.ensure("run", common, install_run)
-        if what == "hf":
-            files, build = [*common, REQUIREMENTS / "hf.txt"], torch_build()
-            (env.folder / f".quorum-hf-{'cpu' if build == 'cuda' else 'cuda'}").unlink(missing_ok=True)
-            env.ensure(f"hf-{build}", files, install_hf_cuda if build == "cuda" else install_hf_cpu)
-        if what == "dev":
-            env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
+    stages = sys.argv[1:]
+    if not stages or not set(stages) <= {"run", "hf", "dev", "build", "peers"}:
+        stop("usage: setup.py run|hf|dev|build|peers ...")
+    for stage in stages:
+        make(stage)
 
 
 if __name__ == "__main__":
