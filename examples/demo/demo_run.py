@@ -28,13 +28,13 @@ from quorum.deployment.schema import Deployment
 from quorum.learning.learn import learn
 from quorum.repository.render import render
 from quorum.repository.store import write_atomic
-from quorum.review.label import choose
+from quorum.review.choose import choose
 from quorum.rollout.channels import Rollout
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
-from quorum.votes.table import VotesTable, read_votes
+from quorum.votes import VotesTable, VotesWriter, read_votes
 from quorum_client import Extraction
 from quorum_contract import CANARY, STABLE
 
@@ -234,8 +234,8 @@ def _extract(
 ) -> VotesTable:
     path = run.folder / f"votes-{channel}-{len(list(run.folder.glob('votes-*')))}.jsonl"
     results = run.ask(url, channel, listings, _CONCURRENCY, what)
-    with path.open("w", encoding="utf-8") as file:
-        sink = VotesSink(file, run.spec.catalogue())
+    with VotesWriter(path) as writer:
+        sink = VotesSink(writer, run.spec.catalogue())
         for listing, result in zip(listings, results, strict=True):
             sink.write(listing, result)
     if keep:

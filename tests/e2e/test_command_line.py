@@ -23,7 +23,7 @@ from support.traces import listening, prefix_of_process, session_processes, shar
 from quorum.deployment import load_deployment
 from quorum.server.runfile import find_running
 from quorum.serving.admission import Admission, path_of
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 LONG = 20_000

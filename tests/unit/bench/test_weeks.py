@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quorum.votes.table import Cell, VotesTable, build_table
+from quorum.votes import Cell, VotesTable, build_table
 from quorum_bench.scenarios.weeks import (
     CHANGE,
     FROZEN,

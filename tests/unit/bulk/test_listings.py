@@ -13,7 +13,7 @@ import pytest
 from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink
 from quorum.bulk.listings import Listing, gold_of, read_listings
 from quorum.tasks.catalogue import Attribute, Catalogue
-from quorum.votes.table import parse_votes
+from quorum.votes import Origin, VotesWriter, read_votes
 from quorum_client import Answer, Extraction, Status, Vote
 
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue"), synonyms={"crimson": "red"})])
@@ -125,22 +125,26 @@ def test_json_out_is_one_object_a_line() -> None:
     assert (second["title"], second["error"]) == ("größe 🧦", "too late")
 
 
-def test_votes_out_tells_abstention_from_not_given() -> None:
-    file = io.StringIO()
-    sink = VotesSink(file, CATALOGUE)
-    sink.write(listing(gold={"color": ["crimson"]}), extraction())
-    sink.write(listing(), ValueError("too late"))
-    (cell,) = map(json.loads, file.getvalue().splitlines())
+def test_votes_out_tells_abstention_from_not_given(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    with VotesWriter(path) as writer:
+        sink = VotesSink(writer, CATALOGUE)
+        sink.write(listing(gold={"color": ["crimson"]}), extraction())
+        sink.write(listing(), ValueError("too late"))
+        (cell,) = map(json.loads, path.read_text("utf-8").splitlines())
     assert cell == {
         "product": "p", "category": "shoes", "title": listing().text, "attribute": "color",
         "gold": ["red"], "votes": {"a": "red", "b": None, "c": "n/a"},
-        "channel": "quorum", "weights_version": 3, "latency_ms": 10.0,
+        "channel": "quorum", "weights_version": 3, "latency_ms": 10.0, "schema_version": 2,
     }  # fmt: skip
-    (read,) = parse_votes(file.getvalue().splitlines()).cells
+    (read,) = read_votes(path).cells
     assert read.values == ("red", None, "n/a")
 
 
-def test_votes_out_says_when_stable_stood_in_for_the_canary() -> None:
-    file = io.StringIO()
-    VotesSink(file, CATALOGUE).write(listing(), replace(extraction(), fallback_from="quorum_canary"))
-    assert json.loads(file.getvalue())["fallback_from"] == "quorum_canary"
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_votes_out_says_when_stable_stood_in_for_the_canary(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"votes.{ending}"
+    with VotesWriter(path) as writer:
+        VotesSink(writer, CATALOGUE).write(listing(), replace(extraction(), fallback_from="quorum_canary"))
+    (cell,) = read_votes(path).cells
+    assert cell.origin == Origin("quorum", 3, 10.0, "quorum_canary")

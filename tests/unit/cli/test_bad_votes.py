@@ -95,19 +95,29 @@ def test_a_table_that_was_cut_off(run: Any, folder: Path, command: list[str]) ->
     assert "v.jsonl, line 60: not JSON" in refused(run, [*command, path])
 
 
-def test_bad_rows_and_files_in_columns(run: Any, folder: Path) -> None:
+@pytest.fixture(params=[False, True])
+def streamed(request: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether columns are learned from in a stream, as large files are, or as a table."""
+    if request.param:
+        monkeypatch.setattr("quorum.votes.read.LARGE", 0)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("command", ["learn", "evaluate"])
+@pytest.mark.usefixtures("streamed")
+def test_bad_rows_and_files_in_columns(run: Any, folder: Path, command: str) -> None:
     path = write_parquet(folder, lambda table: table.insert(9, table[4]))
-    assert "v.parquet, row 10: product 'p2', attribute 'colour' stood in" in refused(run, ["learn", path])
+    words = "v.parquet, row 10: product 'p2', attribute 'colour' stood"
+    assert words in refused(run, [command, path])
     path = write_parquet(folder, vote(7, ""))
-    assert "v.parquet, row 8: column 'alpha' holds an empty text" in refused(run, ["learn", path])
+    assert "v.parquet, row 8: column 'alpha' holds an empty text" in refused(run, [command, path])
     path = write_parquet(folder, all_votes(float("nan"), members=("beta",)))
-    assert "column 'beta' is double; text is needed" in refused(run, ["learn", path])
-    path = write_parquet(folder, lambda table: [row["votes"].pop("gamma") for row in table] and None)
-    assert "columns ['gamma'] are missing" in refused(run, ["learn", path])
+    assert "column 'beta' is double; text is needed" in refused(run, [command, path])
     path = write_parquet(folder)
-    assert "only `quorum learn` reads Parquet" in refused(run, ["evaluate", path])
     path.write_bytes(path.read_bytes()[:-50])
-    assert "v.parquet: cannot be read as Parquet or Arrow" in refused(run, ["learn", path])
+    assert "v.parquet: cannot be read as Parquet or Arrow" in refused(run, [command, path])
+    write_jsonl(folder).replace(path)
+    assert "these are JSON lines: name the file .jsonl" in refused(run, [command, path])
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])
@@ -134,6 +144,7 @@ def test_fewer_than_three_that_answer_cannot_teach_without_gold(run: Any, folder
     assert "2 of 3 members ever answered" in refused(run, ["learn", path, "--method", "em"])
 
 
+@pytest.mark.usefixtures("streamed")
 def test_a_column_of_an_unknown_member_is_refused_by_name(run: Any, folder: Path) -> None:
     spec = folder / "deploy.yaml"
     member = "  - name: {}\n    runtime: replay\n    options: {{votes: v.jsonl}}\n"
@@ -142,5 +153,8 @@ def test_a_column_of_an_unknown_member_is_refused_by_name(run: Any, folder: Path
     write_jsonl(folder)
     path = write_parquet(folder, lambda table: [row["votes"].update(zed="x") for row in table] and None)
     error = refused(run, ["learn", path, "--deploy", spec])
-    assert "columns ['zed'] are no members of the deployment (alpha, beta, gamma)" in error
+    assert "votes of alpha, beta, gamma, zed, wanted are votes of alpha, beta, gamma;" in error
+    path = write_parquet(folder, lambda table: [row["votes"].pop("gamma") for row in table] and None)
+    error = refused(run, ["learn", path, "--deploy", spec])
+    assert "votes of alpha, beta, wanted are votes of alpha, beta, gamma;" in error
     assert run("learn", write_parquet(folder), "--deploy", spec)[0] == 0

@@ -15,7 +15,7 @@ from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
 from quorum.repository.configs import channel_config, print_config, vote_config
 from quorum.repository.render import render
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 

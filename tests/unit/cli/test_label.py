@@ -13,9 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from quorum.cli import app
-from quorum.review.label import choose
-from quorum.votes import read_votes
-from quorum.votes.table import Cell
+from quorum.review.choose import choose
+from quorum.votes import Cell, read_votes
 
 Ask = Callable[..., tuple[int, str]]
 

@@ -12,7 +12,7 @@ from quorum.cli import app
 from quorum.learning import LearnError, design, learn_statistic, loglinear
 from quorum.learning import learn as learn_module
 from quorum.learning.newton import NoConvergenceError
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 
 
 def test_every_command_turns_errors_into_messages() -> None:

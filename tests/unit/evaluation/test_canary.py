@@ -26,7 +26,7 @@ from quorum.evaluation.stats import Estimate
 from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
 from quorum.learning.learn import learn
 from quorum.learning.online import begin, relearn, update
-from quorum.votes.table import Cell, VotesTable, build_table
+from quorum.votes import Cell, VotesTable, build_table
 
 RULES = CanarySpec(min_products=100, max_worse=0.01)
 MEMBERS = ("a", "b", "c")

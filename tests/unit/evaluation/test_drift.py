@@ -13,9 +13,8 @@ from quorum.evaluation.drift import BLOCK, DriftError, _evidence, drift
 from quorum.learning import learn, learn_statistic
 from quorum.learning.online import begin
 from quorum.learning.simulate import independent
-from quorum.votes import read_votes
+from quorum.votes import Cell, VotesTable, read_votes
 from quorum.votes.statistic import Statistic
-from quorum.votes.table import Cell, VotesTable
 
 MEMBERS = ("a", "b", "c", "d", "e")
 GROUPS = tuple(("shoes", f"x{i}") for i in range(6))

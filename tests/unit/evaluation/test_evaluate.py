@@ -21,8 +21,7 @@ from quorum.evaluation.report import report_html
 from quorum.evaluation.stats import bootstrap_means
 from quorum.learning import LearnError
 from quorum.learning.simulate import independent
-from quorum.votes import VotesError, build_table, read_votes
-from quorum.votes.table import Cell
+from quorum.votes import Cell, VotesError, build_table, read_votes
 
 
 def simulated(seed, accuracy, cells=900, labelled=900, values=5):

@@ -13,8 +13,7 @@ from quorum.evaluation.score import is_right
 from quorum.evaluation.stats import bootstrap_means
 from quorum.learning import LearnError, learn, learn_statistic
 from quorum.learning.simulate import independent
-from quorum.votes import build_table, read_votes
-from quorum.votes.table import Cell
+from quorum.votes import Cell, build_table, read_votes
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)
 

@@ -19,8 +19,7 @@ from quorum.learning.online import (
     update,
 )
 from quorum.learning.simulate import independent
-from quorum.votes import build_table
-from quorum.votes.table import Cell
+from quorum.votes import Cell, build_table
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)
 MEMBERS = ["m0", "m1", "m2", "m3"]

@@ -11,7 +11,7 @@ import pytest
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 from quorum_contract import Status
 
 ROWS: list[dict[str, Any]] = [
@@ -150,7 +150,7 @@ def _with_products(folder: Path) -> Path:
         ({"vote": "x"}, ["'m'", "'vote'", "'votes'"]),
         ({"hang_share": "often"}, ["'m'", "'often'", "number"]),
         ({"votes": "nowhere.jsonl"}, ["'m'", "nowhere.jsonl"]),
-        ({"recorded_as": "nobody"}, ["votes.jsonl:1", "'nobody'", "m, other"]),
+        ({"recorded_as": "nobody"}, ["votes.jsonl", "'nobody'", "m, other"]),
     ],
 )
 def test_settings_that_do_not_fit_are_named(folder: Path, options: dict[str, Any], words: list[str]) -> None:
@@ -163,7 +163,7 @@ def test_settings_that_do_not_fit_are_named(folder: Path, options: dict[str, Any
 def test_a_broken_row_is_named_by_file_and_line(folder: Path, line: str) -> None:
     with (folder / "votes.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
-    with pytest.raises(RuntimeConfigError, match=r"votes\.jsonl:4"):
+    with pytest.raises(RuntimeConfigError, match=r"votes\.jsonl, line 4: "):
         runtime(folder)
 
 

@@ -17,10 +17,8 @@ pa = pytest.importorskip("pyarrow", reason="reads Parquet: pip install 'quorum[a
 import pyarrow.parquet as pq  # noqa: E402
 
 from quorum.learning import learn, learn_statistic  # noqa: E402
-from quorum.votes import build_table, read_votes  # noqa: E402
-from quorum.votes.columns import StreamError, write_parquet  # noqa: E402
+from quorum.votes import Cell, VotesError, build_table, read_votes, write_votes  # noqa: E402
 from quorum.votes.stream import read_statistic, read_statistic_ray  # noqa: E402
-from quorum.votes.table import Cell  # noqa: E402
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)
 VALUES = [None, "n/a", "red", "blue", "Größe 4", "x" * 300]
@@ -52,20 +50,20 @@ def assert_equal(left, right):
 @pytest.mark.parametrize("group_rows", [3, 1000])
 def test_the_same_statistic_as_in_memory(tmp_path, batch_rows, group_rows):
     table = random_table(0)
-    write_parquet(table, tmp_path / "v.parquet", group_rows)
+    write_votes(table, tmp_path / "v.parquet", row_group_rows=group_rows)
     assert_equal(read_statistic(tmp_path / "v.parquet", batch_rows=batch_rows), table.statistic())
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_the_same_statistic_for_any_votes(tmp_path, seed):
     table = random_table(seed, 8)
-    write_parquet(table, tmp_path / "v.parquet")
+    write_votes(table, tmp_path / "v.parquet")
     assert_equal(read_statistic(tmp_path / "v.parquet", batch_rows=5), table.statistic())
 
 
 def test_real_votes_give_the_same_weights(tmp_path, recorded_votes):
     table = read_votes(recorded_votes)
-    write_parquet(table, tmp_path / "v.parquet")
+    write_votes(table, tmp_path / "v.parquet")
     streamed = read_statistic(tmp_path / "v.parquet", batch_rows=100)
     assert_equal(streamed, table.statistic())
     for method in ("em", "loglinear"):
@@ -79,8 +77,8 @@ def test_several_files_members_in_another_order_and_arrow(tmp_path):
     while table.cells[half].product == table.cells[half - 1].product:
         half += 1
     first, second = table.take(range(half)), table.take(range(half, len(table)))
-    write_parquet(first, tmp_path / "1.parquet")
-    write_parquet(second, tmp_path / "2.parquet")
+    write_votes(first, tmp_path / "1.parquet")
+    write_votes(second, tmp_path / "2.parquet")
     columns = pq.read_table(tmp_path / "2.parquet")
     columns = columns.select(list(reversed(columns.column_names)))
     with pa.OSFile(str(tmp_path / "2.arrow"), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
@@ -90,7 +88,7 @@ def test_several_files_members_in_another_order_and_arrow(tmp_path):
 
 def test_encoded_and_large_texts_and_gold_as_text(tmp_path):
     table = random_table(2)
-    write_parquet(table, tmp_path / "v.parquet")
+    write_votes(table, tmp_path / "v.parquet")
     columns = pq.read_table(tmp_path / "v.parquet")
     gold = [cell.gold[0] if cell.gold else None for cell in table.cells]
     changed = {
@@ -146,7 +144,7 @@ GOOD = {"product": ["p", "q"], "attribute": ["a", "a"], "gold": [["x"], []], "m"
 def test_a_bad_file_is_named(tmp_path, change, message, batch_rows):
     columns = {name: value for name, value in (GOOD | change).items() if value is not None}
     pq.write_table(pa.table(columns), tmp_path / "v.parquet")
-    with pytest.raises(StreamError, match=message):
+    with pytest.raises(VotesError, match=message):
         read_statistic(tmp_path / "v.parquet", batch_rows=batch_rows)
 
 
@@ -165,11 +163,11 @@ def test_a_cell_that_stands_twice_is_named_wherever_it_stands(tmp_path, batch_ro
     words = (
         rf"v\.parquet, row {second + 1}: product '{cells[first][0]}', attribute '{cells[first][1]}' stood "
     )
-    with pytest.raises(StreamError, match=words + rf"in .*v\.parquet, row {first + 1} already"):
+    with pytest.raises(VotesError, match=words + rf"in .*v\.parquet, row {first + 1} already"):
         read_statistic(path, batch_rows=batch_rows)
     parts = [pairs(tmp_path / "1.parquet", cells[:40]), pairs(tmp_path / "2.parquet", cells[40:])]
     place = lambda row: rf"{1 + (row >= 40)}\.parquet, row {row + 1 - 40 * (row >= 40)}"  # noqa: E731
-    with pytest.raises(StreamError, match=rf"{place(second)}: .* stood in .*{place(first)} already"):
+    with pytest.raises(VotesError, match=rf"{place(second)}: .* stood in .*{place(first)} already"):
         read_statistic(parts, batch_rows=batch_rows)
 
 
@@ -178,25 +176,25 @@ def test_product_and_attribute_are_not_confused_and_equal_digests_are_looked_at(
     assert read_statistic(pairs(tmp_path / "v.parquet", cells)).hist.total == 4
     monkeypatch.setattr("quorum.votes.duplicates._digest", lambda text, kind: 1)
     assert read_statistic(tmp_path / "v.parquet").hist.total == 4
-    with pytest.raises(StreamError, match=r"row 5: product 'a', attribute 'bc' stood in .*, row 2 already"):
+    with pytest.raises(VotesError, match=r"row 5: product 'a', attribute 'bc' stood in .*, row 2 already"):
         read_statistic(pairs(tmp_path / "v.parquet", [*cells, ("a", "bc")]))
 
 
 def test_what_is_no_file_of_votes(tmp_path):
     (tmp_path / "v.parquet").write_text("product,attribute")
-    with pytest.raises(StreamError, match="cannot be read as Parquet or Arrow"):
+    with pytest.raises(VotesError, match="cannot be read as Parquet or Arrow"):
         read_statistic(tmp_path / "v.parquet")
-    with pytest.raises(StreamError, match="absent"):
+    with pytest.raises(VotesError, match="absent"):
         read_statistic(tmp_path / "absent.arrow")
-    with pytest.raises(StreamError, match="no file of votes"):
+    with pytest.raises(VotesError, match="no file of votes"):
         read_statistic([])
     pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
-    with pytest.raises(StreamError, match="no votes"):
+    with pytest.raises(VotesError, match="no votes"):
         read_statistic(tmp_path / "empty.parquet")
-    with pytest.raises(StreamError, match=r"\['gold'\] are columns with another meaning"):
+    with pytest.raises(VotesError, match=r"\['gold'\] are columns with another meaning"):
         read_statistic(tmp_path / "empty.parquet", members=["gold"])
-    with pytest.raises(StreamError, match="other names"):
-        write_parquet(build_table(["title"], [Cell("p", "", "", "a", ("x",))]), tmp_path / "w.parquet")
+    with pytest.raises(VotesError, match="other names"):
+        write_votes(build_table(["title"], [Cell("p", "", "", "a", ("x",))]), tmp_path / "w.parquet")
 
 
 _PEAK = """
@@ -234,19 +232,19 @@ def test_ray_adds_up_the_same(tmp_path):
     pytest.importorskip("ray", reason="reduces over a cluster: pip install 'quorum[ray]'")
     table = random_table(3)
     for i in range(4):
-        write_parquet(table.take(range(i, len(table), 4)), tmp_path / f"{i}.parquet")
+        write_votes(table.take(range(i, len(table), 4)), tmp_path / f"{i}.parquet")
     paths = sorted(tmp_path.glob("*.parquet"))
     total, plain = read_statistic_ray(paths), read_statistic(paths)
     assert total.groups == plain.groups == table.statistic().groups
     assert np.array_equal(total.hist.counts, table.statistic().hist.counts)
     assert np.array_equal(total.hist.codes, table.statistic().hist.codes)
     pq.write_table(pa.table(GOOD | {"m": ["", "x"]}), tmp_path / "bad.parquet")
-    with pytest.raises(StreamError, match=r"bad\.parquet, row 1"):
+    with pytest.raises(VotesError, match=r"bad\.parquet, row 1"):
         read_statistic_ray([tmp_path / "bad.parquet"])
 
 
 def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    write_parquet(random_table(4), tmp_path / "v.parquet")
-    with pytest.raises(StreamError, match=r"quorum\[ray\]"):
+    write_votes(random_table(4), tmp_path / "v.parquet")
+    with pytest.raises(VotesError, match=r"quorum\[ray\]"):
         read_statistic_ray(tmp_path / "v.parquet")

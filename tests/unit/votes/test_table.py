@@ -97,7 +97,7 @@ def test_unreadable_or_empty(tmp_path):
         read_votes(tmp_path / "nothing.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(
-        VotesError, match=r"bytes\.jsonl: is no text in UTF-8 .* only `quorum learn` reads Parquet"
+        VotesError, match=r"bytes\.jsonl: is no text in UTF-8 .* unless its name ends in \.parquet"
     ):
         read_votes(tmp_path / "bytes.jsonl")
     with pytest.raises(VotesError, match="no votes"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quorum.evaluation.evaluate import Evaluation, evaluate
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Value
 

@@ -15,7 +15,7 @@ from quorum.bulk.ask import ask_all
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment import load_deployment
 from quorum.evaluation.stats import bootstrap
-from quorum.votes.table import VotesTable, read_votes
+from quorum.votes import VotesTable, VotesWriter, read_votes
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id, value_of
 from quorum_bench.bootstrap import interval_of
 from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Table, Value
@@ -95,8 +95,8 @@ def _ask(url: str, listings: Sequence[Listing], spec: object, path: Path) -> Vot
     catalogue = spec.catalogue()  # type: ignore[attr-defined]
     names = list(dict.fromkeys(name for listing in listings for name in listing.gold))
     results = ask_all(url, STABLE, listings, names, _IN_FLIGHT)
-    with path.open("w", encoding="utf-8") as file:
-        sink = VotesSink(file, catalogue)
+    with VotesWriter(path) as writer:
+        sink = VotesSink(writer, catalogue)
         for listing, result in zip(listings, results, strict=True):
             sink.write(listing, result)
     return read_votes(path)

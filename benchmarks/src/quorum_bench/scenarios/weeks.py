@@ -14,7 +14,7 @@ from quorum.evaluation.drift import drift
 from quorum.evaluation.score import apply, is_right
 from quorum.learning.learn import learn
 from quorum.learning.online import State, begin, relearn, update
-from quorum.votes.table import Cell, VotesTable, build_table
+from quorum.votes import Cell, VotesTable, build_table
 
 WEEKS = 12
 CHANGE = 7

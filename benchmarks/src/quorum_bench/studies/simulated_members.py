@@ -22,7 +22,7 @@ from quorum.learning import learn, learn_statistic
 from quorum.learning.em import OneCoin, log_odds
 from quorum.learning.loglinear import LogLinear
 from quorum.learning.simulate import accuracy_percent, bayes_winner, independent, with_bloc
-from quorum.review.label import choose
+from quorum.review.choose import choose
 from quorum.votes import read_votes
 from quorum.votes.statistic import Statistic
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
 from quorum.tasks.catalogue import Catalogue
+from quorum.votes import Cell, Origin, VotesWriter
 from quorum_client import Extraction
 from quorum_contract.errors import QuorumError
 
@@ -81,26 +82,26 @@ def _csv_cell(value: Any) -> Any:
 class VotesSink:
     """A votes table: one row per listing and attribute, as `quorum learn` reads it."""
 
-    def __init__(self, file: TextIO, catalogue: Catalogue) -> None:
-        self._file = file
+    def __init__(self, writer: VotesWriter, catalogue: Catalogue) -> None:
+        self._writer = writer
         self._catalogue = catalogue
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write the rows of one listing; a listing that failed has no votes to write."""
         if isinstance(result, Exception):
             return
+        origin = Origin(**_origin(result))
         for answer in result.answers:
-            cell = {
-                "product": listing.product,
-                "category": listing.category,
-                "title": listing.text,
-                "attribute": answer.attribute,
-                "gold": gold_of(listing, answer.attribute, self._catalogue),
-                "votes": {vote.member: vote.value for vote in answer.votes},
-                **_origin(result),
-            }
-            self._file.write(json.dumps(cell, ensure_ascii=False) + "\n")
-        self._file.flush()
+            cell = Cell(
+                product=listing.product,
+                category=listing.category,
+                title=listing.text,
+                attribute=answer.attribute,
+                values=tuple(vote.value for vote in answer.votes),
+                gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
+                origin=origin,
+            )
+            self._writer.write(cell, [vote.member for vote in answer.votes])
 
 
 def extraction_json(result: Extraction) -> dict[str, Any]:
@@ -141,13 +142,14 @@ def open_sinks(
     Args:
         files: Takes the open files.
         out: CSV or JSONL for the answers.
-        votes: JSONL for the votes.
+        votes: Votes table to write, in the format of its ending.
         columns: Columns of the input, which a CSV output repeats.
         attributes: Attributes asked for.
         catalogue: Spells the gold in a votes table.
 
     Raises:
         OutputError: A file cannot be written, or has an unknown ending.
+        VotesError: ``votes`` has the ending of no format.
     """
     sinks: list[Sink] = []
     try:
@@ -159,7 +161,7 @@ def open_sinks(
             file = files.enter_context(out.open("w", encoding="utf-8", newline=""))
             sinks.append(CsvSink(file, columns, attributes) if out.suffix == ".csv" else JsonlSink(file))
         if votes is not None:
-            sinks.append(VotesSink(files.enter_context(votes.open("w", encoding="utf-8")), catalogue))
+            sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))
     except OSError as error:
         raise OutputError(f"{error.filename}: {error.strerror}") from error
     return sinks

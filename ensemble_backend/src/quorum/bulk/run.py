@@ -17,6 +17,7 @@ from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
 from quorum.server.runfile import endpoint_of
+from quorum.votes import check_target
 from quorum_client import AsyncClient, ChannelNotFound, Client, Extraction, Overloaded, Unavailable
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -177,6 +178,8 @@ def _check_distinct(source: Path, options: ExtractOptions) -> None:
     ):
         if path is not None and any(other and path.resolve() == other.resolve() for other in others):
             raise OutputError(f"{option} {path}: that file is read or written already; name another")
+    if votes is not None:
+        check_target(votes)
 
 
 def _path(name: str | Path | None) -> Path | None:

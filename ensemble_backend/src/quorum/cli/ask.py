@@ -92,7 +92,9 @@ def extract(
         Path, typer.Argument(help="CSV or JSONL with a text column (title, text, input or name).")
     ],
     output: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or JSONL to write.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="Also write every vote, for `quorum learn`.")] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
+    ] = None,
     attributes: AttributesOption = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
     id_column: Annotated[

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @friendly
 def evaluate(
-    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL) with gold.")],
+    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet) with gold.")],
     methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
     folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
     gold_labels: Annotated[

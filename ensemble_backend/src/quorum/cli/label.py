@@ -13,12 +13,12 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, friendly, note, print_json
 from quorum.cli.options import load_if_any
-from quorum.review.label import SEPARATOR
+from quorum.review.sheet import SEPARATOR
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
     from quorum import GoldReport, LabelSession
-    from quorum.votes.table import Cell
+    from quorum.votes import Cell
 
 _SHOWN = 5
 _HELP = (
@@ -34,12 +34,12 @@ def register(app: typer.Typer) -> None:
 
 @friendly
 def label(
-    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL).")],
+    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet).")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Cells to choose.")] = 50,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="The sheet (default: label.csv), or the table with gold (VOTES-gold.jsonl)."
+            "--out", "-o", help="The sheet (default: label.csv), or the table with gold (VOTES-gold)."
         ),
     ] = None,
     apply: Annotated[

@@ -14,7 +14,7 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note,
 from quorum.cli.options import load_if_any
 
 VotesArgument = Annotated[
-    Path, typer.Argument(help="A votes table (JSONL), as `quorum extract --votes` writes it, or Parquet.")
+    Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
 ]
 
 
@@ -71,7 +71,7 @@ def learn(
 @friendly
 def drift(
     weights: Annotated[Path, typer.Argument(help="Weights with their state beside them.")],
-    votes: Annotated[Path, typer.Argument(help="A day's votes (JSONL) that the weights have not seen.")],
+    votes: Annotated[Path, typer.Argument(help="A day's votes that the weights have not seen.")],
     alarm: Annotated[
         float, typer.Option(help="How often a day without change may raise one, at most.")
     ] = 0.01,

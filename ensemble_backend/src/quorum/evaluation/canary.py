@@ -29,7 +29,7 @@ from quorum.evaluation.stats import (
     unseen_share,
 )
 from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
-from quorum.votes.table import Cell, VotesTable
+from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
 
 

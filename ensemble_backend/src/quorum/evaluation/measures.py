@@ -46,9 +46,8 @@ def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[Reli
 def calibration_error(confidence: Floats, right: Flags, bins: int = BINS) -> float:
     """Expected calibration error: mean gap between confidence and accuracy over bins of equal mass.
 
-    Source: Naeini et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning; equal-mass
-        bins
-    as in Nixon et al., arXiv:1904.01685.
+    Source: Naeini et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning; bins of equal
+    mass as in Nixon et al., arXiv:1904.01685.
     """
     rows = reliability(confidence, right, bins)
     cells = sum(row.cells for row in rows)

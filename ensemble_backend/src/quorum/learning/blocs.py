@@ -55,9 +55,8 @@ def find_bloc(hist: Histogram, labels: float, seed: int = 0) -> Bloc | None:
     """Look for the bloc that explains the agreement patterns best.
 
     Model: a bloc's common draw is right with its own probability, else one of the other L - 1 values; each
-        member of
-    the bloc copies it with probability ``share``, else answers as a one-coin member. Fitted by EM; pairs are
-    tried first and grown while the BIC falls.
+    member of the bloc copies it with probability ``share``, else answers as a one-coin member. The model is
+    fitted by EM; pairs are tried first and grown while the likelihood rises.
 
     Args:
         hist: Votes; gold is not looked at.

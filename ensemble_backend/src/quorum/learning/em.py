@@ -31,8 +31,7 @@ class OneCoin:
     """Accuracies of the members without gold.
 
     Model: the truth is one of ``L`` values, uniformly; member ``j`` names it with probability ``p_j``, else
-        one
-    of the others, uniformly and independently of the other members. The MAP vote then has the weights
+    one of the others, uniformly and independently of the other members. The MAP vote then has the weights
     ``log((L-1) p_j / (1-p_j))``. Per group, ``p_gj ~ Beta(kappa p_j, kappa (1-p_j))`` with ``kappa`` chosen
     by empirical Bayes: groups that do not differ share one accuracy, groups that do keep their own. The
     posterior is overconfident on real LLM votes, whose errors are correlated: never show it as a probability.
@@ -240,10 +239,3 @@ def _group_em(model: _Model, accuracy: Floats, tolerance: float, rounds: int) ->
         if moved < 100.0 * tolerance:
             break
     return accuracy, shrunk, strength
-
-
-def expected_right(hist: Histogram, accuracy: Floats, labels: Floats) -> tuple[Floats, Floats]:
-    """(g, m) expected right answers and answers given, under (g, m) accuracies: the M-step statistics."""
-    model = _Model(hist, labels)
-    shares, _, _ = model.expect(accuracy[hist.groups])
-    return model.right(shares), model.given

@@ -12,20 +12,6 @@ from quorum.decision.arrays import Floats
 STRENGTHS = (2.0, 4.0, 7.0, 12.0, 20.0, 35.0, 60.0, 100.0, 200.0, 500.0, math.inf)
 
 
-def log_gamma(x: Floats) -> Floats:
-    """Log Gamma for x > 0, by Stirling's series after shifting x above 8; relative error below 1e-10."""
-    shift = np.zeros_like(x)
-    y = x.copy()
-    for _ in range(8):
-        low = y < 8.0
-        shift = np.where(low, shift + np.log(y), shift)
-        y = np.where(low, y + 1.0, y)
-    inverse = 1.0 / y
-    square = inverse * inverse
-    series = inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)))
-    return np.asarray((y - 0.5) * np.log(y) - y + 0.5 * math.log(2.0 * math.pi) + series - shift)
-
-
 def log_evidence(right: Floats, given: Floats, rate: Floats, strength: float) -> float:
     """Log beta-binomial likelihood of (g, m) counts under ``Beta(strength rate, strength (1-rate))``.
 
@@ -35,10 +21,9 @@ def log_evidence(right: Floats, given: Floats, rate: Floats, strength: float) ->
     wrong = given - right
     if math.isinf(strength):
         return float((right * np.log(p) + wrong * np.log1p(-p)).sum())
-    a, b = np.broadcast_to(strength * p, right.shape), np.broadcast_to(strength * (1.0 - p), right.shape)
-    total = np.full_like(right, strength)
-    value = log_gamma(a + right) - log_gamma(a) + log_gamma(b + wrong) - log_gamma(b)
-    return float((value - log_gamma(total + given) + log_gamma(total)).sum())
+    a, b = strength * p, strength * (1.0 - p)
+    value = _log_gamma(a + right) - _log_gamma(a) + _log_gamma(b + wrong) - _log_gamma(b)
+    return float((value - _log_gamma(strength + given) + math.lgamma(strength)).sum())
 
 
 def best_strength(right: Floats, given: Floats, rate: Floats) -> float:
@@ -50,3 +35,7 @@ def best_strength(right: Floats, given: Floats, rate: Floats) -> float:
         rate: (m,) common rate.
     """
     return max(STRENGTHS, key=lambda strength: log_evidence(right, given, rate, strength))
+
+
+def _log_gamma(x: Floats) -> Floats:
+    return np.array([math.lgamma(value) for value in x.ravel().tolist()]).reshape(x.shape)

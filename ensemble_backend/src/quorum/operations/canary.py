@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from quorum.operations.servers import store_of
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes.table import read_votes
+from quorum.votes import VotesTable, read_votes
 from quorum_client import Answer, AsyncClient, Extraction
 from quorum_contract import CANARY, STABLE
 from quorum_contract.errors import QuorumError
@@ -137,7 +136,7 @@ def _recorded(
 ) -> tuple[Evidence, bool]:
     """What recorded votes say, and whether weights of a channel were learned from them."""
     table = read_votes(votes).of_members(deployment.member_names)
-    evidence = pairs_from_votes(table, *sides), _observed(votes, versions)
+    evidence = pairs_from_votes(table, *sides), _observed(table, versions)
     return evidence, any(taught(table, weights) for weights in sides)
 
 
@@ -164,19 +163,19 @@ def _act(deployment: Deployment, comparison: Report, options: CanaryOptions) -> 
     return "promoted" if promote else "rolled back"
 
 
-def _observed(path: Path, versions: Versions) -> tuple[Observed, Observed] | None:
+def _observed(table: VotesTable, versions: Versions) -> tuple[Observed, Observed] | None:
     """Latencies and fall-backs of these versions in a votes table, where it holds any."""
     sides = {STABLE: Observed(), CANARY: Observed()}
-    wanted: dict[Any, int] = dict(zip(sides, versions, strict=True))
-    for line in path.read_text("utf-8").split("\n"):
-        row = json.loads(line) if line.strip() else {}
-        if row.get("weights_version") != wanted.get(row.get("channel")):
+    wanted: dict[str | None, int] = dict(zip(sides, versions, strict=True))
+    for cell in table.cells:
+        origin = cell.origin
+        if origin is None or origin.weights_version != wanted.get(origin.channel):
             # Of an earlier canary, or of an earlier stable version.
             continue
-        if row.get("fallback_from") in sides:
-            sides[row["fallback_from"]].failed.add(row["product"])
-        elif row.get("channel") in sides and isinstance(row.get("latency_ms"), int | float):
-            sides[row["channel"]].latencies_ms[row["product"]] = float(row["latency_ms"])
+        if origin.fallback_from in sides:
+            sides[origin.fallback_from].failed.add(cell.product)
+        elif origin.channel in sides and origin.latency_ms is not None:
+            sides[origin.channel].latencies_ms[cell.product] = origin.latency_ms
     seen = any(side.latencies_ms or side.failed for side in sides.values())
     return (sides[STABLE], sides[CANARY]) if seen else None
 

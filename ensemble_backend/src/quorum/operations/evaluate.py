@@ -15,7 +15,7 @@ from quorum.evaluation.evaluate import evaluate as evaluate_table
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.repository.store import write_atomic
-from quorum.votes.table import read_votes
+from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
 _CURVE = (25, 50, 100, 200, 400, 800)

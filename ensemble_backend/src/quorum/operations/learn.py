@@ -12,11 +12,11 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
-from quorum.learning.learn import LearnError, learn_statistic
 from quorum.learning.learn import learn as learn_table
+from quorum.learning.learn import learn_statistic
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
 from quorum.repository.store import write_atomic
-from quorum.votes.table import read_votes
+from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def learn(
     add a day.
 
     Args:
-        votes: A votes table: JSONL, or Parquet for large ones.
+        votes: A votes table: JSONL, Parquet or Arrow; large files of columns are read in a stream.
         deployment: Its members and catalogue; None: the members of the table, and open value sets.
         options: How to learn; None: as :class:`LearnOptions` has it.
         out: File to write the weights to; None: none.
@@ -91,10 +91,10 @@ def learn(
     chosen, path = options or LearnOptions(), Path(votes)
     target = Path(out) if out is not None else None
     state: State | None = None
-    if path.suffix == ".parquet":
-        report = _learn_columns(path, deployment, chosen, target)
-    elif chosen.update:
+    if chosen.update:
         report, state = _learn_day(path, deployment, chosen, Path(chosen.update), target)
+    elif chosen.gold_labels is None and is_large(path):
+        report = _learn_stream(path, deployment, chosen, target)
     else:
         report, state = _learn_rows(path, deployment, chosen, target)
     if target:
@@ -109,7 +109,7 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
 
     Args:
         weights: Weights with their state in a file of their folder.
-        votes: A day's votes (JSONL) that the weights have not seen.
+        votes: A day's votes, in any format, that the weights have not seen.
         alarm: How often a day without a change may have a finding, at most.
 
     Raises:
@@ -140,26 +140,17 @@ def _learn_rows(
     return LearnReport(weights, out, remarks=remarks), state
 
 
-def _learn_columns(
+def _learn_stream(
     votes: Path, deployment: Deployment | None, options: LearnOptions, out: Path | None
 ) -> LearnReport:
-    if options.update or options.gold_labels is not None:
-        raise LearnError("--update and --gold-labels work on JSONL tables; give one, or leave them out")
-    try:
-        from quorum.votes.columns import member_columns
-        from quorum.votes.stream import read_statistic
-    except ImportError as error:
-        raise LearnError(f"{votes}: {error}") from error
+    """Learn from more votes than a table should hold; they leave no state and no hash."""
     members = deployment.member_names if deployment else None
-    unknown = sorted(set(member_columns(votes)) - set(members)) if members else []
-    if members and unknown:
-        raise LearnError(
-            f"{votes}: columns {unknown} are no members of the deployment "
-            f"({', '.join(members)}); leave them out of the file, or add the members"
-        )
+    if members:
+        check_wanted(read_members(votes), members)
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, options.method, **_catalogue(deployment))
-    return LearnReport(weights, out, remarks=statistic.remarks())
+    streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
+    return LearnReport(weights, out, remarks=(streamed, *statistic.remarks()))
 
 
 def _learn_day(

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
-from quorum.review.label import (
-    Choice,
-    GoldRow,
-    LabelError,
-    Labelling,
-    apply_gold,
-    choose,
-    read_sheet,
-    write_sheet,
-)
+from quorum.review.choose import Choice, LabelError, choose
+from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes.table import Cell, VotesTable, read_votes, write_votes
+from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
 
 SHEET = Path("label.csv")
 
@@ -76,7 +68,7 @@ def choose_sheet(
     """Choose the cells whose gold teaches most and write them as a sheet for people to fill in.
 
     Args:
-        votes: A votes table (JSONL).
+        votes: A votes table (JSONL, Parquet or Arrow).
         out: The sheet; None: ``label.csv``.
         count: Cells to choose, at least 1.
         weights: Members that these give no weight cannot disagree.
@@ -108,22 +100,23 @@ def apply_sheet(
     """Put the gold of a filled-in sheet into the table. Gold that the table has already always stays.
 
     Args:
-        votes: A votes table (JSONL).
+        votes: A votes table (JSONL, Parquet or Arrow).
         sheet: A sheet of :func:`choose_sheet`.
-        out: The table with gold; None: ``VOTES-gold.jsonl``.
+        out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
         catalogue: Spells the gold as votes are spelled; None: it stays as it is.
         force: Replace a file that exists.
 
     Raises:
         LabelError: The sheet cannot be used, or ``out`` exists.
-        VotesError: The votes cannot be read.
+        VotesError: The votes cannot be read, or ``out`` has the ending of no format.
     """
     source = Path(votes)
     target = Path(out) if out is not None else _with_gold(source)
     _refuse_existing(target, source, force)
+    check_target(target)
     table = read_votes(source)
     result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(sheet)])
-    _save(result.table, target)
+    write_votes(result.table, target)
     return _report(result, target)
 
 
@@ -131,8 +124,8 @@ class LabelSession:
     """Takes gold for chosen cells one by one; the table on disk has each as soon as it is given.
 
     Args:
-        votes: A votes table (JSONL).
-        out: The table with gold; None: ``VOTES-gold.jsonl``.
+        votes: A votes table (JSONL, Parquet or Arrow).
+        out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
         count: Cells to choose, at least 1.
         weights: Members that these give no weight cannot disagree.
         seed: Draws the cells.
@@ -144,7 +137,7 @@ class LabelSession:
 
     Raises:
         LabelError: ``out`` exists, or every cell has gold.
-        VotesError: The votes cannot be read.
+        VotesError: The votes cannot be read, or ``out`` has the ending of no format.
     """
 
     def __init__(
@@ -161,6 +154,7 @@ class LabelSession:
         source = Path(votes)
         self._target = Path(out) if out is not None else _with_gold(source)
         _refuse_existing(self._target, source, force)
+        check_target(self._target)
         self._table = read_votes(source)
         self._catalogue = catalogue
         self._rows: list[GoldRow] = []
@@ -181,7 +175,7 @@ class LabelSession:
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
         self._rows.append(_spelled(row, self._catalogue))
-        _save(apply_gold(self._table, self._rows).table, self._target)
+        write_votes(apply_gold(self._table, self._rows).table, self._target)
 
     def report(self) -> GoldReport:
         """What was taken in so far.
@@ -205,7 +199,7 @@ def _choose(
 
 
 def _with_gold(votes: Path) -> Path:
-    return votes.with_name(f"{votes.stem}-gold.jsonl")
+    return votes.with_name(f"{votes.stem}-gold{votes.suffix if is_columnar(votes) else '.jsonl'}")
 
 
 def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
@@ -227,13 +221,6 @@ def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
         return row
     attribute = catalogue.get(row.attribute)
     return replace(row, gold=tuple(dict.fromkeys(attribute.normalise(value) or value for value in row.gold)))
-
-
-def _save(table: VotesTable, target: Path) -> None:
-    """Replace the table by a rename, so that the file is the old or the new one at every moment."""
-    passing = target.with_name(f".{target.name}.new")
-    write_votes(table, passing)
-    passing.replace(target)
 
 
 def _report(result: Labelling, target: Path) -> GoldReport:

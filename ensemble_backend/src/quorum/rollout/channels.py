@@ -24,7 +24,7 @@ from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
 from quorum.rollout.target import Probe, Server, answering, check_graph
-from quorum.votes.table import VotesError, read_votes
+from quorum.votes import VotesError, read_votes
 from quorum_contract import CANARY, GATE, STABLE, VOTE
 
 

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
 
 _written = json.JSONEncoder(ensure_ascii=False).encode
@@ -21,10 +21,10 @@ _written = json.JSONEncoder(ensure_ascii=False).encode
 class ReplayRuntime:
     """Answers from a votes table.
 
-    Options: ``votes``, path of a JSONL votes table; ``recorded_as``, the column to answer from (default:
-    the member's name); ``latency_ms``, mean think time (default 0), and ``latency_shape``, ``exponential``
-    (default) or ``constant``; ``fail_share`` and ``hang_share``, shares of questions in [0, 1] that raise, or
-    say nothing until their deadline (default 0), drawn with ``seed``.
+    Options: ``votes``, path of a votes table in any format; ``recorded_as``, the column to answer from
+    (default: the member's name); ``latency_ms``, mean think time (default 0), and ``latency_shape``,
+    ``exponential`` (default) or ``constant``; ``fail_share`` and ``hang_share``, shares of questions in
+    [0, 1] that raise, or say nothing until their deadline (default 0), drawn with ``seed``.
     """
 
     def __init__(self, settings: RuntimeSettings) -> None:
@@ -82,27 +82,21 @@ class _Later:
 
 
 def _load(path: Path, column: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The recorded values of one member by (category, text) and attribute.
+
+    Raises:
+        RuntimeConfigError: The table cannot be used, or has no votes of that member.
+    """
     answers: dict[tuple[str, str], dict[str, str]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            cell = _cell(path, number, line, column)
-            vote = cell["votes"][column]
-            if vote is not None:
-                product = (cell.get("category") or "", cell["title"])
-                answers.setdefault(product, {})[cell["attribute"]] = str(vote)
-    return answers
-
-
-def _cell(path: Path, number: int, line: str, column: str) -> dict[str, Any]:
     try:
-        cell: dict[str, Any] = json.loads(line)
-        votes = cell["votes"]
-        if column not in votes:
-            known = ", ".join(votes)
-            raise RuntimeConfigError(f"{path}:{number}: no votes of {column!r}; recorded are: {known}")
-        cell["title"], cell["attribute"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RuntimeConfigError(f"{path}:{number}: not a votes-table row ({error!r})") from error
-    return cell
+        for _, members, cell in read_rows(path, identified=False):
+            if column not in members:
+                raise RuntimeConfigError(
+                    f"{path}: no votes of {column!r}; recorded are: {', '.join(members)}"
+                )
+            value = cell.values[members.index(column)]
+            if value is not None:
+                answers.setdefault((cell.category, cell.title), {})[cell.attribute] = value
+    except VotesError as error:
+        raise RuntimeConfigError(str(error)) from error
+    return answers

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns of votes as codes: Parquet and Arrow files in batches, texts through one dictionary per batch."""
+"""Votes tables as Parquet and Arrow files: read in batches, as codes or as cells; written in row groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,18 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import UNLABELLED
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
-from quorum.votes.table import VotesTable
-from quorum_contract.errors import QuorumError
+from quorum.votes.jsonl import Row
+from quorum.votes.schema import (
+    ARROW_SUFFIXES,
+    ORIGIN_COLUMNS,
+    RESERVED,
+    SCHEMA_VERSION,
+    VERSION_FIELD,
+    Cell,
+    VotesError,
+    check_version,
+    read_origin,
+)
 
 try:
     import pyarrow as pa
@@ -27,15 +39,12 @@ except ImportError as missing:
         "votes in Parquet or Arrow files need pyarrow: pip install 'quorum[arrow]'"
     ) from missing
 
-TABLE_COLUMNS = ("product", "category", "title", "attribute", "gold")
-_ARROW_SUFFIXES = {".arrow", ".feather", ".ipc"}
+CODED_COLUMNS = ("product", "category", "attribute", "gold")
+"""Besides the members, what :func:`encode` and its callers look at."""
+ROW_GROUP_ROWS = 1 << 16
+"""Cells held by a writer until they are written."""
+_VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
 _FILE_BUFFER = 1 << 20
-
-
-class StreamError(QuorumError, ValueError):
-    """A file of votes cannot be used; the message names file, row and column and what to do."""
-
-    code = "VOTES_FILE_INVALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,92 +54,221 @@ class Place:
     path: Path
     row: int
 
-    def error(self, message: str, offset: int | None = None) -> StreamError:
+    def error(self, message: str, offset: int | None = None) -> VotesError:
         """The refusal of the file, or of the row at ``offset`` in the batch."""
         row = "" if offset is None else f", row {self.row + offset + 1}"
-        return StreamError(f"{self.path}{row}: {message}")
+        return VotesError(f"{self.path}{row}: {message}")
 
 
-def batches(path: Path, members: tuple[str, ...], batch_rows: int) -> Iterator[Any]:
-    """Record batches of the columns that count, ``batch_rows`` rows at most.
+def batches(
+    path: Path, columns: Sequence[str], batch_rows: int, required: Sequence[str] = ()
+) -> Iterator[Any]:
+    """Record batches of those of ``columns`` that the file has, ``batch_rows`` rows at most.
 
     Raises:
-        StreamError: An unreadable file, or a missing column.
+        VotesError: An unreadable file, a newer schema version, or a missing column of those required.
     """
-    wanted = {"product", "category", "attribute", "gold", *members}
     schema = _schema(path)
-    missing = sorted({"product", "attribute", *members} - set(schema.names))
+    missing = sorted(set(required) - set(schema.names))
     if missing:
-        raise StreamError(
-            f"{path}: columns {missing} are missing; the file needs product, attribute and one per member "
-            f"{list(members)}"
+        raise VotesError(
+            f"{path}: columns {missing} are missing; the file needs one per member, and {list(required)}"
         )
-    columns = [name for name in schema.names if name in wanted]
+    wanted = [name for name in schema.names if name in columns]
     try:
-        if path.suffix in _ARROW_SUFFIXES:
-            with pa.memory_map(str(path)) as source:
-                reader = pa.ipc.open_file(source)
+        if path.suffix in ARROW_SUFFIXES:
+            with _arrow_file(path) as reader:
                 for i in range(reader.num_record_batches):
-                    batch = reader.get_batch(i).select(columns)
+                    batch = reader.get_batch(i).select(wanted)
                     for start in range(0, len(batch), batch_rows):
                         yield batch.slice(start, batch_rows)
         else:
             with pq.ParquetFile(path, buffer_size=_FILE_BUFFER, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
+                for batch in file.iter_batches(batch_rows, columns=wanted, use_threads=False):
                     if len(batch):
                         yield batch
     except (OSError, pa.ArrowException) as error:
-        raise StreamError(f"{path}: cannot be read to its end ({error}); write the file again") from error
+        raise VotesError(f"{path}: cannot be read to its end ({error}); write the file again") from error
+
+
+@contextmanager
+def _arrow_file(path: Path) -> Iterator[Any]:
+    with pa.memory_map(str(path)) as source:
+        yield pa.ipc.open_file(source)
 
 
 def _schema(path: Path) -> Any:
     try:
-        if path.suffix in _ARROW_SUFFIXES:
-            with pa.memory_map(str(path)) as source:
-                return pa.ipc.open_file(source).schema
-        return pq.read_schema(path)
+        if path.suffix in ARROW_SUFFIXES:
+            with _arrow_file(path) as reader:
+                schema = reader.schema
+        else:
+            schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise StreamError(f"{path}: cannot be read as Parquet or Arrow ({error}); is it cut off?") from error
+        hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
+        raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
+    _version(path, schema)
+    return schema
+
+
+def _is_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"{"
+    except OSError:
+        return False
+
+
+def _version(path: Path, schema: Any) -> int:
+    text = (schema.metadata or {}).get(_VERSION_KEY)
+    try:
+        return check_version(None if text is None else int(text))
+    except VotesError as error:
+        raise VotesError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise VotesError(f"{path}: `{VERSION_FIELD}` in the metadata is {text!r}, no number") from error
+
+
+def count_rows(path: Path) -> int:
+    """Number of rows, from the metadata of the file."""
+    _schema(path)
+    if path.suffix in ARROW_SUFFIXES:
+        with _arrow_file(path) as reader:
+            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+    return int(pq.read_metadata(path).num_rows)
 
 
 def member_columns(path: Path) -> tuple[str, ...]:
     """Names of the columns that have no other meaning."""
-    return tuple(name for name in _schema(path).names if name not in TABLE_COLUMNS)
+    return checked(tuple(name for name in _schema(path).names if name not in RESERVED), path)
 
 
 def checked(members: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    """The names themselves, if members can have them; else :class:`StreamError`."""
-    taken = sorted(set(members) & set(TABLE_COLUMNS))
+    """The names themselves, if members can have them; else :class:`VotesError`."""
+    taken = sorted(set(members) & RESERVED)
     if taken:
-        raise StreamError(f"{path}: {taken} are columns with another meaning; give these members other names")
+        raise VotesError(f"{path}: {taken} are columns with another meaning; give these members other names")
     if not members or len(set(members)) != len(members) or len(members) > MAX_MEMBERS:
-        raise StreamError(
+        raise VotesError(
             f"{path}: members must be 1 to {MAX_MEMBERS} distinct columns, not {list(members)}; name them"
         )
     return members
 
 
-def changes(column: Any) -> int:
-    """Rows whose text differs from that of the row before."""
-    return int(pc.sum(pc.not_equal(column[1:], column[:-1])).as_py() or 0)
+def read_rows(path: Path, batch_rows: int, identified: bool = True) -> Iterator[Row]:
+    """Read the cells one by one.
 
-
-def write_parquet(table: VotesTable, path: str | Path, row_group_rows: int = 1 << 16) -> None:
-    """Write a votes table in columns, so that :func:`quorum.votes.stream.read_statistic` gives its statistic.
+    Args:
+        path: The file.
+        batch_rows: Rows held at once.
+        identified: Rows need a product; without, a title, and the product may be missing.
 
     Raises:
-        StreamError: A member has the name of a column with another meaning.
+        VotesError: An unreadable file, a missing column, one of another type, or a row that lacks something.
     """
-    checked(table.members, Path(path))
-    cells = table.cells
+    members = member_columns(path)
+    key = "product" if identified else "title"
+    version = _version(path, _schema(path))
+    row = 0
+    for batch in batches(
+        path, (*CODED_COLUMNS, "title", *ORIGIN_COLUMNS, *members), batch_rows, (key, "attribute", *members)
+    ):
+        place = Place(path, row)
+        yield from _rows(batch, members, place, version, identified)
+        row += len(batch)
+
+
+def _rows(
+    batch: Any, members: tuple[str, ...], place: Place, version: int, identified: bool
+) -> Iterator[Row]:
+    present = set(batch.schema.names)
+    texts: dict[str, Any] = {}
+    for name in ("product", "category", "title", "attribute"):
+        if name in present:
+            required = name == "attribute" or (name == "product" and identified)
+            texts[name] = texts_of(batch.column(name), name, place, required).fill_null("").to_pylist()
+        else:
+            texts[name] = itertools.repeat("", len(batch))
+    votes = [_votes_of(batch.column(name), name, place).to_pylist() for name in members]
+    gold: list[tuple[str, ...]] = [()] * len(batch)
+    if "gold" in present:
+        accepted, owner = _gold_texts(batch.column("gold"), place)
+        for text, at in zip(accepted.to_pylist(), owner.tolist(), strict=True):
+            gold[at] = (*gold[at], text)
+    recorded = [name for name in ORIGIN_COLUMNS if name in present]
+    origins = zip(*(batch.column(name).to_pylist() for name in recorded), strict=True)
+    rows = zip(*texts.values(), zip(*votes, strict=True), gold, strict=True)
+    for offset, (product, category, title, attribute, values, answers) in enumerate(rows):
+        try:
+            stated = dict(zip(recorded, next(origins), strict=True)) if recorded else {}
+            origin = read_origin(stated, version)
+        except VotesError as error:
+            raise place.error(str(error), offset) from error
+        cell = Cell(product, category, title, attribute, values, answers, origin)
+        yield Row(place.row + offset + 1, members, cell)
+
+
+def cell_at(path: Path, at: int, batch_rows: int) -> tuple[str, str] | None:
+    """Product and attribute of the row ``at``, counted from 0; None: there is no such row."""
+    for batch in batches(path, ("product", "attribute"), batch_rows):
+        if at < len(batch):
+            product, attribute = (batch.column(name)[at].as_py() for name in ("product", "attribute"))
+            return product, attribute
+        at -= len(batch)
+    return None
+
+
+class ColumnsSink:
+    """Writes cells as Parquet or Arrow, a row group at a time."""
+
+    def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS) -> None:
+        self._path, self._group = path, row_group_rows
+        self._cells: list[Cell] = []
+        self._members: tuple[str, ...] = ()
+        self._writer: Any = None
+        self._file = path.open("wb")
+
+    def write(self, cell: Cell, members: Sequence[str]) -> None:
+        """Take a cell; the members are those of the first."""
+        if not self._members:
+            self._members = checked(tuple(members), self._path)
+        self._cells.append(cell)
+        if len(self._cells) == self._group:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is held, and the end that makes the file readable."""
+        with self._file:
+            if self._cells or self._writer is None:
+                self._flush()
+            self._writer.close()
+
+    def _flush(self) -> None:
+        cells, self._cells = self._cells, []
+        table = _as_columns(cells, self._members)
+        if self._writer is None:
+            arrow = self._path.suffix in ARROW_SUFFIXES
+            self._writer = (pa.ipc.new_file if arrow else pq.ParquetWriter)(self._file, table.schema)
+        self._writer.write_table(table)
+
+
+def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
     columns: dict[str, Any] = {
         name: pa.array([getattr(cell, name) for cell in cells], pa.string())
         for name in ("product", "category", "title", "attribute")
     }
     columns["gold"] = pa.array([list(cell.gold) for cell in cells], pa.list_(pa.string()))
-    for j, name in enumerate(table.members):
+    for j, name in enumerate(members):
         columns[name] = pa.array([cell.values[j] for cell in cells], pa.string())
-    pq.write_table(pa.table(columns), path, row_group_size=row_group_rows)
+    kinds = (pa.string(), pa.int64(), pa.float64(), pa.string())
+    for name, kind in zip(ORIGIN_COLUMNS, kinds, strict=True):
+        columns[name] = pa.array([getattr(cell.origin, name, None) for cell in cells], kind)
+    return pa.table(columns, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def changes(column: Any) -> int:
+    """Rows whose text differs from that of the row before."""
+    return int(pc.sum(pc.not_equal(column[1:], column[:-1])).as_py() or 0)
 
 
 def part_codes(batch: Any, codes: Codes, members: tuple[str, ...]) -> Codes:
@@ -167,14 +305,27 @@ def encode(batch: Any, members: tuple[str, ...], place: Place) -> tuple[Codes, n
     for j, name in enumerate(members):
         codes[:, j] = _lookup(ids, encoded.chunk(j))
         if (codes[:, j] < ABSTAIN).any():
-            raise place.error(
-                f"column {name!r} holds an empty text; null means no vote, {NOT_APPLICABLE!r} that the text "
-                "does not say",
-                int((codes[:, j] < ABSTAIN).argmax()),
-            )
+            raise _empty_vote(name, place, int((codes[:, j] < ABSTAIN).argmax()))
     if not has_gold:
         return codes, None
     return codes, _right(codes, _lookup(ids, encoded.chunk(len(members))), owner)
+
+
+def _votes_of(column: Any, name: str, place: Place) -> Any:
+    """The votes of a member as texts, null where it abstained."""
+    texts = texts_of(column, name, place)
+    empty = pc.fill_null(pc.equal(texts, ""), fill_value=False)
+    if pc.any(empty).as_py():
+        raise _empty_vote(name, place, pc.index(empty, value=True).as_py())
+    return texts
+
+
+def _empty_vote(name: str, place: Place, row: int) -> VotesError:
+    return place.error(
+        f"column {name!r} holds an empty text; null means no vote, {NOT_APPLICABLE!r} that the text does not "
+        "say",
+        row,
+    )
 
 
 def _lookup(ids: npt.NDArray[np.int32], chunk: Any) -> npt.NDArray[np.int32]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,41 +16,8 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import histogram
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA
+from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
 from quorum.votes.statistic import Statistic
-from quorum_contract.errors import QuorumError
-
-
-class VotesError(QuorumError, ValueError):
-    """A votes table cannot be used; the message names the file, the line and the mend."""
-
-    code = "VOTES_INVALID"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One product x attribute: the votes and, if labelled, the acceptable answers.
-
-    Attributes:
-        product: Identifier of the product; its cells stay together in resampling and cross-validation.
-        category: May be empty.
-        title: The product's text; may be empty.
-        attribute: Attribute name.
-        values: One per member; None: the member abstained.
-        gold: Acceptable answers, the preferred one first; empty: no gold.
-    """
-
-    product: str
-    category: str
-    title: str
-    attribute: str
-    values: tuple[str | None, ...]
-    gold: tuple[str, ...] = ()
-
-    def is_right(self, value: str | None) -> bool:
-        """Whether an answer is acceptable; "n/a" only if it is the preferred gold answer."""
-        if value == NOT_APPLICABLE:
-            return self.gold[:1] == (NOT_APPLICABLE,)
-        return value is not None and value in self.gold
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +78,7 @@ class VotesTable:
         Raises:
             VotesError: The table has votes of other members.
         """
-        if sorted(members) != sorted(self.members):
-            raise VotesError(
-                f"these are votes of {', '.join(self.members)}, wanted are votes of {', '.join(members)}; "
-                "record them with `quorum extract FILE --votes`"
-            )
+        check_wanted(self.members, members)
         places = [self.members.index(name) for name in members]
         return build_table(
             members, [replace(cell, values=tuple(cell.values[i] for i in places)) for cell in self.cells]
@@ -159,73 +121,13 @@ class VotesTable:
         return "sha256:" + digest.hexdigest()
 
 
-def read_votes(path: str | Path) -> VotesTable:
-    """Read a votes table from JSON lines.
-
-    A line is ``{"product", "category", "title", "attribute", "votes": {member: value or null}, "gold": []}``;
-    category and title may be left out, gold may be left out, null or empty.
-
-    Raises:
-        VotesError: Unreadable, or a line that is not JSON, lacks something, has a value of the wrong type,
-            other members than the first line, or a (product, attribute) that stood on an earlier line.
-    """
-    source = Path(path)
-    try:
-        text = source.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise VotesError(
-            f"{source}: is no text in UTF-8 ({error.reason} at byte {error.start}); a votes table is a file "
-            "of JSON lines here, only `quorum learn` reads Parquet too"
-        ) from error
-    except OSError as error:
-        raise VotesError(f"{source}: cannot be read: {error}") from error
-    return parse_votes(text.split("\n"), str(source))
-
-
-def parse_votes(lines: Iterable[str], source: str = "votes") -> VotesTable:
-    """Read a votes table from lines of JSON; raises like :func:`read_votes`, ``source`` names the place."""
-    members: tuple[str, ...] = ()
-    cells: list[Cell] = []
-    seen: dict[tuple[str, str], int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, parse_constant=_refuse_constant)
-        except ValueError as error:
-            raise VotesError(f"{source}, line {number}: {_not_json(error)}") from error
-        try:
-            votes = _votes(row)
-            members = members or tuple(votes)
-            cell = _cell(row, votes, members)
-        except VotesError as error:
-            raise VotesError(f"{source}, line {number}: {error}") from error
-        first = seen.setdefault((cell.product, cell.attribute), number)
-        if first != number:
-            raise VotesError(
-                f"{source}, line {number}: product {cell.product!r}, attribute {cell.attribute!r} stood on "
-                f"line {first} already; keep one of the two"
-            )
-        cells.append(cell)
-    if not cells:
-        raise VotesError(f"{source}: no votes; a line per product and attribute is needed")
-    return build_table(members, cells)
-
-
-def write_votes(table: VotesTable, path: str | Path) -> None:
-    """Write a table so that :func:`read_votes` gives it back."""
-    with Path(path).open("w", encoding="utf-8") as file:
-        file.writelines(_lines(table))
-
-
 def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
     """Encode checked cells as arrays.
 
     Raises:
         VotesError: No member, a name twice, or more members than a pattern can hold.
     """
-    if not members or len(set(members)) != len(members) or len(members) > MAX_MEMBERS:
-        raise VotesError(f"members must be 1 to {MAX_MEMBERS} distinct names, not {list(members)}")
+    check_members(tuple(members))
     codes = np.empty((len(cells), len(members)), np.int8)
     right = np.empty(len(cells), np.int64)
     parts = np.full(len(cells), ABSTAIN, np.int8)
@@ -247,73 +149,3 @@ def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
 def _encode(values: Sequence[str | None]) -> list[int]:
     ids: dict[str | None, int] = {None: ABSTAIN, NOT_APPLICABLE: NA}
     return [ids.setdefault(value, len(ids) - 1) for value in values]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
-
-
-def _not_json(error: ValueError) -> str:
-    cut = isinstance(error, json.JSONDecodeError)
-    return f"not JSON ({error}); is it cut off?" if cut else f"not JSON: {error}"
-
-
-def _votes(row: object) -> Mapping[str, object]:
-    if not isinstance(row, dict):
-        raise VotesError(f"a JSON object is needed, not {type(row).__name__}")
-    votes = row.get("votes")
-    if not isinstance(votes, dict) or not votes:
-        raise VotesError("`votes` must be an object of member: value (null for an abstention)")
-    return votes
-
-
-def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...]) -> Cell:
-    unknown, missing = sorted(votes.keys() - set(members)), sorted(set(members) - votes.keys())
-    if unknown or missing:
-        raise VotesError(
-            f"members differ from the first line: unknown {unknown}, missing {missing}; every line needs "
-            "every member, null where it gave no vote"
-        )
-    values = tuple(_value(votes[name], f"votes[{name!r}]") for name in members)
-    gold = row.get("gold") or []
-    if not isinstance(gold, list):
-        raise VotesError(f"`gold` must be a list of acceptable values, not {gold!r}")
-    accepted = tuple(_value(value, "gold") for value in gold)
-    if None in accepted:
-        raise VotesError("`gold` holds null; leave gold out where there is none")
-    return Cell(
-        product=_text(row, "product"),
-        category=_text(row, "category", optional=True),
-        title=_text(row, "title", optional=True),
-        attribute=_text(row, "attribute"),
-        values=values,
-        gold=tuple(value for value in accepted if value is not None),
-    )
-
-
-def _value(value: object, where: str) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise VotesError(f"{where} is {value!r}; a non-empty text is needed, or null for an abstention")
-
-
-def _text(row: Mapping[str, Any], key: str, optional: bool = False) -> str:
-    value = row.get(key)
-    if value is None and optional:
-        return ""
-    if not isinstance(value, str) or not (value or optional):
-        raise VotesError(f"`{key}` is {value!r}; a{'' if optional else ' non-empty'} text is needed")
-    return value
-
-
-def _lines(table: VotesTable) -> Iterator[str]:
-    for cell in table.cells:
-        row = {
-            "product": cell.product,
-            "category": cell.category,
-            "title": cell.title,
-            "attribute": cell.attribute,
-            "gold": list(cell.gold),
-            "votes": dict(zip(table.members, cell.values, strict=True)),
-        }
-        yield json.dumps(row, ensure_ascii=False) + "\n"

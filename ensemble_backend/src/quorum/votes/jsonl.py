@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Votes tables as JSON lines: rows parsed with the number of a bad line in the refusal, rows written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from quorum.votes.schema import (
+    COLUMN_SUFFIXES,
+    SCHEMA_VERSION,
+    VERSION_FIELD,
+    Cell,
+    VotesError,
+    check_version,
+    read_origin,
+)
+
+
+class Row(NamedTuple):
+    """One row of a votes table.
+
+    Attributes:
+        number: Its line or row in the file, from 1.
+        members: The members, in the order of the cell's values.
+        cell: What the row holds.
+    """
+
+    number: int
+    members: tuple[str, ...]
+    cell: Cell
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Read the lines of a file.
+
+    Raises:
+        VotesError: Unreadable, or no text in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    raise VotesError(
+                        f"{path}: is no text in UTF-8 ({error.reason} on line {number}); a votes table is a "
+                        f"file of JSON lines, unless its name ends in {', '.join(COLUMN_SUFFIXES)}"
+                    ) from error
+                yield text.rstrip("\r\n")
+    except OSError as error:
+        raise VotesError(f"{path}: cannot be read: {error}") from error
+
+
+def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> Iterator[Row]:
+    """Parse lines of JSON; empty ones are skipped.
+
+    Args:
+        lines: One row each.
+        source: Names the file in refusals.
+        identified: Rows need a product; without, a title, and the product may be missing.
+
+    Raises:
+        VotesError: A line that is not JSON, lacks something, has a value of the wrong type, a newer schema
+            version, or other members than the first line.
+    """
+    members: tuple[str, ...] = ()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_refuse_constant)
+        except ValueError as error:
+            raise VotesError(f"{source}, line {number}: {_not_json(error)}") from error
+        try:
+            votes = _votes(row)
+            members = members or tuple(votes)
+            cell = _cell(row, votes, members, identified)
+            if "\\u" in line:
+                _check_encodable(cell)
+        except VotesError as error:
+            raise VotesError(f"{source}, line {number}: {error}") from error
+        yield Row(number, members, cell)
+
+
+class LinesSink:
+    """Writes cells as JSON lines, each of them on disk at once unless ``buffered``."""
+
+    def __init__(self, path: Path, buffered: bool = False) -> None:
+        self._file: TextIO = path.open("w", encoding="utf-8", buffering=-1 if buffered else 1)
+
+    def write(self, cell: Cell, members: Sequence[str]) -> None:
+        """Write one line."""
+        row: dict[str, Any] = {
+            VERSION_FIELD: SCHEMA_VERSION,
+            "product": cell.product,
+            "category": cell.category,
+            "title": cell.title,
+            "attribute": cell.attribute,
+            "gold": list(cell.gold),
+            "votes": dict(zip(members, cell.values, strict=True)),
+        }
+        if cell.origin is not None:
+            row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
+
+
+def _not_json(error: ValueError) -> str:
+    cut = isinstance(error, json.JSONDecodeError)
+    return f"not JSON ({error}); is it cut off?" if cut else f"not JSON: {error}"
+
+
+def _votes(row: object) -> Mapping[str, object]:
+    if not isinstance(row, dict):
+        raise VotesError(f"a JSON object is needed, not {type(row).__name__}")
+    votes = row.get("votes")
+    if not isinstance(votes, dict) or not votes:
+        raise VotesError("`votes` must be an object of member: value (null for an abstention)")
+    return votes
+
+
+def _cell(
+    row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...], identified: bool
+) -> Cell:
+    version = check_version(row.get(VERSION_FIELD))
+    unknown, missing = sorted(votes.keys() - set(members)), sorted(set(members) - votes.keys())
+    if unknown or missing:
+        raise VotesError(
+            f"members differ from the first line: unknown {unknown}, missing {missing}; every line needs "
+            "every member, null where it gave no vote"
+        )
+    values = tuple(_value(votes[name], f"votes[{name!r}]") for name in members)
+    gold = row.get("gold") or []
+    if not isinstance(gold, list):
+        raise VotesError(f"`gold` must be a list of acceptable values, not {gold!r}")
+    accepted = tuple(_value(value, "gold") for value in gold)
+    if None in accepted:
+        raise VotesError("`gold` holds null; leave gold out where there is none")
+    if not identified and row.get("title") is None:
+        raise VotesError("no `title`; rows are looked up by their text")
+    return Cell(
+        product=_text(row, "product", optional=not identified),
+        category=_text(row, "category", optional=True),
+        title=_text(row, "title", optional=True),
+        attribute=_text(row, "attribute"),
+        values=values,
+        gold=tuple(value for value in accepted if value is not None),
+        origin=read_origin(row, version),
+    )
+
+
+def _check_encodable(cell: Cell) -> None:
+    texts = (cell.product, cell.category, cell.title, cell.attribute, *cell.values, *cell.gold)
+    for text in texts:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise VotesError(f"{text!r} holds a lone surrogate, which no UTF-8 can; remove it") from error
+
+
+def _value(value: object, where: str) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise VotesError(f"{where} is {value!r}; a non-empty text is needed, or null for an abstention")
+
+
+def _text(row: Mapping[str, Any], key: str, optional: bool = False) -> str:
+    value = row.get(key)
+    if value is None and optional:
+        return ""
+    if not isinstance(value, str) or not (value or optional):
+        raise VotesError(f"`{key}` is {value!r}; a{'' if optional else ' non-empty'} text is needed")
+    return value

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of a votes table: the columns of a cell, their version, and the formats of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorum.decision.cell import NOT_APPLICABLE
+from quorum.decision.patterns import MAX_MEMBERS
+from quorum_contract.errors import QuorumError
+
+SCHEMA_VERSION = 2
+"""Written into every row of JSON lines and into the metadata of a file of columns; see docs/adr/0061."""
+VERSION_FIELD = "schema_version"
+UNVERSIONED = 1
+"""The version of rows and files that state none."""
+CELL_COLUMNS = ("product", "category", "title", "attribute", "gold")
+ORIGIN_COLUMNS = ("channel", "weights_version", "latency_ms", "fallback_from")
+RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, "scores", VERSION_FIELD})
+"""Columns that are no member's; `scores` waits for a probability per vote."""
+
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+PARQUET_SUFFIX = ".parquet"
+ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
+COLUMN_SUFFIXES = (PARQUET_SUFFIX, *ARROW_SUFFIXES)
+ENDINGS = "JSON lines end in .jsonl or .ndjson, Parquet in .parquet, Arrow in .arrow, .feather or .ipc"
+
+
+class VotesError(QuorumError, ValueError):
+    """A votes table cannot be used; the message names the file, the line or row, and the fix."""
+
+    code = "VOTES_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which answer of the server the votes of a cell came with; None where it was not recorded.
+
+    Attributes:
+        channel: The channel that answered.
+        weights_version: The version of the weights that decided.
+        latency_ms: Time from question to answer.
+        fallback_from: The channel that was asked first and did not answer.
+    """
+
+    channel: str | None = None
+    weights_version: int | None = None
+    latency_ms: float | None = None
+    fallback_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One product x attribute: the votes and, if labelled, the acceptable answers.
+
+    Attributes:
+        product: Identifier of the product; its cells stay together in resampling and cross-validation.
+        category: May be empty.
+        title: The product's text; may be empty.
+        attribute: Attribute name.
+        values: One per member; None: the member abstained.
+        gold: Acceptable answers, the preferred one first; empty: no gold.
+        origin: Where the votes came from; None: not recorded.
+    """
+
+    product: str
+    category: str
+    title: str
+    attribute: str
+    values: tuple[str | None, ...]
+    gold: tuple[str, ...] = ()
+    origin: Origin | None = None
+
+    def is_right(self, value: str | None) -> bool:
+        """Whether an answer is acceptable; "n/a" only if it is the preferred gold answer."""
+        if value == NOT_APPLICABLE:
+            return self.gold[:1] == (NOT_APPLICABLE,)
+        return value is not None and value in self.gold
+
+
+def is_columnar(path: Path) -> bool:
+    """Whether a path ends as Parquet and Arrow files do; every other file is read as JSON lines."""
+    return path.suffix in COLUMN_SUFFIXES
+
+
+def check_members(members: tuple[str, ...]) -> None:
+    """Refuse members that a pattern cannot hold.
+
+    Raises:
+        VotesError: No member, a name twice, or too many.
+    """
+    if not members or len(set(members)) != len(members) or len(members) > MAX_MEMBERS:
+        raise VotesError(f"members must be 1 to {MAX_MEMBERS} distinct names, not {list(members)}")
+
+
+def check_wanted(members: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse votes of other members than those wanted; the order may differ.
+
+    Raises:
+        VotesError: The members differ.
+    """
+    if sorted(members) != sorted(wanted):
+        raise VotesError(
+            f"these are votes of {', '.join(members)}, wanted are votes of {', '.join(wanted)}; "
+            "record them with `quorum extract FILE --votes`"
+        )
+
+
+def check_version(version: object) -> int:
+    """Return the version of a row or a file; ``None`` is version 1.
+
+    Raises:
+        VotesError: A version that this code does not read.
+    """
+    if version is None:
+        return UNVERSIONED
+    if isinstance(version, bool) or not isinstance(version, int) or version < UNVERSIONED:
+        raise VotesError(f"`{VERSION_FIELD}` is {version!r}; a number from 1 to {SCHEMA_VERSION} is needed")
+    if version > SCHEMA_VERSION:
+        raise VotesError(
+            f"`{VERSION_FIELD}` is {version}, this quorum reads up to {SCHEMA_VERSION}; upgrade quorum, or "
+            "write the table again with this one"
+        )
+    return version
+
+
+def read_origin(row: Mapping[str, Any], version: int) -> Origin | None:
+    """Return the origin of a row, None where it states none.
+
+    Version 1 had no such columns, so a value of another type under such a name is left out there.
+
+    Raises:
+        VotesError: A value of the wrong type in a row of version 2.
+    """
+    known: dict[str, Any] = {}
+    for name, (wanted, convert) in _ORIGIN.items():
+        value = row.get(name)
+        # NaN: how pandas writes a number that is missing.
+        if value is None or value != value:
+            continue
+        converted = convert(value)
+        if converted is not None:
+            known[name] = converted
+        elif version > UNVERSIONED:
+            raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed")
+    return Origin(**known) if known else None
+
+
+def _as_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _as_float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _as_int(value: object) -> int | None:
+    number = _as_float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+_ORIGIN: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "channel": ("a text", _as_text),
+    "weights_version": ("a whole number", _as_int),
+    "latency_ms": ("a number", _as_float),
+    "fallback_from": ("a text", _as_text),
+}

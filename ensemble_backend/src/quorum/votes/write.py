@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write votes tables as JSON lines, Parquet or Arrow: a whole table at once, or row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from quorum.votes.jsonl import LinesSink
+from quorum.votes.read import columns
+from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, is_columnar
+from quorum.votes.table import VotesTable
+
+
+def check_target(path: str | Path) -> None:
+    """Refuse a file that votes cannot be written to, by its name; a name without an ending is JSON lines.
+
+    Raises:
+        VotesError: An ending of no format, or of one whose library is not installed.
+    """
+    target = Path(path)
+    if is_columnar(target):
+        columns(target)
+    elif target.suffix and target.suffix not in LINE_SUFFIXES:
+        raise VotesError(f"{target}: cannot tell the format of the votes from {target.suffix!r}; {ENDINGS}")
+
+
+class VotesWriter:
+    """Writes a votes table row by row, in the format of the file's ending; a context manager.
+
+    A row of JSON lines is on disk once it is written. Columns are written in row groups, and the file can be
+    read once it is closed, which the context manager does on an exception and on Ctrl-C too.
+
+    Raises:
+        OSError: The file cannot be opened.
+        VotesError: See :func:`check_target`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        check_target(self._path)
+        self._members: tuple[str, ...] = ()
+        self._sink: _Sink = (
+            columns(self._path).ColumnsSink(self._path) if is_columnar(self._path) else LinesSink(self._path)
+        )
+
+    def write(self, cell: Cell, members: Sequence[str]) -> None:
+        """Write one row; ``members`` are those of the cell's values.
+
+        Raises:
+            VotesError: Other members than those of the first row, or names that no column can have.
+        """
+        self._members = self._members or tuple(members)
+        if tuple(members) != self._members:
+            raise VotesError(
+                f"{self._path}: votes of {', '.join(members)} after votes of {', '.join(self._members)}; a "
+                "table has one row of members, in one order: write these to another file"
+            )
+        self._sink.write(cell, members)
+
+    def close(self) -> None:
+        """Write what is held and close the file."""
+        self._sink.close()
+
+    def __enter__(self) -> VotesWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | None = None) -> None:
+    """Write a table so that :func:`quorum.votes.read_votes` returns it.
+
+    The file is the old one until the new one is complete.
+
+    Args:
+        table: The votes.
+        path: Its ending names the format, see :func:`check_target`.
+        row_group_rows: Cells per row group of columns; None: as :class:`VotesWriter`.
+
+    Raises:
+        OSError: The file cannot be written.
+        VotesError: An ending of no format, or a member named as a column with another meaning.
+    """
+    target = Path(path)
+    check_target(target)
+    passing = target.with_name(f".new-{target.name}")
+    try:
+        sink: _Sink
+        if is_columnar(target):
+            module = columns(target)
+            module.checked(table.members, target)
+            sink = module.ColumnsSink(passing, row_group_rows or module.ROW_GROUP_ROWS)
+        else:
+            sink = LinesSink(passing, buffered=True)
+        try:
+            for cell in table.cells:
+                sink.write(cell, table.members)
+        finally:
+            sink.close()
+        passing.replace(target)
+    except BaseException:
+        passing.unlink(missing_ok=True)
+        raise
+
+
+class _Sink(Protocol):
+    def write(self, cell: Cell, members: Sequence[str]) -> None: ...
+
+    def close(self) -> None: ...
