@@ -25,6 +25,7 @@ from typing import Any
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style, build_prompt
 from quorum_contract import Status
@@ -43,7 +44,7 @@ class Subject:
     """What is measured.
 
     Attributes:
-        runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
+        runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
         style: How it is asked, as ``prompt`` in ``deploy.yaml``.
         packages: A folder of packages that only this runtime is to see.
     """
@@ -100,8 +101,8 @@ class Bare:
     def __init__(self, spec: Row) -> None:
         self._catalogue = Catalogue.load(CATALOGUE)
         self._listings, self._style = listings(), spec["style"]
-        settings = RuntimeSettings("bare", Path("/"), spec["options"])
-        self._runtime: Runtime = create(spec["runtime"], settings)
+        options = read_options(spec["runtime"], spec["options"])
+        self._runtime: Runtime = create(RuntimeSettings("bare", Path("/"), options))
 
     def answers(self, count: int, together: bool) -> Row:
         """What it says of the first ``count`` listings, one by one or all at once."""

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from quorum.build import build_openvino
 from quorum.build.compile import compile_engine
-from quorum.build.quantise import plan_quantise
-from quorum.build.trtllm import BuildPlan, Step, Tools, plan_build
+from quorum.build.quantise import quantise_steps
+from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.cli.console import CommandError, JsonOption, friendly, note, out, print_json, spec_of
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.runtimes.options import EngineOptions, OpenVinoOptions, TensorRtLlmOptions
 
 _TOOLS = Tools()
 _BUILD_PYTHON = Path(".venv-build/bin/python")
@@ -24,7 +25,6 @@ _NEEDS_NO_BUILD = {
     "tensorrt_llm": "the LLM API loads the checkpoint itself",
     "hf": "Transformers loads the checkpoint itself",
     "replay": "it answers from recorded votes",
-    "openai": "it asks a remote LLM",
 }
 
 
@@ -104,13 +104,13 @@ def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, js
     chosen = [member for member in spec.members if name in (None, member.name)]
     report: dict[str, Any] = {}
     for member in chosen:
-        plan = None
-        if member.runtime == "engine":
-            plan = plan_build(member, spec.root, tools)
-        elif member.runtime == "tensorrt_llm":
-            plan = plan_quantise(member, spec.root, tools)
-        if plan:
-            report[member.name] = _show(plan, json) if dry_run else _compile(plan, tools, json)
+        steps = None
+        if isinstance(member.options, EngineOptions):
+            steps = engine_build_steps(member.name, member.options, spec.root, tools)
+        elif isinstance(member.options, TensorRtLlmOptions):
+            steps = quantise_steps(member.name, member.options, spec.root, tools)
+        if steps:
+            report[member.name] = _show(steps, json) if dry_run else _compile(steps, tools, json)
         else:
             why = _idle(member)
             report[member.name] = {"commands": [], "reason": why}
@@ -121,34 +121,38 @@ def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, js
 
 
 def _idle(member: MemberSpec) -> str:
-    if member.runtime == "openvino":
-        return f"build its model with `quorum build CHECKPOINT {member.options.get('model', 'OUT')}`"
+    if isinstance(member.options, OpenVinoOptions):
+        return f"build its model with `quorum build CHECKPOINT {member.options.model}`"
     return _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")
 
 
-def _show(plan: BuildPlan, json: bool) -> dict[str, Any]:
+def _show(build: BuildSteps, json: bool) -> dict[str, Any]:
     if not json:
-        for number, step in enumerate(plan.steps, 1):
-            note(Text(f"# {plan.member}, step {number} of {len(plan.steps)}: {step.name}", "dim"))
+        for number, step in enumerate(build.steps, 1):
+            note(Text(f"# {build.member}, step {number} of {len(build.steps)}: {step.name}", "dim"))
             out.print(shlex.join(step.command), soft_wrap=True, highlight=False, markup=False)
-        note(Text(f"# then {plan.fresh} moves to {plan.engine}", "dim"))
-    return {"commands": [list(step.command) for step in plan.steps], "engine": str(plan.engine)}
+        note(Text(f"# then {build.fresh} moves to {build.engine}", "dim"))
+    return {"commands": [list(step.command) for step in build.steps], "engine": str(build.engine)}
 
 
-def _compile(plan: BuildPlan, tools: Tools, json: bool) -> dict[str, Any]:
+def _compile(build: BuildSteps, tools: Tools, json: bool) -> dict[str, Any]:
     def on_step(number: int, step: Step, done: bool) -> None:
-        note(f"{plan.member}, step {number + 1} of {len(plan.steps)}: {step.name}{' (done)' if done else ''}")
+        note(
+            f"{build.member}, step {number + 1} of {len(build.steps)}: {step.name}{' (done)' if done else ''}"
+        )
 
     manifest = compile_engine(
-        plan,
+        build,
         tools,
         on_step=on_step,
         on_line=None if json else lambda line: note(Text(f"  {line}", "dim")),
     )
     if not json:
-        note(f"built {plan.engine} for {manifest.gpu} ({manifest.architecture})")
-        if len(plan.steps) > 1:
-            note(f"{plan.work} keeps the converted checkpoint for builds with other flags; remove it at will")
+        note(f"built {build.engine} for {manifest.gpu} ({manifest.architecture})")
+        if len(build.steps) > 1:
+            note(
+                f"{build.work} keeps the converted checkpoint for builds with other flags; remove it at will"
+            )
     return asdict(manifest)
 
 

@@ -22,7 +22,7 @@ from quorum.cli.console import (
 from quorum.deployment.schema import Deployment
 from quorum.repository.render import RenderPlan, plan_render, reset_weights
 from quorum.repository.render import render as render_repository
-from quorum.runtimes.options import find_missing
+from quorum.runtimes.option_base import find_missing
 from quorum.server.runfile import find_running
 
 
@@ -53,7 +53,7 @@ def validate(
     missing = [
         f"{deploy}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(spec.members)
-        for key, problem in find_missing(member.runtime, member.options, spec.root)
+        for key, problem in find_missing(member.options, spec.root)
     ]
     if missing:
         raise CommandError("\n".join(missing))

@@ -21,7 +21,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.runtimes.base import Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.option_base import OptionError, Options
+from quorum.runtimes.options import read_options
 from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
@@ -54,20 +56,20 @@ class TritonPythonModel:
             RuntimeConfigError: A runtime cannot start with these settings; the load fails with it.
         """
         settings = settings_of(args)
-        said: list[dict[str, Any]] = settings["members"]
+        members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
         self._direct = bool(settings["allow_direct"])
-        self._prefixes = [f"{one['name']}_" for one in said] if len(said) > 1 else [""]
+        self._prefixes = [f"{member['name']}_" for member in members] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
         try:
-            for one in said:
-                beside = tuple(other["options"] for other in said if other is not one)
-                its = RuntimeSettings(one["name"], root, one["options"], beside, inner.call)
-                runtime = create(one["runtime"], its)
-                self._members.append(_Member(one, catalogue, runtime, self._deadlines))
+            options = [_options_of(member) for member in members]
+            for member, own in zip(members, options, strict=True):
+                peers = tuple(other for other in options if other is not own)
+                runtime = create(RuntimeSettings(member["name"], root, own, peers, inner.call))
+                self._members.append(_Member(member, catalogue, runtime, self._deadlines))
         except BaseException:
             self.finalize()
             raise
@@ -106,6 +108,16 @@ class TritonPythonModel:
             return
         for at, member in enumerate(self._members):
             member.ask(question, partial(reply, at=at) if at else reply)
+
+
+def _options_of(member: Mapping[str, Any]) -> Options:
+    try:
+        return read_options(member["runtime"], member["options"])
+    except OptionError as error:
+        raise RuntimeConfigError(
+            f"member {member['name']!r}: options.{error.key}: {error}; fix it in deploy.yaml and run"
+            " `quorum render`"
+        ) from error
 
 
 Send = Callable[[Sequence[Vote]], None]
