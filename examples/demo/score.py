@@ -25,6 +25,7 @@ from vocabulary import ATTRIBUTES, HERE
 
 from quorum.runtimes.base import Question, Reply, RuntimeSettings
 from quorum.runtimes.openvino import OpenVinoRuntime
+from quorum.runtimes.options import OpenVinoOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 
@@ -91,7 +92,7 @@ def ask_all(
 
 def ask_model(folder: Path, catalogue: Catalogue, rows: Sequence[Row]) -> Answers:
     """Answers and speeds of the model in ``folder``, on one thread."""
-    runtime = OpenVinoRuntime(RuntimeSettings(folder.name, folder.parent, {"model": folder.name}))
+    runtime = OpenVinoRuntime(RuntimeSettings(folder.name, folder.parent, OpenVinoOptions(model=folder.name)))
     try:
         ask_all(runtime, catalogue, rows[:IN_FLIGHT], IN_FLIGHT)
         started = time.perf_counter()

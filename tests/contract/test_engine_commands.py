@@ -9,7 +9,7 @@ import yaml
 from support import trtllm_tools
 
 from quorum.build.shapes import QUANTISATIONS
-from quorum.build.trtllm import Tools, plan_build
+from quorum.build.trtllm import Tools, engine_build_steps
 from quorum.deployment import load_deployment
 
 MODELS = (
@@ -29,7 +29,7 @@ def commands(folder: Path, **options):
     ]
     file.write_text(yaml.safe_dump({"members": members, "attributes": {"color": {}}}))
     spec = load_deployment(file)
-    return plan_build(spec.members[0], spec.root, Tools(EXAMPLES)).steps
+    return engine_build_steps(spec.members[0].name, spec.members[0].options, spec.root, Tools(EXAMPLES)).steps
 
 
 def check(command: tuple[str, ...]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from quorum.deployment import DeploymentError, load_deployment
 from quorum.repository.configs import parse_config, print_config
 from quorum.repository.engine_config import engine_config
 from quorum.repository.render import render
+from quorum.runtimes.options import read_options
 
 STOCK = json.loads((Path(__file__).parent / "data" / "tensorrtllm_backend.json").read_text("utf-8"))
 ROOT = Path(__file__).parents[2]
@@ -111,5 +112,5 @@ def test_the_gpu_deployments_render(tmp_path: Path) -> None:
     for member in spec.members:
         config = parse_config((spec.repository_path / member.name / "config.pbtxt").read_text("utf-8"))
         (said,) = json.loads(config.parameters["quorum"].string_value)["members"]
-        assert said["options"] == dict(member.options)
+        assert read_options(said["runtime"], said["options"]) == member.options
         assert config.backend == "quorum_member"

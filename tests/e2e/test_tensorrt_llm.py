@@ -16,7 +16,7 @@ from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply
 
 from quorum.repository.store import Store
-from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
+from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
 from quorum.server.control import ControlError
 from quorum.server.health import dead_models, revive
 from quorum_contract import Status
@@ -92,7 +92,7 @@ def test_members_on_one_base_share_its_memory(live: Live, place: Path) -> None:
     said = made["arguments"]
     assert said["max_batch_size"] == 32
     assert said["kv_cache_config"]["max_gpu_total_bytes"] == 1.5 * 2**30
-    per_token = kv_bytes_per_token(str(place / "llama"), 1)
+    per_token = checkpoint_kv_bytes(str(place / "llama"), 1)
     assert said["kv_cache_config"]["max_tokens"] == int(1.5 * 2**30) // per_token
     assert said["guided_decoding_backend"] == "xgrammar"
     assert said["lora_config"]["max_lora_rank"] == 16

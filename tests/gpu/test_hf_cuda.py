@@ -14,6 +14,7 @@ from support.checkpoints import write_checkpoint
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, RuntimeSettings
+from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
@@ -34,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(folder: Path, **options: Any) -> list[str]:
-    runtime = create("hf", RuntimeSettings("m", folder.parent, {"model": folder.name, **options}))
+    runtime = create(RuntimeSettings("m", folder.parent, HfOptions(model=folder.name, **options)))
     assert runtime._loaded.model.device.type == "cuda"
     found: dict[str, Any] = {}
     left = threading.Semaphore(0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
-    from quorum.operations.build import plan_members as plan_members
+    from quorum.operations.build import member_builds as member_builds
     from quorum.operations.canary import CanaryOptions as CanaryOptions
     from quorum.operations.canary import CanaryReport as CanaryReport
     from quorum.operations.canary import canary_report as canary_report
@@ -82,7 +82,7 @@ _MODULES = {
     "quorum.deployment.schema": ("Deployment",),
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
-    "quorum.operations.build": ("MemberBuild", "build_member", "plan_members"),
+    "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate"),

@@ -83,3 +83,10 @@ def test_broken_weights(checkpoint, content):
     (checkpoint / "model.safetensors").write_bytes(content)
     with pytest.raises(BuildError, match="not a safetensors file"):
         inspect_checkpoint(checkpoint)
+
+
+def test_weights_that_are_cut_off_are_refused(checkpoint):
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BuildError, match="not a safetensors file"):
+        inspect_checkpoint(checkpoint)

@@ -13,9 +13,9 @@ from support import trtllm_tools
 from quorum.build import BuildError, inspect_checkpoint
 from quorum.build.compile import compile_engine
 from quorum.build.manifest import MANIFEST, read_engine_manifest
-from quorum.build.quantise import plan_quantise
+from quorum.build.quantise import quantise_steps
 from quorum.build.shapes import read_shape
-from quorum.build.trtllm import Tools, plan_build
+from quorum.build.trtllm import Tools, engine_build_steps
 from quorum.runtimes.engine_names import TOKENIZER_INFO
 
 
@@ -37,7 +37,7 @@ def layout(tmp_path: Path, box: Path, **options):
         write_tiny(tmp_path / "tiny")
     given = {"engine": "engines/tiny", "tokenizer": "tiny", "max_tokens": 256, **options}
     spec = deployment(tmp_path, member("tiny", given.pop("model", "tiny"), "engine", **given))
-    return plan_build(spec.members[0], spec.root, tools(box))
+    return engine_build_steps(spec.members[0].name, spec.members[0].options, spec.root, tools(box))
 
 
 def test_builds_step_by_step_and_writes_the_manifest(tmp_path, box):
@@ -229,7 +229,7 @@ def test_a_quantised_checkpoint_is_not_quantised_again(tmp_path, box):
 
 def quantise_of(tmp_path, box, model, **options):
     spec = deployment(tmp_path, member("tiny", model, **options))
-    return plan_quantise(spec.members[0], spec.root, tools(box))
+    return quantise_steps(spec.members[0].name, spec.members[0].options, spec.root, tools(box))
 
 
 def test_a_quantised_checkpoint_for_the_llm_api(tmp_path, box):
@@ -273,7 +273,10 @@ def test_unreadable_manifest(tmp_path, content):
 def test_known_models_need_no_checkpoint_for_a_plan(tmp_path, box):
     given = {"engine": "engines/llama", "max_tokens": 256, "quantization": "fp8"}
     spec = deployment(tmp_path, member("llama", LLAMA_8B, "engine", **given))
-    steps = plan_build(spec.members[0], spec.root, tools(box)).steps
+    steps = engine_build_steps(spec.members[0].name, spec.members[0].options, spec.root, tools(box)).steps
     assert "--qformat" in steps[0].command
     with pytest.raises(BuildError, match="no such folder"):
-        compile_engine(plan_build(spec.members[0], spec.root, tools(box)), tools(box))
+        compile_engine(
+            engine_build_steps(spec.members[0].name, spec.members[0].options, spec.root, tools(box)),
+            tools(box),
+        )

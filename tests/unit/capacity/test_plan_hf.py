@@ -11,7 +11,8 @@ from quorum.capacity.plan import DRIVER_BYTES, plan_memory
 from quorum.capacity.torch_memory import gpu_of
 from quorum.deployment import DeploymentError
 from quorum.hardware import GIB
-from quorum.runtimes.options import OptionError, complete
+from quorum.runtimes.option_base import OptionError
+from quorum.runtimes.options import read_options
 
 LLAMA_BYTES = 2 * 8_030_261_248
 PER_TOKEN = 2 * 32 * 8 * 128 * 2
@@ -78,8 +79,8 @@ def test_fp32_stays_fp32(tmp_path):
 )
 def test_where_a_member_runs(tmp_path, device, auto, gpu):
     (one,) = deployment(tmp_path, hf("a", device=device)).members
-    assert gpu_of(one, auto=auto) == gpu
-    assert gpu_of(deployment(tmp_path, member("a", LLAMA_8B)).members[0]) is None
+    assert gpu_of(one.options, auto=auto) == gpu
+    assert gpu_of(deployment(tmp_path, member("a", LLAMA_8B)).members[0].options) is None
 
 
 def test_members_on_the_cpu_are_elsewhere(tmp_path):
@@ -193,6 +194,6 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 )
 def test_sizes_that_let_nothing_through_are_refused(tmp_path, options, says):
     with pytest.raises(OptionError, match=says):
-        complete("hf", {"model": "m", **options})
+        read_options("hf", {"model": "m", **options})
     with pytest.raises(DeploymentError, match=says):
         deployment(tmp_path, hf("a", **options))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from quorum.deployment import DeploymentError, load_deployment
-from quorum.runtimes.options import OptionError, complete
+from quorum.runtimes.options import ReplayOptions
 
 GOOD = """\
 attributes:
@@ -39,7 +39,7 @@ def write(folder: Path, text: str | bytes) -> Path:
 def test_a_deployment_is_read_with_its_defaults(tmp_path: Path) -> None:
     spec = load_deployment(write(tmp_path, GOOD))
     assert spec.member_names == ["alpha", "beta"]
-    assert spec.members[0].options == {"votes": "votes.jsonl"}
+    assert spec.members[0].options == ReplayOptions(votes="votes.jsonl")
     assert (spec.gate.max_in_flight, spec.gate.timeout_s, spec.gate.allow_direct) == (8, 30.0, False)
     assert (spec.server.grpc_port, spec.server.host) == (0, "127.0.0.1")
     assert spec.repository_path == tmp_path / "model_repository"
@@ -159,6 +159,16 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         "runtime: openvino\n    options: {model: m, precision: f31}",
         [":9:", "precision", "'f31'", "bf16"],
     ),
+    "options that are no mapping": (
+        "{votes: votes.jsonl}",
+        "[votes]",
+        [":9:", "members[0].options:", "mapping of options"],
+    ),
+    "an adapter without a folder": (
+        "runtime: replay\n    options: {votes: votes.jsonl}",
+        "runtime: tensorrt_llm\n    options: {model: m, lora: {name: x}}",
+        [":9:", "members[0].options.lora", "it has path, and may have name and rank"],
+    ),
     "unknown default normaliser": (
         "gate:",
         "default_normaliser: lower\ngate:",
@@ -243,25 +253,5 @@ def test_members_on_one_base_are_one_model(tmp_path: Path) -> None:
 
 
 def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
-    with pytest.raises(
-        DeploymentError, match=r"'plain' and 'tuned' share .* different things of max_batch_size"
-    ):
+    with pytest.raises(DeploymentError, match=r"'plain' and 'tuned' share .* differ in max_batch_size"):
         shared(tmp_path, max_batch_size=64)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"gpus": [0, 1]}, r"\[0, 1\] are 2 GPUs, but tensor_parallel is 1"),
-        ({"gpus": [0], "tensor_parallel": 2}, "are 1 GPUs, but tensor_parallel is 2"),
-        ({"gpus": [0, 0], "tensor_parallel": 2}, "no list of different GPU numbers"),
-        ({"gpus": ["0"]}, "no list of different GPU numbers"),
-        ({"tensor_parallel": 0}, "at least 1"),
-        ({"kv_cache_fraction": 40}, "between 0 and 1"),
-        ({"kv_cache_gib": 0}, "more than 0"),
-    ],
-)
-def test_gpu_options_that_only_fail_at_load_are_refused(options: dict[str, Any], message: str) -> None:
-    for runtime, model in (("tensorrt_llm", {"model": "some/model"}), ("engine", {"engine": "engines/m"})):
-        with pytest.raises(OptionError, match=message):
-            complete(runtime, {**model, **options})

@@ -16,6 +16,7 @@ import pytest
 from quorum.runtimes import create
 from quorum.runtimes.base import InnerError, Question, RuntimeSettings
 from quorum.runtimes.engine import CALLS
+from quorum.runtimes.options import EngineOptions, Lora
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum_contract import Status
 
@@ -67,9 +68,9 @@ def inner() -> Inner:
 
 @pytest.fixture
 def runtime(inner: Inner) -> Iterator[Any]:
-    options = {"engine": ".", "tokenizer": "demo-llama", "lora": {"path": "x"}, "max_tokens": 40}
+    options = EngineOptions(engine=".", tokenizer="demo-llama", lora=Lora("x"), max_tokens=40)
     folder = ROOT / "examples" / "demo" / "models"
-    made = create("engine", RuntimeSettings("llama", folder, options, infer=inner))
+    made = create(RuntimeSettings("llama", folder, options, infer=inner))
     inner.tokens = made._tokenizer.encode('{"color":"red"}')  # type: ignore[attr-defined]
     yield made
     made.close()

@@ -17,6 +17,7 @@ from support.checkpoints import CHAT, write_checkpoint
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum_contract import Status
@@ -56,8 +57,8 @@ def start() -> Iterator[Any]:
     running: list[Any] = []
 
     def open_runtime(folder: Path, **options: Any) -> HfRuntime:
-        settings = RuntimeSettings("m", folder.parent, {"model": folder.name, "device": "cpu", **options})
-        running.append(create("hf", settings))
+        settings = HfOptions(**{"model": folder.name, "device": "cpu", **options})
+        running.append(create(RuntimeSettings("m", folder.parent, settings)))
         return running[-1]
 
     yield open_runtime
@@ -216,20 +217,19 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, checkpoint, start) -> N
         ({"device": "gpu"}, "use auto, cpu, cuda"),
         ({"device": "cuda:31"}, "is not here"),
         ({"lora": "nowhere"}, "save_pretrained"),
-        ({"dtype": "int3"}, "float32"),
     ],
 )
 def test_what_cannot_start_says_why(checkpoint, options, said) -> None:
-    settings = RuntimeSettings("m", checkpoint.parent, {"model": checkpoint.name, "device": "cpu", **options})
+    settings = HfOptions(**{"model": checkpoint.name, "device": "cpu", **options})
     with pytest.raises(RuntimeConfigError, match=said):
-        create("hf", settings)
+        create(RuntimeSettings("m", checkpoint.parent, settings))
 
 
 def test_a_folder_that_holds_no_weights_is_named(tmp_path) -> None:
     folder = write_checkpoint(tmp_path / "m")
     (folder / "model.safetensors").unlink()
     with pytest.raises(RuntimeConfigError, match=r"cannot be loaded as a causal language model"):
-        create("hf", RuntimeSettings("m", tmp_path, {"model": "m", "device": "cpu"}))
+        create(RuntimeSettings("m", tmp_path, HfOptions(model="m", device="cpu")))
 
 
 def test_without_pytorch_the_error_says_what_to_install(monkeypatch, checkpoint) -> None:
@@ -237,7 +237,7 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch, checkpoint)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(RuntimeConfigError, match=r"runtime 'hf' needs the package 'torch'.*make setup-hf"):
-        create("hf", RuntimeSettings("m", checkpoint.parent, {"model": checkpoint.name}))
+        create(RuntimeSettings("m", checkpoint.parent, HfOptions(model=checkpoint.name)))
 
 
 def test_the_chat_template_is_applied_unless_told_otherwise(tmp_path, start, tokens) -> None:
@@ -393,8 +393,10 @@ def test_a_continuous_batch_that_fails_is_made_anew(checkpoint, start, monkeypat
 
 @pytest.mark.parametrize("batching", BATCHINGS)
 def test_closing_stops_what_is_in_flight(checkpoint, batching) -> None:
-    settings = {"model": checkpoint.name, "device": "cpu", "guided": False, "batching": batching}
-    runtime = create("hf", RuntimeSettings("m", checkpoint.parent, {**settings, "max_new_tokens": 1900}))
+    options = HfOptions(
+        model=checkpoint.name, device="cpu", guided=False, batching=batching, max_new_tokens=1900
+    )
+    runtime = create(RuntimeSettings("m", checkpoint.parent, options))
     replies: list[Reply] = []
     for text in TEXTS:
         runtime.submit(question(text), replies.append)

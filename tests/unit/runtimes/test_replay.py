@@ -11,6 +11,7 @@ import pytest
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.options import ReplayOptions
 from quorum.votes import read_votes
 from quorum_contract import Status
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def runtime(folder: Path, **options: Any) -> Any:
-    return create("replay", RuntimeSettings("m", folder, {"votes": "votes.jsonl", **options}))
+    return create(RuntimeSettings("m", folder, ReplayOptions(votes="votes.jsonl", **options)))
 
 
 def question(category: str, *attributes: str, left_s: float = 3_600) -> Question:
@@ -147,8 +148,6 @@ def _with_products(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"vote": "x"}, ["'m'", "'vote'", "'votes'"]),
-        ({"hang_share": "often"}, ["'m'", "'often'", "number"]),
         ({"votes": "nowhere.jsonl"}, ["'m'", "nowhere.jsonl"]),
         ({"recorded_as": "nobody"}, ["votes.jsonl", "'nobody'", "m, other"]),
     ],
@@ -167,8 +166,8 @@ def test_a_broken_row_is_named_by_file_and_line(folder: Path, line: str) -> None
         runtime(folder)
 
 
-def test_an_unknown_runtime_is_named_with_the_known(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeConfigError, match=r"'m'.*'magic'.*openvino.*replay"):
-        create("magic", RuntimeSettings("m", tmp_path, {}))
-    with pytest.raises(RuntimeConfigError, match="'votes' is missing"):
-        create("replay", RuntimeSettings("m", tmp_path, {}))
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        RuntimeConfigError, match=r"'m': votes: .*votes\.jsonl does not exist.*quorum extract"
+    ):
+        runtime(tmp_path)

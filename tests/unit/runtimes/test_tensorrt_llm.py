@@ -17,13 +17,15 @@ from support import standin
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
-from quorum.runtimes.tensorrt_llm import kv_bytes_per_token
+from quorum.runtimes.options import read_options
+from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.prompt import build_prompt
 
 
 def start(root: Path, **options: Any) -> None:
-    create("tensorrt_llm", RuntimeSettings("llama", root, {"model": "some/model", **options}))
+    given = read_options("tensorrt_llm", {"model": "some/model", **options})
+    create(RuntimeSettings("llama", root, given))
 
 
 def adapter(folder: Path, **config: Any) -> Path:
@@ -35,11 +37,6 @@ def adapter(folder: Path, **config: Any) -> Path:
 def test_a_machine_without_the_library_is_told_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(RuntimeConfigError, match=r"TensorRT-LLM cannot be imported.*Triton container"):
         start(tmp_path)
-
-
-def test_a_model_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeConfigError, match=r"'model' is missing.*Hugging Face id"):
-        create("tensorrt_llm", RuntimeSettings("llama", tmp_path, {}))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +62,7 @@ def test_a_limit_in_bytes_is_told_in_tokens_too(
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **shape, **change}))
     if quantised:
         (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": quantised}))
-    assert kv_bytes_per_token(str(tmp_path), parallel) == size
+    assert checkpoint_kv_bytes(str(tmp_path), parallel) == size
 
 
 @pytest.mark.parametrize(
@@ -74,7 +71,6 @@ def test_a_limit_in_bytes_is_told_in_tokens_too(
         ({"r": 8, "target_modules": ["q_proj"]}, {"rank": 16}, "rank 16, but the adapter"),
         ({"r": 8, "target_modules": ["lm_head", "q_proj"]}, {}, "changes lm_head"),
         ({"target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
-        ({"r": 8, "target_modules": ["q_proj"]}, {"scale": 2}, "may have name and rank"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_refused(
@@ -102,7 +98,7 @@ def test_what_listings_share_is_computed_once(
     options = {"model": "llama", "max_tokens": 4, "max_seq_len": 4096, "kv_cache_gib": 1, "guided": False}
     caplog.set_level("INFO", logger="quorum")
     try:
-        runtime = create("tensorrt_llm", RuntimeSettings("llama", tmp_path, options))
+        runtime = create(RuntimeSettings("llama", tmp_path, read_options("tensorrt_llm", options)))
         texts = ("Velmora trail running shoes, navy, size 42, for men", "A steel watch of 40mm")
         prompts = [build_prompt(catalogue, "instruct", text, "", names) for text in texts]
         for prompt in prompts:

@@ -27,6 +27,7 @@ import numpy as np
 from quorum.evaluation.stats import quantile
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style, build_prompt
 from quorum_bench.loops import closed
@@ -57,7 +58,7 @@ class Subject:
     """Kind of members that are measured.
 
     Attributes:
-        runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
+        runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
         style: How it is asked, as ``prompt`` in ``deploy.yaml``.
         packages: A folder of packages that only this runtime is to see.
     """
@@ -110,8 +111,8 @@ class Bare:
     def __init__(self, spec: Row) -> None:
         self._catalogue = Catalogue.load(CATALOGUE)
         self._products, self._style = listings().products, spec["style"]
-        settings = RuntimeSettings("bare", Path("/"), spec["options"])
-        self._runtime: Runtime = create(spec["runtime"], settings)
+        options = read_options(spec["runtime"], spec["options"])
+        self._runtime: Runtime = create(RuntimeSettings("bare", Path("/"), options))
 
     def answers(self, count: int, together: bool) -> Row:
         """Answer the first ``count`` listings, one by one or all at once."""

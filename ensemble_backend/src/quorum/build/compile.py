@@ -15,9 +15,9 @@ from pathlib import Path
 
 from quorum.build.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
 from quorum.build.command import run_command
-from quorum.hardware import Gpu, find_gpus
 from quorum.build.manifest import EngineManifest, read_engine_manifest
-from quorum.build.trtllm import BuildPlan, Step, Tools
+from quorum.build.trtllm import BuildSteps, Step, Tools
+from quorum.hardware import Gpu, find_gpus
 
 _SLACK_BYTES = 256 << 20
 _VERSIONS = """
@@ -68,7 +68,7 @@ def find_machine(tools: Tools) -> Machine:
 
 
 def compile_engine(
-    plan: BuildPlan,
+    build: BuildSteps,
     tools: Tools,
     *,
     on_step: Callable[[int, Step, bool], None] | None = None,
@@ -77,7 +77,7 @@ def compile_engine(
     """Build a member's engine, going on where an earlier build stopped.
 
     Args:
-        plan: What to run.
+        build: What to run.
         tools: Where the programs lie.
         on_step: Told each step's number, the step, and whether it was done already.
         on_line: Called with every line that a program prints.
@@ -89,79 +89,79 @@ def compile_engine(
         BuildError: Something is missing, does not fit, or a program failed.
     """
     machine = find_machine(tools)
-    checkpoint = inspect_checkpoint(plan.checkpoint)
-    fingerprints = list(_fingerprints(plan, machine, checkpoint))
-    if _is_built(plan, fingerprints[-1]):
-        for number, step in enumerate(plan.steps):
+    checkpoint = inspect_checkpoint(build.checkpoint)
+    fingerprints = list(_fingerprints(build, machine, checkpoint))
+    if _is_built(build, fingerprints[-1]):
+        for number, step in enumerate(build.steps):
             if on_step:
                 on_step(number, step, True)
-        return read_engine_manifest(plan.engine)
-    plan.work.mkdir(parents=True, exist_ok=True)
-    done = _finished(plan, fingerprints)
-    _check_space(plan, done)
-    for number, step in enumerate(plan.steps):
+        return read_engine_manifest(build.engine)
+    build.work.mkdir(parents=True, exist_ok=True)
+    done = _finished(build, fingerprints)
+    _check_space(build, done)
+    for number, step in enumerate(build.steps):
         if on_step:
             on_step(number, step, number < done)
         if number >= done:
             _run(step, on_line)
-            _stamp(plan, number).write_text(fingerprints[number] + "\n", "ascii")
-    manifest = _manifest(plan, machine, checkpoint, fingerprints[-1])
-    for name in plan.carries:
-        if (plan.checkpoint / name).is_file() and not (plan.fresh / name).exists():
-            shutil.copy(plan.checkpoint / name, plan.fresh / name)
-    manifest.write(plan.fresh)
-    _move_into_place(plan)
+            _stamp(build, number).write_text(fingerprints[number] + "\n", "ascii")
+    manifest = _manifest(build, machine, checkpoint, fingerprints[-1])
+    for name in build.carries:
+        if (build.checkpoint / name).is_file() and not (build.fresh / name).exists():
+            shutil.copy(build.checkpoint / name, build.fresh / name)
+    manifest.write(build.fresh)
+    _move_into_place(build)
     return manifest
 
 
-def _fingerprints(plan: BuildPlan, machine: Machine, checkpoint: Checkpoint) -> Iterator[str]:
+def _fingerprints(build: BuildSteps, machine: Machine, checkpoint: Checkpoint) -> Iterator[str]:
     """One per step, each over everything that came before it."""
     base = [checkpoint.hash, machine.tensorrt, machine.tensorrt_llm, machine.gpu.architecture]
     so_far = hashlib.sha256(json.dumps(base).encode())
-    for step in plan.steps:
+    for step in build.steps:
         so_far.update(json.dumps(step.command).encode())
         for folder in step.reads:
             so_far.update(hash_of(sorted(path for path in folder.glob("*") if path.is_file())).encode())
         yield f"sha256:{so_far.hexdigest()}"
 
 
-def _is_built(plan: BuildPlan, fingerprint: str) -> bool:
+def _is_built(build: BuildSteps, fingerprint: str) -> bool:
     try:
-        same = read_engine_manifest(plan.engine).fingerprint == fingerprint
+        same = read_engine_manifest(build.engine).fingerprint == fingerprint
     except BuildError:
         return False
-    made = [path for step in plan.steps for path in step.makes if path.is_relative_to(plan.fresh)]
-    return same and all((plan.engine / path.relative_to(plan.fresh)).is_file() for path in made)
+    made = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
+    return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in made)
 
 
-def _stamp(plan: BuildPlan, number: int) -> Path:
-    return plan.work / f"step-{number + 1}.done"
+def _stamp(build: BuildSteps, number: int) -> Path:
+    return build.work / f"step-{number + 1}.done"
 
 
-def _finished(plan: BuildPlan, fingerprints: list[str]) -> int:
+def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
     """How many of the first steps are done for these very commands and inputs; the rest is cleared away."""
     count = 0
-    for number, step in enumerate(plan.steps):
-        stamp = _stamp(plan, number)
+    for number, step in enumerate(build.steps):
+        stamp = _stamp(build, number)
         same = stamp.is_file() and stamp.read_text("ascii").strip() == fingerprints[number]
         if not same or not all(path.is_file() for path in step.makes):
             break
         count += 1
-    for number in range(count, len(plan.steps)):
-        _stamp(plan, number).unlink(missing_ok=True)
+    for number in range(count, len(build.steps)):
+        _stamp(build, number).unlink(missing_ok=True)
     if count == 0:
-        shutil.rmtree(plan.work / "checkpoint", ignore_errors=True)
-    if not any(path.is_relative_to(plan.fresh) for step in plan.steps[:count] for path in step.makes):
-        shutil.rmtree(plan.fresh, ignore_errors=True)
+        shutil.rmtree(build.work / "checkpoint", ignore_errors=True)
+    if not any(path.is_relative_to(build.fresh) for step in build.steps[:count] for path in step.makes):
+        shutil.rmtree(build.fresh, ignore_errors=True)
     return count
 
 
-def _check_space(plan: BuildPlan, done: int) -> None:
-    needed = sum(step.space for step in plan.steps[done:]) + _SLACK_BYTES
-    free = shutil.disk_usage(plan.work).free
+def _check_space(build: BuildSteps, done: int) -> None:
+    needed = sum(step.space for step in build.steps[done:]) + _SLACK_BYTES
+    free = shutil.disk_usage(build.work).free
     if free < needed:
         raise BuildError(
-            f"{plan.work}: {free / 1e9:.1f} GB free, building {plan.member} may need {needed / 1e9:.1f} GB;"
+            f"{build.work}: {free / 1e9:.1f} GB free, building {build.member} may need {needed / 1e9:.1f} GB;"
             " free some, or name an `engine` folder on another disk"
         )
 
@@ -184,9 +184,11 @@ def _run(step: Step, on_line: Callable[[str], None] | None) -> None:
         raise BuildError(f"{step.name}: the program ended well but did not write {', '.join(missing)}")
 
 
-def _manifest(plan: BuildPlan, machine: Machine, checkpoint: Checkpoint, fingerprint: str) -> EngineManifest:
+def _manifest(
+    build: BuildSteps, machine: Machine, checkpoint: Checkpoint, fingerprint: str
+) -> EngineManifest:
     return EngineManifest(
-        checkpoint=plan.checkpoint.name,
+        checkpoint=build.checkpoint.name,
         checkpoint_hash=checkpoint.hash,
         family=checkpoint.family,
         architecture=machine.gpu.architecture,
@@ -194,30 +196,30 @@ def _manifest(plan: BuildPlan, machine: Machine, checkpoint: Checkpoint, fingerp
         tensorrt=machine.tensorrt,
         tensorrt_llm=machine.tensorrt_llm,
         container=machine.container,
-        tensor_parallel=plan.tensor_parallel,
-        flags=plan.flags,
-        commands=tuple(step.command for step in plan.steps),
-        guided=plan.guided,
-        lora=plan.lora,
+        tensor_parallel=build.tensor_parallel,
+        flags=build.flags,
+        commands=tuple(step.command for step in build.steps),
+        guided=build.guided,
+        lora=build.lora,
         fingerprint=fingerprint,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _move_into_place(plan: BuildPlan) -> None:
-    old = plan.work / "old-engine"
+def _move_into_place(build: BuildSteps) -> None:
+    old = build.work / "old-engine"
     shutil.rmtree(old, ignore_errors=True)
-    plan.engine.parent.mkdir(parents=True, exist_ok=True)
-    if plan.engine.exists():
-        plan.engine.rename(old)
+    build.engine.parent.mkdir(parents=True, exist_ok=True)
+    if build.engine.exists():
+        build.engine.rename(old)
     try:
-        plan.fresh.rename(plan.engine)
+        build.fresh.rename(build.engine)
     except OSError:
         if old.exists():
-            old.rename(plan.engine)
+            old.rename(build.engine)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    for stamp in plan.work.glob("step-*.done"):
+    for stamp in build.work.glob("step-*.done"):
         # The checkpoint stays for another build with other flags; the engine has gone to its place.
-        if stamp != _stamp(plan, 0) or len(plan.steps) == 1:
+        if stamp != _stamp(build, 0) or len(build.steps) == 1:
             stamp.unlink()

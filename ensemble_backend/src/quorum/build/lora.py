@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorum.build.checkpoint import BuildError, read_tensors
+from quorum.build.checkpoint import BuildError, tensor_shapes
 from quorum.build.shapes import Shape
+from quorum.runtimes.options import Lora
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -79,18 +80,13 @@ class Adapter:
         return ""
 
 
-def name_of(said: Mapping[str, Any]) -> str:
-    """What an adapter is called: by the option ``lora``, else by its folder."""
-    return str(said.get("name") or Path(str(said["path"])).name)
-
-
-def rank_of(said: Mapping[str, Any], root: Path) -> int:
+def rank_of(lora: Lora, root: Path) -> int:
     """Its rank: by the option ``lora``, else by the adapter.
 
     Raises:
-        BuildError: It says none and the adapter is not there.
+        BuildError: The option has none and the adapter is not there.
     """
-    return int(said.get("rank") or read_adapter(root / str(said["path"])).rank)
+    return lora.rank or read_adapter(root / lora.path).rank
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -112,9 +108,8 @@ def read_adapter(folder: Path) -> Adapter:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise BuildError(f"{folder}: no {WEIGHTS}; save the adapter with safe_serialization=True")
-    shapes = {name: tuple(tensor["shape"]) for name, tensor in read_tensors(weights).items()}
     base = str(config.get("base_model_name_or_path") or "")
-    return Adapter(folder, base, rank, weights.stat().st_size, shapes)
+    return Adapter(folder, base, rank, weights.stat().st_size, tensor_shapes(weights))
 
 
 def _last_part(model: str) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from quorum.build.checkpoint import BuildError
 from quorum.build.shapes import read_shape, split_quantised
-from quorum.build.trtllm import CALIBRATED, BuildPlan, Step, Tools
-from quorum.runtimes.options import complete
-from quorum.deployment.schema import MemberSpec
+from quorum.build.trtllm import CALIBRATED, BuildSteps, Step, Tools
+from quorum.runtimes.options import TensorRtLlmOptions
 
 # The exporter writes configuration and weights; what tokenises is the old checkpoint's.
 _TOKENIZER = (
@@ -25,8 +24,8 @@ _TOKENIZER = (
 )
 
 
-def plan_quantise(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan | None:
-    """How a quantised checkpoint is made for a member of runtime ``tensorrt_llm``.
+def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: Tools) -> BuildSteps | None:
+    """Lay out the command that makes a quantised checkpoint for a member of that name.
 
     A member whose ``model`` is a folder like ``checkpoints/Qwen2.5-7B-Instruct-fp8`` gets it from the folder
     beside it without that ending.
@@ -38,31 +37,30 @@ def plan_quantise(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan | N
     Raises:
         BuildError: The source cannot be quantised that way.
     """
-    options = complete(member.runtime, member.options)
-    target = (root / str(options["model"])).resolve()
+    target = (root / options.model).resolve()
     plain, method = split_quantised(target.name)
     source = target.with_name(plain)
     if not method or not source.is_dir():
         return None
     if method not in CALIBRATED:
         known = ", ".join(CALIBRATED)
-        raise BuildError(f"member {member.name}: {target}: {method} cannot be exported; use one of {known}")
+        raise BuildError(f"member {member}: {target}: {method} cannot be exported; use one of {known}")
     shape = read_shape(source)
     if shape.quantisation:
-        raise BuildError(f"member {member.name}: {source} is quantised already ({shape.quantisation})")
+        raise BuildError(f"member {member}: {source} is quantised already ({shape.quantisation})")
     work = target.with_name(f"{target.name}.build")
     out = work / "engine"
     script = str(tools.examples / "quantization" / "quantize.py")
     command: tuple[str, ...] = (tools.python, script, "--model_dir", str(source), "--output_dir", str(out))
-    command = (*command, "--dtype", str(options["dtype"]), "--qformat", method)
+    command = (*command, "--dtype", options.dtype, "--qformat", method)
     command = (*command, "--calib_dataset", tools.calibration, "--export_format", "hf")
     if method == "fp8":
         command = (*command, "--kv_cache_dtype", "fp8")
     step = Step(
         f"quantise to {method}", command, (out / "config.json",), shape.weight_bytes(quantisation=method)
     )
-    return BuildPlan(
-        member=member.name,
+    return BuildSteps(
+        member=member,
         checkpoint=source,
         engine=target,
         work=work,

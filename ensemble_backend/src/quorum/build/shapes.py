@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quorum.build.checkpoint import BuildError, stored_parameters
+from quorum.runtimes.kv_cache import kv_bytes_per_token
 
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: one FP32 scale per tensor is nothing, AWQ stores an
@@ -134,13 +135,15 @@ class Shape:
         linear = _QUANTISED[chosen] if chosen else _DTYPES[plain]
         return round(self.linear_parameters * linear + self.other_parameters * _DTYPES[plain])
 
-    def kv_heads_on(self, tensor_parallel: int) -> int:
-        """Key and value heads on each of so many GPUs; with fewer heads than GPUs each has a copy of one."""
-        return max(1, -(-self.kv_heads // tensor_parallel))
-
     def kv_bytes_per_token(self, tensor_parallel: int = 1, each: int = 2) -> int:
-        """Bytes of keys and values that one token takes on each GPU, at ``each`` bytes per number."""
-        return 2 * self.layers * self.kv_heads_on(tensor_parallel) * self.head_dim * each
+        """:func:`quorum.runtimes.kv_cache.kv_bytes_per_token`, at ``each`` bytes per number."""
+        return kv_bytes_per_token(
+            layers=self.layers,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            tensor_parallel=tensor_parallel,
+            bytes_each=each,
+        )
 
 
 def find_shape(model: str, root: Path) -> Shape:

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quorum.build.checkpoint import BuildError
-from quorum.build.lora import name_of, rank_of, read_adapter
+from quorum.build.lora import rank_of, read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
-from quorum.runtimes.options import complete
-from quorum.deployment.schema import MemberSpec
+from quorum.runtimes.options import EngineOptions
 
 # Family -> folder of its convert_checkpoint.py. Others go through the LLM API, which needs no build.
 CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
@@ -65,8 +63,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildPlan:
-    """How one member's engine is built.
+class BuildSteps:
+    """How one member's engine, or quantised checkpoint, is built.
 
     Attributes:
         member: Its name.
@@ -100,26 +98,26 @@ class BuildPlan:
         return self.work / "engine"
 
 
-def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
-    """Lay out the commands; nothing is run and the checkpoint need not be there.
+def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: Tools) -> BuildSteps:
+    """Lay out the commands that build an engine; nothing is run and the checkpoint need not be there.
 
     Args:
-        member: A member of runtime ``engine``.
+        member: Name of the member.
+        options: Its options.
         root: The folder of ``deploy.yaml``.
         tools: Where the programs lie.
 
     Raises:
         BuildError: The model cannot be compiled, or an option does not fit it.
     """
-    options = complete(member.runtime, member.options)
-    where = f"member {member.name}"
-    if not options.get("model"):
+    where = f"member {member}"
+    if not options.model:
         raise BuildError(
             f"{where}: no `model`; name the folder of the checkpoint that its engine is built from"
         )
-    checkpoint = (root / str(options["model"])).resolve()
+    checkpoint = (root / options.model).resolve()
     try:
-        shape = find_shape(str(options["model"]), root)
+        shape = find_shape(options.model, root)
     except BuildError as error:
         raise BuildError(f"{where}: {error}") from error
     if shape.family not in CONVERTERS:
@@ -127,7 +125,7 @@ def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
             f"{where}: no converter is known for the family {shape.family!r} ({', '.join(CONVERTERS)});"
             " put `runtime: tensorrt_llm`, which loads the checkpoint without a build"
         )
-    engine = (root / str(options["engine"])).resolve()
+    engine = (root / options.engine).resolve()
     work = engine.with_name(f"{engine.name}.build")
     flags = _flags(options, shape, where, root)
     steps = [
@@ -135,33 +133,33 @@ def plan_build(member: MemberSpec, root: Path, tools: Tools) -> BuildPlan:
         _engine_step(flags, shape, options, tools, work),
     ]
     steps = [*steps, *_extra_steps(options, shape, tools, checkpoint, root, work)]
-    lora = {name_of(options["lora"]): f"{LORA_FOLDER}/{LORA_TASK}"} if options.get("lora") else {}
-    return BuildPlan(
-        member.name,
+    lora = {options.lora.title: f"{LORA_FOLDER}/{LORA_TASK}"} if options.lora else {}
+    return BuildSteps(
+        member,
         checkpoint,
         engine,
         work,
         tuple(steps),
         flags,
         shape,
-        _parallel(options),
-        bool(options["guided"]),
+        options.tensor_parallel,
+        options.guided,
         lora,
     )
 
 
 def _checkpoint_step(
-    options: Mapping[str, Any], shape: Shape, tools: Tools, checkpoint: Path, work: Path
+    options: EngineOptions, shape: Shape, tools: Tools, checkpoint: Path, work: Path
 ) -> Step:
     """Quantise or convert: a Hugging Face checkpoint in, a TensorRT-LLM checkpoint out."""
-    out, quantisation, parallel = work / "checkpoint", options.get("quantization"), _parallel(options)
+    out, quantisation, parallel = work / "checkpoint", options.quantization, options.tensor_parallel
     common: tuple[str, ...] = (
         "--model_dir",
         str(checkpoint),
         "--output_dir",
         str(out),
         "--dtype",
-        str(options["dtype"]),
+        options.dtype,
     )
     common = (*common, "--tp_size", str(parallel))
     command: tuple[str, ...]
@@ -171,7 +169,7 @@ def _checkpoint_step(
                 f"{checkpoint} is quantised already ({shape.quantisation}); leave `quantization` out"
             )
         command = (tools.python, str(tools.examples / "quantization" / "quantize.py"), *common)
-        command = (*command, "--qformat", str(quantisation), "--calib_dataset", tools.calibration)
+        command = (*command, "--qformat", quantisation, "--calib_dataset", tools.calibration)
         if quantisation == "fp8":
             command = (*command, "--kv_cache_dtype", "fp8")
         name = f"quantise to {quantisation}"
@@ -182,16 +180,16 @@ def _checkpoint_step(
             command = (*command, "--use_weight_only", "--weight_only_precision", _WEIGHT_ONLY[quantisation])
         name = "convert the checkpoint"
     makes = (out / "config.json", *(out / f"rank{rank}.safetensors" for rank in range(parallel)))
-    return Step(name, command, makes, shape.weight_bytes(str(options["dtype"]), quantisation or ""))
+    return Step(name, command, makes, shape.weight_bytes(options.dtype, quantisation or ""))
 
 
-def _flags(options: Mapping[str, Any], shape: Shape, where: str, root: Path) -> dict[str, str]:
-    longest = int(options.get("max_seq_len") or min(shape.max_positions, 4096))
+def _flags(options: EngineOptions, shape: Shape, where: str, root: Path) -> dict[str, str]:
+    longest = options.max_seq_len or min(shape.max_positions, 4096)
     if longest > shape.max_positions:
         raise BuildError(
             f"{where}: max_seq_len {longest} is more than the {shape.max_positions} positions of the model"
         )
-    answer = int(options["max_tokens"])
+    answer = options.max_tokens
     if answer >= longest:
         raise BuildError(
             f"{where}: max_tokens {answer} leaves nothing of max_seq_len {longest} for the question;"
@@ -199,56 +197,52 @@ def _flags(options: Mapping[str, Any], shape: Shape, where: str, root: Path) -> 
         )
     flags = {
         "--gemm_plugin": "auto",
-        "--max_batch_size": str(options["max_batch_size"]),
+        "--max_batch_size": str(options.max_batch_size),
         "--max_input_len": str(longest - answer),
         "--max_seq_len": str(longest),
-        "--max_num_tokens": str(options["max_num_tokens"]),
+        "--max_num_tokens": str(options.max_num_tokens),
         "--max_beam_width": "1",
         "--kv_cache_type": "paged",
         # Reusing the prefix that questions share needs paged context attention.
         "--use_paged_context_fmha": "enable",
     }
-    if options.get("lora"):
-        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options["lora"], root))}
+    if options.lora:
+        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options.lora, root))}
     return flags
 
 
 def _engine_step(
-    flags: dict[str, str], shape: Shape, options: Mapping[str, Any], tools: Tools, work: Path
+    flags: dict[str, str], shape: Shape, options: EngineOptions, tools: Tools, work: Path
 ) -> Step:
-    parallel, out = _parallel(options), work / "engine"
+    parallel, out = options.tensor_parallel, work / "engine"
     command = [tools.builder, "--checkpoint_dir", str(work / "checkpoint"), "--output_dir", str(out)]
     command += [part for flag in flags.items() for part in flag]
     command += ["--workers", str(parallel)]
     makes = (out / "config.json", *(out / f"rank{rank}.engine" for rank in range(parallel)))
-    size = shape.weight_bytes(str(options["dtype"]), str(options.get("quantization") or ""))
+    size = shape.weight_bytes(options.dtype, options.quantization or "")
     return Step("compile the engine", tuple(command), makes, size)
 
 
 def _extra_steps(
-    options: Mapping[str, Any], shape: Shape, tools: Tools, checkpoint: Path, root: Path, work: Path
+    options: EngineOptions, shape: Shape, tools: Tools, checkpoint: Path, root: Path, work: Path
 ) -> list[Step]:
     steps: list[Step] = []
     out, command = work / "engine", tuple[str, ...]()
-    if options["guided"]:
-        tokenizer = (root / str(options["tokenizer"])).resolve() if options.get("tokenizer") else checkpoint
+    if options.guided:
+        tokenizer = (root / options.tokenizer).resolve() if options.tokenizer else checkpoint
         script = str(tools.examples / "generate_xgrammar_tokenizer_info.py")
         command = (tools.python, script, "--model_dir", str(tokenizer), "--output_dir", str(out))
         made: tuple[Path, ...] = (out / TOKENIZER_INFO,)
         reads = () if tokenizer == checkpoint else (tokenizer,)
         steps.append(Step("describe the tokenizer", command, made, 16 << 20, reads))
-    if options.get("lora"):
-        path = (root / str(options["lora"]["path"])).resolve()
+    if options.lora:
+        path = (root / options.lora.path).resolve()
         if path.is_dir():
-            read_adapter(path).check_base(shape, str(options["model"]))
+            read_adapter(path).check_base(shape, options.llm)
         target = out / LORA_FOLDER / str(LORA_TASK)
         script = str(tools.examples / "hf_lora_convert.py")
-        dtype = shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
+        dtype = shape.dtype if options.dtype == "auto" else options.dtype
         command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)
         made = tuple(target / name for name in _LORA_FILES)
         steps.append(Step("convert the adapter", command, made, 1 << 30, (path,)))
     return steps
-
-
-def _parallel(options: Mapping[str, Any]) -> int:
-    return int(options.get("tensor_parallel") or 1)

@@ -10,18 +10,20 @@ upper limit in bytes (``kv_cache_gib``) or tokens makes it the smaller of the tw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from quorum.build.checkpoint import BuildError
 from quorum.build.lora import Adapter, read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.deployment.schema import MemberSpec
 from quorum.hardware import GIB
-from quorum.runtimes.options import complete
-
-GPU_RUNTIMES = ("tensorrt_llm", "engine")
+from quorum.runtimes.kv_cache import kv_heads_on
+from quorum.runtimes.option_base import Options
+from quorum.runtimes.options import EngineOptions, GpuOptions, Lora, TensorRtLlmOptions
 
 # What a process holds on each GPU beside tensors: CUDA context, cuBLAS, CUDA graphs, NCCL. Llama-3-8B on an
 # H100 held 1.79 GiB alone and 3.58 GiB on each of two (vLLM pull request 10511, 2024-12); TensorRT-LLM prints
@@ -35,8 +37,32 @@ ACTIVATION_FACTOR = 1.25
 _LOGIT_BYTES = 12
 # Share of the memory left after loading that a LoRA cache takes: PeftCacheConfig.device_cache_percent of the
 # LLM API, lora_cache_gpu_memory_fraction of the C++ backend.
-LORA_CACHE_SHARE = {"tensorrt_llm": 0.02, "engine": 0.05}
+LORA_CACHE_SHARE: Mapping[type[GpuOptions], float] = {TensorRtLlmOptions: 0.02, EngineOptions: 0.05}
 DEFAULT_FRACTION = 0.9
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Options to plan with instead of a member's own; ``None`` leaves one as it is."""
+
+    quantization: str | None = None
+    kv_cache_gib: float | None = None
+    max_num_tokens: int | None = None
+    max_batch_size: int | None = None
+    max_batch: int | None = None
+
+    def apply(self, options: SomeOptions) -> SomeOptions:
+        """The options with those changes that their runtime knows; a cache's size replaces its fraction."""
+        known = options.__struct_fields__
+        changed = {key: value for key, value in asdict(self).items() if value is not None and key in known}
+        if "kv_cache_gib" in changed:
+            changed["kv_cache_fraction"] = None
+        return msgspec.structs.replace(options, **changed)
+
+
+UNCHANGED = Changes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +134,8 @@ class Need:
         return int(free * self.lora_share)
 
 
-def need_of(members: Sequence[MemberSpec], root: Path, changes: Mapping[str, Any] | None = None) -> Need:
-    """What one LLM takes.
+def need_of(members: Sequence[MemberSpec], root: Path, changes: Changes = UNCHANGED) -> Need:
+    """What one LLM of TensorRT-LLM takes.
 
     Args:
         members: The member, or those that share the LLM, by :meth:`Deployment.models`.
@@ -120,62 +146,55 @@ def need_of(members: Sequence[MemberSpec], root: Path, changes: Mapping[str, Any
         BuildError: The model is unknown or a LoRA adapter was made for another.
     """
     name = ", ".join(member.name for member in members)
+    options = [member.options for member in members if isinstance(member.options, GpuOptions)]
     try:
-        options = complete(members[0].runtime, {**members[0].options, **(changes or {})})
-        model = str(options.get("model") or options["engine"])
-        shape = find_shape(model, root)
-        if "quantization" not in (changes or {}):
-            _check_quantisation(members[0].runtime, options, shape)
-        adapters = [found for m in members if (found := _adapter(m.options, root, shape, model))]
-        return _need(name, members[0].runtime, options, shape, adapters)
+        shape = find_shape(options[0].llm, root)
+        if changes.quantization is None:
+            _check_quantisation(options[0], shape)
+        adapters = [_adapter(own.lora, root, shape, own.llm) for own in options if own.lora]
+        return _need(name, changes.apply(options[0]), shape, adapters)
     except BuildError as error:
         raise BuildError(f"member {name}: {error}") from error
 
 
-def _check_quantisation(runtime: str, options: Mapping[str, Any], shape: Shape) -> None:
+def _check_quantisation(options: GpuOptions, shape: Shape) -> None:
     """The LLM API takes a checkpoint as it is: an option quantises nothing."""
-    asked = options.get("quantization")
-    if runtime == "tensorrt_llm" and asked and asked != shape.quantisation:
+    asked = options.quantization
+    if isinstance(options, TensorRtLlmOptions) and asked and asked != shape.quantisation:
         raise BuildError(
             f"`quantization: {asked}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
-            f" one that is, as in `model: {options['model']}-{asked}`: `quorum build MEMBER --spec FILE`"
+            f" one that is, as in `model: {options.model}-{asked}`: `quorum build MEMBER --spec FILE`"
             " makes it of the one without that ending"
         )
 
 
-def _adapter(options: Mapping[str, Any], root: Path, shape: Shape, model: str) -> Adapter | None:
-    lora = options.get("lora")
-    if not lora:
-        return None
-    adapter = read_adapter(root / str(lora["path"]))
+def _adapter(lora: Lora, root: Path, shape: Shape, model: str) -> Adapter:
+    adapter = read_adapter(root / lora.path)
     adapter.check_base(shape, model)
     return adapter
 
 
-def _need(
-    name: str, runtime: str, options: Mapping[str, Any], shape: Shape, adapters: Sequence[Adapter]
-) -> Need:
-    parallel = int(options.get("tensor_parallel") or 1)
-    dtype, quantisation = str(options.get("dtype") or "auto"), str(options.get("quantization") or "")
-    batch, tokens = int(options["max_batch_size"]), int(options["max_num_tokens"])
-    longest = min(int(options.get("max_seq_len") or shape.max_positions), shape.max_positions)
+def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapter]) -> Need:
+    parallel, batch, tokens = options.tensor_parallel, options.max_batch_size, options.max_num_tokens
+    dtype, quantisation = options.dtype, options.quantization or ""
+    longest = min(options.max_seq_len or shape.max_positions, shape.max_positions)
     weights = -(-shape.weight_bytes(dtype, quantisation) // parallel)
     # quantize.py is told to make the KV cache FP8 with the weights; the LLM API leaves it in 16 bits.
-    kv_bytes = 1 if shape.kv_quantised or (runtime == "engine" and quantisation == "fp8") else 2
+    is_fp8 = isinstance(options, EngineOptions) and quantisation == "fp8"
+    kv_bytes = 1 if shape.kv_quantised or is_fp8 else 2
     wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
     activations = int(ACTIVATION_FACTOR * (tokens * wide * 2 + batch * shape.vocabulary * _LOGIT_BYTES))
-    gib = options.get("kv_cache_gib")
-    fraction = options.get("kv_cache_fraction")
+    gib, fraction = options.kv_cache_gib, options.kv_cache_fraction
     return Need(
         member=name,
-        gpus=tuple(options.get("gpus") or range(parallel)),
+        gpus=options.devices,
         weights=weights,
         context=CONTEXT_BYTES if parallel == 1 else CONTEXT_BYTES_PARALLEL,
         activations=activations,
         adapter=sum(adapter.bytes for adapter in adapters),
-        lora_share=LORA_CACHE_SHARE[runtime] if adapters else 0.0,
-        kv_fraction=float(DEFAULT_FRACTION if fraction is None else fraction),
-        kv_limit=None if gib is None else int(float(gib) * GIB),
+        lora_share=LORA_CACHE_SHARE[type(options)] if adapters else 0.0,
+        kv_fraction=DEFAULT_FRACTION if fraction is None else fraction,
+        kv_limit=None if gib is None else int(gib * GIB),
         kv_per_token=shape.kv_bytes_per_token(parallel, kv_bytes),
         longest=longest,
         batch=batch,
@@ -187,7 +206,7 @@ def _need(
                 f" + {batch} questions x {shape.vocabulary} logits x {_LOGIT_BYTES} B)"
             ),
             "kv_per_token": (
-                f"2 x {shape.layers} layers x {shape.kv_heads_on(parallel)} heads"
+                f"2 x {shape.layers} layers x {kv_heads_on(shape.kv_heads, parallel)} heads"
                 f" x {shape.head_dim} wide x {kv_bytes} B"
             ),
         },

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
-from typing import Any
 
-from quorum.capacity.memory import GPU_RUNTIMES, Need, need_of
+from quorum.capacity.memory import UNCHANGED, Changes, Need, need_of
 from quorum.capacity.torch_memory import gpu_of, torch_need, why_not_counted
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.hardware import GIB, KNOWN, Gpu
-from quorum.runtimes.options import OPTIONS
+from quorum.runtimes.options import GpuOptions, HfOptions
 
 # nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.
 DRIVER_BYTES = GIB // 2
@@ -125,10 +124,11 @@ def plan_memory(
     """
     llms, notes = [], []
     for group in spec.models().values():
-        if group[0].runtime in GPU_RUNTIMES:
+        options = group[0].options
+        if isinstance(options, GpuOptions):
             llms.append(group)
-        elif gpu_of(group[0], auto=pytorch_sees_gpus) is not None:
-            if why := why_not_counted(group[0], spec.root):
+        elif isinstance(options, HfOptions) and gpu_of(options, auto=pytorch_sees_gpus) is not None:
+            if why := why_not_counted(options, spec.root):
                 notes.append(f"{group[0].name} is on a GPU but not counted: {why}")
             else:
                 llms.append(group)
@@ -142,17 +142,16 @@ def plan_memory(
 
 
 def _needs(
-    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Mapping[str, Any] | None = None
+    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Changes = UNCHANGED
 ) -> list[Need]:
     """What each LLM takes, with the changes that its runtime knows."""
     needs = []
     for members in llms:
-        runtime = members[0].runtime
-        known = {key: value for key, value in (changes or {}).items() if key in OPTIONS[runtime]}
-        if runtime in GPU_RUNTIMES:
-            needs.append(need_of(members, spec.root, known))
+        options = members[0].options
+        if isinstance(options, HfOptions):
+            needs.append(torch_need(members[0].name, changes.apply(options), spec.root))
         else:
-            needs.append(torch_need(members[0], spec.root, known))
+            needs.append(need_of(members, spec.root, changes))
     return needs
 
 
@@ -306,35 +305,36 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
     others = len(batches) < len(llms)
     who = "for every member of tensorrt_llm and engine" if batches else "for every member"
 
-    def fits(changes: Mapping[str, Any], on: Sequence[Gpu] = gpus) -> bool:
+    def fits(changes: Changes, on: Sequence[Gpu] = gpus) -> bool:
         return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
 
-    def attempt(whose: str, words: str, changes: dict[str, Any]) -> str:
-        """How to say the changes, alone or with a fixed KV cache; empty where they do not fit."""
-        if changes and fits(changes):
+    def attempt(whose: str, words: str, changes: Changes) -> str:
+        """The changes in words, alone or with a fixed KV cache; empty where they do not fit."""
+        if changes != UNCHANGED and fits(changes):
             return f"{whose} {words}"
         gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
-        if gib is None or not fits(changes | {"kv_cache_gib": gib, "kv_cache_fraction": None}):
+        if gib is None or not fits(replace(changes, kv_cache_gib=gib)):
             return ""
         more = words if whose == who else f"{whose} {words}"
         return f"{who} `kv_cache_gib: {gib:g}`" + (f" and {more}" if words else "")
 
-    fp8: dict[str, Any] = {"quantization": "fp8"}
-    short: dict[str, Any] = {"max_num_tokens": 2048, "max_batch_size": 64}
+    fp8, short = Changes(quantization="fp8"), Changes(max_num_tokens=2048, max_batch_size=64)
     modern = all(int(gpu.architecture.removeprefix("sm_") or 0) >= _FP8_FROM for gpu in gpus)
-    attempts: list[tuple[str, dict[str, Any]]] = [("", {})]
+    attempts = [("", UNCHANGED)]
     if modern:
         attempts.append(("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8))
     attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
     if modern:
-        attempts.append(("`quantization: fp8` with fewer tokens in flight", fp8 | short))
+        attempts.append(
+            ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8"))
+        )
     if others:
         yield from (said for words, changes in attempts if (said := attempt(who, words, changes)))
     smaller = (size for size in _BATCHES if size < max(batches, default=0))
-    tried = (attempt("for every member of hf", f"`max_batch: {n}`", {"max_batch": n}) for n in smaller)
+    tried = (attempt("for every member of hf", f"`max_batch: {n}`", Changes(max_batch=n)) for n in smaller)
     yield from islice(filter(None, tried), 1)
     for name, gpu in KNOWN.items():
-        if gpu.memory > max(g.memory for g in gpus) and fits({}, [_as(gpu, g.index) for g in gpus]):
+        if gpu.memory > max(g.memory for g in gpus) and fits(UNCHANGED, [_as(gpu, g.index) for g in gpus]):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
 

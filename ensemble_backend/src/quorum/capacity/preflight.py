@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from quorum.build.checkpoint import BuildError
-from quorum.build.lora import name_of
 from quorum.build.manifest import MANIFEST, EngineManifest, read_engine_manifest
-from quorum.build.quantise import plan_quantise
+from quorum.build.quantise import quantise_steps
 from quorum.build.trtllm import Tools
 from quorum.build.versions import PINNED
-from quorum.capacity.memory import GPU_RUNTIMES
 from quorum.capacity.plan import plan_memory
 from quorum.capacity.torch_memory import gpu_of
 from quorum.deployment.schema import Deployment, MemberSpec
-from quorum.hardware import Gpu, find_gpus
+from quorum.hardware import Gpu, GpuError, find_gpus
 from quorum.runtimes.engine_names import TOKENIZER_INFO
-from quorum.runtimes.options import complete
+from quorum.runtimes.options import EngineOptions, GpuOptions, TensorRtLlmOptions
 
 
 @dataclass(slots=True)
@@ -65,9 +62,9 @@ def preflight(
     """
     found = Preflight()
     sees_gpus = not (torch or version_of("torch") or "").endswith("+cpu")
-    llms = [member for member in spec.members if member.runtime in GPU_RUNTIMES]
-    bound = [member for member in spec.members if gpu_of(member, auto=False) is not None]
-    free = [member for member in spec.members if sees_gpus and gpu_of(member) is not None]
+    llms = [member for member in spec.members if isinstance(member.options, GpuOptions)]
+    bound = [member for member in spec.members if gpu_of(member.options, auto=False) is not None]
+    free = [member for member in spec.members if sees_gpus and gpu_of(member.options) is not None]
     needing = [member.name for member in spec.members if member in llms or member in bound]
     if not (needing or free):
         return found
@@ -80,10 +77,10 @@ def preflight(
     found.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
     found.notes += _old_drivers(here) if llms else []
     for member in llms:
-        if member.runtime == "engine":
-            _check_engine(spec, member, here, version, found)
-        else:
-            _check_checkpoint(spec, member, found)
+        if isinstance(member.options, EngineOptions):
+            _check_engine(spec, member.name, member.options, here, version, found)
+        elif isinstance(member.options, TensorRtLlmOptions):
+            _check_checkpoint(spec, member.name, member.options, found)
     _check_memory(spec, here, found, sees_gpus)
     return found
 
@@ -119,7 +116,7 @@ def _gpus_here(
     """The GPUs; a problem where there are none and members need one."""
     try:
         here = list(find_gpus() if gpus is None else gpus)
-    except BuildError as error:
+    except GpuError as error:
         (found.problems if needing else found.notes).append(str(error))
         return []
     if needing and not here:
@@ -155,27 +152,31 @@ def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight, sees_
     found.notes += plan.notes
 
 
-def _check_checkpoint(spec: Deployment, member: MemberSpec, found: Preflight) -> None:
+def _check_checkpoint(spec: Deployment, member: str, options: TensorRtLlmOptions, found: Preflight) -> None:
     """A quantised checkpoint that `quorum build` would make, and has not yet."""
     try:
-        plan = plan_quantise(member, spec.root, Tools())
+        build = quantise_steps(member, options, spec.root, Tools())
     except BuildError as error:
         found.problems.append(f"{spec.path}: {error}")
         return
-    if plan and not plan.engine.is_dir():
+    if build and not build.engine.is_dir():
         found.problems.append(
-            f"{spec.path}: member {member.name}: {plan.engine} is not there yet; make it of"
-            f" {plan.checkpoint.name}: `quorum build {member.name} --spec {spec.path}`"
+            f"{spec.path}: member {member}: {build.engine} is not there yet; make it of"
+            f" {build.checkpoint.name}: `quorum build {member} --spec {spec.path}`"
         )
 
 
 def _check_engine(
-    spec: Deployment, member: MemberSpec, gpus: Sequence[Gpu], version: str | None, found: Preflight
+    spec: Deployment,
+    member: str,
+    options: EngineOptions,
+    gpus: Sequence[Gpu],
+    version: str | None,
+    found: Preflight,
 ) -> None:
-    options = complete(member.runtime, member.options)
-    folder = spec.root / str(options["engine"])
-    again = f"build it again here: `quorum build {member.name} --spec {spec.path}`"
-    where = f"{spec.path}: member {member.name}: {folder}"
+    folder = spec.root / options.engine
+    again = f"build it again here: `quorum build {member} --spec {spec.path}`"
+    where = f"{spec.path}: member {member}: {folder}"
     if not (folder / "config.json").is_file():
         found.problems.append(f"{where}: no engine there; {again}")
         return
@@ -190,11 +191,11 @@ def _check_engine(
     try:
         manifest = read_engine_manifest(folder)
     except BuildError as error:
-        found.problems.append(f"{spec.path}: member {member.name}: {error}")
+        found.problems.append(f"{spec.path}: member {member}: {error}")
         return
-    wanted = options["gpus"] or range(manifest.tensor_parallel)
-    its = [gpu for gpu in gpus if gpu.index in wanted]
-    found.problems += _misfits(where, manifest, its, version, again)
+    wanted = options.gpus or range(manifest.tensor_parallel)
+    own = [gpu for gpu in gpus if gpu.index in wanted]
+    found.problems += _misfits(where, manifest, own, version, again)
     found.problems += _outgrown(where, manifest, options, folder, again)
 
 
@@ -223,29 +224,32 @@ def _other_version(where: str, made_by: str, version: str, again: str) -> str:
 
 
 def _outgrown(
-    where: str, manifest: EngineManifest, options: dict[str, Any], folder: Path, again: str
+    where: str, manifest: EngineManifest, options: EngineOptions, folder: Path, again: str
 ) -> list[str]:
     """Where ``deploy.yaml`` asks for more than was built."""
     problems = []
-    for key in ("max_batch_size", "max_num_tokens", "max_seq_len"):
+    sizes = {
+        "max_batch_size": options.max_batch_size,
+        "max_num_tokens": options.max_num_tokens,
+        "max_seq_len": options.max_seq_len,
+    }
+    for key, size in sizes.items():
         built = int(manifest.flags.get(f"--{key}", 0))
-        if options.get(key) and built and int(options[key]) > built:
-            problems.append(
-                f"{where}: built for {key} {built}, deploy says {options[key]}; lower it, or {again}"
-            )
-    parallel = int(options.get("tensor_parallel") or 1)
+        if size and built and size > built:
+            problems.append(f"{where}: built for {key} {built}, deploy says {size}; lower it, or {again}")
+    parallel = options.tensor_parallel
     if parallel != manifest.tensor_parallel:
         problems.append(
             f"{where}: built for {manifest.tensor_parallel} GPUs, deploy says {parallel}; {again}"
         )
-    if options.get("guided") and not (folder / TOKENIZER_INFO).is_file():
+    if options.guided and not (folder / TOKENIZER_INFO).is_file():
         problems.append(
             f"{where}: no {TOKENIZER_INFO}, without which guided decoding is silently off; {again},"
             " or put `guided: false`"
         )
-    lora = options.get("lora")
-    if lora and name_of(lora) not in manifest.lora:
-        problems.append(f"{where}: built without the adapter {name_of(lora)!r}; {again}")
+    lora = options.lora
+    if lora and lora.title not in manifest.lora:
+        problems.append(f"{where}: built without the adapter {lora.title!r}; {again}")
     return problems
 
 

@@ -9,16 +9,14 @@ planned is a full batch of the longest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from quorum.build.checkpoint import BuildError
 from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.capacity.memory import ACTIVATION_FACTOR, CONTEXT_BYTES, Need, weights_told
-from quorum.deployment.schema import MemberSpec
-from quorum.runtimes.options import complete
+from quorum.runtimes.option_base import Options
+from quorum.runtimes.options import HfOptions
 
 ASSUMED_TOKENS = 2048
 """Tokens of the longest question with its answer, where no ``max_seq_len`` says."""
@@ -29,55 +27,52 @@ _LOGIT_BYTES = 20
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 
 
-def gpu_of(member: MemberSpec, *, auto: bool = True) -> int | None:
+def gpu_of(options: Options, *, auto: bool = True) -> int | None:
     """The number of the GPU that a member of runtime ``hf`` runs on; ``None``: on none, or another runtime.
 
     Args:
-        member: The member.
+        options: The member's.
         auto: Whether PyTorch finds a GPU, which is what ``device: auto`` goes by.
     """
-    if member.runtime != "hf":
+    if not isinstance(options, HfOptions):
         return None
-    device = str(complete("hf", member.options)["device"])
-    if device == "auto":
+    if options.device == "auto":
         return 0 if auto else None
-    found = _CUDA.fullmatch(device)
+    found = _CUDA.fullmatch(options.device)
     return int(found[1] or 0) if found else None
 
 
-def why_not_counted(member: MemberSpec, root: Path) -> str:
+def why_not_counted(options: HfOptions, root: Path) -> str:
     """Why there is no arithmetic for a member of runtime ``hf``; empty where there is one.
 
     Transformers serves more than decoders of the usual shape, so this is no reason to refuse.
     """
     try:
-        options = complete("hf", member.options)
-        shape = find_shape(str(options["model"]), root)
+        shape = find_shape(options.model, root)
         shape.weight_bytes(_dtype(options, shape))
     except BuildError as error:
         return str(error)
     return ""
 
 
-def torch_need(member: MemberSpec, root: Path, changes: Mapping[str, Any] | None = None) -> Need:
+def torch_need(member: str, options: HfOptions, root: Path) -> Need:
     """What a member of runtime ``hf`` takes, by estimate.
 
     Args:
-        member: A member for which :func:`gpu_of` names a GPU.
+        member: Its name.
+        options: Options for which :func:`gpu_of` names a GPU.
         root: The folder of ``deploy.yaml``.
-        changes: Options to plan with instead of its own.
 
     Raises:
         BuildError: The model is unknown or its LoRA adapter was made for another.
     """
     try:
-        options = complete("hf", {**member.options, **(changes or {})})
-        shape = find_shape(str(options["model"]), root)
-        if options["lora"] is not None:
-            _check_adapter(root / str(options["lora"]), shape, str(options["model"]))
-        return _need(member.name, gpu_of(member) or 0, options, shape)
+        shape = find_shape(options.model, root)
+        if options.lora is not None:
+            _check_adapter(root / options.lora, shape, options.model)
+        return _need(member, gpu_of(options) or 0, options, shape)
     except BuildError as error:
-        raise BuildError(f"member {member.name}: {error}") from error
+        raise BuildError(f"member {member}: {error}") from error
 
 
 def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
@@ -89,19 +84,19 @@ def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
     adapter.check_base(shape, model)
 
 
-def _dtype(options: Mapping[str, Any], shape: Shape) -> str:
+def _dtype(options: HfOptions, shape: Shape) -> str:
     """Unlike TensorRT-LLM, Transformers leaves a checkpoint in FP32 as it is."""
-    return shape.dtype if options["dtype"] == "auto" else str(options["dtype"])
+    return shape.dtype if options.dtype == "auto" else options.dtype
 
 
-def _need(name: str, gpu: int, options: Mapping[str, Any], shape: Shape) -> Need:
+def _need(name: str, gpu: int, options: HfOptions, shape: Shape) -> Need:
     dtype = _dtype(options, shape)
     each = 4 if dtype == "float32" else 2
-    longest = min(int(options["max_seq_len"] or ASSUMED_TOKENS), shape.max_positions)
-    batch, answer = int(options["max_batch"]), int(options["max_new_tokens"])
+    longest = min(options.max_seq_len or ASSUMED_TOKENS, shape.max_positions)
+    batch, answer = options.max_batch, options.max_new_tokens
     kv_per_token = shape.kv_bytes_per_token(1, each)
-    if options["batching"] == "continuous":
-        cached = int(options["kv_cache_tokens"])
+    if options.batching == "continuous":
+        cached = options.kv_cache_tokens
         tokens, computed = min(STEP_TOKENS, cached), f"{min(STEP_TOKENS, cached)} tokens"
         kept = f"{cached} tokens (kv_cache_tokens)"
     else:
@@ -133,7 +128,7 @@ def _need(name: str, gpu: int, options: Mapping[str, Any], shape: Shape) -> Need
             "kv_per_token": f"2 x {shape.layers} layers x {shape.kv_heads} heads"
             f" x {shape.head_dim} wide x {each} B",
             "kv_cache": f"{kept} (estimate)",
-            "longest": "max_seq_len" if options["max_seq_len"] else "assumed; `max_seq_len` says otherwise",
+            "longest": "max_seq_len" if options.max_seq_len else "assumed; `max_seq_len` says otherwise",
         },
         by_pytorch=True,
         kv_room=cached * kv_per_token,

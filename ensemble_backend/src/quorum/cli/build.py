@@ -16,7 +16,7 @@ from quorum.cli.console import CommandError, JsonOption, friendly, load, note, o
 
 if TYPE_CHECKING:
     from quorum import MemberBuild, Tools
-    from quorum.build.trtllm import BuildPlan, Step
+    from quorum.build.trtllm import BuildSteps, Step
 
 _TOOLS = quorum.Tools()
 _BUILD_PYTHON = Path(".venv-build/bin/python")
@@ -96,37 +96,41 @@ def build(
 
 def _members(spec: quorum.Deployment, name: str | None, tools: Tools, dry_run: bool, json: bool) -> None:
     builds = []
-    for build in quorum.plan_members(spec, name, tools):
-        if build.plan is None:
+    for build in quorum.member_builds(spec, name, tools):
+        if build.steps is None:
             if not json:
                 note(f"{build.member}: nothing to build; {build.reason}")
             builds.append(build)
         elif dry_run:
             if not json:
-                _show(build.plan)
+                _show(build.steps)
             builds.append(build)
         else:
-            builds.append(_compile(build, build.plan, tools, json))
+            builds.append(_compile(build, build.steps, tools, json))
     if json:
         print_json({build.member: build.to_json() for build in builds})
 
 
-def _show(plan: BuildPlan) -> None:
-    for number, step in enumerate(plan.steps, 1):
-        note(Text(f"# {plan.member}, step {number} of {len(plan.steps)}: {step.name}", "dim"))
+def _show(steps: BuildSteps) -> None:
+    for number, step in enumerate(steps.steps, 1):
+        note(Text(f"# {steps.member}, step {number} of {len(steps.steps)}: {step.name}", "dim"))
         out.print(shlex.join(step.command), soft_wrap=True, highlight=False, markup=False)
-    note(Text(f"# then {plan.fresh} moves to {plan.engine}", "dim"))
+    note(Text(f"# then {steps.fresh} moves to {steps.engine}", "dim"))
 
 
-def _compile(build: MemberBuild, plan: BuildPlan, tools: Tools, json: bool) -> MemberBuild:
+def _compile(build: MemberBuild, steps: BuildSteps, tools: Tools, json: bool) -> MemberBuild:
     def on_step(number: int, step: Step, done: bool) -> None:
-        note(f"{plan.member}, step {number + 1} of {len(plan.steps)}: {step.name}{' (done)' if done else ''}")
+        note(
+            f"{build.member}, step {number + 1} of {len(steps.steps)}: {step.name}{' (done)' if done else ''}"
+        )
 
     built = quorum.build_member(build, tools, on_step=on_step, on_line=None if json else _line)
     if not json and built.manifest:
-        note(f"built {plan.engine} for {built.manifest.gpu} ({built.manifest.architecture})")
-        if len(plan.steps) > 1:
-            note(f"{plan.work} keeps the converted checkpoint for builds with other flags; remove it at will")
+        note(f"built {steps.engine} for {built.manifest.gpu} ({built.manifest.architecture})")
+        if len(steps.steps) > 1:
+            note(
+                f"{steps.work} keeps the converted checkpoint for builds with other flags; remove it at will"
+            )
     return built
 
 

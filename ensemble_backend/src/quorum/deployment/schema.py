@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from quorum.runtimes import RUNTIMES
 from quorum.runtimes.engine_names import PREFIX
-from quorum.runtimes.options import SHARED, OptionError, complete
+from quorum.runtimes.option_base import OptionError, Options
+from quorum.runtimes.options import RUNTIMES, SHARED, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
 from quorum.tasks.normalise import NORMALISERS
@@ -50,6 +53,22 @@ def _known_normaliser(name: str) -> str:
 Normaliser = Annotated[str, AfterValidator(_known_normaliser)]
 
 
+def _typed_options(given: object, info: ValidationInfo) -> Options:
+    """The options as those of the member's runtime."""
+    if isinstance(given, Options):
+        return given
+    if not isinstance(given, dict):
+        raise PydanticCustomError("mapping", "write a mapping of options to values")
+    try:
+        # A runtime that is unknown was refused already.
+        return read_options(info.data["runtime"], given) if "runtime" in info.data else Options()
+    except OptionError as error:
+        raise _error_at(error.key, str(error)) from error
+
+
+MemberOptions = Annotated[Options, PlainValidator(_typed_options), PlainSerializer(msgspec.to_builtins)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,8 +87,8 @@ class MemberSpec(_Strict):
 
     Attributes:
         name: Name of its Triton model, and of its column in votes tables.
-        runtime: Key of :data:`quorum.runtimes.RUNTIMES`.
-        options: What that runtime needs, e.g. ``model`` for ``openvino``.
+        runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
+        options: That runtime's, with their defaults; written with them, too.
         prompt: ``instruct`` for general LLMs, ``bare`` for models fine-tuned on the task.
         timeout_s: The member abstains after this time, or earlier by the request's deadline.
         reserve_ms: Kept of the request's deadline for the vote and the way back.
@@ -78,7 +97,7 @@ class MemberSpec(_Strict):
 
     name: str
     runtime: str
-    options: Annotated[dict[str, Any], Field(validate_default=True)] = {}
+    options: MemberOptions = Field(default={}, validate_default=True)
     prompt: Literal["instruct", "bare"] = "instruct"
     timeout_s: Positive = 30.0
     reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
@@ -99,16 +118,6 @@ class MemberSpec(_Strict):
         if name not in RUNTIMES:
             raise ValueError(f"unknown runtime {name!r}; use one of {', '.join(sorted(RUNTIMES))}")
         return name
-
-    @field_validator("options")
-    @classmethod
-    def _fitting(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if "runtime" in info.data:
-            try:
-                complete(info.data["runtime"], options)
-            except OptionError as error:
-                raise _error_at(error.key, str(error)) from error
-        return options
 
 
 class GateSpec(_Strict):
@@ -255,7 +264,7 @@ class Deployment(_Strict):
         groups: dict[tuple[str, ...], list[MemberSpec]] = {}
         for member in self.members:
             alone = member.runtime not in SHARED
-            key = ("", member.name) if alone else (member.runtime, str(member.options.get("model")))
+            key = ("", member.name) if alone else (member.runtime, member.options.llm)
             groups.setdefault(key, []).append(member)
         return {
             f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
@@ -289,19 +298,22 @@ class Deployment(_Strict):
 
 
 def _check_shared(members: list[MemberSpec]) -> None:
-    """Members that share an LLM must want the same one.
+    """Refuse members that share an LLM but configure it differently.
 
     Raises:
         ValueError: They differ in more than what each brings with its questions.
     """
-    first = complete(members[0].runtime, members[0].options)
+    first = members[0].options
     for other in members[1:]:
-        options = complete(other.runtime, other.options)
-        mine = SHARED[other.runtime]
-        differ = [key for key in first if key not in mine and options[key] != first[key]]
+        own = SHARED[other.runtime]
+        differ = [
+            key
+            for key, value in msgspec.structs.asdict(first).items()
+            if key not in own and getattr(other.options, key) != value
+        ]
         if differ:
             raise ValueError(
-                f"members {members[0].name!r} and {other.name!r} share the model {first['model']!r} in memory"
-                f" but say different things of {', '.join(differ)}; say the same (they may differ in"
-                f" {', '.join(sorted(mine))})"
+                f"members {members[0].name!r} and {other.name!r} share the model {first.llm!r} in memory but"
+                f" differ in {', '.join(differ)}; set the same in both (they may differ in"
+                f" {', '.join(sorted(own))})"
             )

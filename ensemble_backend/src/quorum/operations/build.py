@@ -10,15 +10,15 @@ from typing import Any
 from quorum.build.checkpoint import BuildError
 from quorum.build.compile import compile_engine
 from quorum.build.manifest import EngineManifest
-from quorum.build.quantise import plan_quantise
-from quorum.build.trtllm import BuildPlan, Step, Tools, plan_build
+from quorum.build.quantise import quantise_steps
+from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.runtimes.options import EngineOptions, OpenVinoOptions, TensorRtLlmOptions
 
 _NEEDS_NO_BUILD = {
     "tensorrt_llm": "the LLM API loads the checkpoint itself",
     "hf": "Transformers loads the checkpoint itself",
     "replay": "it answers from recorded votes",
-    "openai": "it asks a remote LLM",
 }
 
 
@@ -28,13 +28,13 @@ class MemberBuild:
 
     Attributes:
         member: Its name.
-        plan: The commands; None where there is nothing to build.
+        steps: The commands; None where there is nothing to build.
         manifest: Of what was built; None where nothing was.
         reason: Why there is nothing to build; empty where there is.
     """
 
     member: str
-    plan: BuildPlan | None = None
+    steps: BuildSteps | None = None
     manifest: EngineManifest | None = None
     reason: str = ""
 
@@ -42,16 +42,16 @@ class MemberBuild:
         """Plain JSON values: the manifest, else the commands, else the reason for none."""
         if self.manifest:
             return asdict(self.manifest)
-        if self.plan:
-            commands = [list(step.command) for step in self.plan.steps]
-            return {"commands": commands, "engine": str(self.plan.engine)}
+        if self.steps:
+            commands = [list(step.command) for step in self.steps.steps]
+            return {"commands": commands, "engine": str(self.steps.engine)}
         return {"commands": [], "reason": self.reason}
 
 
-def plan_members(
+def member_builds(
     deployment: Deployment, name: str | None = None, tools: Tools | None = None
 ) -> list[MemberBuild]:
-    """Plan the builds of a deployment's members; nothing is run.
+    """Lay out the builds of a deployment's members; nothing is run.
 
     Args:
         deployment: The deployment.
@@ -65,7 +65,7 @@ def plan_members(
         have = ", ".join(deployment.member_names)
         raise BuildError(f"{deployment.path}: no member {name!r}; it has {have}")
     chosen = [member for member in deployment.members if name in (None, member.name)]
-    return [_plan(deployment, member, tools or Tools()) for member in chosen]
+    return [_build_of(deployment, member, tools or Tools()) for member in chosen]
 
 
 def build_member(
@@ -78,7 +78,7 @@ def build_member(
     """Run a planned build, going on where an earlier one stopped; without a plan, nothing happens.
 
     Args:
-        build: Of :func:`plan_members`.
+        build: Of :func:`member_builds`.
         tools: The tools that it was planned for.
         on_step: Called with each step's number, the step, and whether it was done already.
         on_line: Called with every line that a program prints.
@@ -86,22 +86,22 @@ def build_member(
     Raises:
         BuildError: Something is missing, does not fit, or a program failed.
     """
-    if build.plan is None:
+    if build.steps is None:
         return build
-    manifest = compile_engine(build.plan, tools or Tools(), on_step=on_step, on_line=on_line)
-    return MemberBuild(build.member, build.plan, manifest)
+    manifest = compile_engine(build.steps, tools or Tools(), on_step=on_step, on_line=on_line)
+    return MemberBuild(build.member, build.steps, manifest)
 
 
-def _plan(deployment: Deployment, member: MemberSpec, tools: Tools) -> MemberBuild:
-    plan = None
-    if member.runtime == "engine":
-        plan = plan_build(member, deployment.root, tools)
-    elif member.runtime == "tensorrt_llm":
-        plan = plan_quantise(member, deployment.root, tools)
-    return MemberBuild(member.name, plan, reason="" if plan else _idle(member))
+def _build_of(deployment: Deployment, member: MemberSpec, tools: Tools) -> MemberBuild:
+    steps = None
+    if isinstance(member.options, EngineOptions):
+        steps = engine_build_steps(member.name, member.options, deployment.root, tools)
+    elif isinstance(member.options, TensorRtLlmOptions):
+        steps = quantise_steps(member.name, member.options, deployment.root, tools)
+    return MemberBuild(member.name, steps, reason="" if steps else _idle(member))
 
 
 def _idle(member: MemberSpec) -> str:
-    if member.runtime == "openvino":
-        return f"build its model with `quorum build CHECKPOINT {member.options.get('model', 'OUT')}`"
+    if isinstance(member.options, OpenVinoOptions):
+        return f"build its model with `quorum build CHECKPOINT {member.options.model}`"
     return _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")

@@ -11,7 +11,7 @@ from quorum.deployment.schema import Deployment
 from quorum.repository.render import RenderPlan, plan_render
 from quorum.repository.render import render as render_repository
 from quorum.repository.render import reset_weights as start_again
-from quorum.runtimes.options import find_missing
+from quorum.runtimes.option_base import find_missing
 from quorum.server.runfile import find_running
 from quorum_contract.errors import QuorumError
 
@@ -37,7 +37,7 @@ def validate(deployment: Deployment) -> None:
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
-        for key, problem in find_missing(member.runtime, member.options, deployment.root)
+        for key, problem in find_missing(member.options, deployment.root)
     ]
     if missing:
         raise MisfitError("\n".join(missing))

@@ -28,7 +28,7 @@ def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
-    """One member, or several that share an LLM: runtimes and options travel in the configuration."""
+    """One member, or several that share an LLM; options are in the configuration with their defaults."""
     settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
     return _python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)

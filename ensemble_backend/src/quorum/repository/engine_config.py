@@ -10,17 +10,16 @@ Unverified on GPU.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.load import DeploymentError
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.hardware import GIB
 from quorum.runtimes.engine_names import LORA_FOLDER, PREFIX, TOKENIZER_INFO
-from quorum.runtimes.options import complete
+from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.options import EngineOptions
 
-_GIB = 2**30
 _WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
 
 _INPUTS = """
@@ -137,33 +136,34 @@ def engine_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
     Raises:
         DeploymentError: ``kv_cache_gib`` is given, but there is no engine yet that tells what a token takes.
     """
-    options = complete(member.runtime, member.options)
+    name, options = member.name, member.options
+    assert isinstance(options, EngineOptions), member.runtime
     config = pb.ModelConfig(
-        name=f"{PREFIX}{member.name}", backend="tensorrtllm", max_batch_size=int(options["max_batch_size"])
+        name=f"{PREFIX}{name}", backend="tensorrtllm", max_batch_size=options.max_batch_size
     )
     config.model_transaction_policy.decoupled = False
     config.dynamic_batching.preferred_batch_size.append(config.max_batch_size)
     config.dynamic_batching.default_queue_policy.max_queue_size = 0
     for line in _INPUTS.strip().splitlines():
-        name, kind, dims, *flags = line.split()
-        tensor = config.input.add(name=name, data_type=f"TYPE_{kind}", dims=json.loads(dims))
+        label, kind, dims, *flags = line.split()
+        tensor = config.input.add(name=label, data_type=f"TYPE_{kind}", dims=json.loads(dims))
         tensor.optional, tensor.allow_ragged_batch = "optional" in flags, "ragged" in flags
         if "scalar" in flags:
             tensor.reshape.SetInParent()
     for line in _OUTPUTS.strip().splitlines():
-        name, kind, dims = line.split()
-        config.output.add(name=name, data_type=f"TYPE_{kind}", dims=json.loads(dims))
+        label, kind, dims = line.split()
+        config.output.add(name=label, data_type=f"TYPE_{kind}", dims=json.loads(dims))
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    said = _said(spec, member, options)
+    parameters = _settings(spec, name, options)
     for key in _PARAMETERS.split():
-        config.parameters[key].string_value = said.get(key, f"${{{_VARIABLES.get(key, key)}}}")
+        config.parameters[key].string_value = parameters.get(key, f"${{{_VARIABLES.get(key, key)}}}")
     return config
 
 
-def _said(spec: Deployment, member: MemberSpec, options: Mapping[str, Any]) -> dict[str, str]:
+def _settings(spec: Deployment, name: str, options: EngineOptions) -> dict[str, str]:
     """The parameters that are set."""
-    folder = str(options["engine"])
-    said = {
+    folder = options.engine
+    parameters = {
         "max_beam_width": "1",
         "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         "gpt_model_type": "inflight_fused_batching",
@@ -173,36 +173,36 @@ def _said(spec: Deployment, member: MemberSpec, options: Mapping[str, Any]) -> d
         "exclude_input_in_output": "true",
         "executor_worker_path": _WORKER,
     }
-    if options["kv_cache_fraction"] is not None:
-        said["kv_cache_free_gpu_mem_fraction"] = str(float(options["kv_cache_fraction"]))
-    if options["kv_cache_gib"] is not None:
-        said["max_tokens_in_paged_kv_cache"] = str(_kv_tokens(spec, member, float(options["kv_cache_gib"])))
-    if options["gpus"] or int(options["tensor_parallel"]) > 1:
-        gpus = options["gpus"] or range(int(options["tensor_parallel"]))
-        said["gpu_device_ids"] = ",".join(map(str, gpus))
-    if options["guided"]:
-        said["guided_decoding_backend"] = "xgrammar"
-        said["xgrammar_tokenizer_info_path"] = f"{folder}/{TOKENIZER_INFO}"
-    if options["lora"]:
-        said["lora_prefetch_dir"] = f"{folder}/{LORA_FOLDER}"
-    return said
+    if options.kv_cache_fraction is not None:
+        parameters["kv_cache_free_gpu_mem_fraction"] = str(options.kv_cache_fraction)
+    if options.kv_cache_gib is not None:
+        tokens = int(options.kv_cache_gib * GIB) // _kv_bytes_per_token(spec, name, folder)
+        parameters["max_tokens_in_paged_kv_cache"] = str(tokens)
+    if options.gpus or options.tensor_parallel > 1:
+        parameters["gpu_device_ids"] = ",".join(map(str, options.devices))
+    if options.guided:
+        parameters["guided_decoding_backend"] = "xgrammar"
+        parameters["xgrammar_tokenizer_info_path"] = f"{folder}/{TOKENIZER_INFO}"
+    if options.lora:
+        parameters["lora_prefetch_dir"] = f"{folder}/{LORA_FOLDER}"
+    return parameters
 
 
-def _kv_tokens(spec: Deployment, member: MemberSpec, gib: float) -> int:
-    """Tokens whose keys and values fit into that much memory on each GPU; the backend counts in tokens."""
-    path = spec.root / str(member.options["engine"]) / "config.json"
+def _kv_bytes_per_token(spec: Deployment, name: str, engine: str) -> int:
+    """Bytes of keys and values of a token of that engine on each GPU: the backend counts in tokens."""
+    path = spec.root / engine / "config.json"
     try:
         model = json.loads(path.read_text("utf-8"))["pretrained_config"]
-        heads = int(model.get("num_key_value_heads") or model["num_attention_heads"])
-        width = int(model.get("head_size") or model["hidden_size"] // model["num_attention_heads"])
-        parallel = int(model.get("mapping", {}).get("tp_size", 1))
         quantised = (model.get("quantization") or {}).get("kv_cache_quant_algo")
-        layers = int(model["num_hidden_layers"])
+        return kv_bytes_per_token(
+            layers=int(model["num_hidden_layers"]),
+            kv_heads=int(model.get("num_key_value_heads") or model["num_attention_heads"]),
+            head_dim=int(model.get("head_size") or model["hidden_size"] // model["num_attention_heads"]),
+            tensor_parallel=int(model.get("mapping", {}).get("tp_size", 1)),
+            bytes_each=1 if quantised else 2,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DeploymentError(
-            f"{spec.path}: member {member.name}: kv_cache_gib is turned into tokens by {path}, which"
-            f" cannot be read ({error!r}); run `quorum build {member.name}` and render again, or say"
-            " kv_cache_fraction"
+            f"{spec.path}: member {name}: kv_cache_gib is turned into tokens by {path}, which cannot be read"
+            f" ({error!r}); run `quorum build {name}` and render again, or set kv_cache_fraction"
         ) from error
-    per_token = 2 * layers * max(1, -(-heads // parallel)) * width * (1 if quantised else 2)
-    return int(gib * _GIB) // per_token

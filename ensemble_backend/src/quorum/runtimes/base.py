@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from quorum.runtimes.option_base import Options, find_missing
 from quorum_contract import Status
 from quorum_contract.errors import QuorumError
 
@@ -80,33 +81,32 @@ class RuntimeConfigError(QuorumError, ValueError):
     code = "RUNTIME_SETTINGS_INVALID"
 
 
+O_co = TypeVar("O_co", bound=Options, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class RuntimeSettings:
-    """What a member's configuration says to its runtime.
+class RuntimeSettings(Generic[O_co]):
+    """What a runtime starts with.
 
     Attributes:
         member: The member's name.
         root: Folder that relative paths of ``options`` start from.
-        options: The runtime's own options, as in ``deploy.yaml``.
-        beside: Options of the other members in the same process.
+        options: The runtime's own options.
+        peers: Options of the other members in the same process.
         infer: Asks other models of the server; ``None`` outside of one.
     """
 
     member: str
     root: Path
-    options: Mapping[str, Any]
-    beside: tuple[Mapping[str, Any], ...] = ()
+    options: O_co
+    peers: tuple[O_co, ...] = ()
     infer: Infer | None = None
 
-    def path(self, key: str) -> Path:
-        """The existing file or folder that option ``key`` names.
+    def check_files(self) -> None:
+        """Check the files and folders that the options name.
 
         Raises:
-            RuntimeConfigError: The option is absent or the path does not exist.
+            RuntimeConfigError: One of them does not exist, or lacks a file.
         """
-        if key not in self.options:
-            raise RuntimeConfigError(f"member {self.member!r}: option {key!r} is missing")
-        path = self.root / str(self.options[key])
-        if not path.exists():
-            raise RuntimeConfigError(f"member {self.member!r}: {key} {str(path)!r} does not exist")
-        return path
+        for key, problem in find_missing(self.options, self.root):
+            raise RuntimeConfigError(f"member {self.member!r}: {key}: {problem}")

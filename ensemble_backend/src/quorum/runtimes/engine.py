@@ -22,6 +22,7 @@ from quorum.runtimes.base import Infer, Question, Reply, RuntimeConfigError, Run
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
+from quorum.runtimes.options import EngineOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -34,29 +35,32 @@ _STOPPERS = 4
 
 
 class EngineRuntime:
-    """Asks the Triton model that serves a compiled engine.
+    """Asks the Triton model that serves a compiled engine, by :class:`quorum.runtimes.options.EngineOptions`.
 
-    Options: ``engine``, the folder that `quorum build` made; ``tokenizer``, a folder with the tokenizer
-    (default: ``model``, the checkpoint); ``max_tokens`` of an answer; ``guided``; ``chat``, whether to apply
-    the chat template (default: if there is one); ``lora``, the adapter the engine was built with; ``gpus``,
-    ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size``, which go into the model's configuration.
-    The others say how the engine is built.
+    ``gpus``, ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size`` are in the configuration of that
+    model; ``dtype``, ``quantization`` and the like were used when the engine was built.
     """
 
-    def __init__(self, settings: RuntimeSettings) -> None:
+    def __init__(self, settings: RuntimeSettings[EngineOptions]) -> None:
         options = settings.options
         self._member, self._model = settings.member, f"{PREFIX}{settings.member}"
         if settings.infer is None:
             raise RuntimeConfigError(f"member {settings.member!r}: an engine is served inside Triton only")
         self._infer: Infer = settings.infer
-        if not (options["tokenizer"] or options["model"]):
+        tokenizer = options.tokenizer or options.model
+        if not tokenizer:
             raise RuntimeConfigError(
                 f"member {settings.member!r}: name the folder of its tokenizer in `tokenizer`"
             )
-        folder = settings.path("tokenizer" if options["tokenizer"] else "model")
-        self._tokenizer = ChatTokenizer(str(folder), options["chat"])
-        self._max_tokens, self._guided = int(options["max_tokens"]), bool(options["guided"])
-        self._lora = bool(options["lora"])
+        folder = settings.root / tokenizer
+        if not folder.exists():
+            raise RuntimeConfigError(
+                f"member {settings.member!r}: its tokenizer's folder {folder} does not exist; name it in"
+                " `tokenizer`"
+            )
+        self._tokenizer = ChatTokenizer(str(folder), options.chat)
+        self._max_tokens, self._guided = options.max_tokens, options.guided
+        self._lora = options.lora is not None
         self._numbers = itertools.count(1)
         self._open = True
         self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="quorum-engine")

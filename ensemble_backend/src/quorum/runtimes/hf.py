@@ -17,37 +17,27 @@ from quorum.runtimes.hf_continuous import ContinuousBatcher
 from quorum.runtimes.hf_dynamic import DynamicBatcher
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded, load
-from quorum.runtimes.options import find_missing
+from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 
 
 class HfRuntime:
-    """Serves the folder of a checkpoint as it is.
-
-    Options: ``model``, the folder; ``lora``, the folder of a PEFT adapter, merged into the weights at start;
-    ``device``, ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; ``dtype``, ``auto``
-    (the checkpoint's on a GPU, ``float32`` on a CPU); ``threads`` on a CPU (1); ``max_new_tokens`` (256);
-    ``max_batch``, questions answered at once (32); ``max_seq_len``, tokens of a question with its answer
-    (default: the model's), longer ones are abstained from; ``batching``, ``dynamic`` or ``continuous``, the
-    latter with ``kv_cache_tokens`` (16384); ``guided``, whether answers keep to the catalogue's grammar
-    (true); ``chat``, whether to apply the chat template (default: if the tokenizer has one).
+    """Serves the folder of a checkpoint as it is, by :class:`quorum.runtimes.options.HfOptions`.
 
     Every member is a process of its own: members on the same checkpoint load it once each.
     """
 
-    def __init__(self, settings: RuntimeSettings) -> None:
+    def __init__(self, settings: RuntimeSettings[HfOptions]) -> None:
         self._member, options = settings.member, settings.options
-        missing = find_missing("hf", options, settings.root)
-        if missing:
-            raise RuntimeConfigError(f"member {settings.member!r}: {missing[0][1]}")
+        settings.check_files()
         self._loaded = load(settings)
-        chat = options["chat"]
-        self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else bool(chat)
-        self._max_new_tokens = int(options["max_new_tokens"])
-        self._longest = min(int(options["max_seq_len"] or self._loaded.positions), self._loaded.positions)
-        self._reuses, self._asked = options["batching"] == "continuous", 0
+        chat = options.chat
+        self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else chat
+        self._max_new_tokens = options.max_new_tokens
+        self._longest = min(options.max_seq_len or self._loaded.positions, self._loaded.positions)
+        self._reuses, self._asked = options.batching == "continuous", 0
         self._guide = _guide(settings, self._loaded)
         self._batcher = self._make_batcher(settings)
 
@@ -83,25 +73,29 @@ class HfRuntime:
         """Stop generating; questions in flight are dropped."""
         self._batcher.close()
 
-    def _make_batcher(self, settings: RuntimeSettings) -> Batcher:
+    def _make_batcher(self, settings: RuntimeSettings[HfOptions]) -> Batcher:
         options, member = settings.options, settings.member
         answers = Answers(self._loaded.tokenizer, self._loaded.end, self._max_new_tokens, member)
-        sizes = {"max_batch": int(options["max_batch"]), "max_new_tokens": self._max_new_tokens}
-        if options["batching"] == "continuous":
-            cache = int(options["kv_cache_tokens"])
+        sizes = {"max_batch": options.max_batch, "max_new_tokens": self._max_new_tokens}
+        if options.batching == "continuous":
             return ContinuousBatcher(
-                self._loaded, self._guide, answers, kv_cache_tokens=cache, member=member, **sizes
+                self._loaded,
+                self._guide,
+                answers,
+                kv_cache_tokens=options.kv_cache_tokens,
+                member=member,
+                **sizes,
             )
         return DynamicBatcher(self._loaded, self._guide, answers, member=member, **sizes)
 
 
-def _guide(settings: RuntimeSettings, loaded: Loaded) -> Guide | None:
-    if not settings.options["guided"]:
+def _guide(settings: RuntimeSettings[HfOptions], loaded: Loaded) -> Guide | None:
+    if not settings.options.guided:
         return None
     try:
-        return Guide(loaded, int(settings.options["threads"]))
+        return Guide(loaded, settings.options.threads)
     except Exception as error:
         raise RuntimeConfigError(
-            f"member {settings.member!r}: the tokenizer of {settings.options['model']!r} cannot guide"
+            f"member {settings.member!r}: the tokenizer of {settings.options.model!r} cannot guide"
             f" decoding ({error}); set `guided: false`, answers are then parsed as they come"
         ) from error

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.options import HfOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +38,28 @@ class Loaded:
     positions: int
 
 
-def load(settings: RuntimeSettings) -> Loaded:
+def load(settings: RuntimeSettings[HfOptions]) -> Loaded:
     """Load what a member's options name.
 
     Raises:
         RuntimeConfigError: No such device, or the checkpoint or the adapter cannot be loaded.
     """
     options = settings.options
-    device = _device(settings.member, str(options["device"]))
-    folder = settings.path("model")
+    device = _device(settings.member, options.device)
+    folder = settings.root / options.model
     disable_progress_bar()
-    torch.set_num_threads(int(options["threads"]))
+    torch.set_num_threads(options.threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=_dtype(options, device), device_map={"": device}
+            folder, local_files_only=True, dtype=_dtype(options.dtype, device), device_map={"": device}
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise RuntimeConfigError(
             f"member {settings.member!r}: {folder} cannot be loaded as a causal language model ({error})"
         ) from error
-    if options["lora"] is not None:
-        model = _adapted(settings, model)
+    if options.lora is not None:
+        model = _adapted(settings, settings.root / options.lora, model)
     model.eval()
     return _described(settings.member, model, tokenizer, device)
 
@@ -82,23 +82,21 @@ def _device(member: str, name: str) -> Any:
     return device
 
 
-def _dtype(options: Mapping[str, Any], device: Any) -> Any:
-    name = str(options["dtype"])
+def _dtype(name: str, device: Any) -> Any:
     if name == "auto":
         # CPUs without bfloat16 units emulate it, many times slower than float32.
         return torch.float32 if device.type == "cpu" else "auto"
     return getattr(torch, name)
 
 
-def _adapted(settings: RuntimeSettings, model: Any) -> Any:
+def _adapted(settings: RuntimeSettings[HfOptions], folder: Path, model: Any) -> Any:
     from peft import PeftModel
 
-    folder: Path = settings.path("lora")
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise RuntimeConfigError(
-            f"member {settings.member!r}: {folder} is no adapter of {settings.path('model')} ({error})"
+            f"member {settings.member!r}: {folder} is no adapter of {settings.options.model} ({error})"
         ) from error
 
 

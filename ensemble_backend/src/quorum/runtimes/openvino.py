@@ -14,9 +14,9 @@ from typing import Any
 
 import openvino_genai as genai
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Question, Reply, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
-from quorum.runtimes.options import OptionError, complete, find_missing
+from quorum.runtimes.options import OpenVinoOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -39,29 +39,17 @@ class _Live:
 
 
 class OpenVinoRuntime:
-    """Serves a model folder that ``quorum build`` made.
+    """Serves a model folder, by :class:`quorum.runtimes.options.OpenVinoOptions`."""
 
-    Options: ``model``, the folder; ``threads`` (1); ``max_new_tokens`` (256); ``kv_cache_blocks`` of 32
-    tokens (256); ``precision``, ``f32`` for the same answers on every CPU or ``bf16`` for speed on those
-    that have it; ``chat``, whether to apply the chat template (default: if the tokenizer has one);
-    ``prefix_caching`` (true).
-    """
-
-    def __init__(self, settings: RuntimeSettings) -> None:
-        self._member = settings.member
-        try:
-            self._options = complete("openvino", settings.options)
-        except OptionError as error:
-            raise RuntimeConfigError(f"member {settings.member!r}: {error}") from error
-        self._folder = settings.path("model")
-        missing = find_missing("openvino", self._options, settings.root)
-        if missing:
-            raise RuntimeConfigError(f"member {settings.member!r}: {missing[0][1]}")
+    def __init__(self, settings: RuntimeSettings[OpenVinoOptions]) -> None:
+        settings.check_files()
+        self._member, self._options = settings.member, settings.options
+        self._folder = settings.root / settings.options.model
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
         self._retry_at = 0.0
-        chat = self._options["chat"]
-        self._chat = bool(self._tokenizer.chat_template) if chat is None else bool(chat)
+        chat = self._options.chat
+        self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
         self._numbers = itertools.count()
         self._inbox: deque[tuple[Question, Done]] = deque()
         self._live: list[_Live] = []
@@ -87,17 +75,17 @@ class OpenVinoRuntime:
 
     def _open(self) -> Any:
         scheduler = genai.SchedulerConfig()
-        scheduler.num_kv_blocks = int(self._options["kv_cache_blocks"])
+        scheduler.num_kv_blocks = self._options.kv_cache_blocks
         scheduler.max_num_seqs = _SEQUENCES
         scheduler.max_num_batched_tokens = _TOKENS_PER_STEP
         scheduler.dynamic_split_fuse = True
-        scheduler.enable_prefix_caching = bool(self._options["prefix_caching"])
+        scheduler.enable_prefix_caching = self._options.prefix_caching
         properties = {
-            "INFERENCE_PRECISION_HINT": str(self._options["precision"]),
-            "INFERENCE_NUM_THREADS": int(self._options["threads"]),
+            "INFERENCE_PRECISION_HINT": self._options.precision,
+            "INFERENCE_NUM_THREADS": self._options.threads,
             "NUM_STREAMS": 1,
         }
-        if self._options["precision"] == "f32":
+        if self._options.precision == "f32":
             # An 8-bit cache makes an answer depend on what else is in flight.
             properties["KV_CACHE_PRECISION"] = "f32"
         return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
@@ -144,7 +132,7 @@ class OpenVinoRuntime:
 
     def _generation(self, schema: str) -> Any:
         config = genai.GenerationConfig(
-            max_new_tokens=int(self._options["max_new_tokens"]), do_sample=False, apply_chat_template=False
+            max_new_tokens=self._options.max_new_tokens, do_sample=False, apply_chat_template=False
         )
         config.eos_token_id = self._tokenizer.get_eos_token_id()
         config.structured_output_config = genai.StructuredOutputConfig(regex=answer_pattern(schema))

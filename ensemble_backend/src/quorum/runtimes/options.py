@@ -1,252 +1,293 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each runtime can be told, readable without importing any of them."""
+"""Options of each runtime, typed and with their defaults; readable without importing any runtime."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from quorum_contract.errors import QuorumError
+import msgspec
 
-
-class OptionError(QuorumError, ValueError):
-    """A runtime cannot start with these options.
-
-    Attributes:
-        key: The option at fault.
-    """
-
-    code = "OPTION_INVALID"
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
+from quorum.runtimes.option_base import Existing, Hint, OptionError, Options, check_sizes, convert
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of a runtime.
+class OpenVinoOptions(Options, frozen=True, kw_only=True):
+    """Options of the runtime ``openvino``.
 
     Attributes:
-        kind: Its type; ``Path`` for a text that names a file or folder.
-        default: Its value where it is left out.
-        required: Whether it may not be left out.
-        choices: Its only values; empty: any of its type.
-        holds: Files that the folder it names must hold.
-        mend: How to make the file or folder it names.
+        model: Folder that ``quorum build`` made.
+        threads: CPU threads.
+        max_new_tokens: Longest answer.
+        kv_cache_blocks: Size of the KV cache in blocks of 32 tokens.
+        precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on those that have it.
+        chat: Whether to apply the chat template; None: if the tokenizer has one.
+        prefix_caching: Whether questions share the KV cache of what they begin with.
     """
 
-    kind: type
-    default: Any = None
-    required: bool = False
-    choices: tuple[str, ...] = ()
-    holds: tuple[str, ...] = ()
-    mend: str = ""
+    runtime: ClassVar[str] = "openvino"
+    served_by: ClassVar[str] = "quorum.runtimes.openvino:OpenVinoRuntime"
+
+    model: Annotated[
+        str,
+        Existing(
+            fix="make it with `quorum build CHECKPOINT OUT`",
+            holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
+        ),
+    ]
+    threads: int = 1
+    max_new_tokens: int = 256
+    kv_cache_blocks: int = 256
+    precision: Literal["f32", "bf16"] = "f32"
+    chat: bool | None = None
+    prefix_caching: bool = True
+
+    def __post_init__(self) -> None:
+        check_sizes(max_new_tokens=self.max_new_tokens)
+
+    @property
+    def llm(self) -> str:
+        """The model's folder."""
+        return self.model
 
 
-OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
-    {
-        "openvino": {
-            "model": Option(
-                Path,
-                required=True,
-                holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
-                mend="make it with `quorum build CHECKPOINT OUT`",
-            ),
-            "threads": Option(int, 1),
-            "max_new_tokens": Option(int, 256),
-            "kv_cache_blocks": Option(int, 256),
-            "precision": Option(str, "f32", choices=("f32", "bf16")),
-            "chat": Option(bool),
-            "prefix_caching": Option(bool, True),
-        },
-        "hf": {
-            "model": Option(
-                Path,
-                required=True,
-                holds=("config.json",),
-                mend="save a checkpoint there: `hf download NAME --local-dir FOLDER`, or save_pretrained",
-            ),
-            "lora": Option(
-                Path,
-                holds=("adapter_config.json",),
-                mend="save an adapter there with PEFT's save_pretrained",
-            ),
-            "device": Option(str, "auto"),
-            "dtype": Option(str, "auto", choices=("auto", "float32", "bfloat16", "float16")),
-            "threads": Option(int, 1),
-            "max_new_tokens": Option(int, 256),
-            "max_batch": Option(int, 32),
-            "max_seq_len": Option(int),
-            "batching": Option(str, "dynamic", choices=("dynamic", "continuous")),
-            "kv_cache_tokens": Option(int, 16384),
-            "guided": Option(bool, True),
-            "chat": Option(bool),
-        },
-        "tensorrt_llm": {
-            "model": Option(str, required=True, mend="a checkpoint's folder, or its Hugging Face id"),
-            "dtype": Option(str, "auto"),
-            "tensor_parallel": Option(int, 1),
-            "gpus": Option(list),
-            "lora": Option(dict),
-            "kv_cache_fraction": Option(float),
-            "kv_cache_gib": Option(float),
-            "max_batch_size": Option(int, 256),
-            "max_tokens": Option(int, 256),
-            "max_num_tokens": Option(int, 8192),
-            "max_seq_len": Option(int),
-            "quantization": Option(str),
-            "guided": Option(bool, True),
-            "chat": Option(bool),
-        },
-        "engine": {
-            "engine": Option(Path, required=True, mend="make it: `quorum build MEMBER --spec FILE`"),
-            "tokenizer": Option(Path),
-            "model": Option(str),
-            "dtype": Option(str, "auto"),
-            "tensor_parallel": Option(int, 1),
-            "gpus": Option(list),
-            "lora": Option(dict),
-            "kv_cache_fraction": Option(float),
-            "kv_cache_gib": Option(float),
-            "max_batch_size": Option(int, 256),
-            "max_tokens": Option(int, 256),
-            "max_num_tokens": Option(int, 8192),
-            "max_seq_len": Option(int),
-            "quantization": Option(str),
-            "guided": Option(bool, True),
-            "chat": Option(bool),
-        },
-        "replay": {
-            "votes": Option(Path, required=True, mend="record one with `quorum extract FILE --votes`"),
-            "recorded_as": Option(str),
-            "latency_ms": Option(float, 0.0),
-            "latency_shape": Option(str, "exponential", choices=("exponential", "constant")),
-            "fail_share": Option(float, 0.0),
-            "hang_share": Option(float, 0.0),
-            "seed": Option(int, 0),
-        },
-    }
-)
-"""Runtime -> option -> what it is."""
+class HfOptions(Options, frozen=True, kw_only=True):
+    """Options of the runtime ``hf``.
 
-_WORDS: Mapping[type, str] = MappingProxyType(
-    {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        list: "a list",
-        dict: "a mapping",
-    }
-)
-
-
-def complete(runtime: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a runtime, checked, with defaults where they are left out.
-
-    Files and folders are not looked at: :func:`find_missing` does.
-
-    Args:
-        runtime: A key of :data:`OPTIONS`.
-        options: As in ``deploy.yaml``; an option that is null counts as left out.
-
-    Raises:
-        OptionError: An unknown option, one that is missing, or a value of the wrong kind.
+    Attributes:
+        model: Folder of a Hugging Face checkpoint.
+        lora: Folder of a PEFT adapter, merged into the weights at start.
+        device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
+        threads: CPU threads.
+        max_new_tokens: Longest answer.
+        max_batch: Questions answered at once.
+        max_seq_len: Tokens of a question with its answer, longer ones are abstained from; None: the model's.
+        batching: ``dynamic``, or ``continuous`` with a KV cache of ``kv_cache_tokens``.
+        kv_cache_tokens: Size of that cache.
+        guided: Whether answers keep to the catalogue's grammar.
+        chat: Whether to apply the chat template; None: if the tokenizer has one.
     """
-    known = OPTIONS[runtime]
-    for key, value in options.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            mend = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
-            raise OptionError(key, f"{runtime} has no option {key!r}; {mend}")
-        _check(key, known[key], value)
-    given = {key: value for key, value in options.items() if value is not None}
-    for key, option in known.items():
-        if option.required and key not in given:
+
+    runtime: ClassVar[str] = "hf"
+    served_by: ClassVar[str] = "quorum.runtimes.hf:HfRuntime"
+    install: ClassVar[str] = "run `make setup-hf`"
+
+    model: Annotated[
+        str,
+        Existing(
+            fix="save a checkpoint there: `hf download NAME --local-dir FOLDER`, or save_pretrained",
+            holds=("config.json",),
+        ),
+    ]
+    lora: Annotated[
+        str | None,
+        Existing(fix="save an adapter there with PEFT's save_pretrained", holds=("adapter_config.json",)),
+    ] = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int = 1
+    max_new_tokens: int = 256
+    max_batch: int = 32
+    max_seq_len: int | None = None
+    batching: Literal["dynamic", "continuous"] = "dynamic"
+    kv_cache_tokens: int = 16384
+    guided: bool = True
+    chat: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            max_batch=self.max_batch,
+            max_seq_len=self.max_seq_len,
+            max_new_tokens=self.max_new_tokens,
+            kv_cache_tokens=self.kv_cache_tokens,
+        )
+        if self.max_seq_len is not None and self.max_seq_len <= self.max_new_tokens:
             raise OptionError(
-                key, f"{key!r} is missing, {runtime} needs it: {_WORDS[option.kind]}; {option.mend}"
+                "max_seq_len",
+                f"{self.max_seq_len} tokens are for a question with its answer, and the answer alone may take"
+                f" {self.max_new_tokens} (max_new_tokens); make one larger or the other smaller",
             )
-    done = {key: given.get(key, option.default) for key, option in known.items()}
-    _check_gpus(done)
-    _check_sizes(done)
-    return done
 
+    @property
+    def llm(self) -> str:
+        """The checkpoint's folder."""
+        return self.model
+
+
+class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter of a TensorRT-LLM member.
+
+    Attributes:
+        path: Folder of a PEFT adapter.
+        name: What it is called; None: as its folder.
+        rank: Its rank; None: as the adapter has it.
+    """
+
+    path: str
+    name: str | None = None
+    rank: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, by default that of its folder."""
+        return self.name or Path(self.path).name
+
+
+class GpuOptions(Options, frozen=True, kw_only=True):
+    """Options that the runtimes of TensorRT-LLM have in common.
+
+    Attributes:
+        dtype: Of the weights; ``auto``: the checkpoint's.
+        tensor_parallel: Over how many GPUs.
+        gpus: Their numbers; None: the first ones.
+        lora: An adapter.
+        kv_cache_fraction: Share of the memory free after loading that the KV cache takes.
+        kv_cache_gib: Upper limit of the KV cache.
+        max_batch_size: Questions answered at once.
+        max_tokens: Longest answer.
+        max_num_tokens: Tokens computed at once.
+        max_seq_len: Tokens of a question with its answer; None: the model's.
+        quantization: Of the weights, e.g. ``fp8``. An engine is built with it; the LLM API takes a checkpoint
+            as it is, and only planning reads it.
+        guided: Whether answers keep to the catalogue's grammar.
+        chat: Whether to apply the chat template; None: if there is one.
+    """
+
+    dtype: str = "auto"
+    tensor_parallel: int = 1
+    gpus: Annotated[
+        tuple[int, ...] | None, Hint("a list of different GPU numbers", "write it as in [0, 1]")
+    ] = None
+    lora: Annotated[Lora | None, Hint("an adapter", "it has path, and may have name and rank")] = None
+    kv_cache_fraction: float | None = None
+    kv_cache_gib: float | None = None
+    max_batch_size: int = 256
+    max_tokens: int = 256
+    max_num_tokens: int = 8192
+    max_seq_len: int | None = None
+    quantization: str | None = None
+    guided: bool = True
+    chat: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(max_seq_len=self.max_seq_len)
+        parallel, gpus = self.tensor_parallel, self.gpus
+        if parallel < 1:
+            raise OptionError("tensor_parallel", f"{parallel} is not a number of GPUs; it is at least 1")
+        if gpus is not None and (min(gpus, default=0) < 0 or len(set(gpus)) != len(gpus)):
+            raise OptionError(
+                "gpus", f"{list(gpus)} is not a list of different GPU numbers; write it as in [0, 1]"
+            )
+        if gpus is not None and len(gpus) != parallel:
+            raise OptionError(
+                "gpus",
+                f"{list(gpus)} are {len(gpus)} GPUs, but tensor_parallel is {parallel}; set the same in both",
+            )
+        fraction, gib = self.kv_cache_fraction, self.kv_cache_gib
+        if fraction is not None and not 0 < fraction <= 1:
+            raise OptionError(
+                "kv_cache_fraction", f"{fraction:g} is not a share of a GPU; it lies between 0 and 1"
+            )
+        if gib is not None and not 0 < gib < float("inf"):
+            raise OptionError("kv_cache_gib", f"{gib:g} is not an amount of memory; it is more than 0")
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Numbers of its GPUs."""
+        return self.gpus or tuple(range(self.tensor_parallel))
+
+
+class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``tensorrt_llm``.
+
+    Attributes:
+        model: Folder of a checkpoint, or its Hugging Face id.
+    """
+
+    runtime: ClassVar[str] = "tensorrt_llm"
+    served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
+
+    model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
+
+    @property
+    def llm(self) -> str:
+        """The checkpoint."""
+        return self.model
+
+
+class EngineOptions(GpuOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``engine``.
+
+    Attributes:
+        engine: Folder that ``quorum build`` made.
+        tokenizer: Folder with the tokenizer; None: ``model``.
+        model: Folder of the checkpoint that the engine is built from.
+    """
+
+    runtime: ClassVar[str] = "engine"
+    served_by: ClassVar[str] = "quorum.runtimes.engine:EngineRuntime"
+
+    engine: Annotated[str, Existing(fix="make it: `quorum build MEMBER --spec FILE`")]
+    tokenizer: Annotated[str | None, Existing(fix="name the folder that holds its tokenizer")] = None
+    model: str | None = None
+
+    @property
+    def llm(self) -> str:
+        """The checkpoint, or the engine where none is named."""
+        return self.model or self.engine
+
+
+class ReplayOptions(Options, frozen=True, kw_only=True):
+    """Options of the runtime ``replay``.
+
+    Attributes:
+        votes: Path of a votes table.
+        recorded_as: Column to answer from; None: the member's name.
+        latency_ms: Mean think time.
+        latency_shape: Its distribution.
+        fail_share: Share of questions, in [0, 1], that raise.
+        hang_share: Share of questions, in [0, 1], without an answer before their deadline.
+        seed: Of the draws.
+    """
+
+    runtime: ClassVar[str] = "replay"
+    served_by: ClassVar[str] = "quorum.runtimes.replay:ReplayRuntime"
+
+    votes: Annotated[str, Existing(fix="record one with `quorum extract FILE --votes`")]
+    recorded_as: str | None = None
+    latency_ms: float = 0.0
+    latency_shape: Literal["exponential", "constant"] = "exponential"
+    fail_share: float = 0.0
+    hang_share: float = 0.0
+    seed: int = 0
+
+
+RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
+    {
+        options.runtime: options
+        for options in (OpenVinoOptions, HfOptions, TensorRtLlmOptions, EngineOptions, ReplayOptions)
+    }
+)
+"""Runtime -> its options."""
 
 SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat"})})
 """Runtimes whose members share one LLM in memory -> the options in which such members may differ."""
 
 
-def find_missing(runtime: str, options: Mapping[str, Any], root: Path) -> list[tuple[str, str]]:
-    """Files and folders that the options name and that are not there.
+def read_options(runtime: str, given: Mapping[str, Any]) -> Options:
+    """Check options and complete them with defaults.
+
+    Files and folders are not looked at: :func:`quorum.runtimes.option_base.find_missing` does.
 
     Args:
-        runtime: A key of :data:`OPTIONS`.
-        options: As :func:`complete` accepts them.
-        root: Folder that relative paths start from.
+        runtime: A key of :data:`RUNTIMES`.
+        given: As in ``deploy.yaml``; an option that is null counts as left out.
 
-    Returns:
-        Options and what is wrong with each, with the mend.
+    Raises:
+        OptionError: An unknown runtime or option, one that is missing, or a value that cannot be used.
     """
-    found: list[tuple[str, str]] = []
-    for key, option in OPTIONS[runtime].items():
-        if option.kind is not Path or options.get(key) is None:
-            continue
-        path = root / str(options[key])
-        absent = [name for name in option.holds if not (path / name).is_file()]
-        if not path.exists():
-            found.append((key, f"{path} does not exist; {option.mend}"))
-        elif absent:
-            found.append((key, f"{path} has no {absent[0]}; {option.mend}"))
-    return found
-
-
-def _check_gpus(options: Mapping[str, Any]) -> None:
-    """Amounts and numbers of GPUs that would only fail, or be wrong, when the LLM loads."""
-    parallel, gpus = options.get("tensor_parallel"), options.get("gpus")
-    if parallel is not None and parallel < 1:
-        raise OptionError("tensor_parallel", f"{parallel} is no number of GPUs; it is at least 1")
-    if gpus is not None:
-        if any(type(gpu) is not int or gpu < 0 for gpu in gpus) or len(set(gpus)) != len(gpus):
-            raise OptionError("gpus", f"{gpus!r} is no list of different GPU numbers, as in [0, 1]")
-        if len(gpus) != parallel:
-            raise OptionError(
-                "gpus",
-                f"{gpus!r} are {len(gpus)} GPUs, but tensor_parallel is {parallel}; say the same in both",
-            )
-    fraction, gib = options.get("kv_cache_fraction"), options.get("kv_cache_gib")
-    if fraction is not None and not 0 < fraction <= 1:
-        raise OptionError("kv_cache_fraction", f"{fraction} is no share of a GPU; it lies between 0 and 1")
-    if gib is not None and gib <= 0:
-        raise OptionError("kv_cache_gib", f"{gib} is no amount of memory; it is more than 0")
-
-
-def _check_sizes(options: Mapping[str, Any]) -> None:
-    """Sizes that would let no question through."""
-    for key in ("max_batch", "max_seq_len", "max_new_tokens", "kv_cache_tokens"):
-        size = options.get(key)
-        if size is not None and size < 1:
-            raise OptionError(key, f"{size} lets no question through; it is at least 1")
-    longest, answer = options.get("max_seq_len"), options.get("max_new_tokens")
-    if longest is not None and answer is not None and longest <= answer:
-        raise OptionError(
-            "max_seq_len",
-            f"{longest} tokens are for a question with its answer, and the answer alone may take {answer}"
-            " (max_new_tokens); make one larger or the other smaller",
-        )
-
-
-def _check(key: str, option: Option, value: Any) -> None:
-    if value is None:
-        return
-    accepted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(option.kind, (option.kind,))
-    # YAML's true is an int to Python.
-    if not isinstance(value, accepted) or (isinstance(value, bool) and option.kind is not bool):
-        raise OptionError(key, f"{value!r} is not {_WORDS[option.kind]}")
-    if option.choices and value not in option.choices:
-        raise OptionError(key, f"{value!r} is unknown; use one of {', '.join(option.choices)}")
+    if runtime not in RUNTIMES:
+        raise OptionError("runtime", f"unknown runtime {runtime!r}; use one of {', '.join(sorted(RUNTIMES))}")
+    return convert(RUNTIMES[runtime], given)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
 
@@ -19,21 +20,16 @@ _written = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class ReplayRuntime:
-    """Answers from a votes table.
+    """Answers from a votes table, by :class:`quorum.runtimes.options.ReplayOptions`."""
 
-    Options: ``votes``, path of a votes table in any format; ``recorded_as``, the column to answer from
-    (default: the member's name); ``latency_ms``, mean think time (default 0), and ``latency_shape``,
-    ``exponential`` (default) or ``constant``; ``fail_share`` and ``hang_share``, shares of questions in
-    [0, 1] that raise, or say nothing until their deadline (default 0), drawn with ``seed``.
-    """
-
-    def __init__(self, settings: RuntimeSettings) -> None:
+    def __init__(self, settings: RuntimeSettings[ReplayOptions]) -> None:
         options = settings.options
-        self._answers = _load(settings.path("votes"), options["recorded_as"] or settings.member)
-        self._latency_s = options["latency_ms"] / 1e3
-        self._constant = options["latency_shape"] == "constant"
-        self._fail_share, self._hang_share = options["fail_share"], options["hang_share"]
-        self._random = random.Random(options["seed"])
+        settings.check_files()
+        self._answers = _load(settings.root / options.votes, options.recorded_as or settings.member)
+        self._latency_s = options.latency_ms / 1e3
+        self._constant = options.latency_shape == "constant"
+        self._fail_share, self._hang_share = options.fail_share, options.hang_share
+        self._random = random.Random(options.seed)
         self._later = _Later()
 
     def submit(self, question: Question, done: Callable[[Reply], None]) -> None:

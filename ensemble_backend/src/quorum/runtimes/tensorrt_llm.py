@@ -14,13 +14,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
+from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.options import Lora, TensorRtLlmOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -46,25 +48,20 @@ _LORA_MODULES = {
 class TensorRtLlmRuntime:
     """Answers by ``LLM.generate_async``, which batches whatever is in flight.
 
-    Options: ``model``, a checkpoint's folder or Hugging Face id; ``dtype``; ``tensor_parallel``, over how
-    many GPUs; ``gpus``, which ones; ``lora``, an adapter's ``name``, ``path`` and ``rank``;
-    ``kv_cache_fraction`` of the memory that is free then, or ``kv_cache_gib``; ``max_batch_size``,
-    ``max_num_tokens`` and ``max_seq_len`` of the engine; ``max_tokens`` of an answer; ``guided``; ``chat``,
-    whether to apply the chat template (default: if there is one). ``quantization`` is told by the checkpoint;
-    only planning reads it.
+    Options are :class:`quorum.runtimes.options.TensorRtLlmOptions`.
     """
 
-    def __init__(self, settings: RuntimeSettings) -> None:
+    def __init__(self, settings: RuntimeSettings[TensorRtLlmOptions]) -> None:
         options = settings.options
         self._member = settings.member
-        self._max_tokens, self._guided = int(options["max_tokens"]), bool(options["guided"])
-        self._model = model_of(settings.root, options)
-        loras = [_Lora.of(settings, one) for one in (options, *settings.beside) if one.get("lora")]
-        own = _Lora.of(settings, options) if options["lora"] else None
+        self._max_tokens, self._guided = options.max_tokens, options.guided
+        self._model = model_of(settings.root, options.model)
+        loras = [_Lora.of(settings, own.lora) for own in (options, *settings.peers) if own.lora]
+        lora = _Lora.of(settings, options.lora) if options.lora else None
         self._host = _Host.of(self._model, lambda: _arguments(self._model, options, loras))
         try:
-            self._adapter = self._host.adapter(own) if own else None
-            self._tokenizer = self._host.tokenizer(options["chat"])
+            self._adapter = self._host.adapter(lora) if lora else None
+            self._tokenizer = self._host.tokenizer(options.chat)
         except BaseException:
             self._host.release()
             raise
@@ -141,18 +138,14 @@ class _Lora:
         self.name, self.path, self.rank, self.modules = name, path, rank, modules
 
     @classmethod
-    def of(cls, settings: RuntimeSettings, options: Mapping[str, Any]) -> _Lora:
-        """The adapter that the options name.
+    def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
+        """Read the adapter that an option names.
 
         Raises:
             RuntimeConfigError: It is not there, or not what TensorRT-LLM can load.
         """
-        said = options["lora"]
         where = f"member {settings.member!r}: lora"
-        unknown = set(said) - {"name", "path", "rank"}
-        if "path" not in said or unknown:
-            raise RuntimeConfigError(f"{where} {said!r}: it has path, and may have name and rank")
-        path = settings.root / str(said["path"])
+        path = settings.root / lora.path
         try:
             adapter = json.loads((path / "adapter_config.json").read_text("utf-8"))
             rank, targets = int(adapter["r"]), list(adapter["target_modules"])
@@ -160,8 +153,8 @@ class _Lora:
             raise RuntimeConfigError(
                 f"{where}: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
             ) from error
-        if int(said.get("rank") or rank) != rank:
-            raise RuntimeConfigError(f"{where}: rank {said['rank']}, but the adapter in {path} has {rank}")
+        if lora.rank and lora.rank != rank:
+            raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {rank}")
         strange = sorted(set(targets) - set(_LORA_MODULES))
         if strange:
             raise RuntimeConfigError(
@@ -169,7 +162,7 @@ class _Lora:
                 f" only {', '.join(_LORA_MODULES)} can be served"
             )
         modules = frozenset(_LORA_MODULES[target] for target in targets)
-        return cls(str(said.get("name") or path.name), path, rank, modules)
+        return cls(lora.title, path, rank, modules)
 
 
 class _Host:
@@ -182,9 +175,9 @@ class _Host:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
         self.asked = self.reused = 0
-        self.api, said = arguments()
-        logger.info("loading %s: %s", key, {k: v for k, v in said.items() if k != "model"})
-        self.llm = self.api.LLM(**said)
+        self.api, keywords = arguments()
+        logger.info("loading %s: %s", key, {k: v for k, v in keywords.items() if k != "model"})
+        self.llm = self.api.LLM(**keywords)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-trtllm", daemon=True)
         self._thread.start()
@@ -265,14 +258,14 @@ class _Api:
         self.LoraConfig = LoraConfig
 
 
-def model_of(root: Path, options: Mapping[str, Any]) -> str:
+def model_of(root: Path, model: str) -> str:
     """The checkpoint: a folder if there is one of that name, else what Hugging Face calls it."""
-    folder = root / str(options["model"])
-    return str(folder.resolve()) if folder.is_dir() else str(options["model"])
+    folder = root / model
+    return str(folder.resolve()) if folder.is_dir() else model
 
 
-def kv_bytes_per_token(model: str, tensor_parallel: int) -> int:
-    """Bytes of keys and values that a token takes on each GPU.
+def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
+    """Bytes of keys and values that a token of a checkpoint takes on each GPU.
 
     A limit in bytes alone does not hold: the 1.2 line sizes a cache without sliding windows by tokens, which
     it counts before it looks at that limit (``KvCacheCreator.configure_kv_cache_capacity`` in
@@ -280,7 +273,7 @@ def kv_bytes_per_token(model: str, tensor_parallel: int) -> int:
 
     Args:
         model: A checkpoint's folder, or its Hugging Face id.
-        tensor_parallel: Over how many GPUs; with fewer heads than GPUs each holds a copy of one.
+        tensor_parallel: Over how many GPUs.
     """
     from transformers import AutoConfig
 
@@ -288,42 +281,48 @@ def kv_bytes_per_token(model: str, tensor_parallel: int) -> int:
     heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     quantised = Path(model) / "hf_quant_config.json"
-    said = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
-    each = 1 if said.get("quantization", {}).get("kv_cache_quant_algo") == "FP8" else 2
-    return int(2 * config.num_hidden_layers * max(1, -(-heads // tensor_parallel)) * width * each)
+    stored = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
+    is_fp8 = stored.get("quantization", {}).get("kv_cache_quant_algo") == "FP8"
+    return kv_bytes_per_token(
+        layers=int(config.num_hidden_layers),
+        kv_heads=heads,
+        head_dim=width,
+        tensor_parallel=tensor_parallel,
+        bytes_each=1 if is_fp8 else 2,
+    )
 
 
-def _arguments(model: str, options: Mapping[str, Any], loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
-    """What :class:`tensorrt_llm.LLM` is told."""
-    if options["gpus"]:
+def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
+    """Arguments of :class:`tensorrt_llm.LLM`."""
+    if options.gpus:
         # Before anything touches CUDA: the workers that it starts see the same ones.
-        devices = ",".join(map(str, options["gpus"]))
+        devices = ",".join(map(str, options.gpus))
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
     api = _Api()
     cache: dict[str, Any] = {"enable_block_reuse": True}
-    if options["kv_cache_fraction"] is not None:
-        cache["free_gpu_memory_fraction"] = float(options["kv_cache_fraction"])
-    if options["kv_cache_gib"] is not None:
-        limit = int(options["kv_cache_gib"] * GIB)
+    if options.kv_cache_fraction is not None:
+        cache["free_gpu_memory_fraction"] = options.kv_cache_fraction
+    if options.kv_cache_gib is not None:
+        limit = int(options.kv_cache_gib * GIB)
         cache["max_gpu_total_bytes"] = limit
-        cache["max_tokens"] = limit // kv_bytes_per_token(model, int(options["tensor_parallel"]))
-    said: dict[str, Any] = {
+        cache["max_tokens"] = limit // checkpoint_kv_bytes(model, options.tensor_parallel)
+    arguments: dict[str, Any] = {
         "model": model,
-        "dtype": options["dtype"],
-        "tensor_parallel_size": options["tensor_parallel"],
-        "max_batch_size": options["max_batch_size"],
-        "max_num_tokens": options["max_num_tokens"],
+        "dtype": options.dtype,
+        "tensor_parallel_size": options.tensor_parallel,
+        "max_batch_size": options.max_batch_size,
+        "max_num_tokens": options.max_num_tokens,
         "kv_cache_config": api.KvCacheConfig(**cache),
         "guided_decoding_backend": "xgrammar",
     }
-    if options["max_seq_len"] is not None:
-        said["max_seq_len"] = options["max_seq_len"]
+    if options.max_seq_len is not None:
+        arguments["max_seq_len"] = options.max_seq_len
     if loras:
         folders = {lora.path.resolve() for lora in loras}
-        said["lora_config"] = api.LoraConfig(
+        arguments["lora_config"] = api.LoraConfig(
             max_lora_rank=max(lora.rank for lora in loras),
             lora_target_modules=sorted(frozenset().union(*(lora.modules for lora in loras))),
             max_loras=len(folders),
             max_cpu_loras=len(folders),
         )
-    return api, said
+    return api, arguments

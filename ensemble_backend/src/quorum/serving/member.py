@@ -21,7 +21,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.runtimes.base import Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.option_base import OptionError, Options
+from quorum.runtimes.options import read_options
 from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
@@ -63,10 +65,10 @@ class TritonPythonModel:
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
         try:
-            for member in members:
-                peers = tuple(other["options"] for other in members if other is not member)
-                runtime_settings = RuntimeSettings(member["name"], root, member["options"], peers, inner.call)
-                runtime = create(member["runtime"], runtime_settings)
+            options = [_options_of(member) for member in members]
+            for member, own in zip(members, options, strict=True):
+                peers = tuple(other for other in options if other is not own)
+                runtime = create(RuntimeSettings(member["name"], root, own, peers, inner.call))
                 self._members.append(_Member(member, catalogue, runtime, self._deadlines))
         except BaseException:
             self.finalize()
@@ -106,6 +108,16 @@ class TritonPythonModel:
             return
         for position, member in enumerate(self._members):
             member.ask(question, partial(reply, position=position) if position else reply)
+
+
+def _options_of(member: Mapping[str, Any]) -> Options:
+    try:
+        return read_options(member["runtime"], member["options"])
+    except OptionError as error:
+        raise RuntimeConfigError(
+            f"member {member['name']!r}: options.{error.key}: {error}; fix it in deploy.yaml and run"
+            " `quorum render`"
+        ) from error
 
 
 Send = Callable[[Sequence[Vote]], None]

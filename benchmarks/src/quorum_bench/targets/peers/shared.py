@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from quorum.decision.cell import ANSWERED, Parameters, decide_one
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
@@ -116,7 +117,8 @@ class Llm:
         self._catalogue = Catalogue.from_json(settings.catalogue)
         self._style = said["prompt"]
         self._task = lru_cache(maxsize=256)(self._task_of)
-        self._runtime = create(said["runtime"], RuntimeSettings(name, settings.root, said["options"]))
+        options = read_options(said["runtime"], said["options"])
+        self._runtime = create(RuntimeSettings(name, settings.root, options))
 
     async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
         """A value for each attribute; empty for an abstention."""

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Size of a KV cache: bytes of keys and values that a token takes."""
+
+from __future__ import annotations
+
+
+def kv_heads_on(kv_heads: int, tensor_parallel: int) -> int:
+    """Key and value heads on each of so many GPUs; with fewer heads than GPUs each has a copy of one."""
+    return max(1, -(-kv_heads // tensor_parallel))
+
+
+def kv_bytes_per_token(
+    *, layers: int, kv_heads: int, head_dim: int, tensor_parallel: int = 1, bytes_each: int = 2
+) -> int:
+    """Bytes of keys and values that one token takes on each GPU.
+
+    ``2 * layers * max(1, ceil(kv_heads / tensor_parallel)) * head_dim * bytes_each``: one key and one value
+    of ``head_dim`` numbers for each head that the GPU holds, in every layer.
+
+    Args:
+        layers: Decoder layers.
+        kv_heads: Key and value heads of a layer.
+        head_dim: Width of a head.
+        tensor_parallel: Over how many GPUs the heads are spread.
+        bytes_each: Bytes of a number: 2 for 16 bits, 1 for a quantised cache, 4 for ``float32``.
+    """
+    return 2 * layers * kv_heads_on(kv_heads, tensor_parallel) * head_dim * bytes_each
