@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,21 @@ def calling(callers: Callers) -> Iterator[Answered]:
             process.join()
 
 
+def _end_with_parent() -> None:
+    """End this process when its parent dies, however that happens; a killed parent sets no event."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
+
+
 def _blocking(callers: Callers, stop: Any, started: Any, sending: Any) -> None:
+    _end_with_parent()
     result, products = Answered(), callers.workload.products
 
     def caller(number: int) -> None:
@@ -127,6 +142,7 @@ def _blocking(callers: Callers, stop: Any, started: Any, sending: Any) -> None:
 
 
 def _asyncio(callers: Callers, stop: Any, started: Any, sending: Any) -> None:
+    _end_with_parent()
     result, products = Answered(), callers.workload.products
 
     async def caller(client: AsyncClient, number: int) -> None:
