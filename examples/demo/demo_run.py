@@ -25,9 +25,9 @@ from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.files import write_atomic
 from quorum.learning.learn import learn
 from quorum.repository.render import render
-from quorum.repository.store import write_atomic
 from quorum.review.choose import choose
 from quorum.rollout.channels import Rollout
 from quorum.server.control import Control

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 import quorum_contract as contract
 from quorum.deployment import load_deployment
 from quorum.repository.configs import parse_config
-from quorum.repository.render import plan_render, render
+from quorum.repository.render import difference, render
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ("alpha", "be.ta-2", "gamma_3")
@@ -111,5 +111,5 @@ def test_raw_input_meets_only_the_gate(configs: dict[str, Any]) -> None:
 def test_the_repository_that_is_checked_in_is_what_deploy_yaml_says() -> None:
     if not (ROOT / "model_repository").is_dir():
         pytest.fail("model_repository/ is missing; run `quorum render`")
-    plan = plan_render(load_deployment(ROOT / "deploy.yaml"))
-    assert plan.is_clean, f"run `quorum render`: {sorted(plan.write)} {plan.remove} {plan.misfits}"
+    found = difference(load_deployment(ROOT / "deploy.yaml"))
+    assert found.is_clean, f"run `quorum render`: {sorted(found.write)} {found.remove} {found.misfits}"

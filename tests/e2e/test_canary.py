@@ -77,7 +77,7 @@ def test_taking_the_share_back_reaches_clients_with_their_next_answer(live: Live
     with Client(live.url, canary_share="served") as client:
         assert client.extract(title(0), ["brand"], product_id=name).weights_version == 2
         rollout.end_canary()
-        assert rollout.store.canary_share() == 0
+        assert rollout.store.state().canary_share == 0
         # This one still goes the old way; the channel answers with stable's weights by now.
         assert client.extract(title(0), ["brand"], product_id=name).weights_version == 1
         assert client.extract(title(0), ["brand"], product_id=name).channel == "quorum"
@@ -137,8 +137,8 @@ def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout) -> None
     with pytest.raises(RolloutError, match="undone: the gate did not load"):
         failing.canary(1, 0.5)
     assert server.failed
-    assert rollout.store.canary_share() == SHARE
-    assert rollout.store.pins()["quorum_canary"] == 2
+    assert rollout.store.state().canary_share == SHARE
+    assert rollout.store.state().pins["quorum_canary"] == 2
     assert probe_channel(live.spec, live.url, "quorum_canary") == 2
 
 
@@ -301,7 +301,7 @@ def test_a_replay_finds_what_recorded_votes_find(demo: Demo) -> None:
         assert flat(asked[key]) == pytest.approx(flat(recorded[key])), key
     assert (asked["asked"], asked["failed"]) == (40, 0)
     assert asked["latency"]["ratio"]["low"] < asked["latency"]["ratio"]["high"]
-    assert Store(demo.folder / "model_repository").pins()["quorum_canary"] == int(version)
+    assert Store(demo.folder / "model_repository").state().pins["quorum_canary"] == int(version)
     demo.json("canary", "off")
 
 

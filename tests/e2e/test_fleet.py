@@ -19,9 +19,9 @@ from support.rollout import trusting, write_split
 
 from quorum.decision import weights as weights_file
 from quorum.deployment import load_deployment
+from quorum.repository.history import History
 from quorum.repository.render import render
 from quorum.repository.store import Store
-from quorum.rollout.history import History
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
@@ -118,12 +118,12 @@ def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> 
     assert "nobody answers" in refused
     if shared:
         assert probe_channel(load_deployment(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
-        assert two.stores()[0].pins()[STABLE] == 2
+        assert two.stores()[0].state().pins[STABLE] == 2
     else:
         assert "stopped at" in refused
         assert f"Done on {two.urls[0]}" in refused
         assert "quorum promote 2" in refused
-        assert [store.pins()[STABLE] for store in two.stores()] == [3, 2]
+        assert [store.state().pins[STABLE] for store in two.stores()] == [3, 2]
     status = two.json("status", code=1)["fleet"]
     assert status[two.urls[0]]["channels"][STABLE]["answers"]
     assert not status[two.urls[1]]["channels"][STABLE]["answers"]
@@ -142,7 +142,7 @@ def test_the_server_that_cannot_load_is_put_back(two: Servers) -> None:
     assert "the disk of this host is broken" in failed
     assert two.urls[1] in failed
     assert two.answers() == [1, 1]
-    listed = [store.versions_listed() for store in two.stores()]
+    listed = [list(store.state().versions) for store in two.stores()]
     assert listed == ([[1, 2]] if len(listed) == 1 else [[1, 2, 3], [1, 2]])
     last = [list(History(store.path).events())[-1].outcome[:6] for store in two.stores()]
     assert last == (["undone"] if len(listed) == 1 else ["done", "undone"])

@@ -49,11 +49,11 @@ def test_models_whose_process_died_come_back(live: Live) -> None:
 
 def test_a_damaged_file_does_not_end_the_watch(live: Live) -> None:
     """The server answers on from what it loaded; whoever watches must not give up over it."""
-    (live.server.repository / "quorum_vote" / "config.pbtxt").write_text("{ damaged", encoding="utf-8")
+    (live.server.repository / "state.json").write_text("{ damaged", encoding="utf-8")
     reports: list[str] = []
     watch = Watch(live.server, reports.append, every_s=0)
     for _ in range(3):
         watch.look()
     assert len(reports) == 1
-    assert any("quorum_vote/config.pbtxt" in report for report in reports)
+    assert any("state.json" in report for report in reports)
     assert probe_channel(live.spec, live.url, "quorum") == 1

@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 from support import crashing
-from support.deployment import Live, plain_triton, running
+from support.deployment import Live, Served, plain_triton, running
 from support.rollout import rollout_of, trusting, write_split
 
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
-from quorum.repository.render import plan_render
+from quorum.repository.history import Event, History
+from quorum.repository.render import difference
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
-from quorum.rollout.history import Event, History
-from quorum.rollout.recover import quarantine, recover_offline
+from quorum.rollout.offline import quarantine, recover_offline
 from quorum.server.probe import probe_channel
 from quorum_contract import CANARY, STABLE
 
@@ -78,24 +78,24 @@ class World:
         for event in done:
             if event.action in ("promote", "canary", "rollback"):
                 pins[CANARY if event.action == "canary" else STABLE] = event.version
-        started = self.store.pins()
+        started = Served(self.store.path).pins
         self.restart()
         for channel, pinned in started.items():
             assert self.answers(channel) == pinned, "Triton by itself serves what it finds"
         self.check_offline(pins)
         published = self.rollout.publish(self.weights()).version
-        assert self.store.pins() == pins
+        assert self.store.state().pins == pins
         assert {channel: self.answers(channel) for channel in pins} == pins
-        assert published in self.store.versions_listed()
+        assert published in self.store.state().versions
         self.check_tidy(self.store.path)
 
     def check_offline(self, pins: dict[str, int]) -> None:
         """As `quorum up` does before it starts."""
         copy = self.deploy.parent / "copy"
         shutil.copytree(self.store.path, copy)
-        recover_offline(copy)
-        assert quarantine(copy) == []
-        assert Store(copy).pins() == pins
+        recover_offline(self.live.spec, copy)
+        assert quarantine(self.live.spec, copy) == []
+        assert Store(copy).state().pins == pins
         self.check_tidy(copy)
         shutil.rmtree(copy)
 
@@ -104,7 +104,7 @@ class World:
         litter = [p for p in repository.rglob(".*") if p.name not in (".gitkeep", ".rollout.lock")]
         assert litter == []
         assert not (repository / "rollout.pending.json").exists()
-        assert plan_render(load_deployment(self.deploy), repository).is_clean
+        assert difference(load_deployment(self.deploy), repository).is_clean
         assert Store(repository).damaged() == {}
 
     def events(self) -> list[Event]:
@@ -123,7 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 )
 def test_killed_at_a_named_step(world: World, action: str, step: str) -> None:
     argument = world.weights() if "publish" in action else prepare(world, action)
-    before, events = world.store.pins(), len(world.events())
+    before, events = world.store.state().pins, len(world.events())
     process = world.start(action, argument, step)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL, "this step was not reached"
@@ -152,7 +152,7 @@ def test_killed_at_random(world: World, record_property: Callable[[str, object],
         assert process.exitcode == 0
         duration = time.monotonic() - start
     for _ in range(KILLS):
-        before, events = world.store.pins(), len(world.events())
+        before, events = world.store.state().pins, len(world.events())
         process = world.start("both", world.weights())
         assert process.begun.wait(60)
         process.join(draw.uniform(0, duration))
@@ -176,7 +176,7 @@ def test_of_two_publishers_at_once_one_waits_or_is_refused(world: World) -> None
         process.join(60)
     done = [e.version for e in world.events()[events:] if e.outcome == "done"]
     assert len(done) == len(set(done)) == [p.exitcode for p in both].count(0) >= 1
-    assert set(done) <= set(world.store.versions_listed())
+    assert set(done) <= set(world.store.state().versions)
     with pytest.raises(RolloutError, match="no version 999"):
         world.rollout.promote(999)
     world.check_tidy(world.store.path)

@@ -16,7 +16,7 @@ from support.rollout import rollout_of, trusting, write_split
 from quorum.deployment import load_deployment
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
-from quorum.rollout.recover import quarantine
+from quorum.rollout.offline import quarantine
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import find_running
 from quorum_client import Client
@@ -70,7 +70,7 @@ def test_a_damaged_version_that_nobody_asks_is_dropped_by_the_next_publish(live:
     assert rollout.promote(3).before == 4
     assert versions(live) == (3, 3)
     assert new(live, rollout) == 5
-    assert rollout.store.versions_listed() == [1, 3, 4, 5]
+    assert rollout.store.state().versions == (1, 3, 4, 5)
     assert not live.control.is_ready("quorum_vote", "2")
     assert versions(live) == (3, 3)
 
@@ -91,7 +91,7 @@ def test_a_damaged_version_of_a_channel_serves_on_until_another_is_promoted(
     assert versions(live) == (4, 2)
     assert rollout.rollback().version == 3
     assert new(live, rollout) == 5
-    assert rollout.store.versions_listed() == [1, 2, 3, 5]
+    assert rollout.store.state().versions == (1, 2, 3, 5)
     assert versions(live) == (3, 2)
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_version_of_a_channel_serves_on_until_another_is_promoted(
 def test_plain_tritonserver_starts_beside_a_damaged_version(live: Live, deploy: Path, version: int) -> None:
     """No channel but one that is pinned to it is out, and that one says why."""
     live.server.stop()
-    pins = Store(live.server.repository).pins()
+    pins = Store(live.server.repository).state().pins
     whole = damage(Store(live.server.repository), version)
     with plain_triton(deploy) as again, Client(again.url) as client:
         for channel, pinned in pins.items():
@@ -124,7 +124,7 @@ def test_quorum_up_leaves_a_damaged_version_out(
     try:
         quorum(deploy.parent, "status", "--wait", "60")
         assert find_running(load_deployment(deploy))
-        assert store.pins() == {STABLE: stable, CANARY: canary}
+        assert store.state().pins == {STABLE: stable, CANARY: canary}
         event = Rollout(live.spec, live.control, lambda _: 0).history.last()
         assert event is not None
         assert (event.action, event.version, event.outcome) == ("quarantine", version, "done")
@@ -146,8 +146,8 @@ def test_where_there_is_nothing_to_go_back_to_nothing_goes_live_by_itself(tmp_pa
         new(live, rollout_of(live))
     store = Store(live.server.repository)
     damage(store, 1)
-    assert quarantine(store.path) == []
-    assert store.pins() == {STABLE: 1, CANARY: 1}
+    assert quarantine(live.spec) == []
+    assert store.state().pins == {STABLE: 1, CANARY: 1}
     _, err = quorum(tmp_path, "up", code=1)
     for words in ("version 1", "weights.json", "put the file back", "--reset-weights"):
         assert words in err

@@ -33,11 +33,10 @@ from support.rollout import MEMBERS, rollout_of, trusting, write_split
 from support.traces import session_processes
 
 from quorum.decision.weights import Weights
-from quorum.repository.configs import print_config, vote_config
-from quorum.repository.render import plan_render
+from quorum.repository.render import difference, put_state
 from quorum.repository.store import Store
 from quorum.rollout.channels import RolloutError
-from quorum.rollout.recover import quarantine, recover_offline
+from quorum.rollout.offline import quarantine, recover_offline
 from quorum.server.health import dead_models, revive
 from quorum.server.probe import probe_channel
 from quorum_contract import CANARY, CHANNELS, GATE, STABLE, VOTE
@@ -66,13 +65,14 @@ class World:
             self.start()
             return
         # First a vote that holds version 1 and whatever a channel asks, then channels that ask version 1.
-        listed = self.store.versions_listed()
+        clean, state = Store(self._clean).state(), self.store.state()
         shutil.copytree(self._clean / VOTE / "1", self.store.weights_path(1).parent, dirs_exist_ok=True)
-        self.store.write_config(VOTE, print_config(vote_config(self.live.spec, sorted({1, *listed}))))
-        self.live.control.load(VOTE)
-        for model in (*CHANNELS, VOTE):
-            shutil.copy(self._clean / model / "config.pbtxt", self.store.path / model / "config.pbtxt")
-            self.live.control.load(model)
+        both = state.listing([1, *state.versions])
+        moved = both.listing(both.versions, clean.pins)
+        for models, old, new in (((VOTE,), state, both), (CHANNELS, both, moved), ((VOTE,), moved, clean)):
+            put_state(self.live.spec, self.store, models, old, new)
+            for model in models:
+                self.live.control.load(model)
         for version in self.store.versions_on_disk():
             if version != 1:
                 shutil.rmtree(self.store.weights_path(version).parent)
@@ -136,13 +136,13 @@ class Machine(RuleBasedStateMachine):
         version = rollout.publish(weights).version
         assert version not in self.published
         self.published[version] = weights
-        assert not set(self.damaged) & set(self.store.versions_listed())
+        assert not set(self.damaged) & set(self.store.state().versions)
 
     @precondition(lambda self: self.published)
     @rule(pick=st.integers(0, 99))
     def publish_again(self, pick: int) -> None:
         weights = self.published[sorted(self.published)[pick % len(self.published)]]
-        loaded = [v for v in self.store.versions_listed() if v not in self.damaged]
+        loaded = [v for v in self.store.state().versions if v not in self.damaged]
         if self.stuck():
             return
         change = rollout_of(self.live).publish(weights)
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
     def pin(self, channel: str, version: int) -> None:
         rollout = rollout_of(self.live)
         act = rollout.promote if channel == STABLE else rollout.canary
-        if version in self.store.versions_listed() and version not in self.damaged:
+        if version in self.store.state().versions and version not in self.damaged:
             before = self.pins[channel]
             act(version)
             if channel == STABLE and before != version:
@@ -175,12 +175,12 @@ class Machine(RuleBasedStateMachine):
     def retire(self, version: int) -> None:
         rollout = rollout_of(self.live)
         if version not in self.store.versions_on_disk() or version in self.pins.values() or self.stuck():
-            if version in self.store.versions_listed():
+            if version in self.store.state().versions:
                 with pytest.raises(RolloutError):
                     rollout.retire(version)
         else:
             rollout.retire(version)
-            assert version not in self.store.versions_listed()
+            assert version not in self.store.state().versions
 
     @rule(version=st.integers(1, 9), kind=st.sampled_from(["cut", "gone", "other"]))
     def corrupt(self, version: int, kind: str) -> None:
@@ -207,13 +207,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from([VOTE, GATE, MEMBERS[0]]))
     def kill_a_process_and_revive_it(self, model: str) -> None:
-        if model == VOTE and any(v in self.damaged for v in self.store.versions_listed()):
+        if model == VOTE and any(v in self.damaged for v in self.store.state().versions):
             return
         for pid in session_processes(self.live.server.pid or 0):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
             if "triton_python_backend_stub" in line and f"\0{model}_" in line:
                 os.kill(pid, signal.SIGKILL)
-        deadline, listed = time.monotonic() + PATIENCE_S, self.store.versions_listed()
+        deadline, listed = time.monotonic() + PATIENCE_S, self.store.state().versions
         while model not in dead_models(self.live.spec, self.live.url, listed):
             assert time.monotonic() < deadline, f"{model} lives on without a process"
         revive(self.live.control, self.store, model)
@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     @rule(step=st.sampled_from(crashing.STEPS["publish"]), restart=st.booleans())
     def kill_a_publisher(self, step: str, restart: bool) -> None:
         """At any step; the next command, on the same or on a fresh server, takes back what was not done."""
-        weights, listed = trusting(self.live.spec.catalogue().hash, MEMBERS[0]), self.store.versions_listed()
+        weights, listed = trusting(self.live.spec.catalogue().hash, MEMBERS[0]), self.store.state().versions
         key = self.live.endpoint.admin_key
         process = crashing.start(self.world.deploy, self.live.url, key, "publish", weights, step)
         process.join(60)
@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
         if restart:
             self.restart(plainly=True)
         assert rollout_of(self.live).promote(self.pins[STABLE]).already
-        left = set(self.store.versions_listed())
+        left = set(self.store.state().versions)
         if step in ("after log", "after clear"):
             (new,) = left - set(listed)
             self.published[new] = weights
@@ -242,9 +242,8 @@ class Machine(RuleBasedStateMachine):
         """The server is killed; another starts, with or without what ``quorum up`` mends first."""
         self.world.kill()
         if not plainly or self.stuck():
-            path = self.store.path
-            assert recover_offline(path) is None
-            left_out = quarantine(path)
+            assert recover_offline(self.live.spec) is None
+            left_out = quarantine(self.live.spec)
             for found in left_out:
                 assert found.version in self.damaged
                 assert set(found.moved.values()) <= {1, *self.stack, self.pins[STABLE]}, "nobody promoted it"
@@ -259,12 +258,12 @@ class Machine(RuleBasedStateMachine):
             return
         self.steps[-1] += 1
         for channel, version in self.pins.items():
-            assert self.store.pins()[channel] == version
+            assert self.store.state().pins[channel] == version
             assert probe_channel(self.live.spec, self.live.url, channel) == version
-        plan = plan_render(self.live.spec, self.store.path)
-        assert not plan.write
-        assert not plan.remove
-        assert len(self.store.versions_listed()) <= 4
+        found = difference(self.live.spec, self.store.path)
+        assert not found.write
+        assert not found.remove
+        assert len(self.store.state().versions) <= 4
 
 
 @pytest.mark.timeout(3600)

@@ -69,7 +69,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         desk = Desk(tmp_path, live)
         desk.edit(fleet=[{"grpc": live.url}])
         yield desk
-        assert desk.pins() == Store(live.server.repository).pins()
+        assert desk.pins() == Store(live.server.repository).state().pins
 
 
 def test_refusals_say_what_where_and_what_next(desk: Desk) -> None:
@@ -156,13 +156,13 @@ def test_a_full_disk_changes_nothing_and_is_named(
         desk = Desk(tmp_path, live)
         desk.edit(fleet=[{"grpc": live.url}])
         for version, left in enumerate((0, 1, 2), start=2):
-            before, stored = desk.pins(), Store(repository).versions_listed()
+            before, stored = desk.pins(), Store(repository).state().versions
             fill(small_disk, left)
             said = desk.refused("publish", desk.weights())
             assert "No space left on device" in said
             assert desk.pins() == before
             (small_disk / "filler").unlink()
-            assert Store(repository).versions_listed() == stored
+            assert Store(repository).state().versions == stored
             assert desk.done("publish", desk.weights())["version"] == version
             assert desk.done("promote", str(version))["before"] == before[STABLE]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
+from quorum.repository.history import History
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
-from quorum.rollout.history import History
 from quorum.rollout.journal import Journal
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
@@ -28,6 +28,7 @@ WRAPPED: dict[str, tuple[Any, str]] = {
     "note": (Journal, "begin"),
     "folder": (Store, "add_version"),
     "rename": (Path, "rename"),
+    "state": (Store, "write_state"),
     "configuration": (Store, "write_config"),
     "replace": (Path, "replace"),
     "load": (Control, "load"),
@@ -37,16 +38,23 @@ WRAPPED: dict[str, tuple[Any, str]] = {
 }
 """Name of a step -> what does it. ``before X#2``: just before it is done for the second time."""
 
-_PIN = ["before note", "after note", "before configuration", "before replace#2", "after configuration"]
+_STATE = ["before state", "after state"]
+_PIN = [
+    "before note", "after note", *_STATE, "before configuration", "before replace#3", "after configuration",
+]  # fmt: skip
 _LOADED = ["before load", "after load", "before log", "after log", "after clear"]
 STEPS: dict[str, list[str]] = {
-    "publish": [*_PIN[:2], "before folder", "before rename", "after folder", *_PIN[2:3], *_PIN[4:], *_LOADED],
+    "publish": [
+        *_PIN[:2], "before folder", "before rename", "after folder", *_STATE, "before configuration",
+        "after configuration", *_LOADED,
+    ],
     "promote": [*_PIN, *_LOADED],
     "canary": [*_PIN, *_LOADED],
     "rollback": [*_PIN, *_LOADED],
     "retire": [*_PIN, *_LOADED],
     "failing publish": [
-        "before configuration#2", "after configuration#2", "before remove", "after rename#2", "after remove",
+        "before state#2", "after state#2", "before configuration#2",
+        "after configuration#2", "before remove", "after rename#2", "after remove",
         "before load#2", "before log", "after log", "after clear",
     ],
 }  # fmt: skip

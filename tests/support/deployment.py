@@ -15,12 +15,15 @@ from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.deployment import load_deployment
+from quorum.deployment import Deployment, load_deployment
+from quorum.repository.configs import parse_config, vote_step
 from quorum.repository.render import render
+from quorum.repository.state import State
+from quorum.repository.store import CONFIG_FILE, Store
 from quorum.server.control import Control
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
-from quorum_contract import CHANNELS
+from quorum_contract import CANARY, CHANNELS, STABLE, VOTE
 
 START_S = 90.0
 ATTRIBUTES = ("brand", "color", "size")
@@ -99,6 +102,36 @@ def write_deployment(
     path = folder / "deploy.yaml"
     path.write_text(yaml.safe_dump(spec, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
+
+
+def set_state(
+    spec: Deployment,
+    versions: Sequence[int],
+    stable: int = 1,
+    canary: int = 1,
+    share: float = 0.0,
+    repository: Path | None = None,
+) -> None:
+    """Give a rendered repository a state by hand, and the files that follow."""
+    store = Store(repository or spec.repository_path)
+    store.write_state(State(tuple(versions), {STABLE: stable, CANARY: canary}, share))
+    render(spec, store.path)
+
+
+class Served:
+    """What Triton would read in a repository: the configurations, whatever the state says.
+
+    Attributes:
+        versions: Versions that the vote's configuration lists.
+        pins: Channel -> the version that its configuration asks.
+    """
+
+    def __init__(self, repository: Path) -> None:
+        configs = {
+            m: parse_config((repository / m / CONFIG_FILE).read_text("utf-8")) for m in (VOTE, *CHANNELS)
+        }
+        self.versions = list(configs[VOTE].version_policy.specific.versions)
+        self.pins = {channel: int(vote_step(configs[channel]).model_version) for channel in CHANNELS}
 
 
 class Live:

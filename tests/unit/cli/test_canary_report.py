@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.deployment import set_state
 
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
-from quorum.repository.configs import channel_config, print_config, vote_config
 from quorum.repository.render import render
 from quorum.votes import read_votes
 
@@ -27,8 +27,7 @@ def try_version_2(folder: Path, weights: Weights | None = None) -> None:
     render(spec, store.path)
     heavy = Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
     store.add_version(2, weights or heavy)
-    store.write_config("quorum_vote", print_config(vote_config(spec, [1, 2])))
-    store.write_config("quorum_canary", print_config(channel_config(spec, "quorum_canary", 2)))
+    set_state(spec, [1, 2], canary=2, repository=store.path)
 
 
 def row(number: int, channel: str, version: int, **more: Any) -> dict[str, Any]:

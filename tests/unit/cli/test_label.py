@@ -123,7 +123,7 @@ def test_every_answer_is_saved_before_the_next_question(
     code, shown = typed(["1"], "label", "mine.jsonl", "-n", "5", "--ask", "--out", "mine.jsonl")
     assert code == 0, shown
     assert len(new_gold(folder, "mine.jsonl")) == 3
-    assert list(folder.glob(".*.new")) == []
+    assert list(folder.glob(".*.jsonl")) == []
 
 
 def test_a_session_without_answers_writes_nothing(folder: Path, typed: Ask) -> None:

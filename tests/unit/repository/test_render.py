@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from support.deployment import write_deployment
+from support.deployment import set_state, write_deployment
 
 from quorum.decision.weights import equal_weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import HEADER, channel_config, parse_config, print_config, vote_config
-from quorum.repository.render import plan_render, render, reset_weights
+from quorum.repository.history import History
+from quorum.repository.render import difference, render, rendered_files
+from quorum.repository.state import RepositoryError, State
 from quorum.repository.store import Store
-from quorum_contract import CHANNELS, VOTE
+from quorum.rollout.offline import reset_weights
+from quorum_contract import CANARY, GATE, STABLE, VOTE
 
 
 @pytest.fixture
@@ -30,16 +33,17 @@ def changed(spec: Deployment, **parts: Any) -> Deployment:
 
 def tree(spec: Deployment) -> dict[str, bytes]:
     root = spec.repository_path
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    files = (p for p in root.rglob("*") if p.is_file() and p.name not in ("rollout.jsonl", ".rollout.lock"))
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
 def test_rendering_twice_changes_nothing(spec: Deployment) -> None:
-    assert not plan_render(spec).is_clean
+    assert not difference(spec).is_clean
     assert tree(spec) == {}
     first = render(spec)
     assert first.write
     files = tree(spec)
-    assert plan_render(spec).is_clean
+    assert difference(spec).is_clean
     assert render(spec).is_clean
     assert tree(spec) == files
 
@@ -50,7 +54,7 @@ def test_the_same_spec_renders_the_same_bytes(spec: Deployment, tmp_path: Path) 
     assert tree(spec) == {
         str(p.relative_to(tmp_path / "again")): p.read_bytes()
         for p in (tmp_path / "again").rglob("*")
-        if p.is_file()
+        if p.is_file() and p.name != "rollout.jsonl"
     }
     assert str(tmp_path).encode() not in b"".join(tree(spec).values())
 
@@ -81,15 +85,11 @@ def test_versions_and_pins_are_kept(spec: Deployment) -> None:
     store = Store(spec.repository_path)
     for version in (2, 3):
         store.add_version(version, equal_weights(spec.member_names, spec.catalogue().hash))
-    store.write_config(VOTE, print_config(vote_config(spec, [2, 3])))
-    for channel, version in zip(CHANNELS, (2, 3), strict=True):
-        store.write_config(channel, print_config(channel_config(spec, channel, version)))
-    assert plan_render(spec).is_clean
+    set_state(spec, [2, 3], stable=2, canary=3, share=0.25)
+    assert difference(spec).is_clean
     spec = changed(spec, gate={"max_in_flight": 9})
-    plan = render(spec)
-    assert list(plan.write) == ["quorum_gate/config.pbtxt"]
-    assert store.pins() == {"quorum": 2, "quorum_canary": 3}
-    assert store.versions_listed() == [2, 3]
+    assert list(render(spec).write) == ["quorum_gate/config.pbtxt"]
+    assert store.state() == State((2, 3), {"quorum": 2, "quorum_canary": 3}, 0.25)
     assert store.versions_on_disk() == [1, 2, 3]
 
 
@@ -97,7 +97,7 @@ def teach(spec: Deployment) -> None:
     """Publish a second version, learned for the members and the catalogue as they are."""
     store = Store(spec.repository_path)
     store.add_version(2, equal_weights(spec.member_names, spec.catalogue().hash))
-    store.write_config(VOTE, print_config(vote_config(spec, [1, 2])))
+    set_state(spec, [1, 2])
 
 
 def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
@@ -105,15 +105,15 @@ def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
     spec = changed(
         spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
     )
-    plan = plan_render(spec)
-    assert plan.remove == ["beta"]
-    assert plan.misfits == {}
+    found = difference(spec)
+    assert found.remove == ["beta"]
+    assert found.misfits == {}
     assert (spec.repository_path / "beta").is_dir()
     render(spec)
     assert not (spec.repository_path / "beta").exists()
     assert "beta" not in (spec.repository_path / "quorum" / "config.pbtxt").read_text("utf-8")
     assert Store(spec.repository_path).weights(1).members == ("alpha",)
-    assert plan_render(spec).is_clean
+    assert difference(spec).is_clean
 
 
 def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> None:
@@ -122,23 +122,23 @@ def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> N
     spec = changed(
         spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
     )
-    plan = render(spec)
-    assert list(plan.misfits) == [1, 2]
-    assert "beta" in plan.misfits[2]
+    found = render(spec)
+    assert list(found.misfits) == [1, 2]
+    assert "beta" in found.misfits[2]
     assert Store(spec.repository_path).weights(2).members == ("alpha", "beta")
     assert reset_weights(spec) == 3
-    assert plan_render(spec).is_clean
-    assert Store(spec.repository_path).pins() == {"quorum": 3, "quorum_canary": 3}
+    assert difference(spec).is_clean
+    assert Store(spec.repository_path).state().pins == {"quorum": 3, "quorum_canary": 3}
 
 
 def test_weights_that_were_published_misfit_another_catalogue(spec: Deployment) -> None:
     render(spec)
     teach(spec)
     reworded = changed(spec, attributes={"brand": {"question": "Who made it?"}, "color": {}, "size": {}})
-    assert plan_render(reworded).misfits == {}
+    assert difference(reworded).misfits == {}
     closed = changed(spec, attributes={"brand": {"values": ["x"]}, "color": {}, "size": {}})
-    assert list(plan_render(closed).misfits) == [2]
-    assert "catalogue" in plan_render(closed).misfits[2]
+    assert list(difference(closed).misfits) == [2]
+    assert "catalogue" in difference(closed).misfits[2]
 
 
 def test_models_of_others_are_left_alone(spec: Deployment) -> None:
@@ -147,7 +147,7 @@ def test_models_of_others_are_left_alone(spec: Deployment) -> None:
     foreign = spec.repository_path / "resnet" / "config.pbtxt"
     foreign.parent.mkdir()
     foreign.write_text('name: "resnet"\nplatform: "onnxruntime_onnx"\n', encoding="utf-8")
-    assert plan_render(spec).remove == []
+    assert difference(spec).remove == []
     render(spec)
     assert foreign.is_file()
 
@@ -158,8 +158,105 @@ def test_damage_is_found_and_mended(spec: Deployment) -> None:
         path = spec.repository_path / name
         before = path.read_bytes()
         path.unlink()
-        assert list(plan_render(spec).write) == [name]
+        assert list(difference(spec).write) == [name]
         render(spec)
         assert path.read_bytes() == before
     (spec.repository_path / "quorum_vote" / "1" / "weights.json").write_text("{", encoding="utf-8")
-    assert list(plan_render(spec).misfits) == [1]
+    assert list(difference(spec).misfits) == [1]
+
+
+def test_files_are_a_function_of_deployment_and_state_alone(spec: Deployment) -> None:
+    state = State((1, 4), {STABLE: 1, CANARY: 4}, 0.5)
+    files = rendered_files(spec, state)
+    assert files == rendered_files(spec, state)
+    assert not spec.repository_path.exists()
+    other = rendered_files(spec, State((1, 4), {STABLE: 4, CANARY: 4}, 0.5))
+    assert [name for name in files if files[name] != other[name]] == ["quorum/config.pbtxt"]
+    other = rendered_files(spec, State((1, 4), {STABLE: 1, CANARY: 4}, 0.0))
+    assert [name for name in files if files[name] != other[name]] == ["quorum_gate/config.pbtxt"]
+    render(spec)
+    Store(spec.repository_path).add_version(4, equal_weights(spec.member_names))
+    set_state(spec, [1, 4], canary=4, share=0.5)
+    assert {name: (spec.repository_path / name).read_text("utf-8") for name in files} == files
+
+
+def test_what_configurations_say_of_versions_counts_for_nothing(spec: Deployment) -> None:
+    """Somebody edits a rendered file: the state is what holds, and rendering puts the file back."""
+    render(spec)
+    before = tree(spec)
+    config = spec.repository_path / "quorum" / "config.pbtxt"
+    config.write_text(config.read_text("utf-8").replace("model_version: 1", "model_version: 7"), "utf-8")
+    assert Store(spec.repository_path).state().pins[STABLE] == 1
+    assert list(difference(spec).write) == ["quorum/config.pbtxt"]
+    render(spec)
+    assert tree(spec) == before
+
+
+def events(spec: Deployment) -> list[tuple[str, int, int | None]]:
+    return [(e.action, e.version, e.before) for e in History(spec.repository_path).events()]
+
+
+def test_every_state_that_rendering_sets_is_in_the_history(spec: Deployment) -> None:
+    difference(spec)
+    assert events(spec) == []
+    render(spec)
+    render(spec)
+    assert events(spec) == [("render", 1, None)]
+    assert reset_weights(spec) == 2
+    assert events(spec) == [("render", 1, None), ("reset", 2, 1)]
+    last = History(spec.repository_path).last()
+    assert last is not None
+    assert last.weights_hash == equal_weights(spec.member_names).content_hash
+    assert difference(spec).is_clean
+    assert not (spec.repository_path / "rollout.pending.json").exists()
+
+
+def test_a_repository_of_before_is_taken_over_once(spec: Deployment) -> None:
+    render(spec)
+    teach(spec)
+    set_state(spec, [1, 2], stable=2, share=0.05)
+    store = Store(spec.repository_path)
+    state, files = store.state(), tree(spec)
+    store.state_path.unlink()
+    with pytest.raises(RepositoryError, match=r"state\.json is missing: run `quorum render`"):
+        store.state()
+    assert list(difference(spec).write) == ["state.json"]
+    assert list(render(spec).write) == ["state.json"]
+    assert (store.state(), tree(spec)) == (state, files)
+    assert events(spec)[-1] == ("migrate", 2, None)
+    store.state_path.unlink()
+    (store.path / VOTE / "config.pbtxt").unlink()
+    render(spec)
+    assert store.state() == state, "all that is on disk, where nothing says what is loaded"
+
+
+@pytest.mark.parametrize("model", [VOTE, GATE, STABLE])
+def test_a_configuration_that_cannot_be_taken_over_is_named(spec: Deployment, model: str) -> None:
+    render(spec)
+    store = Store(spec.repository_path)
+    store.state_path.unlink()
+    store.write_config(model, "{ not protobuf")
+    with pytest.raises(RepositoryError, match=rf"{model}/config\.pbtxt.*restore it.*or remove it"):
+        render(spec)
+    (store.path / model / "config.pbtxt").unlink()
+    render(spec)
+    assert store.state() == State((1,), {STABLE: 1, CANARY: 1}, 0.0)
+
+
+def test_a_channel_without_a_vote_cannot_be_taken_over(spec: Deployment) -> None:
+    render(spec)
+    store = Store(spec.repository_path)
+    store.state_path.unlink()
+    store.write_config("quorum", 'name: "quorum"\nplatform: "ensemble"\n')
+    with pytest.raises(RepositoryError, match=r"quorum/config\.pbtxt: no step asks 'quorum_vote'"):
+        render(spec)
+
+
+def test_an_interrupted_change_of_before_is_not_taken_over(spec: Deployment) -> None:
+    render(spec)
+    store = Store(spec.repository_path)
+    store.state_path.unlink()
+    (store.path / "rollout.pending.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RepositoryError, match=r"rollout\.pending\.json.*`quorum up`"):
+        render(spec)
+    assert not store.has_state()

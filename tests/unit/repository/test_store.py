@@ -13,7 +13,8 @@ from support.deployment import write_deployment
 from quorum.decision.weights import Parameters, Weights, WeightsError, equal_weights
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
-from quorum.repository.store import RepositoryError, Store, write_atomic
+from quorum.repository.state import RepositoryError
+from quorum.repository.store import Store
 from quorum_contract import VOTE
 
 
@@ -82,7 +83,18 @@ def test_a_configuration_is_the_old_or_the_new_one(
         with suppress(Crash):
             store.write_config("quorum", new)
     assert store.read_config("quorum") in (old, new)
-    assert store.pins() == {"quorum": 1, "quorum_canary": 1}
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_state_is_the_old_or_the_new_one(store: Store, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    old = store.state()
+    store.add_version(2, WEIGHTS)
+    new = old.listing([1, 2], {"quorum": 2})
+    with monkeypatch.context() as patch:
+        crash_at(patch, step)
+        with suppress(Crash):
+            store.write_state(new)
+    assert store.state() in (old, new)
 
 
 @pytest.mark.parametrize("step", range(1, 4))
@@ -116,35 +128,15 @@ def test_only_numbered_folders_are_versions(store: Store) -> None:
         (store.path / VOTE / name).mkdir()
     (store.path / VOTE / "7").write_text("a file", encoding="utf-8")
     assert store.versions_on_disk() == [1, 9, 10]
-    assert store.versions_listed() == [1]
+    assert store.next_version() == 11
 
 
 def test_an_unrendered_repository_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
-    assert (store.versions_on_disk(), store.versions_listed(), store.pins()) == ([], [], {})
+    assert (store.versions_on_disk(), store.has_state(), store.next_version()) == ([], False, 1)
+    with pytest.raises(RepositoryError, match=r"nowhere/state\.json is missing: run `quorum render`"):
+        store.state()
     assert store.read_config("quorum") is None
     with pytest.raises(WeightsError, match=r"weights\.json"):
         store.weights(1)
     store.remove_version(1)
-
-
-def test_a_configuration_that_is_none_is_named_with_a_mend_that_works(store: Store) -> None:
-    for text in ("{ not protobuf", 'name: "quorum"\nplatform: "ensemble"\n'):
-        store.write_config("quorum", text)
-        with pytest.raises(RepositoryError, match=r"quorum/config\.pbtxt.*remove it"):
-            store.pins()
-    spec = load_deployment(store.path.parent / "deploy.yaml")
-    with pytest.raises(RepositoryError, match="remove it"):
-        render(spec)
-    (store.path / "quorum" / "config.pbtxt").unlink()
-    render(spec)
-    assert store.pins()["quorum"] == 1
-
-
-def test_files_are_replaced_with_the_mode_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-    write_atomic(path, "one", mode=0o600)
-    assert path.stat().st_mode & 0o777 == 0o600
-    write_atomic(path, "two")
-    assert path.read_text("utf-8") == "two"
-    assert [p.name for p in path.parent.iterdir()] == ["file"]

@@ -11,17 +11,18 @@ import os
 from pathlib import Path
 
 import pytest
-from support.deployment import write_deployment
+from support.deployment import Served, write_deployment
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from quorum.decision.weights import Parameters, Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
-from quorum.repository.configs import channel_config, graph_of, parse_config, print_config
-from quorum.repository.render import plan_render, render
+from quorum.repository.configs import graph_of, parse_config
+from quorum.repository.render import difference, render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.journal import Journal, Pending
-from quorum.rollout.recover import recover_offline
+from quorum.rollout.offline import recover_offline
 from quorum.server.control import ControlError
 from quorum_client import Overloaded
 from quorum_contract import CANARY, STABLE, VOTE
@@ -57,16 +58,16 @@ class Server:
         if failure:
             raise failure
         if model == VOTE:
-            versions = self.store.versions_listed()
+            versions = Served(self.store.path).versions
             for version in versions:
                 self.store.weights(version)
             self.versions = versions
         else:
-            self.answers[model] = self.store.pins()[model]
+            self.answers[model] = Served(self.store.path).pins[model]
 
-    def runs(self, model: str, config: str) -> bool:
+    def runs(self, model: str, config: ModelConfig) -> bool:
         self.ping()
-        return graph_of(parse_config(config)) == self.graphs[model]
+        return graph_of(config) == self.graphs[model]
 
     def pinned(self, channel: str) -> int:
         return self.answers[channel]
@@ -134,9 +135,10 @@ def test_the_way_of_new_weights(spec: Deployment, server: Server, rollout: Rollo
     assert rollout.rollback().version == 1
     with pytest.raises(RolloutError, match="nothing to go back to"):
         rollout.rollback()
-    assert plan_render(spec).is_clean
+    assert difference(spec).is_clean
     actions = [(e.action, e.version, e.outcome) for e in rollout.history.events()]
     assert actions == [
+        ("render", 1, "done"),
         ("publish", 2, "done"), ("canary", 2, "done"), ("promote", 2, "done"), ("publish", 3, "done"),
         ("promote", 3, "done"), ("rollback", 2, "done"), ("rollback", 1, "done"),
     ]  # fmt: skip
@@ -159,7 +161,13 @@ def test_a_load_that_fails_is_undone_and_a_retry_works(
     assert disk(spec) == before
     assert server.state() == state
     assert rollout.promote(2).version == 2
-    assert [e.outcome.split(":")[0] for e in rollout.history.events()] == ["undone", "done", "undone", "done"]
+    assert [e.outcome.split(":")[0] for e in rollout.history.events()] == [
+        "done",
+        "undone",
+        "done",
+        "undone",
+        "done",
+    ]
 
 
 def test_an_undo_that_fails_too_still_leaves_the_files_as_before(
@@ -202,7 +210,7 @@ def test_without_a_server_nothing_is_touched(spec: Deployment, server: Server, r
         with pytest.raises(ControlError, match="nobody"):
             action()
     assert disk(spec) == before
-    assert list(rollout.history.events()) == []
+    assert [e.action for e in rollout.history.events()] == ["render"]
 
 
 def test_weights_that_do_not_fit_never_reach_the_disk(spec: Deployment, rollout: Rollout) -> None:
@@ -287,14 +295,14 @@ def test_what_a_killed_process_left_is_taken_back_by_the_next(
         killed.publish(weights(spec))
     assert disk(spec) != before
     if where == VOTE:
-        assert recover_offline(spec.repository_path)
+        assert recover_offline(spec)
         assert disk(spec) == before
     else:
         assert Rollout(spec, server, server.probe).promote(1).already
         assert disk(spec) == before
-    assert recover_offline(spec.repository_path) is None
+    assert recover_offline(spec) is None
     assert Rollout(spec, server, server.probe).publish(weights(spec)).version == 2
-    assert "interrupted" in next(Rollout(spec, server, server.probe).history.events()).outcome
+    assert "interrupted" in list(Rollout(spec, server, server.probe).history.events())[1].outcome
 
 
 class Two:
@@ -419,8 +427,8 @@ def test_an_interrupted_promotion_is_taken_back_before_rolling_back(
     rollout.promote(2)
     # As if the process had died between the change and its log.
     rollout.history.path.write_bytes(history)
-    before = print_config(channel_config(spec, STABLE, 3))
-    rollout._journal.begin(Pending("now", "promote", 2, 3, "", {STABLE: before}))
+    new = rollout.store.state()
+    rollout._journal.begin(Pending("now", "promote", 2, 3, "", (STABLE,), new.pinned(STABLE, 3), new))
     with pytest.raises(RolloutError, match="without --dry-run"):
         Rollout(spec, server, server.probe, dry_run=True).promote(3)
     assert rollout.rollback().version == 2
@@ -466,7 +474,7 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     rollout.promote(done.version)
     with pytest.raises(RolloutError, match=r"33\.3% right against 100\.0%.*--force"):
         rollout.publish(bad)
-    assert rollout.store.versions_listed() == [1, 2]
+    assert rollout.store.state().versions == (1, 2)
     assert rollout.publish(bad, "a rehearsal").version == 3
     assert list(rollout.history.events())[-1].reason == "a rehearsal"
 
@@ -484,7 +492,7 @@ def test_only_so_many_versions_stay_loaded_and_none_that_is_needed(
     assert list(list(rollout.history.events())[-1].retired) == [5]
     assert rollout.rollback().version == 2
     assert rollout.publish(weights(spec, 4.0)).version == 8
-    assert plan_render(spec).is_clean
+    assert difference(spec).is_clean
 
 
 def test_a_publish_that_fails_keeps_what_it_would_have_unloaded(

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.deployment import write_deployment
+from support.deployment import Served, write_deployment
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import graph_of, parse_config
-from quorum.repository.render import plan_render, render
+from quorum.repository.history import History
+from quorum.repository.render import difference, render
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
-from quorum.rollout.recover import quarantine, recover_offline
+from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.offline import quarantine, recover_offline, reset_weights
 from quorum_contract import CANARY, STABLE, VOTE
 
 MEMBERS = ("alpha", "beta", "gamma")
@@ -42,15 +45,16 @@ class Server:
 
     def load(self, model: str) -> None:
         if model == VOTE:
-            versions = self.store.versions_listed()
+            versions = Served(self.store.path).versions
             for version in versions:
                 self.store.weights(version)
             self.versions = versions
         else:
-            self.answers[model] = self.store.pins()[model]
+            self.answers[model] = Served(self.store.path).pins[model]
 
-    def runs(self, model: str, config: str) -> bool:
-        return graph_of(parse_config(config)) == graph_of(self.store.config(model))
+    def runs(self, model: str, config: ModelConfig) -> bool:
+        text = self.store.read_config(model)
+        return text is not None and graph_of(config) == graph_of(parse_config(text))
 
     def pinned(self, channel: str) -> int:
         return self.answers[channel]
@@ -129,7 +133,7 @@ def killed_before(operation: int, repository: Path, act: Callable[[], Any]) -> b
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_killed_before_any_file_operation(spec: Deployment, tmp_path: Path, change: str) -> None:
-    before, operations = Store(spec.repository_path).pins(), 0
+    before, operations = Store(spec.repository_path).state().pins, 0
     while True:
         repository = tmp_path / f"killed-{operations}"
         shutil.copytree(spec.repository_path, repository)
@@ -140,21 +144,21 @@ def test_killed_before_any_file_operation(spec: Deployment, tmp_path: Path, chan
         ):
             break
         server = Server(Store(repository))
-        assert {c: server.probe(c) for c in before} == Store(repository).pins(), "it starts as it lies"
+        assert {c: server.probe(c) for c in before} == Served(repository).pins, "it starts as it lies"
         pins = dict(before)
         for event in list(rollout.history.events())[events:]:
             if event.outcome == "done" and event.action in ("promote", "canary", "rollback"):
                 pins[CANARY if event.action == "canary" else STABLE] = event.version
         offline = tmp_path / "offline"
         shutil.copytree(repository, offline)
-        recover_offline(offline)
-        assert quarantine(offline) == []
+        recover_offline(spec, offline)
+        assert quarantine(spec, offline) == []
         for folder in (repository, offline):
             next_one = rollout_on(spec, folder)
             next_one.publish(weights(5.0))
-            assert next_one.store.pins() == pins
+            assert next_one.store.state().pins == pins
             assert Server(Store(folder)).answers == pins
-            assert plan_render(spec, folder).is_clean
+            assert difference(spec, folder).is_clean
             hidden = {p.name for p in folder.rglob(".*")} - {".gitkeep", ".rollout.lock"}
             assert hidden == set()
             assert not (folder / "rollout.pending.json").exists()
@@ -162,3 +166,67 @@ def test_killed_before_any_file_operation(spec: Deployment, tmp_path: Path, chan
         shutil.rmtree(repository)
         operations += 1
     assert operations >= 8
+
+
+def damage(spec: Deployment, repository: Path) -> None:
+    """The version that the stable channel answers with cannot be read any more."""
+    Store(repository).weights_path(2).write_text("{", encoding="utf-8")
+    assert Store(repository).state().pins[STABLE] == 2
+
+
+OFFLINE: dict[str, tuple[Callable[[Deployment, Path], Any], Callable[[Deployment, Path], Any]]] = {
+    "quarantine": (damage, quarantine),
+    "reset": (lambda spec, repository: None, reset_weights),
+}
+
+
+@pytest.mark.parametrize("change", OFFLINE)
+def test_a_change_without_a_server_is_killed_before_any_file_operation(
+    spec: Deployment, tmp_path: Path, change: str
+) -> None:
+    prepare, act = OFFLINE[change]
+    prepare(spec, spec.repository_path)
+    before, operations = Store(spec.repository_path).state(), 0
+    while True:
+        repository = tmp_path / f"killed-{operations}"
+        shutil.copytree(spec.repository_path, repository)
+        if not killed_before(operations, repository, lambda folder=repository: act(spec, folder)):
+            break
+        served, store = Served(repository), Store(repository)
+        assert {*served.pins.values()} <= {*served.versions} <= {*store.versions_on_disk()}
+        logged = store.state() != before and History(repository).last().action == change  # type: ignore[union-attr]
+        recover_offline(spec, repository)
+        assert (store.state() != before) == logged
+        assert difference(spec, repository).write == {}
+        act(spec, repository)
+        after = store.state()
+        assert after.pins == ({STABLE: 1, CANARY: 1} if change == "quarantine" else after.pins)
+        assert {*after.pins.values()} & {*before.pins.values()} == ({1} if change == "quarantine" else set())
+        assert difference(spec, repository).is_clean
+        assert not (repository / "rollout.pending.json").exists()
+        shutil.rmtree(repository)
+        operations += 1
+    assert operations >= 8
+
+
+def test_a_server_is_not_given_what_another_deployment_says(spec: Deployment) -> None:
+    """A change is interrupted, then deploy.yaml is changed: only a start may take the change back."""
+    rollout = rollout_on(spec, spec.repository_path)
+    old = rollout.store.state()
+    new = old.pinned(STABLE, 3)
+    pending = Pending("now", "promote", 3, 2, "", (STABLE,), old, new)
+    journal = Journal(spec, rollout.store, rollout.history)
+    journal.begin(pending)
+    journal.apply(pending)
+    text = spec.path.read_text("utf-8")
+    spec.path.write_text(text.replace("name: gamma", "name: delta"), encoding="utf-8")
+    changed = load_deployment(spec.path)
+    with pytest.raises(
+        RolloutError, match=r"promote 3 was interrupted, and .*deploy\.yaml was changed since"
+    ):
+        rollout_on(changed, spec.repository_path).promote(3)
+    assert rollout.store.state() == new
+    assert recover_offline(changed) == pending
+    assert rollout.store.state() == old
+    assert "quorum/config.pbtxt" not in difference(changed).write
+    assert "delta/config.pbtxt" in difference(changed).write

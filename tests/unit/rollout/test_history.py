@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quorum.rollout.history import Event, History, timestamp
+from quorum.repository.history import Event, History, timestamp
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from support.deployment import write_deployment
 
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
-from quorum.repository.store import RepositoryError
+from quorum.repository.state import RepositoryError
 from quorum.server import install
 from quorum.server.install import ServerNotFound, find_install
 from quorum.server.runfile import (

@@ -74,7 +74,7 @@ class Redeployer:
         self.move_s: list[float] = []
         self._rollout, self._hash = rollout, catalogue_hash
         self._members = itertools.cycle(MEMBERS)
-        self._back = rollout.store.pins()[STABLE]
+        self._back = rollout.store.state().pins[STABLE]
         # By the first version all members decide together.
         self._decider = {self._back: ""}
         self.pins.change(lambda: None, self._back)
@@ -89,7 +89,7 @@ class Redeployer:
 
     def promote(self, version: int) -> None:
         """Move the stable channel to a version."""
-        self._back = self._rollout.store.pins()[STABLE]
+        self._back = self._rollout.store.state().pins[STABLE]
         self._move(lambda: self._rollout.promote(version), version)
 
     def roll_back(self) -> None:

@@ -22,7 +22,7 @@ from quorum.cli.console import (
 
 if TYPE_CHECKING:
     from quorum import Deployment
-    from quorum.repository.render import RenderPlan
+    from quorum.repository.render import Difference
 
 
 def register(app: typer.Typer) -> None:
@@ -95,32 +95,32 @@ def render(
     """
     spec = load(deploy)
     report = quorum.render(spec, check=check, reset_weights=reset)
-    plan = report.plan
+    found = report.difference
     if report.restarted_from is not None:
         note(f"both channels start from version {report.restarted_from}: equal weights")
     if json:
         print_json(report.to_json())
     else:
-        _tell(plan, spec.repository_path, check)
-        if not check and not plan.is_clean and report.served:
+        _tell(found, spec.repository_path, check)
+        if not check and not found.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
-    if plan.misfits or (check and not plan.is_clean):
+    if found.misfits or (check and not found.is_clean):
         raise typer.Exit(1)
 
 
-def _tell(plan: RenderPlan, repository: Path, check: bool) -> None:
-    for name in sorted(plan.write):
+def _tell(found: Difference, repository: Path, check: bool) -> None:
+    for name in sorted(found.write):
         note(f"{'differs' if check else 'wrote'}: {repository / name}")
-    for name in plan.remove:
+    for name in found.remove:
         note(f"{'not in deploy.yaml' if check else 'removed'}: {repository / name}")
-    for version, reason in plan.misfits.items():
+    for version, reason in found.misfits.items():
         note(f"version {version} cannot be served: {reason}")
-    if plan.misfits:
+    if found.misfits:
         note(
             "take the change back, or learn again from the votes you have (`quorum learn VOTES`), start from "
             "equal weights (`quorum render --reset-weights`) and publish what was learned"
         )
-    if plan.is_clean:
+    if found.is_clean:
         note(f"{repository} is what deploy.yaml says")
     elif check:
         note("run `quorum render`")

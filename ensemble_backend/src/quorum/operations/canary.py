@@ -114,7 +114,7 @@ def canary_report(
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
     store = store_of(deployment)
-    pins = store.pins()
+    pins = store.state().pins
     versions = pins[STABLE], pins[CANARY]
     if versions[0] == versions[1]:
         raise CanaryReportError(

@@ -8,9 +8,9 @@ from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.deployment.schema import Deployment
-from quorum.repository.render import RenderPlan, plan_render
+from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
-from quorum.repository.render import reset_weights as start_again
+from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.option_base import find_missing
 from quorum.server.runfile import find_running
 from quorum_contract.errors import QuorumError
@@ -57,22 +57,22 @@ class RenderReport:
     """A model repository against its deployment.
 
     Attributes:
-        plan: What differs, or was written.
+        difference: What differs, or was written.
         restarted_from: With ``reset_weights``, the new version of equal weights; else None.
         served: Whether a server of the deployment runs and takes the change at its next start.
     """
 
-    plan: RenderPlan
+    difference: Difference
     restarted_from: int | None
     served: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "clean": self.plan.is_clean,
-            "write": sorted(self.plan.write),
-            "remove": self.plan.remove,
-            "misfits": self.plan.misfits,
+            "clean": self.difference.is_clean,
+            "write": sorted(self.difference.write),
+            "remove": self.difference.remove,
+            "misfits": self.difference.misfits,
         }
 
 
@@ -93,5 +93,5 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         if served:
             raise ServedError("this deployment is being served; stop it before resetting its weights")
         version = start_again(deployment)
-    plan = plan_render(deployment) if check else render_repository(deployment)
-    return RenderReport(plan, version, served)
+    found = difference(deployment) if check else render_repository(deployment)
+    return RenderReport(found, version, served)

@@ -14,7 +14,7 @@ from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_cur
 from quorum.evaluation.evaluate import evaluate as evaluate_table
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
-from quorum.repository.store import write_atomic
+from quorum.files import write_atomic
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 

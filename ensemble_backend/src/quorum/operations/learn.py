@@ -12,10 +12,10 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
+from quorum.files import write_atomic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.learn import learn_statistic
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
-from quorum.repository.store import write_atomic
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 
 

@@ -14,9 +14,9 @@ from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.operations.servers import servers_of, store_of
+from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
-from quorum.rollout.history import Event, History
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of

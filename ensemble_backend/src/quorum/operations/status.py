@@ -185,18 +185,18 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
 
 def _server_status(deployment: Deployment) -> ServerStatus:
     running, endpoint = find_running(deployment), endpoint_of(deployment)
-    store = store_of(deployment)
-    pins = store.pins()
     with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
-        states = {(s.name, s.version): s for s in control.index()}
+        models = {(s.name, s.version): s for s in control.index()}
+    store = store_of(deployment)
+    state = store.state()
     return ServerStatus(
         url=endpoint.grpc_url,
         pid=running.pid if running else None,
-        canary_share=store.canary_share(),
-        channels={c: _channel_status(deployment, endpoint.grpc_url, c, pins.get(c)) for c in CHANNELS},
-        versions={v: _version_status(store, v, states.get((VOTE, str(v)))) for v in store.versions_listed()},
+        canary_share=state.canary_share,
+        channels={c: _channel_status(deployment, endpoint.grpc_url, c, state.pins[c]) for c in CHANNELS},
+        versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in state.versions},
         members={
-            member.name: states.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
+            member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
             for model, members in deployment.models().items()
             for member in members
         },
@@ -206,7 +206,8 @@ def _server_status(deployment: Deployment) -> ServerStatus:
 def _fleet_status(deployment: Deployment) -> FleetStatus:
     servers = {}
     for repository, addresses in servers_of(deployment).items():
-        pins = Store(repository).pins()
+        # A fleet may have repositories that are not mounted here.
+        pins = Store(repository).state().pins if repository.is_dir() else {}
         for url in addresses:
             channels = {c: _channel_status(deployment, url, c, pins.get(c)) for c in CHANNELS}
             servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))

@@ -11,7 +11,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.schema import Deployment, MemberSpec
-from quorum_contract import GATE, MEMBER_BACKEND, QUESTION, VOTE, VOTES
+from quorum.repository.state import State
+from quorum_contract import CHANNELS, GATE, MEMBER_BACKEND, QUESTION, VOTE, VOTES
 from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOTES, SHARE, Tensor
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
@@ -20,7 +21,7 @@ HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change de
 _KINDS = {"BYTES": pb.TYPE_STRING}
 
 
-def gate_config(spec: Deployment, canary_share: float = 0.0) -> pb.ModelConfig:
+def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """The entrance. One instance without batching: a malformed request meets nobody else's."""
     settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
     settings["canary_share"] = canary_share
@@ -74,6 +75,15 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
     return config
 
 
+def state_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
+    """Model -> its configuration, for the models that follow a change of state."""
+    return {
+        GATE: gate_config(spec, float(state.canary_share)),
+        VOTE: vote_config(spec, state.versions),
+        **{channel: channel_config(spec, channel, state.pins[channel]) for channel in CHANNELS},
+    }
+
+
 def print_config(config: pb.ModelConfig) -> str:
     """Protobuf text, the same for the same configuration, checked by parsing it back."""
     text = text_format.MessageToString(config)
@@ -84,12 +94,6 @@ def print_config(config: pb.ModelConfig) -> str:
     # Triton wants to see the zero, which protobuf text leaves out as a default.
     first, rest = text.split("\n", 1)
     return f"{HEADER}{first}\nmax_batch_size: 0\n{rest}"
-
-
-def canary_share_of(gate: pb.ModelConfig) -> float:
-    """The share that a gate's configuration tells."""
-    settings = gate.parameters["quorum"].string_value if "quorum" in gate.parameters else "{}"
-    return float(json.loads(settings).get("canary_share", 0.0))
 
 
 def parse_config(text: str) -> pb.ModelConfig:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From spec to model repository, and the comparison of the two.
+"""Render a model repository from a deployment and its state, and compare the two with what is on disk.
 
-Members, catalogue and limits come from the spec. Which versions of the weights exist and which one each
-channel is pinned to is state: it lives in the repository itself and rendering keeps it. Only a first version
-that nobody learned is rendered like everything else.
+Triton's files are a pure function of (deployment, state), :func:`rendered_files`. ``deploy.yaml`` describes
+members, catalogue and limits; ``state.json`` holds versions, pins and the canary's share, which rendering
+keeps. Weights are data of their own; only a first version that nothing was learned for is rendered as well.
 """
 
 from __future__ import annotations
@@ -13,32 +13,31 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonclient.grpc import model_config_pb2 as pb
+
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
-from quorum.repository.configs import (
-    HEADER,
-    channel_config,
-    gate_config,
-    member_config,
-    print_config,
-    vote_config,
-)
+from quorum.files import write_atomic
+from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
 from quorum.repository.engine_config import engine_config
-from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, write_atomic
-from quorum_contract import CANARY, CHANNELS, GATE, STABLE, VOTE
+from quorum.repository.history import Event, History, account, timestamp
+from quorum.repository.migrate import state_of_configs
+from quorum.repository.state import STATE_FILE, State, dump_state
+from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, read_text
+from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 FIRST_VERSION = 1
 _KEEP_FILE = ".gitkeep"
 
 
 @dataclass(frozen=True, slots=True)
-class RenderPlan:
-    """What rendering would do.
+class Difference:
+    """What a repository has otherwise than its deployment and state want it.
 
     Attributes:
         write: Relative path -> new content, for files that are missing or differ.
-        remove: Model folders of members that the spec no longer has.
+        remove: Model folders of members that the deployment no longer has.
         misfits: Versions whose weights were made for other members or another catalogue, with the reason.
     """
 
@@ -48,65 +47,111 @@ class RenderPlan:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the repository is exactly what the spec says."""
+        """Whether there is no difference."""
         return not (self.write or self.remove or self.misfits)
 
 
-def plan_render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
-    """Compare the spec with a repository; nothing is written.
+def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
+    """Model -> its configuration, for every model of the deployment."""
+    configs = state_configs(spec, state)
+    members = {model: member_config(spec, model, members) for model, members in spec.models().items()}
+    engines = {model: engine_config(spec, member) for model, member in spec.engines().items()}
+    return {GATE: configs.pop(GATE), **members, **engines, **configs}
+
+
+def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
+    """Relative path -> content of every file that Triton and the serving steps read, except weights."""
+    configs = model_configs(spec, state)
+    files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
+    files[f"{GATE}/catalogue.json"] = catalogue_text(spec)
+    # Triton wants a version folder in every model; git keeps no empty ones.
+    return files | {f"{model}/1/{_KEEP_FILE}": "" for model in configs if model != VOTE}
+
+
+def difference(spec: Deployment, repository: Path | None = None) -> Difference:
+    """Compare a repository with its deployment and state; nothing is written.
 
     Args:
         spec: The deployment.
-        repository: The repository folder; the spec's own by default.
+        repository: The repository folder; the deployment's own by default.
+
+    Raises:
+        RepositoryError: The state cannot be read.
     """
     path = repository or spec.repository_path
-    files = _files(spec, Store(path))
-    write = {name: text for name, text in files.items() if _read(path / name) != text}
+    store = Store(path)
+    state = current_state(store)
+    untaught = state.versions == (FIRST_VERSION,) and _is_untaught(store)
+    # In the order of writing: what is listed is there, and what follows from the state comes after it.
+    first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(first_weights(spec))}
+    files = (first if untaught else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
+    write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
     # Only what was rendered is ours to remove: others may keep models in the same repository.
-    rendered = [p.name for p in path.glob("*") if (_read(p / CONFIG_FILE) or "").startswith(HEADER)]
+    rendered = [p.name for p in path.glob("*") if (read_text(p / CONFIG_FILE) or "").startswith(HEADER)]
     strangers = [name for name in rendered if name not in expected]
-    misfits = {} if _is_untaught(Store(path)) else _misfits(spec, Store(path))
-    return RenderPlan(write, sorted(strangers), misfits)
+    return Difference(write, sorted(strangers), {} if untaught else misfits(spec, store, state))
 
 
-def render(spec: Deployment, repository: Path | None = None) -> RenderPlan:
-    """Make the repository what the spec says; versions and pins stay.
+def render(spec: Deployment, repository: Path | None = None) -> Difference:
+    """Make the repository what the deployment and its state want; versions and pins stay.
+
+    A repository without ``state.json`` gets one: from the configurations of an earlier release, else version
+    1 with equal weights. The history has a line about it.
 
     Returns:
         What was done.
-    """
-    path = repository or spec.repository_path
-    plan = plan_render(spec, path)
-    for name, text in plan.write.items():
-        write_atomic(path / name, text)
-    for model in plan.remove:
-        shutil.rmtree(path / model)
-    return plan
 
-
-def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
-    """Start again from equal weights, as a new version that both channels are pinned to.
-
-    For a change of members or catalogue that no version on disk fits. Versions stay on disk, but those that
-    do not fit are not loaded any more. The server must be stopped; a running one takes weights by a rollout.
-
-    Returns:
-        The new version.
+    Raises:
+        RepositoryError: The state, or the configurations to take it from, cannot be read.
     """
     store = Store(repository or spec.repository_path)
-    fitting = [v for v in store.versions_listed() if v not in _misfits(spec, store)]
-    version = max([*store.versions_on_disk(), *store.versions_listed()], default=0) + 1
-    store.add_version(version, first_weights(spec))
-    for channel in CHANNELS:
-        store.write_config(channel, print_config(channel_config(spec, channel, version)))
-    store.write_config(VOTE, print_config(vote_config(spec, [*fitting, version])))
-    return version
+    found = difference(spec, store.path)
+    for name, text in found.write.items():
+        if name == STATE_FILE and not store.has_state():
+            _log_beginning(store)
+        write_atomic(store.path / name, text)
+    for model in found.remove:
+        shutil.rmtree(store.path / model)
+    return found
 
 
-def listed_versions(store: Store) -> list[int]:
-    """Versions that the vote model loads: those its configuration lists, else all on disk, else the first."""
-    return store.versions_listed() or store.versions_on_disk() or [FIRST_VERSION]
+def current_state(store: Store) -> State:
+    """The state of a repository, or the one that rendering would give it.
+
+    Raises:
+        RepositoryError: The state, or the configurations to take it from, cannot be read.
+    """
+    if store.has_state():
+        return store.state()
+    versions = store.versions_on_disk() or [FIRST_VERSION]
+    first = State(tuple(versions), dict.fromkeys(CHANNELS, versions[0]), 0.0)
+    return state_of_configs(store) or first
+
+
+def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: State, new: State) -> None:
+    """Change the state, and let the configurations of ``models`` follow.
+
+    At no moment does a channel's configuration name a version that the vote's does not list.
+    """
+    store.write_state(new)
+    configs = state_configs(spec, new)
+    if VOTE in models and old.pins != new.pins:
+        both = {*old.versions, *new.versions}
+        store.write_config(VOTE, print_config(vote_config(spec, both)))
+    for model in sorted(models, key=lambda model: model == VOTE):
+        store.write_config(model, print_config(configs[model]))
+
+
+def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
+    """Loaded versions whose weights do not fit the deployment, with the reason."""
+    reasons = {}
+    for version in state.versions:
+        try:
+            store.weights(version).check_fits(spec.member_names, spec.catalogue().hash)
+        except WeightsError as error:
+            reasons[version] = str(error)
+    return reasons
 
 
 def first_weights(spec: Deployment) -> Weights:
@@ -119,30 +164,21 @@ def catalogue_text(spec: Deployment) -> str:
     return json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
 
 
-def _files(spec: Deployment, store: Store) -> dict[str, str]:
-    versions = listed_versions(store)
-    pins = {STABLE: versions[0], CANARY: versions[0]} | store.pins()
-    files = {
-        f"{GATE}/{CONFIG_FILE}": print_config(gate_config(spec, store.canary_share())),
-        f"{GATE}/catalogue.json": catalogue_text(spec),
-    }
-    for model, members in spec.models().items():
-        files[f"{model}/{CONFIG_FILE}"] = print_config(member_config(spec, model, members))
-    for model, member in spec.engines().items():
-        files[f"{model}/{CONFIG_FILE}"] = print_config(engine_config(spec, member))
-    files[f"{VOTE}/{CONFIG_FILE}"] = print_config(vote_config(spec, versions))
-    for channel in CHANNELS:
-        files[f"{channel}/{CONFIG_FILE}"] = print_config(channel_config(spec, channel, pins[channel]))
-    # Triton wants a version folder in every model; git keeps no empty ones.
-    for model in [GATE, *spec.models(), *spec.engines(), *CHANNELS]:
-        files[f"{model}/1/{_KEEP_FILE}"] = ""
-    if _is_untaught(store):
-        files[f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}"] = weights_file.dumps(first_weights(spec))
-    return files
+def _log_beginning(store: Store) -> None:
+    """Before ``state.json`` is written: a line without a state does no harm, a state without a line would."""
+    state = state_of_configs(store)
+    action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
+    version = (state or current_state(store)).pins[STABLE]
+    try:
+        weights_hash = store.weights(version).content_hash
+    except WeightsError:
+        weights_hash = ""
+    event = Event(timestamp(), account(), action, version, None, weights_hash, reason=why)
+    History(store.path).append(event)
 
 
 def _is_untaught(store: Store) -> bool:
-    """Whether nobody ever published weights: there are none, or only the first, which counts all the same."""
+    """Whether no weights were ever published: there are none, or only the first, which count all the same."""
     versions = store.versions_on_disk()
     if versions != [FIRST_VERSION]:
         return not versions
@@ -151,20 +187,3 @@ def _is_untaught(store: Store) -> bool:
     except WeightsError:
         return False
     return first == equal_weights(first.members)
-
-
-def _misfits(spec: Deployment, store: Store) -> dict[int, str]:
-    found = {}
-    for version in store.versions_listed():
-        try:
-            store.weights(version).check_fits(spec.member_names, spec.catalogue().hash)
-        except WeightsError as error:
-            found[version] = str(error)
-    return found
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None

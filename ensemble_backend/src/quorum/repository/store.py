@@ -1,35 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The repository on disk: versions of the weights and the version that each channel is pinned to.
+"""Read and write a model repository on disk: its state, the versions of the weights, the configurations.
 
 Files are replaced by rename and version folders appear complete: Triton never sees half of anything.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from google.protobuf import text_format
 
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights, WeightsError
-from quorum.repository.configs import canary_share_of, parse_config, vote_step
-from quorum_contract import CHANNELS, GATE, VOTE
-from quorum_contract.errors import QuorumError
+from quorum.files import sync_folder, write_atomic
+from quorum.repository.state import STATE_FILE, State, dump_state, read_state
+from quorum.repository.state import RepositoryError as RepositoryError
+from quorum_contract import VOTE
 
 CONFIG_FILE = "config.pbtxt"
 WEIGHTS_FILE = "weights.json"
-# Versions and pins are read from these files, so rendering alone cannot bring them back.
-_MEND = "restore it from version control, or remove it, run `quorum render` and promote a version again"
-
-
-class RepositoryError(QuorumError, RuntimeError):
-    """The model repository is not as expected; the message names the file and the mend."""
-
-    code = "REPOSITORY_INVALID"
+PENDING_FILE = "rollout.pending.json"
 
 
 class Store:
@@ -47,38 +37,41 @@ class Store:
         folder = self.path / VOTE
         return sorted(int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
-    def versions_listed(self) -> list[int]:
-        """Versions that the vote model's configuration makes Triton load, ascending."""
-        config = self.config(VOTE)
-        return sorted(config.version_policy.specific.versions) if config else []
+    def next_version(self) -> int:
+        """The number of the next version: none is given twice, whatever became of it."""
+        listed = self.state().versions if self.has_state() else ()
+        return max([*self.versions_on_disk(), *listed], default=0) + 1
 
-    def pins(self) -> dict[str, int]:
-        """Channel -> version of the weights that it answers with; channels not rendered yet are absent."""
-        pins = {}
-        for channel in CHANNELS:
-            config = self.config(channel)
-            if config:
-                step = vote_step(config)
-                if step is None:
-                    path = self.path / channel / CONFIG_FILE
-                    raise RepositoryError(f"{path}: no step asks {VOTE!r}; {_MEND}")
-                pins[channel] = step.model_version
-        return pins
+    def has_state(self) -> bool:
+        """Whether there is a ``state.json``."""
+        return self.state_path.exists()
+
+    def state(self) -> State:
+        """Which versions are loaded, and what each channel answers with.
+
+        Raises:
+            RepositoryError: ``state.json`` is missing, damaged or of another release.
+        """
+        return read_state(self.state_path)
+
+    def write_state(self, state: State) -> None:
+        """Replace ``state.json``; Triton's files have to follow."""
+        _replace(self.state_path, dump_state(state))
+
+    @property
+    def state_path(self) -> Path:
+        """Where ``state.json`` lies."""
+        return self.path / STATE_FILE
 
     def damaged(self) -> dict[int, str]:
-        """Listed versions whose weights cannot be read, with the reason: Triton would not start with them."""
-        found = {}
-        for version in self.versions_listed():
+        """Loaded versions whose weights cannot be read, with the reason: Triton would not start with them."""
+        reasons = {}
+        for version in self.state().versions:
             try:
                 self.weights(version)
             except WeightsError as error:
-                found[version] = str(error)
-        return found
-
-    def canary_share(self) -> float:
-        """Share of the products that callers are asked to send to the canary channel, in [0, 1]."""
-        gate = self.config(GATE)
-        return canary_share_of(gate) if gate else 0.0
+                reasons[version] = str(error)
+        return reasons
 
     def weights(self, version: int) -> Weights:
         """The weights of a version.
@@ -102,7 +95,7 @@ class Store:
         if folder.exists():
             raise RepositoryError(f"{folder} exists; versions are never overwritten, publish a new one")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the model folders, so that the rename stays on one file system and out of Triton's sight.
+        # Renamed on one file system, and in no model folder, where Triton would see it.
         staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.path))
         try:
             write_atomic(staging / WEIGHTS_FILE, weights_file.dumps(weights))
@@ -128,50 +121,22 @@ class Store:
 
     def write_config(self, model: str, text: str) -> None:
         """Replace a model's configuration."""
-        write_atomic(self.path / model / CONFIG_FILE, text)
+        _replace(self.path / model / CONFIG_FILE, text)
 
     def read_config(self, model: str) -> str | None:
-        """A model's configuration as text; ``None`` when there is none."""
-        try:
-            return (self.path / model / CONFIG_FILE).read_text("utf-8")
-        except FileNotFoundError:
-            return None
-
-    def config(self, model: str) -> Any:
-        """A model's configuration; ``None`` when there is none.
-
-        Raises:
-            RepositoryError: It cannot be read.
-        """
-        text = self.read_config(model)
-        try:
-            return parse_config(text) if text is not None else None
-        except text_format.ParseError as error:
-            path = self.path / model / CONFIG_FILE
-            raise RepositoryError(f"{path}: not a Triton configuration ({error}); {_MEND}") from error
+        """A model's configuration as text, to compare it; ``None`` when there is none."""
+        return read_text(self.path / model / CONFIG_FILE)
 
 
-def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file that is, at every moment, the old one or the new one; ``mode`` holds from the start."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def read_text(path: Path) -> str | None:
+    """The content of a file; ``None`` when there is none."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        return path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _replace(path: Path, text: str) -> None:
+    # A file that has this content already needs no writing: there may be no room for it.
+    if read_text(path) != text:
+        write_atomic(path, text)

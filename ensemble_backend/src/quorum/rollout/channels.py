@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish weights as a version and decide which version a channel answers with, on a running server.
 
-Every change is: check, write by rename, load, verify by a real request, log. A step that fails is undone.
-What a channel answers with changes by rewriting one small configuration; the versions stay loaded side by
-side, so nothing is unloaded under a request.
+Every change is a new :class:`~quorum.repository.state.State`: check, note, write the state and the
+configurations that follow from it, load these, verify by a real request, log. A step that fails is undone.
+The order of writes, and what a crash in between leaves, is in :mod:`quorum.rollout.journal`. The versions
+stay loaded side by side, so nothing is unloaded under a request.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from pathlib import Path
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
-from quorum.repository.configs import channel_config, gate_config, print_config, vote_config
-from quorum.repository.render import listed_versions
+from quorum.repository.history import History, timestamp
 from quorum.repository.store import Store
-from quorum.rollout.history import History, timestamp
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
@@ -76,7 +75,7 @@ class Rollout:
         self._dry_run = dry_run
         self.store = Store(repository or spec.repository_path)
         self.history = History(self.store.path)
-        self._journal = Journal(self.store, self.history)
+        self._journal = Journal(spec, self.store, self.history)
 
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
@@ -105,12 +104,25 @@ class Rollout:
             change = Change("publish", version, comparison=comparison, retired=retired)
             if self._dry_run:
                 return replace(change, planned=True)
-            pending = self._pending("publish", version, None, weights.content_hash, [VOTE], reason)
-            with self._change(replace(pending, adds_version=True, retired=retired)):
+            old = self.store.state()
+            pending = Pending(
+                timestamp(),
+                "publish",
+                version,
+                None,
+                weights.content_hash,
+                (VOTE,),
+                old,
+                old.listing([*(v for v in sound if v not in retired), version]),
+                adds_version=True,
+                reason=reason,
+                retired=retired,
+            )
+            with self._change(pending):
                 self.store.add_version(version, weights)
                 if self._hash(version) != weights.content_hash:
                     raise RolloutError(f"{self.store.weights_path(version)} does not read back as written")
-                self._list_versions([*(v for v in sound if v not in retired), version])
+                self._apply(pending)
                 if not self._server.is_ready(VOTE, str(version)):
                     raise RolloutError(f"version {version} is not ready after its load")
         return change
@@ -121,20 +133,20 @@ class Rollout:
         Raises:
             RolloutError: A channel answers with a damaged one; to load the vote now would take it down.
         """
-        damaged = self.store.damaged()
-        for channel, pinned in self.store.pins().items():
+        damaged, state = self.store.damaged(), self.store.state()
+        for channel, pinned in state.pins.items():
             if pinned in damaged:
                 raise RolloutError(
                     f"{channel!r} answers with version {pinned}, which is damaged on disk and serves from "
                     f"memory alone: {damaged[pinned]}. Put the file back, or let {channel!r} answer with "
                     "another version first"
                 )
-        return [v for v in listed_versions(self.store) if v not in damaged]
+        return [v for v in state.versions if v not in damaged]
 
     def _surplus(self, sound: Sequence[int], new: int) -> tuple[int, ...]:
         """The oldest beyond ``rollout.keep_versions`` that no channel needs, now or to go back to."""
-        pins = self.store.pins()
-        needed = {new, *pins.values(), self.history.before_last_change(pins.get(STABLE, 0))}
+        pins = self.store.state().pins
+        needed = {new, *pins.values(), self.history.before_last_change(pins[STABLE])}
         free = sorted(v for v in sound if v not in needed)
         many = len({*sound, new}) - self._spec.rollout.keep_versions
         return tuple(free[: max(0, many)])
@@ -151,10 +163,10 @@ class Rollout:
 
     def version_for(self, weights: Weights) -> int:
         """The version that holds these weights, else the number they would get; none is given twice."""
-        for version in reversed(self.store.versions_listed()):
+        for version in reversed(self.store.state().versions):
             if self._hash_if_sound(version) == weights.content_hash:
                 return version
-        return max([*self.store.versions_on_disk(), *self.store.versions_listed()], default=0) + 1
+        return self.store.next_version()
 
     def compare(self, weights: Weights) -> Comparison | None:
         """Hold weights against the running ones on the held-out votes; ``None`` if the spec names none.
@@ -166,7 +178,7 @@ class Rollout:
         if self._spec.rollout.heldout is None:
             return None
         path = self._spec.root / self._spec.rollout.heldout
-        running = self.store.weights(self.store.pins()[STABLE])
+        running = self.store.weights(self.store.state().pins[STABLE])
         try:
             return compare(weights, running, read_votes(path).of_members(self._spec.member_names))
         except VotesError:
@@ -194,7 +206,7 @@ class Rollout:
         """
         with self._locked():
             self._check_pinned(CANARY, of)
-            return self._pin_locked("canary", CANARY, self.store.pins()[STABLE], 0.0, reason)
+            return self._pin_locked("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
         """Let the stable channel answer with ``version``; ``reason`` goes into the log.
@@ -223,7 +235,7 @@ class Rollout:
         Raises:
             RolloutError: The running version was not promoted over another.
         """
-        current = self.store.pins().get(STABLE, 0)
+        current = self.store.state().pins[STABLE]
         before = self.history.before_last_change(current)
         if before is None:
             raise RolloutError(
@@ -239,10 +251,11 @@ class Rollout:
             RolloutError: There is no such version, or a channel answers with it.
         """
         with self._locked():
-            if version in self.store.versions_on_disk() and version not in self.store.versions_listed():
+            old = self.store.state()
+            if version in self.store.versions_on_disk() and version not in old.versions:
                 return Change("retire", version, already=True)
             self._check_listed("retire", version)
-            users = [channel for channel, pinned in self.store.pins().items() if pinned == version]
+            users = [channel for channel, pinned in old.pins.items() if pinned == version]
             if users:
                 verb = "answers" if len(users) == 1 else "answer"
                 raise RolloutError(
@@ -251,9 +264,11 @@ class Rollout:
                 )
             if self._dry_run:
                 return Change("retire", version, planned=True)
-            left = [v for v in self._sound_versions() if v != version]
-            with self._change(self._pending("retire", version, None, self._hash_if_sound(version), [VOTE])):
-                self._list_versions(left)
+            new = old.listing([v for v in self._sound_versions() if v != version])
+            weights_hash = self._hash_if_sound(version)
+            pending = Pending(timestamp(), "retire", version, None, weights_hash, (VOTE,), old, new)
+            with self._change(pending):
+                self._apply(pending)
         return Change("retire", version)
 
     def _pin_locked(
@@ -266,18 +281,20 @@ class Rollout:
                 f"version {version} is damaged on disk, no server would start with it: {damaged}. "
                 "Put the file back, or publish its weights again"
             )
-        before = self.store.pins().get(channel)
-        models = [channel] if share in (None, self.store.canary_share()) else [channel, GATE]
-        if before == version and models == [channel] and self._answers_with(channel, version):
+        old = self.store.state()
+        new, before = old.pinned(channel, version, share), old.pins[channel]
+        if new == old and self._answers_with(channel, version):
             return Change(action, version, before, already=True)
         if self._dry_run:
             return Change(action, version, before, planned=True)
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
-        with self._change(self._pending(action, version, before, self._hash(version), models, reason)):
-            self._set_channel(channel, print_config(channel_config(self._spec, channel, version)))
-            if share is not None and GATE in models:
-                self._set_channel(GATE, print_config(gate_config(self._spec, share)))
+        models = (channel,) if new.canary_share == old.canary_share else (channel, GATE)
+        pending = Pending(
+            timestamp(), action, version, before, self._hash(version), models, old, new, reason=reason
+        )
+        with self._change(pending):
+            self._apply(pending)
         return Change(action, version, before)
 
     @contextmanager
@@ -306,12 +323,12 @@ class Rollout:
             self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
         except OSError as again:
             raise RolloutError(
-                f"{what} failed ({error}) and cannot be taken back now: {again}. Mend that; the next "
+                f"{what} failed ({error}) and cannot be taken back now: {again}. Fix that; the next "
                 "command, or the next `quorum up`, takes it back"
             ) from error
         if not isinstance(error, Exception):
             return
-        serving = ", ".join(f"{channel} {v}" for channel, v in self.store.pins().items())
+        serving = ", ".join(f"{channel} {v}" for channel, v in pending.old.pins.items())
         try:
             self._verify(channels)
         except Exception as after:
@@ -323,35 +340,23 @@ class Rollout:
 
     def _to_verify(self, pending: Pending) -> list[str]:
         """The channel that changes, and others that answer now: an outage of one must not bind both."""
-        pins = self.store.pins()
-        return [c for c, pinned in pins.items() if c in pending.configs or self._answers_with(c, pinned)]
+        pins = pending.old.pins
+        return [c for c, pinned in pins.items() if c in pending.models or self._answers_with(c, pinned)]
 
     def _verify(self, channels: Sequence[str]) -> None:
         """These channels answer a real request, with the version they are pinned to."""
-        pins = self.store.pins()
+        pins = self.store.state().pins
         for channel in channels:
             pinned, answered = pins[channel], answering(self._server, self._probe, channel)
             if answered != pinned:
                 raise RolloutError(f"{channel!r} answered with version {answered} instead of {pinned}")
 
-    def _pending(
-        self,
-        action: str,
-        version: int,
-        before: int | None,
-        weights_hash: str,
-        models: Sequence[str],
-        reason: str | None = None,
-    ) -> Pending:
-        configs = {model: self.store.read_config(model) or "" for model in models}
-        return Pending(timestamp(), action, version, before, weights_hash, configs, reason=reason)
-
     def _check_pinned(self, channel: str, version: int | None) -> None:
-        if version is not None and self.store.pins().get(channel) != version:
+        if version is not None and self.store.state().pins[channel] != version:
             raise RolloutError(f"{channel!r} was changed from version {version} meanwhile; compare again")
 
     def _check_listed(self, action: str, version: int) -> None:
-        listed = self.store.versions_listed()
+        listed = self.store.state().versions
         if version not in listed:
             have = ", ".join(map(str, listed)) or "none"
             if version in self.store.versions_on_disk():
@@ -376,13 +381,11 @@ class Rollout:
         except Exception:
             return False
 
-    def _set_channel(self, channel: str, text: str) -> None:
-        self.store.write_config(channel, text)
-        self._server.load(channel)
-
-    def _list_versions(self, versions: Sequence[int]) -> None:
-        self.store.write_config(VOTE, print_config(vote_config(self._spec, versions)))
-        self._server.load(VOTE)
+    def _apply(self, pending: Pending) -> None:
+        """Write the new state and what follows, and let the server load it."""
+        self._journal.apply(pending)
+        for model in pending.models:
+            self._server.load(model)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tritonclient.grpc import model_config_pb2 as pb
+
 from quorum.decision.weights import Weights
 from quorum.rollout.channels import Change, Rollout, RolloutError
 from quorum.rollout.target import Probe, Server, answering
@@ -53,7 +55,7 @@ class SharedRepository:
         """Whether a model version answers on all of them."""
         return all(server.is_ready(model, version) for server, _ in self._servers.values())
 
-    def runs(self, model: str, config: str) -> bool:
+    def runs(self, model: str, config: pb.ModelConfig) -> bool:
         """Whether all of them loaded a model from this configuration, apart from versions."""
         return all(server.runs(model, config) for server, _ in self._servers.values())
 
@@ -134,7 +136,7 @@ class Fleet:
             return self._each(lambda rollout: rollout.rollback())
         self._settle()
         ways = {
-            name: (rollout.store.pins().get(STABLE, 0), rollout.rollback_target())
+            name: (rollout.store.state().pins[STABLE], rollout.rollback_target())
             for name, rollout in self._rollouts.items()
         }
         if len(set(ways.values())) > 1:
@@ -180,9 +182,9 @@ def _what_next(change: Change | None) -> str:
         # The servers are not at the same version any more, so they would not go back alike.
         again = f"`quorum promote {change.version}`"
     if change is None or change.before is None:
-        return f"Mend it and run {again}"
+        return f"Fix it and run {again}"
     command = "canary" if change.action == "canary" else "promote"
-    return f"Mend it and run {again}, or go back by `quorum {command} {change.before}`"
+    return f"Fix it and run {again}, or go back by `quorum {command} {change.before}`"
 
 
 def resolve(address: str) -> list[str]:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from tritonclient.grpc import model_config_pb2 as pb
+
 from quorum.deployment.schema import Deployment
-from quorum.repository.render import plan_render
+from quorum.repository.render import difference, model_configs
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
 from quorum_client import Overloaded
-from quorum_contract import CHANNELS, GATE, VOTE
 
 Probe = Callable[[str], int]
 """Asks one server's channel a canned question; returns the version of the weights that answered."""
@@ -29,7 +30,7 @@ class Server(Protocol):
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version answers."""
 
-    def runs(self, model: str, config: str) -> bool:
+    def runs(self, model: str, config: pb.ModelConfig) -> bool:
         """Whether a model was loaded from this configuration, apart from versions."""
 
     def pinned(self, channel: str) -> int:
@@ -56,17 +57,19 @@ def check_graph(server: Server, spec: Deployment, store: Store) -> None:
     """Refuse a repository that the server would read members or limits from that it does not run.
 
     Raises:
+        RepositoryError: Its state cannot be read.
         RolloutError: It differs from the spec, or the server was started from another one.
     """
-    plan = plan_render(spec, store.path)
-    if plan.write or plan.remove:
-        names = ", ".join([*sorted(plan.write), *plan.remove][:3])
+    state = store.state()
+    found = difference(spec, store.path)
+    if found.write or found.remove:
+        names = ", ".join([*sorted(found.write), *found.remove][:3])
         raise RolloutError(
             f"{store.path} is not what {spec.path} says ({names}); a rollout would load half of it. "
             "Stop the server, run `quorum render`, start it again"
         )
-    models = [GATE, *spec.models(), *spec.engines(), VOTE, *CHANNELS]
-    stale = [model for model in models if not server.runs(model, store.read_config(model) or "")]
+    configs = model_configs(spec, state)
+    stale = [model for model, config in configs.items() if not server.runs(model, config)]
     if stale:
         raise RolloutError(
             f"{store.path} was rendered anew since the server started ({', '.join(stale[:3])}); "

@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.repository.configs import graph_of, parse_config, vote_step
+from quorum.repository.configs import graph_of, vote_step
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_contract.errors import QuorumError
 from quorum_contract.foreign import Meaning, meaning_of
@@ -97,13 +98,13 @@ class Control:
         except grpc.RpcError:
             return False
 
-    def runs(self, model: str, config: str) -> bool:
+    def runs(self, model: str, config: ModelConfig) -> bool:
         """Whether the server loaded a model from this configuration, apart from versions.
 
         Raises:
             ControlError: The server does not answer, or has no such model.
         """
-        return graph_of(self._config(model)) == graph_of(parse_config(config))
+        return graph_of(self._config(model)) == graph_of(config)
 
     def pinned(self, channel: str) -> int:
         """The version of the weights that the server has a channel answer with.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
-from quorum.repository.store import write_atomic
+from quorum.files import write_atomic
 from quorum.server.triton import ADMIN_KEY_VARIABLE, Endpoint
 
 STATE_FOLDER = ".quorum"
@@ -116,6 +116,9 @@ def find_running(spec: Deployment) -> Running | None:
 
 def start_of(pid: int) -> str:
     """Boot and tick at which a process started: no other process ever has both.
+
+    Not psutil's ``create_time()``: that is of the wall clock, and a step of that clock would make a living
+    server look like another one.
 
     Raises:
         OSError: There is no such process, or it is dead and only waits to be collected.

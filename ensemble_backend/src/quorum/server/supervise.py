@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
-from quorum.repository.render import plan_render
-from quorum.repository.store import RepositoryError
+from quorum.repository.render import difference
+from quorum.repository.state import RepositoryError
 from quorum.rollout.journal import Pending
-from quorum.rollout.recover import Quarantined, quarantine, recover_offline
+from quorum.rollout.offline import Quarantined, quarantine, recover_offline
 from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import (
@@ -60,10 +60,10 @@ def serve(
     leave_attempt(spec)
     try:
         if (repository or spec.repository_path).is_dir():
-            interrupted = recover_offline(repository or spec.repository_path)
+            interrupted = recover_offline(spec, repository)
             if interrupted and on_recovered:
                 on_recovered(interrupted)
-            for damaged in quarantine(repository or spec.repository_path):
+            for damaged in quarantine(spec, repository):
                 if on_quarantined:
                     on_quarantined(damaged)
         check_repository(spec, repository)
@@ -129,13 +129,13 @@ def check_repository(spec: Deployment, repository: Path | None = None) -> None:
         RepositoryError: Something differs; the message names the first files.
     """
     path = repository or spec.repository_path
-    plan = plan_render(spec, path)
-    if plan.misfits:
-        listed = "; ".join(f"version {v}: {why}" for v, why in plan.misfits.items())
+    found = difference(spec, path)
+    if found.misfits:
+        listed = "; ".join(f"version {v}: {why}" for v, why in found.misfits.items())
         raise RepositoryError(
             f"{path}: these weights would stop the server: {listed}; "
             "put the file back, or start again from equal weights: `quorum render --reset-weights`"
         )
-    if not plan.is_clean:
-        names = ", ".join([*sorted(plan.write), *plan.remove][:4])
+    if not found.is_clean:
+        names = ", ".join([*sorted(found.write), *found.remove][:4])
         raise RepositoryError(f"{path} is not what {spec.path} says ({names}, ...); run `quorum render`")

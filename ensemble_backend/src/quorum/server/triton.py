@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from quorum.deployment.schema import Deployment
 from quorum.server.become import prepared
 from quorum.server.install import Install, find_install
@@ -247,11 +249,10 @@ class TritonServer:
 
 
 def _lives_on(session: int) -> bool:
-    """Whether a process of that session runs still; one that only waits to be collected does not count."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, its_session = stat.read_text("ascii", "replace").rpartition(")")[2].split()[:4]
-            if int(its_session) == session and state != "Z":
+    """Whether a process of that session still runs; a zombie, which only waits to be collected, does not."""
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from quorum.repository.store import RepositoryError, Store
+from quorum.repository.state import RepositoryError
+from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError
 from quorum.server.health import dead_models, revive
 from quorum.server.triton import ServerProcessError, TritonServer
@@ -41,7 +42,7 @@ class Watch:
         store = Store(self._server.repository)
         endpoint = self._server.endpoint
         try:
-            versions = store.versions_listed()
+            versions = store.state().versions
         except RepositoryError as error:
             # The server answers on from what it loaded.
             if not self._damaged:

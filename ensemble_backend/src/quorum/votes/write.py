@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from quorum.files import replacing
 from quorum.votes.jsonl import LinesSink
 from quorum.votes.read import columns
 from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, is_columnar
@@ -91,8 +92,7 @@ def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | No
     """
     target = Path(path)
     check_target(target)
-    passing = target.with_name(f".new-{target.name}")
-    try:
+    with replacing(target) as passing:
         sink: _Sink
         if is_columnar(target):
             module = columns(target)
@@ -105,10 +105,6 @@ def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | No
                 sink.write(cell, table.members)
         finally:
             sink.close()
-        passing.replace(target)
-    except BaseException:
-        passing.unlink(missing_ok=True)
-        raise
 
 
 class _Sink(Protocol):

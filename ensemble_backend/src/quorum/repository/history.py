@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done to a repository, when, by whom: an append-only log beside the models."""
+"""Log every change of a repository's state, with time and account: an append-only file next to the models."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class Event:
     Attributes:
         at: When the change began, ISO 8601, UTC; no two are equal.
         who: Account that ran the command.
-        action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire`` or ``quarantine``.
+        action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire``, ``quarantine``, ``reset``
+            (equal weights again), ``render`` (the first state) or ``migrate`` (a state from the
+            configurations of an earlier release).
         version: Version of the weights that it was about.
-        before: What the channel answered with before; ``None`` for ``publish``.
+        before: What the channel answered with before; ``None`` where no channel changed.
         weights_hash: Content hash of that version's weights.
         outcome: ``done``, or why it failed and was undone.
         reason: Why a check was overridden, a canary's share, what the evidence said, or what is wrong with a

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and write ``state.json``: the versions that are loaded, and what each channel answers with.
+
+This file is the only truth on versions, pins and the canary's share. Triton's configurations follow from it
+and from ``deploy.yaml`` (:func:`quorum.repository.render.rendered_files`) and are never read back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from quorum_contract import CHANNELS
+from quorum_contract.errors import QuorumError
+
+STATE_FILE = "state.json"
+SCHEMA_VERSION = 1
+
+
+class RepositoryError(QuorumError, RuntimeError):
+    """The model repository is not as expected; the message names the file and the fix."""
+
+    code = "REPOSITORY_INVALID"
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What changes while a deployment is served.
+
+    Attributes:
+        versions: Versions of the weights that are loaded side by side, ascending.
+        pins: Channel -> the version that it answers with, for every channel.
+        canary_share: Share of the products that callers send to the canary channel, in [0, 1].
+    """
+
+    versions: tuple[int, ...]
+    pins: Mapping[str, int]
+    canary_share: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no server could serve.
+
+        Raises:
+            ValueError: Versions that are not ascending numbers, a channel without a pin or pinned to a
+                version that is not loaded, or a share outside [0, 1].
+        """
+        if not self.versions or list(self.versions) != sorted({*self.versions}) or self.versions[0] < 1:
+            raise ValueError(f"versions {list(self.versions)} are not ascending numbers from 1")
+        if self.pins.keys() != {*CHANNELS}:
+            raise ValueError(f"pins are of {sorted(self.pins)}, expected {sorted(CHANNELS)}")
+        for channel, version in self.pins.items():
+            if version not in self.versions:
+                raise ValueError(
+                    f"{channel} is pinned to version {version}, loaded are {list(self.versions)}"
+                )
+        if not 0 <= self.canary_share <= 1:
+            raise ValueError(f"canary_share {self.canary_share} is not in [0, 1]")
+
+    def pinned(self, channel: str, version: int, canary_share: float | None = None) -> State:
+        """The same with a channel pinned to another version, and the share changed if one is given."""
+        share = self.canary_share if canary_share is None else float(canary_share)
+        return State(self.versions, {**self.pins, channel: version}, share)
+
+    def listing(self, versions: Iterable[int], pins: Mapping[str, int] | None = None) -> State:
+        """The same with other versions loaded, and with these pins changed."""
+        return State(tuple(sorted({*versions})), {**self.pins, **(pins or {})}, self.canary_share)
+
+
+class _Schema(msgspec.Struct):
+    schema_version: int
+
+
+class _File(State, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    schema_version: int
+
+
+def dump_state(state: State) -> str:
+    """The text of ``state.json``, the same for the same state."""
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "versions": state.versions,
+        "pins": {channel: state.pins[channel] for channel in CHANNELS},
+        "canary_share": float(state.canary_share),
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def read_state(path: Path) -> State:
+    """Inverse of :func:`dump_state`.
+
+    Raises:
+        RepositoryError: The file is missing, damaged, or of another release.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise RepositoryError(
+            f"{path} is missing: run `quorum render`, which writes it (from the configurations in that "
+            "repository, if it was rendered before this file existed)"
+        ) from None
+    try:
+        schema = msgspec.json.decode(raw, type=_Schema).schema_version
+        if schema != SCHEMA_VERSION:
+            raise RepositoryError(
+                f"{path}: schema version {schema}, this release reads {SCHEMA_VERSION}; use the release that "
+                "wrote it"
+            )
+        found = msgspec.json.decode(raw, type=_File)
+    except msgspec.MsgspecError as error:
+        raise RepositoryError(
+            f"{path}: {error}; restore it from version control, or remove it and run `quorum render`, which "
+            "takes versions and pins from the configurations that were rendered last"
+        ) from error
+    return State(found.versions, found.pins, found.canary_share)

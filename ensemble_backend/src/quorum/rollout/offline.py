@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change the state of a repository that no server reads: recover, leave damaged versions out, reset.
+
+What ``quorum up`` does before a server starts (no half-made change, no damaged version), and ``quorum render
+--reset-weights``. Each change is noted, logged and taken back after a crash as those of a rollout are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorum.deployment.schema import Deployment
+from quorum.repository.history import History, timestamp
+from quorum.repository.render import current_state, first_weights, misfits
+from quorum.repository.state import State
+from quorum.repository.store import Store
+from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.lock import locked
+from quorum_contract import CHANNELS, STABLE, VOTE
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A damaged version that is not loaded any more; its folder stays, so that its number is not given again.
+
+    Attributes:
+        version: The version.
+        why: What is wrong with it.
+        moved: Channel that answered with it -> the version that it answers with instead.
+    """
+
+    version: int
+    why: str
+    moved: dict[str, int]
+
+    def __str__(self) -> str:
+        """In words."""
+        moved = "".join(f"; {channel} goes to version {to}" for channel, to in self.moved.items())
+        return f"version {self.version} is damaged and left out ({self.why}){moved}"
+
+
+def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:
+    """Take back what an interrupted rollout left, before a server starts from the repository.
+
+    Args:
+        spec: The deployment.
+        repository: The repository folder; the deployment's own by default.
+
+    Returns:
+        What was taken back, if anything.
+
+    Raises:
+        RolloutError: A rollout is at work.
+    """
+    store = Store(repository or spec.repository_path)
+    with locked(store.path):
+        return Journal(spec, store, History(store.path)).recover(None)
+
+
+def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarantined]:
+    """Leave damaged versions out of the next start: one of them would keep Triton from starting at all.
+
+    A channel that answered with one goes to the version that the stable channel answered with before. Where
+    there is none, nothing is changed: a version that was never promoted does not go live by itself.
+
+    Args:
+        spec: The deployment.
+        repository: The repository folder; the deployment's own by default.
+
+    Raises:
+        RolloutError: A rollout is at work.
+    """
+    store = Store(repository or spec.repository_path)
+    history = History(store.path)
+    with locked(store.path):
+        left_out = []
+        for version, why in store.damaged().items():
+            moved = _ways_out(store, history, version)
+            if moved is None:
+                continue
+            old = store.state()
+            new = old.listing([v for v in old.versions if v != version], moved)
+            models = (*moved, VOTE)
+            pending = Pending(timestamp(), "quarantine", version, None, "", models, old, new, reason=why)
+            journal = Journal(spec, store, history)
+            journal.begin(pending)
+            journal.apply(pending)
+            journal.finish(pending)
+            left_out.append(Quarantined(version, why, moved))
+        return left_out
+
+
+def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
+    """Start again from equal weights, as a new version that both channels are pinned to.
+
+    For a change of members or catalogue that no version on disk fits. Versions stay on disk, but those that
+    do not fit are not loaded any more. The server must be stopped; a running one takes weights by a rollout.
+
+    Args:
+        spec: The deployment.
+        repository: The repository folder; the deployment's own by default.
+
+    Returns:
+        The new version.
+
+    Raises:
+        RolloutError: A rollout is at work.
+    """
+    store = Store(repository or spec.repository_path)
+    history = History(store.path)
+    store.path.mkdir(parents=True, exist_ok=True)
+    with locked(store.path):
+        journal = Journal(spec, store, history)
+        journal.recover(None)
+        old, version, weights = current_state(store), store.next_version(), first_weights(spec)
+        fitting = [v for v in old.versions if v not in misfits(spec, store, old)]
+        new = State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share)
+        pending = Pending(
+            timestamp(),
+            "reset",
+            version,
+            old.pins[STABLE],
+            weights.content_hash,
+            (VOTE, *CHANNELS),
+            old,
+            new,
+            adds_version=True,
+            reason="equal weights",
+        )
+        journal.begin(pending)
+        store.add_version(version, weights)
+        journal.apply(pending)
+        journal.finish(pending)
+    return version
+
+
+def _ways_out(store: Store, history: History, version: int) -> dict[str, int] | None:
+    """Channel -> where it goes, for those that are pinned to ``version``; ``None`` if there is nowhere."""
+    state = store.state()
+    pins, sound = state.pins, {*state.versions} - store.damaged().keys()
+    served = [v for v in history.served() if v in sound]
+    stable = pins[STABLE]
+    if not sound or (version in pins.values() and stable not in sound and not served):
+        return None
+    refuge = stable if stable in sound else next(iter(served), None)
+    return {channel: refuge for channel, pinned in pins.items() if pinned == version and refuge is not None}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorum.repository.state import RepositoryError, State, dump_state, read_state
+from quorum_contract import CANARY, STABLE
+
+GOOD: dict[str, Any] = {
+    "schema_version": 1,
+    "versions": [1, 3],
+    "pins": {"quorum": 1, "quorum_canary": 3},
+    "canary_share": 0.05,
+}
+
+
+@st.composite
+def states(draw: st.DrawFn) -> State:
+    versions = tuple(sorted(draw(st.sets(st.integers(1, 10**6), min_size=1, max_size=9))))
+    pins = {channel: draw(st.sampled_from(versions)) for channel in (CANARY, STABLE)}
+    return State(versions, pins, draw(st.floats(0, 1) | st.sampled_from([0, 1])))
+
+
+@given(state=states())
+def test_a_state_reads_back_as_written(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(dump_state(state), encoding="utf-8")
+    assert read_state(path) == state
+    assert dump_state(read_state(path)) == path.read_text("utf-8")
+
+
+def test_the_file_is_one_fact_a_line() -> None:
+    text = dump_state(State((1, 3), {CANARY: 3, STABLE: 1}, 0))
+    assert (
+        text
+        == """{
+  "schema_version": 1,
+  "versions": [
+    1,
+    3
+  ],
+  "pins": {
+    "quorum": 1,
+    "quorum_canary": 3
+  },
+  "canary_share": 0.0
+}
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"versions": []}, "versions [] are not ascending"),
+        ({"versions": [3, 1]}, "versions [3, 1] are not ascending"),
+        ({"versions": [1, 1, 3]}, "are not ascending"),
+        ({"versions": [0, 1, 3]}, "are not ascending"),
+        ({"versions": [1, "3"]}, "$.versions[1]"),
+        ({"versions": [1]}, "quorum_canary is pinned to version 3, loaded are [1]"),
+        ({"pins": {"quorum": 1}}, "pins are of ['quorum'], expected ['quorum', 'quorum_canary']"),
+        ({"pins": {"quorum": 1, "quorum_canary": 3, "other": 1}}, "pins are of"),
+        ({"pins": {"quorum": 1, "quorum_canary": True}}, "got `bool`"),
+        ({"canary_share": 1.5}, "canary_share 1.5 is not in [0, 1]"),
+        ({"canary_share": "5%"}, "$.canary_share"),
+        ({"more": 1}, "unknown field `more`"),
+        ({"schema_version": 2}, "schema version 2, this release reads 1; use the release that wrote it"),
+    ],
+)
+def test_what_no_server_could_serve_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    assert read_state(path) == State((1, 3), {STABLE: 1, CANARY: 3}, 0.05)
+    path.write_text(json.dumps(GOOD | change), encoding="utf-8")
+    with pytest.raises(RepositoryError) as refused:
+        read_state(path)
+    assert words in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert ("remove it and run `quorum render`" in str(refused.value)) == ("schema_version" not in change)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", '{"versions": [1]}'])
+def test_a_damaged_file_is_named_with_a_way_out(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(
+        RepositoryError, match=r"state\.json: .*restore it from version control, or remove it"
+    ):
+        read_state(path)
