@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def runtime(folder: Path, **options: Any) -> Any:
-    return create(RuntimeSettings("m", folder, ReplayOptions(votes="votes.jsonl", **options)))
+    return create(RuntimeSettings("m", folder, ReplayOptions(**{"votes": "votes.jsonl", **options})))
 
 
 def question(category: str, *attributes: str, left_s: float = 3_600) -> Question:
