@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from support.deployment import set_state
 
@@ -15,7 +16,7 @@ from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
-from quorum.votes import read_votes
+from quorum.votes import read_votes, write_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 
@@ -42,14 +43,19 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def test_what_an_earlier_canary_did_is_not_held_against_this_one(folder: Path, run: Any) -> None:
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_what_an_earlier_canary_did_is_not_held_against_this_one(folder: Path, run: Any, ending: str) -> None:
     try_version_2(folder)
     rows = [row(i, "quorum", 1) for i in range(4)] + [row(4, "quorum_canary", 2)]
     rows += [row(5, "quorum", 1, fallback_from="quorum_canary")]
     # Another version was tried beside another one; since then the canary was off.
     rows += [row(6, "quorum", 7, fallback_from="quorum_canary"), row(7, "quorum_canary", 8)]
     rows += [row(8, "quorum_canary", 1)]
-    code, out, err = run("canary", "report", write(folder, rows), "--json")
+    path = write(folder, rows)
+    if ending != "jsonl":
+        pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+        write_votes(read_votes(path), path := folder / f"recorded.{ending}")
+    code, out, err = run("canary", "report", path, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert (found["products"], found["asked"], found["failed"]) == (9, 2, 1)

@@ -12,7 +12,7 @@ import pytest
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
-from quorum.votes import read_votes
+from quorum.votes import read_votes, write_votes
 from quorum_contract import Status
 
 ROWS: list[dict[str, Any]] = [
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def runtime(folder: Path, **options: Any) -> Any:
-    return create(RuntimeSettings("m", folder, ReplayOptions(votes="votes.jsonl", **options)))
+    return create(RuntimeSettings("m", folder, ReplayOptions(**{"votes": "votes.jsonl", **options})))
 
 
 def question(category: str, *attributes: str, left_s: float = 3_600) -> Question:
@@ -133,6 +133,14 @@ def test_a_table_is_read_as_learning_reads_it(folder: Path) -> None:
     m = runtime(folder)
     assert json.loads(str(ask(m, "", "size"))) == {"size": "7"}
     assert len(read_votes(_with_products(folder)).cells) == len(ROWS) + 2
+
+
+def test_a_table_in_columns_is_replayed_like_its_lines(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    write_votes(read_votes(_with_products(folder)), folder / "votes.parquet")
+    m = create(RuntimeSettings("m", folder, ReplayOptions(votes="votes.parquet")))
+    assert json.loads(str(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
+    assert ask(m, "", "brand") is Status.NOT_ASKED
 
 
 def _with_products(folder: Path) -> Path:
