@@ -66,9 +66,11 @@ def test_the_mean_over_products_is_as_wide_as_its_products_are_few():
 
 def test_a_bootstrap_spreads_as_the_mean_does():
     rng = np.random.default_rng(1)
-    means = bootstrap(rng.normal(10, 2, 400), np.mean, 4000)
+    values = rng.normal(10, 2, 400)
+    means = bootstrap(values, np.mean, 4000)
     assert means.shape == (4000,)
-    assert means.std() == pytest.approx(0.1, rel=0.1)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.01)
+    assert means.std() == pytest.approx(values.std() / np.sqrt(400), rel=0.05)
 
 
 def test_pairs_take_out_what_both_sides_share():
