@@ -25,9 +25,8 @@ def test_describes_a_checkpoint_without_loading_it(checkpoint):
 def test_hash_changes_with_every_part(checkpoint, name):
     before = inspect_checkpoint(checkpoint).hash
     file = checkpoint / name
-    data = bytearray(file.read_bytes())
-    data += b"\n" if name.endswith("json") else b"\0"
-    file.write_bytes(bytes(data))
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n" if name.endswith("json") else content[:-1] + b"\1")
     assert inspect_checkpoint(checkpoint).hash != before
 
 
