@@ -17,6 +17,8 @@ from quorum.evaluation.stats import Estimate, Floats, bootstrap, percentile_inte
 
 DRAWS = 400
 _TAIL = (1 - 0.95) / 2
+# Draws times requests, 8 bytes each: a long run is drawn in parts.
+_DRAWN_AT_ONCE = 1_000_000
 
 
 def interval_of(value: float, draws: Floats) -> Estimate:
@@ -69,10 +71,12 @@ def _resampled(run: Floats, qs: Sequence[float], rng: np.random.Generator, draws
     count = len(run)
     block = max(1, round(count ** (1 / 3)))
     out = np.empty((draws, len(qs)))
-    for d in range(draws):
-        starts = rng.integers(count, size=-(-count // block))
-        index = (starts[:, None] + np.arange(block)).reshape(-1) % count
-        out[d] = quantiles(run[index], qs)
+    at_once = max(1, _DRAWN_AT_ONCE // count)
+    for begin in range(0, draws, at_once):
+        some = min(at_once, draws - begin)
+        starts = rng.integers(count, size=(some, -(-count // block)))
+        index = (starts[:, :, None] + np.arange(block)).reshape(some, -1) % count
+        out[begin : begin + some] = quantiles(run[index], qs)
     return out
 
 

@@ -34,9 +34,10 @@ def reference(codes, groups):
 
 def day(codes, groups):
     n, m = codes.shape
+    names = [*(f"v{v}" for v in range(codes.max() + 1)), None]  # the last is -1's
     cells = tuple(
-        Cell(f"p{i}", "shoes", "", GROUPS[g][1], tuple(None if v < 0 else f"v{v}" for v in codes[i]))
-        for i, g in enumerate(groups)
+        Cell(f"p{i}", "shoes", "", GROUPS[g][1], tuple(names[v] for v in row))
+        for i, (g, row) in enumerate(zip(groups.tolist(), codes.tolist(), strict=True))
     )
     blank = np.full(n, -1, np.int64)
     return VotesTable(

@@ -39,13 +39,14 @@ def quantiles(values: npt.ArrayLike, qs: Sequence[float]) -> Floats:
     50(4), 1996; NumPy's default.
 
     Args:
-        values: (n,) values, at least one.
+        values: (..., n) values, n at least one.
         qs: (Q,) each in [0, 1].
 
     Returns:
-        (Q,) quantiles.
+        (..., Q) quantiles along the last axis.
     """
-    return np.asarray(np.quantile(np.asarray(values, np.float64), np.asarray(qs, np.float64)))
+    found = np.quantile(np.asarray(values, np.float64), np.asarray(qs, np.float64), axis=-1)
+    return np.moveaxis(found, 0, -1)
 
 
 def quantile(values: npt.ArrayLike, q: float) -> float:
