@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))
 
 SHARED_SERVERS = ("steady",)
 """Fixtures of a server that lasts for the whole session."""
-LONGEST = ("test_kill.py", "test_openvino_build.py", "test_canary.py")
+LONGEST = ("test_gpu_check.py", "test_canary.py", "test_probe.py", "test_redeploy_under_load.py")
 """Files that take longest, the longest first."""
 
 # The same examples on every run, and no time limit: a busy machine must not decide what passes.
