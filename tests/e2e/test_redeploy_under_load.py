@@ -21,7 +21,7 @@ from quorum_client import Overloaded
 from quorum_contract import STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-PUBLISHES, REDEPLOYS = (100, 300) if LONG else (12, 40)
+PUBLISHES, REDEPLOYS = (100, 300) if LONG else (6, 24)
 SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Replace a file by what is written to another name in its folder, for content that is streamed.
 
     The other name has the same ending, for writers that go by it. When the block raises, ``path`` stays as it
@@ -32,11 +33,14 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
     Args:
         path: The file; its folder exists.
-        mode: Permissions of the new file.
+        mode: Permissions of the new file; None: those of the old one, else what the umask leaves.
 
     Yields:
         Where to write.
     """
+    path = path.resolve()
+    if mode is None:
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     passing = Path(name)
@@ -50,6 +54,13 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
         passing.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _umask() -> int:
+    # The only way to read it is to set it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def sync_folder(folder: Path) -> None:

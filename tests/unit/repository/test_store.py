@@ -128,12 +128,12 @@ def test_only_numbered_folders_are_versions(store: Store) -> None:
         (store.path / VOTE / name).mkdir()
     (store.path / VOTE / "7").write_text("a file", encoding="utf-8")
     assert store.versions_on_disk() == [1, 9, 10]
-    assert store.next_version() == 11
+    assert store.next_version(store.state().versions) == 11
 
 
 def test_an_unrendered_repository_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
-    assert (store.versions_on_disk(), store.has_state(), store.next_version()) == ([], False, 1)
+    assert (store.versions_on_disk(), store.has_state(), store.next_version([])) == ([], False, 1)
     with pytest.raises(RepositoryError, match=r"nowhere/state\.json is missing: run `quorum render`"):
         store.state()
     assert store.read_config("quorum") is None

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,3 +180,11 @@ def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch)
         with pytest.raises(VotesError, match=r"v\.parquet: .* pip install 'quorum\[arrow\]'"):
             call(tmp_path / "v.parquet")
     assert not (tmp_path / "v.parquet").exists()
+
+
+def test_a_row_with_its_members_in_another_order_is_written_in_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    with VotesWriter(path) as writer:
+        writer.write(Cell("p", "", "t", "color", ("red", "blue")), ("a", "b"))
+        writer.write(Cell("q", "", "t", "color", ("green", "grey")), ("b", "a"))
+    assert [cell.values for cell in read_votes(path).cells] == [("red", "blue"), ("grey", "green")]

@@ -101,6 +101,9 @@ def learn(
         write_atomic(target, weights_file.dumps(report.weights))
         if state:
             dump_state(state, state_path(target))
+        else:
+            # The state of other weights would let `update` go on from what these were not learned from.
+            state_path(target).unlink(missing_ok=True)
     return report
 
 

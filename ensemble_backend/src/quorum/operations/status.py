@@ -188,13 +188,14 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
         models = {(s.name, s.version): s for s in control.index()}
     store = store_of(deployment)
-    state = store.state()
+    state = store.state_if_any()
+    pins, versions = (state.pins, state.versions) if state else ({}, ())
     return ServerStatus(
         url=endpoint.grpc_url,
         pid=running.pid if running else None,
-        canary_share=state.canary_share,
-        channels={c: _channel_status(deployment, endpoint.grpc_url, c, state.pins[c]) for c in CHANNELS},
-        versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in state.versions},
+        canary_share=state.canary_share if state else 0.0,
+        channels={c: _channel_status(deployment, endpoint.grpc_url, c, pins.get(c)) for c in CHANNELS},
+        versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
             member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
             for model, members in deployment.models().items()
@@ -206,8 +207,9 @@ def _server_status(deployment: Deployment) -> ServerStatus:
 def _fleet_status(deployment: Deployment) -> FleetStatus:
     servers = {}
     for repository, addresses in servers_of(deployment).items():
-        # A fleet may have repositories that are not mounted here.
-        pins = Store(repository).state().pins if repository.is_dir() else {}
+        # A fleet may have repositories that are not mounted here, or not rendered yet.
+        state = Store(repository).state_if_any()
+        pins = state.pins if state else {}
         for url in addresses:
             channels = {c: _channel_status(deployment, url, c, pins.get(c)) for c in CHANNELS}
             servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))

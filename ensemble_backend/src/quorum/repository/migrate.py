@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.repository.configs import parse_config, vote_step
 from quorum.repository.state import RepositoryError, State
-from quorum.repository.store import CONFIG_FILE, PENDING_FILE, Store
+from quorum.repository.store import CONFIG_FILE, Store
 from quorum_contract import CHANNELS, GATE, VOTE
 
 
@@ -31,7 +31,7 @@ def state_of_configs(store: Store) -> State | None:
     configs = {model: _parsed(store, model) for model in (VOTE, GATE, *CHANNELS)}
     if not any(configs.values()):
         return None
-    pending = store.path / PENDING_FILE
+    pending = store.pending_path
     if pending.exists():
         raise RepositoryError(
             f"{pending}: a change was interrupted; let the release that made it take it back first "

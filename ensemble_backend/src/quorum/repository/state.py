@@ -108,7 +108,7 @@ def read_state(path: Path) -> State:
                 "wrote it"
             )
         found = msgspec.json.decode(raw, type=_File)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RepositoryError(
             f"{path}: {error}; restore it from version control, or remove it and run `quorum render`, which "
             "takes versions and pins from the configurations that were rendered last"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
@@ -37,10 +38,9 @@ class Store:
         folder = self.path / VOTE
         return sorted(int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
-    def next_version(self) -> int:
-        """The number of the next version: none is given twice, whatever became of it."""
-        listed = self.state().versions if self.has_state() else ()
-        return max([*self.versions_on_disk(), *listed], default=0) + 1
+    def next_version(self, loaded: Iterable[int]) -> int:
+        """The number of the next version: neither on disk nor ``loaded``, so none is given twice."""
+        return max([*self.versions_on_disk(), *loaded], default=0) + 1
 
     def has_state(self) -> bool:
         """Whether there is a ``state.json``."""
@@ -54,9 +54,22 @@ class Store:
         """
         return read_state(self.state_path)
 
+    def state_if_any(self) -> State | None:
+        """The state; ``None`` for a repository that has none yet, or is missing.
+
+        Raises:
+            RepositoryError: ``state.json`` is damaged or of another release.
+        """
+        return self.state() if self.has_state() else None
+
     def write_state(self, state: State) -> None:
         """Replace ``state.json``; Triton's files have to follow."""
         _replace(self.state_path, dump_state(state))
+
+    @property
+    def pending_path(self) -> Path:
+        """Where a change that has begun is noted."""
+        return self.path / PENDING_FILE
 
     @property
     def state_path(self) -> Path:

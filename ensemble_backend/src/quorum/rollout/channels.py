@@ -166,7 +166,7 @@ class Rollout:
         for version in reversed(self.store.state().versions):
             if self._hash_if_sound(version) == weights.content_hash:
                 return version
-        return self.store.next_version()
+        return self.store.next_version(self.store.state().versions)
 
     def compare(self, weights: Weights) -> Comparison | None:
         """Hold weights against the running ones on the held-out votes; ``None`` if the spec names none.
@@ -194,8 +194,10 @@ class Rollout:
             share: In [0, 1]; callers learn it from every answer.
 
         Raises:
-            RolloutError: There is no such version, or the channel does not answer with it.
+            RolloutError: No such version, a share outside [0, 1], or the channel does not answer with it.
         """
+        if not 0 <= share <= 1:
+            raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
             return self._pin_locked("canary", CANARY, version, share)
 

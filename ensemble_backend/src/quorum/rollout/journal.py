@@ -89,6 +89,14 @@ class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class _Key(msgspec.Struct, frozen=True):
+    """What a note and its line in the log have in common, whatever release wrote them."""
+
+    at: str
+    action: str
+    version: int
+
+
 class Journal:
     """The pending change of one repository, of which there is at most one.
 
@@ -102,7 +110,7 @@ class Journal:
         self._spec = spec
         self._store = store
         self._history = history
-        self.path = store.path / PENDING_FILE
+        self.path = store.pending_path
 
     def begin(self, pending: Pending) -> None:
         """Write down what is about to happen."""
@@ -163,16 +171,11 @@ class Journal:
         for pattern in _SCRATCH_FILES:
             for file in self._store.path.glob(pattern):
                 file.unlink(missing_ok=True)
+        if self._is_logged():
+            self.clear()
+            return None
         pending = self._read()
         if pending is None:
-            return None
-        last = self._history.last()
-        if last is not None and (last.at, last.action, last.version) == (
-            pending.at,
-            pending.action,
-            pending.version,
-        ):
-            self.clear()
             return None
         if load is not None:
             self._check_unchanged(pending)
@@ -193,12 +196,21 @@ class Journal:
                     "start it again: that takes back what was interrupted"
                 )
 
+    def _is_logged(self) -> bool:
+        """Whether the noted change, of this release or an earlier one, is done and in the log."""
+        try:
+            noted = msgspec.json.decode(self.path.read_bytes(), type=_Key)
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+            return False
+        last = self._history.last()
+        return last is not None and _Key(last.at, last.action, last.version) == noted
+
     def _read(self) -> Pending | None:
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Pending)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RepositoryError(
                 f"{self.path}: not a journal of this release ({error}); if an earlier release wrote it, let "
                 "that one take the change back (`quorum up`), else look at it, then remove it"

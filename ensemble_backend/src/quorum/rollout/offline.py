@@ -113,7 +113,9 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
     with locked(store.path):
         journal = Journal(spec, store, history)
         journal.recover(None)
-        old, version, weights = current_state(store), store.next_version(), first_weights(spec)
+        old, weights = current_state(store), first_weights(spec)
+        is_rendered = store.has_state() or store.read_config(VOTE) is not None
+        version = store.next_version(old.versions if is_rendered else ())
         fitting = [v for v in old.versions if v not in misfits(spec, store, old)]
         new = State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share)
         pending = Pending(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from quorum.repository.state import RepositoryError
@@ -13,6 +13,7 @@ from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError
 from quorum.server.health import dead_models, revive
 from quorum.server.triton import ServerProcessError, TritonServer
+from quorum_contract import VOTE
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ class Watch:
             self._damaged = True
             return
         self._damaged = False
-        dead = dead_models(self._server.spec, endpoint.grpc_url, versions)
         with Control(endpoint.grpc_url, endpoint.admin_key) as control:
+            dead = dead_models(self._server.spec, endpoint.grpc_url, _tried(control, versions))
             busy = _under_way(control) if dead else set()
             for model, answer in dead.items():
                 if model in self._suspects - busy:
@@ -67,6 +68,18 @@ class Watch:
             self._report(f"{model} did not come back: {error}")
         else:
             self._report(f"{model} is back")
+
+
+def _tried(control: Control, versions: Sequence[int]) -> list[int]:
+    """The versions of the vote that the server has tried to load.
+
+    An interrupted publish can leave one in the state that the server was never given.
+    """
+    try:
+        tried = {m.version for m in control.index() if m.name == VOTE}
+    except ControlError:
+        return list(versions)
+    return [version for version in versions if str(version) in tried]
 
 
 def _under_way(control: Control) -> set[str]:

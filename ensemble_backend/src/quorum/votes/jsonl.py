@@ -61,7 +61,8 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
     Args:
         lines: One row each.
         source: Names the file in refusals.
-        identified: Rows need a product; without, a title, and the product may be missing.
+        identified: Rows are cells of one table. If not, they are looked up by their title, which they need:
+            the product may be missing, and each row has members and values of its own, read as text.
 
     Raises:
         VotesError: A line that is not JSON, lacks something, has a value of the wrong type, a newer schema
@@ -77,9 +78,9 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
             raise VotesError(f"{source}, line {number}: {_not_json(error)}") from error
         try:
             votes = _votes(row)
-            members = members or tuple(votes)
-            cell = _cell(row, votes, members, identified)
-            if "\\u" in line:
+            members = (members if identified else ()) or tuple(votes)
+            cell = _cell(row, votes, members) if identified else _recorded(row, votes)
+            if identified and "\\u" in line:
                 _check_encodable(cell)
         except VotesError as error:
             raise VotesError(f"{source}, line {number}: {error}") from error
@@ -130,9 +131,17 @@ def _votes(row: object) -> Mapping[str, object]:
     return votes
 
 
-def _cell(
-    row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...], identified: bool
-) -> Cell:
+def _recorded(row: Mapping[str, Any], votes: Mapping[str, object]) -> Cell:
+    """The votes of a row that is looked up by its title."""
+    check_version(row.get(VERSION_FIELD))
+    if row.get("title") is None:
+        raise VotesError("no `title`; rows are looked up by their text")
+    values = tuple(None if value is None else str(value) for value in votes.values())
+    category, title = _text(row, "category", optional=True), _text(row, "title")
+    return Cell(str(row.get("product") or ""), category, title, _text(row, "attribute"), values)
+
+
+def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...]) -> Cell:
     version = check_version(row.get(VERSION_FIELD))
     unknown, missing = sorted(votes.keys() - set(members)), sorted(set(members) - votes.keys())
     if unknown or missing:
@@ -147,10 +156,8 @@ def _cell(
     accepted = tuple(_value(value, "gold") for value in gold)
     if None in accepted:
         raise VotesError("`gold` holds null; leave gold out where there is none")
-    if not identified and row.get("title") is None:
-        raise VotesError("no `title`; rows are looked up by their text")
     return Cell(
-        product=_text(row, "product", optional=not identified),
+        product=_text(row, "product"),
         category=_text(row, "category", optional=True),
         title=_text(row, "title", optional=True),
         attribute=_text(row, "attribute"),

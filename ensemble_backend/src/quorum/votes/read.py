@@ -42,7 +42,7 @@ def read_rows(path: str | Path, *, identified: bool = True) -> Iterator[Row]:
 
     Args:
         path: See :func:`read_votes`.
-        identified: Rows need a product; without, a title, and the product may be missing.
+        identified: As in :func:`quorum.votes.jsonl.parse_rows`.
 
     Raises:
         VotesError: As :func:`read_votes`.

@@ -154,7 +154,12 @@ def _as_text(value: object) -> str | None:
 
 
 def _as_float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _as_int(value: object) -> int | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -55,11 +56,14 @@ class VotesWriter:
         """
         self._members = self._members or tuple(members)
         if tuple(members) != self._members:
-            raise VotesError(
-                f"{self._path}: votes of {', '.join(members)} after votes of {', '.join(self._members)}; a "
-                "table has one row of members, in one order: write these to another file"
-            )
-        self._sink.write(cell, members)
+            if sorted(members) != sorted(self._members):
+                raise VotesError(
+                    f"{self._path}: votes of {', '.join(members)} after votes of {', '.join(self._members)}; "
+                    "a table has one set of members: write these to another file"
+                )
+            by_name = dict(zip(members, cell.values, strict=True))
+            cell = replace(cell, values=tuple(by_name[name] for name in self._members))
+        self._sink.write(cell, self._members)
 
     def close(self) -> None:
         """Write what is held and close the file."""
