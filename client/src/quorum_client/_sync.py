@@ -31,8 +31,8 @@ class Client:
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.
         headers: Sent with every call, for gateways that require a key.
         retries: Send again, up to twice, 0.1 s to 0.4 s later and within the deadline, if no member was
-            asked: the server is full, not ready or unreachable. A call under which the connection broke is not
-            sent again, because its members may have been asked; see :class:`quorum_client.Disconnected`.
+            asked: the server is full, not ready or unreachable. A call under which the connection broke is
+            not sent again, because its members may have been asked; see :class:`quorum_client.Disconnected`.
         canary_share: Share of the products, from 0 to 1, that the canary channel answers; ``"served"``: the
             share that the server reports (``quorum canary N --share 5%``), looked up before the first call
             and kept current by every answer. A product always takes the same channel, see

@@ -2,7 +2,7 @@
 """Measure CPU of Python processes that take turns on a core, with code at equal and at random addresses.
 
 Each process does the same piece of this product's work (an answer parsed, a prompt filled, votes packed,
-cells decided), then wakes the next. All share one core, so that nothing but the turn lies between two pieces.
+cells decided), then wakes the next. All share one core, so that only the turn lies between two pieces.
 The kernel gives each process its own random addresses (ASLR), or the same to all (``setarch -R``).
 ``python -m quorum_bench.studies.address_layout READ WRITE TURNS`` is one of the processes.
 """
@@ -80,7 +80,7 @@ def measure(processes: int, turns: int, aslr: bool) -> float:
             )
         for process in running:
             if process.stdout is None or process.stdout.readline() != "ready\n":
-                raise AddressLayoutError("a process could not begin; its own words are above")
+                raise AddressLayoutError("a process could not begin; its own messages are above")
         os.write(pipes[0][1], b"x")
         return statistics.fmean(float(process.communicate(timeout=120)[0]) for process in running)
     finally:

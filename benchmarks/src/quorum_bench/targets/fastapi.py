@@ -11,7 +11,7 @@ from quorum_bench.targets.peer import PeerTarget
 
 
 class FastApiTarget(PeerTarget):
-    """See the module."""
+    """Serve the members and the gateway with FastAPI."""
 
     name = "FastAPI"
     package = "fastapi"
