@@ -285,7 +285,7 @@ def install_hf(env: Environment) -> None:
 
 
 def install_torch_cpu(env: Environment, file: str) -> None:
-    """Install PyTorch's CPU build from a local wheel, the configured index or PyTorch's; else the CUDA build."""
+    """Install PyTorch for CPU: a local wheel, from the configured index or PyTorch's; else the CUDA build."""
     torch = next(w for w in (REQUIREMENTS / file).read_text().split() if w.startswith("torch=="))
     places = (["--no-index"], [], ["--index-url", TORCH_CPU_INDEX])
     if not any(

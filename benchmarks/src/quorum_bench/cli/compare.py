@@ -32,7 +32,7 @@ def compare_results(
     max_ratio: Annotated[
         float | None, typer.Option(help="Fail if a figure got worse by more, e.g. 1.10 for a tenth.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Fail unless it is shown that none did.")] = False,
+    strict: Annotated[bool, typer.Option(help="Fail also if a figure may have got worse by more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Compare two results: how many times worse, with a 95 % interval.

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scenarios(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """List the scenarios: what each one asks."""
+    """List the scenarios and their questions."""
     if as_json:
         print(json.dumps([{"name": s.name, "title": s.title, "question": s.question} for s in ALL]))
         return

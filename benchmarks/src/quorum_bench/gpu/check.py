@@ -178,7 +178,7 @@ def _copy(options: Options, checkpoint: Path, folder: Path) -> Path:
 
 
 def answers(options: Options, name: str, checkpoint: Path) -> Row:
-    """Greedy answers against Transformers' own; guided answers against the schema."""
+    """Compare greedy answers with Transformers' own; check guided answers against the schema."""
     work, subject = _log_folder(options, name), options.subject
     given = _member(options, _copy(options, checkpoint, _emptied(work / "checkpoint")))
     figures: Row = {} if options.standin else _against_transformers(options, checkpoint, given, work)
@@ -228,7 +228,7 @@ def _is_valid(text: str) -> bool:
 
 
 def batching(options: Options, name: str, checkpoint: Path) -> Row:
-    """Both ways of batching of runtime ``hf``, taking turns."""
+    """Measure both ways of batching of runtime ``hf``, in turn."""
     if options.runtime != "hf":
         return {"skipped": "only runtime hf has two ways of batching"}
     ways, work, rounds = ("dynamic", "continuous"), _log_folder(options, name), []
@@ -256,19 +256,19 @@ def _medians(rounds: Sequence[Row]) -> Row:
 
 
 def one_member(options: Options, name: str, checkpoint: Path) -> Row:
-    """One member in the graph against its bare runtime."""
+    """Compare one member in the graph with its bare runtime."""
     return _compared(options, name, checkpoint, ["alone"], "graph")
 
 
 def ensemble(options: Options, name: str, checkpoint: Path) -> Row:
-    """Several members on one device against as many bare runtimes on it."""
+    """Compare several members on one device with as many bare runtimes on it."""
     count = _fitting(options, checkpoint)
     names = [f"member-{number}" for number in range(1, count + 1)]
     return _compared(options, name, checkpoint, names, "ensemble")
 
 
 def _fitting(options: Options, checkpoint: Path) -> int:
-    """How many members fit the GPU together with as many bare runtimes."""
+    """Return the number of members that fit the GPU together with as many bare runtimes."""
     wanted = options.members
     if options.device == "cpu":
         return wanted

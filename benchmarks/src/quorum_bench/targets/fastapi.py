@@ -22,5 +22,5 @@ class FastApiTarget(PeerTarget):
         return {**members, "gateway": ("fastapi_gateway.py",)}
 
     def redeploy(self) -> None:
-        """As uvicorn's documentation on deployment says."""
+        """Send SIGHUP, as in uvicorn's documentation on deployment."""
         os.kill(self._processes["gateway"].pid, signal.SIGHUP)
