@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# Everything a fresh Debian or Ubuntu machine with python3 and make needs; `make` alone lists the targets.
+# Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo check test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long gpu-check
 .NOTPARALLEL:
 
-# An interpreter to build the environments on, when the system's python3 does not fit: make setup PYTHON=/path
+# Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
 PYTHON ?=
 export PYTHON
 SETUP := python3 scripts/setup.py
@@ -35,10 +35,10 @@ setup-dev:
 build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
 	@$(SETUP) build
 
-peers-env: ## make .venv-peers: what the benchmark puts beside this product: FastAPI, LitServe, Ray Serve, crowd-kit
+peers-env: ## make .venv-peers: the benchmark's peers FastAPI, LitServe, Ray Serve and crowd-kit
 	@$(SETUP) peers
 
-train-demo: build-env ## train the demo's LLMs; examples/demo/README.md tells how to convert and score them
+train-demo: build-env ## train the demo's LLMs; examples/demo/README.md shows how to convert and score them
 	.venv-build/bin/python examples/demo/train.py
 
 lint: setup-dev ## lint and type-check only
@@ -54,12 +54,12 @@ render: setup ## write model_repository/ from deploy.yaml
 bench: setup ## measure this machine, about 7 minutes; report in benchmarks/out/
 	.venv/bin/quorum-bench run benchmarks/out/short
 
-bench-long: setup ## the same with every point, longer and more often: about an hour
+bench-long: setup ## measure every point, longer and more often: about an hour
 	.venv/bin/quorum-bench run benchmarks/out/long --long
 
-gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help tells more)
+gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help lists options)
 	.venv/bin/quorum-bench gpu-check $(ARGS)
 
-clean: ## remove environments, caches and what a demo left
+clean: ## remove environments, caches and files of a demo
 	rm -rf .venv .venv-build .venv-peers .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

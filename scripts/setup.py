@@ -3,11 +3,11 @@
 
 ``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``dev``
 the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters), ``peers`` makes ``.venv-peers``
-(the servers that the benchmark puts beside this one). PyTorch is the CPU build, but in
-``.venv`` the one with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda decides otherwise.
+(the other servers of the benchmark). PyTorch is the CPU build, but in ``.venv`` the build with
+CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda overrides this.
 Packages are installed by uv, itself installed by pip, under pip's own configuration (mirrors, wheel folders,
 certificates); where uv fails, and with QUORUM_INSTALLER=pip, pip installs them. A stamp makes a second run
-instant; what was left half-made is made anew. The variable PYTHON names the interpreter to build on, when the
+instant; an incomplete environment is made anew. The variable PYTHON names the interpreter to use when the
 system's does not fit.
 """
 
@@ -69,7 +69,7 @@ def stop(text: str) -> NoReturn:
 
 
 def check_machine() -> None:
-    """The server in the wheel is built for one kind of machine."""
+    """Stop on a machine that the server in the wheel is not built for."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         stop(f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}; use a container")
     glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 0.0").split()[-1]
@@ -78,7 +78,7 @@ def check_machine() -> None:
 
 
 def probe(python: str) -> dict | None:
-    """What this interpreter has, or None when it is not one."""
+    """Describe an interpreter; None if it is not one."""
     if (path := shutil.which(python)) is None:
         return None
     done = subprocess.run([path, "-c", PROBE], capture_output=True, text=True, check=False)
@@ -86,36 +86,36 @@ def probe(python: str) -> dict | None:
 
 
 def find_python(asked: str | None) -> str:
-    """An interpreter that can host the server's Python models; installs Debian packages when it may.
+    """Find an interpreter that can host the server's Python models; as root, install missing Debian packages.
 
     The server's Python stub is linked against the shared libpython (Debian's own python3 is static, the
     library is a package of its own) and needs numpy < 2, which has no wheels for Python 3.13 and newer.
     """
     base = getattr(sys, "_base_executable", sys.executable)
     names = [asked] if asked else [base, *(f"python{v}" for v in SUPPORTED)]
-    found = [p for p in map(probe, names) if p]
-    fitting = [p for p in found if p["version"] in SUPPORTED]
+    interpreters = [p for p in map(probe, names) if p]
+    fitting = [p for p in interpreters if p["version"] in SUPPORTED]
     if complete := [p["path"] for p in fitting if p["shared"] and p["venv"]]:
         return complete[0]
     if not fitting:
-        have = ", ".join(sorted({p["version"] for p in found})) or "none"
+        have = ", ".join(sorted({p["version"] for p in interpreters})) or "none"
         stop(
             f"needs Python {' or '.join(SUPPORTED)} (found: {have}): the server's Python stub needs "
-            "numpy < 2, which newer Pythons have no wheels for. Put one beside it, for example with "
+            "numpy < 2, which newer Pythons have no wheels for. Install one next to it, for example with "
             "`apt-get install python3.12`, pyenv or uv, then: make setup PYTHON=/path/to/python3.12"
         )
     python = fitting[0]
     needed = {f"python{python['version']}-venv": "venv", f"libpython{python['version']}": "shared"}
     packages = [package for package, part in needed.items() if not python[part]]
     install_debian(packages)
-    again = probe(python["path"])
-    if not (again and again["shared"] and again["venv"]):
+    completed = probe(python["path"])
+    if not (completed and completed["shared"] and completed["venv"]):
         stop(f"{python['path']} still lacks {' and '.join(packages)}; point PYTHON=... at a complete Python")
     return python["path"]
 
 
 def install_debian(packages: list[str]) -> None:
-    """Install system packages as root, or say which."""
+    """Install system packages as root; otherwise stop with the command to run."""
     names = " ".join(packages)
     line = f"apt-get update && apt-get install -y --no-install-recommends {names}"
     if not shutil.which("apt-get"):
@@ -136,7 +136,7 @@ class Environment:
         self._uv: str | None = None
 
     def ensure(self, stage: str, files: list[Path], install: Callable[[Environment], None]) -> None:
-        """Run ``install`` unless the stamp says that these files were installed here."""
+        """Run ``install`` unless the stamp matches these files."""
         stamp, partial = self.folder / f".quorum-{stage}", self.folder / ".quorum-partial"
         digest = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
         whole = self.python.exists() and not partial.exists()
@@ -166,8 +166,8 @@ class Environment:
         """Install packages by uv, or by pip where uv is missing or fails.
 
         Args:
-            arguments: What both installers understand.
-            may_fail: Return whether it worked, instead of stopping with a message.
+            arguments: Arguments of either installer.
+            may_fail: Return False on failure instead of stopping with a message.
             quick: Give up at once when an index cannot be reached.
         """
         say(" ".join(["install", *(a.replace(f"{ROOT}/", "") for a in arguments)]))
@@ -219,13 +219,13 @@ def pip_settings(python: Path) -> dict[str, list[str]]:
     """Read pip's configuration, files and variables, as pip itself combines it for ``pip install``."""
     command = [str(python), "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found: dict[tuple[int, str], list[str]] = {}
+    values: dict[tuple[int, str], list[str]] = {}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
         if section in PIP_SECTIONS and value:
-            found[PIP_SECTIONS.index(section), name] = str(ast.literal_eval(value)).split()
-    return {name: value for (_, name), value in sorted(found.items())}
+            values[PIP_SECTIONS.index(section), name] = str(ast.literal_eval(value)).split()
+    return {name: value for (_, name), value in sorted(values.items())}
 
 
 def uv_arguments(settings: dict[str, list[str]]) -> list[str]:
@@ -274,7 +274,7 @@ def install_hf_cpu(env: Environment) -> None:
 
 
 def install_hf_cuda(env: Environment) -> None:
-    # To pip the CPU build satisfies the same requirement.
+    # For pip the CPU build satisfies the same requirement.
     subprocess.run([str(env.python), "-m", "pip", "uninstall", "-q", "-y", "torch"], check=False)
     install_hf(env)
 
@@ -285,13 +285,13 @@ def install_hf(env: Environment) -> None:
 
 
 def install_torch_cpu(env: Environment, file: str) -> None:
-    """PyTorch's CPU build: from a local wheel, the configured index, PyTorch's own; else that with CUDA."""
+    """Install PyTorch for CPU: a local wheel, from the configured index or PyTorch's; else the CUDA build."""
     torch = next(w for w in (REQUIREMENTS / file).read_text().split() if w.startswith("torch=="))
     places = (["--no-index"], [], ["--index-url", TORCH_CPU_INDEX])
     if not any(
         env.install(*place, "--no-deps", f"{torch}+cpu", may_fail=True, quick=True) for place in places
     ):
-        say("no CPU build of PyTorch within reach: taking the one with CUDA, some gigabytes more")
+        say("no CPU build of PyTorch within reach: installing the one with CUDA, some gigabytes more")
 
 
 def install_build(env: Environment) -> None:
@@ -307,7 +307,7 @@ def install_peers(env: Environment) -> None:
 
 
 def make(stage: str) -> None:
-    """Make the environment of a stage, as far as it is missing or out of date."""
+    """Make or update the environment of a stage, if it is missing or out of date."""
     if stage == "build":
         files = [REQUIREMENTS / f"build{part}.txt" for part in ("", "-nodeps", "-constraints")]
         Environment(ROOT / ".venv-build").ensure("build", files, install_build)

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of quorum: load on one side, metrics on the other, one report that says both."""
+"""Benchmark quorum: put load on it, compute metrics, write a report."""
 
 __version__ = "0.1.0"

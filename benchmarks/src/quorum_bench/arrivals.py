@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When requests are meant to be sent, in an open loop."""
+"""Compute the intended send times of an open loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int) -> Offsets:
-    """Independent arrivals: exponentially distributed gaps of mean ``1 / rate_per_s`` seconds.
+    """Draw independent arrivals: exponentially distributed gaps of mean ``1 / rate_per_s`` seconds.
 
     Raises:
         ValueError: A rate or a time that is not above 0.
@@ -27,15 +27,15 @@ def poisson(rate_per_s: float, seconds: float, seed: int) -> Offsets:
 
 
 def replayed(path: Path, seconds: float | None = None, speed: float = 1.0) -> Offsets:
-    """Arrivals as recorded: one time in seconds a line, any start; ``speed`` 2 plays them twice as fast.
+    """Read recorded arrivals: one time in seconds a line, any start; ``speed`` 2 plays them twice as fast.
 
     Args:
         path: Text file; empty lines and lines that start with ``#`` are skipped.
-        seconds: Keep what comes before this time of the load; all by default.
+        seconds: Keep arrivals before this time of the load; all by default.
         speed: Above 0.
 
     Raises:
-        ValueError: A line that is no time, times that go backwards, none at all, or no speed.
+        ValueError: A line that is no time, times that go backwards, an empty file, or a speed not above 0.
     """
     times: list[float] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of the benchmark: scenarios, their points in turn, and the figures of each."""
+"""Run scenarios: measure their points in turn and compute the figures of each."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Skipped(QuorumError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller of a benchmark can say.
+    """Options of a benchmark.
 
     Attributes:
         form: Fewer points, or all.
-        effort: How long and how often each is measured.
-        slo_ms: The latency that counts as good.
+        effort: Length and number of runs.
+        slo_ms: Latency objective.
         prices: Of machine and tokens.
         deploy: A deployment of real LLMs.
         listings: JSONL file of product texts for it.
         votes: A votes table with gold labels.
         arrivals: File of arrival times.
-        perf_analyzer: That program.
+        perf_analyzer: Path of NVIDIA's program.
     """
 
     form: Form
@@ -59,7 +59,7 @@ class Options:
     perf_analyzer: Path | None = None
 
     def pick(self, short: T, long: T) -> T:
-        """By the form."""
+        """Choose by the form."""
         return short if self.form == "short" else long
 
 
@@ -77,7 +77,7 @@ class Measured:
         return [run.samples.latency_ms for run in self.runs]
 
     def median(self, of: Callable[[Run], float]) -> float:
-        """Over the runs."""
+        """Median over the runs."""
         return float(np.median([of(run) for run in self.runs]))
 
     @property
@@ -132,12 +132,12 @@ class Scenario:
 
 @dataclass(slots=True)
 class Bench:
-    """What scenarios measure with.
+    """Measure points and keep their samples, for scenarios.
 
     Attributes:
         options: The caller's.
-        file: Where the samples go.
-        say: Told each run in one line.
+        file: File of the samples.
+        say: Called with each run in one line.
     """
 
     options: Options
@@ -145,7 +145,7 @@ class Bench:
     say: Callable[[str], None] = field(default=lambda _: None)
 
     def measure(self, scenario: str, points: Sequence[Point], effort: Effort | None = None) -> list[Measured]:
-        """Measure points that stand side by side: a first run of each, a second of each, and so on.
+        """Measure points in turn: a first run of each, a second of each, and so on.
 
         Raises:
             LoadError: A generator failed.
@@ -157,15 +157,15 @@ class Bench:
         return tally.measured()
 
     def tally(self, scenario: str, effort: Effort | None = None) -> Tally:
-        """For a scenario that orders its runs itself."""
+        """Start a tally, for a scenario that orders its runs itself."""
         return Tally(self, scenario, effort or self.options.effort)
 
 
 class Tally:
-    """The runs of a scenario's points, in whatever order they are measured.
+    """Collect the runs of a scenario's points, in any order.
 
     Args:
-        bench: What measures.
+        bench: The bench.
         scenario: Its name.
         effort: Of each run.
     """
@@ -180,8 +180,8 @@ class Tally:
         """Measure a point once more.
 
         Args:
-            point: Which.
-            number: Of the run, from 0.
+            point: The point.
+            number: Number of the run, from 0.
 
         Raises:
             LoadError: A generator failed.
@@ -199,19 +199,19 @@ class Tally:
         return run
 
     def measured(self) -> list[Measured]:
-        """All points, in the order in which they came first."""
+        """All points, in the order of their first runs."""
         return [
             Measured(ident, self._labels[ident], tuple(runs.values())) for ident, runs in self._runs.items()
         ]
 
 
 def point_id(scenario: str, labels: Mapping[str, str | int | float]) -> str:
-    """``scenario/key=value,...``."""
+    """Format an id: ``scenario/key=value,...``."""
     return f"{scenario}/" + ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def point_result(measured: Measured) -> PointResult:
-    """Every metric of a point, over its runs."""
+    """Compute every metric of a point over its runs."""
     values: dict[str, Value] = {}
     missing: dict[str, str] = {}
     for metric in ALL:

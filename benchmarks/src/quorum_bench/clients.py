@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steady callers by the client package, in processes of their own, for as long as a block runs.
+"""Keep callers of the client package asking, in their own processes, while a block runs.
 
 The load generator (:mod:`quorum_bench.load`) measures a server for a fixed time by prepared requests. These
-callers ask as users do, by :mod:`quorum_client`, while something is done to the server, and keep which
-version of the weights answered what and when. ``CLOCK_MONOTONIC`` is one clock for all processes of a
+callers ask as users do, by :mod:`quorum_client`, while the server is changed, and record which version of
+the weights answered what and when. ``CLOCK_MONOTONIC`` is one clock for all processes of a
 machine, so the times of both sides can be compared.
 """
 
@@ -33,11 +33,11 @@ _spawn = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Who asks, and how.
+    """Settings of the callers.
 
     Attributes:
         url: ``host:port``.
-        workload: What is asked, round and round.
+        workload: The requests, repeated in order.
         threads: Blocking clients, each with a connection and a thread of its own, in one process.
         coroutines: Requests in flight of one asyncio client, in another process.
         pause_s: Between an answer and the next question of the same caller.
@@ -62,14 +62,14 @@ class Answered:
     failures: list[str] = field(default_factory=list)
 
     def note(self, sent: float, result: Any) -> None:
-        """Keep an answer that has just come."""
+        """Record an answer that has just arrived."""
         first = result.answers[0].value or ""
         self.answers.append((sent, time.monotonic(), result.weights_version, first))
 
 
 @contextmanager
 def calling(callers: Callers) -> Iterator[Answered]:
-    """Keep callers asking while the block runs; what it yields is filled when the block has ended.
+    """Keep callers asking while the block runs; the yielded record is complete when the block has ended.
 
     Raises:
         LoadError: A caller got no first answer.
@@ -101,7 +101,7 @@ def calling(callers: Callers) -> Iterator[Answered]:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent dies, however that happens; a killed parent sets no event."""
+    """End this process when its parent dies; a killed parent sets no event."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -171,12 +171,12 @@ def _asyncio(callers: Callers, stop: Any, started: Any, sending: Any) -> None:
 
 @dataclass(slots=True)
 class Pins:
-    """When a channel answered with which version; a change is open from its call to its return."""
+    """Record when a channel answered with which version; a change is open from its call to its return."""
 
     spans: list[tuple[float, float, int]] = field(default_factory=list)
 
     def change(self, action: Callable[[], Any], version: int) -> None:
-        """Do it and note when."""
+        """Make a change and record its time."""
         start = time.monotonic()
         action()
         now = time.monotonic()

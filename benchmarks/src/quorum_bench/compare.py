@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two results side by side: the ratio of each figure with its interval, and whether it got worse."""
+"""Compare two results: the ratio of each figure with its interval, and whether it got worse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Row:
         metric: Key.
         a: In the first.
         b: In the second.
-        ratio: How many times *worse* the second is: b / a, or a / b where higher is better.
+        ratio: Factor by which the second is *worse*: b / a, or a / b where higher is better.
         verdict: By whether 1 lies in the interval.
     """
 
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        """Worse or better only if the whole interval says so."""
+        """Worse or better only if the whole interval is."""
         if self.ratio.low > 1:
             return "worse"
         return "better" if self.ratio.high < 1 else "no difference shown"
@@ -73,7 +73,7 @@ class _Side:
         return cls(read_results(path), latencies)
 
     def draws(self, point: PointResult, key: str, seed: int) -> Floats:
-        """Bootstrap draws of a figure: from the samples where it is a latency and they are there."""
+        """Bootstrap draws of a figure: from the samples for a latency, if they are kept."""
         name = key.removeprefix("latency_")
         runs = self.latencies.get(point.id)
         if key.startswith("latency_") and runs:
@@ -83,11 +83,11 @@ class _Side:
 
 
 def compare(a: Path, b: Path, metrics: Sequence[str] = DEFAULT_METRICS) -> list[Row]:
-    """Compare what both results have.
+    """Compare the figures that both results have.
 
     Args:
-        a: The first, a folder or its ``results.json``: what was.
-        b: The second: what is.
+        a: The first, a folder or its ``results.json``: before.
+        b: The second: after.
         metrics: Keys.
 
     Returns:
@@ -117,17 +117,17 @@ def compare(a: Path, b: Path, metrics: Sequence[str] = DEFAULT_METRICS) -> list[
 
 
 def differences(a: Path, b: Path) -> list[str]:
-    """What makes the two environments differ, in words; a ratio then says nothing about the code alone."""
-    one, two = read_results(a), read_results(b)
+    """Describe the differences of two environments; with any, a ratio is not about the code alone."""
+    before, after = read_results(a), read_results(b)
     keys = ("cpu", "cores", "cores_usable", "cpu_quota", "gpus", "triton", "python", "packages")
-    found = [
-        f"{key}: {one.environment.get(key)} and {two.environment.get(key)}"
+    lines = [
+        f"{key}: {before.environment.get(key)} and {after.environment.get(key)}"
         for key in keys
-        if one.environment.get(key) != two.environment.get(key)
+        if before.environment.get(key) != after.environment.get(key)
     ]
-    if one.effort != two.effort:
-        found.append(f"effort: {one.effort} and {two.effort}")
-    return found
+    if before.effort != after.effort:
+        lines.append(f"effort: {before.effort} and {after.effort}")
+    return lines
 
 
 def _row(info: MetricInfo, key: str, p: PointResult, q: PointResult, da: Floats, db: Floats) -> Row:
@@ -140,7 +140,7 @@ def _row(info: MetricInfo, key: str, p: PointResult, q: PointResult, da: Floats,
 
 
 def _divide(top: float | Floats, bottom: float | Floats) -> Floats:
-    """Zero over zero is no difference; something over zero is a very large one."""
+    """Divide; zero over zero is no difference, any other value over zero a very large one."""
     above, below = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
     safe = np.where(below == 0.0, 1.0, below)
     return np.where(below == 0.0, np.where(above == 0.0, 1.0, 1e9), above / safe)

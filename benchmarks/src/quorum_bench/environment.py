@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a benchmark ran: what a reader needs to repeat it, or to know why they cannot."""
+"""Describe the machine and versions of a benchmark, so that a reader can repeat it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def describe_environment(packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return machine, versions and state of the source tree; nothing that names the host or its user.
 
     Args:
-        packages: Further ones whose versions matter.
+        packages: More packages to list.
     """
     root = Path(__file__).resolve().parent
     commit = _git(root, "rev-parse", "HEAD")

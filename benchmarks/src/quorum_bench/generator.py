@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that puts load on a target: ``python -m quorum_bench.generator JOB.json OUT.npz``.
+"""Put load on a target, as a process: ``python -m quorum_bench.generator JOB.json OUT.npz``.
 
-It says ``ready`` when it is connected, reads the start time (monotonic ns) from standard input, and writes
-its samples with the CPU time that it spent on them.
+It prints ``ready`` when it is connected, reads the start time (monotonic ns) from standard input, and writes
+its samples with the CPU time spent on them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from quorum_bench.ticker import Clock, Ticker
 
 
 def main(job_path: Path, out_path: Path) -> None:
-    """Run a job; see :mod:`quorum_bench.load` for what it holds."""
+    """Run a job of :mod:`quorum_bench.load`."""
     job = json.loads(job_path.read_text("utf-8"))
     rows, start_ns, stop_ns, cpu_ns = asyncio.run(_run(job))
     samples = Samples.of(rows)
@@ -61,7 +61,7 @@ async def _load(job: dict[str, Any], call: Call, ticker: Ticker, start_ns: int) 
 
 
 def _guarded(caller: Caller, clock: Clock) -> Call:
-    """A call that answers a status instead of raising; the time is noted before the answer is looked at."""
+    """Wrap calls to return a status instead of raising; the time is taken before the answer is checked."""
 
     async def call(number: int) -> tuple[int, int]:
         try:

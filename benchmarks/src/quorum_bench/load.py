@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A load: what is sent when, by generators in processes of their own."""
+"""Put a load on a target, by generators in their own processes."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Open:
 
     Attributes:
         arrivals: Of one run, from its start; ascending.
-        rate_per_s: What the arrivals amount to, for the labels.
-        patience_s: How long answers are waited for after the last arrival.
+        rate_per_s: Rate of the arrivals, for the labels.
+        patience_s: Wait for answers after the last arrival.
     """
 
     arrivals: Offsets
@@ -57,14 +57,14 @@ Load = Closed | Open
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the generators brought home.
+    """Results of the generators.
 
     Attributes:
         samples: All requests.
         start_ns: When the load began.
         stop_ns: When the last request was sent or could have been.
-        cpu_share: CPU time of the busiest generator by its running time; near 1 it measured itself.
-        cpu_cores: The same of all generators together.
+        cpu_share: CPU time of the busiest generator / its running time; near 1 it measured itself.
+        cpu_cores: The sum over all generators.
     """
 
     samples: Samples
@@ -78,13 +78,13 @@ def run_load(caller: CallerSpec, load: Load, seconds: float, generators: int = 1
     """Put a load on a target and wait until it is over.
 
     Args:
-        caller: How the target is asked.
-        load: What is sent when.
-        seconds: How long a closed loop runs; arrivals beyond it are left out of an open loop.
+        caller: The target's caller.
+        load: Closed or open loop.
+        seconds: Length of a closed loop; an open loop leaves out later arrivals.
         generators: Processes that share the load.
 
     Raises:
-        LoadError: A generator did not get through.
+        LoadError: A generator failed.
         ValueError: More generators than callers.
     """
     if isinstance(load, Closed) and not 1 <= generators <= load.concurrency:

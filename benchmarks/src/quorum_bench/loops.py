@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ways to put load on a target.
+"""Send requests to a target in an open or a closed loop.
 
 In the **open loop** requests are sent at times fixed beforehand, whatever the target does, and latency
-counts from the intended time. A target that stalls for a second therefore shows a second to all who would
-have come in it; a generator that waits for answers before it sends again would have left those out
+counts from the intended time. A target that stalls for a second therefore shows it in the latency of all
+requests due in that second; a generator that waits for answers before it sends again would leave those out
 (*coordinated omission*, Gil Tene, "How NOT to Measure Latency", 2013). In the **closed loop** a fixed
-number of callers each send again as soon as they have an answer: it finds the most that a target can do.
+number of callers each send again as soon as they have an answer: it measures the most that a target can do.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ async def closed(call: Call, clock: Clock, callers: Sequence[int], stride: int, 
 
     Args:
         call: Sends a request.
-        clock: Time.
-        callers: The number of each one's first request.
-        stride: Added for its next: the callers of all generators.
-        stop_ns: No request is sent from here on; those in flight are waited for.
+        clock: The clock.
+        callers: Number of each caller's first request.
+        stride: Added for its next request: the callers of all generators.
+        stop_ns: End of sending; requests in flight are waited for.
     """
     rows: list[Row] = []
 
@@ -58,15 +58,15 @@ async def opened(
 
     Args:
         call: Sends a request.
-        clock: Time.
+        clock: The clock.
         arrivals_ns: Intended times on ``clock``, ascending.
-        most_in_flight: Beyond it a request is noted as ``NOT_SENT``, never left out.
-        patience_s: How long to wait for answers after the last arrival; then ``UNANSWERED``.
+        most_in_flight: Beyond it a request is recorded as ``NOT_SENT``, never left out.
+        patience_s: Wait for answers after the last arrival; then ``UNANSWERED``.
     """
     rows: list[Row] = []
     flying: dict[asyncio.Task[None], tuple[int, int, int]] = {}
 
-    async def one(number: int, intended: int, sent: int) -> None:
+    async def send(number: int, intended: int, sent: int) -> None:
         status, done = await call(number)
         rows.append((number, intended, sent, done, status))
 
@@ -78,7 +78,7 @@ async def opened(
             # Answers must be read even while requests are late.
             await asyncio.sleep(0)
             continue
-        task = asyncio.create_task(one(number, intended, sent))
+        task = asyncio.create_task(send(number, intended, sent))
         flying[task] = (number, intended, sent)
         task.add_done_callback(flying.pop)
         # Starts the task now, and lets answers in while requests are late.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One point of a benchmark, measured once: load, snapshots, and the window in which both are steady."""
+"""Measure one point once: load, snapshots, and the window in which both are steady."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SATURATED = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What things cost, in one currency.
+    """Prices of machine and tokens, in one currency.
 
     Attributes:
-        machine_per_hour: The machine that serves.
-        tokens_per_million: Member -> price of a million prompt tokens and of a million generated ones.
+        machine_per_hour: Price of the server's machine.
+        tokens_per_million: Member -> price of a million prompt tokens and of a million generated tokens.
     """
 
     machine_per_hour: float = 0.0
@@ -42,14 +42,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run of one point showed, between two snapshots of a steady target.
+    """Measurements of one run of one point, between two snapshots of a steady target.
 
     Attributes:
         samples: Requests meant to be sent in the window.
-        answered: Answers that came in the window, also to requests from before it.
+        answered: Answers that arrived in the window, also to requests from before it.
         first: Snapshot at its start.
         last: Snapshot at its end.
-        rss_peak_bytes: Largest memory seen in it.
+        rss_peak_bytes: Largest memory in it.
         pss_bytes: Memory right after the load, shared pages split.
         gpu_w: Mean power of all GPUs in it; ``None`` without one.
         generator_cpu: Share of a core that the busiest generator used.
@@ -59,7 +59,7 @@ class Run:
         members: The target's.
         tokens: Member -> tokens a request, where known.
         prices: Of machine and tokens, where given.
-        slo_ms: The latency that counts as good.
+        slo_ms: Latency objective.
     """
 
     samples: Samples
@@ -84,7 +84,7 @@ class Run:
         return (self.last.at_ns - self.first.at_ns) / 1e9
 
     def step(self, name: str) -> StepTimes:
-        """What a step did in the window."""
+        """Requests and times of a step in the window."""
         nothing = StepTimes(0, 0, 0)
         before, after = self.first.steps.get(name, nothing), self.last.steps.get(name, nothing)
         return StepTimes(
@@ -101,15 +101,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Something to measure.
+    """A target under a load, to be measured.
 
     Attributes:
         target: A started target.
-        caller: How it is asked.
-        load: What is sent when; a function of the run's number, so that arrivals differ.
-        labels: What makes the point different from others of its scenario.
+        caller: Its caller.
+        load: Closed or open loop.
+        labels: Distinguish the point from others of its scenario.
         tokens: Member -> tokens a request, where known.
-        slo_ms: The latency that counts as good.
+        slo_ms: Latency objective.
         generators: Processes that share the load.
     """
 
@@ -124,12 +124,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long and how often.
+    """Length and number of runs.
 
     Attributes:
-        seconds: Of measuring, a run.
-        warmup_s: Before it, under the same load.
-        runs: Of every point.
+        seconds: Measured time of a run.
+        warmup_s: Time before it, under the same load.
+        runs: Runs of every point.
     """
 
     seconds: float
@@ -141,7 +141,7 @@ def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple
     """Measure a point once.
 
     Returns:
-        The run, and all samples, those of the warm-up too.
+        The run, and all samples, with those of the warm-up.
 
     Raises:
         LoadError: A generator failed.
@@ -180,7 +180,7 @@ def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple
 def _window(
     generated: Generated, snapshots: Sequence[Snapshot], warmup_s: float
 ) -> tuple[Snapshot, Snapshot, bool]:
-    """The snapshots around what is steady: after the warm-up and what MSER-5 leaves out besides."""
+    """Find the steady window: after the warm-up and the samples that MSER-5 leaves out."""
     start = generated.start_ns + int(warmup_s * 1e9)
     kept = generated.samples.between(start, generated.stop_ns)
     answered = kept.where(kept.ok)
@@ -189,7 +189,7 @@ def _window(
         start = int(answered.intended_ns[min(skip, len(answered) - 1)])
     inside = [s for s in snapshots if start <= s.at_ns <= generated.stop_ns]
     if len(inside) < 2:
-        # Too short for two snapshots: what there is around it.
+        # Too short for two snapshots: take those around it.
         before = [s for s in snapshots if s.at_ns <= start] or [snapshots[0]]
         after = [s for s in snapshots if s.at_ns >= generated.stop_ns] or [snapshots[-1]]
         return before[-1], after[0], steady

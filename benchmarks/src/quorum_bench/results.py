@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``results.json``: its shape, from which the JSON schema is made."""
+"""Define, read and write ``results.json``; the JSON schema is made from these classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Strict(BaseModel):
 
 
 class Value(_Strict):
-    """A figure: the median over runs, its 95 % bootstrap interval, and each run's own."""
+    """A figure: the median over runs, its 95 % bootstrap interval, and the value of each run."""
 
     value: Finite
     low: Finite
@@ -51,12 +51,12 @@ class PointResult(_Strict):
     """One point of a scenario.
 
     Attributes:
-        id: Of its rows in ``samples.parquet``.
-        labels: What makes it different from others.
+        id: Id of its rows in ``samples.parquet``.
+        labels: Distinguish it from others.
         values: By metric key.
         missing: Metric key -> why there is no value.
         steps: Server-side breakdown.
-        notes: What a reader must know before believing the values.
+        notes: Reasons to doubt the values.
     """
 
     id: str
@@ -71,11 +71,11 @@ class Finding(_Strict):
     """A sentence with a figure.
 
     Attributes:
-        text: What was found.
-        value: The figure, if it is one.
-        unit: Of the figure.
-        aim: What was aimed at, in words; empty: nothing.
-        met: Whether it was reached; null when nothing was aimed at.
+        text: The sentence.
+        value: The figure, if there is one.
+        unit: Unit of the figure.
+        aim: Target, in words; empty without one.
+        met: Whether it was reached; null without a target.
     """
 
     text: str
@@ -86,18 +86,18 @@ class Finding(_Strict):
 
 
 class Plot(_Strict):
-    """What the report draws of a scenario's points.
+    """A plot of a scenario's points in the report.
 
     Attributes:
         title: Above the plot.
         x: Label on the horizontal axis; a bar for each of its values where they are words.
-        y: Metric keys, drawn as one line each where there is no series.
-        series: Label that tells lines apart.
-        only: Labels that a point must have to be drawn.
+        y: Metric keys, drawn as one line each without a series.
+        series: Label that separates lines.
+        only: Labels of the points to draw.
         log_x: Logarithmic horizontal axis.
         log_y: Logarithmic vertical axis.
-        ideal: Points of a dashed line that stands for the ideal.
-        ideal_name: What it is.
+        ideal: Points of a dashed line for the ideal.
+        ideal_name: Its name.
     """
 
     title: str
@@ -112,7 +112,7 @@ class Plot(_Strict):
 
 
 class Table(_Strict):
-    """A table that is no list of points."""
+    """A table of figures other than points."""
 
     title: str
     columns: list[str]
@@ -135,7 +135,7 @@ class ScenarioResult(_Strict):
 
 
 class MetricInfo(_Strict):
-    """What a metric key means."""
+    """Title, unit and formula of a metric key."""
 
     title: str
     unit: str
@@ -170,7 +170,7 @@ def read_results(path: Path) -> Results:
     """Read a ``results.json``, or the one in a folder.
 
     Raises:
-        ResultsError: It is not there, or not one.
+        ResultsError: It is missing or invalid.
     """
     file = path / RESULTS if path.is_dir() else path
     try:

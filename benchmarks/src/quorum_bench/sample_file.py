@@ -37,7 +37,7 @@ class SampleFile:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
 
     def add(self, point: str, run: int, samples: Samples, window_ns: tuple[int, int]) -> None:
-        """Append a run; ``window_ns`` is what its metrics are over."""
+        """Append a run; ``window_ns`` is the window of its metrics."""
         start, stop = window_ns
         count = len(samples)
         columns: dict[str, Any] = {

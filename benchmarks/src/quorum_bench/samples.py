@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times and status of every request of a load."""
+"""Hold times and status of every request of a load."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Samples:
     """One row a request, in the order of ``intended_ns``; times on the monotonic clock of the machine.
 
     Attributes:
-        request: INT64 [n], which request of the workload.
+        request: INT64 [n], number of the request in the workload.
         intended_ns: INT64 [n], when it should have been sent; in a closed loop when it was sent.
         sent_ns: INT64 [n], when it was handed to the network library.
-        done_ns: INT64 [n], when its answer, or its failure, was there.
+        done_ns: INT64 [n], when its answer, or its failure, arrived.
         status: INT32 [n], ``OK`` or why not.
     """
 
@@ -36,13 +36,13 @@ class Samples:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int, int, int, int]]) -> Samples:
-        """From rows in any order."""
+        """Build samples from rows in any order."""
         table = np.array(sorted(rows, key=lambda row: row[1]), dtype=np.int64).reshape(-1, 5)
         return cls(table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(np.int32))
 
     @classmethod
     def joined(cls, parts: Iterable[Samples]) -> Samples:
-        """Several generators' samples as one."""
+        """Join the samples of several generators."""
         parts = list(parts)
         columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
         order = np.argsort(columns["intended_ns"], kind="stable")
@@ -53,11 +53,11 @@ class Samples:
         return self.where((self.intended_ns >= start_ns) & (self.intended_ns < stop_ns))
 
     def answered_between(self, start_ns: int, stop_ns: int) -> int:
-        """How many answers came in ``[start_ns, stop_ns)``."""
+        """Number of answers that arrived in ``[start_ns, stop_ns)``."""
         return int(np.count_nonzero(self.ok & (self.done_ns >= start_ns) & (self.done_ns < stop_ns)))
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Samples:
-        """The requests at which ``mask`` holds."""
+        """The requests where ``mask`` holds."""
         return Samples(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
     def __len__(self) -> int:
@@ -65,15 +65,15 @@ class Samples:
 
     @property
     def ok(self) -> npt.NDArray[np.bool_]:
-        """Which were answered."""
+        """Mask of the answered requests."""
         return np.equal(self.status, OK)
 
     @property
     def latency_ms(self) -> npt.NDArray[np.float64]:
-        """From the *intended* time of sending to the answer, of those that were answered; milliseconds."""
+        """Time from *intended* sending to answer, of the answered requests; milliseconds."""
         return (self.done_ns - self.intended_ns)[self.ok] / 1e6
 
     @property
     def lateness_ms(self) -> npt.NDArray[np.float64]:
-        """How late the generator itself was; milliseconds."""
+        """Delay of the generator itself; milliseconds."""
         return (self.sent_ns - self.intended_ns) / 1e6

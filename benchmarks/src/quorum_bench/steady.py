@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the warm-up ends: MSER-5.
+"""Find the end of the warm-up by MSER-5.
 
 White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69(6), 1997;
 White, Cobb and Spratt, "A comparison of five steady-state truncation heuristics for simulation", WSC 2000.
@@ -15,7 +15,7 @@ _FEWEST_BATCHES = 10
 
 
 def truncation(series: npt.NDArray[np.float64]) -> tuple[int, bool]:
-    """How many observations to leave out at the start.
+    """Number of observations to leave out at the start.
 
     The observations are averaged in batches of five; left out are the ``d`` batches that make the squared
     standard error of the rest, ``sum (z_j - mean)^2 / (n - d)^2``, smallest, over ``d <= n / 2``. A

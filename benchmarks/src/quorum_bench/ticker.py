@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waking up on time: asyncio rounds its sleeps up to whole milliseconds, the kernel's timers do not."""
+"""Wake up on time: asyncio rounds its sleeps up to whole milliseconds, the kernel's timers do not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ABSOLUTE = 1
 
 
 class Clock(Protocol):
-    """What a load loop needs of time."""
+    """Clock of a load loop."""
 
     def now_ns(self) -> int:
         """Monotonic nanoseconds."""
@@ -32,7 +32,7 @@ class Ticker:
     """A ``timerfd`` of the running event loop.
 
     Raises:
-        OSError: The kernel gives none.
+        OSError: The kernel has no timer.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Ticker:
         await self._rings
 
     def close(self) -> None:
-        """Give the timer back."""
+        """Close the timer."""
         self._loop.remove_reader(self._file)
         os.close(self._file)
 

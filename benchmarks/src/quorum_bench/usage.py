@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a target uses while it is under load, from ``/proc``, RAPL and ``nvidia-smi``."""
+"""Measure what a target uses under load, from ``/proc``, RAPL and ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _RAPL = Path("/sys/class/powercap")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A moment; all but memory and power cumulative.
+    """Usage at one moment; all but memory and power cumulative.
 
     Attributes:
         at_ns: Monotonic time.
         cpu_s: CPU seconds of the target's processes.
-        busy_s: CPU seconds of the whole machine, everybody's.
+        busy_s: CPU seconds of the whole machine.
         rss_bytes: Resident memory of the target's processes, shared pages counted in each.
         rapl_j: Energy of the CPU packages, joules; ``None`` where it cannot be read.
         gpu_w: Power of all GPUs, watts; ``None`` without one.
@@ -47,19 +47,19 @@ class Snapshot:
 
 
 def descendants(roots: Sequence[int]) -> list[int]:
-    """The processes and all below them that are alive."""
+    """The processes and all their descendants that are alive."""
     parents: dict[int, list[int]] = {}
     for folder in _PROC.iterdir():
         if folder.name.isdecimal() and (fields := _stat(int(folder.name))):
             parents.setdefault(int(fields[1]), []).append(int(folder.name))
-    found: list[int] = []
+    alive: list[int] = []
     pending = list(dict.fromkeys(roots))
     while pending:
         pid = pending.pop()
-        if pid not in found:
-            found.append(pid)
+        if pid not in alive:
+            alive.append(pid)
             pending.extend(parents.get(pid, []))
-    return found
+    return alive
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -68,7 +68,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU time that the machine has spent on anything since it was started."""
+    """CPU time of the whole machine since its start."""
     user, nice, system, _, _, irq, soft, steal = map(
         int, (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -85,7 +85,7 @@ def rss_bytes(pids: Sequence[int]) -> int:
 
 
 def pss_bytes(pids: Sequence[int]) -> int:
-    """Memory of these processes, shared pages split among those who share them, bytes; takes milliseconds."""
+    """Memory of these processes, shared pages split among their users, bytes; takes milliseconds."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -96,7 +96,7 @@ def pss_bytes(pids: Sequence[int]) -> int:
 
 
 def rapl_joules() -> float | None:
-    """Energy counters of all CPU packages, or ``None`` where the kernel shows none (often root only)."""
+    """Energy counters of all CPU packages, or ``None`` where they cannot be read (often root only)."""
     files = [p / "energy_uj" for p in _RAPL.glob("intel-rapl:[0-9]*") if p.name.count(":") == 1]
     try:
         return sum(int(f.read_text()) for f in files) / 1e6 if files else None

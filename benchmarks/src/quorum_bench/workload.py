@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked: made-up products whose votes are known, so that every answer can be checked."""
+"""Make requests: made-up products whose votes are known, so that every answer can be checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Product:
     Attributes:
         text: Product text.
         category: May be empty.
-        attributes: The names asked for.
+        attributes: Attribute names.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The requests of a load; they are sent round and round.
+    """The requests of a load, repeated in order.
 
     Attributes:
         products: At least one; texts differ.
@@ -43,7 +43,7 @@ class Workload:
 
     @classmethod
     def made(cls, attributes: int, text_characters: int = 200, products: int = 64, seed: int = 0) -> Workload:
-        """Products of ``text_characters`` ASCII characters, each asked for ``attributes`` attributes."""
+        """Make products of ``text_characters`` ASCII characters, each with ``attributes`` attributes."""
         rng = random.Random(seed)
         names = attribute_names(attributes)
         return cls(
@@ -54,12 +54,12 @@ class Workload:
 
     @classmethod
     def of_listings(cls, path: Path, attributes: Sequence[str], products: int = 64) -> Workload:
-        """The first listings of a JSONL file, each asked for ``attributes``."""
+        """Read the first listings of a JSONL file, each with ``attributes``."""
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()[:products]]
         return cls(tuple(Product(row["title"], row.get("category", ""), tuple(attributes)) for row in rows))
 
     def votes_table(self, members: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows that replay members answer from: they mostly agree, one in five says something of its own."""
+        """Rows that replay members answer from: they mostly agree, one in five has a value of its own."""
         return [
             {
                 "product": f"p{p}",
@@ -75,7 +75,7 @@ class Workload:
 
 
 def attribute_names(count: int) -> tuple[str, ...]:
-    """``count`` attribute names."""
+    """Make ``count`` attribute names."""
     return tuple(f"attribute {a}" for a in range(count))
 
 

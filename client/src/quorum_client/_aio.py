@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The asyncio client: the same calls, awaited."""
+"""Call a quorum deployment from asyncio: the methods of :class:`quorum_client.Client`, awaited."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from quorum_contract import STABLE
 
 
 class AsyncClient:
-    """Asks a quorum deployment from asyncio; bound to the event loop of its first call.
+    """Client of a quorum deployment for asyncio; bound to the event loop of its first call.
 
     Args:
-        url: As for :class:`quorum_client.Client`, and so are all others.
+        url: As for :class:`quorum_client.Client`, like all other arguments.
         channel: Ensemble to ask.
-        timeout_s: Deadline of every call, seconds, unless the call says otherwise.
+        timeout_s: Default deadline of a call, seconds.
         tls: ``True``, :class:`Tls` or ``False``.
         headers: Sent with every call.
-        retries: Send again when the server is full or not there; see :class:`quorum_client.Client`.
+        retries: Send again when the server is full or unreachable; see :class:`quorum_client.Client`.
         canary_share: As for :class:`quorum_client.Client`.
 
     Raises:
@@ -79,7 +79,7 @@ class AsyncClient:
             try:
                 await self._send(stub, look)
             except QuorumError:
-                # Whatever is wrong, the call itself finds out.
+                # The call itself reports what is wrong.
                 self._connection.share_unknown()
         call = self._connection.call(
             text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
@@ -87,7 +87,7 @@ class AsyncClient:
         return await self._send(stub, call, time.perf_counter() - start if look else 0.0)
 
     async def _send(self, stub: Any, call: Call, spent_s: float = 0.0) -> Extraction:
-        """Send a call, again where nobody was asked, and to the stable channel where the canary fails."""
+        """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
         start, sent = time.perf_counter() - spent_s, 0
         left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
         while True:
@@ -101,10 +101,10 @@ class AsyncClient:
                 failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
                 pause_s = self._connection.again(call, failed, sent, spent_s)
                 if pause_s is None:
-                    other = self._connection.fallback(call, failed, spent_s)
-                    if other is None:
+                    stable_call = self._connection.fallback(call, failed, spent_s)
+                    if stable_call is None:
                         raise failed from error
-                    call, sent = other, 0
+                    call, sent = stable_call, 0
             await asyncio.sleep(pause_s or 0.0)
             self._open()
             left_s = self._connection.left(call, time.perf_counter() - start)
@@ -143,7 +143,7 @@ class AsyncClient:
 
         Args:
             items: The products, read only as far as needed.
-            concurrency: How many calls are in flight at most.
+            concurrency: The most calls in flight.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
@@ -182,29 +182,29 @@ class AsyncClient:
                         return error
                     raise
 
-        begun: deque[asyncio.Task[Extraction | QuorumError]] = deque()
+        pending: deque[asyncio.Task[Extraction | QuorumError]] = deque()
         try:
             for item in items:
-                begun.append(asyncio.create_task(ask(item)))
-                while len(begun) >= limit or (begun and begun[0].done()):
-                    yield await begun.popleft()
-            while begun:
-                yield await begun.popleft()
+                pending.append(asyncio.create_task(ask(item)))
+                while len(pending) >= limit or (pending and pending[0].done()):
+                    yield await pending.popleft()
+            while pending:
+                yield await pending.popleft()
         finally:
-            for task in begun:
+            for task in pending:
                 task.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
+            await asyncio.gather(*pending, return_exceptions=True)
 
     async def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now; ``False`` also when nobody is there (asked within 5 s).
+        """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
 
         Raises:
-            ServerError: Something between here and there refused the question.
+            ServerError: The server or a proxy refused the question.
         """
         stub = self._open()
         name, timeout_s = self._connection.ready_call(channel)
         try:
-            answer = await stub.ModelReady(
+            response = await stub.ModelReady(
                 pb.ModelReadyRequest(name=name), timeout=timeout_s, metadata=self._connection.metadata
             )
         except grpc.RpcError as error:
@@ -212,7 +212,7 @@ class AsyncClient:
             if isinstance(mapped, Unavailable | DeadlineExceeded | ChannelNotFound):
                 return False
             raise mapped from error
-        return bool(answer.ready)
+        return bool(response.ready)
 
     async def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
@@ -221,7 +221,7 @@ class AsyncClient:
             await self._channel.close()
 
     async def __aenter__(self) -> Self:
-        """Close at the end of the block."""
+        """Return the client; the end of the block closes it."""
         return self
 
     async def __aexit__(

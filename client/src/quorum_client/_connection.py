@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both clients need to open a connection and to name a call: checked once, when the client is made."""
+"""Check settings, build calls, and decide retries and fall-back, for both clients."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
 _WINDOW = 4
 
-# Three attempts in all, and none while more than half of the calls fail, so that retries never keep a server
-# down: a token for each failure, one back for each success. gRPC has the same by configuration, but it cannot
-# tell a server that refused from a connection that broke under a call whose members may have been asked.
+# Three attempts in all, and no retry while more than half of the calls fail, so that retries never keep a
+# server down: a failure costs a token, a success returns one. gRPC can be configured to do the same, but it
+# cannot distinguish a refusal from a connection that broke under a call whose members may have been asked.
 _PAUSES_S = (0.1, 0.3)
 _JITTER = 0.2
 _LOOK_S = 2.0
@@ -49,7 +49,7 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
-"""Stands for *as the client was told*; ``None`` would read as *no deadline*, and every call has one."""
+"""Stands for *as the client is configured*; ``None`` would read as *no deadline*, and every call has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Tls:
     key: Path | None = None
 
     def credentials(self) -> Any:
-        """The credentials as gRPC wants them.
+        """Read the files into gRPC credentials.
 
         Raises:
             InvalidRequest: A file cannot be read, or only one of ``certificate`` and ``key`` is given.
@@ -99,7 +99,7 @@ class Call:
 
 
 class Connection:
-    """Where to call, and how."""
+    """Settings of one client, and the state that its calls share: the served share and the retry tokens."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Connection:
         self.metadata = _metadata(headers or {})
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None
-        # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a peer that is gone is noticed after 20 s; the pings
+        # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a dead peer is noticed after 20 s; the pings
         # themselves stay rarer than the five minutes below which servers count them as abuse.
         self.options: list[tuple[str, Any]] = [
             ("grpc.keepalive_time_ms", 360_000),
@@ -141,7 +141,7 @@ class Connection:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
-            # What was never sent, gRPC sends again by itself.
+            # gRPC retries by itself what was never sent.
             ("grpc.enable_retries", int(retries)),
         ]
 
@@ -183,9 +183,9 @@ class Connection:
         return CANARY if takes_canary(product, float(share or 0.0)) else STABLE
 
     def first_look(self, timeout_s: float | Unset, channel: str | None) -> Call | None:
-        """A call that learns the served share before the first product is routed by it; asks no LLM.
+        """Build a call that fetches the served share before the first product is routed; asks no LLM.
 
-        It may take half of the time that the product has.
+        It may take half of the product's time.
         """
         if self.canary_share != SERVED or self._served is not None or channel is not None:
             return None
@@ -194,16 +194,16 @@ class Connection:
         return replace(look, is_look=True)
 
     def share_unknown(self) -> None:
-        """The first look failed: nobody is routed until an answer tells the share."""
+        """Note that the first look failed: no product is routed until an answer reports the share."""
         self._served = self._served or 0.0
 
     def again(self, call: Call, error: QuorumError, sent: int, spent_s: float) -> float | None:
-        """How long to wait before a failed call is sent again, seconds; ``None``: not at all.
+        """Seconds to wait before a failed call is sent again; ``None``: do not retry.
 
         Args:
             call: The call.
-            error: What became of it.
-            sent: How often it was sent.
+            error: Its error.
+            sent: Number of attempts so far.
             spent_s: Seconds since it was first sent.
         """
         safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
@@ -216,13 +216,13 @@ class Connection:
         return pause if spent_s + pause < call.timeout_s else None
 
     def left(self, call: Call, spent_s: float) -> float:
-        """Seconds until the deadline; the server is told the same."""
+        """Seconds until the deadline; sets them in the message for the server too."""
         left = max(0.001, call.timeout_s - spent_s)
         _wire.set_timeout(call.message, _wire.server_timeout_us(left, call.members_timeout_s))
         return left
 
     def fallback(self, call: Call, error: QuorumError, spent_s: float) -> Call | None:
-        """The same question to the stable channel, when the canary that it was routed to cannot answer."""
+        """Redirect a call to the stable channel if the canary that it was routed to cannot answer."""
         if not call.routed or call.channel != CANARY or spent_s >= call.timeout_s:
             return None
         # Behind a full gate, or without a server, the stable channel cannot answer either.
@@ -239,31 +239,31 @@ class Connection:
         return name, min(self.timeout_s, _READY_TIMEOUT_S)
 
     def result(self, response: Any, call: Call, latency_s: float) -> Extraction:
-        """Read the answer to ``call``, and the share that it tells.
+        """Read the response to ``call`` and the share in it.
 
         Raises:
-            ProtocolError: It is not what the contract says.
+            ProtocolError: The response breaks the contract.
         """
-        found = _wire.extraction(
+        extraction = _wire.extraction(
             response, call.attributes, call.request_id, latency_s, call.channel, call.fallback_from
         )
         self._served = _wire.canary_share(response)
         self._tokens = min(_TOKENS, self._tokens + 1)
-        return found
+        return extraction
 
     def error(self, error: Any, call: Call) -> QuorumError:
-        """What a failed call raises."""
+        """Map a failed call to the error to raise."""
         return _wire.from_grpc(
             error, url=self.url, channel=call.channel, timeout_s=call.timeout_s, request_id=call.request_id
         )
 
     def ready_error(self, error: Any, channel: str, timeout_s: float) -> QuorumError:
-        """What a failed readiness question raises."""
+        """Map a failed readiness question to the error to raise."""
         return _wire.from_grpc(error, url=self.url, channel=channel, timeout_s=timeout_s, request_id=None)
 
 
 def window(concurrency: int) -> int:
-    """How many items may be begun and not yet handed out: room for a slow one at the head.
+    """The most items started and not yet yielded: room for a slow one at the head.
 
     Raises:
         InvalidRequest: ``concurrency`` is not a number above 0.

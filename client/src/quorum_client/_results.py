@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes back, and what goes in with ``extract_many``: frozen, typed, free of gRPC."""
+"""Typed, frozen results, and the input of ``extract_many``; free of gRPC."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from quorum_contract import STABLE, Status
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One member's word on one attribute.
+    """One member's vote on one attribute.
 
     Attributes:
         member: The member's name.
-        value: What it said; ``"n/a"`` is a value (*the text does not say*), ``None`` an abstention.
-        status: ``Status.ANSWERED``, or why it abstained. A code that this client does not know (from a newer
-            server) reads as ``Status.ERROR``.
+        value: Its value; ``"n/a"`` is a value (*the text does not say*), ``None`` an abstention.
+        status: ``Status.ANSWERED``, or why it abstained. A code unknown to this client (from a newer server)
+            reads as ``Status.ERROR``.
     """
 
     member: str
@@ -50,7 +50,7 @@ class Extraction(Mapping[str, Answer]):
         request_id: Id of the request, for the server's logs and traces.
         answers: One per attribute.
         weights_version: Version of the weights that decided.
-        latency_s: Seconds from call to answer, seen from here, retries and fall-back included.
+        latency_s: Seconds from call to answer at the client, with retries and fall-back.
         channel: The ensemble that answered.
         fallback_from: The canary channel, when the product was routed to it and it could not answer.
     """
@@ -78,7 +78,7 @@ class Extraction(Mapping[str, Answer]):
         return (answer.attribute for answer in self.answers)
 
     def __len__(self) -> int:
-        """How many attributes were asked."""
+        """The number of attributes asked."""
         return len(self.answers)
 
 
@@ -90,7 +90,7 @@ class Item:
         text: Title and description.
         attributes: Names of the attributes wanted.
         category: Product category; may be empty.
-        product_id: What the product is known by, see :meth:`quorum_client.Client.extract`.
+        product_id: Identifier of the product, see :meth:`quorum_client.Client.extract`.
     """
 
     text: str

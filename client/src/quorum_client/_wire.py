@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire: requests out of arguments, results out of responses, errors out of gRPC's.
+"""Build requests, read responses and map gRPC errors.
 
 Shared by both clients; the only module that knows protobuf messages and gRPC statuses.
 """
@@ -50,7 +50,7 @@ _STATUS = {int(status): status for status in Status}
 
 
 def check_timeout(timeout_s: object) -> float:
-    """The deadline as seconds.
+    """Check a deadline in seconds.
 
     Raises:
         InvalidRequest: Not a number above 0, or more than a day.
@@ -63,7 +63,7 @@ def check_timeout(timeout_s: object) -> float:
 
 
 def check_channel(channel: object) -> str:
-    """The channel's name.
+    """Check a channel's name.
 
     Raises:
         InvalidRequest: Not a name.
@@ -93,10 +93,10 @@ def request(
 
 
 def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) -> int:
-    """The deadline that the server is told, microseconds.
+    """The deadline sent to the server, microseconds.
 
-    It is a little before the caller's own (a tenth, at most a quarter of a second), so that members which
-    are late come back as abstentions instead of the whole answer being lost; earlier if the caller says so.
+    It is a little before the caller's own (a tenth, at most a quarter of a second), so that late members
+    become abstentions instead of the whole answer being lost; earlier with ``members_timeout_s``.
 
     Raises:
         InvalidRequest: ``members_timeout_s`` is not a number from 0.
@@ -115,12 +115,12 @@ def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) 
 
 
 def set_timeout(message: Any, timeout_us: int) -> None:
-    """Tell the server another deadline."""
+    """Set the deadline for the server."""
     message.parameters["timeout"].int64_param = timeout_us
 
 
 def check_product(product: object) -> str:
-    """What a product is known by.
+    """Check the identifier of a product.
 
     Raises:
         InvalidRequest: Not text that UTF-8 can hold.
@@ -130,7 +130,7 @@ def check_product(product: object) -> str:
 
 
 def canary_share(response: Any) -> float:
-    """The share of the traffic that the server wants on its canary; 0 from a server that tells none."""
+    """The canary's share of the products in a response; 0 if the server sends none."""
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
         if (output.name, output.datatype) == (SHARE.name, SHARE.datatype) and len(raw) == 8:
             (share,) = struct.unpack("<d", raw)
@@ -149,13 +149,13 @@ def extraction(
     """Read a ``ModelInferResponse``.
 
     Raises:
-        ProtocolError: It is not what the contract says.
+        ProtocolError: It breaks the contract.
     """
     try:
         if response.id != request_id:
             raise ValueError(f"it carries the id {response.id!r}, asked was {request_id!r}")
-        found = _read(response, tuple(attributes), latency_s)
-        return replace(found, channel=channel, fallback_from=fallback_from)
+        result = _read(response, tuple(attributes), latency_s)
+        return replace(result, channel=channel, fallback_from=fallback_from)
     except (KeyError, ValueError, struct.error) as error:
         raise ProtocolError(
             f"answer of {response.model_name!r}: {error}; use a client and a server of the same release",
@@ -166,7 +166,7 @@ def extraction(
 def from_grpc(
     error: Any, *, url: str, channel: str, timeout_s: float, request_id: str | None
 ) -> RequestError:
-    """The error of this package that stands for a ``grpc.RpcError``."""
+    """Map a ``grpc.RpcError`` to an error of this package."""
     status, where = error.code(), f"{channel!r} at {url}"
     details, code = take_code(error.details() or "no details")
     if code == Overloaded.code:
@@ -191,7 +191,7 @@ def from_grpc(
 
 
 def _from_unavailable(details: str, url: str, channel: str, request_id: str | None) -> RequestError:
-    """What ``UNAVAILABLE`` stands for where no step of ours gave it."""
+    """Map an ``UNAVAILABLE`` that no step of quorum sent."""
     where = f"{channel!r} at {url}"
     match meaning_of(details):
         case Meaning.FULL:
@@ -200,7 +200,7 @@ def _from_unavailable(details: str, url: str, channel: str, request_id: str | No
             message = f"no connection to {url}: {details}; check the address, and that the server runs"
             return Unreachable(message, request_id=request_id)
         case Meaning.KEY_WANTED:
-            message = f"{where} wants a key: {details}; pass it with headers="
+            message = f"{where} requires a key: {details}; pass it with headers="
             return ServerError(message, status=grpc.StatusCode.UNAVAILABLE.name, request_id=request_id)
         case Meaning.NOT_READY:
             message = f"{where} is not available: {details}; try again later"
@@ -226,20 +226,22 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
         if shape != expected:
             raise ValueError(f"{tensor.name} has shape {shape}, expected {expected}")
     values = _strings(VALUES, raw[VALUES][1], a)
-    said = _strings(MEMBER_VALUES, raw[MEMBER_VALUES][1], n * a)
+    votes = _strings(MEMBER_VALUES, raw[MEMBER_VALUES][1], n * a)
     status = [_STATUS.get(code, Status.ERROR) for code in struct.unpack(f"<{n * a}i", raw[MEMBER_STATUS][1])]
     confidence = struct.unpack(f"<{a}f", raw[CONFIDENCE][1])
     if not all(0.0 <= c <= 1.0 for c in confidence):
         raise ValueError(f"{CONFIDENCE} {confidence} is not in [0, 1]")
-    votes = [
+    by_attribute = [
         tuple(
-            Vote(member, said[j * a + i] if status[j * a + i] is Status.ANSWERED else None, status[j * a + i])
+            Vote(
+                member, votes[j * a + i] if status[j * a + i] is Status.ANSWERED else None, status[j * a + i]
+            )
             for j, member in enumerate(members)
         )
         for i in range(a)
     ]
     answers = tuple(
-        Answer(attribute, values[i] or None, confidence[i], votes[i])
+        Answer(attribute, values[i] or None, confidence[i], by_attribute[i])
         for i, attribute in enumerate(attributes)
     )
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])

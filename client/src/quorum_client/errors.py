@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a call can raise.
+"""The errors that a call can raise.
 
 ::
 
@@ -12,11 +12,11 @@
         │   └── Overloaded       the server has as many requests as it admits
         ├── ChannelNotFound      the server has no such channel
         ├── DeadlineExceeded     no answer within the deadline
-        ├── ServerError          the server failed, or something between refused the call
-        └── ProtocolError        the answer is not what the contract says
+        ├── ServerError          the server failed, or a proxy refused the call
+        └── ProtocolError        the answer breaks the contract
 
 Each has a ``code`` that stays the same from release to release; messages do not.
-gRPC's own exceptions are never raised; the one that was the cause is kept as ``__cause__``.
+gRPC's own exceptions are never raised; the error's ``__cause__`` keeps the original.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class DeadlineExceeded(RequestError):
 
 
 class ServerError(RequestError):
-    """The server failed, or something between here and there refused the call.
+    """The server failed, or a proxy refused the call.
 
     Attributes:
         status: Name of the gRPC status, such as ``"INTERNAL"`` or ``"PERMISSION_DENIED"``.
-        cause: Code of the server's own error, such as ``"WEIGHTS_INVALID"``; ``None`` where it gave none.
+        cause: Code of the server's own error, such as ``"WEIGHTS_INVALID"``; ``None`` without one.
     """
 
     code = "SERVER_ERROR"
@@ -70,6 +70,6 @@ class ServerError(RequestError):
 
 
 class ProtocolError(RequestError):
-    """The answer is not what the contract says: client and server are of different versions."""
+    """The answer breaks the contract: client and server are of different versions."""
 
     code = "PROTOCOL_ERROR"

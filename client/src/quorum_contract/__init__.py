@@ -2,17 +2,17 @@
 """The wire contract: tensors, names, statuses, limits and errors, once for server, client and benchmark.
 
 ==============================  =====================================================================
-module                          what it holds
+module                          content
 ==============================  =====================================================================
 :mod:`quorum_contract.tensors`  the tensors: name, datatype and shape of each
 :mod:`quorum_contract.names`    the names of models and channels
 :mod:`quorum_contract.status`   the status of a vote
-:mod:`quorum_contract.checks`   the limits of a request, and the checks that hold it to them
-:mod:`quorum_contract.errors`   the base of every exception, and how an error's code travels
-:mod:`quorum_contract.foreign`  what other programs mean by ``UNAVAILABLE``
+:mod:`quorum_contract.checks`   the limits of a request, and their checks
+:mod:`quorum_contract.errors`   the base of every exception, and error codes in messages
+:mod:`quorum_contract.foreign`  the meaning of ``UNAVAILABLE`` from other programs
 ==============================  =====================================================================
 
-Standard library only: it is imported by every step inside the server.
+Standard library only: every step inside the server imports it.
 """
 
 from quorum_contract.checks import (

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a request, and the checks that hold it to them.
+"""Check, encode and decode the texts of a request.
 
-The client encodes what it is given, the gate decodes what arrives; both refuse the same requests with the
-same words.
+The client encodes, the gate decodes; both refuse the same requests with the same messages.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ MAX_ATTRIBUTE_BYTES = 128
 
 
 def encode_text(text: object) -> bytes:
-    """The product text as UTF-8.
+    """Encode the product text as UTF-8.
 
     Raises:
-        InvalidRequest: Not a str, too long, or with nothing to read in it.
+        InvalidRequest: Not a str, too long, or blank.
     """
     raw = encode(text, TEXT, MAX_TEXT_BYTES)
     _check_text(str(text))
@@ -34,7 +33,7 @@ def decode_text(raw: object) -> str:
     """Inverse of :func:`encode_text`.
 
     Raises:
-        InvalidRequest: Not UTF-8, too long, or with nothing to read in it.
+        InvalidRequest: Not UTF-8, too long, or blank.
     """
     text = decode(raw, TEXT, MAX_TEXT_BYTES)
     _check_text(text)
@@ -42,7 +41,7 @@ def decode_text(raw: object) -> str:
 
 
 def encode_category(category: object) -> bytes:
-    """The product category as UTF-8; may be empty.
+    """Encode the product category as UTF-8; may be empty.
 
     Raises:
         InvalidRequest: Not a str, or too long.
@@ -60,7 +59,7 @@ def decode_category(raw: object) -> str:
 
 
 def encode_attributes(attributes: object) -> list[bytes]:
-    """The attribute names as UTF-8.
+    """Encode the attribute names as UTF-8.
 
     Raises:
         InvalidRequest: Not a list of str, or names that :func:`check_names` refuses.
@@ -86,7 +85,7 @@ def decode_attributes(raw: Sequence[object]) -> tuple[str, ...]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse attribute names that no answer could be matched to.
+    """Refuse attribute names that answers cannot be matched to.
 
     Raises:
         InvalidRequest: A name that :func:`check_name` refuses, or two names that are the same without regard
@@ -106,8 +105,7 @@ def check_name(name: str, what: str) -> None:
     """Refuse one attribute name.
 
     Raises:
-        InvalidRequest: It is empty, or has control characters in it or white space around it: LLMs do not
-            keep either.
+        InvalidRequest: Empty, with control characters, or with white space around it: LLMs keep neither.
     """
     if not name.strip():
         raise InvalidRequest(f"{what}: empty; remove it")
@@ -118,10 +116,10 @@ def check_name(name: str, what: str) -> None:
 
 
 def encode(value: object, what: str, limit: int) -> bytes:
-    """A str as UTF-8 within ``limit`` bytes.
+    """Encode a str as UTF-8 within ``limit`` bytes.
 
     Raises:
-        InvalidRequest: Not a str, too long, or half a character in it.
+        InvalidRequest: Not a str, too long, or with a lone surrogate.
     """
     if not isinstance(value, str):
         raise InvalidRequest(f"{what}: a {type(value).__name__}; give a str")
@@ -151,7 +149,7 @@ def decode(raw: object, what: str, limit: int) -> str:
 
 
 def element(at: int) -> str:
-    """How messages name one attribute of a request."""
+    """Name one attribute of a request, for messages."""
     return f"{ATTRIBUTES}[{at}]"
 
 

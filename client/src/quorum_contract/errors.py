@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of every exception of this project, and how an error's code travels.
+"""The base of every exception of this project, and error codes within messages.
 
-Each class has a ``code`` of its own that never changes: programs decide by it, people read the message. A
-step inside the server can fail a request with a Triton status and a message only, so it ends the message with
-the code (:func:`with_code`), and the client takes it off again (:func:`take_code`).
+Each class has its own stable ``code`` for programs; the message is for people. A step inside the server can
+fail a request with a Triton status and a message only, so it appends the code to the message
+(:func:`with_code`), and the client takes it off again (:func:`take_code`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class QuorumError(Exception):
 
 
 class RequestError(QuorumError):
-    """Base of every error that a request can end with.
+    """Base of every error of a request.
 
     Attributes:
         request_id: Id of the request that failed, as the server saw it; ``None`` when nothing was sent.
@@ -57,11 +57,11 @@ class Overloaded(Unavailable):
 
 
 class Coded(NamedTuple):
-    """A message of the server, taken apart.
+    """A message of the server, without its code.
 
     Attributes:
-        text: What people read.
-        code: Code of the error; ``None`` for a message that no step of ours wrote.
+        text: The message.
+        code: Code of the error; ``None`` for a message that no step of quorum wrote.
     """
 
     text: str
@@ -69,15 +69,15 @@ class Coded(NamedTuple):
 
 
 def with_code(error: QuorumError, limit: int) -> str:
-    """The message of an error, ended by its code; text that makes it longer than ``limit`` is cut."""
+    """Append the code to an error's message; the text is cut to keep both within ``limit``."""
     mark = f" [quorum:{error.code}]"
     return f"{str(error)[: limit - len(mark)]}{mark}"
 
 
 def take_code(message: str) -> Coded:
-    """Inverse of :func:`with_code`, whatever stands before: Triton names the ensemble there.
+    """Inverse of :func:`with_code`, also with the ensemble's name that Triton prepends.
 
-    Only the end counts, so text that a caller sent and a message quotes is never taken for a code.
+    Only the end counts, so a caller's text that a message quotes is never taken for a code.
     """
-    found = _MARK.search(message)
-    return Coded(message[: found.start()], found[1]) if found else Coded(message, None)
+    mark = _MARK.search(message)
+    return Coded(message[: mark.start()], mark[1]) if mark else Coded(message, None)

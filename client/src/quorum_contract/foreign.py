@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other programs mean by ``UNAVAILABLE``, where their words are all that tells it.
+"""Find the meaning of another program's ``UNAVAILABLE`` by the words of its message.
 
-Errors of ours carry a code (:func:`quorum_contract.errors.take_code`). Triton, gRPC and proxies give one
-status to refusals, to missing keys, to addresses without a server and to calls that broke off, with nothing
-beside it but English. Their sentences stand here and nowhere else. Whatever is not listed is taken for a call
-that broke off, which is never sent again; so a sentence that a new version words anew costs retries, and
-cannot have members asked twice.
+Errors of quorum carry a code (:func:`quorum_contract.errors.take_code`). Triton, gRPC and proxies use one
+status for refusals, missing keys, addresses without a server and calls that broke off; only the message
+differs. Their sentences are listed here and nowhere else. Any other is taken for a call that broke off, which
+is never sent again; so a sentence that a new version rewords costs retries, and cannot have members asked
+twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Meaning(Enum):
-    """What became of a call that ended with ``UNAVAILABLE``."""
+    """The outcome of a call that ended with ``UNAVAILABLE``."""
 
     FULL = "a queue is full; the call was refused"
     NOT_READY = "the model is not loaded now; the call was refused"
@@ -27,9 +27,9 @@ class Phrase(NamedTuple):
     """Words of another program.
 
     Attributes:
-        words: Part of the message, as it is written there.
-        meaning: What they mean.
-        author: Which program writes them, and the versions they were seen in.
+        words: Part of the message, verbatim.
+        meaning: Their meaning.
+        author: The program that writes them, and the version they were seen in.
     """
 
     words: str
@@ -54,5 +54,5 @@ PHRASES = (
 
 
 def meaning_of(details: str) -> Meaning | None:
-    """What a message of another program means; ``None`` when it is not known."""
+    """The meaning of another program's message; ``None`` if unknown."""
     return next((phrase.meaning for phrase in PHRASES if phrase.words in details), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of models and channels, and the value that stands for *the text does not say*."""
+"""The names of models and channels, and the value for *the text does not say*."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ CANARY = "quorum_canary"
 CHANNELS = (STABLE, CANARY)
 
 NOT_APPLICABLE = "n/a"
-"""The value that says *the text does not say*: a vote like any other, not an abstention."""
+"""The value for *the text does not say*: a vote like any other, not an abstention."""

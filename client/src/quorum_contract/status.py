@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """What became of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention."""
+    """Outcome of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention."""
 
     ANSWERED = 0
     TIMEOUT = 1

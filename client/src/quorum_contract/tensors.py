@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors: name, datatype and shape of each, once for configurations, models, clients and benchmarks.
+"""Name, datatype and shape of each tensor, once for configurations, models, clients and benchmarks.
 
-One request is one product text and the ``A`` attributes wanted of it. The ensembles have no batch
+One request is one product text and ``A`` attributes. The ensembles have no batch
 dimension (``max_batch_size: 0``), so the shapes are exact; ``N`` is the number of members.
 """
 
@@ -34,7 +34,7 @@ class Tensor(NamedTuple):
     Attributes:
         name: Name on the wire.
         datatype: KServe's name of its type.
-        shape: Sizes; ``"A"`` attributes, ``"N"`` members, or the ``"BYTES"`` of what is packed in it.
+        shape: Sizes; ``"A"`` attributes, ``"N"`` members, or the ``"BYTES"`` of its packed content.
         meaning: One line.
     """
 
@@ -45,13 +45,13 @@ class Tensor(NamedTuple):
 
     @property
     def dims(self) -> list[int]:
-        """The shape as a model configuration has it: -1 where the size varies."""
+        """The shape for a model configuration: -1 where the size varies."""
         return [size if isinstance(size, int) else -1 for size in self.shape]
 
     def sizes(self, attributes: int, members: int) -> list[int]:
         """The shape in one answer."""
-        known = {"A": attributes, "N": members}
-        return [size if isinstance(size, int) else known[size] for size in self.shape]
+        counts = {"A": attributes, "N": members}
+        return [size if isinstance(size, int) else counts[size] for size in self.shape]
 
     def named(self, name: str) -> Tensor:
         """The same tensor under another name."""
@@ -76,7 +76,7 @@ ANSWERED = (
 """The outputs of the vote, and of a channel."""
 
 SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canary channel is to answer")
-"""Output of the gate, and of a channel: every answer brings it to callers, whichever channel gives it."""
+"""Output of the gate, and of every channel, so every answer carries it."""
 
 PACKED_QUESTION = Tensor(QUESTION, "UINT8", ("BYTES",), "ticket and checked question, packed by the gate")
 PACKED_VOTES = Tensor(VOTES, "UINT8", ("BYTES",), "one member's votes, packed by the member")

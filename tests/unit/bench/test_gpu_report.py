@@ -105,7 +105,7 @@ def test_one_request_or_redeploy_lost_is_a_failure(more, what) -> None:
             "300 of 400 prompt tokens came from the KV cache (75.0%)",
         ),
         ({"all": 400, "reused": 0}, "not judged", "0 of 400 prompt tokens came from the KV cache (0.0%)"),
-        (None, "not measured", "not told by this runtime"),
+        (None, "not measured", "not reported by this runtime"),
     ],
 )
 def test_reuse_of_prompts_is_told(tokens, outcome, detail) -> None:

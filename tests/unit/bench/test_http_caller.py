@@ -56,7 +56,7 @@ def test_asks_the_products_in_turn() -> None:
 @pytest.mark.parametrize("answer", [{"values": ["a"]}, {"values": ["a", ""]}, {"detail": "no"}, [1]])
 def test_an_answer_that_is_not_whole_ends_the_run(answer: Any) -> None:
     async def work(caller: HttpCaller, questions: list[Any]) -> None:
-        with pytest.raises(ValueError, match="answered"):
+        with pytest.raises(ValueError, match="returned"):
             await caller.open()
 
     asked(answer, 200, work)

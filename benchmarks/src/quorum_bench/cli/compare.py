@@ -26,13 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 def compare_results(
-    a: Annotated[Path, typer.Argument(help="What was: a folder of `quorum-bench run`, or its results.json.")],
-    b: Annotated[Path, typer.Argument(help="What is.")],
+    a: Annotated[Path, typer.Argument(help="Before: a folder of `quorum-bench run`, or its results.json.")],
+    b: Annotated[Path, typer.Argument(help="After.")],
     metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="May be repeated.")] = None,
     max_ratio: Annotated[
         float | None, typer.Option(help="Fail if a figure got worse by more, e.g. 1.10 for a tenth.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Fail unless it is shown that none did.")] = False,
+    strict: Annotated[bool, typer.Option(help="Fail also if a figure may have got worse by more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Compare two results: how many times worse, with a 95 % interval.
@@ -72,7 +72,7 @@ def _print(rows: list[Row]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("point", "metric"):
         table.add_column(name, overflow="fold")
-    for name in ("was", "is", "times worse", "95 %"):
+    for name in ("before", "after", "times worse", "95 %"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for row in rows:

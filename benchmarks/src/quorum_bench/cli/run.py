@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scenarios(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """List the scenarios: what each one asks."""
+    """List the scenarios and their questions."""
     if as_json:
         print(json.dumps([{"name": s.name, "title": s.title, "question": s.question} for s in ALL]))
         return
@@ -58,17 +58,17 @@ def run(
         list[str] | None, typer.Option("--scenario", "-s", help="Only this one; may be repeated.")
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="All points, longer and more often.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Of measuring, per run.")] = None,
-    runs: Annotated[int | None, typer.Option(help="Of every point.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Measured time of each run.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Runs of every point.")] = None,
     slo_ms: Annotated[float, typer.Option(help="Latency that counts as good.")] = 50.0,
     prices: Annotated[Path | None, typer.Option(help="JSON file of prices; see the guide.")] = None,
     deploy: Annotated[Path | None, typer.Option(help="Also measure this deployment of LLMs.")] = None,
     listings: Annotated[Path | None, typer.Option(help="JSONL of product texts for it.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="Votes table with gold: accuracy beside cost.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="Votes table with gold: accuracy and cost.")] = None,
     arrivals: Annotated[
         Path | None, typer.Option(help="Arrival times to replay, seconds, one a line")
     ] = None,
-    perf_analyzer: Annotated[Path | None, typer.Option(help="That program, to check our figures.")] = None,
+    perf_analyzer: Annotated[Path | None, typer.Option(help="Its path, to check our figures.")] = None,
 ) -> None:
     """Measure, and write **results.json**, **samples.parquet**, **report.html** and **summary.md**.
 
@@ -125,7 +125,7 @@ def play(chosen: list[Scenario], options: Options, folder: Path) -> Results:
             except Skipped as reason:
                 result = scenario.result([], skipped=str(reason))
             except Exception as error:
-                # What the others measured must not be lost with it.
+                # The other scenarios' results must not be lost with it.
                 if isinstance(error, QuorumError):
                     err.print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
                 else:

@@ -154,13 +154,13 @@ def redeploys_(
 
 @studies.command("address-layout")
 def address_layout_(
-    processes: Annotated[int, typer.Option(min=1, help="That take turns; 1 shows the work alone.")] = 8,
-    turns: Annotated[int, typer.Option(min=1, help="Of each process in a round.")] = 3_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Of both layouts.")] = 5,
+    processes: Annotated[int, typer.Option(min=1, help="Processes in turn; 1 shows the work alone.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each process in a round.")] = 3_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of both layouts.")] = 5,
 ) -> None:
-    """Measure what it costs that processes which share a core have their code at different addresses.
+    """Measure the cost of different code addresses in processes that share a core.
 
-    Needs `setarch` (util-linux) and a kernel that lets it; Docker's default seccomp profile does not.
+    Needs `setarch` (util-linux); Docker's default seccomp profile refuses it.
 
     Example: `quorum-bench study address-layout --processes 2`.
     """

@@ -147,7 +147,7 @@ def check(options: Options) -> Row:
 
 
 def _models(options: Options) -> dict[str, Callable[[], Path]]:
-    """Name -> what brings its checkpoint's folder; random ones are made when they are first needed."""
+    """Name -> function that returns its checkpoint's folder; random ones are made at first need."""
     models: dict[str, Callable[[], Path]] = {}
     texts = [f"{product.text}\n" for product in listings().products]
     for shape in options.shapes:
@@ -168,7 +168,7 @@ def _member(options: Options, checkpoint: Path) -> Row:
 
 
 def _copy(options: Options, checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint for one member: of its own where members on the same one would share it.
+    """Return the checkpoint for one member: a copy where members on the same one would share it.
 
     Copies of one file system are links, so that they cost nothing; the stand-in writes next to its model.
     """
@@ -178,16 +178,16 @@ def _copy(options: Options, checkpoint: Path, folder: Path) -> Path:
 
 
 def answers(options: Options, name: str, checkpoint: Path) -> Row:
-    """Greedy answers against Transformers' own; guided answers against the schema."""
+    """Compare greedy answers with Transformers' own; check guided answers against the schema."""
     work, subject = _log_folder(options, name), options.subject
     given = _member(options, _copy(options, checkpoint, _emptied(work / "checkpoint")))
-    found: Row = {} if options.standin else _against_transformers(options, checkpoint, given, work)
+    figures: Row = {} if options.standin else _against_transformers(options, checkpoint, given, work)
     with Worker("bare", subject, given, work / "guided.log") as worker:
-        said = worker.call("answers", count=4 * PROMPTS, together=True)["answers"]
-        found["guided"] = {"answers": len(said), "valid": sum(map(_is_valid, said))}
-        found |= worker.call("prompt_tokens")
-        found["memory"] = worker.call("memory")
-    return found | (_instructed(subject, given, work) if options.standin else {})
+        texts = worker.call("answers", count=4 * PROMPTS, together=True)["answers"]
+        figures["guided"] = {"answers": len(texts), "valid": sum(map(_is_valid, texts))}
+        figures |= worker.call("prompt_tokens")
+        figures["memory"] = worker.call("memory")
+    return figures | (_instructed(subject, given, work) if options.standin else {})
 
 
 def _instructed(subject: Subject, given: Row, work: Path) -> Row:
@@ -203,18 +203,18 @@ def _against_transformers(options: Options, checkpoint: Path, given: Row, work: 
     plain = {"model": str(checkpoint), "device": options.device, "max_new_tokens": options.new_tokens}
     with Worker("reference", subject, plain, work / "reference.log") as worker:
         expected = worker.call("answers", count=PROMPTS, together=False)
-    found: Row = {"prompts": PROMPTS, "tokens": sum(expected["tokens"])}
+    figures: Row = {"prompts": PROMPTS, "tokens": sum(expected["tokens"])}
     with Worker("bare", subject, given | {"guided": False}, work / "free.log") as worker:
         for way, together in (("alone", False), ("together", True)):
-            said = worker.call("answers", count=PROMPTS, together=together)["answers"]
-            same = [text == other for text, other in zip(said, expected["answers"], strict=True)]
-            equal = map(_equal_tokens, said, expected["prefixes"])
-            found[way] = {"same_answers": sum(same), "same_tokens": sum(equal)}
-    return found
+            texts = worker.call("answers", count=PROMPTS, together=together)["answers"]
+            same = [text == other for text, other in zip(texts, expected["answers"], strict=True)]
+            equal = map(_equal_tokens, texts, expected["prefixes"])
+            figures[way] = {"same_answers": sum(same), "same_tokens": sum(equal)}
+    return figures
 
 
 def _equal_tokens(text: str, prefixes: Sequence[str]) -> int:
-    """How many tokens of the expected answer the text begins with."""
+    """The number of the expected answer's tokens that the text begins with."""
     return max(number for number, prefix in enumerate(prefixes) if text.startswith(prefix))
 
 
@@ -228,7 +228,7 @@ def _is_valid(text: str) -> bool:
 
 
 def batching(options: Options, name: str, checkpoint: Path) -> Row:
-    """Both ways of batching of runtime ``hf``, taking turns."""
+    """Measure both ways of batching of runtime ``hf``, in turn."""
     if options.runtime != "hf":
         return {"skipped": "only runtime hf has two ways of batching"}
     ways, work, rounds = ("dynamic", "continuous"), _log_folder(options, name), []
@@ -256,19 +256,19 @@ def _medians(rounds: Sequence[Row]) -> Row:
 
 
 def one_member(options: Options, name: str, checkpoint: Path) -> Row:
-    """One member in the graph against its bare runtime."""
+    """Compare one member in the graph with its bare runtime."""
     return _compared(options, name, checkpoint, ["alone"], "graph")
 
 
 def ensemble(options: Options, name: str, checkpoint: Path) -> Row:
-    """Several members on one device against as many bare runtimes on it."""
+    """Compare several members on one device with as many bare runtimes on it."""
     count = _fitting(options, checkpoint)
     names = [f"member-{number}" for number in range(1, count + 1)]
     return _compared(options, name, checkpoint, names, "ensemble")
 
 
 def _fitting(options: Options, checkpoint: Path) -> int:
-    """How many members fit the GPU beside as many bare runtimes."""
+    """Return the number of members that fit the GPU together with as many bare runtimes."""
     wanted = options.members
     if options.device == "cpu":
         return wanted
@@ -346,7 +346,7 @@ def _read(path: Path) -> Row:
 
 
 def _write(path: Path, results: Row) -> None:
-    """What failed or could not be measured is shown, but not kept: the next run tries it again."""
+    """Write the results without parts that failed or were skipped: the next run tries them again."""
     parts = results["parts"].items()
     kept = {key: part for key, part in parts if not {"error", "skipped"} & part.keys()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,15 +52,15 @@ Say = Callable[[str], None]
 
 
 class VotesCaller(TritonCaller):
-    """A caller to whom an answer with an abstention is none: it looks at every member's status."""
+    """A caller that reads every member's status and rejects an answer with an abstention."""
 
     async def open(self) -> None:
-        """Connect; ask the first question, whose answer is not looked at."""
+        """Connect; ask the first question, whose answer is not checked."""
         self._connect()
         await self.call(0)
 
     def check(self, number: int, answer: bytes) -> None:
-        """Make sure that all members voted.
+        """Check that all members voted.
 
         Raises:
             ValueError: One abstained.
@@ -205,7 +205,7 @@ def _graph(url: str, concurrency: int, seconds: float) -> Row:
     caller = replace(caller, factory=f"{__name__}:{VotesCaller.__name__}")
     load = run_load(caller, Closed(concurrency), seconds)
     abstained = load.samples.status == BAD_ANSWER
-    # An answer with an abstention took its time all the same.
+    # An answer with an abstention counts for latency too.
     samples = replace(load.samples, status=np.where(abstained, np.int32(OK), load.samples.status))
     return summary(samples, load.start_ns) | {"abstained": int(np.count_nonzero(abstained))}
 

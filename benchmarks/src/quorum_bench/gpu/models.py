@@ -69,7 +69,7 @@ def make_checkpoint(shape: str, folder: Path, texts: Iterable[str], device: str)
     Args:
         shape: A key of :data:`SHAPES`.
         folder: To make.
-        texts: What the tokenizer learns from; it is filled up with made-up words to the shape's vocabulary.
+        texts: Texts for the tokenizer, filled up with made-up words to the shape's vocabulary.
         device: Where the weights are drawn.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge the figures of a GPU check: one table, and an outcome for each thing that was to be shown."""
+"""Judge the figures of a GPU check: one table, and an outcome for each claim."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ordered(parts: Row) -> list[tuple[str, Row]]:
 
 
 def judge(parts: Row) -> list[Outcome]:
-    """What each part showed: (what, outcome, detail).
+    """Judge each part: (claim, outcome, detail).
 
     Outcomes are ``ok``, ``FAILED``, ``MISSED`` (a target of speed), ``not judged`` and ``not measured``.
     """
@@ -59,36 +59,36 @@ def _ok(is_ok: bool) -> str:
 def _judge_answers(key: str, part: Row) -> list[Outcome]:
     guided = part["guided"]
     valid = f"{guided['valid']} of {guided['answers']} valid"
-    found = [(f"{key} guided", _ok(guided["valid"] == guided["answers"]), valid)]
+    outcomes = [(f"{key} guided", _ok(guided["valid"] == guided["answers"]), valid)]
     if "prompt_tokens" in part:
-        found.append(_reuse(key, [part["prompt_tokens"]]))
+        outcomes.append(_reuse(key, [part["prompt_tokens"]]))
     if "alone" not in part:
-        return [(f"{key} as Transformers", "not measured", "the model is not Transformers'"), *found]
+        return [(f"{key} as Transformers", "not measured", "the model is not Transformers'"), *outcomes]
     alone, together = part["alone"], part["together"]
     same = alone["same_tokens"] == part["tokens"] and alone["same_answers"] == part["prompts"]
-    told = f"{alone['same_tokens']} of {part['tokens']} tokens alone, {together['same_tokens']} in a batch"
-    # Other kernels round otherwise: what is no bug there may still change a token.
+    detail = f"{alone['same_tokens']} of {part['tokens']} tokens alone, {together['same_tokens']} in a batch"
+    # Other kernels round differently, so a token may change without a bug.
     outcome = _ok(same) if same or key.startswith("hf-") else "not judged"
-    return [(f"{key} as Transformers", outcome, told), *found]
+    return [(f"{key} as Transformers", outcome, detail), *outcomes]
 
 
 def _judge_batching(key: str, part: Row) -> list[Outcome]:
-    """Speed is told, not judged; a question without an answer is a failure."""
+    """Judge failures only, not speed; a question without an answer is a failure."""
     failed: dict[tuple[str, int], int] = {}
-    for one in part["rounds"]:
-        way = (one["batching"], one["concurrency"])
-        failed[way] = failed.get(way, 0) + one["failed"]
+    for load in part["rounds"]:
+        way = (load["batching"], load["concurrency"])
+        failed[way] = failed.get(way, 0) + load["failed"]
     return [
         (f"{key} {way} at {at}", "FAILED", f"{count} failed") for (way, at), count in failed.items() if count
     ]
 
 
 def _reuse(key: str, runtimes: Sequence[Row | None]) -> Outcome:
-    """Prompt tokens that came from the KV cache, in all runtimes; speed shows what that is worth."""
-    told = [one for one in runtimes if one]
-    if not told:
-        return (f"{key} prompt reuse", "not measured", "not told by this runtime")
-    tokens, reused = sum(one["all"] for one in told), sum(one["reused"] for one in told)
+    """Count prompt tokens from the KV cache in all runtimes; speed shows their worth."""
+    counts = [count for count in runtimes if count]
+    if not counts:
+        return (f"{key} prompt reuse", "not measured", "not reported by this runtime")
+    tokens, reused = sum(count["all"] for count in counts), sum(count["reused"] for count in counts)
     share = f" ({reused / tokens:.1%})" if tokens else ""
     return (
         f"{key} prompt reuse",
@@ -100,21 +100,21 @@ def _reuse(key: str, runtimes: Sequence[Row | None]) -> Outcome:
 def _reuse_under_load(key: str, part: Row) -> list[Outcome]:
     if "bare_prompt_tokens" not in part:
         return []
-    what, outcome, told = _reuse(f"{key} bare", part["bare_prompt_tokens"])
+    what, outcome, detail = _reuse(f"{key} bare", part["bare_prompt_tokens"])
     again = "" if outcome == "not measured" else "; listings repeat under load"
-    return [(what, outcome, told + again)]
+    return [(what, outcome, detail + again)]
 
 
 def _judge_served(key: str, part: Row) -> list[Outcome]:
     redeploy, agreed = part["redeploy"], part["same_answers"]
     safe = redeploy["failed"] == 0 and redeploy["live"] == redeploy["redeploys"]
-    told = (
+    live = (
         f"{redeploy['live']} of {redeploy['redeploys']} live under load,"
         f" {redeploy['failed']} of {redeploy['requests']} requests failed"
     )
     same = f"{agreed['same']} of {agreed['of']} as from the bare runtime"
     return [
-        (f"{key} redeploy", _ok(safe), told),
+        (f"{key} redeploy", _ok(safe), live),
         (f"{key} same answers", _ok(agreed["same"] == agreed["of"]), same),
         *_reuse_under_load(key, part),
         *(
@@ -137,13 +137,13 @@ def _judge_cost(key: str, part: Row, *, is_toy: bool) -> list[Outcome]:
     latency = f"{extra:+.1f} ms at {first['concurrency']} at once; target {MAX_EXTRA_MS:.0f} ms"
     met = {throughput: share >= MIN_THROUGHPUT_SHARE, latency: extra <= MAX_EXTRA_MS}
     return [
-        (f"{key} {what}", "not judged" if is_toy else "ok" if met[told] else "MISSED", told)
-        for what, told in (("throughput", throughput), ("latency", latency))
+        (f"{key} {what}", "not judged" if is_toy else "ok" if met[detail] else "MISSED", detail)
+        for what, detail in (("throughput", throughput), ("latency", latency))
     ]
 
 
 def table(parts: Row) -> str:
-    """Every load as a row of one Markdown table."""
+    """Tabulate every load as a row of one Markdown table."""
     heads = ("model", "what", "at once", "answers/s", "tokens/s", "p50 ms", "p95 ms", "of bare", "GPU MiB")
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for key, part in ordered(parts):
@@ -165,7 +165,7 @@ def _batching_row(name: str, load: Row) -> list[str]:
 
 
 def _pair(name: str, part: Row, load: Row) -> list[str]:
-    """The bare runtimes and the graph of as many members."""
+    """Rows of the bare runtimes and of the graph of as many members."""
     count, at, tokens = part["members"], load["concurrency"], part["tokens_per_answer"]
     before, used = part["gpu_mib"]["before"], part["gpu_mib"]["with_bare"]
     memory = None if used is None else used - before

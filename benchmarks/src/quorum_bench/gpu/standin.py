@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tritonserver whose Python models see a stand-in for TensorRT-LLM.
 
-The stub takes its packages from the ``python3`` on PATH and nothing else. So the server gets an interpreter
+The stub takes its packages from the ``python3`` on PATH only. So the server gets an interpreter
 environment made for it alone that adds the stand-in's folder to the packages of this one.
 """
 

@@ -59,7 +59,7 @@ class Subject:
 
     Attributes:
         runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
-        style: How it is asked, as ``prompt`` in ``deploy.yaml``.
+        style: Style of its prompts, as ``prompt`` in ``deploy.yaml``.
         packages: A folder of packages that only this runtime is to see.
     """
 
@@ -133,23 +133,23 @@ class Bare:
         return {"answers": [reply.name if isinstance(reply, Status) else reply for reply in replies]}
 
     def load(self, concurrency: int, seconds: float) -> Row:
-        """Keep that many questions in flight for that long; rate and latencies."""
+        """Keep that many questions in flight for that long; return rate and latencies."""
         return asyncio.run(self._load(concurrency, seconds))
 
     async def _load(self, concurrency: int, seconds: float) -> Row:
         loop, clock = asyncio.get_running_loop(), Ticker()
 
         async def call(number: int) -> tuple[int, int]:
-            answered: asyncio.Future[tuple[int, int]] = loop.create_future()
+            future: asyncio.Future[tuple[int, int]] = loop.create_future()
 
             def deliver(reply: Reply) -> None:
-                # The time counts when the reply is there, not when the loop has woken for it.
+                # Take the time when the reply arrives, not when the loop has woken for it.
                 status = int(reply) if isinstance(reply, Status) else OK
-                loop.call_soon_threadsafe(answered.set_result, (status, clock.now_ns()))
+                loop.call_soon_threadsafe(future.set_result, (status, clock.now_ns()))
 
             product = self._products[number % len(self._products)]
             self._runtime.submit(question(self._catalogue, self._style, product), deliver)
-            return await asyncio.wait_for(answered, PATIENCE_S)
+            return await asyncio.wait_for(future, PATIENCE_S)
 
         try:
             start_ns = clock.now_ns()
@@ -225,7 +225,7 @@ class Reference:
         return [self._tokenizer.decode(tokens[:end], skip_special_tokens=True) for end in ends]
 
     def close(self) -> Row:
-        """Nothing to stop."""
+        """Do nothing."""
         return {}
 
 
@@ -233,7 +233,7 @@ KINDS: dict[str, Callable[[Row], Any]] = {"bare": Bare, "reference": Reference}
 
 
 class Worker:
-    """The other end: starts this module as a process and talks to it.
+    """Start this module as a process and send it commands.
 
     Args:
         kind: Key of :data:`KINDS`.
@@ -264,7 +264,7 @@ class Worker:
         self.close()
 
     def ready(self) -> Worker:
-        """Wait until it has loaded."""
+        """Wait until the process has loaded."""
         if not self._started:
             self.result()
             self._started = True
@@ -295,7 +295,7 @@ class Worker:
         return self.result()
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin
         with contextlib.suppress(OSError):
             self._process.stdin.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as one HTML file that needs nothing else, and as a summary in Markdown."""
+"""Write results as one self-contained HTML file and as a Markdown summary."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures as people read them."""
+"""Format figures for people."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HEADLINE = (
 
 
 MANY = 80
-"""Points that nobody reads as a table: the plots show them."""
+"""Above so many points the report shows plots, no table."""
 
 
 def number(value: float) -> str:
-    """Three significant digits, never an exponent."""
+    """Format with three significant digits, never an exponent."""
     if value == 0:
         return "0"
     size = abs(value)
@@ -42,12 +42,12 @@ def number(value: float) -> str:
 
 
 def interval(value: Value) -> str:
-    """Where it may lie."""
+    """Format the interval of a value."""
     return f"{number(value.low)} to {number(value.high)}"
 
 
 def figure_of(finding: Finding) -> str:
-    """The value of a finding with its unit and interval."""
+    """Format the value of a finding with its unit and interval."""
     if finding.value is None:
         return ""
     unit = f" {finding.unit}" if finding.unit else ""
@@ -55,21 +55,21 @@ def figure_of(finding: Finding) -> str:
 
 
 def columns(scenario: ScenarioResult, results: Results) -> list[tuple[str, MetricInfo]]:
-    """The metrics worth a column: those of the headline that any point of the scenario has."""
+    """Choose the columns: headline metrics that any point of the scenario has."""
     present = {key for point in scenario.points for key in point.values}
     return [(key, results.metrics[key]) for key in HEADLINE if key in present]
 
 
 def labels(scenario: ScenarioResult) -> list[str]:
-    """All label keys, in the order in which they first stand."""
+    """All label keys, in order of first occurrence."""
     return list(dict.fromkeys(key for point in scenario.points for key in point.labels))
 
 
 def cell(point: PointResult, key: str) -> str:
-    """A point's value of a metric, or a dash."""
+    """Format a point's value of a metric, or a dash."""
     return number(point.values[key].value) if key in point.values else "–"
 
 
 def machine(results: Results) -> str:
-    """Return the machine that it ran on, in one line."""
+    """Describe the machine of the run in one line."""
     return machine_line(results.environment)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTML report."""
+"""Write the HTML report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 
 def html_text(results: Results) -> str:
-    """One HTML file that needs nothing else."""
+    """Return one self-contained HTML file."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     return template.render(

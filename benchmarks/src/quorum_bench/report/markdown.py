@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The summary in Markdown, and the one line that may be quoted."""
+"""Write the Markdown summary, and one line to quote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from quorum_bench.results import Results, ScenarioResult
 
 
 def markdown_text(results: Results) -> str:
-    """Findings and one table a scenario."""
+    """Return findings and one table per scenario."""
     e = results.effort
     how = (
         f"Made {results.made}, {results.form} form: {e['runs']:g} runs of {e['seconds']:g} s each after "
@@ -21,24 +21,24 @@ def markdown_text(results: Results) -> str:
 
 
 def honest_line(results: Results) -> str:
-    """What one may say of it in one line: the best known point, with the machine that it holds for."""
-    said = []
+    """Return one line to quote: the headline figures, with their machine."""
+    figures = []
     points = results.points()
     lone = points.get("overhead/asked=ensemble,thinking=none")
     if lone:
-        said.append(f"an answer of five members that cost nothing in {cell(lone, 'latency_p50')} ms (p50)")
+        figures.append(f"an answer of five members that cost nothing in {cell(lone, 'latency_p50')} ms (p50)")
     for scenario in results.scenarios:
         for finding in scenario.findings[:1]:
             if scenario.name == "overhead" and finding.value:
-                said.append(f"{number(finding.value.value)} ms more than the slowest of them alone")
+                figures.append(f"{number(finding.value.value)} ms more than the slowest of them alone")
             if scenario.name == "peers" and finding.value:
-                said.append(
+                figures.append(
                     f"{number(finding.value.value)} times the answers/s of the best other way to serve them"
                 )
             if scenario.name == "concurrency" and finding.value:
-                said.append(f"at most {number(finding.value.value)} answers/s")
+                figures.append(f"at most {number(finding.value.value)} answers/s")
     where = f"{results.environment.get('cores_usable')} cores of {results.environment.get('cpu')}"
-    return f"On {where}: {', '.join(said)}." if said else f"On {where}; see the scenarios below."
+    return f"On {where}: {', '.join(figures)}." if figures else f"On {where}; see the scenarios below."
 
 
 def _scenario(scenario: ScenarioResult, results: Results) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots as SVG whose ink takes the colour of the page's text."""
+"""Draw plots as SVG in the colour of the page's text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = ("#2f7ed8", "#d9772b", "#1a9c6b", "#a45bc4", "#c0445b", "#8a8f2a", "#
 
 
 def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
-    """A plot of a scenario's points: bars or rows over words, else lines, all with 95 % intervals.
+    """Draw a scenario's points: bars or rows over words, else lines, all with 95 % intervals.
 
     Returns:
         SVG, or nothing if no point has what it shows.
@@ -61,8 +61,8 @@ def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -
             name = results.metrics[y].title if len(plot.y) > 1 else ""
             if plot.series and plot.series in point.labels:
                 value = point.labels[plot.series]
-                told = value if isinstance(value, str) else f"{plot.series} {value}"
-                name = f"{told} {name}".strip()
+                label = value if isinstance(value, str) else f"{plot.series} {value}"
+                name = f"{label} {name}".strip()
             groups.setdefault(name, []).append((point, y))
     for colour, (name, group) in zip(itertools.cycle(_COLOURS), groups.items(), strict=False):
         ordered = sorted(group, key=lambda pair: float(pair[0].labels[plot.x]))
@@ -92,9 +92,9 @@ def _bars(axes: Any, plot: Plot, points: list[PointResult]) -> None:
     width = 0.8 / len(groups)
     y = plot.y[0]
     for g, group in enumerate(groups):
-        its = [p for p in points if not plot.series or str(p.labels.get(plot.series, "")) == group]
-        at = [places.index(str(p.labels[plot.x])) + (g - (len(groups) - 1) / 2) * width for p in its]
-        values = [p.values[y] for p in its]
+        drawn = [p for p in points if not plot.series or str(p.labels.get(plot.series, "")) == group]
+        at = [places.index(str(p.labels[plot.x])) + (g - (len(groups) - 1) / 2) * width for p in drawn]
+        values = [p.values[y] for p in drawn]
         name = f"{plot.series} {group}" if plot.series else None
         axes.bar(at, [v.value for v in values], width * 0.92, color=_COLOURS[g % len(_COLOURS)], label=name)
         axes.vlines(at, [v.low for v in values], [v.high for v in values], color=_INK, lw=1.1)
@@ -116,7 +116,7 @@ def _bars(axes: Any, plot: Plot, points: list[PointResult]) -> None:
 
 
 def _rows(axes: Any, plot: Plot, points: list[PointResult]) -> None:
-    """A row a point, for names that are many or long; the axis need not start at zero."""
+    """Draw a row per point, for many or long names; the axis need not start at zero."""
     for place, point in enumerate(points):
         value = point.values[plot.y[0]]
         axes.plot([value.low, value.high], [place, place], color=_COLOURS[0], lw=1.4, alpha=0.6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions, one file each or a few that belong together."""
+"""List the scenarios: one file for each question or for a few related ones."""
 
 from quorum_bench.bench import Scenario
 from quorum_bench.scenarios import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy beside cost: every LLM alone, the majority, and learned weights, on the same held-out cells."""
+"""Compare accuracy and cost: every LLM alone, the majority, learned weights, on the same held-out cells."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Val
 def _play(bench: Bench) -> ScenarioResult:
     if bench.options.votes is None:
         raise Skipped("give a votes table with gold with --votes FILE; `quorum extract --votes` records one")
-    found = evaluate(read_votes(bench.options.votes))
-    points = _alone(found) + _together(found)
+    evaluation = evaluate(read_votes(bench.options.votes))
+    points = _alone(evaluation) + _together(evaluation)
     front = pareto([(float(p.labels["calls per answer"]), p.values["accuracy"].value) for p in points])
     best = [str(p.labels["who"]) for p, on in zip(points, front, strict=True) if on]
     findings = [
-        Finding(text=f"nobody is both cheaper and better than: {', '.join(best)}"),
-        Finding(text=found.verdict),
+        Finding(text=f"no other is both cheaper and better than: {', '.join(best)}"),
+        Finding(text=evaluation.verdict),
     ]
     plot = Plot(title="accuracy (LLM calls per answer)", x="who", y=["accuracy"])
     return SCENARIO.result([], findings=findings, plots=[plot]).model_copy(update={"points": points})
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which (cost, accuracy) no other beats: cheaper or equal, and better or equal, and not both equal."""
+    """Mark each (cost, accuracy) that no other beats: no dearer, no worse, and not both equal."""
     return [
         not any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points)
         for cost, accuracy in points
     ]
 
 
-def _alone(found: Evaluation) -> list[PointResult]:
+def _alone(evaluation: Evaluation) -> list[PointResult]:
     return [
         _point(f"{name} alone", 1.0, (100 * a.value, 100 * a.low, 100 * a.high))
-        for name, a in found.members.items()
+        for name, a in evaluation.members.items()
     ]
 
 
-def _together(found: Evaluation) -> list[PointResult]:
+def _together(evaluation: Evaluation) -> list[PointResult]:
     points = []
-    members = len(found.members)
-    for name, method in found.methods.items():
+    members = len(evaluation.members)
+    for name, method in evaluation.methods.items():
         accuracy = (100 * method.accuracy, 100 * method.ci95[0], 100 * method.ci95[1])
         points.append(_point(name, float(members), accuracy))
         if method.calls_saved > 0:
@@ -54,8 +54,8 @@ def _together(found: Evaluation) -> list[PointResult]:
 
 
 def _point(who: str, calls: float, accuracy: tuple[float, float, float]) -> PointResult:
-    told = f"{who} ({calls:.3g})"
-    labels: dict[str, str | int | float] = {"who": told, "calls per answer": round(calls, 2)}
+    label = f"{who} ({calls:.3g})"
+    labels: dict[str, str | int | float] = {"who": label, "calls per answer": round(calls, 2)}
     value, low, high = accuracy
     return PointResult(
         id=point_id(SCENARIO.name, {"who": who}),
@@ -66,7 +66,7 @@ def _point(who: str, calls: float, accuracy: tuple[float, float, float]) -> Poin
 
 SCENARIO = Scenario(
     "accuracy",
-    "Accuracy beside cost",
+    "Accuracy and cost",
     "What does each further LLM call buy? Members, majority and learned weights on recorded answers of LLMs, "
     "cross-validated over products; learned weights have seen the gold of the other folds only.",
     _play,

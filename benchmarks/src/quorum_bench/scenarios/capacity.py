@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a deployment carries: more callers, higher rates, longer texts, channels, recorded arrivals."""
+"""Measure capacity: more callers, higher rates, longer texts, channels, recorded arrivals."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ CONCURRENCY = Scenario(
 )
 RATE = Scenario(
     "rate",
-    "Requests that come when they come",
-    "What do callers wait at a given load? Poisson arrivals at shares of what a closed loop reaches. A "
-    "request counts from when it was meant to be sent, so nothing that stalls is left out.",
+    "Requests at random times",
+    "How long do callers wait at a given load? Poisson arrivals at shares of what a closed loop reaches. A "
+    "request counts from when it was meant to be sent, so stalls count in full.",
     _rate,
 )
 TEXT = Scenario("text", "Longer texts", "What does the length of the product text cost?", _text)
@@ -165,5 +165,5 @@ CHANNELS_ = Scenario(
     "channels", "Channels", "Do the channels differ in latency and in LLM calls per answer?", _channels
 )
 REPLAY = Scenario(
-    "replay", "Recorded arrivals", "What do callers wait when requests come as they once came?", _replay
+    "replay", "Recorded arrivals", "How long do callers wait when requests arrive as recorded?", _replay
 )

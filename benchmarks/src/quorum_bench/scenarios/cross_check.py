@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our figures beside those of NVIDIA's perf_analyzer, on the same server, in turn."""
+"""Compare our figures with those of NVIDIA's perf_analyzer, on the same server, in turn."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class PerfAnalyzerError(QuorumError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a load generator saw in one run.
+    """Figures of one load generator in one run.
 
     Attributes:
         p50_ms: Latency.
         rate: Answers per second.
-        own_ms: CPU that the generator itself took for an answer.
+        own_ms: CPU of the generator itself per answer.
     """
 
     p50_ms: float
@@ -56,11 +56,11 @@ class Seen:
     own_ms: float
 
     def without_own(self, callers: int, cores: int) -> Seen:
-        """The same as a generator would see that costs nothing.
+        """The figures less the cost of the generator.
 
         A lone caller waits for its own client; callers that keep all cores busy share them with the server.
-        Where cores stand idle the second is too much, and what a client costs beside the path of a request is
-        in both: an explanation, not a measurement.
+        With idle cores the second is too much, and both contain client work outside the path of a request: an
+        explanation, not a measurement.
         """
         if callers == 1:
             return Seen(self.p50_ms - self.own_ms, 1e3 / (1e3 / self.rate - self.own_ms), 0.0)
@@ -110,24 +110,24 @@ def _seen(run: Run) -> Seen:
 
 
 def _own(seen: Sequence[Seen]) -> str:
-    return f"{np.median([one.own_ms for one in seen]):.2f} ms an answer"
+    return f"{np.median([run.own_ms for run in seen]):.2f} ms an answer"
 
 
 def _compared(
     what: str, unit: str, callers: int, mine: Sequence[Seen], other: Sequence[Seen]
 ) -> tuple[list[str], Finding]:
-    """Row and finding: as seen, and as seen by generators that cost nothing."""
+    """Return row and finding: as measured, and less the cost of the generators."""
     cores = len(os.sched_getaffinity(0))
     raw = ratio_of_medians([getattr(s, what) for s in mine], [getattr(s, what) for s in other])
     net = ratio_of_medians(
         *([getattr(s.without_own(callers, cores), what) for s in seen] for seen in (mine, other))
     )
     title = {"p50_ms": "p50", "rate": "throughput"}[what]
-    told = [f"{np.median([getattr(s, what) for s in seen]):.3g} {unit}" for seen in (mine, other)]
-    row = [f"{title} at {callers} callers", *told, _told(raw), _told(net)]
+    medians = [f"{np.median([getattr(s, what) for s in seen]):.3g} {unit}" for seen in (mine, other)]
+    row = [f"{title} at {callers} callers", *medians, _ratio_text(raw), _ratio_text(net)]
     finding = Finding(
         text=f"{title} at {callers} callers, ours / perf_analyzer's (less what each generator costs itself, "
-        f"as far as CPU time tells: {_told(net)})",
+        f"by CPU time: {_ratio_text(net)})",
         value=value_of(raw),
         aim="within 5 %",
         met=abs(raw.value - 1) <= _WITHIN,
@@ -135,17 +135,17 @@ def _compared(
     return row, finding
 
 
-def _told(ratio: Estimate) -> str:
+def _ratio_text(ratio: Estimate) -> str:
     return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 def command(
     program: Path, url: str, key: str, concurrency: int, requests: Path, out: Path, seconds: float
 ) -> list[str]:
-    """The command line that measures what we measure: same requests, gRPC, callers that wait.
+    """Return the command line for the same measurement: same requests, gRPC, callers that wait.
 
-    It reads configuration and statistics, which only the admin key opens. It is not asked to judge stability:
-    it is run several times, and the interval says how far the runs differ.
+    It reads configuration and statistics, which need the admin key. Its judgement of stability is switched
+    off: it runs several times, and the interval shows how far the runs differ.
     """
     return [
         str(program),
@@ -159,7 +159,7 @@ def command(
 def run_perf_analyzer(
     program: Path, target: QuorumTarget, concurrency: int, workload: Workload, seconds: float
 ) -> Seen:
-    """What it sees.
+    """Run perf_analyzer and read its figures.
 
     Raises:
         PerfAnalyzerError: It failed, or wrote no figures.
@@ -170,8 +170,8 @@ def run_perf_analyzer(
             json.dumps({"data": [_row(p.text, p.category, p.attributes) for p in workload.products]})
         )
         line = command(program, target.url, target.admin_key, concurrency, requests, out, seconds)
-        with words.open("w") as said:
-            process = subprocess.Popen(line, stdout=said, stderr=subprocess.STDOUT)
+        with words.open("w") as log:
+            process = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT)
         try:
             own_ms = _own_ms(process, target, seconds)
             process.wait(180)
@@ -187,7 +187,7 @@ def run_perf_analyzer(
 
 
 def _own_ms(process: subprocess.Popen[bytes], target: QuorumTarget, seconds: float) -> float:
-    """CPU milliseconds of the program for an answer, while it has been at full load for a while."""
+    """CPU milliseconds of the program per answer, under steady full load."""
 
     def now() -> tuple[float, int]:
         return cpu_seconds([process.pid]), target.steps()[STABLE].count
@@ -210,7 +210,7 @@ def _row(text: str, category: str, attributes: Sequence[str]) -> dict[str, objec
 
 SCENARIO = Scenario(
     "cross-check",
-    "Beside perf_analyzer",
-    "Does NVIDIA's own load generator see the same server as ours does?",
+    "Next to perf_analyzer",
+    "Does NVIDIA's own load generator measure the same figures as ours?",
     _play,
 )

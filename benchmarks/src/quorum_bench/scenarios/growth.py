@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How cost grows with the number of members, and with the attributes of one request."""
+"""Measure how cost grows with the number of members and the attributes of one request."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _members(bench: Bench) -> ScenarioResult:
 
 def _attributes(bench: Bench) -> ScenarioResult:
     counts = bench.options.pick((1, 5, 20), (1, 2, 3, 5, 8, 12, 16, 20))
-    # One votes table for all: the texts do not depend on the attributes, and the last has all of those.
+    # One votes table for all: texts do not depend on attributes, and the widest workload has all of them.
     widest = Workload.made(max(counts))
     with QuorumTarget(widest, {f"m{i}": {} for i in range(_MEMBERS)}) as target:
         measured = bench.measure(
@@ -93,11 +93,11 @@ def _attributes(bench: Bench) -> ScenarioResult:
         )
     quiet, busy = measured[::2], measured[1::2]
     x = [float(a) for a in counts]
-    one = float(np.median(busy[0].cpu_ms))
+    base = float(np.median(busy[0].cpu_ms))
     findings = [
         Finding(
             text="each further attribute adds to the CPU time of an answer (asked in a request of its own: "
-            f"{one:.2f} ms; ideal: 0)",
+            f"{base:.2f} ms; ideal: 0)",
             value=value_of(slope(x, [m.cpu_ms for m in busy])),
             unit="ms",
         ),
@@ -114,7 +114,7 @@ def _attributes(bench: Bench) -> ScenarioResult:
             x="attributes",
             y=["cpu"],
             series="concurrency",
-            ideal=[(a, one) for a in x],
+            ideal=[(a, base) for a in x],
             ideal_name="further attributes cost nothing",
         ),
     ]
@@ -135,6 +135,6 @@ MEMBERS = Scenario(
 ATTRIBUTES = Scenario(
     "attributes",
     "Growth with attributes per request",
-    "What does each further attribute of one request cost, beside asking for it in a request of its own?",
+    "What does each further attribute of one request cost, compared with a request of its own?",
     _attributes,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it saves when all steps have their code at the same addresses (``server.aslr: false``)."""
+"""Measure what equal code addresses in all steps save (``server.aslr: false``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _play(bench: Bench) -> ScenarioResult:
     tally = bench.tally(SCENARIO.name)
     try:
         for number in range(tally.effort.runs):
-            # New servers each time: random addresses are drawn anew.
+            # New servers each time, for new random addresses.
             with _server(aslr=True) as random, _server(aslr=False) as same:
                 for load in (_LONE, _BUSY):
                     points = [_point(random, _RANDOM, load), _point(same, _SAME, load)]
@@ -46,10 +46,10 @@ def _point(target: QuorumTarget, addresses: str, load: int) -> Point:
 
 
 def _findings(measured: Sequence[Measured]) -> list[Finding]:
-    found = {(m.labels["addresses"], m.labels["load"]): m for m in measured}
+    by_labels = {(m.labels["addresses"], m.labels["load"]): m for m in measured}
 
     def ratio(what: str, load: int, of: Callable[[Measured], Sequence[float]]) -> Finding:
-        pairs = paired_ratio(of(found[_SAME, load]), of(found[_RANDOM, load]))
+        pairs = paired_ratio(of(by_labels[_SAME, load]), of(by_labels[_RANDOM, load]))
         text = f"{what} with the same addresses, as a multiple of that with random ones, median over pairs"
         return Finding(text=text, value=value_of(pairs))
 
@@ -64,8 +64,8 @@ SCENARIO = Scenario(
     "layout",
     "Steps with their code at the same addresses",
     "What does an answer of five members that answer at once cost when the kernel gives all steps of a "
-    "server the same memory layout (`server.aslr: false`), beside the default, random addresses for each? "
-    "A pair of new servers for every run; few runs tell little, because the difference is smaller than what "
-    "a machine does from minute to minute.",
+    "server the same memory layout (`server.aslr: false`), compared with the default, random addresses for "
+    "each? A pair of new servers for every run; few runs show little, because the difference is smaller than "
+    "a machine's changes from minute to minute.",
     _play,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long learning and deciding take, by scale, and beside crowd-kit on the same votes."""
+"""Time learning and deciding, by scale, and next to crowd-kit on the same votes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def _play(bench: Bench) -> ScenarioResult:
     most, kit_cells = bench.options.pick((10**6, 10**5), (10**7, 10**6))
     rows = voting_speed.scale(most, bench.options.effort.runs)
     bench.say(f"{SCENARIO.name}: {len(rows)} timings up to {most:,} cells")
-    found = _kit(kit_cells, bench.options.effort.runs)
-    findings = [_at_scale(rows, most), *_beside(found)]
+    timings = _kit(kit_cells, bench.options.effort.runs)
+    findings = [_at_scale(rows, most), *_kit_findings(timings)]
     plot = Plot(
         title="aggregation time", x="cells", y=["aggregation"], series="method", log_x=True, log_y=True
     )
-    result = SCENARIO.result([], findings=findings, plots=[plot], tables=[_table(found)])
+    result = SCENARIO.result([], findings=findings, plots=[plot], tables=[_table(timings)])
     return result.model_copy(update={"points": [_point(row) for row in rows]})
 
 
 def _kit(cells: int, repeats: int) -> dict[str, Any]:
-    """What crowd-kit takes, in the peers' environment: it needs another NumPy than some of ours."""
+    """Time crowd-kit in the peers' environment: it needs another NumPy than some of our packages."""
     try:
         python = peers_python()
     except PeerError as error:
@@ -41,10 +41,10 @@ def _kit(cells: int, repeats: int) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"note": f"crowd-kit left out: not done after {_KIT_S:g} s", "rows": []}
     if done.returncode:
-        last = (done.stderr.splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.splitlines() or ["it printed nothing"])[-1]
         return {"note": f"crowd-kit left out: {last}", "rows": []}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    timings: dict[str, Any] = json.loads(done.stdout)
+    return timings
 
 
 def _point(row: dict[str, Any]) -> PointResult:
@@ -64,7 +64,7 @@ def _at_scale(rows: Sequence[dict[str, Any]], most: int) -> Finding:
     )
 
 
-def _beside(found: dict[str, Any]) -> list[Finding]:
+def _kit_findings(timings: dict[str, Any]) -> list[Finding]:
     return [
         Finding(
             text=f"crowd-kit's {row['name']} takes so many times as long as our {row['against']} "
@@ -73,16 +73,16 @@ def _beside(found: dict[str, Any]) -> list[Finding]:
             aim=f"at least {row['target']:g}" if row["target"] else "",
             met=row["ratio"] >= row["target"] if row["target"] else None,
         )
-        for row in found["rows"]
+        for row in timings["rows"]
         if "error" not in row
     ]
 
 
-def _table(found: dict[str, Any]) -> Table:
-    if not found["rows"]:
-        return Table(title="Beside crowd-kit", columns=["why not"], rows=[[found["note"]]])
+def _table(timings: dict[str, Any]) -> Table:
+    if not timings["rows"]:
+        return Table(title="Next to crowd-kit", columns=["why not"], rows=[[timings["note"]]])
     rows = []
-    for row in found["rows"]:
+    for row in timings["rows"]:
         if "error" in row:
             rows.append([row["name"], row["error"], "", "", "", ""])
             continue
@@ -97,8 +97,8 @@ def _table(found: dict[str, Any]) -> Table:
             ]
         )
     return Table(
-        title=f"Beside crowd-kit {found['crowd_kit']}, {found['cells']:,} cells of 5 members, in turn, "
-        f"medians of {found['repeats']}",
+        title=f"Next to crowd-kit {timings['crowd_kit']}, {timings['cells']:,} cells of 5 members, in turn, "
+        f"medians of {timings['repeats']}",
         columns=["crowd-kit's", "takes", "right", "ours", "takes", "right"],
         rows=rows,
     )
@@ -108,6 +108,6 @@ SCENARIO = Scenario(
     "learning",
     "Learning weights, by scale",
     "How long do learning and deciding take from a thousand to millions of cells, from coded votes of five "
-    "simulated members in memory, and how does that stand beside crowd-kit on the same votes?",
+    "simulated members in memory, and how long does crowd-kit on the same votes?",
     _play,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much longer the ensemble takes than its slowest member."""
+"""Measure how much longer the ensemble takes than its slowest member."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _floor() -> FloorTarget:
 
 
 def _points(target: QuorumTarget, thinking: str, members: Sequence[str]) -> list[Point]:
-    """The ensemble, then members alone."""
+    """Return the points: the ensemble, then members alone."""
     callers = {"ensemble": target.caller(_WORKLOAD)}
     callers |= {name: target.member_caller(_WORKLOAD, name) for name in members}
     return [
@@ -79,7 +79,7 @@ def _findings(measured: Sequence[Measured], what: str) -> list[Finding]:
 
 
 def _of_triton(quick: Sequence[Measured], empty: Sequence[Measured]) -> list[Finding]:
-    """What is Triton's own, and what this product's code adds to it."""
+    """Split the overhead into Triton's part and that of this product's code."""
     ensemble, member = empty
     floor, _ = overhead(ensemble.latencies, {"m0": member.latencies}, 0.5)
     added, _ = overhead(quick[0].latencies, {"floor": ensemble.latencies}, 0.5)

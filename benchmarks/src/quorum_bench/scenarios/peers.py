@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same members and the same vote on other servers, side by side in one run."""
+"""Compare quorum with other servers: the same members and the same vote, in one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BUSY = 32
 _LLM_LOADS = (1, 8)
 _AIM = 1.5
 _REDEPLOY_RATE = 50
-"""Requests a second during a redeploy: what every peer carries with ease."""
+"""Requests a second during a redeploy: far below the limit of every peer."""
 _OTHER_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0)
 _PEERS: tuple[type[PeerTarget], ...] = (FastApiTarget, LitServeTarget, RayTarget)
 _QUORUM = "quorum"
@@ -48,11 +48,11 @@ class Kind:
     """Members that are compared with each other.
 
     Attributes:
-        name: What they do before they answer.
-        workload: What they are asked.
+        name: Their thinking time, or LLMs.
+        workload: The requests.
         loads: Callers at once.
-        think_ms: How long they think, when they are no LLMs.
-        deploy: The LLMs.
+        think_ms: Thinking time of members that are no LLMs.
+        deploy: Deployment of the LLMs.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Kind:
     deploy: Path | None = None
 
     def makers(self) -> dict[str, Callable[[], Server]]:
-        """Server -> what makes it."""
+        """Server -> its constructor."""
         options = {"latency_ms": self.think_ms, "latency_shape": "constant"} if self.think_ms else {}
         members = dict.fromkeys(MEMBERS, options)
         made: dict[str, Callable[[], Server]] = {
@@ -77,10 +77,10 @@ class Kind:
 
 @dataclass(slots=True)
 class Turns:
-    """What came of the servers that took turns.
+    """Results of the servers that took turns.
 
     Attributes:
-        measured: Every server under every load.
+        measured: Points of every server under every load.
         cold_start_s: Server -> seconds from its start to its first answer, one a turn.
         absent: Server -> why it did not start.
         redeploys: Rows of the table of redeploys.
@@ -115,7 +115,7 @@ def _play(bench: Bench) -> ScenarioResult:
 
 
 def _slower(bench: Bench, workload: Workload) -> list[Kind]:
-    """Members that take their time: in the long form, and LLMs where there are some."""
+    """Return slower members, in the long form: those that think, and LLMs if files for them exist."""
     if bench.options.form == "short":
         return []
     kinds = [Kind(f"{_THINK_MS:g} ms", workload, (1, _BUSY), _THINK_MS)]
@@ -127,19 +127,19 @@ def _slower(bench: Bench, workload: Workload) -> list[Kind]:
 
 
 def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
-    """Start one server, measure it, stop it; then the next: whoever is measured has the machine to itself."""
+    """Start one server, measure it, stop it; then the next: each has the machine to itself."""
     turns, tally = Turns(), bench.tally(SCENARIO.name)
     makers = kind.makers()
     for number in range(tally.effort.runs):
-        # There and back again, so that a machine that slows down does it to nobody in particular.
+        # There and back again, so that a machine that slows down hits all alike.
         for name in list(makers) if number % 2 == 0 else list(makers)[::-1]:
             if name in turns.absent:
                 continue
             server = makers[name]()
             try:
-                begun = time.monotonic()
+                start = time.monotonic()
                 server.start()
-                turns.cold_start_s.setdefault(name, []).append(time.monotonic() - begun)
+                turns.cold_start_s.setdefault(name, []).append(time.monotonic() - start)
                 for point in _points(bench, name, server, kind):
                     tally.run(point, number)
                 if redeploy and number == 0:
@@ -238,7 +238,7 @@ def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
 
 
 def _llms(turns: Turns) -> Table:
-    """The same servers around LLMs: what is left of the differences."""
+    """Tabulate the same servers around LLMs."""
     rows = []
     for name, starts in turns.cold_start_s.items():
         mine = [m for m in turns.measured if m.labels["server"] == name]
@@ -301,12 +301,12 @@ def _redeploy(server: Server, workload: Workload, seconds: float) -> list[str]:
     failure: list[BaseException] = []
 
     def change() -> None:
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             server.new_weights(_OTHER_WEIGHTS)
         except Exception as error:
             failure.append(error)
-        took.append(time.monotonic() - begun)
+        took.append(time.monotonic() - start)
 
     timer = threading.Timer(1.0 + seconds / 4, change)
     timer.start()
@@ -339,11 +339,11 @@ def _p99(measured: Measured) -> float:
 
 SCENARIO = Scenario(
     "peers",
-    "Beside other ways to serve the same ensemble",
+    "Other ways to serve the same ensemble",
     "Five members and their vote as a Triton graph, by a client that asks all members itself, and on "
     "FastAPI, LitServe and Ray Serve, each as its documentation says and with every member in a process of "
     "its own. Members build the prompt, answer from a table at once or after a fixed time, or are LLMs, and "
-    "parse and normalise; nobody but quorum checks the request, sets deadlines and limits who is admitted. "
+    "parse and normalise; only quorum checks the request, sets deadlines and limits admission. "
     "Each has the machine to itself while it is measured, turn by turn.",
     _play,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the ensemble stay good when its members or the texts change?"""
+"""Measure accuracy over weeks in which members or texts change."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _play(bench: Bench) -> ScenarioResult:
 
 
 def worlds(member: int) -> list[World]:
-    """What may happen; ``member`` is the one that changes."""
+    """List the worlds; ``member`` is the index of the member that changes."""
     return [
         World("nothing changes"),
         World("one member worse", member, after=20),
@@ -78,7 +78,7 @@ def worlds(member: int) -> list[World]:
 
 
 def record(deploy: Path, listings: Sequence[Listing]) -> Recorded:
-    """Ask the deployment about all texts at every level of noise; each is asked once."""
+    """Record the deployment's votes on all texts at every level of noise, each once."""
     spec = load_deployment(deploy)
     tables = {}
     with (
@@ -116,7 +116,7 @@ def _points(world: World, runs: Sequence[Course], members: Sequence[str]) -> lis
 
 
 def _after(run: Course, name: str) -> float:
-    """Mean accuracy from two weeks after the change on, when there has been time to react."""
+    """Mean accuracy from two weeks after the change on, when the ways could react."""
     return float(np.mean(run.ways[name][CHANGE + 1 - WINDOW :]))
 
 
@@ -127,7 +127,7 @@ def _accuracies(courses: dict[World, list[Course]], recorded: Recorded) -> Table
         best = np.mean(
             [max(np.mean(values[CHANGE - WINDOW :]) for values in run.members.values()) for run in runs]
         )
-        cells = [_told(_value([_after(run, name) for run in runs])) for name in names]
+        cells = [_text(_value([_after(run, name) for run in runs])) for name in names]
         rows.append([world.name, f"{best:.1f}", *cells])
     return Table(
         title=f"Accuracy in percent, weeks {CHANGE + 2} to {WEEKS}, mean of {len(runs)} draws (95 %)",
@@ -137,7 +137,7 @@ def _accuracies(courses: dict[World, list[Course]], recorded: Recorded) -> Table
 
 
 def _findings(courses: dict[World, list[Course]]) -> list[Finding]:
-    """Each way beside frozen weights, draw by draw."""
+    """Compare each way with frozen weights, draw by draw."""
     findings = []
     for world, runs in courses.items():
         gains = {
@@ -148,7 +148,7 @@ def _findings(courses: dict[World, list[Course]]) -> list[Finding]:
         top = max(gains, key=lambda name: gains[name].value)
         findings.append(
             Finding(
-                text=f"{world.name}: best beside frozen weights is '{top}', by",
+                text=f"{world.name}: best against frozen weights is '{top}', by",
                 value=gains[top],
                 unit="points",
             )
@@ -177,14 +177,14 @@ def _alarms(courses: dict[World, list[Course]], recorded: Recorded) -> Table:
             ]
         )
     return Table(
-        title=f"What drift says: weeks of {_PRODUCTS} products against the first {WINDOW}",
+        title=f"Alarms of drift: weeks of {_PRODUCTS} products against the first {WINDOW}",
         columns=[
             "what happens",
             "to",
-            "draws with an alarm after it",
-            "in which week after it (median)",
+            "draws with an alarm after the change",
+            "in which week after the change (median)",
             "the first alarm names that member",
-            "alarms in weeks before it",
+            "alarms in weeks before the change",
         ],
         rows=rows,
     )
@@ -195,7 +195,7 @@ def _value(draws: Sequence[float]) -> Value:
     return value_of(interval_of(float(np.mean(draws)), bootstrap(draws, np.mean)), [float(v) for v in draws])
 
 
-def _told(value: Value) -> str:
+def _text(value: Value) -> str:
     return f"{value.value:.1f} ({value.low:.1f} to {value.high:.1f})"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated weeks of recorded votes: what changes, and ways to keep the weights up with it."""
+"""Replay recorded votes as weeks in which something changes, with several ways to keep weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from quorum.votes import Cell, VotesTable, build_table
 
 WEEKS = 12
 CHANGE = 7
-"""The first week in which the world is another."""
+"""The first week after the change."""
 WINDOW = 4
 FORGETTING = 0.5**0.5
-"""Per week: half as much after two."""
+"""Factor per week: a half-life of two weeks."""
 MAJORITY = "majority"
 FROZEN = "frozen"
 
@@ -46,13 +46,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What happens to one member or to all.
+    """A change of one member or of all.
 
     Attributes:
         name: In tables.
-        member: The one that changes; ``None``: the texts of all.
-        before: Noise at which its votes are read before the change, percent.
-        after: The same from the change on.
+        member: The member that changes; ``None``: the texts of all.
+        before: Noise of its votes before the change, percent.
+        after: Noise from the change on.
         bias: Share of its answers that are its most frequent value, from the change on.
     """
 
@@ -65,11 +65,11 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How weights are kept.
+    """A way to keep weights.
 
     Attributes:
         name: In tables.
-        gold: Gold labels a week that it may see.
+        gold: Gold labels a week.
         keep: Weeks so far, and the state of them all -> the weights of the next week.
     """
 
@@ -80,7 +80,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What one draw of a world showed.
+    """Results of one draw of a world.
 
     Attributes:
         ways: Way -> accuracy in percent, week by week from the first after the learning.
@@ -94,7 +94,7 @@ class Course:
 
 
 def ways(gold: int) -> list[Way]:
-    """The ways that are compared; all begin with what the first weeks showed."""
+    """List the compared ways; all start with the first weeks' votes."""
     return [
         Way(MAJORITY, 0, lambda seen, state: equal_weights(seen[0].members)),
         Way(FROZEN, gold, lambda seen, state: learn(joined(seen[:WINDOW]))),
@@ -106,10 +106,10 @@ def ways(gold: int) -> list[Way]:
 
 
 def play(recorded: Recorded, world: World, seed: int, products: int, gold: int) -> Course:
-    """Go through the weeks once.
+    """Play the weeks once.
 
-    Half of the products are what comes in week by week, ``products`` of them drawn each week; accuracy is
-    that on the other half, which nobody learns from, with the votes as the week's members give them.
+    One half of the products comes in week by week, ``products`` of them drawn each week. Accuracy is measured
+    on the other half, which no way learns from, with the votes of the week's members.
     """
     rng = np.random.default_rng(seed)
     clean = recorded.clean
@@ -120,9 +120,9 @@ def play(recorded: Recorded, world: World, seed: int, products: int, gold: int) 
     for week in range(1, WEEKS + 1):
         drawn = rng.choice(asked, min(products, half), replace=False)
         rows = np.flatnonzero(np.isin(clean.products, drawn))
-        weeks.append(_told(recorded, world, week, rows, rng, gold))
+        weeks.append(_votes(recorded, world, week, rows, rng, gold))
     exam = {
-        late: _told(recorded, world, CHANGE if late else 1, np.flatnonzero(held), rng)
+        late: _votes(recorded, world, CHANGE if late else 1, np.flatnonzero(held), rng)
         for late in (False, True)
     }
     blind = [_blind(week) for week in weeks]
@@ -145,12 +145,12 @@ def play(recorded: Recorded, world: World, seed: int, products: int, gold: int) 
 
 
 def joined(weeks: Sequence[VotesTable]) -> VotesTable:
-    """One table of several weeks."""
+    """Join several weeks into one table."""
     return build_table(weeks[0].members, [cell for week in weeks for cell in week.cells])
 
 
 def _states(weeks: Sequence[VotesTable]) -> list[State]:
-    """After each week."""
+    """Return the state after each week."""
     states = [begin(weeks[0])]
     for week in weeks[1:]:
         states.append(update(states[-1], week, FORGETTING))
@@ -166,7 +166,7 @@ def _alarms(weeks: Sequence[VotesTable]) -> dict[int, list[int]]:
     }
 
 
-def _told(
+def _votes(
     recorded: Recorded,
     world: World,
     week: int,
@@ -174,7 +174,7 @@ def _told(
     rng: np.random.Generator,
     gold: int | None = None,
 ) -> VotesTable:
-    """A week's votes on these cells; ``gold`` of them keep their gold, all if not said."""
+    """A week's votes on these cells; ``gold`` of them keep their gold, all by default."""
     late = week >= CHANGE
     noise = world.after if late else world.before
     keeps = set(rows if gold is None else rng.choice(rows, min(gold, len(rows)), replace=False))
@@ -217,7 +217,7 @@ def scramble(text: str, percent: int, seed: int) -> str:
 
 
 def same_cells(tables: Mapping[int, VotesTable], clean: Sequence[Cell]) -> Mapping[int, VotesTable]:
-    """Tables in the order of the clean one's cells."""
+    """Bring the tables into the order of the clean table's cells."""
     ordered = {}
     for noise, table in tables.items():
         places = {(cell.product, cell.attribute): cell for cell in table.cells}

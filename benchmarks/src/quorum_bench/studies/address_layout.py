@@ -2,7 +2,7 @@
 """Measure CPU of Python processes that take turns on a core, with code at equal and at random addresses.
 
 Each process does the same piece of this product's work (an answer parsed, a prompt filled, votes packed,
-cells decided), then wakes the next. All share one core, so that nothing but the turn lies between two pieces.
+cells decided), then wakes the next. All share one core, so that only the turn lies between two pieces.
 The kernel gives each process its own random addresses (ASLR), or the same to all (``setarch -R``).
 ``python -m quorum_bench.studies.address_layout READ WRITE TURNS`` is one of the processes.
 """
@@ -39,7 +39,7 @@ class AddressLayoutError(QuorumError, RuntimeError):
 
 
 def work() -> None:
-    """Some 20 microseconds when nothing else runs in between."""
+    """Do one piece of work: some 20 microseconds when nothing else runs in between."""
     fill_prompt("instruct", INSTRUCTIONS, "a shoe that is neither new nor blue", "shoes")
     votes = unpack_votes(pack_votes(parse_answer(CATALOGUE, NAMES, ANSWER)))
     for _ in NAMES:
@@ -47,7 +47,7 @@ def work() -> None:
 
 
 def take_turns(read: int, write: int, turns: int) -> float:
-    """Microseconds of CPU that a piece of work took, median over turns."""
+    """Return the CPU microseconds of a piece of work, median over turns."""
     took = []
     for _ in range(turns):
         os.read(read, 1)
@@ -67,7 +67,7 @@ def _child(read: int, write: int, turns: int) -> None:
 
 
 def measure(processes: int, turns: int, aslr: bool) -> float:
-    """Microseconds per piece of work, mean over processes."""
+    """Return microseconds per piece of work, mean over processes."""
     pipes = [os.pipe() for _ in range(processes)]
     running: list[subprocess.Popen[str]] = []
     try:
@@ -80,7 +80,7 @@ def measure(processes: int, turns: int, aslr: bool) -> float:
             )
         for process in running:
             if process.stdout is None or process.stdout.readline() != "ready\n":
-                raise AddressLayoutError("a process could not begin; its own words are above")
+                raise AddressLayoutError("a process could not begin; its own messages are above")
         os.write(pipes[0][1], b"x")
         return statistics.fmean(float(process.communicate(timeout=120)[0]) for process in running)
     finally:
@@ -92,7 +92,7 @@ def measure(processes: int, turns: int, aslr: bool) -> float:
 
 
 def can_choose() -> bool:
-    """Whether a process may do without random addresses here."""
+    """Whether a process may switch off random addresses here."""
     try:
         return subprocess.run([*NO_ASLR, "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
@@ -103,9 +103,9 @@ def compare(processes: int, turns: int, rounds: int) -> str:
     """Measure both layouts in turn and return their medians in a line.
 
     Args:
-        processes: That take turns; 1 shows the work alone.
-        turns: Of each process in a round.
-        rounds: Of both layouts.
+        processes: Processes that take turns; 1 shows the work alone.
+        turns: Turns of each process in a round.
+        rounds: Rounds of both layouts.
 
     Raises:
         AddressLayoutError: The layout cannot be chosen here, or a process failed.

@@ -165,7 +165,7 @@ def _blocs(quick: bool) -> Iterator[Row]:
             )  # fmt: skip
             best.append(without)
             lost.append(without - with_)
-        yield _row(f"{m} members, K {values}, {'told' if known else 'taken for 10'}", best, 0.5, lost)
+        yield _row(f"{m} members, K {values}, {'known' if known else 'taken for 10'}", best, 0.5, lost)
 
 
 def _label(votes: Path, quick: bool) -> Iterator[Row]:

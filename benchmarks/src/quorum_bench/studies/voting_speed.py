@@ -31,7 +31,7 @@ from quorum.learning.simulate import accuracy_percent, independent
 Codes = npt.NDArray[np.int32]
 Row = dict[str, Any]
 Work = Callable[[], Any]
-# crowd-kit's method, and which of ours does the same with the factor that is wanted.
+# crowd-kit's method -> our method that does the same, and the wanted factor.
 PEERS = {"MajorityVote": ("majority", 100.0), "Wawa": ("iwmv", None), "OneCoinDawidSkene": ("em", 300.0),
          "DawidSkene": ("dawid_skene", 300.0)}  # fmt: skip
 READS = 20.0
@@ -39,7 +39,7 @@ VALUES, MISSING = 10, 0.1
 
 
 def speed(cells: int, repeats: int) -> list[Row]:
-    """Our methods beside one read of the same array, for 3, 5 and 8 members, in turn."""
+    """Time our methods and one read of the same array, for 3, 5 and 8 members, in turn."""
     rows = []
     for members in (3, 5, 8):
         codes, truth = _votes(cells, members)
@@ -62,7 +62,7 @@ def speed(cells: int, repeats: int) -> list[Row]:
 
 
 def kit(cells: int, repeats: int) -> Row:
-    """Ours and crowd-kit's in turn on the same votes, each from its own input form; ratio by ratio."""
+    """Time our methods and crowd-kit's in turn on the same votes, each from its own input form."""
     try:
         peers = importlib.import_module("crowdkit.aggregation")
         frame = importlib.import_module("pandas").DataFrame
@@ -81,7 +81,7 @@ def kit(cells: int, repeats: int) -> Row:
 
         pair: list[tuple[float, float]] = []
         for _ in range(repeats):
-            # Ours is short, so the middle of five beside every run of theirs.
+            # Ours is short: take the median of five for every run of theirs.
             mine = float(np.median(_in_turn({"": ours[same]}, 5)[""]))
             try:
                 pair.append((_time(theirs), mine))
@@ -101,7 +101,7 @@ def kit(cells: int, repeats: int) -> Row:
 
 
 def scale(most: int, repeats: int) -> list[Row]:
-    """Seconds from 10^3 to ``most`` cells of five members."""
+    """Time from 10^3 to ``most`` cells of five members."""
     rows, cells = [], 1000
     while cells <= most:
         codes, _ = _votes(cells, 5)
@@ -161,12 +161,12 @@ def write_parquet(path: Path, cells: int) -> None:
         for start in range(0, cells, 1 << 19):
             at = np.arange(start, min(start + (1 << 19), cells))
             truth = rng.integers(0, 5000, len(at))
-            said = np.where(rng.random((5, len(at))) < 0.8, truth, rng.integers(0, 5000, (5, len(at))))
+            named = np.where(rng.random((5, len(at))) < 0.8, truth, rng.integers(0, 5000, (5, len(at))))
             product, attribute = np.divmod(at, 20)
             columns = [np.char.add("p", product.astype(str)), np.char.add("c", (product % 10).astype(str)),
                        np.char.add("a", attribute.astype(str))]  # fmt: skip
             gold = pa.array(words[truth], pa.string(), mask=rng.random(len(at)) > 0.01)
-            votes = [pa.array(words[row], pa.string(), mask=rng.random(len(at)) < MISSING) for row in said]
+            votes = [pa.array(words[row], pa.string(), mask=rng.random(len(at)) < MISSING) for row in named]
             arrays = [*(pa.array(column, pa.string()) for column in columns), gold, *votes]
             out.write_table(pa.table(arrays, schema=schema))
 

@@ -36,7 +36,7 @@ def kit_table(result: Row) -> str:
         return str(result["note"])
     lines = [
         (
-            f"Beside crowd-kit {result['crowd_kit']} (pandas {result['pandas']}), {result['cells']:,} cells "
+            f"Next to crowd-kit {result['crowd_kit']} (pandas {result['pandas']}), {result['cells']:,} cells "
             f"x 5 members, in turn, {result['repeats']} times; medians, least - most"
         ),
         "",

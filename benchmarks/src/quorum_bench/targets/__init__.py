@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be measured: something that answers requests."""
+"""Define what can be measured: a target, and the caller of a target."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from quorum_bench.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class CallerSpec:
-    """How a generator process makes its caller: plain data, so that it can be sent there.
+    """Recipe of a caller, as plain data for a generator process.
 
     Attributes:
         factory: ``"package.module:name"``; called with the settings it returns a :class:`Caller`.
-        settings: Keyword arguments that JSON can hold.
+        settings: Keyword arguments, as JSON allows.
     """
 
     factory: str
@@ -24,29 +24,29 @@ class CallerSpec:
 
 
 class Caller(Protocol):
-    """Sends requests from inside a generator; made and used in its event loop."""
+    """Send requests from inside a generator; made and used in its event loop."""
 
     async def open(self) -> None:
-        """Connect, and be answered once: a failure here ends the run."""
+        """Connect and get one answer: a failure here ends the run."""
 
     def call(self, number: int) -> Awaitable[Any]:
-        """Send request ``number`` of the workload, modulo its size; the raw answer.
+        """Send request ``number`` of the workload, modulo its size; return the raw answer.
 
         Raises:
             Exception: It failed; :meth:`status_of` says how.
         """
 
     def check(self, number: int, answer: Any) -> None:
-        """Make sure that this is a whole answer to that request.
+        """Check that this is a whole answer to that request.
 
-        Called for every answer after its time was noted, so it should look at little.
+        Called for every answer after its time was taken, so it should be cheap.
 
         Raises:
-            ValueError: It is not.
+            ValueError: It is not whole.
         """
 
     def status_of(self, error: BaseException) -> int:
-        """A status above 0 for what :meth:`call` raised, a gRPC code or the nearest one."""
+        """Return a status above 0 for an error of :meth:`call`: a gRPC code or the nearest one."""
 
     async def close(self) -> None:
         """Disconnect."""
@@ -57,9 +57,9 @@ class StepTimes:
     """Cumulative times of one step of a server.
 
     Attributes:
-        count: Requests it has answered.
+        count: Requests answered.
         queue_ns: Their time in its queue.
-        compute_ns: Their time of being worked on, tensors in and out included.
+        compute_ns: Their time at work, tensors in and out included.
     """
 
     count: int
@@ -72,7 +72,7 @@ class Target(Protocol):
 
     Attributes:
         name: In tables and plots.
-        members: Names of the LLMs it asks, in order.
+        members: Names of its LLMs, in order.
     """
 
     name: str
@@ -89,10 +89,10 @@ class Target(Protocol):
         """Stop; leave nothing behind. Safe to call twice, and after a start that failed."""
 
     def caller(self, workload: Workload) -> CallerSpec:
-        """How it is asked."""
+        """Return its caller."""
 
     def pids(self) -> Sequence[int]:
         """Processes whose CPU time and memory, with all their descendants', count as the target's."""
 
     def steps(self) -> Mapping[str, StepTimes]:
-        """Its own statistics by step, cumulative; empty when it keeps none."""
+        """Its own statistics by step, cumulative; empty if it keeps none."""

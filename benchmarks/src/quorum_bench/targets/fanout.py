@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that asks every member of a tritonserver itself and counts their votes itself."""
+"""Measure a client that asks every member of a tritonserver itself and counts their votes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FanoutTarget(QuorumTarget):
     """The members of a deployment without its ensemble: gate and vote stand idle."""
 
     def caller(self, workload: Workload) -> CallerSpec:
-        """Asks all members at once and decides with equal weights."""
+        """Return a caller that asks all members at once and decides with equal weights."""
         return CallerSpec(
             _FACTORY,
             {
@@ -43,13 +43,13 @@ class FanoutTarget(QuorumTarget):
 class FanoutCaller:
     """One answer is ``N`` requests, their votes taken apart, and the decision rule for each attribute.
 
-    Written as the documentation of ``tritonclient`` has it: one asyncio client, an ``InferInput`` per
+    Written as in the documentation of ``tritonclient``: one asyncio client, an ``InferInput`` per
     question, all members awaited together.
 
     Args:
         url: ``host:port``.
         members: ``N`` models.
-        questions: Per product what the gate would have made of it, in hex: members are asked nothing else.
+        questions: Per product the gate's packed question, in hex: members take nothing else.
         timeout_s: Of each request.
     """
 
@@ -65,7 +65,7 @@ class FanoutCaller:
         self.check(0, await self.call(0))
 
     async def call(self, number: int) -> list[tuple[str, float]]:
-        """Value and confidence of each attribute; the work on the answers counts, because it is the vote."""
+        """Return value and confidence of each attribute; this work counts, because it is the vote."""
         question = self._questions[number % len(self._questions)]
         asked = InferInput(PACKED_QUESTION.name, list(question.shape), PACKED_QUESTION.datatype)
         asked.set_data_from_numpy(question)
@@ -76,7 +76,7 @@ class FanoutCaller:
         return [decide_one(self._parameters, ballots) for ballots in zip(*votes, strict=True)]
 
     def check(self, number: int, answer: Sequence[tuple[str, float]]) -> None:
-        """A value per attribute."""
+        """Check for a value per attribute."""
         if not answer or not all(value for value, _ in answer):
             raise ValueError(f"decided {answer}")
 

@@ -11,7 +11,7 @@ from quorum_bench.targets.peer import PeerTarget
 
 
 class FastApiTarget(PeerTarget):
-    """See the module."""
+    """Serve the members and the gateway with FastAPI."""
 
     name = "FastAPI"
     package = "fastapi"
@@ -22,5 +22,5 @@ class FastApiTarget(PeerTarget):
         return {**members, "gateway": ("fastapi_gateway.py",)}
 
     def redeploy(self) -> None:
-        """As uvicorn's documentation on deployment says."""
+        """Send SIGHUP, as in uvicorn's documentation on deployment."""
         os.kill(self._processes["gateway"].pid, signal.SIGHUP)

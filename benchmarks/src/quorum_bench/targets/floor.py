@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same graph with steps that do nothing: what Triton takes for it on this machine."""
+"""Serve the same graph with steps that do nothing: the time that Triton itself takes here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODEL = Path(__file__).parent / "floor_model.py"
 class FloorTarget(QuorumTarget):
     """A deployment whose gate, members and vote hand out constants of the real answers' types and sizes.
 
-    Its answers mean nothing, so it can be asked for latencies only.
+    Its answers mean nothing; only its latencies count.
     """
 
     def _ready(self) -> None:
@@ -45,7 +45,7 @@ class FloorTarget(QuorumTarget):
                 (path.parent / "1" / "model.py").write_bytes(_MODEL.read_bytes())
 
     def _outputs(self, config: mc.ModelConfig, product: Product) -> Mapping[str, tuple[str, list[int], str]]:
-        """Name -> type, shape and, of packed ones, bytes in hex, of each constant."""
+        """Name -> type, shape and, if packed, bytes in hex of each constant."""
         question = pack_question(Admitted(product.text, product.category, product.attributes, 0))
         packed = {
             QUESTION: add_ticket(0, question),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Triton model that hands out constants; put into a repository by :mod:`quorum_bench.targets.floor`."""
+"""Hand out constants, as a Triton model; copied into a repository by :mod:`quorum_bench.targets.floor`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """Answers every request with the same tensors, and looks at none."""
+    """Return the same tensors for every request, without reading it."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Make them."""
+        """Make the tensors."""
         config = json.loads(args["model_config"])
         outputs = json.loads(config["parameters"]["outputs"]["string_value"])
         self._arrays = {name: _array(*output) for name, output in outputs.items()}
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer."""
+        """Return the tensors."""
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor(name, a) for name, a in self._arrays.items()])
             for _ in requests

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks over HTTP with bodies that were serialised beforehand, on connections that stay open."""
+"""Ask over HTTP with bodies serialised beforehand, on open connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNAVAILABLE, _INTERNAL, _DEADLINE, _UNKNOWN = 14, 13, 4, 2
 
 
 def http_caller(url: str, workload: Workload, timeout_s: float = 30.0) -> CallerSpec:
-    """A caller of what takes ``{"text", "category", "attributes"}`` and answers ``{"values"}``."""
+    """Return a caller of what takes ``{"text", "category", "attributes"}`` and returns ``{"values"}``."""
     bodies = [
         json.dumps({"text": p.text, "category": p.category, "attributes": p.attributes})
         for p in workload.products
@@ -30,7 +30,7 @@ def http_caller(url: str, workload: Workload, timeout_s: float = 30.0) -> Caller
 
 
 class HttpCaller:
-    """See :func:`http_caller`; every 64th answer is taken apart, the others only weighed."""
+    """Caller over HTTP; parses every 64th answer and only checks that the others are not empty."""
 
     def __init__(self, url: str, bodies: Sequence[str], attributes: Sequence[int], timeout_s: float) -> None:
         self._url, self._timeout_s, self._attributes = url, timeout_s, attributes
@@ -47,7 +47,7 @@ class HttpCaller:
         self._parse(0, await self.call(0))
 
     async def call(self, number: int) -> bytes:
-        """Bytes in, bytes out: nothing is parsed while the clock runs."""
+        """Send bytes, return bytes: nothing is parsed while the clock runs."""
         assert self._session is not None
         body = self._bodies[number % len(self._bodies)]
         async with self._session.post(self._url, data=body) as response:
@@ -55,14 +55,14 @@ class HttpCaller:
             return await response.read()
 
     def check(self, number: int, answer: bytes) -> None:
-        """Not empty; now and then: a value per attribute."""
+        """Check that the answer is not empty; every 64th: a value per attribute."""
         if not answer:
             raise ValueError("an empty answer")
         if number % 64 == 0:
             self._parse(number, answer)
 
     def status_of(self, error: BaseException) -> int:
-        """The gRPC code nearest to what happened."""
+        """The gRPC code nearest to the error."""
         if isinstance(error, aiohttp.ClientResponseError):
             return _UNAVAILABLE if error.status in (429, 502, 503, 504) else _INTERNAL
         if isinstance(error, aiohttp.ClientError | ConnectionError):
@@ -79,7 +79,7 @@ class HttpCaller:
             data: Any = json.loads(answer)
             values = data["values"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self._url} answered {answer[:200]!r}") from error
+            raise ValueError(f"{self._url} returned {answer[:200]!r}") from error
         wanted = self._attributes[number % len(self._bodies)]
         if len(values) != wanted or not all(values):
-            raise ValueError(f"{self._url} answered {values}, wanted {wanted} values")
+            raise ValueError(f"{self._url} returned {values}, wanted {wanted} values")

@@ -9,7 +9,7 @@ from quorum_bench.targets.peer import PeerTarget, peers_python
 
 
 class LitServeTarget(PeerTarget):
-    """See the module."""
+    """Serve the members and the ensemble with LitServe."""
 
     name = "LitServe"
     package = "litserve"
@@ -19,6 +19,6 @@ class LitServeTarget(PeerTarget):
         return {"members": ("litserve_members.py",), "gateway": ("litserve_ensemble.py",)}
 
     def redeploy(self) -> None:
-        """It has no way to load anew on one machine, so the server is stopped and started."""
+        """Restart the ensemble's server: LitServe cannot reload on one machine."""
         self._end("gateway")
         self._launch("gateway", peers_python())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all peers on other servers share: their environment, their settings file, their processes."""
+"""Start, redeploy and stop peers on other servers: environment, settings file, processes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class PeerError(QuorumError, RuntimeError):
 
 
 def peers_python() -> Path:
-    """The interpreter that has the peers installed.
+    """Find the interpreter that has the peers installed.
 
     Raises:
-        PeerError: There is none.
+        PeerError: It is missing.
     """
     path = Path(os.environ.get(PYTHON, ".venv-peers/bin/python")).absolute()
     if not path.exists():
@@ -51,18 +51,18 @@ class PeerTarget(abc.ABC):
     """Members that answer from a votes table, or LLMs, served by processes of another server.
 
     Args:
-        workload: What will be asked; the votes table is made from it.
+        workload: The requests; the votes table is made from them.
         members: Names.
-        think_ms: How long every member thinks.
+        think_ms: Thinking time of every member.
         deploy: Serve the LLMs of this deployment instead; the other two are then ignored.
     """
 
     name: str
     package: str
     redeploying: str
-    """What new weights take, in words."""
+    """How new weights are loaded, in words."""
     answers_on_stdout = False
-    """Whether :meth:`redeploy` reads its standard output; a pipe that nobody reads fills up."""
+    """Whether :meth:`redeploy` reads its standard output; an unread pipe fills up."""
 
     def __init__(
         self,
@@ -82,11 +82,11 @@ class PeerTarget(abc.ABC):
 
     @abc.abstractmethod
     def _services(self) -> Mapping[str, Sequence[str]]:
-        """Service -> script with its arguments; the one called ``gateway`` is asked."""
+        """Service -> script with its arguments; callers ask the one called ``gateway``."""
 
     @abc.abstractmethod
     def redeploy(self) -> None:
-        """Have the service decide by the weights now in the file; returns when it does."""
+        """Load the weights in the file; returns when the service decides by them."""
 
     def start(self) -> None:
         """Start everything and wait for an answer.
@@ -115,7 +115,7 @@ class PeerTarget(abc.ABC):
         self._scratch.cleanup()
 
     def caller(self, workload: Workload) -> CallerSpec:
-        """Over HTTP."""
+        """Return a caller over HTTP."""
         return http_caller(self._url, workload)
 
     def pids(self) -> Sequence[int]:
@@ -123,7 +123,7 @@ class PeerTarget(abc.ABC):
         return [process.pid for process in self._processes.values()]
 
     def steps(self) -> Mapping[str, StepTimes]:
-        """None are kept."""
+        """Return no statistics: peers keep none."""
         return {}
 
     @property
@@ -166,7 +166,7 @@ class PeerTarget(abc.ABC):
                     stream.close()
 
     def _wait(self, version: int) -> None:
-        """Until an answer was decided by these weights."""
+        """Wait for an answer decided by these weights."""
         product = self._workload.products[0]
         body = json.dumps(
             {"text": product.text, "category": product.category, "attributes": product.attributes}
@@ -208,7 +208,7 @@ class PeerTarget(abc.ABC):
         }
         if self._spec:
             settings |= {
-                "llms": {one.name: one.model_dump(mode="json") for one in self._spec.members},
+                "llms": {llm.name: llm.model_dump(mode="json") for llm in self._spec.members},
                 "root": str(self._spec.root.resolve()),
                 "catalogue": self._spec.catalogue().to_json(),
             }
@@ -245,13 +245,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _family(pid: int) -> list[int]:
-    """All processes below this one."""
-    found, pending = [], [pid]
+    """All descendants of a process."""
+    descendants, pending = [], [pid]
     while pending:
         parent = pending.pop()
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{parent}/task").iterdir():
                 children = [int(c) for c in (task / "children").read_text().split()]
-                found += children
+                descendants += children
                 pending += children
-    return found
+    return descendants

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A quorum deployment on a tritonserver of its own, made for the benchmark or given."""
+"""Serve a quorum deployment on its own tritonserver, made for the benchmark or given."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from quorum_bench.workload import Product, Workload
 from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 WAITED = "(slowest member)"
-"""The step that stands for what an ensemble waits for its members, scheduling included."""
+"""The step for the time that an ensemble waits for its members, scheduling included."""
 
 START_S = 120.0
 _PASS_NS = 3_600_000_000_000
@@ -41,7 +41,7 @@ _MAX_IN_FLIGHT = 1024
 
 
 class NotAsAsked(ServerProcessError):
-    """A server runs, but this machine does not let it run as it was asked to."""
+    """A server runs, but this machine refuses the memory layout asked for."""
 
     code = "SERVER_LAYOUT_REFUSED"
 
@@ -50,7 +50,7 @@ class QuorumTarget:
     """Serves members that answer from a votes table, or any other deployment file.
 
     Args:
-        workload: What will be asked; the votes table is made from it.
+        workload: The requests; the votes table is made from them.
         members: Names -> replay options such as ``latency_ms``.
         deploy: Serve this file instead; ``members`` is then ignored.
         name: In tables.
@@ -90,12 +90,12 @@ class QuorumTarget:
 
     @property
     def catalogue_hash(self) -> str:
-        """Of the catalogue that it serves."""
+        """Hash of the catalogue that it serves."""
         return self._spec.catalogue().hash
 
     @property
     def admin_key(self) -> str:
-        """Opens its administration."""
+        """Key of its administration."""
         return self._server.endpoint.admin_key
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class QuorumTarget:
 
         Raises:
             quorum.server.triton.ServerProcessError: It does not start.
-            NotAsAsked: Its memory layout is another than asked for.
+            NotAsAsked: It has another memory layout.
         """
         self._render()
         self._server.start()
@@ -117,7 +117,7 @@ class QuorumTarget:
         self._statistics = TritonStatistics(endpoint.grpc_url, endpoint.admin_key)
 
     def stop(self) -> None:
-        """Stop the server and remove what was written."""
+        """Stop the server and remove its files."""
         if self._statistics:
             self._statistics.close()
             self._statistics = None
@@ -126,7 +126,7 @@ class QuorumTarget:
         self._scratch.cleanup()
 
     def new_weights(self, weights: Sequence[float]) -> None:
-        """Publish weights that were not there before, and promote them.
+        """Publish new weights and promote them.
 
         Raises:
             quorum.rollout.channels.RolloutError: They were refused.
@@ -144,24 +144,23 @@ class QuorumTarget:
             yield Rollout(spec, control, lambda channel: probe_channel(spec, url, channel), self._repository)
 
     def caller(self, workload: Workload) -> CallerSpec:
-        """Asks the stable channel."""
+        """Return a caller of the stable channel."""
         return self.channel_caller(workload, STABLE)
 
     def channel_caller(self, workload: Workload, channel: str) -> CallerSpec:
-        """Asks any channel."""
+        """Return a caller of any channel."""
         return triton_caller(self.url, channel, workload)
 
     def member_caller(self, workload: Workload, member: str) -> CallerSpec:
-        """Asks one member alone, past gate and vote, with tickets as the gate would have issued them.
+        """Return a caller of one member alone, past gate and vote, with tickets as the gate issues them.
 
-        The tickets come out of the server's own admission file, so the member does exactly the work that it
-        does inside the ensemble. Call it while the server is idle: the gate is meant to be the only one that
-        claims slots.
+        The tickets come out of the server's own admission file, so the member does exactly the same work as
+        inside the ensemble. Call it while the server is idle: only the gate is meant to claim slots.
         """
         return triton_caller(self.url, member, workload, questions=self.questions(workload))
 
     def questions(self, workload: Workload) -> Sequence[bytes]:
-        """What the gate would hand to the members for each product, good for an hour."""
+        """Return the gate's packed question for each product, valid for an hour."""
         if workload not in self._questions:
             self._questions[workload] = [self._admitted(p) for p in workload.products]
         return self._questions[workload]
@@ -171,11 +170,11 @@ class QuorumTarget:
         return [] if self._server.pid is None else [self._server.pid]
 
     def steps(self) -> Mapping[str, StepTimes]:
-        """By model: gate, members, vote, and the channel as a whole.
+        """Statistics by model: gate, members, vote, and the channel as a whole.
 
         Members that think answer after their ``execute`` has returned, and Triton's clock for them stops
-        there. What the ensemble waited for them is therefore added as :data:`WAITED`: the channel less gate
-        and vote.
+        there. The ensemble's wait for them is therefore added as :data:`WAITED`: the channel less gate and
+        vote.
         """
         times = dict(self._statistics.read()) if self._statistics else {}
         asked = [times[channel] for channel in CHANNELS if channel in times]

@@ -12,7 +12,7 @@ _TOKEN = secrets.token_hex(32)
 
 
 class RayTarget(PeerTarget):
-    """See the module."""
+    """Serve the members and the ensemble with Ray Serve."""
 
     name = "Ray Serve"
     package = "ray"
@@ -28,15 +28,15 @@ class RayTarget(PeerTarget):
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Otherwise it leaves a token of its own in the home folder.
+            # Otherwise Ray leaves a token of its own in the home folder.
             "RAY_AUTH_TOKEN": _TOKEN,
         }
 
     def redeploy(self) -> None:
-        """In place.
+        """Deploy the new weights in place.
 
         Raises:
-            PeerError: It says something else than that it is done.
+            PeerError: The process does not report success.
         """
         process = self._processes["gateway"]
         assert process.stdin is not None

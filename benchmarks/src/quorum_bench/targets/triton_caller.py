@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks Triton over gRPC with requests that were serialised beforehand: little work per request."""
+"""Ask Triton over gRPC with requests serialised beforehand: little work per request."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def triton_caller(
     questions: Sequence[bytes] = (),
     timeout_s: float = 30.0,
 ) -> CallerSpec:
-    """A caller of one model.
+    """Return a caller of one model.
 
     Args:
         url: ``host:port``.
         model: A channel, or a member if ``questions`` are given.
-        workload: What is asked.
-        questions: Per product what the gate would have made of it.
-        timeout_s: Of each call.
+        workload: The requests.
+        questions: Per product the gate's packed question.
+        timeout_s: Timeout of each call.
     """
     messages = (
         [question_message(model, packed) for packed in questions]
@@ -54,7 +54,7 @@ def triton_caller(
 
 
 def message(model: str, text: str, category: str, attributes: Sequence[str], timeout_s: float) -> Any:
-    """A ``ModelInferRequest`` as the client package sends it."""
+    """Build a ``ModelInferRequest`` as the client package does."""
     request = pb.ModelInferRequest(model_name=model)
     request.parameters["timeout"].int64_param = int((timeout_s - min(0.25, timeout_s / 10)) * 1e6)
     for tensor, values in zip(ASKED, ([text], [category], attributes), strict=True):
@@ -64,7 +64,7 @@ def message(model: str, text: str, category: str, attributes: Sequence[str], tim
 
 
 def question_message(model: str, packed: bytes) -> Any:
-    """A ``ModelInferRequest`` as the ensemble puts it to a member."""
+    """Build a ``ModelInferRequest`` as the ensemble sends it to a member."""
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.add(name=PACKED_QUESTION.name, datatype=PACKED_QUESTION.datatype, shape=[len(packed)])
     request.raw_input_contents.append(packed)
@@ -79,7 +79,7 @@ def status_of(error: BaseException) -> int:
 
 
 class TritonCaller:
-    """See :func:`triton_caller`; every 64th answer is taken apart, the others only weighed."""
+    """Caller over gRPC; parses every 64th answer and only checks that the others are not empty."""
 
     def __init__(
         self, url: str, requests: Sequence[str], attributes: Sequence[int], timeout_s: float
@@ -96,14 +96,14 @@ class TritonCaller:
         self._parse(0, await self.call(0))
 
     def call(self, number: int) -> Awaitable[bytes]:
-        """Bytes in, bytes out: nothing is parsed while the clock runs."""
+        """Send bytes, return bytes: nothing is parsed while the clock runs."""
         call: Awaitable[bytes] = self._infer(
             self._requests[number % len(self._requests)], timeout=self._timeout_s
         )
         return call
 
     def check(self, number: int, answer: bytes) -> None:
-        """Not empty; now and then: a value per attribute."""
+        """Check that the answer is not empty; every 64th: a value per attribute."""
         if not answer:
             raise ValueError("an empty answer")
         if number % 64 == 0:
@@ -127,13 +127,13 @@ class TritonCaller:
         contents = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
         shapes = {output.name: list(output.shape) for output in response.outputs}
         wanted = self._attributes[number % len(self._requests)]
-        found = len(unpack_votes(contents[VOTES])) if VOTES in contents else shapes.get(VALUES, [0])[0]
-        if found != wanted or not all(_elements(contents.get(VALUES, b""))):
-            raise ValueError(f"{response.model_name} answered {shapes}, wanted {wanted} {VALUES}, none empty")
+        count = len(unpack_votes(contents[VOTES])) if VOTES in contents else shapes.get(VALUES, [0])[0]
+        if count != wanted or not all(_elements(contents.get(VALUES, b""))):
+            raise ValueError(f"{response.model_name} returned {shapes}, wanted {wanted} {VALUES}, none empty")
 
 
 def _elements(raw: bytes) -> Iterator[bytes]:
-    """Of a BYTES tensor: each behind its length."""
+    """Split a BYTES tensor: a length before each element."""
     at = 0
     while at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton's own statistics by model: how long requests waited and were worked on."""
+"""Read Triton's own statistics by model: queue and compute time of requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TritonStatistics:
 
     Args:
         url: ``host:port``.
-        admin_key: Opens them.
+        admin_key: Key of the administration.
     """
 
     def __init__(self, url: str, admin_key: str) -> None:
@@ -27,10 +27,10 @@ class TritonStatistics:
         self._metadata = [(GRPC_ADMIN_HEADER, admin_key)]
 
     def read(self) -> Mapping[str, StepTimes]:
-        """Per model, all its versions together; models that never answered are left out.
+        """Read the statistics per model, over all its versions; models without requests are left out.
 
         Raises:
-            grpc.RpcError: The key is wrong, or nobody answers.
+            grpc.RpcError: The key is wrong, or the server does not respond.
         """
         answer = self._stub.ModelStatistics(pb.ModelStatisticsRequest(), metadata=self._metadata, timeout=10)
         times: dict[str, StepTimes] = {}

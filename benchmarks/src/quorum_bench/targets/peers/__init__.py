@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same ensemble on other servers: scripts that run in ``.venv-peers``, told what to do by a JSON file."""
+"""Serve the same ensemble on other servers: scripts for ``.venv-peers``, configured by a JSON file."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway: asks all members at once and counts their votes. SIGHUP restarts its workers one by one."""
+"""Ask all members at once and count their votes: the gateway. SIGHUP restarts its workers one by one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 class Question(BaseModel):
-    """What is asked."""
+    """A request."""
 
     text: str
     category: str
@@ -41,7 +41,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    """What was decided."""
+    """The decision."""
 
     values: list[str]
     confidence: list[float]
@@ -51,7 +51,7 @@ class Answer(BaseModel):
 
 @app.post("/answer")
 async def answer(question: Question, request: Request) -> Answer:
-    """Ask everybody, count."""
+    """Ask all members, count their votes."""
     body = question.model_dump()
     session: aiohttp.ClientSession = request.app.state.session
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A member as a FastAPI service of its own: ``fastapi_member.py NAME``."""
+"""Serve a member as its own FastAPI service: ``fastapi_member.py NAME``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = FastAPI()
 
 
 class Question(BaseModel):
-    """What is asked."""
+    """A request."""
 
     text: str
     category: str
@@ -32,7 +32,7 @@ class Values(BaseModel):
 
 @app.post("/answer")
 async def answer(question: Question) -> Values:
-    """Answer."""
+    """Ask the member."""
     return Values(values=await member.values(question.text, question.category, question.attributes))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ensemble as a LitAPI of its own server, so that new weights do not restart the members."""
+"""Serve the ensemble as a LitAPI on its own server, so that new weights do not restart the members."""
 
 import asyncio
 from typing import Any
@@ -11,10 +11,10 @@ from shared import Settings, Vote
 
 
 class Ensemble(ls.LitAPI):
-    """Asks all members at once and counts their votes."""
+    """Ask all members at once and count their votes."""
 
     def setup(self, device: str) -> None:
-        """In the worker process."""
+        """Set up the worker process."""
         settings = Settings.read()
         base = f"http://127.0.0.1:{settings.ports['members']}"
         self.urls = [f"{base}/{name}" for name in settings.members]
@@ -22,16 +22,16 @@ class Ensemble(ls.LitAPI):
         self.session: aiohttp.ClientSession | None = None
 
     async def decode_request(self, request: Request) -> Request:
-        """LitServe learns from the annotation what the body is, and hands over what its JSON says."""
+        """Return the parsed JSON body; LitServe reads its type from the annotation."""
         return request
 
     async def predict(self, x: dict[str, Any]) -> dict[str, Any]:
-        """Ask everybody, count."""
+        """Ask all members, count their votes."""
         votes = await asyncio.gather(*(self._ask(url, x) for url in self.urls))
         return self.vote.answer(votes)
 
     async def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Already what JSON can hold."""
+        """Return the output, already plain JSON data."""
         return output
 
     async def _ask(self, url: str, body: dict[str, Any]) -> list[str]:

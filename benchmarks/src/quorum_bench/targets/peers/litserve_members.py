@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All members on one LitServe server: each a LitAPI with a path and a worker process of its own."""
+"""Serve all members on one LitServe server: each a LitAPI with its own path and worker process."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ from shared import Settings, make_member
 
 
 class Member(ls.LitAPI):
-    """Answers many at once, as an LLM engine with in-flight batching does."""
+    """Answer many requests at once, as an LLM engine with in-flight batching does."""
 
     def __init__(self, name: str) -> None:
         super().__init__(api_path=f"/{name}", enable_async=True)
         self.name = name
 
     def setup(self, device: str) -> None:
-        """In the worker process."""
+        """Set up the worker process."""
         self.member = make_member(Settings.read(), self.name)
 
     async def decode_request(self, request: Request) -> Request:
-        """LitServe learns from the annotation what the body is, and hands over what its JSON says."""
+        """Return the parsed JSON body; LitServe reads its type from the annotation."""
         return request
 
     async def predict(self, x: dict[str, Any]) -> list[str]:
-        """A value per attribute."""
+        """Return a value per attribute."""
         return await self.member.values(x["text"], x["category"], x["attributes"])
 
     async def encode_response(self, output: list[str]) -> dict[str, Any]:
-        """As JSON."""
+        """Return the values as JSON data."""
         return {"values": output}
 
 

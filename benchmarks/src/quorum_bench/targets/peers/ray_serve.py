@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ray Serve: a deployment per member and one that composes them by handles.
+"""Serve the ensemble with Ray Serve: a deployment per member, composed by handles.
 
 Annotations are no strings here: FastAPI must find their types after Ray has pickled the class. Each line
 on standard input deploys the application again, with the weights that the file then holds.
@@ -26,7 +26,7 @@ SHARE = {"num_cpus": 0.1}
 
 
 class Question(BaseModel):
-    """What is asked."""
+    """A request."""
 
     text: str
     category: str
@@ -34,7 +34,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    """What was decided."""
+    """The decision."""
 
     values: list[str]
     confidence: list[float]
@@ -43,36 +43,36 @@ class Answer(BaseModel):
 
 
 class Member:
-    """Answers many at once, as an LLM engine with in-flight batching does."""
+    """Answer many requests at once, as an LLM engine with in-flight batching does."""
 
     def __init__(self, name: str) -> None:
         self.member = make_member(Settings.read(), name)
 
     async def values(self, text: str, category: str, attributes: list[str]) -> list[str]:
-        """A value per attribute."""
+        """Return a value per attribute."""
         return await self.member.values(text, category, attributes)
 
 
 @serve.ingress(app)
 class Ensemble:
-    """Asks all members at once and counts their votes; ``user_config`` holds the weights."""
+    """Ask all members at once and count their votes; ``user_config`` holds the weights."""
 
     def __init__(self, *members: DeploymentHandle) -> None:
         self.members = members
 
     def reconfigure(self, weights: dict[str, Any]) -> None:
-        """Called with the first weights, and with new ones without a restart."""
+        """Take the first weights, and new ones without a restart."""
         self.vote = Vote(weights)
 
     @app.post("/answer")
     async def answer(self, question: Question) -> Answer:
-        """Ask everybody, count."""
+        """Ask all members, count their votes."""
         asked = (m.values.remote(question.text, question.category, question.attributes) for m in self.members)
         return Answer(**self.vote.answer(await asyncio.gather(*asked)))
 
 
 def deploy(settings: Settings) -> None:
-    """Deploy, or update what runs."""
+    """Deploy, or update the running deployment."""
     deployment = serve.deployment(max_ongoing_requests=1000, ray_actor_options=SHARE)
     members = [deployment(Member).options(name=name).bind(name) for name in settings.members]
     weights = json.loads(settings.weights.read_text("utf-8"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every peer has in common: what members answer, and how their votes are counted."""
+"""Answer as a member and count votes, for every peer."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SETTINGS = "QUORUM_PEER"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the benchmark wants served.
+    """Settings of a peer's services.
 
     Attributes:
         members: Their names.
-        think_s: How long each of them thinks.
+        think_s: Thinking time of each.
         votes: A votes table, JSONL.
         weights: JSON file with the version and one weight per member.
-        ports: By service.
+        ports: Service -> port.
         llms: Member -> its runtime, options and prompt; empty for members that answer from the table.
         root: Folder that paths in the options start from.
-        catalogue: What can be asked of LLMs.
+        catalogue: Catalogue for LLMs.
     """
 
     members: Sequence[str]
@@ -53,7 +53,7 @@ class Settings:
 
     @classmethod
     def read(cls) -> Settings:
-        """From the file that the environment names."""
+        """Read the file that the environment names."""
         data = json.loads(Path(os.environ[SETTINGS]).read_text("utf-8"))
         return cls(
             data["members"],
@@ -68,14 +68,14 @@ class Settings:
 
 
 class Member(Protocol):
-    """What a member's process holds."""
+    """A member in its process."""
 
     async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
         """A value for each attribute; empty for an abstention."""
 
 
 def make_member(settings: Settings, name: str) -> Member:
-    """A table or an LLM, as the settings say."""
+    """Make a table or an LLM, by the settings."""
     return Llm(settings, name) if settings.llms else Table(settings, name)
 
 
@@ -83,9 +83,9 @@ _written = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Table:
-    """A member: asked by a prompt, it thinks for a while and answers JSON from the votes table.
+    """A member that thinks for a while and answers a prompt with JSON from the votes table.
 
-    Prompt and answer are made and read by the product's own code, so that members do everywhere the same.
+    The product's own code makes prompts and reads answers, so that members do the same work everywhere.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
@@ -110,30 +110,30 @@ class Table:
 
 
 class Llm:
-    """A member: an LLM, by the product's own runtime for it, which takes many questions at once."""
+    """A member that is an LLM, on the product's own runtime, which takes many questions at once."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        said = settings.llms[name]
+        llm = settings.llms[name]
         self._catalogue = Catalogue.from_json(settings.catalogue)
-        self._style = said["prompt"]
+        self._style = llm["prompt"]
         self._task = lru_cache(maxsize=256)(self._task_of)
-        options = read_options(said["runtime"], said["options"])
+        options = read_options(llm["runtime"], llm["options"])
         self._runtime = create(RuntimeSettings(name, settings.root, options))
 
     async def values(self, text: str, category: str, attributes: Sequence[str]) -> list[str]:
         """A value for each attribute; empty for an abstention."""
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Reply] = loop.create_future()
+        future: asyncio.Future[Reply] = loop.create_future()
         instructions, schema = self._task(tuple(attributes))
         prompt = fill_prompt(self._style, instructions, text, category)
         deadline_ns = time.monotonic_ns() + _LLM_TIMEOUT_NS
         question = Question(prompt, schema, text, category, tuple(attributes), deadline_ns)
 
         def done(reply: Reply) -> None:
-            loop.call_soon_threadsafe(answered.set_result, reply)
+            loop.call_soon_threadsafe(future.set_result, reply)
 
         self._runtime.submit(question, done)
-        reply = await answered
+        reply = await future
         if not isinstance(reply, str):
             return [""] * len(attributes)
         return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
@@ -144,7 +144,7 @@ class Llm:
 
 
 class Vote:
-    """The decision rule with the weights of the moment it was made."""
+    """The decision rule with fixed weights."""
 
     def __init__(self, weights: Mapping[str, Any]) -> None:
         self.version = int(weights["version"])
@@ -152,11 +152,11 @@ class Vote:
 
     @classmethod
     def read(cls, path: Path) -> Vote:
-        """With the weights of a file."""
+        """Read the weights of a file."""
         return cls(json.loads(path.read_text("utf-8")))
 
     def answer(self, votes: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """What the caller gets; ``votes`` are ``[N members, A attributes]``."""
+        """Decide and return the caller's answer; ``votes`` are ``[N members, A attributes]``."""
         decided = [
             decide_one(self._parameters, [(value, _status(value)) for value in ballots])
             for ballots in zip(*votes, strict=True)
