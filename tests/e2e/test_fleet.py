@@ -115,7 +115,7 @@ def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> 
     two.kill(1)
     refused = two.quorum("promote", "3", code=1)
     assert two.urls[1] in refused
-    assert "nobody answers" in refused
+    assert "no server answers" in refused
     if shared:
         assert probe_channel(load_deployment(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
         assert two.stores()[0].state().pins[STABLE] == 2
@@ -127,7 +127,7 @@ def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> 
     status = two.json("status", code=1)["fleet"]
     assert status[two.urls[0]]["channels"][STABLE]["answers"]
     assert not status[two.urls[1]]["channels"][STABLE]["answers"]
-    assert "nobody answers" in status[two.urls[1]]["reason"]
+    assert "no server answers" in status[two.urls[1]]["reason"]
 
 
 def test_the_server_that_cannot_load_is_put_back(two: Servers) -> None:

@@ -22,7 +22,7 @@ from support.wire import grpc_reply
 
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
-from quorum.server.become import has_aslr
+from quorum.server.launch import has_aslr
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer
@@ -156,7 +156,7 @@ def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
         server.start()
         pid, prefix = server.pid, prefix_of(server)
         assert pid
-        with pytest.raises(ServerProcessError, match=r"last words[\s\S]*nowhere\.jsonl") as caught:
+        with pytest.raises(ServerProcessError, match=r"last log lines[\s\S]*nowhere\.jsonl") as caught:
             wait_channels(server, START_S)
         assert "beta" in str(caught.value)
     finally:

@@ -87,17 +87,17 @@ def test_refusals_say_what_where_and_what_next(desk: Desk) -> None:
     assert "there is no version 9 to promote; published are: 1, 2" in desk.refused("promote", "9")
 
     said = desk.refused("promote", "2", key="a guess")
-    assert f"{desk.live.url} wants another admin key; set QUORUM_ADMIN_KEY" in said
+    assert f"{desk.live.url} refuses this admin key; set QUORUM_ADMIN_KEY" in said
     assert desk.pins() == {STABLE: 1, CANARY: 1}
 
     desk.edit(fleet=[{"grpc": "127.0.0.1:9"}])
     said = desk.refused("promote", "2")
-    assert "nobody answers at 127.0.0.1:9; start the server with `quorum up`" in said
+    assert "no server answers at 127.0.0.1:9; start it with `quorum up`" in said
     desk.edit(fleet=[{"grpc": desk.live.url}])
 
     desk.edit(gate={"max_in_flight": 7})
     said = desk.refused("promote", "2")
-    assert f"{folder / 'model_repository'} is not what" in said
+    assert f"{folder / 'model_repository'} differs from" in said
     assert "(quorum_gate/config.pbtxt)" in said
     assert "Stop the server, run `quorum render`, start it again" in said
     quorum(folder, "render")

@@ -19,8 +19,8 @@ from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
-from quorum.server.become import has_aslr
 from quorum.server.control import Control
+from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer

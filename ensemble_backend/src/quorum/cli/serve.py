@@ -57,7 +57,7 @@ def up(
 
     Example: `quorum up &`, then `quorum status`
     """
-    from quorum.server.become import NO_EFFECT, has_aslr
+    from quorum.server.launch import NO_EFFECT, has_aslr
 
     spec = load(deploy)
     if host:

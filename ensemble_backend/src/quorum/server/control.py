@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The administration of a running server: load models, see what is ready. Needs the admin key."""
+"""Administer a running server with the admin key: load models, read their state and configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quorum_contract.foreign import Meaning, meaning_of
 
 
 class ControlError(QuorumError, RuntimeError):
-    """The server refused or did not answer; the message says what was asked and what to do."""
+    """The server refused a call or is unreachable; the message names the call and the fix."""
 
     code = "SERVER_CONTROL_FAILED"
 
@@ -45,8 +45,8 @@ class Control:
 
     Args:
         url: ``host:port``.
-        admin_key: Value of the header that opens the administration.
-        timeout_s: Deadline of each call; a load without one can hang for good.
+        admin_key: Value of the admin header.
+        timeout_s: Deadline of each call; without one a load can hang forever.
     """
 
     def __init__(self, url: str, admin_key: str, timeout_s: float = 60.0) -> None:
@@ -60,7 +60,7 @@ class Control:
         """Load or reload a model from the files of its repository.
 
         Raises:
-            ControlError: The model does not load; versions already loaded go on serving.
+            ControlError: The load failed; versions already loaded keep serving.
         """
         try:
             request = pb.RepositoryModelLoadRequest(model_name=model)
@@ -69,29 +69,29 @@ class Control:
             raise self._error(f"load {model!r}", error) from error
 
     def ping(self) -> None:
-        """Make sure that the server is there and lets us administer it.
+        """Check that the server is reachable and accepts the admin key.
 
         Raises:
-            ControlError: Nobody answers, or the admin key is wrong.
+            ControlError: It is unreachable, or the key is wrong.
         """
         self.index()
 
     def index(self) -> list[ModelState]:
-        """Every model and version that the server knows.
+        """List every model and version that the server knows.
 
         Raises:
-            ControlError: The server does not answer.
+            ControlError: The server is unreachable.
         """
         try:
-            answer = self._stub.RepositoryIndex(
+            response = self._stub.RepositoryIndex(
                 pb.RepositoryIndexRequest(), timeout=self._timeout_s, metadata=self._metadata
             )
         except grpc.RpcError as error:
             raise self._error("list models", error) from error
-        return [ModelState(m.name, m.version, m.state or "UNAVAILABLE", m.reason) for m in answer.models]
+        return [ModelState(m.name, m.version, m.state or "UNAVAILABLE", m.reason) for m in response.models]
 
     def is_ready(self, model: str, version: str = "") -> bool:
-        """Whether a model answers; ``False`` also when nobody is there."""
+        """Whether a model is ready; ``False`` also when the server is unreachable."""
         try:
             request = pb.ModelReadyRequest(name=model, version=version)
             return bool(self._stub.ModelReady(request, timeout=5).ready)
@@ -102,15 +102,15 @@ class Control:
         """Whether the server loaded a model from this configuration, apart from versions.
 
         Raises:
-            ControlError: The server does not answer, or has no such model.
+            ControlError: The server is unreachable, or has no such model.
         """
         return graph_of(self._config(model)) == graph_of(config)
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that the server has a channel answer with.
+        """The version of the weights that the server loaded a channel with.
 
         Raises:
-            ControlError: The server does not answer, or has no such channel.
+            ControlError: The server is unreachable, or has no such channel.
         """
         return int(vote_step(self._config(channel)).model_version)
 
@@ -122,7 +122,7 @@ class Control:
             raise self._error(f"see the configuration of {model!r}", error) from error
 
     def is_live(self) -> bool:
-        """Whether the server process answers at all; ``False`` also when nobody is there."""
+        """Whether the server process is live; ``False`` also when it is unreachable."""
         try:
             return bool(self._stub.ServerLive(pb.ServerLiveRequest(), timeout=min(5, self._timeout_s)).live)
         except grpc.RpcError:
@@ -142,8 +142,8 @@ class Control:
         code, details = error.code(), error.details() or ""
         if code == grpc.StatusCode.UNAVAILABLE and meaning_of(details) is Meaning.KEY_WANTED:
             return ControlError(
-                f"{action}: {self.url} wants another admin key; set QUORUM_ADMIN_KEY to the one of its start"
+                f"{action}: {self.url} refuses this admin key; set QUORUM_ADMIN_KEY to the server's own"
             )
         if code == grpc.StatusCode.UNAVAILABLE:
-            return ControlError(f"{action}: nobody answers at {self.url}; start the server with `quorum up`")
+            return ControlError(f"{action}: no server answers at {self.url}; start it with `quorum up`")
         return ControlError(f"{action}: {code.name}: {details}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which models are alive. Triton reports a model whose Python process died as ready and never restarts it.
+"""Find and reload models whose Python process died: Triton reports them as ready and never restarts them.
 
-Every step answers a call around the gate at once and without work (a member abstains with ``REFUSED`` or
-``TIMEOUT``), so asking each of them costs no LLM call. A step whose process is gone answers with an error.
+Every step returns from a call that bypasses the gate at once (a member abstains with ``REFUSED`` or
+``TIMEOUT``), so calling each of them costs no LLM call. A step whose process is gone returns an error.
 """
 
 from __future__ import annotations
@@ -26,79 +26,70 @@ _TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """A step gave no sign of life.
-
-    Attributes:
-        code: ``DEADLINE_EXCEEDED`` when it said nothing at all: hung, or only busy.
-        details: In Triton's words.
-    """
+class StepFailure:
+    """A step that failed a call; ``DEADLINE_EXCEEDED`` when it did not return: hung, or only busy."""
 
     code: grpc.StatusCode
     details: str
 
     def __str__(self) -> str:
-        """In words."""
+        """Code and Triton's message."""
         return f"{self.code.name}: {self.details}"
 
 
 def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dict[str, str]:
-    """Models that do not work any more; one that is only busy, however long, is not among them.
+    """Find models whose process is dead; a model that is only busy does not count.
 
     Args:
         spec: The deployment.
         url: ``host:port`` of the gRPC endpoint.
-        vote_versions: Versions of the vote that are loaded; each has a process of its own.
+        vote_versions: Loaded versions of the vote; each has its own process.
 
     Returns:
-        Model -> what it answered.
+        Model -> its error.
     """
-    silent = ask_steps(spec, url, vote_versions, _TIMEOUT_S)
-    return {m: str(error) for m, error in silent.items() if error.code != grpc.StatusCode.DEADLINE_EXCEEDED}
+    failures = call_steps(spec, url, vote_versions, _TIMEOUT_S)
+    return {m: str(error) for m, error in failures.items() if error.code != grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-def ask_steps(
+def call_steps(
     spec: Deployment, url: str, vote_versions: Iterable[int | None], timeout_s: float
-) -> dict[str, Silence]:
-    """Ask every step for a sign of life, all at once, around the gate.
+) -> dict[str, StepFailure]:
+    """Call every step at once, bypassing the gate.
 
     Args:
         spec: The deployment.
         url: ``host:port`` of the gRPC endpoint.
-        vote_versions: Versions of the vote to ask; ``None`` is the newest.
+        vote_versions: Versions of the vote to call; ``None`` is the newest.
         timeout_s: For all of them together.
 
     Returns:
-        Model -> what came back, for those that gave none.
+        Model -> its failure, for each step that failed.
     """
-    found = {}
+    failures = {}
     with grpc.insecure_channel(url) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        asked = [
+        calls = [
             (request.model_name, stub.ModelInfer.future(request, timeout=timeout_s))
             for request in _requests(spec, vote_versions)
         ]
-        for model, future in asked:
+        for model, future in calls:
             error = future.exception()
             if error is not None and error.code() != grpc.StatusCode.INVALID_ARGUMENT:
-                found[model] = Silence(error.code(), error.details() or "")
-    return found
+                failures[model] = StepFailure(error.code(), error.details() or "")
+    return failures
 
 
 def revive(control: Control, store: Store, model: str) -> None:
-    """Give a model a new process.
-
-    Raises:
-        ControlError: It does not load.
-    """
+    """Reload a model in a new process; raises ControlError when the load fails."""
     # Triton skips a load when nothing changed, and keeps the dead process when only the configuration did.
     store.touch(model)
     control.load(model)
 
 
 def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator[pb.ModelInferRequest]:
-    asked = {TEXT: b"", CATEGORY: b"", ATTRIBUTES: b"probe"}
-    elements = [(tensor, struct.pack("<I", len(asked[tensor.name])) + asked[tensor.name]) for tensor in ASKED]
+    texts = {TEXT: b"", CATEGORY: b"", ATTRIBUTES: b"probe"}
+    elements = [(tensor, struct.pack("<I", len(texts[tensor.name])) + texts[tensor.name]) for tensor in ASKED]
     yield _request(GATE, "", elements)
     question = (PACKED_QUESTION, add_ticket(0, pack_question(Admitted("", "", ("probe",), 0))))
     for name in spec.models():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness and readiness over plain HTTP, for orchestrators and load balancers that ask that way."""
+"""Serve liveness and readiness over plain HTTP, for orchestrators and load balancers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _IDLE_S = 5.0
 
 
 class ProbeServer:
-    """Answers ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL`` with 200 or 503 and a line of JSON.
+    """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
 
-    However many ask, a channel is asked at most once a second.
+    Results are cached: a channel is probed at most once a second.
 
     Args:
         host: Address to listen on.
         port: Port; 0 for a free one, see :attr:`port`.
-        channels: Channels that can be asked about.
-        pulse: Whether a channel can answer, see :func:`quorum.server.probe.take_pulse`.
-        live: Whether the server is worth keeping.
+        channels: Channels to report.
+        pulse: Probes a channel, see :func:`quorum.server.probe.take_pulse`.
+        live: Whether the server should keep running.
 
     Raises:
         OSError: The port is taken.
@@ -48,7 +48,7 @@ class ProbeServer:
         answer = self._answer
 
         class Handler(BaseHTTPRequestHandler):
-            # A caller that says nothing more does not keep its thread.
+            # An idle caller does not hold its thread.
             timeout = _IDLE_S
 
             def do_GET(self) -> None:
@@ -61,10 +61,10 @@ class ProbeServer:
                 self.wfile.write(raw)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing: probes come every few seconds."""
+                """Log nothing: probes come every few seconds."""
 
         self._server = _Listener((host, port), Handler)
-        # Joined on closing: no thread is left inside gRPC when the process ends.
+        # Joined on close: no thread stays inside gRPC when the process ends.
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, name="quorum-probes", daemon=True)
         self._thread.start()
@@ -105,13 +105,13 @@ class ProbeServer:
 
 class _Listener(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing to say of a caller that did not wait for its answer; anything else is a bug."""
+        """Ignore callers that disconnect before the response; report anything else, which is a bug."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
 class _Shared:
-    """One pulse at a time, shared by all who ask within a second."""
+    """Caches one channel's pulse for a second; concurrent callers share it."""
 
     def __init__(self, channel: str, pulse: Callable[[str], Pulse]) -> None:
         self._channel = channel

@@ -20,18 +20,18 @@ _OWN_BACKENDS = (GATE, MEMBER_BACKEND, VOTE)
 
 
 class ServerNotFound(QuorumError, RuntimeError):
-    """There is no tritonserver here; the message says where was looked and how to get one."""
+    """No tritonserver is installed; the message says where was looked and how to get one."""
 
     code = "TRITONSERVER_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Where the parts of a tritonserver lie.
+    """Paths of a tritonserver's parts.
 
     Attributes:
-        binary: The server.
-        backends: Its own backends.
+        binary: The server program.
+        backends: Folder of its backends.
         stub: The Python backend's stub for this interpreter; ``None`` when it is in place already.
         libraries: Folders for the loader path.
     """
@@ -42,7 +42,7 @@ class Install:
     libraries: tuple[Path, ...]
 
     def environment(self) -> dict[str, str]:
-        """Environment of the server process: this interpreter's packages for the Python models."""
+        """Build the server's environment, with this interpreter's packages for the Python models."""
         env = dict(os.environ)
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
         paths = [*map(str, self.libraries), env.get("LD_LIBRARY_PATH", "")]
@@ -50,13 +50,9 @@ class Install:
         return env
 
     def prepare_backends(self, scratch: Path) -> Path:
-        """A backend directory that holds the Python backend and quorum's own.
+        """Return a backend directory with the Python backend and quorum's, built in the empty ``scratch``.
 
-        Args:
-            scratch: An existing empty folder to build it in; unused when the server has it all.
-
-        Returns:
-            The backend directory.
+        ``scratch`` stays unused when the server has all of them.
         """
         own = Path(quorum.__file__).parent / "backends"
         if all((self.backends / name / "model.py").is_file() for name in _OWN_BACKENDS):
@@ -72,21 +68,21 @@ class Install:
 
 
 def find_install() -> Install:
-    """The tritonserver to use: ``/opt/tritonserver``, else the wheel's.
+    """Find the tritonserver to use: ``/opt/tritonserver``, else the wheel's.
 
     Raises:
-        ServerNotFound: Neither is there, or the wheel has no stub for this Python.
+        ServerNotFound: Neither is installed, or the wheel has no stub for this Python.
     """
     binary = _CONTAINER / "bin" / "tritonserver"
     if binary.is_file():
         return Install(binary, _CONTAINER / "backends", None, ())
-    found = importlib.util.find_spec("pytriton")
-    if found is None or found.origin is None:
+    wheel = importlib.util.find_spec("pytriton")
+    if wheel is None or wheel.origin is None:
         raise ServerNotFound(
             "no tritonserver: neither /opt/tritonserver nor the nvidia-pytriton wheel; "
             "run `make setup`, or work inside a Triton container"
         )
-    root = Path(found.origin).parent
+    root = Path(wheel.origin).parent
     server = root / "tritonserver"
     stub = server / "python_backend_stubs" / f"3.{sys.version_info.minor}" / "triton_python_backend_stub"
     if not stub.is_file():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The note that a running server leaves for other commands: where it listens and how to administer it."""
+"""Record a running server for other commands: its process, its addresses and its admin key."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Running:
 
     Attributes:
         pid: The tritonserver process.
-        started: When that process started (:func:`start_of`): process ids are given again.
+        started: Its start (:func:`start_of`): process ids are reused.
         repository: The model repository that it serves.
-        endpoint: Where it listens.
+        endpoint: Its addresses and key.
     """
 
     pid: int
@@ -37,11 +37,11 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Somebody began to serve this deployment, and did not stop in order since.
+    """A process that began to serve this deployment and has not stopped cleanly.
 
     Attributes:
         pid: The process that supervises the server.
-        started: When that process started (:func:`start_of`).
+        started: Its start (:func:`start_of`).
         at: When it began, or when it failed; seconds since the epoch.
         failed: Why it ended; ``None`` while it lives, and when it was killed.
     """
@@ -53,7 +53,7 @@ class Attempt:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it may still come to something."""
+        """Whether the process still runs and has not failed."""
         try:
             return self.failed is None and start_of(self.pid) == self.started
         except OSError:
@@ -61,18 +61,18 @@ class Attempt:
 
 
 def leave_attempt(spec: Deployment, failed: str | None = None) -> None:
-    """Note that this process begins to serve, or that it failed to."""
+    """Record that this process begins to serve, or that it failed to."""
     attempt = Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed)
     write_atomic(state_folder(spec) / _ATTEMPT_FILE, json.dumps(asdict(attempt)) + "\n", mode=0o600)
 
 
 def remove_attempt(spec: Deployment) -> None:
-    """Take the note of :func:`leave_attempt` back: the server stopped in order."""
+    """Remove the record of :func:`leave_attempt`: the server stopped cleanly."""
     (state_folder(spec) / _ATTEMPT_FILE).unlink(missing_ok=True)
 
 
 def last_attempt(spec: Deployment) -> Attempt | None:
-    """Who last began to serve this deployment from this machine, unless it stopped in order."""
+    """The last attempt to serve this deployment from this machine, unless it stopped cleanly."""
     try:
         return Attempt(**json.loads((state_folder(spec) / _ATTEMPT_FILE).read_text("utf-8")))
     except (OSError, TypeError, ValueError):
@@ -80,12 +80,12 @@ def last_attempt(spec: Deployment) -> Attempt | None:
 
 
 def state_folder(spec: Deployment) -> Path:
-    """Logs, keys and other things that belong to this machine, beside ``deploy.yaml``."""
+    """The folder next to ``deploy.yaml`` for what belongs to this machine: logs, keys, records."""
     return spec.root / STATE_FOLDER
 
 
 def leave_note(spec: Deployment, running: Running) -> Path:
-    """Write the note, for its owner's eyes."""
+    """Write the record, readable by its owner only."""
     path = state_folder(spec) / _FILE
     data = {
         "pid": running.pid,
@@ -98,7 +98,7 @@ def leave_note(spec: Deployment, running: Running) -> Path:
 
 
 def remove_note(spec: Deployment) -> None:
-    """Take the note back."""
+    """Remove the record."""
     (state_folder(spec) / _FILE).unlink(missing_ok=True)
 
 
@@ -115,13 +115,12 @@ def find_running(spec: Deployment) -> Running | None:
 
 
 def start_of(pid: int) -> str:
-    """Boot and tick at which a process started: no other process ever has both.
+    """Boot id and start tick of a process, unique among all processes.
 
-    Not psutil's ``create_time()``: that is of the wall clock, and a step of that clock would make a living
-    server look like another one.
+    psutil's ``create_time()`` is wall-clock time: a clock step would make a running server look like another.
 
     Raises:
-        OSError: There is no such process, or it is dead and only waits to be collected.
+        OSError: There is no such process, or it is a zombie.
     """
     after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     if after_name[0] == "Z":
@@ -130,7 +129,7 @@ def start_of(pid: int) -> str:
 
 
 def endpoint_of(spec: Deployment) -> Endpoint:
-    """Where the deployment is served: by the note of a local server, else as ``deploy.yaml`` says."""
+    """Where the deployment is served: by a local server's record, else by ``deploy.yaml``."""
     running = find_running(spec)
     if running:
         return running.endpoint

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server from start to stop: refuses what cannot be served, waits for every channel, leaves a note."""
+"""Run a server from start to stop: check the repository, wait for every channel, record the process."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def serve(
         spec: The deployment.
         repository: Model repository; the spec's own by default.
         start_timeout_s: How long every channel may take to answer for the first time.
-        on_ready: Told each channel and the version of the weights that answered.
-        on_recovered: Told of a rollout that was interrupted and is taken back before the start.
-        on_quarantined: Told of each damaged version that is left out.
-        on_started: Given the server once its process runs, long before a channel answers.
+        on_ready: Called with each channel and the version of the weights that answered.
+        on_recovered: Called with an interrupted rollout that was undone before the start.
+        on_quarantined: Called with each damaged version that is left out.
+        on_started: Called with the server once its process runs, long before a channel answers.
 
     Raises:
-        RepositoryError: The repository is not what the spec says, or holds weights that would stop the start.
+        RepositoryError: The repository differs from the spec, or has weights that no server can load.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
     _refuse_second(spec)
@@ -75,7 +75,7 @@ def serve(
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
                 raise ServerProcessError(
-                    f"tritonserver stopped after its start; its last words:\n{server.log_tail()}"
+                    f"tritonserver stopped after its start; last log lines:\n{server.log_tail()}"
                 )
             leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
             yield server
@@ -111,7 +111,7 @@ def wait_channels(
     """Wait until every channel answers a real request.
 
     Raises:
-        ServerProcessError: It does not start; the message holds the server's last words.
+        ServerProcessError: It does not start; the message holds the last log lines.
     """
     spec, endpoint = server.spec, server.endpoint
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
@@ -123,19 +123,15 @@ def wait_channels(
 
 
 def check_repository(spec: Deployment, repository: Path | None = None) -> None:
-    """Refuse a repository that is not what the spec says.
-
-    Raises:
-        RepositoryError: Something differs; the message names the first files.
-    """
+    """Raise RepositoryError, with the first files, for a repository that differs from the spec."""
     path = repository or spec.repository_path
-    found = difference(spec, path)
-    if found.misfits:
-        listed = "; ".join(f"version {v}: {why}" for v, why in found.misfits.items())
+    changes = difference(spec, path)
+    if changes.misfits:
+        listed = "; ".join(f"version {v}: {why}" for v, why in changes.misfits.items())
         raise RepositoryError(
             f"{path}: these weights would stop the server: {listed}; "
             "put the file back, or start again from equal weights: `quorum render --reset-weights`"
         )
-    if not found.is_clean:
-        names = ", ".join([*sorted(found.write), *found.remove][:4])
-        raise RepositoryError(f"{path} is not what {spec.path} says ({names}, ...); run `quorum render`")
+    if not changes.is_clean:
+        names = ", ".join([*sorted(changes.write), *changes.remove][:4])
+        raise RepositoryError(f"{path} differs from {spec.path} ({names}, ...); run `quorum render`")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tritonserver process and everything that must be gone when it is gone."""
+"""Start and stop a tritonserver process, and remove its shared memory and scratch files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 
 from quorum.deployment.schema import Deployment
-from quorum.server.become import prepared
 from quorum.server.install import Install, find_install
+from quorum.server.launch import launch_command
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
 from quorum_contract import CHANNELS, GATE, VOTE
 from quorum_contract.errors import QuorumError
@@ -34,7 +34,7 @@ ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
-# Below what the kernel gives to outgoing connections: one of them could take a port before the server does.
+# Below the kernel's ephemeral ports: an outgoing connection could take one before the server does.
 _FREE_PORTS = range(20_000, 32_000)
 _TAIL_LINES = 40
 _LAST_ANSWERS_S = 0.2
@@ -49,15 +49,7 @@ class ServerProcessError(QuorumError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens, and the key to its administration.
-
-    Attributes:
-        host: Address.
-        grpc_port: KServe v2 over gRPC.
-        http_port: KServe v2 over HTTP.
-        metrics_port: Prometheus.
-        admin_key: Opens load, unload, configuration, statistics, logging and trace.
-    """
+    """Where a server listens, and the admin key for load, configuration, statistics, logging and trace."""
 
     host: str
     grpc_port: int
@@ -77,8 +69,8 @@ class TritonServer:
     Args:
         spec: The deployment.
         repository: Model repository; the spec's own by default.
-        log_path: Where the server's output goes.
-        install: Which tritonserver; found by default.
+        log_path: File for the server's output.
+        install: The tritonserver; found by default.
     """
 
     def __init__(
@@ -116,15 +108,15 @@ class TritonServer:
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
         if self.spec.engines():
-            # The backend then starts its own workers: without them, one server cannot hold two engines.
+            # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                prepared(self._command(backends), aslr=self.spec.server.aslr),
+                launch_command(self._command(backends), aslr=self.spec.server.aslr),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                # Engines are named relative to deploy.yaml, and their backend takes paths as they are.
+                # Engine paths are relative to deploy.yaml, and the backend does not resolve them.
                 cwd=self.spec.root,
                 start_new_session=True,
             )
@@ -134,7 +126,7 @@ class TritonServer:
         """Wait until ``probe`` succeeds.
 
         Args:
-            probe: Asks the server something; ``False`` means not yet.
+            probe: Checks the server; ``False`` means not yet.
             timeout_s: How long to wait.
 
         Returns:
@@ -147,20 +139,20 @@ class TritonServer:
         while time.monotonic() - start < timeout_s:
             if self.pid is None:
                 raise ServerProcessError(
-                    f"tritonserver stopped while starting; its last words:\n{self.log_tail()}"
+                    f"tritonserver stopped while starting; last log lines:\n{self.log_tail()}"
                 )
             if probe():
                 return time.monotonic() - start
             time.sleep(0.1)
         raise ServerProcessError(
-            f"tritonserver not ready after {timeout_s:.0f} s; its last words:\n{self.log_tail()}"
+            f"tritonserver not ready after {timeout_s:.0f} s; last log lines:\n{self.log_tail()}"
         )
 
     def stop(self, drain_s: float = 30.0) -> None:
-        """Refuse new requests, wait for those in flight, then stop; leave nothing behind.
+        """Refuse new requests, wait for those in flight, stop the process and remove its files.
 
-        A SIGTERM alone loses ensemble requests in flight, so the gate is closed and the tickets are watched
-        first. Callers get UNAVAILABLE or NOT_FOUND while it unloads: take it out of the endpoint before.
+        SIGTERM alone loses ensemble requests in flight, so the gate closes first and tickets must drain.
+        Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before.
         """
         process = self._process
         if process is None:
@@ -173,14 +165,14 @@ class TritonServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        # A process that is still dying could make a file again that was swept.
+        # A process that is still ending could create a removed file again.
         deadline = time.monotonic() + _DYING_S
         while _lives_on(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._sweep(process.pid)
 
     def leftovers(self) -> list[str]:
-        """What this server left in shared memory; empty after :meth:`stop`."""
+        """Files of this server in shared memory; empty after :meth:`stop`."""
         if self._scratch is None:
             return []
         traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*")]
@@ -231,7 +223,7 @@ class TritonServer:
         return f"{self._scratch.name}_"
 
     def _wait_idle(self, pid: int, timeout_s: float) -> None:
-        """Until no request holds a ticket; the vote frees it just before the answer leaves."""
+        """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
         deadline = time.monotonic() + timeout_s
         admission = Admission(path_of(pid))
         admission.close_gate()
@@ -249,7 +241,7 @@ class TritonServer:
 
 
 def _lives_on(session: int) -> bool:
-    """Whether a process of that session still runs; a zombie, which only waits to be collected, does not."""
+    """Whether a process of that session still runs; zombies do not count."""
     for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -269,7 +261,7 @@ def _resolve_endpoint(spec: Deployment) -> Endpoint:
 
 @contextlib.contextmanager
 def _free_ports(host: str) -> Iterator[Iterator[int]]:
-    """Ports nobody listens on; all held until the end, so that they differ."""
+    """Yield free ports, all held until the end so that they differ."""
     held: list[socket.socket] = []
 
     def ports() -> Iterator[int]:

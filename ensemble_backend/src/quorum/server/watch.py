@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watch over a running server: models whose process died get a new one."""
+"""Watch a running server and reload models whose process died."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Looks after the models of one server.
+    """Reloads dead models of one server.
 
     Args:
         server: The server.
-        report: Told in words what was found and done.
-        every_s: Time between looks.
+        report: Called with a message for each finding and action.
+        every_s: Seconds between checks.
     """
 
     def __init__(self, server: TritonServer, report: Callable[[str], None], every_s: float = 5.0) -> None:
@@ -36,7 +36,7 @@ class Watch:
         self._damaged = False
 
     def look(self) -> None:
-        """Look now if it is time; a model found dead twice in a row is revived."""
+        """Check now if it is time; a model found dead twice in a row is reloaded."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_s
@@ -45,7 +45,7 @@ class Watch:
         try:
             versions = store.state().versions
         except RepositoryError as error:
-            # The server answers on from what it loaded.
+            # The server keeps answering from what it loaded.
             if not self._damaged:
                 self._report(f"not watching: {error}")
             self._damaged = True
@@ -54,14 +54,14 @@ class Watch:
         with Control(endpoint.grpc_url, endpoint.admin_key) as control:
             dead = dead_models(self._server.spec, endpoint.grpc_url, _tried(control, versions))
             busy = _under_way(control) if dead else set()
-            for model, answer in dead.items():
+            for model, symptom in dead.items():
                 if model in self._suspects - busy:
-                    self._revive(control, store, model, answer)
+                    self._revive(control, store, model, symptom)
         self._suspects = dead.keys() - busy
         self._next = time.monotonic() + self._every_s
 
-    def _revive(self, control: Control, store: Store, model: str, answer: str) -> None:
-        self._report(f"{model} is dead ({answer.splitlines()[0]}); giving it a new process")
+    def _revive(self, control: Control, store: Store, model: str, symptom: str) -> None:
+        self._report(f"{model} is dead ({symptom.splitlines()[0]}); giving it a new process")
         try:
             revive(control, store, model)
         except (ControlError, OSError) as error:
@@ -83,7 +83,7 @@ def _tried(control: Control, versions: Sequence[int]) -> list[int]:
 
 
 def _under_way(control: Control) -> set[str]:
-    """Models that somebody loads or unloads at this moment: what they answer now says nothing."""
+    """Models that are being loaded or unloaded: their errors mean nothing now."""
     try:
         return {m.name for m in control.index() if m.state in ("LOADING", "UNLOADING")}
     except ControlError:
@@ -91,13 +91,13 @@ def _under_way(control: Control) -> set[str]:
 
 
 def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: float = 0.5) -> NoReturn:
-    """Watch over a server until it stops.
+    """Watch a server until it stops.
 
     Raises:
-        ServerProcessError: It stopped by itself; the message holds its last words.
+        ServerProcessError: It stopped by itself; the message holds the last log lines.
     """
     watch = Watch(server, report)
     while server.pid is not None:
         time.sleep(poll_s)
         watch.look()
-    raise ServerProcessError(f"tritonserver stopped by itself; its last words:\n{server.log_tail()}")
+    raise ServerProcessError(f"tritonserver stopped by itself; last log lines:\n{server.log_tail()}")

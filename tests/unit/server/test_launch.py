@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process asks of the kernel before it becomes another program, on a real kernel."""
+"""PDEATHSIG and ASLR flags set before exec, on a real kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.layout import may_do_without_aslr
 
-from quorum.server.become import NO_EFFECT, has_aslr, prepared
+from quorum.server.launch import NO_EFFECT, has_aslr, launch_command
 
 SHOW = ["/bin/cat", "/proc/self/personality"]
 # A seccomp filter as containers have one: personality() may be asked for, and not be changed (EPERM).
@@ -55,12 +55,12 @@ needs_personality = pytest.mark.skipif(
 @pytest.mark.parametrize("on", [lambda function: function(), elsewhere], ids=["main thread", "another"])
 def test_a_layout_that_is_asked_for_is_given(on: Callable[[Callable[[], Any]], Any]) -> None:
     inherited = int(output(SHOW), 16)
-    assert int(output(on(lambda: prepared(SHOW, aslr=True))), 16) == inherited
-    assert int(output(on(lambda: prepared(SHOW, aslr=False))), 16) == inherited | 0x0040000
+    assert int(output(on(lambda: launch_command(SHOW, aslr=True))), 16) == inherited
+    assert int(output(on(lambda: launch_command(SHOW, aslr=False))), 16) == inherited | 0x0040000
 
 
 def test_what_is_refused_is_said_and_the_command_runs() -> None:
-    refused = [sys.executable, "-c", REFUSING, *prepared(SHOW, aslr=False)]
+    refused = [sys.executable, "-c", REFUSING, *launch_command(SHOW, aslr=False)]
     said, shown = output(refused).splitlines()
     assert said == f"quorum: {NO_EFFECT}"
     assert not int(shown, 16) & 0x0040000
