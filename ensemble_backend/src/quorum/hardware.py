@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of GPUs: those of this machine, as nvidia-smi tells it, and those one can plan for."""
+"""Describe GPUs: those of this machine, by nvidia-smi, and a table of those to plan for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = {"gib": GIB, "gb": 10**9, "mib": MIB, "mb": 10**6}
 
 
 class GpuError(QuorumError, RuntimeError):
-    """The GPUs of this machine cannot be told, or one that was named is unknown."""
+    """The GPUs of this machine cannot be read, or a named GPU is unknown."""
 
     code = "GPU_NOT_USABLE"
 
@@ -32,12 +32,12 @@ class Gpu:
     """One GPU.
 
     Attributes:
-        name: As NVIDIA calls it.
-        architecture: ``sm_90`` for compute capability 9.0; empty when nobody knows.
-        memory: Bytes it has.
-        used: Bytes that others hold already.
+        name: NVIDIA's name.
+        architecture: ``sm_90`` for compute capability 9.0; empty when unknown.
+        memory: Total bytes.
+        used: Bytes that other processes hold.
         index: Its number on the machine.
-        driver: Version of the driver; empty for one that is only planned for.
+        driver: Version of the driver; empty for a planned GPU.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Gpu:
 
     @property
     def free(self) -> int:
-        """Bytes that nobody holds."""
+        """Bytes that no process holds."""
         return max(self.memory - self.used, 0)
 
 
-# Memory as nvidia-smi reports it with ECC on, which is what programs get; compute capabilities from
+# Memory as nvidia-smi reports it with ECC on, which programs get; compute capabilities from
 # https://developer.nvidia.com/cuda-gpus (2026-11).
 KNOWN: Mapping[str, Gpu] = MappingProxyType(
     {
@@ -73,18 +73,14 @@ def parse_memory(text: str) -> int:
     Raises:
         GpuError: Not an amount of memory.
     """
-    found = _MEMORY.fullmatch(text)
-    if not found:
+    amount = _MEMORY.fullmatch(text)
+    if not amount:
         raise GpuError(f"{text!r} is no amount of memory; write it as in 80GiB, 80GB or 81559MiB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return int(float(amount[1]) * _UNITS[amount[2].lower()])
 
 
 def known_gpu(name: str) -> Gpu:
-    """A GPU of :data:`KNOWN`.
-
-    Raises:
-        GpuError: It is not in the table.
-    """
+    """A GPU of :data:`KNOWN`; raises GpuError for any other name."""
     try:
         return KNOWN[name.lower()]
     except KeyError:
@@ -94,14 +90,14 @@ def known_gpu(name: str) -> Gpu:
 
 
 def parse_nvidia_smi(text: str) -> list[Gpu]:
-    """GPUs in the answer to ``nvidia-smi --query-gpu=<QUERY> --format=csv,noheader``.
+    """Parse the output of ``nvidia-smi --query-gpu=<QUERY> --format=csv,noheader``.
 
-    Memory comes as ``81559 MiB``; a field that the driver cannot tell as ``[N/A]`` or ``[Not Supported]``.
+    Memory is printed as ``81559 MiB``, an unknown field as ``[N/A]`` or ``[Not Supported]``.
 
     Raises:
         GpuError: The text is something else.
     """
-    found = []
+    gpus = []
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
         if not row:
             continue
@@ -110,39 +106,37 @@ def parse_nvidia_smi(text: str) -> list[Gpu]:
             held = 0 if used.startswith("[") else parse_memory(used)
             number = float(capability)
             major, minor = int(number), round(number * 10) % 10
-            found.append(Gpu(name, f"sm_{major}{minor}", parse_memory(total), held, int(index), driver))
-        except ValueError as error:
+            gpus.append(Gpu(name, f"sm_{major}{minor}", parse_memory(total), held, int(index), driver))
+        except (ValueError, GpuError) as error:
             raise _unreadable(row) from error
-        except GpuError as error:
-            raise _unreadable(row) from error
-    return found
+    return gpus
 
 
 def find_gpus() -> list[Gpu]:
     """The GPUs of this machine; none where there is no ``nvidia-smi``.
 
     Raises:
-        GpuError: ``nvidia-smi`` is there but fails.
+        GpuError: ``nvidia-smi`` fails.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
     command = [program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GpuError(f"{program} does not answer ({error}); is the driver well? try it by hand") from error
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()
+        raise GpuError(f"{program} cannot be run ({error}); check the driver, run it by hand") from error
+    if result.returncode:
+        lines = (result.stdout + result.stderr).strip().splitlines()
         raise GpuError(
-            f"{program} failed ({said[-1] if said else f'exit code {done.returncode}'});"
+            f"{program} failed ({lines[-1] if lines else f'exit code {result.returncode}'});"
             " is the driver installed and, in a container, was it started with --gpus all?"
         )
-    return parse_nvidia_smi(done.stdout)
+    return parse_nvidia_smi(result.stdout)
 
 
 def _unreadable(row: list[str]) -> GpuError:
     return GpuError(
-        f"nvidia-smi said {', '.join(row)!r}, which does not answer {','.join(QUERY)};"
+        f"nvidia-smi printed {', '.join(row)!r}, which does not match {','.join(QUERY)};"
         " run it by hand and report the driver's version"
     )

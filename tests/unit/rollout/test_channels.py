@@ -50,7 +50,7 @@ class Server:
 
     def ping(self) -> None:
         if self.down:
-            raise ControlError("nobody answers")
+            raise ControlError("no server answers")
 
     def load(self, model: str) -> None:
         self.ping()
@@ -543,7 +543,7 @@ def test_a_repository_that_is_not_what_the_server_runs_is_left_alone(
     text = spec.path.read_text("utf-8")
     spec.path.write_text(text.replace("gate: {}", "gate: {max_in_flight: 7}"), encoding="utf-8")
     changed = load_deployment(spec.path)
-    with pytest.raises(RolloutError, match=r"is not what .*deploy.yaml says \(quorum_gate/config.pbtxt\)"):
+    with pytest.raises(RolloutError, match=r"differs from .*deploy.yaml \(quorum_gate/config.pbtxt\)"):
         Rollout(changed, server, server.probe).publish(weights(spec))
     assert disk(spec) == before
     render(changed)

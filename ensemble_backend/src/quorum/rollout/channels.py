@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights as a version and decide which version a channel answers with, on a running server.
+"""Publish weights as versions and pin channels to them, on a running server.
 
-Every change is a new :class:`~quorum.repository.state.State`: check, note, write the state and the
+Every change is a new :class:`~quorum.repository.state.State`: check, journal, write the state and the
 configurations that follow from it, load these, verify by a real request, log. A step that fails is undone.
-The order of writes, and what a crash in between leaves, is in :mod:`quorum.rollout.journal`. The versions
-stay loaded side by side, so nothing is unloaded under a request.
+The order of writes, and recovery from a crash in between, is in :mod:`quorum.rollout.journal`. Versions stay
+loaded side by side, so nothing is unloaded under a request.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from quorum_contract import CANARY, GATE, STABLE, VOTE
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a command did.
+    """The result of a command.
 
     Attributes:
         action: ``publish``, ``canary``, ``promote``, ``rollback`` or ``retire``.
-        version: The version it was about.
-        before: What the channel answered with before; ``None`` where no channel changes.
-        already: Whether it was so before and nothing had to be done.
-        planned: Whether it was only checked and not done (``dry_run``).
+        version: The version that changed or was pinned.
+        before: The channel's version before; ``None`` where no channel changes.
+        already: Whether the state was as wanted and nothing was done.
+        planned: Whether it was only checked (``dry_run``).
         comparison: New weights against the running ones, for ``publish`` with held-out votes.
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
     """
@@ -82,7 +82,7 @@ class Rollout:
 
         Args:
             weights: New weights.
-            reason: Publish even if they are worse on the held-out votes; why, for the log.
+            reason: Why to publish even if they are worse on the held-out votes; logged.
 
         Raises:
             WeightsError: Made for other members or another catalogue.
@@ -128,10 +128,10 @@ class Rollout:
         return change
 
     def _sound_versions(self) -> list[int]:
-        """The versions to go on loading: damaged ones are left out.
+        """The loaded versions without damaged ones.
 
         Raises:
-            RolloutError: A channel answers with a damaged one; to load the vote now would take it down.
+            RolloutError: A channel is pinned to a damaged one; loading the vote now would take it down.
         """
         damaged, state = self.store.damaged(), self.store.state()
         for channel, pinned in state.pins.items():
@@ -144,32 +144,28 @@ class Rollout:
         return [v for v in state.versions if v not in damaged]
 
     def _surplus(self, sound: Sequence[int], new: int) -> tuple[int, ...]:
-        """The oldest beyond ``rollout.keep_versions`` that no channel needs, now or to go back to."""
+        """The oldest versions beyond ``rollout.keep_versions`` that no channel or rollback needs."""
         pins = self.store.state().pins
         needed = {new, *pins.values(), self.history.before_last_change(pins[STABLE])}
-        free = sorted(v for v in sound if v not in needed)
-        many = len({*sound, new}) - self._spec.rollout.keep_versions
-        return tuple(free[: max(0, many)])
+        unused = sorted(v for v in sound if v not in needed)
+        excess = len({*sound, new}) - self._spec.rollout.keep_versions
+        return tuple(unused[: max(0, excess)])
 
     def settle(self) -> None:
-        """Take back what an interrupted command left, as every change does before it begins.
-
-        Raises:
-            RolloutError: Something is left, and this is a dry run.
-        """
+        """Undo an interrupted change, as every change does first; raises RolloutError in a dry run."""
         if self._journal.path.exists():
             with self._locked():
                 pass
 
     def version_for(self, weights: Weights) -> int:
-        """The version that holds these weights, else the number they would get; none is given twice."""
+        """The version that holds these weights, else the next number; numbers are never reused."""
         for version in reversed(self.store.state().versions):
             if self._hash_if_sound(version) == weights.content_hash:
                 return version
         return self.store.next_version(self.store.state().versions)
 
     def compare(self, weights: Weights) -> Comparison | None:
-        """Hold weights against the running ones on the held-out votes; ``None`` if the spec names none.
+        """Compare weights with the running ones on the held-out votes; ``None`` if the spec names none.
 
         Raises:
             VotesError: The table cannot be read.
@@ -187,11 +183,11 @@ class Rollout:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Let the canary channel answer with ``version``, and ask callers to send it a share of the products.
+        """Pin the canary channel to ``version``, for a share of the products.
 
         Args:
             version: A published version.
-            share: In [0, 1]; callers learn it from every answer.
+            share: In [0, 1]; every answer announces it to callers.
 
         Raises:
             RolloutError: No such version, a share outside [0, 1], or the channel does not answer with it.
@@ -202,18 +198,13 @@ class Rollout:
             return self._pin_locked("canary", CANARY, version, share)
 
     def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
-        """Send nobody to the canary channel any more, and let it answer with what the stable one does.
-
-        With ``of``, only if it answers with that version still.
-        """
+        """Set the canary's share to 0 and pin it to stable's version; with ``of``, only if pinned to that."""
         with self._locked():
             self._check_pinned(CANARY, of)
             return self._pin_locked("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
-        """Let the stable channel answer with ``version``; ``reason`` goes into the log.
-
-        With ``over``, only if it answers with that version still.
+        """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one.
 
         Raises:
             RolloutError: There is no such version, or the channel does not answer with it.
@@ -223,7 +214,7 @@ class Rollout:
             return self._pin_locked("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
-        """Let the stable channel answer with what it answered with before its version was promoted.
+        """Pin the stable channel to its version before the last promotion.
 
         Raises:
             RolloutError: It never changed, or the version before is gone.
@@ -247,10 +238,10 @@ class Rollout:
         return before
 
     def retire(self, version: int) -> Change:
-        """Unload a version. Its folder stays on disk, so that its number is never given again.
+        """Unload a version. Its folder stays on disk, so its number is never reused.
 
         Raises:
-            RolloutError: There is no such version, or a channel answers with it.
+            RolloutError: There is no such version, or a channel is pinned to it.
         """
         with self._locked():
             old = self.store.state()
@@ -301,7 +292,7 @@ class Rollout:
 
     @contextmanager
     def _change(self, pending: Pending) -> Iterator[None]:
-        """Make a change whole: verified and logged, or taken back."""
+        """Make a change atomic: verified and logged, or undone."""
         channels = self._to_verify(pending)
         try:
             self._journal.begin(pending)
@@ -312,20 +303,20 @@ class Rollout:
             self._verify(channels)
             self._journal.log(pending)
         except BaseException as error:
-            self._take_back(pending, error, channels)
+            self._undo(pending, error, channels)
             raise
-        # It is made and logged: a note that cannot be removed now is seen to be old by whoever comes next.
+        # Made and logged: the next command recognises a journal that cannot be removed now as old.
         with suppress(OSError):
             self._journal.clear()
 
-    def _take_back(self, pending: Pending, error: BaseException, channels: Sequence[str]) -> None:
-        """Undo a change that failed and raise what became of it."""
-        what = f"{pending.action} {pending.version}"
+    def _undo(self, pending: Pending, error: BaseException, channels: Sequence[str]) -> None:
+        """Undo a failed change and raise RolloutError with the outcome."""
+        change = f"{pending.action} {pending.version}"
         try:
             self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
         except OSError as again:
             raise RolloutError(
-                f"{what} failed ({error}) and cannot be taken back now: {again}. Fix that; the next "
+                f"{change} failed ({error}) and cannot be taken back now: {again}. Fix that; the next "
                 "command, or the next `quorum up`, takes it back"
             ) from error
         if not isinstance(error, Exception):
@@ -335,18 +326,18 @@ class Rollout:
             self._verify(channels)
         except Exception as after:
             raise RolloutError(
-                f"{what} was undone: {error}. On disk all is as before ({serving}), but the server does not "
+                f"{change} was undone: {error}. Disk is as before ({serving}), but the server does not "
                 f"answer so: {after}. See `quorum status`; a restart serves what is on disk"
             ) from error
-        raise RolloutError(f"{what} was undone: {error}; serving as before: {serving}") from error
+        raise RolloutError(f"{change} was undone: {error}; serving as before: {serving}") from error
 
     def _to_verify(self, pending: Pending) -> list[str]:
-        """The channel that changes, and others that answer now: an outage of one must not bind both."""
+        """The changed channel, and the other if it answers now: its outage must not block the change."""
         pins = pending.old.pins
         return [c for c, pinned in pins.items() if c in pending.models or self._answers_with(c, pinned)]
 
     def _verify(self, channels: Sequence[str]) -> None:
-        """These channels answer a real request, with the version they are pinned to."""
+        """Check that these channels answer a real request with their pinned version."""
         pins = self.store.state().pins
         for channel in channels:
             pinned, answered = pins[channel], answering(self._server, self._probe, channel)
@@ -384,14 +375,14 @@ class Rollout:
             return False
 
     def _apply(self, pending: Pending) -> None:
-        """Write the new state and what follows, and let the server load it."""
+        """Write the new state and its configurations, and load them."""
         self._journal.apply(pending)
         for model in pending.models:
             self._server.load(model)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One change at a time on this repository, whoever makes it, and none without a server."""
+        """Lock the repository, undo an interrupted change and check that the server runs this graph."""
         self._server.ping()
         with locked(self.store.path):
             if not self._dry_run:

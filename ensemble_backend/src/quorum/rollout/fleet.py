@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several servers as one: those that share a repository change together, the others one after another."""
+"""Roll out to several servers: those that share a repository together, others one after another."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from quorum_contract import STABLE
 
 
 class SharedRepository:
-    """Servers that read one repository, to be used as the one server of a :class:`Rollout`.
-
-    Every call goes to the servers one at a time.
+    """Servers that read one repository, as the one server of a :class:`Rollout`; called one at a time.
 
     Args:
         servers: Address -> the server and its probe.
@@ -29,14 +27,14 @@ class SharedRepository:
         self._begun: set[tuple[str, str]] = set()
 
     def ping(self) -> None:
-        """Raise when one of them does not answer."""
+        """Raise when a server is unreachable."""
         for server, _ in self._servers.values():
             server.ping()
 
     def load(self, model: str) -> None:
-        """Load a model on each; after a failure, only where this command has begun with the model already.
+        """Load a model on each server; after a failure, only on those where this command began it before.
 
-        So new weights go no further than the server that fails, and what is put back goes past it.
+        So new weights stop at the server that fails, while an undo reaches the servers after it.
         """
         failed: Exception | None = None
         where = ""
@@ -52,26 +50,22 @@ class SharedRepository:
             raise RolloutError(f"{where}: {failed}") from failed
 
     def is_ready(self, model: str, version: str = "") -> bool:
-        """Whether a model version answers on all of them."""
+        """Whether a model version is ready on all servers."""
         return all(server.is_ready(model, version) for server, _ in self._servers.values())
 
     def runs(self, model: str, config: pb.ModelConfig) -> bool:
-        """Whether all of them loaded a model from this configuration, apart from versions."""
+        """Whether all servers loaded a model from this configuration, apart from versions."""
         return all(server.runs(model, config) for server, _ in self._servers.values())
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that they loaded a channel with.
-
-        Raises:
-            RolloutError: They differ.
-        """
+        """The version that all servers loaded a channel with; raises RolloutError when they differ."""
         return self._same(channel, lambda server, _: server.pinned(channel))
 
     def probe(self, channel: str) -> int:
-        """Ask the channel on each.
+        """Ask the channel on each server.
 
         Raises:
-            RolloutError: One does not answer, or they answer with different versions.
+            RolloutError: A server does not answer, or versions differ.
         """
         return self._same(channel, lambda server, probe: answering(server, probe, channel))
 
@@ -89,7 +83,7 @@ class SharedRepository:
 
 
 class Fleet:
-    """The same change on every repository in turn; the first that fails undoes itself and stops the rest.
+    """Makes the same change on every repository in turn; the first failure undoes itself and stops the rest.
 
     Args:
         rollouts: Name of each repository, for messages -> its rollout.
@@ -102,7 +96,7 @@ class Fleet:
         """As :meth:`Rollout.publish`, on each.
 
         Raises:
-            RolloutError: One failed, or they would give the version different numbers.
+            RolloutError: One failed, or the version would get different numbers.
         """
         self._settle()
         numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
@@ -151,35 +145,35 @@ class Fleet:
         return self._each(lambda rollout: rollout.retire(version))
 
     def _settle(self) -> None:
-        """What an interrupted command left would make the repositories look different from each other."""
+        """Undo interrupted changes first: they would make the repositories differ."""
         for rollout in self._rollouts.values():
             rollout.settle()
 
     def _each(self, act: Callable[[Rollout], Change]) -> Change:
-        done: list[str] = []
+        finished: list[str] = []
         change: Change | None = None
         for name, rollout in self._rollouts.items():
             try:
                 change = act(rollout)
             except Exception as error:
-                if not done:
+                if not finished:
                     raise
-                left = ", ".join(n for n in self._rollouts if n not in (*done, name)) or "none"
+                left = ", ".join(n for n in self._rollouts if n not in (*finished, name)) or "none"
                 raise RolloutError(
-                    f"stopped at {name}: {error}. Done on {', '.join(done)}; not tried on {left}. "
-                    f"{_what_next(change)}"
+                    f"stopped at {name}: {error}. Done on {', '.join(finished)}; not tried on {left}. "
+                    f"{_next_step(change)}"
                 ) from error
-            done.append(name)
+            finished.append(name)
         if change is None:
             raise RolloutError("the fleet has no servers; list them under `fleet` in deploy.yaml")
         return change
 
 
-def _what_next(change: Change | None) -> str:
-    """After a change that was made on some of the repositories only."""
+def _next_step(change: Change | None) -> str:
+    """Advice after a change that only some of the repositories made."""
     again = "the same command again"
     if change and change.action == "rollback":
-        # The servers are not at the same version any more, so they would not go back alike.
+        # Versions differ between the servers now, so a rollback would go to different ones.
         again = f"`quorum promote {change.version}`"
     if change is None or change.before is None:
         return f"Fix it and run {again}"
@@ -188,21 +182,21 @@ def _what_next(change: Change | None) -> str:
 
 
 def resolve(address: str) -> list[str]:
-    """The servers behind an address: ``host:port`` is one, ``dns:host:port`` every address of that name.
+    """Resolve an address: ``host:port`` to itself, ``dns:host:port`` to every address of that name.
 
     Raises:
-        RolloutError: The name is not known.
+        RolloutError: The name does not resolve.
     """
     if not address.startswith("dns:"):
         return [address]
     host, _, port = address.removeprefix("dns:").rpartition(":")
     try:
-        found = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
+        records = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
         raise RolloutError(
             f"fleet: {address}: {error}; write dns:NAME:PORT with a name that resolves"
         ) from error
-    return sorted({":".join(map(str, where[4][:2])) for where in found})
+    return sorted({":".join(map(str, record[4][:2])) for record in records})
 
 
 def by_repository(servers: Sequence[tuple[str, Path]]) -> dict[Path, list[str]]:

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Note a change before it begins, so that the next command after a crash can take it back.
+"""Journal a change before it begins, so that the next command after a crash can undo it.
 
-The note (``rollout.pending.json``) holds the state before and after; every file follows from these. A change
-and its undoing write in an order in which no moment is a trap:
+The journal (``rollout.pending.json``) holds the state before and after; every file follows from these. A
+change and its undo write in an order that is safe at every moment:
 
 ====================================  ==================================================================
-killed after                          what is on disk; Triton by itself; what recovery does
+killed after                          files on disk; Triton alone; recovery
 ====================================  ==================================================================
-the note                              as before; serves as before; removes the note
-the version folder (publish, reset)   a folder that nothing lists; as before; removes it
-``state.json``                        the new state, configurations of the old one; as before; puts the
-                                      state back, then removes the folder
+the journal                           as before; serves as before; removes the journal
+the version folder (publish, reset)   an unlisted folder; as before; removes it
+``state.json``                        the new state, configurations of the old one; as before; restores
+                                      the state, then removes the folder
 some configurations                   each lists only versions that have a folder, and the vote lists
-                                      every version that a channel asks; serves some of the change; puts
-                                      back state, configurations, folder, in that order
-the line in the history               all of the change, which counts as made; removes the note
+                                      every pinned version; serves some of the change; restores state,
+                                      configurations, folder, in that order
+the line in the history               the whole change, which counts as made; removes the journal
 ====================================  ==================================================================
 
-So ``state.json`` is always written before the configurations, in both directions: without a note it is the
-truth, and ``quorum render`` makes the rest follow. A folder comes before the state that lists it, and goes
-after the state that lists it no more.
+So ``state.json`` is always written before the configurations, in both directions: without a journal it is
+the truth, and ``quorum render`` derives the rest. A folder is created before the state lists it, and removed
+after the state stops listing it.
 """
 
 from __future__ import annotations
@@ -41,25 +41,17 @@ from quorum.repository.store import PENDING_FILE, Store
 from quorum.rollout.lock import RolloutError
 
 _SCRATCH_FOLDERS = (".publish-*", ".retired-*")
-# What quorum.files had not yet renamed.
+# Temporary files of quorum.files.
 _SCRATCH_FILES = ("*/.config.pbtxt.*", ".state.json.*", f".{PENDING_FILE}.*")
 
 
 class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A change that has begun.
+    """A change that has begun; fields not listed are those of :class:`quorum.repository.history.Event`.
 
     Attributes:
-        at: When, ISO 8601; the log entry of the finished change has the same.
-        action: As in :class:`quorum.repository.history.Event`.
-        version: As there.
-        before: As there.
-        weights_hash: As there.
-        models: Models whose configuration follows, and which a running server loads.
-        old: The state before the change.
-        new: The state after it.
-        adds_version: Whether the version's folder is part of the change.
-        reason: As in the log entry.
-        retired: As there.
+        at: When, ISO 8601; the same as in the log entry of the finished change.
+        models: Models whose configuration changes, and which a running server loads.
+        adds_version: Whether the change creates the version's folder.
     """
 
     at: str
@@ -98,7 +90,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The pending change of one repository, of which there is at most one.
+    """The pending change of one repository; at most one exists.
 
     Args:
         spec: The deployment, from which configurations follow.
@@ -113,34 +105,34 @@ class Journal:
         self.path = store.pending_path
 
     def begin(self, pending: Pending) -> None:
-        """Write down what is about to happen."""
+        """Write the journal."""
         write_atomic(self.path, json.dumps(msgspec.to_builtins(pending), indent=2) + "\n")
 
     def apply(self, pending: Pending) -> None:
-        """Write the new state and the configurations that follow; a folder that it lists is there already."""
+        """Write the new state and its configurations; folders that it lists must exist."""
         put_state(self._spec, self._store, pending.models, pending.old, pending.new)
 
     def finish(self, pending: Pending) -> None:
-        """The change is made and verified."""
+        """Log a change that is made and verified, and remove the journal."""
         self.log(pending)
         self.clear()
 
     def log(self, pending: Pending) -> None:
-        """From here on the change counts as made, whatever happens."""
+        """Log the change; from here on it counts as made."""
         self._history.append(pending.event("done"))
 
     def clear(self) -> None:
-        """Take the note back."""
+        """Remove the journal."""
         self.path.unlink(missing_ok=True)
         sync_folder(self.path.parent)
 
     def undo(self, pending: Pending, why: str, load: Callable[[str], None] | None) -> None:
-        """Put everything back.
+        """Restore the state before the change.
 
         Args:
             pending: The change.
             why: For the log.
-            load: Makes a running server read a model anew; ``None`` when no server runs.
+            load: Reloads a model on a running server; ``None`` when no server runs.
         """
         put_state(self._spec, self._store, pending.models, pending.new, pending.old)
         if pending.adds_version:
@@ -153,13 +145,13 @@ class Journal:
         self.clear()
 
     def recover(self, load: Callable[[str], None] | None) -> Pending | None:
-        """Take back a change whose process was interrupted; the caller holds the lock, or no server runs.
+        """Undo a change whose process was interrupted; the caller holds the lock, or no server runs.
 
         Args:
             load: As for :meth:`undo`.
 
         Returns:
-            What was taken back, if anything.
+            The undone change, if any.
 
         Raises:
             RepositoryError: The journal cannot be read.
@@ -183,7 +175,7 @@ class Journal:
         return pending
 
     def _check_unchanged(self, pending: Pending) -> None:
-        """A running server must not be given configurations of another ``deploy.yaml`` than its own."""
+        """Refuse to load configurations of another ``deploy.yaml`` than the running server's own."""
         old, new = pending.old, pending.new
         between = old.listing([*old.versions, *new.versions])
         configs = [state_configs(self._spec, state) for state in (old, new, between)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One change at a time on a repository, whoever makes it."""
+"""Lock a repository for one change at a time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ LOCK_FILE = ".rollout.lock"
 
 
 class RolloutError(QuorumError, RuntimeError):
-    """The change was refused or undone; the message says why, what serves now, and what to do."""
+    """The change was refused or undone; the message names the reason, the serving versions and the fix."""
 
     code = "ROLLOUT_FAILED"
 
 
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Keep everybody else from changing the repository; the lock dies with the process.
+    """Lock the repository until the block or the process ends.
 
     Raises:
-        RolloutError: Somebody is at it.
+        RolloutError: Another process holds the lock.
     """
     with (repository / LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RolloutError(
-                f"another rollout is at work on {repository}; try again when it is done"
+                f"another rollout is running on {repository}; try again when it is done"
             ) from None
         yield

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Change the state of a repository that no server reads: recover, leave damaged versions out, reset.
 
-What ``quorum up`` does before a server starts (no half-made change, no damaged version), and ``quorum render
---reset-weights``. Each change is noted, logged and taken back after a crash as those of a rollout are.
+``quorum up`` recovers and quarantines before a server starts; ``quorum render --reset-weights`` resets. Each
+change is journalled, logged and undone after a crash, as in a rollout.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from quorum_contract import CHANNELS, STABLE, VOTE
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A damaged version that is not loaded any more; its folder stays, so that its number is not given again.
+    """A damaged version that is no longer loaded; its folder stays, so its number is never reused.
 
     Attributes:
         version: The version.
-        why: What is wrong with it.
-        moved: Channel that answered with it -> the version that it answers with instead.
+        why: The damage.
+        moved: Channel that was pinned to it -> its new version.
     """
 
     version: int
@@ -35,23 +35,20 @@ class Quarantined:
     moved: dict[str, int]
 
     def __str__(self) -> str:
-        """In words."""
+        """One line for people."""
         moved = "".join(f"; {channel} goes to version {to}" for channel, to in self.moved.items())
         return f"version {self.version} is damaged and left out ({self.why}){moved}"
 
 
 def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:
-    """Take back what an interrupted rollout left, before a server starts from the repository.
+    """Undo an interrupted rollout before a server starts from the repository, and return it.
 
     Args:
         spec: The deployment.
         repository: The repository folder; the deployment's own by default.
 
-    Returns:
-        What was taken back, if anything.
-
     Raises:
-        RolloutError: A rollout is at work.
+        RolloutError: A rollout is running.
     """
     store = Store(repository or spec.repository_path)
     with locked(store.path):
@@ -59,24 +56,24 @@ def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending
 
 
 def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarantined]:
-    """Leave damaged versions out of the next start: one of them would keep Triton from starting at all.
+    """Leave damaged versions out of the next start: Triton cannot start with one of them.
 
-    A channel that answered with one goes to the version that the stable channel answered with before. Where
-    there is none, nothing is changed: a version that was never promoted does not go live by itself.
+    A channel pinned to one goes to an earlier version of the stable channel. Where there is none, nothing
+    changes: a version that was never promoted does not go live by itself.
 
     Args:
         spec: The deployment.
         repository: The repository folder; the deployment's own by default.
 
     Raises:
-        RolloutError: A rollout is at work.
+        RolloutError: A rollout is running.
     """
     store = Store(repository or spec.repository_path)
     history = History(store.path)
     with locked(store.path):
         left_out = []
         for version, why in store.damaged().items():
-            moved = _ways_out(store, history, version)
+            moved = _fallbacks(store, history, version)
             if moved is None:
                 continue
             old = store.state()
@@ -92,10 +89,10 @@ def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarant
 
 
 def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
-    """Start again from equal weights, as a new version that both channels are pinned to.
+    """Pin both channels to a new version of equal weights.
 
-    For a change of members or catalogue that no version on disk fits. Versions stay on disk, but those that
-    do not fit are not loaded any more. The server must be stopped; a running one takes weights by a rollout.
+    For a change of members or catalogue that no version on disk fits. Versions stay on disk, but misfits are
+    no longer loaded. The server must be stopped; a running one takes weights by a rollout.
 
     Args:
         spec: The deployment.
@@ -105,7 +102,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
         The new version.
 
     Raises:
-        RolloutError: A rollout is at work.
+        RolloutError: A rollout is running.
     """
     store = Store(repository or spec.repository_path)
     history = History(store.path)
@@ -137,8 +134,8 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
     return version
 
 
-def _ways_out(store: Store, history: History, version: int) -> dict[str, int] | None:
-    """Channel -> where it goes, for those that are pinned to ``version``; ``None`` if there is nowhere."""
+def _fallbacks(store: Store, history: History, version: int) -> dict[str, int] | None:
+    """Channel pinned to ``version`` -> its fallback version; ``None`` if there is no sound one."""
     state = store.state()
     pins, sound = state.pins, {*state.versions} - store.damaged().keys()
     served = [v for v in history.served() if v in sound]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rollout asks of a running server, and whether that server runs what the repository says."""
+"""The server interface of a rollout, and the check that a server runs the repository's graph."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Probe = Callable[[str], int]
 
 
 class Server(Protocol):
-    """What a rollout needs of a running server."""
+    """A running server, as a rollout uses it."""
 
     def ping(self) -> None:
-        """Raise when nobody answers or the administration is closed to us."""
+        """Raise when the server is unreachable or refuses the admin key."""
 
     def load(self, model: str) -> None:
         """Load or reload a model from the repository."""
 
     def is_ready(self, model: str, version: str = "") -> bool:
-        """Whether a model version answers."""
+        """Whether a model version is ready."""
 
     def runs(self, model: str, config: pb.ModelConfig) -> bool:
         """Whether a model was loaded from this configuration, apart from versions."""
@@ -38,12 +38,10 @@ class Server(Protocol):
 
 
 def answering(server: Server, probe: Probe, channel: str) -> int:
-    """The version that a channel answers with.
-
-    A full gate answers nobody and says nothing about what is behind it: then what the server loaded counts.
+    """The version that a channel answers with, or was loaded with if the gate is full.
 
     Raises:
-        Exception: What the probe raises.
+        Exception: The probe's error.
     """
     try:
         return probe(channel)
@@ -54,18 +52,18 @@ def answering(server: Server, probe: Probe, channel: str) -> int:
 
 
 def check_graph(server: Server, spec: Deployment, store: Store) -> None:
-    """Refuse a repository that the server would read members or limits from that it does not run.
+    """Refuse a repository whose members or limits differ from those that the server runs.
 
     Raises:
         RepositoryError: Its state cannot be read.
         RolloutError: It differs from the spec, or the server was started from another one.
     """
     state = store.state()
-    found = difference(spec, store.path)
-    if found.write or found.remove:
-        names = ", ".join([*sorted(found.write), *found.remove][:3])
+    changes = difference(spec, store.path)
+    if changes.write or changes.remove:
+        names = ", ".join([*sorted(changes.write), *changes.remove][:3])
         raise RolloutError(
-            f"{store.path} is not what {spec.path} says ({names}); a rollout would load half of it. "
+            f"{store.path} differs from {spec.path} ({names}); a rollout would load half of it. "
             "Stop the server, run `quorum render`, start it again"
         )
     configs = model_configs(spec, state)
