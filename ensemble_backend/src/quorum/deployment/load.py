@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read ``deploy.yaml``; every error points at file, line and key, and says what to write instead."""
+"""Read ``deploy.yaml``; every error names file, line, key and fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Location = tuple[str | int, ...]
 
 
 class DeploymentError(QuorumError, ValueError):
-    """``deploy.yaml`` cannot be used; one line per problem, each with file, line, key and mend."""
+    """``deploy.yaml`` cannot be used; one line per problem, each with file, line, key and fix."""
 
     code = "DEPLOYMENT_INVALID"
 
@@ -30,7 +30,7 @@ def load_deployment(path: str | Path) -> Deployment:
         path: A ``deploy.yaml``.
 
     Returns:
-        The deployment, with every path still relative to the file.
+        The deployment; paths stay relative to the file.
 
     Raises:
         DeploymentError: The file is missing, no YAML, or describes no valid deployment.
@@ -51,10 +51,10 @@ def load_deployment(path: str | Path) -> Deployment:
         raise DeploymentError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
-    twice = _duplicate_keys(node)
-    if twice:
+    duplicates = _duplicate_keys(node)
+    if duplicates:
         raise DeploymentError(
-            "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in twice)
+            "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in duplicates)
         )
     if "path" in data:
         known = ", ".join(_known_keys(()))
@@ -71,7 +71,7 @@ def load_deployment(path: str | Path) -> Deployment:
 
 
 def _location(error: Mapping[str, Any]) -> Location:
-    """Where the error is: a check of a whole mapping may name the key at fault."""
+    """Location of the error: a check of a whole mapping may name the faulty key."""
     key = error.get("ctx", {}).get("key")
     return (*error["loc"], key) if error["type"] == "at_key" else error["loc"]
 
@@ -85,8 +85,8 @@ def _describe(path: Path, node: yaml.Node, loc: Location, kind: str, message: st
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
-        mend = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{path}:{line}: {key}: unknown key; {mend}"
+        fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{path}:{line}: {key}: unknown key; {fix}"
     if kind == "missing":
         return f"{path}:{line}: {key}: missing; add it"
     text = message.removeprefix("Value error, ")
@@ -107,10 +107,10 @@ def _line_of(node: yaml.Node, loc: Location) -> int:
     line = node.start_mark.line
     for part in loc:
         if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(part)]
-            if not found:
+            matches = [(k, v) for k, v in node.value if k.value == str(part)]
+            if not matches:
                 break
-            line, node = found[0][0].start_mark.line, found[0][1]
+            line, node = matches[0][0].start_mark.line, matches[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line
@@ -141,15 +141,15 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+    duplicates: list[tuple[str, int]] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
-                found.append((key.value, key.start_mark.line + 1))
+                duplicates.append((key.value, key.start_mark.line + 1))
             seen.add(key.value)
-            found += _duplicate_keys(value)
+            duplicates += _duplicate_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            found += _duplicate_keys(value)
-    return found
+            duplicates += _duplicate_keys(value)
+    return duplicates

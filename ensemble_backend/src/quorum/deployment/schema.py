@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of ``deploy.yaml``."""
+"""Define the schema of ``deploy.yaml`` and its checks."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from quorum_contract.checks import check_name
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
 SHARED_PREFIX = "quorum_shared_"
-"""What the names of Triton models that hold several members begin with; the first member's name follows."""
+"""Prefix of Triton models that hold several members; the first member's name follows."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 def _error_at(key: str, message: str) -> PydanticCustomError:
-    """An error of what stands under ``key`` in the field that is being checked."""
+    """An error at ``key`` of the field that is being checked."""
     return PydanticCustomError("at_key", "{message}", {"message": message, "key": key})
 
 
@@ -54,13 +54,13 @@ Normaliser = Annotated[str, AfterValidator(_known_normaliser)]
 
 
 def _typed_options(given: object, info: ValidationInfo) -> Options:
-    """The options as those of the member's runtime."""
+    """Parse the options by the member's runtime."""
     if isinstance(given, Options):
         return given
     if not isinstance(given, dict):
         raise PydanticCustomError("mapping", "write a mapping of options to values")
     try:
-        # A runtime that is unknown was refused already.
+        # An unknown runtime was refused already.
         return read_options(info.data["runtime"], given) if "runtime" in info.data else Options()
     except OptionError as error:
         raise _error_at(error.key, str(error)) from error
@@ -88,11 +88,11 @@ class MemberSpec(_Strict):
     Attributes:
         name: Name of its Triton model, and of its column in votes tables.
         runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
-        options: That runtime's, with their defaults; written with them, too.
+        options: Options of that runtime; defaults are filled in and written out.
         prompt: ``instruct`` for general LLMs, ``bare`` for models fine-tuned on the task.
         timeout_s: The member abstains after this time, or earlier by the request's deadline.
-        reserve_ms: Kept of the request's deadline for the vote and the way back.
-        max_in_flight: Questions it holds at once; more are abstained from as overloaded.
+        reserve_ms: Part of the request's deadline reserved for the vote and the response.
+        max_in_flight: Questions in flight; the member abstains from more as overloaded.
     """
 
     name: str
@@ -121,7 +121,7 @@ class MemberSpec(_Strict):
 
 
 class GateSpec(_Strict):
-    """The entrance: how many requests may be inside, and how long one may take."""
+    """Limits of the gate: requests in flight, and the time of one request."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
     timeout_s: Positive = 30.0
@@ -130,14 +130,14 @@ class GateSpec(_Strict):
 
 
 class CanarySpec(_Strict):
-    """What a canary must show before it is promoted, and when it is given up.
+    """Rules for promoting and for rolling back a canary.
 
     Attributes:
-        min_products: Products to see before anything is decided; with gold where the gold decides.
+        min_products: Products needed for a decision; with gold where the gold decides.
         max_worse: How much less accurate than stable it may be, as a share in [0, 1].
-        max_latency_ratio: How many times stable's median latency it may take.
+        max_latency_ratio: Highest ratio of its median latency to stable's.
         max_failed: Share of its products that it alone may fail on.
-        confidence: Of the intervals. Each look is a test of its own: those who look daily choose 0.99.
+        confidence: Of the intervals. Each report is a separate test: for daily reports choose 0.99.
     """
 
     min_products: Annotated[int, Field(ge=2)] = 200
@@ -148,13 +148,13 @@ class CanarySpec(_Strict):
 
 
 class RolloutSpec(_Strict):
-    """What new weights must show, and how many versions stay loaded.
+    """Checks of new weights, and the number of loaded versions.
 
     Attributes:
         heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
         margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
-        keep_versions: How many versions stay loaded, each in a process of its own. A publish unloads the
-            oldest beyond that; never one that a channel answers with, nor the one to roll back to.
+        keep_versions: How many versions stay loaded, each in its own process. A publish unloads the oldest
+            beyond that; never one that a channel is pinned to, nor the rollback target.
         canary: Rules of ``quorum canary report --auto-promote --auto-rollback``.
     """
 
@@ -165,11 +165,11 @@ class RolloutSpec(_Strict):
 
 
 class FleetServer(_Strict):
-    """One server, or all servers behind a name, that rollouts go to.
+    """One server, or all servers behind a DNS name, that rollouts go to.
 
     Attributes:
         grpc: ``host:port``, or ``dns:name:port`` for every address of a (headless) DNS name.
-        repository: The model repository that it reads, as seen from here; the deployment's own by default.
+        repository: Local path of its model repository; the deployment's own by default.
     """
 
     grpc: str
@@ -185,7 +185,7 @@ class FleetServer(_Strict):
 
 
 class ServerSpec(_Strict):
-    """Where the server listens, and how it runs.
+    """Addresses and settings of the server.
 
     Attributes:
         host: Address.
@@ -193,9 +193,8 @@ class ServerSpec(_Strict):
         http_port: KServe v2 over HTTP.
         metrics_port: Prometheus.
         log_verbose: Triton's ``--log-verbose``.
-        aslr: Leave it to the kernel where each process of the server has its code: at random addresses,
-            as a rule. Without it steps that take turns on a core cost less, and an attacker knows where
-            code lies.
+        aslr: Keep the kernel's setting: random addresses, as a rule. Without ASLR, steps that take turns on
+            a core cost less, and an attacker knows where code lies.
     """
 
     host: str = "127.0.0.1"
@@ -207,13 +206,13 @@ class ServerSpec(_Strict):
 
 
 class Deployment(_Strict):
-    """A whole ``deploy.yaml``.
+    """The whole ``deploy.yaml``.
 
     Attributes:
         attributes: The catalogue, by attribute name.
         default_normaliser: For attributes outside the catalogue.
         members: In the order of ``MEMBER_VALUES``.
-        fleet: Servers that rollouts go to; empty: the one that this file starts.
+        fleet: Servers that rollouts go to; empty: the server that this file starts.
         repository: The model repository, relative to the file.
         path: The file itself.
     """
@@ -248,9 +247,9 @@ class Deployment(_Strict):
     @model_validator(mode="after")
     def _distinct(self) -> Deployment:
         names = [member.name for member in self.members]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two members are called {twice[0]!r}; names must differ")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"two members are called {duplicates[0]!r}; names must differ")
         for members in self.models().values():
             _check_shared(members)
         return self
@@ -260,7 +259,7 @@ class Deployment(_Strict):
         return {f"{PREFIX}{m.name}": m for m in self.members if m.runtime == "engine"}
 
     def models(self) -> dict[str, list[MemberSpec]]:
-        """Triton model -> the members that it holds: one, or all whose LLMs are one in memory."""
+        """Triton model -> its members: one, or all that share an LLM in memory."""
         groups: dict[tuple[str, ...], list[MemberSpec]] = {}
         for member in self.members:
             alone = member.runtime not in SHARED
@@ -298,22 +297,18 @@ class Deployment(_Strict):
 
 
 def _check_shared(members: list[MemberSpec]) -> None:
-    """Refuse members that share an LLM but configure it differently.
-
-    Raises:
-        ValueError: They differ in more than what each brings with its questions.
-    """
+    """Raise ValueError for members that share an LLM but differ in options that belong to it."""
     first = members[0].options
     for other in members[1:]:
-        own = SHARED[other.runtime]
+        per_member = SHARED[other.runtime]
         differ = [
             key
             for key, value in msgspec.structs.asdict(first).items()
-            if key not in own and getattr(other.options, key) != value
+            if key not in per_member and getattr(other.options, key) != value
         ]
         if differ:
             raise ValueError(
                 f"members {members[0].name!r} and {other.name!r} share the model {first.llm!r} in memory but"
                 f" differ in {', '.join(differ)}; set the same in both (they may differ in"
-                f" {', '.join(sorted(own))})"
+                f" {', '.join(sorted(per_member))})"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton model configurations of the serving graph, as ``ModelConfig`` protobufs."""
+"""Build the Triton model configurations of the serving graph, as ``ModelConfig`` protobufs."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOT
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
-# Triton's configurations have a name of their own for one of the types.
+# The type whose name in configurations differs.
 _KINDS = {"BYTES": pb.TYPE_STRING}
 
 
 def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
-    """The entrance. One instance without batching: a malformed request meets nobody else's."""
+    """Configure the gate: one instance without batching, so malformed requests meet no others."""
     settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
     settings["canary_share"] = canary_share
     return _python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
-    """One member, or several that share an LLM; options are in the configuration with their defaults."""
+    """Configure one member, or several that share an LLM; options are written with their defaults."""
     settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
     return _python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
-    """Name in the ensemble, and in the model that makes it, of each member's votes."""
+    """Names of each member's votes tensor in the ensemble and in its model."""
     for member in members:
         wire = f"{member.name}_{VOTES}"
         yield wire, wire if len(members) > 1 else VOTES
 
 
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
-    """The vote, with exactly these versions loaded side by side."""
+    """Configure the vote, with exactly these versions loaded side by side."""
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
     inputs = [PACKED_QUESTION, *(PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names)]
     config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
@@ -52,7 +52,7 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
 
 
 def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
-    """An ensemble whose vote step is pinned to one version of the weights."""
+    """Configure an ensemble whose vote step is pinned to one version of the weights."""
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
     _declare(config, ASKED, [*ANSWERED, SHARE])
     steps = config.ensemble_scheduling.step
@@ -85,13 +85,13 @@ def state_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
 
 
 def print_config(config: pb.ModelConfig) -> str:
-    """Protobuf text, the same for the same configuration, checked by parsing it back."""
+    """Print deterministic protobuf text, checked by parsing it back."""
     text = text_format.MessageToString(config)
     if parse_config(text) != config:
         raise AssertionError(f"{config.name}: protobuf text does not read back as written")
     if config.max_batch_size:
         return f"{HEADER}{text}"
-    # Triton wants to see the zero, which protobuf text leaves out as a default.
+    # Triton needs the explicit zero, which protobuf text omits as a default.
     first, rest = text.split("\n", 1)
     return f"{HEADER}{first}\nmax_batch_size: 0\n{rest}"
 
@@ -106,17 +106,17 @@ def parse_config(text: str) -> pb.ModelConfig:
 
 
 def vote_step(channel: pb.ModelConfig) -> Any:
-    """The step of a channel that asks the vote, if any; its version is what the channel is pinned to."""
+    """The vote step of a channel, if any; its version is the channel's pin."""
     return next((s for s in channel.ensemble_scheduling.step if s.model_name == VOTE), None)
 
 
 def graph_of(config: pb.ModelConfig) -> str:
-    """What a model does, apart from versions: the same for a file and for what Triton made of it."""
+    """A model's settings and steps without versions, equal for a file and for Triton's copy of it."""
     steps = pb.ModelEnsembling()
     steps.CopyFrom(config.ensemble_scheduling)
     for step in steps.step:
         step.ClearField("model_version")
-    # Reading an absent entry of a protobuf map would make it.
+    # Reading an absent entry of a protobuf map would create it.
     settings = config.parameters["quorum"].string_value if "quorum" in config.parameters else ""
     return f"{settings}{text_format.MessageToString(steps)}"
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stock configuration of Triton's C++ backend for compiled engines, as of TensorRT-LLM 1.2.1.
+"""Configure Triton's C++ backend for compiled engines, as of TensorRT-LLM 1.2.1; unverified on GPU.
 
-Names, types and dims are those of ``inflight_batcher_llm/tensorrt_llm/config.pbtxt``. The variables of that
-template are filled as for engines with FP32 logits (the default of ``trtllm-build``). A parameter that is not
-set keeps the name of its variable, as the template's own tool leaves it: the backend reads that as unset.
-Unverified on GPU.
+Names, types and dims are those of ``inflight_batcher_llm/tensorrt_llm/config.pbtxt``, its variables filled as
+for engines with FP32 logits (the default of ``trtllm-build``). An unset parameter keeps the name of its
+variable, as the template's own tool leaves it: the backend reads that as unset.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ lookahead_verification_set_size medusa_choices eagle_choices gpu_weights_percent
 enable_context_fmha_fp32_acc multi_block_mode cuda_graph_mode cuda_graph_cache_size
 speculative_decoding_fast_logits tokenizer_dir guided_decoding_backend xgrammar_tokenizer_info_path
 """
-# Parameters whose variables in the template are called otherwise.
+# Parameters whose variables in the template have another name.
 _VARIABLES = {
     "gpt_model_type": "batching_strategy",
     "gpt_model_path": "engine_dir",
@@ -131,10 +130,10 @@ _VARIABLES = {
 
 
 def engine_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
-    """The Triton model that serves a member's engine.
+    """Configure the Triton model that serves a member's engine.
 
     Raises:
-        DeploymentError: ``kv_cache_gib`` is given, but there is no engine yet that tells what a token takes.
+        DeploymentError: ``kv_cache_gib`` is set, but no engine exists to compute the bytes per token from.
     """
     name, options = member.name, member.options
     assert isinstance(options, EngineOptions), member.runtime
@@ -189,7 +188,7 @@ def _settings(spec: Deployment, name: str, options: EngineOptions) -> dict[str, 
 
 
 def _kv_bytes_per_token(spec: Deployment, name: str, engine: str) -> int:
-    """Bytes of keys and values of a token of that engine on each GPU: the backend counts in tokens."""
+    """KV cache bytes per token of an engine on each GPU: the backend's limit is in tokens."""
     path = spec.root / engine / "config.json"
     try:
         model = json.loads(path.read_text("utf-8"))["pretrained_config"]

@@ -25,12 +25,11 @@ class Event:
         action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire``, ``quarantine``, ``reset``
             (equal weights again), ``render`` (the first state) or ``migrate`` (a state from the
             configurations of an earlier release).
-        version: Version of the weights that it was about.
-        before: What the channel answered with before; ``None`` where no channel changed.
-        weights_hash: Content hash of that version's weights.
+        version: The version that was changed or pinned.
+        before: The channel's version before; ``None`` where no channel changed.
+        weights_hash: Content hash of the version's weights.
         outcome: ``done``, or why it failed and was undone.
-        reason: Why a check was overridden, a canary's share, what the evidence said, or what is wrong with a
-            version in quarantine.
+        reason: Why a check was overridden, a canary's share or verdict, or the damage of a version.
         retired: Versions that a ``publish`` unloaded to make room.
     """
 
@@ -56,18 +55,18 @@ class History:
         self.path = repository / HISTORY_FILE
 
     def append(self, event: Event) -> None:
-        """Write one event so that it survives a crash right after."""
+        """Append one event durably."""
         size = self.path.stat().st_size if self.path.exists() else 0
         torn = size and self.path.read_bytes()[-1:] != b"\n"
         line = (("\n" if torn else "") + json.dumps(asdict(event)) + "\n").encode()
-        # Unbuffered: a buffer would try again to write what failed when it is closed.
+        # Unbuffered: closing a buffer would retry a failed write.
         with self.path.open("ab", buffering=0) as file:
             try:
                 if file.write(line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(file.fileno())
             except OSError:
-                # A line that may be lost again must not be believed by who comes next.
+                # The next reader must not trust a line that may still be lost.
                 os.truncate(self.path, size)
                 raise
 
@@ -76,7 +75,7 @@ class History:
         return next(reversed(list(self.events())), None)
 
     def events(self) -> Iterator[Event]:
-        """All events, oldest first; a last line cut off by a crash is passed over."""
+        """All events, oldest first; a line cut off by a crash is skipped."""
         if not self.path.exists():
             return
         for line in self.path.read_text("utf-8").splitlines():
@@ -86,7 +85,7 @@ class History:
                 continue
 
     def before_last_change(self, current: int) -> int | None:
-        """The version that the stable channel answered with before ``current`` was promoted.
+        """The stable channel's version before ``current`` was promoted.
 
         Only promotions over another version count: rolling back twice goes back twice.
         """
@@ -97,15 +96,15 @@ class History:
         return None
 
     def served(self) -> list[int]:
-        """Versions that the stable channel answered with, latest first, those that were rolled back last."""
-        found: list[int] = []
-        given_up: set[int | None] = set()
+        """Former versions of the stable channel: latest first, rolled-back versions at the end."""
+        versions: list[int] = []
+        rolled_back: set[int | None] = set()
         for event in reversed(list(self.events())):
             if event.action in ("promote", "rollback") and event.outcome == "done":
-                if event.action == "rollback" and event.before not in found:
-                    given_up.add(event.before)
-                found += [v for v in (event.version, event.before) if v is not None]
-        return sorted(dict.fromkeys(found), key=lambda version: version in given_up)
+                if event.action == "rollback" and event.before not in versions:
+                    rolled_back.add(event.before)
+                versions += [v for v in (event.version, event.before) if v is not None]
+        return sorted(dict.fromkeys(versions), key=lambda version: version in rolled_back)
 
 
 def timestamp() -> str:
@@ -114,7 +113,7 @@ def timestamp() -> str:
 
 
 def account() -> str:
-    """Who runs this process."""
+    """The account that runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

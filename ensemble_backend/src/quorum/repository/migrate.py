@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take over a repository that has no ``state.json``: the only code that reads Triton's files back.
+"""Derive ``state.json`` from the configurations of an earlier release, once, in ``quorum render``.
 
-Before ``state.json`` existed, versions, pins and share were kept in the rendered configurations alone.
-``quorum render`` takes them over once; nothing else calls this.
+Those releases kept versions, pins and share in the rendered configurations alone. Nothing else reads
+Triton's files back.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from quorum_contract import CHANNELS, GATE, VOTE
 
 
 def state_of_configs(store: Store) -> State | None:
-    """Versions, pins and share of a repository that was rendered before ``state.json`` existed.
-
-    Returns:
-        The state; ``None`` when there are no configurations to take it from.
+    """Read versions, pins and share from rendered configurations; ``None`` when there are none.
 
     Raises:
         RepositoryError: A configuration cannot be read, or a change was interrupted.
@@ -34,7 +31,7 @@ def state_of_configs(store: Store) -> State | None:
     pending = store.pending_path
     if pending.exists():
         raise RepositoryError(
-            f"{pending}: a change was interrupted; let the release that made it take it back first "
+            f"{pending}: a change was interrupted; let the release that made it undo it first "
             "(`quorum up`), then run `quorum render`"
         )
     vote, gate = configs[VOTE], configs[GATE]

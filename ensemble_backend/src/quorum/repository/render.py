@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Render a model repository from a deployment and its state, and compare the two with what is on disk.
+"""Render a model repository from a deployment and its state, and compare them with the files on disk.
 
 Triton's files are a pure function of (deployment, state), :func:`rendered_files`. ``deploy.yaml`` describes
 members, catalogue and limits; ``state.json`` holds versions, pins and the canary's share, which rendering
-keeps. Weights are data of their own; only a first version that nothing was learned for is rendered as well.
+keeps. Of the weights only a first, equal version is rendered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KEEP_FILE = ".gitkeep"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a repository has otherwise than its deployment and state want it.
+    """Differences between a repository and its deployment and state.
 
     Attributes:
         write: Relative path -> new content, for files that are missing or differ.
@@ -81,39 +81,36 @@ def difference(spec: Deployment, repository: Path | None = None) -> Difference:
     path = repository or spec.repository_path
     store = Store(path)
     state = current_state(store)
-    untaught = state.versions == (FIRST_VERSION,) and _is_untaught(store)
-    # In the order of writing: what is listed is there, and what follows from the state comes after it.
+    initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
+    # In the order of writing: weights before the state that lists them, configurations after it.
     first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(first_weights(spec))}
-    files = (first if untaught else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
+    files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
     write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
-    # Only what was rendered is ours to remove: others may keep models in the same repository.
+    # Remove only rendered folders: the repository may hold other models.
     rendered = [p.name for p in path.glob("*") if (read_text(p / CONFIG_FILE) or "").startswith(HEADER)]
-    strangers = [name for name in rendered if name not in expected]
-    return Difference(write, sorted(strangers), {} if untaught else misfits(spec, store, state))
+    obsolete = [name for name in rendered if name not in expected]
+    return Difference(write, sorted(obsolete), {} if initial else misfits(spec, store, state))
 
 
 def render(spec: Deployment, repository: Path | None = None) -> Difference:
-    """Make the repository what the deployment and its state want; versions and pins stay.
+    """Write the repository that the deployment and its state describe; versions and pins stay.
 
     A repository without ``state.json`` gets one: from the configurations of an earlier release, else version
-    1 with equal weights. The history has a line about it.
-
-    Returns:
-        What was done.
+    1 with equal weights; the history logs it. Returns the changes.
 
     Raises:
         RepositoryError: The state, or the configurations to take it from, cannot be read.
     """
     store = Store(repository or spec.repository_path)
-    found = difference(spec, store.path)
-    for name, text in found.write.items():
+    changes = difference(spec, store.path)
+    for name, text in changes.write.items():
         if name == STATE_FILE and not store.has_state():
             _log_beginning(store)
         write_atomic(store.path / name, text)
-    for model in found.remove:
+    for model in changes.remove:
         shutil.rmtree(store.path / model)
-    return found
+    return changes
 
 
 def current_state(store: Store) -> State:
@@ -130,9 +127,9 @@ def current_state(store: Store) -> State:
 
 
 def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: State, new: State) -> None:
-    """Change the state, and let the configurations of ``models`` follow.
+    """Write the state, then the configurations of ``models``.
 
-    At no moment does a channel's configuration name a version that the vote's does not list.
+    At every moment the vote's configuration lists every version that a channel names.
     """
     store.write_state(new)
     configs = state_configs(spec, new)
@@ -155,17 +152,17 @@ def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
 
 
 def first_weights(spec: Deployment) -> Weights:
-    """Version 1 of every deployment: each member counts the same, whatever the catalogue says."""
+    """Version 1 of every deployment: equal weights, for any catalogue."""
     return equal_weights(spec.member_names)
 
 
 def catalogue_text(spec: Deployment) -> str:
-    """``catalogue.json``, which gate, members and vote share."""
+    """The text of ``catalogue.json``, which gate, members and vote share."""
     return json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
 
 
 def _log_beginning(store: Store) -> None:
-    """Before ``state.json`` is written: a line without a state does no harm, a state without a line would."""
+    """Log the first state before it is written: a line without a state is harmless, the reverse is not."""
     state = state_of_configs(store)
     action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
     version = (state or current_state(store)).pins[STABLE]
@@ -177,8 +174,8 @@ def _log_beginning(store: Store) -> None:
     History(store.path).append(event)
 
 
-def _is_untaught(store: Store) -> bool:
-    """Whether no weights were ever published: there are none, or only the first, which count all the same."""
+def _is_initial(store: Store) -> bool:
+    """Whether no weights were ever published: the repository has none, or only the first, equal ones."""
     versions = store.versions_on_disk()
     if versions != [FIRST_VERSION]:
         return not versions

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write ``state.json``: the versions that are loaded, and what each channel answers with.
+"""Read and write ``state.json``: loaded versions, the pin of each channel and the canary's share.
 
-This file is the only truth on versions, pins and the canary's share. Triton's configurations follow from it
-and from ``deploy.yaml`` (:func:`quorum.repository.render.rendered_files`) and are never read back.
+This file alone holds them. Triton's configurations follow from it and from ``deploy.yaml``
+(:func:`quorum.repository.render.rendered_files`) and are never read back.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class RepositoryError(QuorumError, RuntimeError):
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What changes while a deployment is served.
+    """The part of a deployment that changes while it is served.
 
     Attributes:
-        versions: Versions of the weights that are loaded side by side, ascending.
-        pins: Channel -> the version that it answers with, for every channel.
+        versions: Loaded versions of the weights, ascending.
+        pins: Channel -> its version, for every channel.
         canary_share: Share of the products that callers send to the canary channel, in [0, 1].
     """
 
@@ -40,7 +40,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary_share: float
 
     def __post_init__(self) -> None:
-        """Refuse what no server could serve.
+        """Refuse a state that no server can serve.
 
         Raises:
             ValueError: Versions that are not ascending numbers, a channel without a pin or pinned to a
@@ -59,12 +59,12 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"canary_share {self.canary_share} is not in [0, 1]")
 
     def pinned(self, channel: str, version: int, canary_share: float | None = None) -> State:
-        """The same with a channel pinned to another version, and the share changed if one is given."""
+        """The state with a channel pinned to another version, and another share if given."""
         share = self.canary_share if canary_share is None else float(canary_share)
         return State(self.versions, {**self.pins, channel: version}, share)
 
     def listing(self, versions: Iterable[int], pins: Mapping[str, int] | None = None) -> State:
-        """The same with other versions loaded, and with these pins changed."""
+        """The state with other versions loaded, and with these pins changed."""
         return State(tuple(sorted({*versions})), {**self.pins, **(pins or {})}, self.canary_share)
 
 
@@ -77,7 +77,7 @@ class _File(State, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def dump_state(state: State) -> str:
-    """The text of ``state.json``, the same for the same state."""
+    """The text of ``state.json``; deterministic."""
     data = {
         "schema_version": SCHEMA_VERSION,
         "versions": state.versions,
@@ -107,10 +107,10 @@ def read_state(path: Path) -> State:
                 f"{path}: schema version {schema}, this release reads {SCHEMA_VERSION}; use the release that "
                 "wrote it"
             )
-        found = msgspec.json.decode(raw, type=_File)
+        file = msgspec.json.decode(raw, type=_File)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RepositoryError(
             f"{path}: {error}; restore it from version control, or remove it and run `quorum render`, which "
             "takes versions and pins from the configurations that were rendered last"
         ) from error
-    return State(found.versions, found.pins, found.canary_share)
+    return State(file.versions, file.pins, file.canary_share)

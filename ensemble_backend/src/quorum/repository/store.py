@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and write a model repository on disk: its state, the versions of the weights, the configurations.
 
-Files are replaced by rename and version folders appear complete: Triton never sees half of anything.
+Files are replaced by rename and version folders appear complete: Triton never sees partial files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Store:
         return sorted(int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
     def next_version(self, loaded: Iterable[int]) -> int:
-        """The number of the next version: neither on disk nor ``loaded``, so none is given twice."""
+        """The number of the next version, neither on disk nor ``loaded``; numbers are never reused."""
         return max([*self.versions_on_disk(), *loaded], default=0) + 1
 
     def has_state(self) -> bool:
@@ -47,10 +47,10 @@ class Store:
         return self.state_path.exists()
 
     def state(self) -> State:
-        """Which versions are loaded, and what each channel answers with.
+        """The content of ``state.json``.
 
         Raises:
-            RepositoryError: ``state.json`` is missing, damaged or of another release.
+            RepositoryError: It is missing, damaged or of another release.
         """
         return read_state(self.state_path)
 
@@ -63,21 +63,21 @@ class Store:
         return self.state() if self.has_state() else None
 
     def write_state(self, state: State) -> None:
-        """Replace ``state.json``; Triton's files have to follow."""
+        """Replace ``state.json``; the caller updates Triton's files."""
         _replace(self.state_path, dump_state(state))
 
     @property
     def pending_path(self) -> Path:
-        """Where a change that has begun is noted."""
+        """Path of the journal of a pending change."""
         return self.path / PENDING_FILE
 
     @property
     def state_path(self) -> Path:
-        """Where ``state.json`` lies."""
+        """Path of ``state.json``."""
         return self.path / STATE_FILE
 
     def damaged(self) -> dict[int, str]:
-        """Loaded versions whose weights cannot be read, with the reason: Triton would not start with them."""
+        """Loaded versions with unreadable weights, with the reason: Triton would not start with them."""
         reasons = {}
         for version in self.state().versions:
             try:
@@ -95,7 +95,7 @@ class Store:
         return weights_file.load(self.weights_path(version))
 
     def weights_path(self, version: int) -> Path:
-        """Where a version's weights lie."""
+        """Path of a version's weights."""
         return self.path / VOTE / str(version) / WEIGHTS_FILE
 
     def add_version(self, version: int, weights: Weights) -> None:
@@ -108,7 +108,7 @@ class Store:
         if folder.exists():
             raise RepositoryError(f"{folder} exists; versions are never overwritten, publish a new one")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed on one file system, and in no model folder, where Triton would see it.
+        # On the same file system for the rename, but outside model folders, where Triton would see it.
         staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.path))
         try:
             write_atomic(staging / WEIGHTS_FILE, weights_file.dumps(weights))
@@ -120,7 +120,7 @@ class Store:
         sync_folder(folder.parent)
 
     def remove_version(self, version: int) -> None:
-        """Delete a version folder, in one step as seen from outside."""
+        """Delete a version folder atomically."""
         folder = self.path / VOTE / str(version)
         if folder.exists():
             bin_ = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.path))
@@ -128,7 +128,7 @@ class Store:
             shutil.rmtree(bin_)
 
     def touch(self, model: str) -> None:
-        """Make the files of a model's versions look new, so that its next load starts it afresh."""
+        """Update the times of a model's version files, so that its next load starts a new process."""
         for file in (self.path / model).glob("[0-9]*/*"):
             file.touch()
 
@@ -137,7 +137,7 @@ class Store:
         _replace(self.path / model / CONFIG_FILE, text)
 
     def read_config(self, model: str) -> str | None:
-        """A model's configuration as text, to compare it; ``None`` when there is none."""
+        """A model's configuration as text; ``None`` when there is none."""
         return read_text(self.path / model / CONFIG_FILE)
 
 
@@ -150,6 +150,6 @@ def read_text(path: Path) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    # A file that has this content already needs no writing: there may be no room for it.
+    # Skip the write of equal content: the disk may be full.
     if read_text(path) != text:
         write_atomic(path, text)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first step: everything is checked here, and only here is a request refused.
+"""Check, admit or refuse requests; the first step, and the only one that refuses.
 
-A malformed tensor that reaches several steps of an ensemble at once can take the server down, so one model
-without dynamic batching takes the raw request alone. Whatever passes is well-formed for all that follows.
+A malformed tensor that reaches several steps of an ensemble at once can take the server down, so this model,
+without dynamic batching, is the only one to take raw requests. Later steps get well-formed input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quorum_contract.errors import InvalidRequest, Overloaded, RequestError, Una
 
 
 class TritonPythonModel:
-    """``quorum_gate``: raw request in; the checked question with deadline and ticket out."""
+    """``quorum_gate``: turns a raw request into the checked question with deadline and ticket."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and open the shared tickets."""
@@ -63,20 +63,20 @@ class TritonPythonModel:
 
 
 def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:
-    given = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in request.inputs()}
-    text = decode_text(_one(given, TEXT))
-    category = decode_category(_one(given, CATEGORY))
-    return text, category, _attributes(tuple(given[ATTRIBUTES]))
+    inputs = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in request.inputs()}
+    text = decode_text(_single(inputs, TEXT))
+    category = decode_category(_single(inputs, CATEGORY))
+    return text, category, _attributes(tuple(inputs[ATTRIBUTES]))
 
 
-def _one(given: Mapping[str, list[Any]], name: str) -> Any:
-    elements = given[name]
+def _single(inputs: Mapping[str, list[Any]], name: str) -> Any:
+    elements = inputs[name]
     if len(elements) != 1:
         raise InvalidRequest(f"{name}: {len(elements)} elements, expected 1; send one product a request")
     return elements[0]
 
 
-# Callers ask for the same few sets of attributes again and again.
+# Callers repeat the same few sets of attributes.
 _attributes = lru_cache(maxsize=256)(decode_attributes)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between Triton's Python objects and plain values, and what every step reads from its configuration."""
+"""Convert between Triton's Python objects and plain values, and read a step's configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAMETER = "quorum"
 
 
 def settings_of(args: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that the renderer put into the model's configuration."""
+    """Read the model's settings from its configuration."""
     config = json.loads(args["model_config"])
     settings: dict[str, Any] = json.loads(config["parameters"][PARAMETER]["string_value"])
     return settings
@@ -34,19 +34,19 @@ def repository_of(args: Mapping[str, str]) -> Path:
 
 
 def root_of(args: Mapping[str, str]) -> Path:
-    """Where relative paths start: ``QUORUM_ROOT``, else the folder that holds the model repository."""
+    """The base of relative paths: ``QUORUM_ROOT``, else the folder that holds the model repository."""
     return Path(os.environ.get("QUORUM_ROOT") or repository_of(args).parent)
 
 
 def catalogue_path(args: Mapping[str, str]) -> Path:
-    """The catalogue, rendered once beside the gate and read by every step."""
+    """Path of the catalogue, rendered once into the gate's folder and read by every step."""
     return repository_of(args) / GATE / "catalogue.json"
 
 
 def packed_inputs(request: Any) -> dict[str, bytes]:
-    """All inputs of a step behind the gate: UINT8 tensors that earlier steps wrote, as bytes.
+    """All inputs of a step behind the gate, UINT8 tensors, as bytes.
 
-    Triton's own look-up by name makes an object of every tensor for each name that is looked up.
+    One pass: Triton's own look-up by name creates an object of every tensor on each call.
     """
     return {tensor.name(): tensor.as_numpy().tobytes() for tensor in request.inputs()}
 
@@ -72,11 +72,6 @@ def answer(*tensors: Any) -> Any:
 
 
 def refusal(error: QuorumError, status: int) -> Any:
-    """A response that fails the request; the code of the error ends its message.
-
-    Args:
-        error: What went wrong.
-        status: A status of ``pb_utils.TritonError``: with the message, all that a step can give back.
-    """
+    """Fail the request with a status of ``pb_utils.TritonError``; the error's code ends the message."""
     message = with_code(error, _MAX_MESSAGE)
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, status))
