@@ -18,8 +18,8 @@ from quorum.evaluation.canary import (
     Pair,
     agreement_of,
     compare_channels,
+    is_trained_on,
     pairs_from_votes,
-    taught,
 )
 from quorum.evaluation.score import apply, is_right
 from quorum.evaluation.stats import Estimate
@@ -247,31 +247,31 @@ def test_only_what_the_canary_alone_failed_on_counts_against_it() -> None:
     assert found.latency is None
 
 
-def test_weights_know_the_labels_that_taught_them(table: VotesTable) -> None:
+def test_weights_know_the_labels_that_is_trained_on_them(table: VotesTable) -> None:
     half = np.arange(len(table)) < len(table) // 2
     first, rest = table.take(np.flatnonzero(half)), table.take(np.flatnonzero(~half))
     both = relearn(update(begin(first), rest), "loglinear")
     some = learn(first, "loglinear", gold_labels=60, seed=4)
     for weights in (learn(first), both, some):
         assert weights.method == "loglinear"
-        assert taught(first, weights)
-        assert taught(first.of_members(MEMBERS[::-1]), weights), "in whichever order the members stand"
-    assert taught(rest, both)
-    assert not taught(rest, learn(first))
-    assert not taught(rest, some)
-    assert not taught(rest.take(range(20)), some), "fewer labels than were drawn"
+        assert is_trained_on(first, weights)
+        assert is_trained_on(first.of_members(MEMBERS[::-1]), weights), "in whichever order the members stand"
+    assert is_trained_on(rest, both)
+    assert not is_trained_on(rest, learn(first))
+    assert not is_trained_on(rest, some)
+    assert not is_trained_on(rest.take(range(20)), some), "fewer labels than were drawn"
     for method in ("em", "iwmv", "majority"):
-        assert not taught(first, learn(first, method)), "does not look at gold"
-    assert not taught(first, equal_weights(MEMBERS))
-    assert not taught(first, learn(build_table(("x", "y", "z"), first.cells)))
+        assert not is_trained_on(first, learn(first, method)), "does not look at gold"
+    assert not is_trained_on(first, equal_weights(MEMBERS))
+    assert not is_trained_on(first, learn(build_table(("x", "y", "z"), first.cells)))
 
 
-def test_labels_that_taught_the_weights_decide_nothing() -> None:
+def test_labels_that_is_trained_on_the_weights_decide_nothing() -> None:
     for gain in (0.05, -0.05):
         told = accuracy(gain, gain - 0.01, gain + 0.01)
         found = judge(RULES, NO_CHANGE, told, None, 1_000, 500, 0, 1_000, trained_on=True)
         assert found.action == "keep watching"
-        assert "these labels taught the weights; give others" in found.reason
+        assert "these labels is_trained_on the weights; give others" in found.reason
         # What was seen without labels still counts.
         for slow, failed in ((latency(1.5, 1.3), 0), (None, 40)):
             found = judge(RULES, NO_CHANGE, told, slow, 1_000, 500, failed, 1_000, trained_on=True)

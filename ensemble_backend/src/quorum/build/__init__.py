@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns checkpoints into what a runtime serves, by existing exporters in an environment of their own."""
+"""Build models and engines from checkpoints, with existing exporters in a separate environment."""
 
 from quorum.build.checkpoint import BuildError, Checkpoint, inspect_checkpoint
 from quorum.build.openvino import MANIFEST, BuildManifest, build_openvino, read_manifest

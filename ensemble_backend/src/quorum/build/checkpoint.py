@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a Hugging Face checkpoint without loading it: is it one, of which family, how big, which hash."""
+"""Inspect a Hugging Face checkpoint without loading it: validity, family, size and hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BuildError(QuorumError, RuntimeError):
-    """A model cannot be built; the message says what, where and what to do next."""
+    """A model cannot be built; the message names the file and the fix."""
 
     code = "BUILD_FAILED"
 
@@ -32,7 +32,7 @@ class Checkpoint:
     Attributes:
         path: Its folder.
         family: ``model_type`` of its configuration, e.g. ``"llama"``.
-        parameters: Number of stored parameters; tied ones count once.
+        parameters: Stored parameters; tied ones count once.
         weight_bytes: Size of the safetensors files in bytes.
         hash: ``sha256:...`` over names and contents of configuration, weights and tokenizer.
     """
@@ -47,15 +47,9 @@ class Checkpoint:
 def inspect_checkpoint(path: Path) -> Checkpoint:
     """Check that a folder holds a causal language model that an exporter can read, and describe it.
 
-    Args:
-        path: The checkpoint's folder.
-
-    Returns:
-        The description.
-
     Raises:
         BuildError: It is no folder, or configuration, safetensors weights or tokenizer are missing or
-            unreadable, or the model is not a causal language model, or needs code of its own.
+            unreadable, or the model is not a causal language model, or needs custom code.
     """
     if not path.is_dir():
         raise BuildError(f"{path}: no such folder; give that of a Hugging Face checkpoint")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a converter: its lines as they come, its last ones for the error message."""
+"""Run a converter, streaming its output and keeping its last lines for error messages."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ def run_command(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> tuple[int, str]:
-    """Run it to its end; it is killed when the caller is interrupted.
+    """Run a command to its end, or kill it when the caller is interrupted; returns exit code and last lines.
 
     Args:
         command: Program and arguments.
         on_line: Called with each line of its output, standard error included.
         env: Its environment; None: this process's.
         cwd: Its folder; None: this process's.
-
-    Returns:
-        Exit code and last lines.
 
     Raises:
         OSError: It cannot be started.

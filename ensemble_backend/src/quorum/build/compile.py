@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the commands of :mod:`quorum.build.trtllm` and ``quantise``; finished ones are recognised."""
+"""Run the commands of :mod:`quorum.build.trtllm` and ``quantise``, skipping finished ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(json.dumps({name: metadata.version(name) for name in ("tensorrt_llm", "ten
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where an engine is built.
+    """The machine that an engine is built on.
 
     Attributes:
         gpu: Its first GPU.
@@ -44,11 +44,7 @@ class Machine:
 
 
 def find_machine(tools: Tools) -> Machine:
-    """What builds here.
-
-    Raises:
-        BuildError: There is no GPU, or no TensorRT-LLM.
-    """
+    """Find this machine's GPU and versions; raises BuildError without a GPU or TensorRT-LLM."""
     gpus = find_gpus()
     if not gpus:
         raise BuildError(
@@ -56,15 +52,15 @@ def find_machine(tools: Tools) -> Machine:
             " build there, or look at the commands with --dry-run"
         )
     try:
-        done = subprocess.run([tools.python, "-c", _VERSIONS], capture_output=True, text=True, check=True)
-        found: dict[str, str] = json.loads(done.stdout)
+        result = subprocess.run([tools.python, "-c", _VERSIONS], capture_output=True, text=True, check=True)
+        versions: dict[str, str] = json.loads(result.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise BuildError(
             f"{tools.python} has no tensorrt_llm ({error}); build inside the container that serves, see"
             " docs/guides/gpu.md, or name its interpreter with --python"
         ) from error
     container = os.environ.get("NVIDIA_TRITON_SERVER_VERSION", "")
-    return Machine(gpus[0], found["tensorrt"], found["tensorrt_llm"], container)
+    return Machine(gpus[0], versions["tensorrt"], versions["tensorrt_llm"], container)
 
 
 def compile_engine(
@@ -74,16 +70,13 @@ def compile_engine(
     on_step: Callable[[int, Step, bool], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> EngineManifest:
-    """Build a member's engine, going on where an earlier build stopped.
+    """Build a member's engine, resuming an earlier build, and return its manifest.
 
     Args:
-        build: What to run.
-        tools: Where the programs lie.
-        on_step: Told each step's number, the step, and whether it was done already.
+        build: The commands.
+        tools: Paths of the programs.
+        on_step: Called with each step's number, the step, and whether it was done already.
         on_line: Called with every line that a program prints.
-
-    Returns:
-        The manifest, as written beside the engine.
 
     Raises:
         BuildError: Something is missing, does not fit, or a program failed.
@@ -115,14 +108,14 @@ def compile_engine(
 
 
 def _fingerprints(build: BuildSteps, machine: Machine, checkpoint: Checkpoint) -> Iterator[str]:
-    """One per step, each over everything that came before it."""
+    """One fingerprint per step, over its inputs and all earlier steps."""
     base = [checkpoint.hash, machine.tensorrt, machine.tensorrt_llm, machine.gpu.architecture]
-    so_far = hashlib.sha256(json.dumps(base).encode())
+    digest = hashlib.sha256(json.dumps(base).encode())
     for step in build.steps:
-        so_far.update(json.dumps(step.command).encode())
+        digest.update(json.dumps(step.command).encode())
         for folder in step.reads:
-            so_far.update(hash_of(sorted(path for path in folder.glob("*") if path.is_file())).encode())
-        yield f"sha256:{so_far.hexdigest()}"
+            digest.update(hash_of(sorted(path for path in folder.glob("*") if path.is_file())).encode())
+        yield f"sha256:{digest.hexdigest()}"
 
 
 def _is_built(build: BuildSteps, fingerprint: str) -> bool:
@@ -130,8 +123,8 @@ def _is_built(build: BuildSteps, fingerprint: str) -> bool:
         same = read_engine_manifest(build.engine).fingerprint == fingerprint
     except BuildError:
         return False
-    made = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
-    return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in made)
+    outputs = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
+    return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs)
 
 
 def _stamp(build: BuildSteps, number: int) -> Path:
@@ -139,7 +132,7 @@ def _stamp(build: BuildSteps, number: int) -> Path:
 
 
 def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
-    """How many of the first steps are done for these very commands and inputs; the rest is cleared away."""
+    """Count the first steps that are done for these commands and inputs; remove the rest."""
     count = 0
     for number, step in enumerate(build.steps):
         stamp = _stamp(build, number)
@@ -168,7 +161,7 @@ def _check_space(build: BuildSteps, done: int) -> None:
 
 def _run(step: Step, on_line: Callable[[str], None] | None) -> None:
     try:
-        code, said = run_command(step.command, on_line)
+        code, output = run_command(step.command, on_line)
     except OSError as error:
         raise BuildError(
             f"{step.name}: {step.command[0]} cannot be started ({error.strerror}); build inside the container"
@@ -176,8 +169,8 @@ def _run(step: Step, on_line: Callable[[str], None] | None) -> None:
         ) from error
     if code:
         raise BuildError(
-            f"{step.name}: {step.command[0]} failed (exit code {code}). What is finished stays:"
-            f" mend it, build again. It last said:\n{said}"
+            f"{step.name}: {step.command[0]} failed (exit code {code}). Finished steps stay:"
+            f" fix it, build again. Its last lines:\n{output}"
         )
     missing = [str(path) for path in step.makes if not path.is_file()]
     if missing:
@@ -220,6 +213,6 @@ def _move_into_place(build: BuildSteps) -> None:
         raise
     shutil.rmtree(old, ignore_errors=True)
     for stamp in build.work.glob("step-*.done"):
-        # The checkpoint stays for another build with other flags; the engine has gone to its place.
+        # The converted checkpoint stays for builds with other flags; the engine was moved.
         if stamp != _stamp(build, 0) or len(build.steps) == 1:
             stamp.unlink()

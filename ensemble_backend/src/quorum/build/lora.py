@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A LoRA adapter on disk (PEFT's format): was it made for this base model, how much memory does it take."""
+"""Read a LoRA adapter (PEFT's format) and check that it fits its base model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Adapter:
 
     Attributes:
         path: Its folder.
-        base: The model it was trained on, as it says itself; may be empty.
+        base: The model it was trained on, by its configuration; may be empty.
         rank: Of its matrices.
         bytes: Size of its weights.
         shapes: Tensor name -> shape.
@@ -38,8 +38,8 @@ class Adapter:
     def check_base(self, shape: Shape, model: str) -> None:
         """Refuse a base model that this adapter does not fit.
 
-        Names are compared by their last part, since a base may lie in any folder; shapes decide where the
-        adapter names nothing that can be compared.
+        Names are compared by their last part, since a base may be in any folder; without comparable names
+        shapes decide.
 
         Args:
             shape: Of the base model.
@@ -48,15 +48,15 @@ class Adapter:
         Raises:
             BuildError: It was made for another base.
         """
-        wrong = self._misfit(shape)
-        if wrong:
+        misfit = self._misfit(shape)
+        if misfit:
             raise BuildError(
-                f"{self.path}: LoRA adapter of another base, not {model}: {wrong};"
+                f"{self.path}: LoRA adapter of another base, not {model}: {misfit};"
                 f" name the base of its training{f' ({self.base})' if self.base else ''}, or another adapter"
             )
-        ours, theirs = _last_part(model), _last_part(self.base)
-        # A folder may have any name; a Hugging Face id says which model it is.
-        if theirs and not Path(shape.name).is_dir() and ours != theirs:
+        base = _last_part(self.base)
+        # A folder may have any name; a Hugging Face id names the model.
+        if base and not Path(shape.name).is_dir() and base != _last_part(model):
             raise BuildError(
                 f"{self.path}: this LoRA adapter was trained on {self.base}, not on {model}"
                 f" ({CONFIG}: base_model_name_or_path); put `model: {self.base}`, or name another adapter"
@@ -81,11 +81,7 @@ class Adapter:
 
 
 def rank_of(lora: Lora, root: Path) -> int:
-    """Its rank: by the option ``lora``, else by the adapter.
-
-    Raises:
-        BuildError: The option has none and the adapter is not there.
-    """
+    """The rank in the option ``lora``, else in the adapter; raises BuildError if there is neither."""
     return lora.rank or read_adapter(root / lora.path).rank
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compiled engine was made of and for: an engine runs only where it was built for."""
+"""Read and write the manifest of a compiled engine: its inputs, and the GPU and versions it runs on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EngineManifest:
-    """Stands in ``quorum-engine.json`` beside the engine.
+    """The content of ``quorum-engine.json`` in the engine's folder.
 
     Attributes:
         checkpoint: Name of the checkpoint's folder.
@@ -30,9 +30,9 @@ class EngineManifest:
         tensor_parallel: Number of GPUs.
         flags: Flags of ``trtllm-build`` -> their values.
         commands: Every command that was run, with its arguments.
-        guided: Whether ``xgrammar_tokenizer_info.json`` is there.
-        lora: Name -> folder of adapters that it was built for, relative to the engine.
-        fingerprint: Of everything above that decides about the engine; the same one is not built twice.
+        guided: Whether ``xgrammar_tokenizer_info.json`` exists.
+        lora: Name -> folder of its adapters, relative to the engine.
+        fingerprint: Of all inputs of the build; an engine with the same one is not built again.
         created: ISO 8601, UTC.
         schema_version: Of this file.
     """
@@ -55,7 +55,7 @@ class EngineManifest:
     schema_version: int = SCHEMA
 
     def write(self, folder: Path) -> None:
-        """Write it beside the engine."""
+        """Write the manifest into the engine's folder."""
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The build step of the ``openvino`` runtime: checkpoint in, OpenVINO IR with tokenizer and manifest out."""
+"""Build the ``openvino`` runtime's model from a checkpoint: OpenVINO IR, tokenizer and manifest."""
 
 from __future__ import annotations
 
@@ -57,17 +57,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BuildManifest:
-    """What a built model was made of; stands in ``quorum-build.json`` beside it.
+    """The inputs of a built model; the content of ``quorum-build.json`` in its folder.
 
     Attributes:
         checkpoint: Name of the checkpoint's folder.
         checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
         family: ``model_type`` of the checkpoint.
-        parameters: Number of parameters.
-        weight_format: How weights are stored.
         exporter: Package -> version in the build environment.
         created: ISO 8601, UTC.
-        runtime: The runtime that serves it.
         schema_version: Of this file.
     """
 
@@ -91,21 +88,18 @@ def build_openvino(
     on_line: Callable[[str], None] | None = None,
     force: bool = False,
 ) -> BuildManifest:
-    """Build what the ``openvino`` runtime serves from a local checkpoint, without any network use.
+    """Build a model for the ``openvino`` runtime from a local checkpoint, offline; returns its manifest.
 
     The exporter (optimum-intel) runs as a process in the build environment. ``out`` appears complete or not
     at all.
 
     Args:
         checkpoint: Folder of a Hugging Face causal language model.
-        out: Folder to make; its parents are made too.
+        out: Folder to create, with its parents.
         weight_format: How to store weights.
         python: Interpreter of the build environment.
         on_line: Called with every line that the exporter prints.
         force: Replace ``out`` where it exists; the old one stays until the new one is complete.
-
-    Returns:
-        The manifest, as written into ``out``.
 
     Raises:
         BuildError: Something is missing, does not fit, or the exporter failed.
@@ -164,36 +158,33 @@ def read_manifest(folder: Path) -> BuildManifest:
 
 
 def exporter_versions(python: Path) -> dict[str, str]:
-    """Versions of the packages that take part in an export.
-
-    Args:
-        python: Interpreter of the build environment.
+    """Versions of the exporter's packages in the build environment of ``python``.
 
     Raises:
-        BuildError: It does not run, or optimum-intel is not installed there.
+        BuildError: ``python`` does not run, or a package is not installed there.
     """
     advice = "run `make build-env`, or name the interpreter of another build environment"
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(python), "-c", _VERSIONS, *BUILD_PACKAGES],
             capture_output=True,
             text=True,
             check=True,
             env=_environment(),
         )
-        found: dict[str, str | None] = json.loads(done.stdout)
+        versions: dict[str, str | None] = json.loads(result.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise BuildError(
             f"{python}: the build environment's Python does not run ({error}); {advice}"
         ) from error
-    missing = [name for name in BUILD_PACKAGES if not found.get(name)]
+    missing = [name for name in BUILD_PACKAGES if not versions.get(name)]
     if missing:
         raise BuildError(f"{python}: {', '.join(missing)} not installed there; {advice}")
-    return {name: version for name, version in found.items() if version}
+    return {name: version for name, version in versions.items() if version}
 
 
 def _environment() -> dict[str, str]:
-    # CI=true keeps openvino-telemetry silent, the one package that would call home.
+    # CI=true turns openvino-telemetry off, the only package that calls home.
     return {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -217,7 +208,7 @@ def _check_space(checkpoint: Checkpoint, folder: Path) -> None:
 def _export(
     python: Path, checkpoint: Path, out: Path, weight_format: str, on_line: Callable[[str], None] | None
 ) -> None:
-    # From the folder beside it: the exporter writes the name it is given into the model it makes.
+    # Run in its parent folder: the exporter writes the given path into the model.
     folder = checkpoint.resolve()
     command = [
         str(python),
@@ -229,9 +220,9 @@ def _export(
         f"./{folder.name}",
     ]
     command += ["--task", "text-generation-with-past", "--weight-format", weight_format, str(out.resolve())]
-    code, said = run_command(command, on_line, env=_environment(), cwd=folder.parent)
+    code, output = run_command(command, on_line, env=_environment(), cwd=folder.parent)
     if code:
-        raise BuildError(f"{checkpoint}: the exporter failed (exit code {code}); it last said:\n{said}")
+        raise BuildError(f"{checkpoint}: the exporter failed (exit code {code}); its last lines:\n{output}")
     missing = [name for name in BUILT_FILES if not (out / name).is_file()]
     if missing:
         raise BuildError(

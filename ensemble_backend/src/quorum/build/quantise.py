@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantised checkpoints for the LLM API, which loads them as they are: ``quantize.py --export_format hf``."""
+"""Lay out the quantisation of checkpoints for the LLM API: ``quantize.py --export_format hf``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quorum.build.shapes import read_shape, split_quantised
 from quorum.build.trtllm import CALIBRATED, BuildSteps, Step, Tools
 from quorum.runtimes.options import TensorRtLlmOptions
 
-# The exporter writes configuration and weights; what tokenises is the old checkpoint's.
+# The exporter writes configuration and weights; the tokenizer is copied from the source.
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -25,14 +25,12 @@ _TOKENIZER = (
 
 
 def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: Tools) -> BuildSteps | None:
-    """Lay out the command that makes a quantised checkpoint for a member of that name.
+    """Lay out the command that makes a member's quantised checkpoint.
 
-    A member whose ``model`` is a folder like ``checkpoints/Qwen2.5-7B-Instruct-fp8`` gets it from the folder
-    beside it without that ending.
+    A ``model`` like ``checkpoints/Qwen2.5-7B-Instruct-fp8`` is made from the folder without that ending.
 
     Returns:
-        The command; ``None`` where there is nothing to do: the model is not quantised, is there already, or
-        comes quantised from Hugging Face.
+        The command; ``None`` if the name has no such ending or the source folder does not exist.
 
     Raises:
         BuildError: The source cannot be quantised that way.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a language model, for memory arithmetic: from ``config.json`` or a table of known ones."""
+"""Read the shape of a language model, for memory arithmetic, from ``config.json`` or a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quorum.build.checkpoint import BuildError, stored_parameters
 from quorum.runtimes.kv_cache import kv_bytes_per_token
 
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
-# Bytes per weight of the linear layers, scales included: one FP32 scale per tensor is nothing, AWQ stores an
+# Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an
 # FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
 _QUANTISED = {
     "fp8": 1.0,
@@ -59,14 +59,14 @@ class Shape:
         head_dim: Width of one head.
         intermediate: Width of the gated MLP.
         vocabulary: Tokens.
-        max_positions: Longest sequence that it was made for.
-        dtype: Type that its weights are stored in.
+        max_positions: Longest sequence.
+        dtype: Type of the stored weights.
         tied: Whether output and input embeddings are one matrix.
-        stored_bytes: Size of its weight files, where they are here.
+        stored_bytes: Size of its local weight files; 0 without.
         counted: Parameters in those files, unless they are quantised; the formula's number otherwise.
         quantisation: Of the stored weights, e.g. ``fp8``; empty for none.
-        kv_quantised: Whether the checkpoint asks for an FP8 KV cache.
-        source: Where this was read.
+        kv_quantised: Whether the checkpoint sets an FP8 KV cache.
+        source: Where the shape was read.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Shape:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the layers' matrices: what quantisation makes smaller."""
+        """Weights of the layers' matrices, which quantisation shrinks."""
         if self.counted:
             return self.counted - self.other_parameters
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
@@ -107,7 +107,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All of them; tied ones count once."""
+        """All parameters; tied ones count once."""
         return self.linear_parameters + self.other_parameters
 
     def weight_bytes(self, dtype: str = "auto", quantisation: str = "") -> int:
@@ -115,13 +115,13 @@ class Shape:
 
         Args:
             dtype: ``float16``, ``bfloat16``, ``float32``, or ``auto`` for the stored one.
-            quantisation: One of :data:`QUANTISATIONS`, or empty for what the checkpoint is.
+            quantisation: One of :data:`QUANTISATIONS`; empty: the checkpoint's own.
 
         Raises:
             BuildError: Unknown type or quantisation.
         """
         plain = self.dtype if dtype == "auto" else dtype
-        # TensorRT-LLM converts float32 checkpoints to float16 where the type is left to it.
+        # With dtype auto, TensorRT-LLM converts float32 checkpoints to float16.
         plain = "float16" if dtype == "auto" and plain == "float32" else plain
         if plain not in _DTYPES:
             raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
@@ -147,10 +147,10 @@ class Shape:
 
 
 def find_shape(model: str, root: Path) -> Shape:
-    """The shape of a model that ``deploy.yaml`` names.
+    """Find the shape of a model that ``deploy.yaml`` names.
 
     Args:
-        model: A folder, relative to ``root``, or a Hugging Face id; a known model need not be there yet.
+        model: A folder, relative to ``root``, or a Hugging Face id; a known model may be missing.
         root: The folder of ``deploy.yaml``.
 
     Raises:
@@ -163,33 +163,33 @@ def find_shape(model: str, root: Path) -> Shape:
     if method and folder.with_name(plain).is_dir():
         return _as_quantised(read_shape(folder.with_name(plain)), method)
     table = _known()
-    # A folder that is not there yet is known by the name that a download gives it.
-    found = [name for name in table["models"] if plain == name.rpartition("/")[2]]
-    if not found:
+    # A missing folder is matched by the name that a download gives it.
+    matches = [name for name in table["models"] if plain == name.rpartition("/")[2]]
+    if not matches:
         raise BuildError(
             f"{model}: neither a folder under {root} nor a known model ({', '.join(table['models'])});"
             " fetch the checkpoint and name its folder"
         )
-    shape = _from_config(model, table["models"][found[0]], f"{found[0]}, known models of {table['date']}")
+    shape = _from_config(model, table["models"][matches[0]], f"{matches[0]}, known models of {table['date']}")
     return _as_quantised(shape, method) if method else shape
 
 
 def split_quantised(name: str) -> tuple[str, str]:
-    """``Llama-3.1-8B-Instruct-FP8`` as ``Llama-3.1-8B-Instruct`` and ``fp8``; empty where it names none."""
+    """Split ``Llama-3.1-8B-Instruct-FP8`` into ``Llama-3.1-8B-Instruct`` and ``fp8``; empty if none."""
     plain, _, last = name.rpartition("-")
     return (plain, last.lower()) if last.lower() in _QUANTISED else (name, "")
 
 
 def _as_quantised(shape: Shape, method: str) -> Shape:
-    """The shape of a checkpoint that quantize.py makes of another; with FP8 weights comes an FP8 KV cache."""
+    """The shape of a checkpoint after quantize.py, which adds an FP8 KV cache to FP8 weights."""
     return replace(shape, stored_bytes=0, quantisation=method, kv_quantised=method == "fp8")
 
 
 def read_shape(folder: Path) -> Shape:
-    """The shape of a checkpoint in a folder, or of a compiled engine; weights need not be there.
+    """Read the shape of a checkpoint, even without weights, or of a compiled engine.
 
     Raises:
-        BuildError: Its configuration cannot be read or lacks something.
+        BuildError: Its configuration cannot be read or is incomplete.
     """
     file = folder / "config.json"
     config = _json(file)
@@ -205,7 +205,7 @@ def read_shape(folder: Path) -> Shape:
 
 
 def _engine_shape(folder: Path, config: dict[str, Any], source: str) -> Shape:
-    """From TensorRT-LLM's own names in an engine's ``config.json``."""
+    """Read an engine's ``config.json``, which has TensorRT-LLM's names."""
     quantised = config.get("quantization") or {}
     renamed = config | {
         "model_type": config.get("qwen_type") or config.get("model_type") or config.get("architecture"),
@@ -262,12 +262,12 @@ def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
 
 
 def _quantisation_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What ``hf_quant_config.json`` (ModelOpt) or ``quantization_config`` says of the stored weights."""
+    """Read the quantisation from ``hf_quant_config.json`` (ModelOpt) or ``quantization_config``."""
     file = folder / "hf_quant_config.json"
     if file.is_file():
-        said = _json(file).get("quantization") or {}
-        method = said.get("quant_algo")
-        extra: dict[str, Any] = {"kv_quantised": said.get("kv_cache_quant_algo") == "FP8"}
+        settings = _json(file).get("quantization") or {}
+        method = settings.get("quant_algo")
+        extra: dict[str, Any] = {"kv_quantised": settings.get("kv_cache_quant_algo") == "FP8"}
     else:
         method = (config.get("quantization_config") or {}).get("quant_method")
         file, extra = folder / "config.json", {}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that compile an engine: quantise or convert, ``trtllm-build``, and what guided decoding needs.
+"""Lay out the commands that compile an engine: quantise or convert, ``trtllm-build``, tokenizer, adapter.
 
 Flags follow TensorRT-LLM 1.2.1: ``tensorrt_llm/commands/build.py`` and ``plugin.py``, and under ``examples/``
 ``quantization/quantize.py``, ``models/core/*/convert_checkpoint.py``, ``generate_xgrammar_tokenizer_info.py``
-and ``hf_lora_convert.py``. Contract tests hold them against those tables. Unverified on GPU.
+and ``hf_lora_convert.py``. Contract tests check them against those tables. Unverified on GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quorum.build.shapes import Shape, find_shape
 from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
 from quorum.runtimes.options import EngineOptions
 
-# Family -> folder of its convert_checkpoint.py. Others go through the LLM API, which needs no build.
+# Family -> folder of its convert_checkpoint.py. Others use the LLM API, which needs no build.
 CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
 # Formats that need no calibration are made by the converter, the others by quantize.py.
 _WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
@@ -28,7 +28,7 @@ _LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Where the programs of TensorRT-LLM lie; the defaults are those of the Triton container.
+    """Paths of TensorRT-LLM's programs; the defaults are those of the Triton container.
 
     Attributes:
         examples: TensorRT-LLM's ``examples`` folder.
@@ -48,11 +48,11 @@ class Step:
     """One command.
 
     Attributes:
-        name: What it does.
+        name: What it does, for people.
         command: Program and arguments; every path in it is absolute.
-        makes: Files that must be there afterwards.
+        makes: Files that it must write.
         space: Bytes that it writes, roughly.
-        reads: Folders beside the checkpoint whose contents decide about what it makes.
+        reads: Input folders other than the checkpoint.
     """
 
     name: str
@@ -64,20 +64,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class BuildSteps:
-    """How one member's engine, or quantised checkpoint, is built.
+    """The build of one member's engine or quantised checkpoint.
 
     Attributes:
-        member: Its name.
         checkpoint: Folder of the Hugging Face checkpoint.
-        engine: Folder to make.
-        work: Folder for what is made on the way; kept, so that an interrupted build goes on.
-        steps: In order.
+        engine: Folder to create.
+        work: Folder of intermediate files; kept, so that an interrupted build resumes.
         flags: Flags of ``trtllm-build`` -> their values.
         shape: Of the checkpoint.
         tensor_parallel: Number of GPUs.
-        guided: Whether the tokenizer's description for guided decoding is made.
+        guided: Whether to write the tokenizer's description for guided decoding.
         lora: Name -> folder of adapters, relative to the engine.
-        carries: Files that the engine's folder takes over from the checkpoint, where no step made them.
+        carries: Files to copy from the checkpoint unless a step made them.
     """
 
     member: str
@@ -94,18 +92,18 @@ class BuildSteps:
 
     @property
     def fresh(self) -> Path:
-        """Where the engine is made before it moves into place."""
+        """Folder of the engine until it is complete."""
         return self.work / "engine"
 
 
 def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: Tools) -> BuildSteps:
-    """Lay out the commands that build an engine; nothing is run and the checkpoint need not be there.
+    """Lay out the commands that build an engine; nothing is run and the checkpoint may be missing.
 
     Args:
         member: Name of the member.
         options: Its options.
         root: The folder of ``deploy.yaml``.
-        tools: Where the programs lie.
+        tools: Paths of the programs.
 
     Raises:
         BuildError: The model cannot be compiled, or an option does not fit it.
@@ -151,7 +149,7 @@ def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: T
 def _checkpoint_step(
     options: EngineOptions, shape: Shape, tools: Tools, checkpoint: Path, work: Path
 ) -> Step:
-    """Quantise or convert: a Hugging Face checkpoint in, a TensorRT-LLM checkpoint out."""
+    """Quantise or convert a Hugging Face checkpoint to a TensorRT-LLM checkpoint."""
     out, quantisation, parallel = work / "checkpoint", options.quantization, options.tensor_parallel
     common: tuple[str, ...] = (
         "--model_dir",
@@ -232,9 +230,9 @@ def _extra_steps(
         tokenizer = (root / options.tokenizer).resolve() if options.tokenizer else checkpoint
         script = str(tools.examples / "generate_xgrammar_tokenizer_info.py")
         command = (tools.python, script, "--model_dir", str(tokenizer), "--output_dir", str(out))
-        made: tuple[Path, ...] = (out / TOKENIZER_INFO,)
+        outputs: tuple[Path, ...] = (out / TOKENIZER_INFO,)
         reads = () if tokenizer == checkpoint else (tokenizer,)
-        steps.append(Step("describe the tokenizer", command, made, 16 << 20, reads))
+        steps.append(Step("describe the tokenizer", command, outputs, 16 << 20, reads))
     if options.lora:
         path = (root / options.lora.path).resolve()
         if path.is_dir():
@@ -243,6 +241,6 @@ def _extra_steps(
         script = str(tools.examples / "hf_lora_convert.py")
         dtype = shape.dtype if options.dtype == "auto" else options.dtype
         command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)
-        made = tuple(target / name for name in _LORA_FILES)
-        steps.append(Step("convert the adapter", command, made, 1 << 30, (path,)))
+        outputs = tuple(target / name for name in _LORA_FILES)
+        steps.append(Step("convert the adapter", command, outputs, 1 << 30, (path,)))
     return steps

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which TensorRT-LLM is in which Triton container: the one place where versions are said.
+"""Versions of TensorRT-LLM in Triton containers; all other code refers to this table.
 
 From Triton's compatibility matrix (docs/introduction/compatibility.md of its server repository, 2026-08);
-26.07 is the last container listed there. The engine road (``trtllm-build``, the C++ backend) was removed
-upstream after 1.3.0rc20 (2026-06-30), so containers with 1.2.1 are the last that have both roads.
+26.07 is the last container listed there. Engines (``trtllm-build``, the C++ backend) were removed upstream
+after 1.3.0rc20 (2026-06-30), so containers with 1.2.1 are the last with both engines and the LLM API.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Release:
         tensorrt_llm: Version of TensorRT-LLM.
         tensorrt: Version of TensorRT.
         cuda: Version of CUDA.
-        driver: Oldest driver of its own CUDA, without the compatibility package.
+        driver: Oldest driver for its CUDA, without the compatibility package.
         engines: Whether it can build and serve compiled engines.
     """
 
@@ -44,4 +44,4 @@ RELEASES = tuple(
     for container in ("26.04", "26.05", "26.06", "26.07")
 )
 PINNED = RELEASES[-1]
-"""The container that quorum is written against."""
+"""The container that quorum is written for."""

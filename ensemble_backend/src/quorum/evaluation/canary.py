@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the canary better? Both channels on the same products, with intervals, and what the rules make of it.
+"""Compare canary and stable on the same products, with intervals, and apply the rules.
 
-The members are the same behind both channels and only the vote differs. So recorded votes are enough for a
-paired comparison: each cell is decided with both versions of the weights. A replay asks both channels about
-the same products instead, and brings latencies and failures too. Intervals are percentile bootstraps over
+Both channels have the same members and only the vote differs, so recorded votes are enough for a paired
+comparison: each cell is decided with both versions of the weights. A replay asks both channels about the
+same products instead, and measures latencies and failures too. Intervals are percentile bootstraps over
 products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not independent of each other.
 """
 
@@ -38,9 +38,9 @@ class Decided:
     """One channel's answer on one cell.
 
     Attributes:
-        value: The decision; ``None``: nobody answered.
+        value: The decision; ``None``: all members abstained.
         confidence: In [0, 1].
-        agreement: Share of the members that answered which named the value.
+        agreement: Share of the votes cast that name the value.
     """
 
     value: str | None
@@ -61,7 +61,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What callers saw of one channel.
+    """Latencies and failures of one channel, as callers saw them.
 
     Attributes:
         latencies_ms: Product -> time to its answer.
@@ -74,16 +74,16 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Cells on which the channels decide differently in the same way.
+    """Cells that changed from the same decision of stable to the same decision of the canary.
 
     Attributes:
-        attribute: Of the cells.
-        stable: What the stable channel decides.
-        canary: What the canary decides instead.
-        cells: How many.
-        better: Of these, with gold, where only the canary is right.
-        worse: Where only stable is right.
-        product: One of them, to look at.
+        attribute: Attribute of the cells.
+        stable: Decision of the stable channel.
+        canary: Decision of the canary.
+        cells: Number of cells.
+        better: Labelled cells among them where only the canary is right.
+        worse: The same where only stable is right.
+        product: An example.
     """
 
     attribute: str
@@ -108,14 +108,14 @@ class Report:
         gold_labels: Cells with gold.
         changed: Share of the cells that they decide differently.
         agreement: See :class:`Decided`.
-        confidence: See :class:`Decided`; two methods may mean different things by it.
+        confidence: See :class:`Decided`; not comparable between methods.
         accuracy: Share of labelled cells decided right; ``None`` without gold.
-        latency: ``None`` where none was seen.
+        latency: ``None`` where none was recorded.
         failed: Products that only the canary could not answer, of those that it was asked about.
-        asked: Products that the canary was asked about; 0 where votes were only recorded.
+        asked: Products that the canary was asked about; 0 for recorded votes without such.
         top: The most frequent differences.
-        verdict: What the rules say.
-        trained_on: Whether the weights of a channel were learned from these very labels; see :func:`taught`.
+        verdict: The verdict of the rules.
+        trained_on: Whether a channel's weights were learned from these labels; see :func:`is_trained_on`.
     """
 
     stable_version: int
@@ -157,20 +157,20 @@ def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> lis
     sides = [apply(table, weights) for weights in (stable, canary)]
     pairs = []
     for i, cell in enumerate(table.cells):
-        said = [_decided(cell, int(side.winner[i]), float(side.confidence[i])) for side in sides]
-        pairs.append(Pair(cell.product, cell.attribute, said[0], said[1], cell.gold))
+        by_stable, by_canary = (_decided(cell, int(s.winner[i]), float(s.confidence[i])) for s in sides)
+        pairs.append(Pair(cell.product, cell.attribute, by_stable, by_canary, cell.gold))
     return pairs
 
 
-def taught(table: VotesTable, weights: Weights) -> bool:
+def is_trained_on(table: VotesTable, weights: Weights) -> bool:
     """Whether weights were learned from the labels of this table, by the hashes in their provenance.
 
-    Known for a whole table, all of its gold or a drawn part, alone or among others (``learn --update``). Not
-    for a part of the table, nor once it was labelled further, nor for Parquet, which leaves no hash.
+    Detects a whole table, with all of its gold or a drawn part, alone or among others (``learn --update``);
+    not a part of a table, a table that was labelled further, or Parquet, which leaves no hash.
     """
     record = weights.provenance
     labels, seed = record.get("gold_labels"), record.get("seed")
-    # The other methods do not look at gold.
+    # The other methods do not use gold.
     if weights.method != "loglinear" or not labels or sorted(table.members) != sorted(weights.members):
         return False
     table = table.of_members(weights.members)
@@ -201,9 +201,9 @@ def compare_channels(
         pairs: Cells decided by both.
         versions: Of the stable channel and of the canary.
         rules: When to promote, when to roll back.
-        observed: What callers saw of stable and canary.
-        top: How many of the most frequent differences to name.
-        trained_on: Whether the gold taught the weights of a channel; then it does not decide.
+        observed: Latencies and failures of stable and canary.
+        top: Number of the most frequent differences to list.
+        trained_on: Whether the weights of a channel were learned from the gold; then it does not decide.
 
     Raises:
         NothingToCompareError: No cells.
@@ -276,7 +276,7 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     both = [name for name in stable if name in canary]
     if not stable or not canary:
         return None
-    # Paired where mostly the same products were asked, as in a replay, else two samples.
+    # Paired where the channels answered mostly the same products, as in a replay; else two samples.
     paired = 2 * len(both) >= min(len(stable), len(canary))
     left = np.array([stable[name] for name in both] if paired else list(stable.values()))
     right = np.array([canary[name] for name in both] if paired else list(canary.values()))
@@ -288,11 +288,11 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
     moved = [pair for pair in pairs if pair.stable.value != pair.canary.value]
     kinds = Counter((pair.attribute, pair.stable.value, pair.canary.value) for pair in moved)
-    found = []
+    changes = []
     for kind, cells in kinds.most_common(count):
-        such = [pair for pair in moved if (pair.attribute, pair.stable.value, pair.canary.value) == kind]
-        labelled = [pair for pair in such if pair.gold]
+        same = [pair for pair in moved if (pair.attribute, pair.stable.value, pair.canary.value) == kind]
+        labelled = [pair for pair in same if pair.gold]
         better = sum(_is_right(p, p.canary.value) and not _is_right(p, p.stable.value) for p in labelled)
         worse = sum(_is_right(p, p.stable.value) and not _is_right(p, p.canary.value) for p in labelled)
-        found.append(Changed(*kind, cells, better, worse, such[0].product))
-    return found
+        changes.append(Changed(*kind, cells, better, worse, same[0].product))
+    return changes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New weights must not answer worse than the running ones on labelled votes that are kept for that."""
+"""Compare new weights with the running ones on held-out labelled votes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Comparison:
         new: Accuracy of the new weights, in [0, 1].
         running: Accuracy of the running ones.
         delta: ``new - running``.
-        low: Lower end of the difference's 95 % interval, bootstrapped over products.
+        low: Lower end of the 95 % interval of ``delta``, bootstrapped over products.
         high: Upper end.
         gold_labels: Number of labelled cells.
     """
@@ -34,7 +34,7 @@ class Comparison:
     gold_labels: int
 
     def __str__(self) -> str:
-        """In words."""
+        """One line for people."""
         return (
             f"{self.new:.1%} right against {self.running:.1%} of the running version, difference "
             f"{100 * self.delta:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}, "
@@ -43,16 +43,7 @@ class Comparison:
 
 
 def compare(new: Weights, running: Weights, table: VotesTable) -> Comparison:
-    """Decide every labelled cell with both.
-
-    Args:
-        new: Weights to be published.
-        running: Weights that the stable channel answers with.
-        table: Votes of the same members, with gold.
-
-    Raises:
-        ValueError: No cell has gold.
-    """
+    """Decide every labelled cell of ``table`` with both; raises ValueError if no cell has gold."""
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of merit of decisions on labelled cells."""
+"""Measure decisions on labelled cells: reliability, calibration, accuracy at coverage, F1."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ class ReliabilityBin:
 
 
 def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[ReliabilityBin]:
-    """Bins of equal mass, by rising confidence.
+    """Bins of equal mass, by rising confidence; empty bins are left out.
 
     Args:
         confidence: (n,) in [0, 1].
         right: (n,) whether the decision was right.
-        bins: Number of bins at most.
-
-    Returns:
-        The bins that hold a cell.
+        bins: Maximum number of bins.
     """
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
@@ -57,19 +54,17 @@ def calibration_error(confidence: Floats, right: Flags, bins: int = BINS) -> flo
 
 
 def accuracy_at(confidence: Floats, right: Flags, coverage: float = COVERAGE) -> float:
-    """Accuracy on the share ``coverage`` of the cells with the highest confidence; ties are taken in part."""
+    """Accuracy on the share ``coverage`` of the cells with the highest confidence; ties count in part."""
     order = np.argsort(-confidence, kind="stable")
     kept = max(1, round(coverage * len(order)))
-    bar = confidence[order[kept - 1]]
-    above, tied = confidence > bar, confidence == bar
-    # The order among equal confidences must not count: take their mean.
+    threshold = confidence[order[kept - 1]]
+    above, tied = confidence > threshold, confidence == threshold
+    # Mean over equal confidences: their order is arbitrary.
     return float((right[above].sum() + (kept - above.sum()) * right[tied].mean()) / kept)
 
 
 def micro_f1(table: VotesTable, values: list[str], rows: npt.NDArray[np.int64]) -> float:
-    """F1 of extracting values: "n/a" and no answer are negatives.
-
-    A wrong value is both a false positive and a miss.
+    """F1 of extracting values: "n/a" and no answer are negatives, a wrong value is both kinds of error.
 
     Args:
         table: Votes with gold.

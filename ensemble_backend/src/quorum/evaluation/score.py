@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often members and weights are right on the labelled cells of a table, with an interval."""
+"""Score the accuracy of members and weights on labelled cells, with intervals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Score:
     """Accuracy of every member and every set of weights on the same labelled cells, with 95 % intervals.
 
     Attributes:
-        members: By member name; an abstention is not right.
-        methods: By the name given; "majority" is always there.
+        members: By member name; an abstention counts as wrong.
+        methods: By the given name, and "majority".
         gold_labels: Number of labelled cells.
         gold_outside: Of these, cells whose gold no member named.
-        products: Number of products that they belong to.
+        products: Number of their products.
     """
 
     members: Mapping[str, Estimate]
@@ -56,9 +56,6 @@ def score(
         weights: Weights by the name to report them under.
         resamples: Bootstrap resamples of the products.
         seed: Of the bootstrap.
-
-    Returns:
-        Accuracies with 95 % intervals.
 
     Raises:
         NothingToScoreError: No labelled cell.

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 TAIL_95 = 0.025
 RESAMPLES = 2000
-# Resamples times products, 8 bytes each: a large table is drawn in parts.
+# Resamples times products, 8 bytes each: large tables are drawn in parts.
 _DRAWN_AT_ONCE = 5_000_000
 
 
@@ -73,7 +73,7 @@ def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]
 def bootstrap(
     values: npt.ArrayLike, statistic: Callable[..., Any], resamples: int = RESAMPLES, seed: int = 0
 ) -> Floats:
-    """Return a statistic of values that are drawn with replacement.
+    """Return a statistic of values drawn with replacement.
 
     Args:
         values: (n,) independent values.
@@ -92,8 +92,8 @@ def bootstrap(
 def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples: int, seed: int) -> Floats:
     """Return the mean of each column when whole products are drawn with replacement.
 
-    The cells of a product are not independent of each other, so the product is what is drawn: the cluster
-    bootstrap (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8).
+    The cells of a product are not independent of each other, hence the cluster bootstrap (Davison & Hinkley,
+    *Bootstrap Methods and their Application*, 1997, section 3.8).
 
     Args:
         columns: (n, c) values per cell.
@@ -151,7 +151,7 @@ def median_ratio(
     Args:
         above: (n,) values.
         below: (m,) values.
-        paired: Whether both are of the same products in the same order; then pairs are drawn, and m is n.
+        paired: Whether both have the same products in the same order; then pairs are drawn, and m is n.
         tail: Left out at each end.
         resamples: R.
         seed: Of the draws.
@@ -167,18 +167,18 @@ def median_ratio(
 
 
 def unseen_share(n: int, tail: float = TAIL_95) -> float:
-    """Return the upper bound of a share of which none was seen in ``n``: about 3.7 / n at 95 %.
+    """Return the upper bound of a share that was 0 in ``n`` trials: about 3.7 / n at 95 %.
 
-    Clopper & Pearson, Biometrika 26(4), 1934. A bootstrap of nothing but zeros would call itself certain.
+    Clopper & Pearson, Biometrika 26(4), 1934. A bootstrap of zeros alone has zero width.
     """
     return float(1 - tail ** (1 / n))
 
 
 def is_surely_above(k: int, n: int, share: float, tail: float) -> bool:
-    """Return whether so many as ``k`` of ``n`` are seen less often than ``tail`` at a true share ``share``.
+    """Return whether ``k`` or more of ``n`` have a probability below ``tail`` at a true share ``share``.
 
-    The exact binomial test (Clopper & Pearson 1934): intervals by the normal curve call one failure in ten
-    more than one in a hundred.
+    The exact binomial test (Clopper & Pearson 1934): by the normal curve one failure in ten would count as
+    surely above one in a hundred.
     """
     if not k or share >= 1:
         return False

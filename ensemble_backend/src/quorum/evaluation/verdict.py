@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do with a canary: the figures of a comparison, and the rules of ``rollout.canary`` on them."""
+"""Judge a canary: apply the rules of ``rollout.canary`` to the figures of a comparison."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Latency:
         canary_p50: Median.
         canary_p95: 95th percentile.
         ratio: Median canary / median stable.
-        products: Seen of the channel that was seen less of.
+        products: Measured products, of the channel with fewer.
     """
 
     stable_p50: float
@@ -45,12 +45,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say.
+    """The verdict of the rules.
 
     Attributes:
         action: What to do with the canary.
-        reason: Why, in words.
-        more_products: About how many more products would decide it; ``None`` when no number would.
+        reason: Why, for people.
+        more_products: About how many more products would decide; ``None`` when no number would.
     """
 
     action: Action
@@ -71,10 +71,9 @@ def judge(
 ) -> Verdict:
     """Apply the rules; arguments as in :class:`Report`.
 
-    Labels that taught one of the versions say nothing about what it does on others: then only failures and
-    latency decide.
+    Labels that a version was learned from cannot measure it: then only failures and latency decide.
 
-    Without gold nobody can tell better from worse, but accuracy cannot fall by more than the share of the
+    Without gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
     decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
     """
     if is_surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
@@ -86,13 +85,13 @@ def judge(
             "keep watching",
             "these labels taught the weights; give others (votes with gold that taught no weights)",
         )
-    # A few labels say less than the knowledge that next to nothing changes.
+    # With few labels the bound by the share of changed decisions is the tighter one.
     by_gold = gold_products >= rules.min_products or changed.high > rules.max_worse
     if accuracy is not None and by_gold:
         delta, seen, kind = accuracy.delta, gold_products, "products with gold"
         words = f"difference in accuracy {_points(delta)}"
     else:
-        # The worst that the changed decisions can do, and the best.
+        # Bounds: all changed decisions are wrong, or all are right.
         delta, seen, kind = Estimate(0.0, -changed.high, changed.high), products, "products"
         words = (
             f"{'little' if gold_products else 'no'} gold; at most {changed.high:.1%} of the decisions change"
@@ -123,9 +122,9 @@ def _unless_slow_or_failing(
 
 
 def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
-    """Products until one of the bounds would clear, if the difference stays and the width falls by a root."""
-    ways = [(delta.value + max_worse, delta.value - delta.low), (-delta.value, delta.high - delta.value)]
-    needed = [math.ceil(seen * (width / room) ** 2) for room, width in ways if room > 0]
+    """Products until a bound decides, if the difference stays and the width shrinks with the root of n."""
+    bounds = [(delta.value + max_worse, delta.value - delta.low), (-delta.value, delta.high - delta.value)]
+    needed = [math.ceil(seen * (width / room) ** 2) for room, width in bounds if room > 0]
     return max(1, min(needed) - seen) if needed else None
 
 

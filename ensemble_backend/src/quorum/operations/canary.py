@@ -21,8 +21,8 @@ from quorum.evaluation.canary import (
     Report,
     agreement_of,
     compare_channels,
+    is_trained_on,
     pairs_from_votes,
-    taught,
 )
 from quorum.operations.rollout import connect
 from quorum.operations.servers import store_of
@@ -137,7 +137,7 @@ def _recorded(
     """What recorded votes say, and whether weights of a channel were learned from them."""
     table = read_votes(votes).of_members(deployment.member_names)
     evidence = pairs_from_votes(table, *sides), _observed(table, versions)
-    return evidence, any(taught(table, weights) for weights in sides)
+    return evidence, any(is_trained_on(table, weights) for weights in sides)
 
 
 def _replay(
