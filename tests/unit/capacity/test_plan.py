@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory plan: published parameter counts, the arithmetic, every order of loading, mends that fit."""
+"""The memory plan: published parameter counts, the arithmetic, every order of loading, fixes that fit."""
 
 import json
 from dataclasses import replace
@@ -146,7 +146,7 @@ def test_two_fractions_that_exceed_the_gpu_are_refused_with_what_would_fit(tmp_p
     assert "KV caches exceed it" in plan.problems[0]
     assert "a 0.6 x" in plan.problems[0]
     assert "kv_cache_gib" in plan.problems[0]
-    assert plan.mends[0].startswith("for every member `kv_cache_gib:")
+    assert plan.fixes[0].startswith("for every member `kv_cache_gib:")
 
 
 def test_fractions_are_refused_when_one_order_of_loading_fails(tmp_path):
@@ -180,16 +180,16 @@ def test_every_mend_fits_when_it_is_taken(tmp_path):
     plan = plan_memory(spec, [known_gpu("l40s-48")])
     assert not plan.fits
     assert "before any KV cache" in plan.problems[0]
-    assert plan.mends
-    for mend in plan.mends:
-        if "on " in mend and "--gpu" in mend:
+    assert plan.fixes
+    for fix in plan.fixes:
+        if "on " in fix and "--gpu" in fix:
             continue
         options = {}
-        for key, value in (part.split(": ") for part in mend.split("`")[1::2]):
+        for key, value in (part.split(": ") for part in fix.split("`")[1::2]):
             options[key] = value if key == "quantization" else float(value) if "gib" in key else int(value)
         ending = "-fp8" if "quantization" in options else ""
         changed = deployment(tmp_path, *(member(n, m + ending, **options) for n, m in members))
-        assert plan_memory(changed, [known_gpu("l40s-48")]).fits, mend
+        assert plan_memory(changed, [known_gpu("l40s-48")]).fits, fix
 
 
 def test_an_option_quantises_no_checkpoint_that_is_loaded_as_it_is(tmp_path):
@@ -207,7 +207,7 @@ def test_fp8_is_not_proposed_where_the_gpu_has_none(tmp_path):
     plan = plan_memory(spec, [known_gpu("a100-40")])
     assert not plan.fits or plan.gpus
     small = plan_memory(spec, [replace(known_gpu("a100-40"), memory=30 * GIB)])
-    assert not [mend for mend in small.mends if "fp8" in mend]
+    assert not [fix for fix in small.fixes if "fp8" in fix]
 
 
 def test_a_cache_too_small_for_one_question_is_refused(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members of runtime ``hf`` on a GPU: the estimate by hand, beside TensorRT-LLM, in any order, and mends."""
+"""Members of runtime ``hf`` on a GPU: the estimate by hand, beside TensorRT-LLM, in any order, and fixes."""
 
 from dataclasses import replace
 
@@ -123,7 +123,7 @@ def test_a_cache_that_takes_the_room_of_batches_is_refused(tmp_path, options, sa
     assert alone.fits
     plan = plan_memory(deployment(tmp_path, member("a", LLAMA_8B, **options), hf("b")), [H100])
     assert says in plan.problems[0]
-    assert plan.mends[0].startswith("for every member of tensorrt_llm and engine `kv_cache_gib:")
+    assert plan.fixes[0].startswith("for every member of tensorrt_llm and engine `kv_cache_gib:")
 
 
 def test_a_fraction_is_tried_before_and_after_batches_came(tmp_path):
@@ -141,7 +141,7 @@ def test_what_cannot_fit_says_which_batch_would(tmp_path):
     gpu = replace(H100, memory=24 * GIB)
     plan = plan_memory(deployment(tmp_path, hf("a")), [gpu])
     assert "with full batches of hf members, by estimate" in plan.problems[0]
-    assert "for every member of hf `max_batch: 8`" in plan.mends
+    assert "for every member of hf `max_batch: 8`" in plan.fixes
     assert plan_memory(deployment(tmp_path, hf("a", max_batch=8)), [gpu]).fits
     assert not plan_memory(deployment(tmp_path, hf("a", max_batch=16)), [gpu]).fits
 
@@ -151,15 +151,15 @@ def test_mends_of_mixed_deployments_fit_when_they_are_taken(tmp_path):
     plan = plan_memory(deployment(tmp_path, member("a", LLAMA_8B, kv_cache_gib=8), hf("b", QWEN_7B)), [gpu])
     assert not plan.fits
     tried = 0
-    for mend in plan.mends:
-        if "--gpu" in mend:
+    for fix in plan.fixes:
+        if "--gpu" in fix:
             continue
-        said = dict(part.split(": ") for part in mend.split("`")[1::2])
+        said = dict(part.split(": ") for part in fix.split("`")[1::2])
         batch = {"max_batch": int(said.pop("max_batch"))} if "max_batch" in said else {}
         model = LLAMA_8B + ("-fp8" if said.pop("quantization", None) else "")
         options = {key: float(value) if "gib" in key else int(value) for key, value in said.items()}
         first = member("a", model, **{"kv_cache_gib": 8, **options})
-        assert plan_memory(deployment(tmp_path, first, hf("b", QWEN_7B, **batch)), [gpu]).fits, mend
+        assert plan_memory(deployment(tmp_path, first, hf("b", QWEN_7B, **batch)), [gpu]).fits, fix
         tried += 1
     assert tried >= 2
 

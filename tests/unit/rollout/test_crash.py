@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A change killed before any file operation leaves what a server starts from and the next command mends."""
+"""A change killed before any file operation leaves what a server starts from and the next command fixes."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU memory arithmetic: does a deployment fit, and does it fit this machine."""
+"""Compute the GPU memory of a deployment, and check it against a machine."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much GPU memory an LLM takes: weights, runtime, KV cache and LoRA, each with its arithmetic.
+"""Compute the GPU memory of an LLM: weights, runtime, KV cache and LoRA, each with its arithmetic.
 
 TensorRT-LLM sizes its KV cache after the weights are loaded and a trial run with ``max_num_tokens`` tokens:
-``(total - peak) * fraction``, where ``peak`` holds whatever *anybody* has on that GPU at that moment
-(``tensorrt_llm/_torch/pyexecutor/_util.py``, 1.x; the C++ runtime does the same with what is free then). An
-upper limit in bytes (``kv_cache_gib``) or tokens makes it the smaller of the two.
+``(total - peak) * fraction``, where ``peak`` includes all *other* processes on that GPU at that moment
+(``tensorrt_llm/_torch/pyexecutor/_util.py``, 1.x; the C++ runtime does the same with the memory free then).
+An upper limit in bytes (``kv_cache_gib``) or tokens makes it the smaller of the two.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from quorum.runtimes.kv_cache import kv_heads_on
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import EngineOptions, GpuOptions, Lora, TensorRtLlmOptions
 
-# What a process holds on each GPU beside tensors: CUDA context, cuBLAS, CUDA graphs, NCCL. Llama-3-8B on an
+# Memory of a process on each GPU besides tensors: CUDA context, cuBLAS, CUDA graphs, NCCL. Llama-3-8B on an
 # H100 held 1.79 GiB alone and 3.58 GiB on each of two (vLLM pull request 10511, 2024-12); TensorRT-LLM prints
 # its own figure at start ("Memory used outside torch").
 CONTEXT_BYTES = 2 * GIB
 CONTEXT_BYTES_PARALLEL = 4 * GIB
-# Of the largest activations at once: residual and normed stream, gate, up and their product, in 16 bits; and
+# Applied to the peak of activations: residual and normed stream, gate, up and their product, in 16 bits; and
 # FP32 logits with two copies for sampling. For Llama-3-8B, 8192 tokens and 256 questions that is 1.15 GiB,
 # where the run above measured 1.26 GiB; the factor covers the difference and kernels' workspaces.
 ACTIVATION_FACTOR = 1.25
 _LOGIT_BYTES = 12
-# Share of the memory left after loading that a LoRA cache takes: PeftCacheConfig.device_cache_percent of the
-# LLM API, lora_cache_gpu_memory_fraction of the C++ backend.
+# Share of the memory left after loading for the LoRA cache: PeftCacheConfig.device_cache_percent of the LLM
+# API, lora_cache_gpu_memory_fraction of the C++ backend.
 LORA_CACHE_SHARE: Mapping[type[GpuOptions], float] = {TensorRtLlmOptions: 0.02, EngineOptions: 0.05}
 DEFAULT_FRACTION = 0.9
 
@@ -45,7 +45,7 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Options to plan with instead of a member's own; ``None`` leaves one as it is."""
+    """Options to plan with instead of a member's own; ``None`` keeps the member's."""
 
     quantization: str | None = None
     kv_cache_gib: float | None = None
@@ -54,7 +54,7 @@ class Changes:
     max_batch: int | None = None
 
     def apply(self, options: SomeOptions) -> SomeOptions:
-        """The options with those changes that their runtime knows; a cache's size replaces its fraction."""
+        """Apply the changes that the options' runtime has; a cache's size replaces its fraction."""
         known = options.__struct_fields__
         changed = {key: value for key, value in asdict(self).items() if value is not None and key in known}
         if "kv_cache_gib" in changed:
@@ -67,25 +67,25 @@ UNCHANGED = Changes()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one LLM takes on each of its GPUs.
+    """Memory of one LLM on each of its GPUs.
 
     Attributes:
-        member: Name of its member; of its members, when several share it.
+        member: Name of its member, or names of those that share it.
         gpus: Numbers of its GPUs.
         weights: Bytes.
         context: Bytes outside of tensors.
         activations: Bytes of the largest step.
         adapter: Bytes of LoRA adapters.
-        lora_share: Share of the memory left after loading that the LoRA cache takes.
-        kv_fraction: Share of the memory left after loading that the KV cache takes.
+        lora_share: The LoRA cache's share of the memory left after loading.
+        kv_fraction: The KV cache's share of the memory left after loading.
         kv_limit: Its upper limit in bytes; ``None`` for none.
         kv_per_token: Bytes of one token.
         longest: Tokens of the longest question with its answer.
-        batch: Questions that it works on at once, at most.
+        batch: Maximum number of questions at once.
         arithmetic: Part -> how it was computed.
-        by_pytorch: Whether activations and KV cache are taken as questions come (runtime ``hf``), and are
-            thus an estimate; otherwise the start takes all.
-        kv_room: Bytes of KV cache of its full batch, where they are.
+        by_pytorch: Whether activations and KV cache are allocated as questions arrive (runtime ``hf``), and
+            thus estimated; otherwise all is allocated at the start.
+        kv_room: Bytes of KV cache of its full batch, if ``by_pytorch``.
     """
 
     member: str
@@ -106,17 +106,17 @@ class Need:
 
     @property
     def fixed(self) -> int:
-        """Bytes taken beside the KV cache."""
+        """Bytes without the KV cache."""
         return self.weights + self.context + self.activations + self.adapter
 
     @property
     def late(self) -> int:
-        """Bytes that it takes only when questions come."""
+        """Bytes that are allocated only when questions arrive."""
         return self.activations + self.kv_room if self.by_pytorch else 0
 
     @property
     def at_start(self) -> int:
-        """Bytes that it takes when it starts, before any KV cache is sized."""
+        """Bytes allocated at the start, before any KV cache is sized."""
         return self.fixed - self.activations if self.by_pytorch else self.fixed
 
     @property
@@ -125,17 +125,17 @@ class Need:
         return self.longest * self.kv_per_token
 
     def kv_of(self, free: int) -> int:
-        """Bytes of KV cache that it takes, given what is free after loading."""
+        """Bytes of its KV cache, given ``free`` bytes after loading."""
         wanted = int(free * self.kv_fraction)
         return wanted if self.kv_limit is None else min(wanted, self.kv_limit)
 
     def lora_of(self, free: int) -> int:
-        """Bytes that its LoRA cache takes, given what is free after loading."""
+        """Bytes of its LoRA cache, given ``free`` bytes after loading."""
         return int(free * self.lora_share)
 
 
 def need_of(members: Sequence[MemberSpec], root: Path, changes: Changes = UNCHANGED) -> Need:
-    """What one LLM of TensorRT-LLM takes.
+    """Compute the memory of one LLM of TensorRT-LLM.
 
     Args:
         members: The member, or those that share the LLM, by :meth:`Deployment.models`.
@@ -158,12 +158,12 @@ def need_of(members: Sequence[MemberSpec], root: Path, changes: Changes = UNCHAN
 
 
 def _check_quantisation(options: GpuOptions, shape: Shape) -> None:
-    """The LLM API takes a checkpoint as it is: an option quantises nothing."""
-    asked = options.quantization
-    if isinstance(options, TensorRtLlmOptions) and asked and asked != shape.quantisation:
+    """Refuse an option that differs from the checkpoint: the LLM API does not quantise."""
+    method = options.quantization
+    if isinstance(options, TensorRtLlmOptions) and method and method != shape.quantisation:
         raise BuildError(
-            f"`quantization: {asked}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
-            f" one that is, as in `model: {options.model}-{asked}`: `quorum build MEMBER --spec FILE`"
+            f"`quantization: {method}`, but {shape.name} is {shape.quantisation or 'not quantised'}; name"
+            f" one that is, as in `model: {options.model}-{method}`: `quorum build MEMBER --spec FILE`"
             " makes it of the one without that ending"
         )
 
@@ -179,7 +179,7 @@ def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapt
     dtype, quantisation = options.dtype, options.quantization or ""
     longest = min(options.max_seq_len or shape.max_positions, shape.max_positions)
     weights = -(-shape.weight_bytes(dtype, quantisation) // parallel)
-    # quantize.py is told to make the KV cache FP8 with the weights; the LLM API leaves it in 16 bits.
+    # Engine builds with FP8 weights get an FP8 KV cache; the LLM API keeps 16 bits.
     is_fp8 = isinstance(options, EngineOptions) and quantisation == "fp8"
     kv_bytes = 1 if shape.kv_quantised or is_fp8 else 2
     wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
@@ -199,7 +199,7 @@ def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapt
         longest=longest,
         batch=batch,
         arithmetic={
-            "weights": weights_told(shape, dtype, quantisation, parallel),
+            "weights": weights_text(shape, dtype, quantisation, parallel),
             "context": "CUDA context, libraries, graphs" + (", NCCL" if parallel > 1 else ""),
             "activations": (
                 f"{ACTIVATION_FACTOR} x ({tokens} tokens x {wide} values x 2 B"
@@ -213,8 +213,8 @@ def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapt
     )
 
 
-def weights_told(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
-    """How the bytes of :meth:`Shape.weight_bytes` were computed."""
+def weights_text(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
+    """Describe the arithmetic of :meth:`Shape.weight_bytes`."""
     share = f" / {parallel} GPUs" if parallel > 1 else ""
     chosen = quantisation or shape.quantisation
     total = shape.weight_bytes(dtype, quantisation)

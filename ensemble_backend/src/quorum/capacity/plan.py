@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a deployment fit on its GPUs? Sums per GPU, in whatever order the members load, and what would fit."""
+"""Plan GPU memory: sums per GPU for every order of loading, and changes that would make members fit."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Share:
     """One member on one GPU.
 
     Attributes:
-        need: What it takes.
-        kv: Bytes of KV cache that it gets at least, in the worst order of loading; 0 where it cannot load.
-            What its full batch takes, where PyTorch takes it.
-        kv_most: Bytes that it gets in the best order.
+        need: Its memory.
+        kv: Bytes of KV cache in the worst order of loading; 0 where it cannot load. Under PyTorch, bytes of
+            its full batch.
+        kv_most: Bytes of KV cache in the best order.
     """
 
     need: Need
@@ -67,7 +67,7 @@ class GpuPlan:
 
     @property
     def fixed(self) -> int:
-        """Bytes that its members take beside KV caches."""
+        """Bytes of its members without KV caches."""
         return sum(share.need.fixed for share in self.shares)
 
     @property
@@ -77,7 +77,7 @@ class GpuPlan:
 
     @property
     def late(self) -> int:
-        """Bytes that members of runtime ``hf`` take only when questions come."""
+        """Bytes that members of runtime ``hf`` allocate only when questions arrive."""
         return sum(share.need.late for share in self.shares)
 
 
@@ -86,15 +86,15 @@ class Plan:
     """A deployment on its GPUs.
 
     Attributes:
-        gpus: One plan per GPU that is used.
-        notes: What is worth knowing though it fits.
-        mends: Changes that would make it fit, each tried; empty when it fits.
-        elsewhere: Members that take no GPU memory by this plan.
+        gpus: One plan per GPU in use.
+        notes: Remarks for people.
+        fixes: Changes that would make it fit, each tried; empty when it fits.
+        elsewhere: Members without GPU memory in this plan.
     """
 
     gpus: list[GpuPlan]
     notes: list[str]
-    mends: list[str]
+    fixes: list[str]
     elsewhere: list[str]
 
     @property
@@ -109,14 +109,14 @@ class Plan:
 
 
 def plan_memory(
-    spec: Deployment, gpus: Sequence[Gpu], *, mends: bool = True, pytorch_sees_gpus: bool = True
+    spec: Deployment, gpus: Sequence[Gpu], *, fixes: bool = True, pytorch_sees_gpus: bool = True
 ) -> Plan:
     """Plan a deployment.
 
     Args:
         spec: The deployment.
-        gpus: What it may use, by index.
-        mends: Whether to look for changes that would make it fit.
+        gpus: The available GPUs, by index.
+        fixes: Whether to search for changes that would make it fit.
         pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
 
     Raises:
@@ -136,15 +136,15 @@ def plan_memory(
     plans = _plan(_needs(spec, llms), gpus)
     plan = Plan(plans, [], [], [name for name in spec.member_names if name not in planned])
     plan.notes = [*notes, *_notes(plans)]
-    if mends and not plan.fits:
-        plan.mends = list(_mends(spec, llms, gpus))
+    if fixes and not plan.fits:
+        plan.fixes = list(_fixes(spec, llms, gpus))
     return plan
 
 
 def _needs(
     spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Changes = UNCHANGED
 ) -> list[Need]:
-    """What each LLM takes, with the changes that its runtime knows."""
+    """Memory of each LLM, with the changes that its runtime has."""
     needs = []
     for members in llms:
         options = members[0].options
@@ -159,16 +159,16 @@ def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
     plans = {gpu.index: GpuPlan(gpu) for gpu in gpus}
     missing = sorted({index for need in needs for index in need.gpus if index not in plans})
     for index in missing:
-        asking = next(need for need in needs if index in need.gpus)
-        smaller = "choose another device" if asking.by_pytorch else "make its tensor_parallel smaller"
-        stand_in = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
-        stand_in.problems.append(
-            f"GPU {index}: member {asking.member} wants it, {len(gpus)} are here;"
-            f" {smaller}, or plan for more GPUs with --gpus"
+        first = next(need for need in needs if index in need.gpus)
+        advice = "choose another device" if first.by_pytorch else "make its tensor_parallel smaller"
+        missing_gpu = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
+        missing_gpu.problems.append(
+            f"GPU {index}: member {first.member} wants it, {len(gpus)} are here;"
+            f" {advice}, or plan for more GPUs with --gpus"
         )
     for plan in plans.values():
-        here = [need for need in needs if plan.gpu.index in need.gpus]
-        plan.shares = [Share(need, need.kv_room, need.kv_room) for need in here]
+        own = [need for need in needs if plan.gpu.index in need.gpus]
+        plan.shares = [Share(need, need.kv_room, need.kv_room) for need in own]
         if not plan.problems:
             _check(plan)
     return [plan for plan in plans.values() if plan.shares]
@@ -190,19 +190,19 @@ def _check(plan: GpuPlan) -> None:
         plan.problems.append(f"{where}: {problem}")
     own = [share for share in plan.shares if not share.need.by_pytorch]
     caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in own}
-    # PyTorch may hold all that it ever takes when another loads, or nothing of it yet.
+    # When another member loads, PyTorch may have allocated everything, or nothing yet.
     held = (0, plan.late) if plan.late else (0,)
-    stopped = [
-        said
+    failures = [
+        failure
         for order in _orders(plan.shares)
         for taken in held
-        if (said := _load(order, total - taken, plan.late - taken, caches))
+        if (failure := _load(order, total - taken, plan.late - taken, caches))
     ]
-    if stopped and not plan.problems:
-        plan.problems.append(f"{where}: {stopped[0]}")
+    if failures and not plan.problems:
+        plan.problems.append(f"{where}: {failures[0]}")
     for share in own:
-        need, found = share.need, caches[share.need.member]
-        share.kv, share.kv_most = min(found), max(found)
+        need, sizes = share.need, caches[share.need.member]
+        share.kv, share.kv_most = min(sizes), max(sizes)
         if share.kv < need.kv_least and not plan.problems:
             plan.problems.append(
                 f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
@@ -211,17 +211,12 @@ def _check(plan: GpuPlan) -> None:
 
 
 def _exceeding(plan: GpuPlan, free: int) -> str:
-    """Why KV caches do not fit when all members have loaded; empty where they do.
-
-    Args:
-        plan: One GPU.
-        free: Bytes that are free then.
-    """
+    """Why KV caches do not fit into the ``free`` bytes after all members have loaded; empty if they do."""
     needs = [share.need for share in plan.shares if not share.need.by_pytorch]
     together = sum(need.kv_of(free) + need.lora_of(free) for need in needs)
     if together <= free - plan.late:
         return ""
-    wanted = " + ".join(_kv_told(need, free) for need in needs)
+    wanted = " + ".join(_kv_text(need, free) for need in needs)
     kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)" if plan.late else ""
     advice = (
         "give each a `kv_cache_gib` that leaves them theirs"
@@ -238,18 +233,18 @@ def _exceeding(plan: GpuPlan, free: int) -> str:
 def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
     if len(shares) <= _MOST_IN_ANY_ORDER:
         return permutations(shares)
-    # Each once as the last to load, behind the greediest.
+    # Each once as the last to load, after those with the largest fractions.
     greedy = sorted(shares, key=lambda share: -share.need.kv_fraction)
     return [[*(s for s in greedy if s is not last), last] for last in shares]
 
 
 def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
-    """Load members one after the other; what stopped the first that does not fit, or nothing.
+    """Simulate loading members in order; why the first that fails does not fit, or empty.
 
     Args:
-        order: Who loads when.
+        order: Order of loading.
         total: Bytes to share.
-        keep: Bytes of them that members of runtime ``hf`` take once questions come.
+        keep: Bytes of them that members of runtime ``hf`` allocate once questions arrive.
         caches: Member -> sizes of its KV cache; each order adds one. Not those of runtime ``hf``.
     """
     free = total
@@ -299,8 +294,8 @@ def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
                 )
 
 
-def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
-    """Changes, each tried alone and then with a fixed KV cache, that make the plan fit."""
+def _fixes(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
+    """Changes that make the plan fit, each tried alone and then with a fixed KV cache."""
     batches = [need.batch for need in _needs(spec, llms) if need.by_pytorch]
     others = len(batches) < len(llms)
     who = "for every member of tensorrt_llm and engine" if batches else "for every member"
@@ -309,7 +304,7 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
         return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
 
     def attempt(whose: str, words: str, changes: Changes) -> str:
-        """The changes in words, alone or with a fixed KV cache; empty where they do not fit."""
+        """Describe the changes, alone or with a fixed KV cache; empty where they do not fit."""
         if changes != UNCHANGED and fits(changes):
             return f"{whose} {words}"
         gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
@@ -329,7 +324,7 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
             ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8"))
         )
     if others:
-        yield from (said for words, changes in attempts if (said := attempt(who, words, changes)))
+        yield from (fix for words, changes in attempts if (fix := attempt(who, words, changes)))
     smaller = (size for size in _BATCHES if size < max(batches, default=0))
     tried = (attempt("for every member of hf", f"`max_batch: {n}`", Changes(max_batch=n)) for n in smaller)
     yield from islice(filter(None, tried), 1)
@@ -340,13 +335,13 @@ def _mends(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
 
 
 def _even_cache(plans: Sequence[GpuPlan]) -> float | None:
-    """The same KV cache in GiB for each member that sizes one, as large as it goes; ``None`` for none."""
-    left = []
+    """The largest equal KV cache in GiB for each member that sizes one; ``None`` if under 0.5."""
+    shares = []
     for plan in plans:
         sizing = sum(not share.need.by_pytorch for share in plan.shares)
         if sizing:
-            left.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
-    rounded = int(min(left, default=0.0) * 0.9 / GIB * 2) / 2
+            shares.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
+    rounded = int(min(shares, default=0.0) * 0.9 / GIB * 2) / 2
     return rounded if rounded >= 0.5 else None
 
 
@@ -354,7 +349,7 @@ def _as(gpu: Gpu, index: int) -> Gpu:
     return Gpu(gpu.name, gpu.architecture, gpu.memory, index=index)
 
 
-def _kv_told(need: Need, free: int) -> str:
+def _kv_text(need: Need, free: int) -> str:
     if need.kv_limit is not None and need.kv_limit <= free * need.kv_fraction:
         return f"{need.member} {_gib(need.kv_limit)}"
     return f"{need.member} {need.kv_fraction:g} x {_gib(free)}"

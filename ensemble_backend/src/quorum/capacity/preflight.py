@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds a deployment against the machine before Triton starts: what would only fail at load is found here."""
+"""Check a deployment against the machine before Triton starts, for errors that would only show at load."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from quorum.runtimes.options import EngineOptions, GpuOptions, TensorRtLlmOption
 
 @dataclass(slots=True)
 class Preflight:
-    """What was found.
+    """Findings of the check.
 
     Attributes:
-        problems: Why it would not start; empty when it would.
-        notes: What could not be checked, or is worth knowing.
-        checked: Members that were looked at.
+        problems: Why the deployment would not start; empty when it would.
+        notes: Checks that were not possible, and remarks.
+        checked: Members that were checked.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Preflight:
 
 
 def version_of(package: str) -> str | None:
-    """The version of a package beside this program; ``None`` where there is none."""
+    """The installed version of a package; ``None`` where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -56,33 +56,33 @@ def preflight(
 
     Args:
         spec: The deployment.
-        gpus: The GPUs here; asked of ``nvidia-smi`` by default.
-        installed: Version of TensorRT-LLM here; looked up by default.
-        torch: Version of PyTorch here; looked up by default.
+        gpus: The GPUs; by default from ``nvidia-smi``.
+        installed: Version of TensorRT-LLM; looked up by default.
+        torch: Version of PyTorch; looked up by default.
     """
-    found = Preflight()
+    report = Preflight()
     sees_gpus = not (torch or version_of("torch") or "").endswith("+cpu")
     llms = [member for member in spec.members if isinstance(member.options, GpuOptions)]
     bound = [member for member in spec.members if gpu_of(member.options, auto=False) is not None]
     free = [member for member in spec.members if sees_gpus and gpu_of(member.options) is not None]
     needing = [member.name for member in spec.members if member in llms or member in bound]
     if not (needing or free):
-        return found
+        return report
     version = installed or version_of("tensorrt_llm")
-    found.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
-    here = _gpus_here(spec, needing, gpus, found)
+    report.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
+    here = _gpus_here(spec, needing, gpus, report)
     if not here:
-        found.checked = needing
-        return found
-    found.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
-    found.notes += _old_drivers(here) if llms else []
+        report.checked = needing
+        return report
+    report.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
+    report.notes += _old_drivers(here) if llms else []
     for member in llms:
         if isinstance(member.options, EngineOptions):
-            _check_engine(spec, member.name, member.options, here, version, found)
+            _check_engine(spec, member.name, member.options, here, version, report)
         elif isinstance(member.options, TensorRtLlmOptions):
-            _check_checkpoint(spec, member.name, member.options, found)
-    _check_memory(spec, here, found, sees_gpus)
-    return found
+            _check_checkpoint(spec, member.name, member.options, report)
+    _check_memory(spec, here, report, sees_gpus)
+    return report
 
 
 def _missing_libraries(
@@ -111,16 +111,16 @@ def _named(members: Sequence[MemberSpec]) -> str:
 
 
 def _gpus_here(
-    spec: Deployment, needing: Sequence[str], gpus: Sequence[Gpu] | None, found: Preflight
+    spec: Deployment, needing: Sequence[str], gpus: Sequence[Gpu] | None, report: Preflight
 ) -> list[Gpu]:
-    """The GPUs; a problem where there are none and members need one."""
+    """Find the GPUs; reports a problem where members need one and there is none."""
     try:
         here = list(find_gpus() if gpus is None else gpus)
     except GpuError as error:
-        (found.problems if needing else found.notes).append(str(error))
+        (report.problems if needing else report.notes).append(str(error))
         return []
     if needing and not here:
-        found.problems.append(
+        report.problems.append(
             f"{spec.path}: {', '.join(needing)}: no GPU here (no nvidia-smi); in a container start it with"
             " --gpus all, or plan for another machine with `quorum plan`"
         )
@@ -128,7 +128,7 @@ def _gpus_here(
 
 
 def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
-    """A note, no problem: data-centre GPUs run newer CUDA on older drivers by a compatibility package."""
+    """Notes on old drivers; data-centre GPUs run newer CUDA on them by a compatibility package."""
 
     def number(version: str) -> list[int]:
         return [int(part) for part in version.split(".") if part.isdecimal()]
@@ -141,26 +141,26 @@ def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
     ]
 
 
-def _check_memory(spec: Deployment, gpus: Sequence[Gpu], found: Preflight, sees_gpus: bool) -> None:
+def _check_memory(spec: Deployment, gpus: Sequence[Gpu], report: Preflight, sees_gpus: bool) -> None:
     try:
         plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
     except BuildError as error:
-        found.problems.append(f"{spec.path}: {error}")
+        report.problems.append(f"{spec.path}: {error}")
         return
-    mends = f" Would fit: {'; '.join(plan.mends)}" if plan.mends else ""
-    found.problems += [f"{spec.path}: {problem}.{mends}" for problem in plan.problems]
-    found.notes += plan.notes
+    fixes = f" Would fit: {'; '.join(plan.fixes)}" if plan.fixes else ""
+    report.problems += [f"{spec.path}: {problem}.{fixes}" for problem in plan.problems]
+    report.notes += plan.notes
 
 
-def _check_checkpoint(spec: Deployment, member: str, options: TensorRtLlmOptions, found: Preflight) -> None:
-    """A quantised checkpoint that `quorum build` would make, and has not yet."""
+def _check_checkpoint(spec: Deployment, member: str, options: TensorRtLlmOptions, report: Preflight) -> None:
+    """Report a quantised checkpoint that `quorum build` has not made yet."""
     try:
         build = quantise_steps(member, options, spec.root, Tools())
     except BuildError as error:
-        found.problems.append(f"{spec.path}: {error}")
+        report.problems.append(f"{spec.path}: {error}")
         return
     if build and not build.engine.is_dir():
-        found.problems.append(
+        report.problems.append(
             f"{spec.path}: member {member}: {build.engine} is not there yet; make it of"
             f" {build.checkpoint.name}: `quorum build {member} --spec {spec.path}`"
         )
@@ -172,37 +172,37 @@ def _check_engine(
     options: EngineOptions,
     gpus: Sequence[Gpu],
     version: str | None,
-    found: Preflight,
+    report: Preflight,
 ) -> None:
     folder = spec.root / options.engine
     again = f"build it again here: `quorum build {member} --spec {spec.path}`"
     where = f"{spec.path}: member {member}: {folder}"
     if not (folder / "config.json").is_file():
-        found.problems.append(f"{where}: no engine there; {again}")
+        report.problems.append(f"{where}: no engine there; {again}")
         return
     if not (folder / MANIFEST).is_file():
-        found.notes.append(
+        report.notes.append(
             f"{where}: no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not checked"
         )
         made_by = _version_in(folder)
         if version and made_by and made_by != version:
-            found.problems.append(_other_version(where, made_by, version, again))
+            report.problems.append(_other_version(where, made_by, version, again))
         return
     try:
         manifest = read_engine_manifest(folder)
     except BuildError as error:
-        found.problems.append(f"{spec.path}: member {member}: {error}")
+        report.problems.append(f"{spec.path}: member {member}: {error}")
         return
     wanted = options.gpus or range(manifest.tensor_parallel)
     own = [gpu for gpu in gpus if gpu.index in wanted]
-    found.problems += _misfits(where, manifest, own, version, again)
-    found.problems += _outgrown(where, manifest, options, folder, again)
+    report.problems += _misfits(where, manifest, own, version, again)
+    report.problems += _outgrown(where, manifest, options, folder, again)
 
 
 def _misfits(
     where: str, manifest: EngineManifest, gpus: Sequence[Gpu], version: str | None, again: str
 ) -> list[str]:
-    """Where the machine is another than the engine was built for."""
+    """Problems of an engine that was built for another architecture or TensorRT-LLM."""
     problems = []
     others = [gpu for gpu in gpus if gpu.architecture != manifest.architecture]
     if others:
@@ -226,7 +226,7 @@ def _other_version(where: str, made_by: str, version: str, again: str) -> str:
 def _outgrown(
     where: str, manifest: EngineManifest, options: EngineOptions, folder: Path, again: str
 ) -> list[str]:
-    """Where ``deploy.yaml`` asks for more than was built."""
+    """Problems of an engine that is smaller than ``deploy.yaml`` sets."""
     problems = []
     sizes = {
         "max_batch_size": options.max_batch_size,

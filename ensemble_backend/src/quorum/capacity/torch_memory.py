@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much GPU memory a member of runtime ``hf`` takes: an estimate, as PyTorch takes memory as it goes.
+"""Estimate the GPU memory of a member of runtime ``hf``, as PyTorch allocates on demand.
 
 ``generate`` computes a whole batch of padded prompts at once, keeps their keys and values until the last
-answer is complete, and computes logits of one position per question. What it takes depends on the questions;
-planned is a full batch of the longest.
+answer is complete, and computes logits of one position per question. The estimate is for a full batch of the
+longest questions.
 """
 
 from __future__ import annotations
@@ -14,38 +14,33 @@ from pathlib import Path
 from quorum.build.checkpoint import BuildError
 from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
-from quorum.capacity.memory import ACTIVATION_FACTOR, CONTEXT_BYTES, Need, weights_told
+from quorum.capacity.memory import ACTIVATION_FACTOR, CONTEXT_BYTES, Need, weights_text
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
 
 ASSUMED_TOKENS = 2048
-"""Tokens of the longest question with its answer, where no ``max_seq_len`` says."""
+"""Tokens of the longest question with its answer, without ``max_seq_len``."""
 STEP_TOKENS = 2048
-"""Prompt tokens that continuous batching computes at once, at most (``runtimes/hf_continuous.py``)."""
+"""Maximum prompt tokens of a step of continuous batching (``runtimes/hf_continuous.py``)."""
 # Of one logit: 16 bits, FP32 and a masked copy; two INT32 and one bool in between (runtimes/hf_guide.py).
 _LOGIT_BYTES = 20
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 
 
 def gpu_of(options: Options, *, auto: bool = True) -> int | None:
-    """The number of the GPU that a member of runtime ``hf`` runs on; ``None``: on none, or another runtime.
-
-    Args:
-        options: The member's.
-        auto: Whether PyTorch finds a GPU, which is what ``device: auto`` goes by.
-    """
+    """The GPU of a member of runtime ``hf``, or ``None``; ``auto``: whether PyTorch finds a GPU."""
     if not isinstance(options, HfOptions):
         return None
     if options.device == "auto":
         return 0 if auto else None
-    found = _CUDA.fullmatch(options.device)
-    return int(found[1] or 0) if found else None
+    device = _CUDA.fullmatch(options.device)
+    return int(device[1] or 0) if device else None
 
 
 def why_not_counted(options: HfOptions, root: Path) -> str:
-    """Why there is no arithmetic for a member of runtime ``hf``; empty where there is one.
+    """Why the memory of a member of runtime ``hf`` cannot be estimated; empty where it can.
 
-    Transformers serves more than decoders of the usual shape, so this is no reason to refuse.
+    No reason to refuse: Transformers serves more than decoders of the usual shape.
     """
     try:
         shape = find_shape(options.model, root)
@@ -56,11 +51,11 @@ def why_not_counted(options: HfOptions, root: Path) -> str:
 
 
 def torch_need(member: str, options: HfOptions, root: Path) -> Need:
-    """What a member of runtime ``hf`` takes, by estimate.
+    """Estimate the memory of a member of runtime ``hf``.
 
     Args:
         member: Its name.
-        options: Options for which :func:`gpu_of` names a GPU.
+        options: Options with a GPU by :func:`gpu_of`.
         root: The folder of ``deploy.yaml``.
 
     Raises:
@@ -76,7 +71,7 @@ def torch_need(member: str, options: HfOptions, root: Path) -> Need:
 
 
 def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
-    """PEFT reads more than is read here: only what can be read is held against the base."""
+    """Check an adapter that can be read against its base; PEFT reads more formats than this does."""
     try:
         adapter = read_adapter(folder)
     except BuildError:
@@ -85,7 +80,7 @@ def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
 
 
 def _dtype(options: HfOptions, shape: Shape) -> str:
-    """Unlike TensorRT-LLM, Transformers leaves a checkpoint in FP32 as it is."""
+    """Type of the loaded weights; unlike TensorRT-LLM, Transformers keeps FP32 checkpoints in FP32."""
     return shape.dtype if options.dtype == "auto" else options.dtype
 
 
@@ -119,7 +114,7 @@ def _need(name: str, gpu: int, options: HfOptions, shape: Shape) -> Need:
         longest=longest,
         batch=batch,
         arithmetic={
-            "weights": weights_told(shape, dtype, "", 1),
+            "weights": weights_text(shape, dtype, "", 1),
             "context": "CUDA context, libraries, what PyTorch keeps (estimate)",
             "activations": (
                 f"{ACTIVATION_FACTOR} x ({computed} x {wide} values x {each} B"

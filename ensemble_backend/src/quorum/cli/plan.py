@@ -73,9 +73,9 @@ def _tell(report: PlanReport) -> None:
         note(f"note: {line}")
     for problem in plan.problems:
         note(Text.assemble(("does not fit: ", "bold red"), problem))
-    for mend in plan.mends:
-        note(f"would fit: {mend}")
-    if plan.problems and not plan.mends:
+    for fix in plan.fixes:
+        note(f"would fit: {fix}")
+    if plan.problems and not plan.fixes:
         note(
             "would fit: nothing that was tried (a fixed KV cache, fewer tokens, smaller batches, a larger"
             " GPU, and fp8 weights where the GPU is known to have them);"

@@ -70,7 +70,7 @@ class PlanReport:
             "gpus_from": self.gpus_from,
             "gpus": [_gpu_json(gpu) for gpu in self.plan.gpus],
             "problems": self.plan.problems,
-            "would_fit": self.plan.mends,
+            "would_fit": self.plan.fixes,
             "notes": self.plan.notes,
             "not_planned": self.plan.elsewhere,
         }

@@ -76,7 +76,7 @@ Infer = Callable[[str, Mapping[str, Array], Sequence[str], str], dict[str, Array
 
 
 class RuntimeConfigError(QuorumError, ValueError):
-    """The member's settings do not fit its runtime; the message names the setting and the mend."""
+    """The member's settings do not fit its runtime; the message names the setting and the fix."""
 
     code = "RUNTIME_SETTINGS_INVALID"
 
