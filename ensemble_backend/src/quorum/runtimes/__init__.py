@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to turn prompts into text: one file per runtime, all behind :class:`quorum.runtimes.base.Runtime`."""
+"""Turn prompts into text: one module per runtime, all behind :class:`quorum.runtimes.base.Runtime`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from quorum.runtimes.option_base import Options
 
 
 def create(settings: RuntimeSettings[Options]) -> Runtime:
-    """Start the runtime that the options are of.
+    """Start the runtime of these options.
 
     Raises:
-        RuntimeConfigError: It cannot start with these settings, or a package it needs is missing.
+        RuntimeConfigError: It cannot start with these settings, or a package is missing.
     """
     options = settings.options
     module, runtime_class = options.served_by.split(":")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between a member and whatever produces its text."""
+"""Define the interface between a member and the runtime that produces its text."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from quorum_contract.errors import QuorumError
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One product, put to one member.
+    """One question to one member, about one product.
 
     Attributes:
         prompt: Built by :func:`quorum.tasks.prompt.build_prompt`.
         schema: JSON schema of the answer (:meth:`quorum.tasks.catalogue.Catalogue.json_schema`), as text.
-        text: The product text itself, for runtimes that look answers up.
-        category: As asked; may be empty.
+        text: The product text, for runtimes that look answers up.
+        category: May be empty.
         attributes: ``A`` names, in the order of the answer.
-        deadline_ns: ``time.monotonic_ns()`` after which nobody waits for the answer.
+        deadline_ns: ``time.monotonic_ns()`` after which the answer is discarded.
     """
 
     prompt: str
@@ -43,7 +43,7 @@ class Question:
 
 
 Reply = str | Status
-"""The generated text, or why there is none."""
+"""The generated text, or the status of an abstention."""
 
 
 class Runtime(Protocol):
@@ -53,11 +53,11 @@ class Runtime(Protocol):
         """Start answering and return at once.
 
         Args:
-            question: What is asked. Work on it may stop once it is ``expired``.
-            done: To be called exactly once, from any thread. Must not be called after ``close`` returned.
+            question: The question. Work on it may stop once it is ``expired``.
+            done: Called exactly once, from any thread, and never after ``close`` has returned.
 
         Raises:
-            Exception: Anything; the member turns it into an abstention.
+            Exception: Any error; the member abstains.
         """
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class InnerError(QuorumError, RuntimeError):
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Infer = Callable[[str, Mapping[str, Array], Sequence[str], str], dict[str, Array]]
-"""Asks another model of the server: its name, inputs, outputs wanted, request id; waits for the answer."""
+"""Calls another model of the server by name, inputs, wanted outputs and request id; waits for the outputs."""
 
 
 class RuntimeConfigError(QuorumError, ValueError):
@@ -86,14 +86,14 @@ O_co = TypeVar("O_co", bound=Options, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings(Generic[O_co]):
-    """What a runtime starts with.
+    """Settings of a runtime.
 
     Attributes:
         member: The member's name.
         root: Folder that relative paths of ``options`` start from.
         options: The runtime's own options.
         peers: Options of the other members in the same process.
-        infer: Asks other models of the server; ``None`` outside of one.
+        infer: Calls other models of the server; ``None`` outside of one.
     """
 
     member: str
@@ -103,10 +103,6 @@ class RuntimeSettings(Generic[O_co]):
     infer: Infer | None = None
 
     def check_files(self) -> None:
-        """Check the files and folders that the options name.
-
-        Raises:
-            RuntimeConfigError: One of them does not exist, or lacks a file.
-        """
+        """Raise RuntimeConfigError if a file or folder that the options name is missing or incomplete."""
         for key, problem in find_missing(self.options, self.root):
             raise RuntimeConfigError(f"member {self.member!r}: {key}: {problem}")

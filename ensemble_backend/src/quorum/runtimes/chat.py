@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between prompts and tokens, by the tokenizer and the chat template that lie beside a checkpoint."""
+"""Convert between prompts and tokens, by a checkpoint's tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class ChatTokenizer:
 
     Args:
         model: Folder, or Hugging Face id.
-        chat: Whether prompts go into the chat template; ``None``: if there is one.
+        chat: Whether to apply the chat template; ``None``: if there is one.
 
     Raises:
-        OSError: There is no tokenizer there.
+        OSError: The model has no tokenizer.
     """
 
     def __init__(self, model: str, chat: bool | None = None) -> None:
@@ -31,7 +31,7 @@ class ChatTokenizer:
         return token
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids of the prompt, ready to be answered."""
+        """Token ids of the prompt, with the chat template where configured."""
         return encode(self._tokenizer, prompt, self._chat)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -41,15 +41,15 @@ class ChatTokenizer:
 
 
 def encode(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
-    """Token ids of the prompt, inside the tokenizer's chat template where ``chat`` says so."""
+    """Token ids of the prompt, inside the tokenizer's chat template if ``chat``."""
     if not chat:
         return list(tokenizer(prompt)["input_ids"])
-    # Templates of models that think aloud first know this variable; others ignore it.
+    # Templates of reasoning models use enable_thinking; others ignore it.
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}],
         tokenize=False,
         add_generation_prompt=True,
         enable_thinking=False,
     )
-    # The template brings the special tokens; adding them once more would begin the text twice.
+    # The template has the special tokens already.
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled TensorRT-LLM engines, served by Triton's C++ backend ``tensorrtllm`` of 1.2.1; unverified on GPU.
+"""Call compiled TensorRT-LLM engines, served by Triton's C++ backend of 1.2.1; unverified on GPU.
 
-The engine is a Triton model of its own, which takes and gives token ids. The member before it builds the
-prompt, tokenises, keeps the deadline and abstains where the engine fails.
+The engine is a separate Triton model from token ids to token ids. The member builds the prompt, tokenises,
+keeps the deadline and abstains where the engine fails.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 Done = Callable[[Reply], None]
 
 CALLS = 24
-"""Calls from inside a Python model that may wait at once; at about thirty it stops answering at all."""
+"""Maximum concurrent calls from a Python model; at about thirty it hangs."""
 _STOPPERS = 4
 
 
 class EngineRuntime:
-    """Asks the Triton model that serves a compiled engine, by :class:`quorum.runtimes.options.EngineOptions`.
+    """Calls the Triton model of a compiled engine, by :class:`quorum.runtimes.options.EngineOptions`.
 
-    ``gpus``, ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size`` are in the configuration of that
-    model; ``dtype``, ``quantization`` and the like were used when the engine was built.
+    ``gpus``, ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size`` are in that model's
+    configuration; ``dtype``, ``quantization`` and the like only matter to the build.
     """
 
     def __init__(self, settings: RuntimeSettings[EngineOptions]) -> None:
@@ -64,7 +64,7 @@ class EngineRuntime:
         self._numbers = itertools.count(1)
         self._open = True
         self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="quorum-engine")
-        # Apart from the calls: a stop must not wait behind what it is to stop.
+        # A separate pool: a stop must not wait behind the call that it stops.
         self._stops = ThreadPoolExecutor(_STOPPERS, thread_name_prefix="quorum-engine-stop")
 
     def submit(self, question: Question, done: Done) -> None:
@@ -73,7 +73,7 @@ class EngineRuntime:
         self._calls.submit(self._ask, question, inputs, done)
 
     def close(self) -> None:
-        """Drop what waits; calls inside the engine end with it."""
+        """Drop waiting questions; calls in flight end with the engine."""
         self._open = False
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._stops.shutdown(wait=False, cancel_futures=True)
@@ -98,27 +98,27 @@ class EngineRuntime:
 
     def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
         if question.expired:
-            self._give(done, Status.TIMEOUT)
+            self._reply(done, Status.TIMEOUT)
             return
         number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
         reply: Reply = Status.ERROR
         try:
             with self._stopping(question, number, inputs):
-                given = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
-            length = int(given["sequence_length"].reshape(-1)[0])
-            reply = self._tokenizer.decode(given["output_ids"].reshape(-1)[:length].tolist())
+                outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
+            length = int(outputs["sequence_length"].reshape(-1)[0])
+            reply = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
             reply = Status.TIMEOUT if question.expired else reply
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
-        self._give(done, reply)
+        self._reply(done, reply)
 
-    def _give(self, done: Done, reply: Reply) -> None:
+    def _reply(self, done: Done, reply: Reply) -> None:
         if self._open:
             done(reply)
 
     @contextlib.contextmanager
     def _stopping(self, question: Question, number: str, inputs: dict[str, Any]) -> Iterator[None]:
-        """Stop the generation when its deadline has passed: the answer is nobody's, its place is others'."""
+        """Stop the generation at its deadline, to free its place in the batch."""
         left_s = max(0.0, (question.deadline_ns - time.monotonic_ns()) / 1e9)
         timer = threading.Timer(left_s, lambda: self._stops.submit(self._stop, number, inputs))
         timer.start()
@@ -128,8 +128,8 @@ class EngineRuntime:
             timer.cancel()
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
-        wanted = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}
+        identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}
         try:
-            self._infer(self._model, {**wanted, "stop": np.array([[True]])}, (), number)
+            self._infer(self._model, {**identity, "stop": np.array([[True]])}, (), number)
         except Exception:
             logger.warning("member %s: a generation could not be stopped", self._member, exc_info=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The answer's JSON schema as a regular expression, for guided decoding.
+r"""Convert the answer's JSON schema to a regular expression, for guided decoding.
 
-A schema given to the grammar engine directly lets white space vary and spells ``n/a`` as ``n\/a``; this
-expression allows the one compact spelling that :func:`json.dumps` gives and fine-tuned models learned.
+Grammar engines allow white space in a JSON schema and spell ``n/a`` as ``n\/a``; the expression allows only
+the compact spelling of :func:`json.dumps`, which fine-tuned models learned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OPEN_CHARACTER = r'([^"\\\x00-\x1f]|\\["\\])'
 
 @lru_cache(maxsize=1024)
 def answer_pattern(schema: str, *, bounded: bool = False) -> str:
-    """An expression that matches exactly the compact JSON of the answers that ``schema`` allows.
+    """A pattern that matches exactly the compact JSON of the answers that ``schema`` allows.
 
     Args:
         schema: :meth:`quorum.tasks.catalogue.Catalogue.json_schema`, as JSON text.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any local Hugging Face causal language model by Transformers, on a GPU or a CPU, without a build step."""
+"""Run a local Hugging Face causal language model by Transformers, on a GPU or a CPU, without a build."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 
-# Before Transformers is imported: nothing here may ask the network.
+# Before Transformers is imported: no network access.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class HfRuntime:
-    """Serves the folder of a checkpoint as it is, by :class:`quorum.runtimes.options.HfOptions`.
+    """Serves a checkpoint folder, by :class:`quorum.runtimes.options.HfOptions`.
 
-    Every member is a process of its own: members on the same checkpoint load it once each.
+    Every member is a separate process: members on the same checkpoint load it once each.
     """
 
     def __init__(self, settings: RuntimeSettings[HfOptions]) -> None:
@@ -37,7 +37,7 @@ class HfRuntime:
         self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else chat
         self._max_new_tokens = options.max_new_tokens
         self._longest = min(options.max_seq_len or self._loaded.positions, self._loaded.positions)
-        self._reuses, self._asked = options.batching == "continuous", 0
+        self._reuses, self._prompt_tokens = options.batching == "continuous", 0
         self._guide = _guide(settings, self._loaded)
         self._batcher = self._make_batcher(settings)
 
@@ -56,18 +56,18 @@ class HfRuntime:
             )
             done(Status.ERROR)
             return
-        self._asked += len(tokens)
+        self._prompt_tokens += len(tokens)
         matcher = self._guide.start(question.schema) if self._guide else None
         self._batcher.submit(Job(question, done, tokens, matcher))
 
     @property
     def prompt_tokens(self) -> tuple[int, int] | None:
-        """How many prompt tokens came from the KV cache, of how many.
+        """Prompt tokens from the KV cache, and all prompt tokens.
 
-        Dynamic batches keep no cache between them. The manager behind ``continuous`` reuses what prompts
-        share and tells nobody how much: ``None``.
+        Dynamic batches share no cache. ``continuous`` reuses shared prefixes but does not report how much:
+        ``None``.
         """
-        return None if self._reuses else (0, self._asked)
+        return None if self._reuses else (0, self._prompt_tokens)
 
     def close(self) -> None:
         """Stop generating; questions in flight are dropped."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ``hf`` runtime's batchers share: a question on its way, and how its answer ends."""
+"""Jobs of the ``hf`` runtime's batchers, and the end of their answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Job:
-    """One question.
+    """One question in a batch.
 
     Attributes:
-        question: What is asked.
+        question: The question.
         done: Takes the answer; called once.
         prompt: Its tokens.
-        matcher: Follows the answer through its grammar; ``None`` where decoding is not guided.
-        answer: The tokens so far, without the one that ended it.
+        matcher: Tracks the answer in its grammar; ``None`` where decoding is not guided.
+        answer: The tokens so far, without the end token.
         settled: Whether ``done`` was called.
     """
 
@@ -35,7 +35,7 @@ class Job:
     settled: bool = False
 
     def settle(self, reply: Reply) -> None:
-        """Answer, once."""
+        """Call ``done``, once."""
         if not self.settled:
             self.settled = True
             self.done(reply)
@@ -52,14 +52,14 @@ class Batcher(Protocol):
 
 
 class Answers:
-    """Follows answers token by token and settles each as soon as it is complete."""
+    """Collects answers token by token and settles each as soon as it is complete."""
 
     def __init__(self, tokenizer: Any, end: tuple[int, ...], max_new_tokens: int, member: str) -> None:
         self._tokenizer, self._end = tokenizer, frozenset(end)
         self._limit, self._member = max_new_tokens, member
 
     def take(self, job: Job, token: int) -> bool:
-        """Add a token to an answer; whether the answer is settled with it."""
+        """Add a token to an answer; returns whether this settled it."""
         if token in self._end:
             return self.finish(job)
         job.answer.append(token)
@@ -80,7 +80,7 @@ class Answers:
         return False
 
     def finish(self, job: Job) -> bool:
-        """Settle an answer that is complete, or as long as it may get."""
+        """Settle an answer that is complete or has the maximum length; returns True."""
         try:
             job.settle(self._tokenizer.decode(job.answer, skip_special_tokens=True))
         except Exception:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Continuous batching for the ``hf`` runtime: Transformers' own manager, with a paged KV cache."""
+"""Continuous batching for the ``hf`` runtime, by Transformers' manager with a paged KV cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RETRY_S = 1.0
 
 
 class ContinuousBatcher:
-    """The manager's thread generates; one of our own takes its tokens, and cancels what is too late."""
+    """Takes tokens from the manager's thread in another thread, and cancels expired questions."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ContinuousBatcher:
             # Masks are made on the host from the last token, so steps cannot overlap or be recorded.
             use_async_batching=False if guide else None,
             use_cuda_graph=False if guide else None,
-            # Flash attention would come from the network.
+            # Flash attention would be downloaded.
             auto_switch_to_flash=False,
         )
         self._mask = _Mask(guide) if guide else None
@@ -75,7 +75,7 @@ class ContinuousBatcher:
             self._jobs[name] = job
             manager = self._manager
             if self._mask:
-                self._mask.matchers[name] = _Followed(job.matcher)
+                self._mask.matchers[name] = _Tracked(job.matcher)
                 job.matcher = None
         taken = manager.add_request(
             job.prompt, request_id=name, max_new_tokens=self._max_new_tokens, streaming=True
@@ -147,8 +147,8 @@ class ContinuousBatcher:
                 time.sleep(_RETRY_S)
 
 
-class _Followed:
-    """A matcher and how many tokens of its answer it has seen."""
+class _Tracked:
+    """A matcher and the number of tokens it has consumed."""
 
     def __init__(self, matcher: Any) -> None:
         self.matcher, self.seen = matcher, 0
@@ -160,36 +160,36 @@ class _Followed:
 
 
 class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
-    """Lets only tokens come next that the answers' grammars allow; lives on the manager's thread.
+    """Masks tokens that the answers' grammars do not allow; runs on the manager's thread.
 
-    The manager tells a processor which requests a step will give tokens to, in the order of the scores, just
-    before that step; the integer per request that it carries along is of no use here.
+    Before each step the manager passes the requests that get a token, in the order of the scores. The integer
+    per request that it carries along is not used.
     """
 
     supported_kwargs: ClassVar[dict[str, type]] = {}
     ignored_kwargs = ()
 
     def __init__(self, guide: Guide) -> None:
-        self.matchers: dict[str, _Followed] = {}
+        self.matchers: dict[str, _Tracked] = {}
         self._guide = guide
         self._rows: list[Any] = []
 
     def fill_defaults(self, int32_tensor: Any) -> None:
-        """Nothing is carried."""
+        """Set the unused integers to 0."""
         int32_tensor.zero_()
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> Any:
         """Bring each request's matcher up to its last token."""
         rows = []
         for request in requests_with_new_token:
-            followed = self.matchers.get(request.state.request_id)
+            tracked = self.matchers.get(request.state.request_id)
             tokens = request.state.to_generation_output().generated_tokens
-            rows.append(followed.catch_up(tokens) if followed else None)
+            rows.append(tracked.catch_up(tokens) if tracked else None)
         self._rows = rows
         return torch.zeros(len(rows), dtype=torch.int32)
 
     def __call__(self, scores: Any, tensor_arg: Any) -> Any:
-        """The scores, with what may not come next at minus infinity."""
-        # Prompts that a step has not finished have a row too, after all that get a token; nobody reads it.
+        """Set the scores of disallowed tokens to minus infinity."""
+        # Unfinished prompts have rows too, after those that get a token; their scores are not read.
         unread = [None] * (len(scores) - len(self._rows))
         return self._guide.mask([*self._rows, *unread], scores)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic batching for the ``hf`` runtime: what waits is answered together by one ``generate``."""
+"""Dynamic batching for the ``hf`` runtime: one ``generate`` answers all waiting questions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 
-# Where there are several callers, the last to be answered ask again just after a batch has ended; left out,
-# they would make a small batch of their own, and every second batch stay small.
+# With several callers, those answered last ask again just after a batch has ended; without a wait they would
+# form a small batch, and every second batch would stay small.
 _WINDOW_S = 0.005
 
 
 class DynamicBatcher:
-    """One thread; a batch runs until its last answer is complete, then the next one is collected."""
+    """Runs one batch at a time on one thread, until its last answer is complete."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class DynamicBatcher:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Leave a job for the next batch."""
+        """Queue a job for the next batch."""
         with self._wake:
             self._inbox.append(job)
             self._wake.notify()
@@ -59,7 +59,7 @@ class DynamicBatcher:
         self._thread.join()
 
     def is_over(self, job: Job) -> bool:
-        """Whether nothing more is to be generated for a job."""
+        """Whether a job needs no more tokens."""
         return job.settled or not self._running
 
     def _run(self) -> None:
@@ -92,7 +92,7 @@ class DynamicBatcher:
         try:
             self._generate(jobs)
         except torch.OutOfMemoryError:
-            # The error holds the frames it came from, and they the batch's tensors: let go of it first.
+            # The error references frames that hold the batch's tensors: release it first.
             too_many = True
         except Exception:
             logger.exception("member %s: a batch failed", self._member)
@@ -139,7 +139,7 @@ class DynamicBatcher:
 
 
 class _Mask(LogitsProcessor):  # type: ignore[misc]
-    """Lets only tokens come next that the answers' grammars allow."""
+    """Masks tokens that the answers' grammars do not allow."""
 
     def __init__(self, jobs: list[Job], guide: Guide) -> None:
         self._jobs, self._guide = jobs, guide
@@ -149,7 +149,7 @@ class _Mask(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Watch(StoppingCriteria):  # type: ignore[misc]
-    """Takes each new token, answers what is complete, and ends rows that are answered or too late."""
+    """Takes each new token, settles complete answers, and ends rows that are settled or expired."""
 
     def __init__(self, batcher: DynamicBatcher, jobs: list[Job], answers: Answers) -> None:
         self._batcher, self._jobs, self._answers = batcher, jobs, answers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guided decoding for the ``hf`` runtime, by llguidance: which tokens may come next."""
+"""Guide decoding for the ``hf`` runtime, by llguidance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BITS = 32
 
 
 class Guide:
-    """Follows answers through their grammars and masks what may not come next."""
+    """Tracks answers in their grammars and masks disallowed tokens."""
 
     def __init__(self, loaded: Loaded, threads: int) -> None:
         self._loaded = loaded
@@ -32,21 +32,14 @@ class Guide:
         self._shifts = torch.arange(_BITS, dtype=torch.int32, device=loaded.device)
 
     def start(self, schema: str) -> Any:
-        """A matcher for one answer.
-
-        Args:
-            schema: JSON schema of the answer, as text.
-
-        Raises:
-            ValueError: The grammar engine does not take it.
-        """
+        """A matcher for an answer by its JSON schema; raises ValueError if the engine refuses the schema."""
         matcher = llguidance.LLMatcher(self._tokens, _grammar(answer_pattern(schema, bounded=True)))
         if matcher.is_error():
             raise ValueError(f"the grammar engine refused the answer's pattern: {matcher.get_error()}")
         return matcher
 
     def mask(self, matchers: Sequence[Any | None], scores: Any) -> Any:
-        """Scores with minus infinity where a token may not come next.
+        """Set the scores of disallowed tokens to minus infinity.
 
         Args:
             matchers: ``B`` matchers; rows without one stay as they are.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading for the ``hf`` runtime: a local Hugging Face checkpoint, its tokenizer and an adapter."""
+"""Load a local Hugging Face checkpoint, its tokenizer and an adapter, for the ``hf`` runtime."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from quorum.runtimes.options import HfOptions
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A causal language model that is ready to answer.
+    """A loaded causal language model.
 
     Attributes:
         model: The Transformers model, in evaluation mode, an adapter merged into its weights.
         tokenizer: Its tokenizer.
-        device: Where it lies.
+        device: Its torch device.
         end: Tokens that end an answer.
-        padding: The token that fills up shorter prompts.
-        width: How many logits it gives, which may be more than the tokenizer has tokens.
-        positions: How long a prompt and its answer may be, in tokens.
+        padding: The token that pads shorter prompts.
+        width: Number of logits, which may exceed the tokenizer's tokens.
+        positions: Maximum tokens of a prompt with its answer.
     """
 
     model: Any
@@ -39,7 +39,7 @@ class Loaded:
 
 
 def load(settings: RuntimeSettings[HfOptions]) -> Loaded:
-    """Load what a member's options name.
+    """Load the checkpoint and adapter of a member's options.
 
     Raises:
         RuntimeConfigError: No such device, or the checkpoint or the adapter cannot be loaded.
@@ -101,10 +101,10 @@ def _adapted(settings: RuntimeSettings[HfOptions], folder: Path, model: Any) -> 
 
 
 def _described(member: str, model: Any, tokenizer: Any, device: Any) -> Loaded:
-    said = [model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id]
+    sources = [model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id]
     end: dict[int, None] = {}
-    for given in said:
-        end |= dict.fromkeys(given if isinstance(given, list) else [] if given is None else [given])
+    for eos in sources:
+        end |= dict.fromkeys(eos if isinstance(eos, list) else [] if eos is None else [eos])
     if not end:
         raise RuntimeConfigError(
             f"member {member!r}: neither model nor tokenizer has an end-of-sequence token; set eos_token_id"
@@ -113,7 +113,7 @@ def _described(member: str, model: Any, tokenizer: Any, device: Any) -> Loaded:
     padding = tokenizer.pad_token_id
     ids = tuple(end)
     config = model.config.get_text_config()
-    # Checkpoints bring settings for sampling and penalties, which would shape even a greedy answer.
+    # Drop the checkpoint's settings for sampling and penalties, which would change even greedy answers.
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=list(ids), pad_token_id=ids[0] if padding is None else padding
     )

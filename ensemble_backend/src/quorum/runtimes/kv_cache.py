@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a KV cache: bytes of keys and values that a token takes."""
+"""Compute the size of a KV cache: bytes of keys and values per token."""
 
 from __future__ import annotations
 
 
 def kv_heads_on(kv_heads: int, tensor_parallel: int) -> int:
-    """Key and value heads on each of so many GPUs; with fewer heads than GPUs each has a copy of one."""
+    """Key and value heads on each GPU; with fewer heads than GPUs each has a copy of one."""
     return max(1, -(-kv_heads // tensor_parallel))
 
 
@@ -21,7 +21,7 @@ def kv_bytes_per_token(
         layers: Decoder layers.
         kv_heads: Key and value heads of a layer.
         head_dim: Width of a head.
-        tensor_parallel: Over how many GPUs the heads are spread.
+        tensor_parallel: Number of GPUs that share the heads.
         bytes_each: Bytes of a number: 2 for 16 bits, 1 for a quantised cache, 4 for ``float32``.
     """
     return 2 * layers * kv_heads_on(kv_heads, tensor_parallel) * head_dim * bytes_each

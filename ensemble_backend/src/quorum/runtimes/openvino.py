@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLMs on CPU by OpenVINO GenAI: in-flight batching, guided decoding, one thread that steps for everybody."""
+"""Run LLMs on CPU by OpenVINO GenAI: in-flight batching, guided decoding, one thread that steps the batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 
-# One step holds the interpreter lock for its whole length, so a step is kept short.
+# A step holds the interpreter lock throughout, so steps are kept short.
 _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
 _RETRY_S = 1.0
@@ -31,7 +31,7 @@ Done = Callable[[Reply], None]
 
 @dataclass(slots=True)
 class _Live:
-    """A question inside the pipeline; dropping the handle would cancel it."""
+    """A question in the pipeline; dropping the handle would cancel it."""
 
     question: Question
     done: Done
@@ -86,7 +86,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": 1,
         }
         if self._options.precision == "f32":
-            # An 8-bit cache makes an answer depend on what else is in flight.
+            # With an 8-bit cache an answer depends on the other questions in flight.
             properties["KV_CACHE_PRECISION"] = "f32"
         return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
 
@@ -121,7 +121,7 @@ class OpenVinoRuntime:
         self._live.append(_Live(question, done, handle))
 
     def _reopen(self) -> None:
-        """A new pipeline in place of one that failed, tried once a second at most."""
+        """Replace a failed pipeline, at most once a second."""
         if self._pipeline is not None:
             return
         if time.monotonic() < self._retry_at:
@@ -143,7 +143,7 @@ class OpenVinoRuntime:
             if self._live:
                 self._pipeline.step()
         except Exception:
-            # A pipeline that threw never recovers; its questions abstain and the next one opens another.
+            # A failed pipeline never recovers; its questions abstain and the next one opens another.
             logger.exception("member %s: the pipeline failed", self._member)
             failed, self._live, self._pipeline = self._live, [], None
             for live in failed:
@@ -160,7 +160,7 @@ class OpenVinoRuntime:
             return True
 
     def _settle(self, live: _Live) -> bool:
-        """Answer a question that is finished, failed or too late; whether it is settled."""
+        """Settle a question that is finished, failed or expired; returns whether it did."""
         status = live.handle.get_status()
         if status == genai.GenerationStatus.RUNNING:
             if not live.question.expired:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How options of a runtime are declared, checked and explained where they are wrong."""
+"""Declare and check options of runtimes, with a fix in every error."""
 
 from __future__ import annotations
 
@@ -35,12 +35,7 @@ class OptionError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What messages say of an option.
-
-    Attributes:
-        words: What its value is, e.g. "a whole number".
-        fix: How to get one.
-    """
+    """Text on an option for messages: ``words`` for its type, e.g. "a whole number", and the ``fix``."""
 
     words: str
     fix: str = ""
@@ -48,11 +43,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Existing(Hint):
-    """Marks an option that names an existing file or folder.
-
-    Attributes:
-        holds: Files that the folder must hold.
-    """
+    """Marks an option that names an existing path; a folder must hold the files ``holds``."""
 
     words: str = "a path"
     holds: tuple[str, ...] = ()
@@ -63,8 +54,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         runtime: Name of the runtime in ``deploy.yaml``.
-        served_by: Its class, as ``module:class``; imported on demand, for its dependencies are heavy.
-        install: How to install a package that it needs.
+        served_by: Its class, as ``module:class``; imported on demand, since its dependencies are heavy.
+        install: How to install its packages.
     """
 
     runtime: ClassVar[str]
@@ -81,14 +72,10 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 def convert(options: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:
-    """Check options and complete them with defaults.
-
-    Args:
-        options: Of one runtime.
-        given: As in ``deploy.yaml``; an option that is null counts as left out.
+    """Check options of ``deploy.yaml`` and fill in defaults; null options count as left out.
 
     Raises:
-        OptionError: An option is unknown or missing, or has a value that cannot be used.
+        OptionError: An option is unknown or missing, or has an invalid value.
     """
     try:
         return msgspec.convert({key: value for key, value in given.items() if value is not None}, options)
@@ -97,14 +84,10 @@ def convert(options: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions
 
 
 def find_missing(options: Options, root: Path) -> list[tuple[str, str]]:
-    """Find files and folders that the options name and that do not exist.
-
-    Args:
-        options: Of any runtime.
-        root: Folder that relative paths start from.
+    """Find missing files and folders that the options name, relative to ``root``.
 
     Returns:
-        Options and what is wrong with each, with the fix.
+        Pairs of option and problem with its fix.
     """
     problems: list[tuple[str, str]] = []
     for field in msgspec.structs.fields(options):
@@ -121,14 +104,14 @@ def find_missing(options: Options, root: Path) -> list[tuple[str, str]]:
 
 
 def check_sizes(**sizes: int | None) -> None:
-    """Refuse sizes that would let no question through."""
+    """Refuse sizes below 1."""
     for key, size in sizes.items():
         if size is not None and size < 1:
             raise OptionError(key, f"{size} lets no question through; it is at least 1")
 
 
 def _fault(options: type[Options], given: Mapping[str, Any], error: msgspec.ValidationError) -> OptionError:
-    """The option at fault and what to write instead; ``error`` alone names neither."""
+    """Find the invalid option and its fix; ``error`` names neither."""
     if isinstance(error.__cause__, OptionError):
         return error.__cause__
     fields = {field.name: field for field in msgspec.structs.fields(options)}
@@ -147,7 +130,7 @@ def _fault(options: type[Options], given: Mapping[str, Any], error: msgspec.Vali
 
 
 def _problem(value: Any, kind: Any) -> str:
-    """Why a value is not of a type; empty where it is."""
+    """Why a value does not have a type; empty where it has."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:
@@ -164,7 +147,7 @@ def _hint(kind: Any) -> Hint:
 
 
 def _plain(kind: Any) -> Any:
-    """The type of a value, without annotations and without None."""
+    """A type without annotations and None."""
     while get_origin(kind) in (Annotated, Union, UnionType):
         kind = get_args(kind)[0]
     return kind

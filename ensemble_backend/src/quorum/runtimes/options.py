@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of each runtime, typed and with their defaults; readable without importing any runtime."""
+"""Define the options of each runtime with their defaults, without importing any runtime."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
         threads: CPU threads.
         max_new_tokens: Longest answer.
         kv_cache_blocks: Size of the KV cache in blocks of 32 tokens.
-        precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on those that have it.
+        precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on CPUs that have it.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
-        prefix_caching: Whether questions share the KV cache of what they begin with.
+        prefix_caching: Whether questions share the KV cache of common prefixes.
     """
 
     runtime: ClassVar[str] = "openvino"
@@ -63,7 +63,7 @@ class HfOptions(Options, frozen=True, kw_only=True):
         threads: CPU threads.
         max_new_tokens: Longest answer.
         max_batch: Questions answered at once.
-        max_seq_len: Tokens of a question with its answer, longer ones are abstained from; None: the model's.
+        max_seq_len: Tokens of a question with its answer; longer ones abstain; None: the model's.
         batching: ``dynamic``, or ``continuous`` with a KV cache of ``kv_cache_tokens``.
         kv_cache_tokens: Size of that cache.
         guided: Whether answers keep to the catalogue's grammar.
@@ -121,8 +121,8 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         path: Folder of a PEFT adapter.
-        name: What it is called; None: as its folder.
-        rank: Its rank; None: as the adapter has it.
+        name: Its name; None: that of its folder.
+        rank: Its rank; None: that of the adapter.
     """
 
     path: str
@@ -136,21 +136,21 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that the runtimes of TensorRT-LLM have in common.
+    """Options that both runtimes of TensorRT-LLM have.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
-        tensor_parallel: Over how many GPUs.
+        tensor_parallel: Number of GPUs.
         gpus: Their numbers; None: the first ones.
         lora: An adapter.
-        kv_cache_fraction: Share of the memory free after loading that the KV cache takes.
+        kv_cache_fraction: The KV cache's share of the memory free after loading.
         kv_cache_gib: Upper limit of the KV cache.
         max_batch_size: Questions answered at once.
         max_tokens: Longest answer.
         max_num_tokens: Tokens computed at once.
         max_seq_len: Tokens of a question with its answer; None: the model's.
-        quantization: Of the weights, e.g. ``fp8``. An engine is built with it; the LLM API takes a checkpoint
-            as it is, and only planning reads it.
+        quantization: Of the weights, e.g. ``fp8``. An engine is built with it; with the LLM API the
+            checkpoint decides, and only planning reads the option.
         guided: Whether answers keep to the catalogue's grammar.
         chat: Whether to apply the chat template; None: if there is one.
     """
@@ -248,7 +248,7 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         latency_ms: Mean think time.
         latency_shape: Its distribution.
         fail_share: Share of questions, in [0, 1], that raise.
-        hang_share: Share of questions, in [0, 1], without an answer before their deadline.
+        hang_share: Share of questions, in [0, 1], that time out.
         seed: Of the draws.
     """
 
@@ -273,20 +273,16 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
 """Runtime -> its options."""
 
 SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat"})})
-"""Runtimes whose members share one LLM in memory -> the options in which such members may differ."""
+"""Runtimes whose members share an LLM in memory -> the options in which such members may differ."""
 
 
 def read_options(runtime: str, given: Mapping[str, Any]) -> Options:
-    """Check options and complete them with defaults.
+    """Check options of a runtime of :data:`RUNTIMES` and fill in defaults; null options count as left out.
 
-    Files and folders are not looked at: :func:`quorum.runtimes.option_base.find_missing` does.
-
-    Args:
-        runtime: A key of :data:`RUNTIMES`.
-        given: As in ``deploy.yaml``; an option that is null counts as left out.
+    Files and folders are checked by :func:`quorum.runtimes.option_base.find_missing`.
 
     Raises:
-        OptionError: An unknown runtime or option, one that is missing, or a value that cannot be used.
+        OptionError: An unknown runtime or option, a missing option, or an invalid value.
     """
     if runtime not in RUNTIMES:
         raise OptionError("runtime", f"unknown runtime {runtime!r}; use one of {', '.join(sorted(RUNTIMES))}")

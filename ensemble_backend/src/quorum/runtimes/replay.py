@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded answers instead of an LLM: evaluation on real votes, dry runs of weights, rehearsal of outages."""
+"""Replay recorded answers instead of an LLM: for evaluation, dry runs of weights and rehearsed outages."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ReplayRuntime:
         self._later = _Later()
 
     def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
-        """Look the product up by category and text; cells that were never recorded are abstained from.
+        """Look the product up by category and text; the member abstains from cells without a record.
 
         Raises:
-            RuntimeError: As often as ``fail_share`` says.
+            RuntimeError: For the share ``fail_share`` of questions.
         """
         draw = self._random.random()
         if draw < self._fail_share:
@@ -55,12 +55,12 @@ class ReplayRuntime:
         self._later.call(think_s, lambda: done(reply))
 
     def close(self) -> None:
-        """Drop the answers still being thought about."""
+        """Drop delayed answers."""
         self._later.close()
 
 
 class _Later:
-    """Calls functions after a while, all on one thread."""
+    """Calls functions after a delay, all on one thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -71,7 +71,7 @@ class _Later:
         self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, function)
 
     def close(self) -> None:
-        """Nothing is called any more once this has returned."""
+        """Stop; no function is called after this returns."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

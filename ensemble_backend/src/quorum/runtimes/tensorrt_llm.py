@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLMs on NVIDIA GPUs by TensorRT-LLM's LLM API, as documented for 1.2.1; unverified on GPU.
+"""Run LLMs on NVIDIA GPUs by TensorRT-LLM's LLM API, as documented for 1.2.1; unverified on GPU.
 
-Members that share a base model share one LLM: its batches mix their questions, and each question brings its
-own LoRA adapter.
+Members with the same base model share an LLM: its batches mix their questions, each with its member's LoRA
+adapter.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ Done = Callable[[Reply], None]
 
 GIB = 2**30
 _SHUTDOWN_S = 20.0
-# What mpirun and its relatives leave in the environment: an LLM that starts its own workers must not think
-# that it is part of a job that somebody else started.
+# Variables of mpirun and the like: an LLM that starts its own workers must not join another MPI job.
 _MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_MCA_orte_", "ORTE_", "PMIX_", "PMI_")
 _LORA_MODULES = {
     "q_proj": "attn_q",
@@ -46,7 +45,7 @@ _LORA_MODULES = {
 
 
 class TensorRtLlmRuntime:
-    """Answers by ``LLM.generate_async``, which batches whatever is in flight.
+    """Answers by ``LLM.generate_async``, which batches all questions in flight.
 
     Options are :class:`quorum.runtimes.options.TensorRtLlmOptions`.
     """
@@ -68,7 +67,7 @@ class TensorRtLlmRuntime:
         self._live: set[Future[None]] = set()
 
     def submit(self, question: Question, done: Done) -> None:
-        """Tokenise and hand over to the LLM."""
+        """Tokenise and pass the question to the LLM."""
         tokens = self._tokenizer.encode(question.prompt)
         api = self._host.api
         guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
@@ -79,11 +78,11 @@ class TensorRtLlmRuntime:
 
     @property
     def prompt_tokens(self) -> tuple[int, int]:
-        """How many prompt tokens came from the KV cache, of how many; of all members of this LLM."""
-        return self._host.reused, self._host.asked
+        """Prompt tokens from the KV cache, and all prompt tokens, of all members of this LLM."""
+        return self._host.reused, self._host.prompt_tokens
 
     def close(self) -> None:
-        """Abort what is in flight; the last member of a process takes the LLM along."""
+        """Abort questions in flight; the last member of a process also shuts the LLM down."""
         for work in list(self._live):
             work.cancel()
         self._host.release()
@@ -111,7 +110,7 @@ class TensorRtLlmRuntime:
             async with asyncio.timeout(left_s):
                 await result.aresult()
         except BaseException:
-            # Nobody reads the answer any more; its place in the batch is for others.
+            # Free its place in the batch.
             with contextlib.suppress(Exception):
                 result.abort()
             raise
@@ -125,25 +124,14 @@ class TensorRtLlmRuntime:
 
 
 class _Lora:
-    """An adapter: a PEFT folder.
-
-    Attributes:
-        name: What TensorRT-LLM calls it.
-        path: The folder.
-        rank: Its rank.
-        modules: The modules that it changes, by TensorRT-LLM's names.
-    """
+    """A PEFT adapter; ``modules`` are the modules that it changes, by TensorRT-LLM's names."""
 
     def __init__(self, name: str, path: Path, rank: int, modules: frozenset[str]) -> None:
         self.name, self.path, self.rank, self.modules = name, path, rank, modules
 
     @classmethod
     def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
-        """Read the adapter that an option names.
-
-        Raises:
-            RuntimeConfigError: It is not there, or not what TensorRT-LLM can load.
-        """
+        """Read an adapter; raises RuntimeConfigError if TensorRT-LLM cannot load it."""
         where = f"member {settings.member!r}: lora"
         path = settings.root / lora.path
         try:
@@ -155,10 +143,10 @@ class _Lora:
             ) from error
         if lora.rank and lora.rank != rank:
             raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {rank}")
-        strange = sorted(set(targets) - set(_LORA_MODULES))
-        if strange:
+        unsupported = sorted(set(targets) - set(_LORA_MODULES))
+        if unsupported:
             raise RuntimeConfigError(
-                f"{where}: the adapter in {path} changes {', '.join(strange)};"
+                f"{where}: the adapter in {path} changes {', '.join(unsupported)};"
                 f" only {', '.join(_LORA_MODULES)} can be served"
             )
         modules = frozenset(_LORA_MODULES[target] for target in targets)
@@ -166,7 +154,7 @@ class _Lora:
 
 
 class _Host:
-    """One LLM of this process and the event loop that its requests live on, shared by its members."""
+    """An LLM of this process and the event loop of its requests, shared by its members."""
 
     _open: ClassVar[dict[str, _Host]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
@@ -174,7 +162,7 @@ class _Host:
     def __init__(self, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> None:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
-        self.asked = self.reused = 0
+        self.prompt_tokens = self.reused = 0
         self.api, keywords = arguments()
         logger.info("loading %s: %s", key, {k: v for k, v in keywords.items() if k != "model"})
         self.llm = self.api.LLM(**keywords)
@@ -184,7 +172,7 @@ class _Host:
 
     @classmethod
     def of(cls, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> _Host:
-        """The LLM of that model; loaded by the first member that asks for it."""
+        """The LLM of a model, loaded for its first member."""
         with cls._lock:
             host = cls._open.get(key) or cls(key, arguments)
             cls._open[key] = host
@@ -192,7 +180,7 @@ class _Host:
             return host
 
     def release(self) -> None:
-        """One member less; with the last, the LLM is shut down."""
+        """Remove a member; with the last, shut the LLM down."""
         with self._lock:
             self.members -= 1
             if self.members:
@@ -205,12 +193,14 @@ class _Host:
         if stopper.is_alive():
             logger.warning("%s: still not shut down after %.0f s; left alone", self._key, _SHUTDOWN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        # A call into the LLM that never comes back holds the loop too.
+        # A call into the LLM that never returns blocks the loop too.
         self._thread.join(_SHUTDOWN_S)
-        logger.info("%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.asked)
+        logger.info(
+            "%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.prompt_tokens
+        )
 
     def ask(self, work: Any) -> Future[None]:
-        """Run a coroutine beside all others."""
+        """Run a coroutine on the event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def adapter(self, lora: _Lora) -> Any:
@@ -229,12 +219,12 @@ class _Host:
         return ChatTokenizer(self._key, chat)
 
     def count(self, tokens: int, reused: int) -> None:
-        """Prompt tokens of one answer, and how many of them needed no computing."""
-        self.asked, self.reused = self.asked + tokens, self.reused + reused
+        """Count the prompt tokens of an answer, and those from the cache."""
+        self.prompt_tokens, self.reused = self.prompt_tokens + tokens, self.reused + reused
 
 
 class _Api:
-    """The classes of TensorRT-LLM that are used, imported late: it takes seconds and needs a GPU.
+    """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU.
 
     Raises:
         RuntimeConfigError: It is not installed here.
@@ -259,21 +249,17 @@ class _Api:
 
 
 def model_of(root: Path, model: str) -> str:
-    """The checkpoint: a folder if there is one of that name, else what Hugging Face calls it."""
+    """Resolve a checkpoint: a folder under ``root`` if it exists, else a Hugging Face id."""
     folder = root / model
     return str(folder.resolve()) if folder.is_dir() else model
 
 
 def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
-    """Bytes of keys and values that a token of a checkpoint takes on each GPU.
+    """KV cache bytes per token of a checkpoint, a folder or a Hugging Face id, on each GPU.
 
-    A limit in bytes alone does not hold: the 1.2 line sizes a cache without sliding windows by tokens, which
-    it counts before it looks at that limit (``KvCacheCreator.configure_kv_cache_capacity`` in
-    ``tensorrt_llm/_torch/pyexecutor/_util.py``; reviewed so in its pull request 5933).
-
-    Args:
-        model: A checkpoint's folder, or its Hugging Face id.
-        tensor_parallel: Over how many GPUs.
+    A limit in bytes alone has no effect: 1.2 sizes a cache without sliding windows by tokens before it reads
+    that limit (``KvCacheCreator.configure_kv_cache_capacity`` in
+    ``tensorrt_llm/_torch/pyexecutor/_util.py``; so reviewed in its pull request 5933).
     """
     from transformers import AutoConfig
 
@@ -295,7 +281,7 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
 def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
     """Arguments of :class:`tensorrt_llm.LLM`."""
     if options.gpus:
-        # Before anything touches CUDA: the workers that it starts see the same ones.
+        # Before CUDA is initialised; workers inherit the setting.
         devices = ",".join(map(str, options.gpus))
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
     api = _Api()
