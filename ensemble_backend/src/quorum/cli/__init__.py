@@ -9,7 +9,7 @@ from quorum.cli import ask, build, canary, demo, describe, evaluate, label, lear
 
 app = typer.Typer(
     name="quorum",
-    help="Several LLMs in one Triton server answer as one, by learned weights.",
+    help="Several LLMs in one Triton server vote on one answer, by learned weights.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,

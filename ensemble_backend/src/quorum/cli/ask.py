@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum ask | extract``: questions to the running server."""
+"""``quorum ask | extract``: ask the running server about one product or a file of listings."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def ask(
         # As Text: values may hold brackets, which a string would lose as markup.
         table.add_row(
             Text(answer.attribute),
-            _cell(answer.value, "nobody answered", "bold"),
+            _cell(answer.value, "no member answered", "bold"),
             f"{answer.confidence:.0%}",
             *(_cell(vote.value, vote.status.name.lower()) for vote in answer.votes),
         )
@@ -108,7 +108,7 @@ def extract(
     canary_share: Annotated[
         str | None,
         typer.Option(
-            help="Route such a share of the products to the canary: 5%, or `served` (what the server says)."
+            help="Share of the products to route to the canary: 5%, or `served` (the server's setting)."
         ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
@@ -119,8 +119,8 @@ def extract(
 ) -> None:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
-    It stops when 20 listings in a row find nobody to answer. Exit code 1 when a listing failed, 130 after
-    Ctrl-C; what was answered is written.
+    It stops when 20 listings in a row find no server to answer. Exit code 1 when a listing failed, 130 after
+    Ctrl-C; answers so far are written.
 
     Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
     """
@@ -157,11 +157,11 @@ def _show(report: ExtractReport) -> None:
 
 
 def _why_ended(report: ExtractReport) -> str:
-    """Why not all rows were asked about, and how to go on."""
+    """Why the run ended early, and how to go on."""
     if report.ended == "interrupted":
         return f"interrupted; to go on, extract the rows from {report.resume} on into another file"
     return (
-        f"stopped: {report.silent} rows in a row found nobody to answer, the last one: {report.last_error}."
+        f"stopped: {report.silent} rows in a row found no server, the last one: {report.last_error}."
         f" Once `quorum status` says that the channel answers, extract the rows from {report.resume} on into"
         " another file"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum build``: checkpoints become what a runtime serves."""
+"""``quorum build``: build models and engines from checkpoints."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def build(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Turn checkpoints into what a runtime serves.
+    """Build models and engines from checkpoints.
 
-    A checkpoint and a folder: what the `openvino` runtime serves, on a CPU. With --spec, inside the Triton
-    container on the GPU that will serve: compiled engines for members of runtime `engine`, and quantised
-    checkpoints for members of `tensorrt_llm` whose `model` ends in `-fp8` or the like. A build that was
-    interrupted goes on where it stopped; one that is done is recognised.
+    From a checkpoint into a folder: a model for the `openvino` runtime, on a CPU. With --spec, inside the
+    Triton container on the GPU that will serve: compiled engines for members of runtime `engine`, and
+    quantised checkpoints for members of `tensorrt_llm` whose `model` ends in `-fp8` or the like. Interrupted
+    builds resume; finished ones are skipped.
 
     Example: `quorum build ~/checkpoints/Qwen2.5-0.5B-Instruct models/qwen`
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum canary``: a version beside the running one, a share of the products, and what evidence says."""
+"""``quorum canary``: try a version on a share of the products, and compare it with stable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from quorum.cli.options import (
     names_in,
     parse_share,
 )
-from quorum.cli.rollout import moved, tell
+from quorum.cli.rollout import moved, show_change
 from quorum_contract import CANARY
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
@@ -39,7 +39,7 @@ class _NumberFirst(TyperGroup):
     """``quorum canary 3`` is ``quorum canary set 3``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the word in that is left out."""
+        """Insert the omitted ``set``."""
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
             args = ["set", *args]
         return super().parse_args(ctx, args)
@@ -48,7 +48,7 @@ class _NumberFirst(TyperGroup):
 canary = typer.Typer(
     cls=_NumberFirst,
     no_args_is_help=True,
-    help="Try a version beside the running one: `quorum canary 3 --share 5%`, `canary report`, `canary off`.",
+    help="Try a version on some products: `quorum canary 3 --share 5%`, `canary report`, `canary off`.",
 )
 
 
@@ -72,24 +72,26 @@ def set_(
 ) -> None:
     """Let the canary channel answer with a version, for a share of the products (`quorum canary N`).
 
-    Clients made with `canary_share="served"` learn the share from every answer and route by product id: the
-    same product always takes the same way. Without `--share` nobody is routed; who names the channel gets it.
+    Clients made with `canary_share="served"` read the share from every answer and route by product id, the
+    same product always to the same channel. Without `--share` only callers that name the channel get it.
 
     Example: `quorum canary 3 --share 5%`, then `quorum canary report votes.jsonl`
     """
     wanted = parse_share(share)
     change = quorum.canary(load(deploy), version, wanted, dry_run=dry_run)
-    tell(change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it")
+    show_change(
+        change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it"
+    )
 
 
 @friendly
 def off(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
-    """End the canary: nobody is routed to it, and its channel answers with the stable version.
+    """End the canary: no product is routed to it, and its channel answers with the stable version.
 
     Example: `quorum canary off`
     """
     change = quorum.end_canary(load(deploy), dry_run=dry_run)
-    tell(change, json, moved(CANARY, change))
+    show_change(change, json, moved(CANARY, change))
 
 
 @friendly
@@ -114,13 +116,12 @@ def report(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Compare the canary with stable on the same products, and say what `rollout.canary` makes of it.
+    """Compare the canary with stable on the same products, and judge it by the rules in `rollout.canary`.
 
-    From recorded votes, whichever channel they came by: the members are the same behind both, so each cell is
-    decided with both versions of the weights. Latencies and fall-backs are those that the file recorded. Or
-    by `--replay`, which asks both channels about every listing. Gold labels in the file tell which is right;
-    without them only how much changes can be told. Labels that the weights were learned from do not decide:
-    give others.
+    From recorded votes of either channel: both have the same members, so each cell is decided with both
+    versions of the weights; latencies and fall-backs come from the file. Or by `--replay`, which asks both
+    channels about every listing. Gold labels in the file show which one is right; without them the report
+    only measures how much changes. Labels that the weights were learned from do not decide.
 
     With `--auto-promote` or `--auto-rollback` the exit code is 0 for promote, 3 for keep watching, 4 for roll
     back; 1 is an error.
@@ -139,11 +140,11 @@ def report(
         url=url,
     )
     with ProgressBar("replay") as bar:
-        found = quorum.canary_report(load(deploy), options, progress=bar, note=note)
+        result = quorum.canary_report(load(deploy), options, progress=bar, note=note)
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        show(found.comparison)
-        note(words(found.comparison, found.done))
+        show(result.comparison)
+        note(words(result.comparison, result.done))
     if auto_promote or auto_rollback:
-        raise typer.Exit(EXIT_CODES[found.comparison.verdict.action])
+        raise typer.Exit(EXIT_CODES[result.comparison.verdict.action])

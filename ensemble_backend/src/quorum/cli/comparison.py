@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison of two channels as tables and words."""
+"""Print the comparison of two channels."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def show(r: Report) -> None:
     if r.top:
         moved_ = Table("attribute", "stable", "canary", "cells", "better", "worse", "such as")
         for c in r.top:
-            stable, tried = c.stable or "(nobody)", c.canary or "(nobody)"
+            stable, canary = c.stable or "(none)", c.canary or "(none)"
             counts = (str(c.cells), str(c.better), str(c.worse))
-            moved_.add_row(*map(Text, (c.attribute, stable, tried, *counts, c.product)))
+            moved_.add_row(*map(Text, (c.attribute, stable, canary, *counts, c.product)))
         out.print(moved_)
 
 
@@ -57,8 +57,8 @@ def _interval(estimate: Estimate, unit: str) -> str:
     return f"{100 * estimate.low:{sign}.1f}{unit} to {100 * estimate.high:{sign}.1f}{unit}"
 
 
-def words(found: Report, done: str | None) -> str:
-    """The verdict, and what was done about it."""
-    verdict = found.verdict
+def words(report: Report, done: str | None) -> str:
+    """The verdict, and the action that was taken."""
+    verdict = report.verdict
     more = f"; about {verdict.more_products} more products would decide it" if verdict.more_products else ""
     return f"{verdict.action}: {verdict.reason}{more}" + (f" [{done}]" if done else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands talk: people read standard error, results go to standard output, machines get JSON."""
+"""Input and output of commands: messages on standard error, results on standard output, errors as exit 1."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEPLOY = Path("deploy.yaml")
 
 
 class CommandError(QuorumError, RuntimeError):
-    """A command cannot do what was asked; the message says what, where and what next."""
+    """A command refuses its arguments; the message names the problem and the fix."""
 
     code = "COMMAND_REFUSED"
 
@@ -65,7 +65,7 @@ _REMEDIES = {
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors, and those of files, into one message and exit code 1; anything else is a bug."""
+    """Print quorum's errors and those of files as one message and exit with 1; anything else is a bug."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,7 +76,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except QuorumError as error:
             raise _end(str(error)) from error
         except OSError as error:
-            # Only of files: what a socket or a pipe says is nothing that a user can place.
+            # Only of files: errors of sockets and pipes mean nothing to a user.
             if error.filename is None:
                 raise
             raise _end(describe_os_error(error)) from error
@@ -90,43 +90,35 @@ def _end(message: str) -> typer.Exit:
 
 
 def describe_os_error(error: OSError) -> str:
-    """What is wrong with which file, and what next."""
+    """Name the file, the error and the fix."""
     name = os.fsdecode(error.filename2 or error.filename)
     refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
     if refused and not os.path.lexists(name):
-        # It was to be made there, maybe under another name at first.
+        # The file was to be created there, maybe under a temporary name.
         name = os.path.dirname(name) or "."  # noqa: PTH120  (a Path would lose what makes a name wrong)
     return f"{name}: {error.strerror}; {_REMEDIES.get(error.errno or 0, 'name another file')}"
 
 
 def load(deploy: Path) -> Deployment:
-    """Load the deployment.
-
-    Raises:
-        DeploymentError: It cannot be used.
-    """
+    """Load the deployment; raises DeploymentError."""
     return quorum.load_deployment(deploy)
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
 def note(text: str | Text) -> None:
-    """One line for people; brackets in a string are only brackets."""
+    """Print one line on standard error; brackets are not markup."""
     err.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 class ProgressBar:
-    """A progress bar on standard error, shown from its first call until the end of the ``with`` block.
+    """A progress bar on standard error, shown from its first call until the end of the ``with`` block."""
 
-    Args:
-        what: What goes on, for people.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._task: TaskID | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -148,8 +140,8 @@ class ProgressBar:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how much is done."""
+        """Show the progress."""
         if self._task is None:
             self._bar.start()
-            self._task = self._bar.add_task(self._what, total=total)
+            self._task = self._bar.add_task(self._label, total=total)
         self._bar.update(self._task, completed=done)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum demo``: runs the demo of a checkout, ``examples/demo/demo_run.py``."""
+"""``quorum demo``: run the demo of a checkout, ``examples/demo/demo_run.py``."""
 
 from __future__ import annotations
 
@@ -40,32 +40,28 @@ def demo(
     report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path(".quorum/demo/report.html"),
     json: JsonOption = False,
 ) -> None:
-    """Start Triton, let the LLMs vote, learn weights, redeploy them under load, and show what it brought.
+    """Start Triton, let the LLMs vote, learn weights, redeploy them under load, and show the gain.
 
-    Runs on ports of its own and a copy of the model repository; stops everything and leaves only the report.
+    Runs on separate ports and a copy of the model repository; stops everything and leaves only the report.
 
     Example: `quorum demo`
     """
     interrupt_once()
     spec = load(deploy)
-    found = _load_demo(spec.root).run(spec, listings, report, note=note, bar=ProgressBar)
+    result = _load_demo(spec.root).run(spec, listings, report, note=note, bar=ProgressBar)
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        out.print(found.table())
-        note(found.verdict())
-    if found.failed or found.left:
-        left = found.left or "nothing"
-        raise CommandError(f"{found.failed} requests failed during the redeploys; left behind: {left}")
+        out.print(result.table())
+        note(result.verdict())
+    if result.failed or result.left:
+        left = result.left or "nothing"
+        raise CommandError(f"{result.failed} requests failed during the redeploys; left behind: {left}")
     note("all servers stopped, nothing left behind")
 
 
 def _load_demo(root: Path) -> Any:
-    """The demo's module, from the checkout of the deployment or of the working directory.
-
-    Raises:
-        CommandError: There is no such checkout.
-    """
+    """Import the demo from the checkout of the deployment or of the working directory."""
     here = Path.cwd()
     for base in (root, here, *here.parents):
         folder = (base / _FOLDER).resolve()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum validate | render``: from what is wanted to what Triton serves."""
+"""``quorum validate | render``: check a deployment and write its model repository."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def validate(
     deploy: DeployOption = DEPLOY,
     machine: Annotated[
-        bool, typer.Option("--preflight", help="Also hold its GPU members against this machine.")
+        bool, typer.Option("--preflight", help="Also check its GPU members against this machine.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -61,18 +61,14 @@ def validate(
 
 
 def refuse_misfits(spec: Deployment) -> None:
-    """Check that the GPU members fit this machine.
-
-    Raises:
-        CommandError: Something does not fit; one line per problem.
-    """
-    found = quorum.check_machine(spec)
-    for line in found.notes:
+    """Check that the GPU members fit this machine; raises CommandError with a line per problem."""
+    report = quorum.check_machine(spec)
+    for line in report.notes:
         note(f"note: {line}")
-    if found.problems:
-        raise CommandError("\n".join(found.problems))
-    if found.checked:
-        note(f"preflight: {', '.join(found.checked)} fit this machine")
+    if report.problems:
+        raise CommandError("\n".join(report.problems))
+    if report.checked:
+        note(f"preflight: {', '.join(report.checked)} fit this machine")
 
 
 @friendly
@@ -88,39 +84,39 @@ def render(
 ) -> None:
     """Write the model repository that deploy.yaml describes.
 
-    Which versions of the weights exist, and which one a channel answers with, is kept as it is. When the
-    members have changed and no version fits them any more, `--reset-weights` starts again from equal weights.
+    Versions of the weights and the channels' pins are kept. When the members have changed and no version
+    fits them any more, `--reset-weights` starts again from equal weights.
 
     Example: `quorum render && git diff model_repository`
     """
     spec = load(deploy)
     report = quorum.render(spec, check=check, reset_weights=reset)
-    found = report.difference
+    changes = report.difference
     if report.restarted_from is not None:
         note(f"both channels start from version {report.restarted_from}: equal weights")
     if json:
         print_json(report.to_json())
     else:
-        _tell(found, spec.repository_path, check)
-        if not check and not found.is_clean and report.served:
+        _show(changes, spec.repository_path, check)
+        if not check and not changes.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
-    if found.misfits or (check and not found.is_clean):
+    if changes.misfits or (check and not changes.is_clean):
         raise typer.Exit(1)
 
 
-def _tell(found: Difference, repository: Path, check: bool) -> None:
-    for name in sorted(found.write):
+def _show(changes: Difference, repository: Path, check: bool) -> None:
+    for name in sorted(changes.write):
         note(f"{'differs' if check else 'wrote'}: {repository / name}")
-    for name in found.remove:
+    for name in changes.remove:
         note(f"{'not in deploy.yaml' if check else 'removed'}: {repository / name}")
-    for version, reason in found.misfits.items():
+    for version, reason in changes.misfits.items():
         note(f"version {version} cannot be served: {reason}")
-    if found.misfits:
+    if changes.misfits:
         note(
             "take the change back, or learn again from the votes you have (`quorum learn VOTES`), start from "
             "equal weights (`quorum render --reset-weights`) and publish what was learned"
         )
-    if found.is_clean:
-        note(f"{repository} is what deploy.yaml says")
+    if changes.is_clean:
+        note(f"{repository} matches deploy.yaml")
     elif check:
         note("run `quorum render`")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum evaluate``: what members and methods are worth on labelled votes, cross-validated."""
+"""``quorum evaluate``: cross-validate members and methods on labelled votes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum label``: gold for the cells that teach most, by a sheet or by questions in the terminal."""
+"""``quorum label``: collect gold for the most informative cells, by a sheet or in the terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _HELP = (
-    "A number takes an answer, other text is one of your own (=7 for a 7 that is no number of the list), "
-    "- says that the text does not say (n/a), Enter skips, q ends. What you answered is saved at once."
+    "A number takes an answer, other text is your own answer (=7 for a 7 that is no number of the list), "
+    "- means that the text does not say (n/a), Enter skips, q ends. Answers are saved at once."
 )
 
 
@@ -70,13 +70,13 @@ def label(
     catalogue = spec.catalogue() if spec else None
     if apply:
         gold = quorum.apply_sheet(votes, apply, out, catalogue=catalogue, force=force)
-        _tell(gold, str(apply), json)
+        _show(gold, str(apply), json)
     elif ask:
         session = quorum.LabelSession(
             votes, out, count, weights=weights, seed=seed, catalogue=catalogue, force=force
         )
         _ask_all(session)
-        _tell(session.report(), "", json)
+        _show(session.report(), "", json)
     else:
         sheet = quorum.choose_sheet(votes, out, count, weights=weights, seed=seed, force=force)
         if json:
@@ -103,7 +103,7 @@ def _ask_all(session: LabelSession) -> None:
 
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
-    """Acceptable values, none of them for a skip, or ``None`` to end."""
+    """Ask for the acceptable values of a cell; empty to skip, ``None`` to end."""
     named: dict[str, list[str]] = {}
     for member, value in zip(members, cell.values, strict=True):
         if value is not None:
@@ -119,7 +119,7 @@ def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[s
 
 
 def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
-    """What was typed, as values: numbers of candidates, ``-``, ``=text`` or text."""
+    """Parse the input: numbers of candidates, ``-``, ``=text`` or text."""
     values: list[str] = []
     for part in (part.strip() for part in typed.split(SEPARATOR)):
         if part.isdecimal() and 1 <= int(part) <= len(candidates):
@@ -131,7 +131,7 @@ def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _tell(report: GoldReport, sheet: str, json: bool) -> None:
+def _show(report: GoldReport, sheet: str, json: bool) -> None:
     if json:
         print_json(report.to_json())
         return

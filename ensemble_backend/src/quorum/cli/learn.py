@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum learn | drift``: from recorded votes to weights, day after day."""
+"""``quorum learn | drift``: learn weights from recorded votes, and find members that changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def learn(
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
-    What was learned from is kept beside the weights (`weights.state.json`), so that `--update` can add a day.
+    The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
+    a day.
 
     Example: `quorum learn votes.jsonl --out weights.json && quorum publish weights.json`
 
@@ -70,7 +71,7 @@ def learn(
 
 @friendly
 def drift(
-    weights: Annotated[Path, typer.Argument(help="Weights with their state beside them.")],
+    weights: Annotated[Path, typer.Argument(help="Weights with their state file next to them.")],
     votes: Annotated[Path, typer.Argument(help="A day's votes that the weights have not seen.")],
     alarm: Annotated[
         float, typer.Option(help="How often a day without change may raise one, at most.")
@@ -81,12 +82,12 @@ def drift(
 
     Example: `quorum drift weights.json tuesday.jsonl`
     """
-    found = quorum.drift(weights, votes, alarm=alarm)
+    report = quorum.drift(weights, votes, alarm=alarm)
     if json:
-        print_json(found.to_json())
+        print_json(report.to_json())
     else:
         shown = Table("member", "against the others", "before", "abstained", "before")
-        for m in found.members:
+        for m in report.members:
             shown.add_row(
                 m.member,
                 f"{m.disagreement:.1%}",
@@ -95,6 +96,6 @@ def drift(
                 f"{m.abstained_before:.1%}",
             )
         out.print(shown)
-        note(found.verdict)
-    if found.findings:
+        note(report.verdict)
+    if report.findings:
         raise typer.Exit(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, and their texts as typed values."""
+"""Options that several commands share, and parsers of their texts."""
 
 from __future__ import annotations
 
@@ -29,27 +29,19 @@ def names_in(text: str | None) -> list[str] | None:
 
 
 def load_if_any(deploy: Path) -> Deployment | None:
-    """The deployment, unless none is named and there is none of the default name."""
+    """Load the deployment; None if ``deploy`` is the default and does not exist."""
     return load(deploy) if deploy.exists() or deploy != DEPLOY else None
 
 
 def parse_canary_share(text: str | None) -> float | Literal["served"] | None:
-    """A share, or "served" for the one that the server announces.
-
-    Raises:
-        CommandError: Neither.
-    """
+    """Parse a share, or "served" for the one that the server announces; raises CommandError."""
     if text is None:
         return None
     return "served" if text == "served" else parse_share(text)
 
 
 def parse_share(text: str) -> float:
-    """A share as people write it: "5%" or "0.05".
-
-    Raises:
-        CommandError: Neither, or outside 0 to 100 %.
-    """
+    """Parse a share such as "5%" or "0.05"; raises CommandError, also outside 0 to 100 %."""
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:

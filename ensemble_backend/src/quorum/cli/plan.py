@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum plan``: does a deployment fit on its GPUs, what does it cost."""
+"""``quorum plan``: plan the GPU memory and the cost of a deployment."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ def plan(
         rate=rate,
         price=price,
     )
-    print_json(report.to_json()) if json else _tell(report)
+    print_json(report.to_json()) if json else _show(report)
     if not report.plan.fits:
         raise typer.Exit(1)
 
 
-def _tell(report: PlanReport) -> None:
+def _show(report: PlanReport) -> None:
     plan, cost = report.plan, report.cost
     note(f"GPUs: {report.gpus_from}")
     for gpu in plan.gpus:
         out.print(_table(gpu))
         for share in gpu.shares:
-            _say(f"{share.need.member}:", *_arithmetic(share))
+            _print(f"{share.need.member}:", *_arithmetic(share))
     if plan.elsewhere:
         note(f"not planned, on no GPU or of unknown shape: {', '.join(plan.elsewhere)}")
     for line in plan.notes:
@@ -87,14 +87,14 @@ def _tell(report: PlanReport) -> None:
         guessed = "; estimates of what PyTorch takes among it" if any(g.late for g in plan.gpus) else ""
         note(Text(f"fits; computed, not measured{guessed}", "green"))
     if cost:
-        _say(
+        _print(
             f"cost: {cost.listings:g} listings / {cost.rate:g} per second / 3600 x {cost.gpus} GPUs"
             f" = {cost.gpu_hours:.1f} GPU hours"
             + ("" if cost.total is None else f" x {cost.price_per_gpu_hour:g} = {cost.total:.2f}")
         )
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for number, line in enumerate(lines):
         out.print(("  " if number else "") + line, soft_wrap=True, highlight=False, markup=False)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum probe``: readiness that tells the truth, for people and for orchestrators."""
+"""``quorum probe``: probe a channel's readiness, once or as an HTTP server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def probe(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.05, help="Seconds; later is not ready.")] = 2.0,
     full: Annotated[
-        bool, typer.Option("--full", help="Put a real question to the LLMs; one of them must be at work.")
+        bool, typer.Option("--full", help="Ask the LLMs a real question; at least one must work.")
     ] = False,
     http: Annotated[
         int | None,
@@ -46,20 +46,20 @@ def probe(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Say in one line whether a channel can answer: exit code 0 if so, else 1.
+    """Print in one line whether a channel can answer: exit code 0 if so, else 1.
 
-    A canned question goes the whole way of a request, but asks no LLM, so it costs nothing and a stuck LLM
-    does not hold it up. It stays true while versions are loaded, when Triton's own readiness goes out. It
-    never takes longer than `--timeout`, beside half a second for the command itself; over HTTP (`--http`, or
-    `quorum up --probe-port`) it takes milliseconds.
+    A canned question passes every step of a request but asks no LLM, so it costs nothing and a stuck LLM
+    does not delay it. It stays ready while versions load, when Triton's own readiness is off. It takes at
+    most `--timeout`, plus half a second for the command itself; over HTTP (`--http`, or `quorum up
+    --probe-port`) it takes milliseconds.
 
     Example, in a Kubernetes pod: `exec: {command: [quorum, probe, --timeout, "2"]}`
     """
     spec = load(deploy)
     if http is None:
-        found = quorum.probe(spec, channel, url=url, timeout_s=timeout, full=full)
-        print_json(asdict(found)) if json else note(str(found))
-        if not found.ready:
+        pulse = quorum.probe(spec, channel, url=url, timeout_s=timeout, full=full)
+        print_json(asdict(pulse)) if json else note(str(pulse))
+        if not pulse.ready:
             raise typer.Exit(1)
         return
     server = quorum.probe_server(spec, host, http, url=url, timeout_s=timeout, full=full)
@@ -67,5 +67,5 @@ def probe(
     with server, suppress(KeyboardInterrupt):
         note(f"answering http://{host}:{server.port}/live and /ready/CHANNEL; Ctrl-C stops")
         while True:
-            # A signal that another thread takes wakes nobody who waits without an end.
+            # A signal that another thread handles does not end an unlimited wait.
             time.sleep(_POLL_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum publish | promote | rollback | retire | history | diff``: weights on a live server."""
+"""``quorum publish | promote | rollback | retire | history | diff``: change weights on a live server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def publish(
     deploy: DeployOption = DEPLOY,
     force: Annotated[
         str | None,
-        typer.Option(metavar="REASON", help="Publish even if worse on the held-out votes; says why."),
+        typer.Option(
+            metavar="REASON", help="Publish even if worse on the held-out votes; the reason is logged."
+        ),
     ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -50,7 +52,7 @@ def publish(
         unloaded = ", ".join(map(str, change.retired))
         note(f"unloaded to make room (rollout.keep_versions): {unloaded}")
     done = "these weights are already" if change.already else f"published {weights} as"
-    tell(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
+    show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 
 
 @friendly
@@ -65,7 +67,7 @@ def promote(
     Example: `quorum promote 3`
     """
     change = quorum.promote(load(deploy), version, dry_run=dry_run)
-    tell(change, json, moved(STABLE, change))
+    show_change(change, json, moved(STABLE, change))
 
 
 @friendly
@@ -75,7 +77,7 @@ def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json:
     Example: `quorum rollback`
     """
     change = quorum.rollback(load(deploy), dry_run=dry_run)
-    tell(change, json, moved(STABLE, change))
+    show_change(change, json, moved(STABLE, change))
 
 
 @friendly
@@ -90,7 +92,7 @@ def retire(
     Example: `quorum retire 1`
     """
     change = quorum.retire(load(deploy), version, dry_run=dry_run)
-    tell(change, json, f"version {version} is not loaded any more")
+    show_change(change, json, f"version {version} is not loaded any more")
 
 
 @friendly
@@ -104,13 +106,13 @@ def diff(
 
     Example: `quorum diff 1 2`
     """
-    found = quorum.diff(load(deploy), old, new)
+    changes = quorum.diff(load(deploy), old, new)
     if json:
-        print_json(found.to_json())
+        print_json(changes.to_json())
         return
-    before, after = found.methods
-    table = Table("attribute", *found.members, title=f"{old} ({before}) -> {new} ({after})")
-    for name, (was, now) in found.weights.items():
+    before, after = changes.methods
+    table = Table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
+    for name, (was, now) in changes.weights.items():
         table.add_row(name, *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
 
@@ -134,14 +136,14 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
 
 
 def moved(channel: str, change: Change) -> str:
-    """What became of a channel, in words."""
+    """Describe the change of a channel."""
     if change.already:
         return f"{channel} answered with version {change.version} already"
     return f"{channel} answers with version {change.version} (before: {change.before})"
 
 
-def tell(change: Change, json: bool, text: str) -> None:
-    """Say what a command did, or would do."""
+def show_change(change: Change, json: bool, text: str) -> None:
+    """Print what a command did, or would do."""
     if json:
         print_json(asdict(change))
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum up | status``: the server."""
+"""``quorum up | status``: run the server and report its state."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def up(
     start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
     host: Annotated[
         str | None,
-        typer.Option(envvar="QUORUM_HOST", help="Listen at this address, whatever `server.host` says."),
+        typer.Option(envvar="QUORUM_HOST", help="Listen at this address instead of `server.host`."),
     ] = None,
     preflight: Annotated[
-        bool, typer.Option(help="Hold GPU members against this machine before the start.")
+        bool, typer.Option(help="Check GPU members against this machine before the start.")
     ] = True,
     probe_port: Annotated[
         int | None,
@@ -48,10 +48,10 @@ def up(
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
-    A model whose process dies is given a new one. With `--probe-port` an orchestrator can ask `/ready/quorum`
-    (a sign of life of every step, which asks no LLM; see `quorum probe`) and `/live`.
+    A model whose process dies is reloaded in a new one. With `--probe-port` an orchestrator can call
+    `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and `/live`.
 
-    Other commands (`ask`, `publish`, ...) find the server by a note in `.quorum/`, which holds the admin key.
+    Other commands (`ask`, `publish`, ...) find the server by a file in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
     of the machine can read it: on a shared host run in a container.
 
@@ -74,8 +74,8 @@ def up(
                     on_ready=lambda channel, version: note(
                         f"channel {channel} answers with weights version {version}"
                     ),
-                    on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; taken back"),
-                    on_quarantined=lambda found: note(str(found)),
+                    on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; undone"),
+                    on_quarantined=lambda version: note(str(version)),
                     on_started=lambda server: _answer_probes(running, server, probe_port),
                 )
             )
@@ -88,7 +88,7 @@ def up(
 
 
 def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -> None:
-    """From the first moment: a server that still loads its LLMs is live and not ready."""
+    """Serve probes from the start: a server that still loads its LLMs is live and not ready."""
     if port is None:
         return
     probes = running.enter_context(quorum.probes_of(server, port))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being told to stop, in any of the ways a terminal, a service manager or CI does it."""
+"""Stop on the signals of a terminal, a service manager or CI."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt_once() -> None:
-    """Let the first SIGINT, SIGTERM or SIGHUP raise KeyboardInterrupt; later ones are ignored."""
+    """Raise KeyboardInterrupt on the first SIGINT, SIGTERM or SIGHUP; ignore later ones."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         for number in _SIGNALS:
