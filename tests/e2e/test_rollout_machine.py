@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(plainly=st.booleans())
     def restart(self, plainly: bool) -> None:
-        """The server is killed; another starts, with or without what ``quorum up`` mends first."""
+        """The server is killed; another starts, with or without what ``quorum up`` undoes first."""
         self.world.kill()
         if not plainly or self.stuck():
             assert recover_offline(self.live.spec) is None

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many questions at once: listings from a file, the run, and answers into files."""
+"""Ask about many listings: read them from a file, run the questions, write answers to files."""

@@ -18,13 +18,13 @@ from quorum_contract.errors import QuorumError
 
 
 class OutputError(QuorumError, ValueError):
-    """Answers cannot be written as asked; the message names the file and what to do."""
+    """Answers cannot be written; the message names the file and the fix."""
 
     code = "OUTPUT_INVALID"
 
 
 class Sink(Protocol):
-    """Takes answers one by one, so that what was answered is on disk whatever comes next."""
+    """Writes answers one by one, each at once to disk."""
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
@@ -49,7 +49,7 @@ class JsonlSink:
 
 
 class CsvSink:
-    """The columns that were read, then value and confidence per attribute, then ``error``."""
+    """The input's columns, then value and confidence per attribute, then ``error``."""
 
     def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
         self._file = file
@@ -75,7 +75,7 @@ class CsvSink:
 
 
 def _csv_cell(value: Any) -> Any:
-    """Objects and lists, such as the gold of JSON Lines, as JSON: `read_listings` takes them back."""
+    """Write objects and lists, such as gold, as JSON, which `read_listings` parses."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
@@ -87,7 +87,7 @@ class VotesSink:
         self._catalogue = catalogue
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
-        """Write the rows of one listing; a listing that failed has no votes to write."""
+        """Write the rows of one listing; a failed listing has none."""
         if isinstance(result, Exception):
             return
         origin = Origin(**_origin(result))
@@ -120,7 +120,7 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
 
 
 def _origin(result: Extraction) -> dict[str, Any]:
-    """Which channel answered with which weights, and how fast: what `quorum canary report` reads."""
+    """Channel, weights and latency of an answer, for `quorum canary report`."""
     origin: dict[str, Any] = {
         "channel": result.channel,
         "weights_version": result.weights_version,
@@ -145,7 +145,7 @@ def open_sinks(
         votes: Votes table to write, in the format of its ending.
         columns: Columns of the input, which a CSV output repeats.
         attributes: Attributes asked for.
-        catalogue: Spells the gold in a votes table.
+        catalogue: Normalises the gold in a votes table.
 
     Raises:
         OutputError: A file cannot be written, or has an unknown ending.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a running server: about one text, or about many listings in their order."""
+"""Ask a running server about one text, or about many listings in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Not
     Args:
         deployment: Its catalogue holds the default.
         names: Attributes; None: the catalogue's.
-        note: Takes a remark on each name that is not in the catalogue and is asked as an open one.
+        note: Called with a remark on each name outside the catalogue, which is asked as an open one.
 
     Raises:
         NoAttributesError: None is named, and the catalogue is empty.
@@ -88,7 +88,7 @@ def ask(
 async def ask_in_order(
     client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
-    """Ask about each listing, at most ``concurrency`` at a time; answers come in their order."""
+    """Ask about each listing, at most ``concurrency`` at a time; yields answers in order."""
     items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
     waiting = iter(listings)
     async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
@@ -103,7 +103,7 @@ def ask_all(
     concurrency: int,
     progress: Progress = ignore,
 ) -> list[Extraction]:
-    """Ask about all listings; the answers, in their order.
+    """Ask about all listings and return the answers in order.
 
     Raises:
         quorum_client.QuorumError: The first request that failed.

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Takes the number of listings done and the number of all; first called with 0 done."""
+"""Called with the numbers of finished and of all listings; first with 0 finished."""
 
 Note = Callable[[str], None]
-"""Takes a remark for people, such as that an attribute is not in the catalogue."""
+"""Called with a remark for people."""
 
 
 def ignore(*_: object) -> None:
-    """Report to no one: the default of every callback."""
+    """Do nothing; the default of every callback."""

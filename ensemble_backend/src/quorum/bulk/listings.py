@@ -18,7 +18,7 @@ ID_COLUMNS = ("product", "id", "product_id", "sku", "asin")
 
 
 class ListingsError(QuorumError, ValueError):
-    """A file of listings cannot be read; the message names the file, the row and what to do."""
+    """A file of listings cannot be read; the message names file, row and fix."""
 
     code = "LISTINGS_INVALID"
 
@@ -29,10 +29,10 @@ class Listing:
 
     Attributes:
         product: Its id; the row number when the file has none.
-        text: What the members read.
+        text: Input of the members.
         category: May be empty.
-        gold: Attribute -> acceptable values, where the file says so.
-        row: The row as it was read.
+        gold: Attribute -> acceptable values, where known.
+        row: The row of the file.
         numbered: Whether ``product`` is only the row number.
     """
 
@@ -101,7 +101,7 @@ def _gold(path: Path, number: int, raw: Any) -> Mapping[str, Sequence[str]]:
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        # Spreadsheets put a byte order mark in front of their UTF-8.
+        # Spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
                 yield from csv.DictReader(file)
@@ -130,6 +130,6 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
 
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
-    """The acceptable values, spelled as votes are; a value outside a closed set stays as it is."""
+    """The acceptable values, normalised like votes; a value outside a closed set stays unchanged."""
     known = catalogue.get(attribute)
     return [known.normalise(value) or value for value in listing.gold.get(attribute, ())]

@@ -23,12 +23,12 @@ from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
 GIVE_UP_AFTER = 20
-"""Listings in a row without a server to answer them, after which a run stops."""
+"""A run stops after so many listings in a row without a server to answer them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractOptions:
-    """How :func:`extract` asks, and where the answers go.
+    """Options of :func:`extract`.
 
     Attributes:
         out: CSV or JSONL file for the answers.
@@ -72,7 +72,7 @@ class _Count:
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         answered: Listings with an answer.
@@ -80,9 +80,9 @@ class ExtractReport:
         left: Listings that were not asked about, because the run ended early.
         by_channel: Channel, or "CHANNEL for CHANNEL" after a fall-back -> listings that it answered.
         ended: Why the run ended: "complete", "interrupted" by Ctrl-C, or "unavailable" after
-            :data:`GIVE_UP_AFTER` listings in a row that found no server to answer.
-        silent: How many these were; 0 where the run did not end by them.
-        last_error: The last of these failures; None where the run did not end by them.
+            :data:`GIVE_UP_AFTER` listings in a row without a server.
+        silent: Number of these; 0 for other ends.
+        last_error: The last of these failures; None for other ends.
         resume: Row, counted from 1, from which another run goes on; None where the run is complete.
         out: File with the answers.
         votes: File with the votes.
@@ -126,9 +126,9 @@ def extract(
     Args:
         deployment: The deployment that is served.
         file: CSV or JSONL with a text column.
-        options: How to ask, and where the answers go.
+        options: See :class:`ExtractOptions`.
         progress: Called after each listing.
-        note: Takes remarks: rows without an id, attributes outside the catalogue.
+        note: Called with remarks: rows without an id, attributes outside the catalogue.
 
     Raises:
         OutputError: No file to write is named, one cannot be written, or one is read or written already.
@@ -142,7 +142,7 @@ def extract(
     _note_numbered(source, listings, note)
     names = attributes_of(deployment, options.attributes, note)
     url = options.url or endpoint_of(deployment).grpc_url
-    # Before the files are opened: an earlier run's output stays when no server answers.
+    # Before the files are opened, so that an earlier output stays when no server answers.
     with Client(url, channel=options.channel) as client:
         if not client.is_ready():
             raise Unavailable(
@@ -168,7 +168,7 @@ def extract(
 
 
 def _check_distinct(source: Path, options: ExtractOptions) -> None:
-    """Refuse to write nothing, over the input, or two results into one file."""
+    """Refuse options without an output file, or with one that is the input or another output."""
     out, votes = _path(options.out), _path(options.votes)
     if out is None and votes is None:
         raise OutputError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
@@ -204,7 +204,7 @@ async def _ask_each(
     count: _Count,
     progress: Progress,
 ) -> QuorumError | None:
-    """Ask about all listings; the last error, where the run stopped for want of a server."""
+    """Ask about all listings; returns the last error if the run stopped without a server."""
     silent = 0
     progress(0, count.total)
     async with client:
@@ -216,7 +216,7 @@ async def _ask_each(
             else:
                 count.by_channel[_channel(result)] += 1
             progress(count.done, count.total)
-            # A full server is there: it may take next what it refuses now.
+            # An overloaded server exists and may accept the next listing.
             if not isinstance(result, ChannelNotFound | Unavailable) or isinstance(result, Overloaded):
                 silent = 0
                 continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people do with a deployment, one function per task: each returns a record and prints nothing.
+"""Operate a deployment, one function per task: each returns a record and prints nothing.
 
 ``quorum`` exports these functions; the command line calls them.
 """

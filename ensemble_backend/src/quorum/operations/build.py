@@ -29,7 +29,7 @@ class MemberBuild:
     Attributes:
         member: Its name.
         steps: The commands; None where there is nothing to build.
-        manifest: Of what was built; None where nothing was.
+        manifest: Manifest of the result; None where nothing was built.
         reason: Why there is nothing to build; empty where there is.
     """
 
@@ -56,7 +56,7 @@ def member_builds(
     Args:
         deployment: The deployment.
         name: Only this member; None: all of them.
-        tools: Where the programs of TensorRT-LLM lie; None: where the Triton container has them.
+        tools: Paths of TensorRT-LLM's programs; None: those of the Triton container.
 
     Raises:
         BuildError: There is no such member, or its checkpoint cannot be built.
@@ -75,7 +75,7 @@ def build_member(
     on_step: Callable[[int, Step, bool], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> MemberBuild:
-    """Run a planned build, going on where an earlier one stopped; without a plan, nothing happens.
+    """Run a planned build, resuming an earlier one; without a plan, nothing happens.
 
     Args:
         build: Of :func:`member_builds`.

@@ -49,7 +49,7 @@ class CanaryReportError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryOptions:
-    """Where the evidence comes from, and what the verdict may do.
+    """Source of the evidence, and permitted actions.
 
     Attributes:
         votes: Recorded votes, as ``extract`` writes them.
@@ -76,12 +76,7 @@ class CanaryOptions:
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """The comparison and what was done about it.
-
-    Attributes:
-        comparison: Figures and verdict.
-        done: "promoted", "rolled back", or None where nothing was done.
-    """
+    """The comparison, and the action: "promoted", "rolled back", or None."""
 
     comparison: Report
     done: str | None
@@ -96,13 +91,13 @@ def canary_report(
 ) -> CanaryReport:
     """Compare the canary with stable on the same products, by recorded votes or by a replay.
 
-    Recorded votes serve whichever channel they came by: the members are the same behind both, so each cell is
-    decided with both versions of the weights. Latencies and fall-backs are those that the file recorded. A
-    replay asks both channels about every listing.
+    Recorded votes of either channel serve: both have the same members, so each cell is decided with both
+    versions of the weights; latencies and fall-backs come from the file. A replay asks both channels about
+    every listing.
 
     Args:
         deployment: The deployment that is served.
-        options: Where the evidence comes from, and what the verdict may do.
+        options: Source of the evidence, and permitted actions.
         progress: For a replay, called after each listing.
         note: Takes remarks: unknown attributes, members that answer differently the second time.
 
@@ -134,7 +129,7 @@ def canary_report(
 def _recorded(
     deployment: Deployment, votes: Path, versions: Versions, sides: tuple[Weights, Weights]
 ) -> tuple[Evidence, bool]:
-    """What recorded votes say, and whether weights of a channel were learned from them."""
+    """Evidence from recorded votes, and whether weights of a channel were learned from them."""
     table = read_votes(votes).of_members(deployment.member_names)
     evidence = pairs_from_votes(table, *sides), _observed(table, versions)
     return evidence, any(is_trained_on(table, weights) for weights in sides)
@@ -164,13 +159,13 @@ def _act(deployment: Deployment, comparison: Report, options: CanaryOptions) -> 
 
 
 def _observed(table: VotesTable, versions: Versions) -> tuple[Observed, Observed] | None:
-    """Latencies and fall-backs of these versions in a votes table, where it holds any."""
+    """Latencies and fall-backs of these versions in a votes table, if it has any."""
     sides = {STABLE: Observed(), CANARY: Observed()}
     wanted: dict[str | None, int] = dict(zip(sides, versions, strict=True))
     for cell in table.cells:
         origin = cell.origin
         if origin is None or origin.weights_version != wanted.get(origin.channel):
-            # Of an earlier canary, or of an earlier stable version.
+            # From an earlier canary or stable version.
             continue
         if origin.fallback_from in sides:
             sides[origin.fallback_from].failed.add(cell.product)
@@ -195,7 +190,7 @@ async def _ask_both(
     async def both(client: AsyncClient, number: int, listing: Listing) -> Asked:
         nonlocal done
         async with free:
-            # In turn, so that warming up or wearing off favours neither.
+            # Alternate the order, so that warm-up favours neither.
             order = (STABLE, CANARY) if number % 2 else (CANARY, STABLE)
             answers = {channel: await ask(client, listing, channel) for channel in order}
         done += 1
@@ -210,7 +205,7 @@ async def _ask_both(
 def _replayed(asked: Sequence[Asked], versions: Versions, catalogue: Catalogue, note: Note) -> Evidence:
     observed = (Observed(), Observed())
     pairs: list[Pair] = []
-    restless = 0
+    changed = 0
     for number, (listing, *answers) in enumerate(asked, 1):
         product = f"{number}:{listing.product}"
         for side, answer, version in zip(observed, answers, versions, strict=True):
@@ -227,14 +222,14 @@ def _replayed(asked: Sequence[Asked], versions: Versions, catalogue: Catalogue, 
         if isinstance(left, QuorumError) or isinstance(right, QuorumError):
             continue
         for a, b in zip(left.answers, right.answers, strict=True):
-            restless += a.votes != b.votes
+            changed += a.votes != b.votes
             gold = tuple(gold_of(listing, a.attribute, catalogue))
             pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
     if not pairs:
         error = next((a for _, *both in asked for a in both if isinstance(a, QuorumError)), None)
         raise CanaryReportError(f"no listing was answered by both channels: {error}")
-    if restless:
-        note(f"members answered {restless} of {len(pairs)} cells differently the second time")
+    if changed:
+        note(f"members answered {changed} of {len(pairs)} cells differently the second time")
     return pairs, observed
 
 

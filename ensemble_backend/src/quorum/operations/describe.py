@@ -44,11 +44,7 @@ def validate(deployment: Deployment) -> None:
 
 
 def check_machine(deployment: Deployment) -> Preflight:
-    """Check that the GPU members fit this machine.
-
-    Returns:
-        What was checked, and what could not be. ``problems`` holds what would stop the start.
-    """
+    """Check that the GPU members fit this machine; ``problems`` are errors that would stop the start."""
     return preflight(deployment)
 
 
@@ -57,9 +53,9 @@ class RenderReport:
     """A model repository against its deployment.
 
     Attributes:
-        difference: What differs, or was written.
+        difference: Files that differ, or were written.
         restarted_from: With ``reset_weights``, the new version of equal weights; else None.
-        served: Whether a server of the deployment runs and takes the change at its next start.
+        served: Whether a server runs; it reads the change at its next start.
     """
 
     difference: Difference
@@ -93,5 +89,5 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         if served:
             raise ServedError("this deployment is being served; stop it before resetting its weights")
         version = start_again(deployment)
-    found = difference(deployment) if check else render_repository(deployment)
-    return RenderReport(found, version, served)
+    changes = difference(deployment) if check else render_repository(deployment)
+    return RenderReport(changes, version, served)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate members and methods on a file of labelled votes, with a report for people if wanted."""
+"""Evaluate members and methods on a file of labelled votes, optionally with an HTML report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ReportError(QuorumError, RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What :func:`evaluate` compares, and how.
+    """Options of :func:`evaluate`.
 
     Attributes:
         methods: Ways to learn.
@@ -55,8 +55,8 @@ def evaluate(
 
     Args:
         votes: A votes table (JSONL) with gold.
-        deployment: Its catalogue tells how many answers an attribute can have; None: open value sets.
-        options: What to compare; None: as :class:`EvaluateOptions` has it.
+        deployment: Its catalogue has the number of values of an attribute; None: open value sets.
+        options: None: the defaults.
         report: HTML file to write as well, with plots and a learning curve; None: none.
 
     Raises:
@@ -88,11 +88,7 @@ def evaluate(
 
 
 def _check_place(report: Path) -> None:
-    """Before minutes of work, not after: whether the report can be written there.
-
-    Raises:
-        OSError: It cannot.
-    """
+    """Raise OSError before minutes of work if the report cannot be written."""
     if report.is_dir() or not report.parent.is_dir():
         code = errno.EISDIR if report.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(report))

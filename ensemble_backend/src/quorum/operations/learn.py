@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learn weights from a file of votes, all at once or day after day, and look for members that changed."""
+"""Learn weights from a file of votes, at once or day by day, and find members that changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quorum.votes import check_wanted, is_large, read_members, read_statistic, r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions:
-    """How :func:`learn` learns.
+    """Options of :func:`learn`.
 
     Attributes:
         method: "auto", "majority", "iwmv", "em" or "loglinear".
@@ -40,11 +40,11 @@ class LearnOptions:
 
 @dataclass(frozen=True, slots=True)
 class LearnReport:
-    """Weights, and what was remarkable about the votes.
+    """Learned weights, and remarks on the votes.
 
     Attributes:
-        weights: What was learned.
-        out: File that holds them; None where none was written.
+        weights: The learned weights.
+        out: Their file; None where none was written.
         drift: With ``update``, the day's votes against those before.
         remarks: On the votes, for people.
     """
@@ -73,14 +73,13 @@ def learn(
 ) -> LearnReport:
     """Learn how much each member's vote counts.
 
-    Without gold labels the members' agreement teaches (``em``); with 50 or more, the labels do
-    (``loglinear``). The statistic that was learned from goes next to ``out``, so that ``update`` can
-    add a day.
+    Without gold labels it learns from the members' agreement (``em``), with 50 or more from the labels
+    (``loglinear``). The statistic of the votes is written next to ``out``, so that ``update`` can add a day.
 
     Args:
         votes: A votes table: JSONL, Parquet or Arrow; large files of columns are read in a stream.
         deployment: Its members and catalogue; None: the members of the table, and open value sets.
-        options: How to learn; None: as :class:`LearnOptions` has it.
+        options: None: the defaults.
         out: File to write the weights to; None: none.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan the GPU memory of a deployment on the GPUs of this machine or on others, and what a run costs."""
+"""Plan the GPU memory of a deployment, on this machine's GPUs or others, and the cost of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS_PER_HOUR = 3600
 
 
 class PlanError(QuorumError, ValueError):
-    """The question is not complete or contradicts itself; the message says what to give."""
+    """Arguments are missing or contradict each other; the message names those to give."""
 
     code = "PLAN_INVALID"
 
@@ -91,11 +91,11 @@ def plan(
 
     Args:
         deployment: The deployment.
-        gpu: Plan for this GPU, a name of :data:`quorum.hardware.KNOWN`.
-        gpu_memory: Plan for a GPU with so much, as in "80GiB".
-        gpus: Plan for so many of them; without ``gpu`` and ``gpu_memory``, for so many of this machine's.
-        listings: Cost of so many listings.
-        rate: Listings per second that all GPUs together answer, as measured.
+        gpu: A name of :data:`quorum.hardware.KNOWN`.
+        gpu_memory: Memory of another GPU, as in "80GiB".
+        gpus: Number of GPUs; without ``gpu`` and ``gpu_memory``, of this machine's.
+        listings: Listings of the run, for its cost.
+        rate: Measured listings per second of all GPUs together.
         price: Of one GPU hour.
 
     Raises:
@@ -108,15 +108,15 @@ def plan(
 
 
 def _gpus(name: str | None, memory: str | None, count: int | None) -> tuple[list[Gpu], str]:
-    """GPUs to plan for, and where they are known from."""
+    """GPUs to plan for, and their source."""
     if name and memory:
         raise PlanError("--gpu and --gpu-memory: give one of them")
     if memory:
         gpu, source = Gpu(f"a GPU of {memory}", "", parse_memory(memory)), "as --gpu-memory says"
     elif name:
         gpu, source = known_gpu(name), "as --gpu says"
-    elif here := find_gpus():
-        return here[:count], "those of this machine, with what others hold on them taken off"
+    elif local := find_gpus():
+        return local[:count], "those of this machine, with what others hold on them taken off"
     else:
         gpu, source = KNOWN[_ASSUMED], f"{_ASSUMED} is assumed, as this machine has no GPU; choose with --gpu"
     return [replace(gpu, index=index) for index in range(count or 1)], source

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask whether a channel can answer, once or for every HTTP request of an orchestrator."""
+"""Probe whether a channel can answer, once or for every HTTP request of an orchestrator."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ def probe(
     timeout_s: float = PROBE_TIMEOUT_S,
     full: bool = False,
 ) -> Pulse:
-    """Whether a channel can answer; never takes longer than the timeout, never raises for a silent server.
+    """Probe whether a channel can answer, within the timeout and without raising.
 
     Args:
         deployment: The deployment that is served.
         channel: Ensemble to ask.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
-        timeout_s: A channel that has not answered by then is not ready.
-        full: Put a real question to the LLMs; at least one of them must be at work. Default: a sign of life,
-            which asks no LLM.
+        timeout_s: A channel without an answer by then is not ready.
+        full: Ask the LLMs a real question, of which at least one must work. Default: ask no LLM.
     """
     return take_pulse(deployment, url or endpoint_of(deployment).grpc_url, channel, timeout_s, full)
 
@@ -56,11 +55,11 @@ def probe_server(
         full: As for :func:`probe`.
 
     Raises:
-        ServerProcessError: The port cannot be had.
+        ServerProcessError: The port cannot be opened.
     """
 
     def address() -> str:
-        # Looked up each time: a server that is started again may listen elsewhere.
+        # Looked up each time: a restarted server may listen elsewhere.
         return url or endpoint_of(deployment).grpc_url
 
     def live() -> bool:
@@ -85,7 +84,7 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     A server that still loads its LLMs is live and not ready.
 
     Raises:
-        ServerProcessError: The port cannot be had.
+        ServerProcessError: The port cannot be opened.
     """
     deployment, endpoint = server.spec, server.endpoint
     try:

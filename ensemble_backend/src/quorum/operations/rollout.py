@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights on the servers of a deployment, and choose which version a channel answers with."""
+"""Publish weights on the servers of a deployment, and pin channels to versions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def publish(
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
-    """Let the canary channel answer with a version, for a share of the products in [0, 1].
+    """Pin the canary channel to a version, for a share of the products in [0, 1].
 
     Raises:
         RolloutError: There is no such version, or the channel does not answer with it.
@@ -80,7 +80,7 @@ def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run:
 
 
 def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Route no product to the canary any more, and let its channel answer with the stable version.
+    """Route no product to the canary any more, and pin its channel to the stable version.
 
     Raises:
         RolloutError: The channel does not answer with it.
@@ -90,7 +90,7 @@ def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
 
 
 def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
-    """Let the stable channel answer with a version.
+    """Pin the stable channel to a version.
 
     Raises:
         RolloutError: There is no such version, or the channel does not answer with it.
@@ -100,7 +100,7 @@ def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> C
 
 
 def rollback(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Let the stable channel answer with the version before its last promotion.
+    """Pin the stable channel to its version before the last promotion.
 
     Raises:
         RolloutError: It never changed, or the version before is gone.
@@ -120,7 +120,7 @@ def retire(deployment: Deployment, version: int, *, dry_run: bool = False) -> Ch
 
 
 def history(deployment: Deployment) -> list[Event]:
-    """Who changed what, and when; oldest first."""
+    """The log of changes, oldest first."""
     return list(History(store_of(deployment).path).events())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of a deployment: the fleet that the spec names, else the one of this machine."""
+"""Find the servers of a deployment: its fleet, else the one of this machine."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ class VersionStatus:
 
     Attributes:
         state: Triton's state of it.
-        damaged: Why its file cannot be read; None where it can. A server serves on from memory.
-        method: How it was learned; None where the file is damaged, as are all that follow.
+        damaged: Why its file cannot be read; None where it can. A running server keeps it in memory.
+        method: Learning method; None where the file is damaged, as all that follow.
         content_hash: Of the weights.
         created: When it was learned.
-        gold_labels: How many labels taught it.
+        gold_labels: Number of labels that it was learned from.
     """
 
     state: str
@@ -119,7 +119,7 @@ class FleetServer:
         repository: The model repository that it serves.
         channels: Channel -> its status.
         loaded: Versions of the weights that it has loaded, ascending.
-        reason: Why these are unknown; None where they are not.
+        reason: Why ``loaded`` is unknown; else None.
     """
 
     repository: Path
@@ -151,20 +151,20 @@ class FleetStatus:
 
 
 def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetStatus:
-    """Report what the servers of a deployment run: one server, or each one of a fleet.
+    """Report the state of a deployment's server, or of each server of its fleet.
 
     Args:
         deployment: The deployment.
-        wait_s: Wait at most so long until every channel answers.
+        wait_s: Maximum wait until every channel answers.
 
     Raises:
-        ControlError: The server does not answer.
-        ServerProcessError: The last process that served this deployment has ended; waiting is in vain.
+        ControlError: The server is unreachable.
+        ServerProcessError: The last process that served this deployment has ended, so waiting is useless.
     """
-    begun, wall = time.monotonic(), time.time()
+    start, wall = time.monotonic(), time.time()
     seen_alive = False
     while True:
-        is_last = time.monotonic() - begun >= wait_s
+        is_last = time.monotonic() - start >= wait_s
         try:
             report = _fleet_status(deployment) if deployment.fleet else _server_status(deployment)
             if report.all_answer or is_last:
@@ -174,8 +174,8 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
                 raise
         attempt = last_attempt(deployment)
         if attempt and not attempt.is_alive:
-            # An end that lies behind may be followed by a new beginning.
-            just_now = seen_alive or attempt.at >= wall or time.monotonic() - begun >= _HOPE_S
+            # After an earlier end a new start may follow.
+            just_now = seen_alive or attempt.at >= wall or time.monotonic() - start >= _HOPE_S
             if just_now and find_running(deployment) is None:
                 why = attempt.failed or f"it was killed (pid {attempt.pid})"
                 raise ServerProcessError(f"not waiting any longer, the last `quorum up` has ended: {why}")

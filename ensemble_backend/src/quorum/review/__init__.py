@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells to label: which ones teach most, and the sheets that people fill in."""
+"""Label cells: choose the most informative ones, and read the sheets that people fill in."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose which cells to label: those whose gold teaches most."""
+"""Choose the most informative cells to label."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from quorum.votes import VotesTable
 from quorum_contract.errors import QuorumError
 
 AGREED = 0.6
-"""Share of the cells that members agree on: disagreement alone misjudges how far agreement can be trusted."""
+"""Share of cells that members agree on: disagreement alone cannot measure how reliable agreement is."""
 FREQUENCY = 0.5
-"""Power of a pattern's frequency: 0 takes every pattern equally often, 1 as often as it occurs."""
+"""Power of a pattern's frequency: 0 draws every pattern equally often, 1 as often as it occurs."""
 
 
 class LabelError(QuorumError, ValueError):
-    """A sheet or a request cannot be used; the message names the row and what to do."""
+    """A sheet or a request is invalid; the message names the row and the fix."""
 
     code = "SHEET_INVALID"
 
@@ -51,24 +51,23 @@ def choose(
     seed: int = 0,
     agreed_share: float = AGREED,
 ) -> list[Choice]:
-    """Choose the unlabelled cells whose gold teaches most.
+    """Choose the most informative unlabelled cells.
 
-    Some cells are drawn from those that members disagree on, some from those that they agree on, and both are
-    mixed evenly, so that labelling may stop anywhere. The weight of a cell in its draw is ``need``, how far
-    the labels of its attribute fall behind, times ``f^(FREQUENCY - 1)``, with ``f`` how often its agreement
-    pattern occurs among the cells to choose from. Every product gives one cell before
-    any gives a second. The draws look at votes, never at gold, so the likelihood of the gold needs no
-    importance weights; confidences come out a little low, not high.
+    Cells with disagreement and cells with agreement are drawn separately and mixed evenly, so that labelling
+    may stop anywhere. The weight of a cell in its draw is the lag of its attribute's labels times
+    ``f^(FREQUENCY - 1)``, with ``f`` how often its agreement pattern occurs among the cells to choose from.
+    Every product gives one cell before any gives a second. The draws use votes, never gold, so the likelihood
+    of the gold needs no importance weights; confidences come out a little low, not high.
 
     Args:
-        table: Votes; gold in it counts as labels that its attributes have.
-        count: Cells wanted, at least 1.
-        weights: Members that they give no weight cannot disagree; None: all can.
+        table: Votes; existing gold counts as labels of its attributes.
+        count: Number of cells, at least 1.
+        weights: Members with zero weight cannot disagree; None: all can.
         seed: Of the draws; the same input gives the same cells.
         agreed_share: Share of cells that members agree on, in [0, 1].
 
     Returns:
-        The cells, best first; fewer if the table has fewer that are unlabelled and answered by anybody.
+        The cells, best first; fewer if the table has fewer unlabelled cells with a vote.
 
     Raises:
         LabelError: A count below 1, or a share outside [0, 1].
@@ -98,7 +97,7 @@ def choose(
 
 
 def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
-    """(n,) entropy in nats of the shares of the candidates of each cell; 0 where all who answered agree."""
+    """(n,) entropy in nats of the shares of the candidates of each cell; 0 where all votes agree."""
     answered = table.codes != ABSTAIN
     each = np.ones(table.codes.shape)
     if weights is not None:
@@ -116,7 +115,7 @@ def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
 def _draw(
     rng: np.random.Generator, weight: Floats, products: npt.NDArray[np.int32], wanted: int
 ) -> npt.NDArray[np.int64]:
-    """Weighted draw without replacement; products with a cell already come after those without.
+    """Weighted draw without replacement; second cells of a product come after all first ones.
 
     Source: exponential keys, Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003.
     """
@@ -129,7 +128,7 @@ def _draw(
 
 
 def _attribute_need(table: VotesTable) -> Floats:
-    """(n,) how far the labels of a cell's attribute fall behind its share of the table; 1 is on a par."""
+    """(n,) lag of the labels of a cell's attribute behind its share of the table; 1: none."""
     names = [attribute for _, attribute in table.group_names]
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     attribute = np.array([index[name] for name in names], np.int64)[table.groups]

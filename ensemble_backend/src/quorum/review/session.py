@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label a votes table in files: a sheet out, a filled-in sheet in, or answers saved one by one."""
+"""Label a votes table in files: write a sheet, apply a filled-in sheet, or save answers one by one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GoldReport:
     Attributes:
         out: File of the table with the gold.
         labels: Labelled cells of it.
-        labelling: What was added, and what was not.
+        labelling: Added and rejected labels.
     """
 
     out: Path
@@ -65,14 +65,14 @@ def choose_sheet(
     seed: int = 0,
     force: bool = False,
 ) -> SheetReport:
-    """Choose the cells whose gold teaches most and write them as a sheet for people to fill in.
+    """Choose the most informative cells and write them as a sheet for people to fill in.
 
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
         out: The sheet; None: ``label.csv``.
         count: Cells to choose, at least 1.
-        weights: Members that these give no weight cannot disagree.
-        seed: Draws the cells.
+        weights: Members with zero weight cannot disagree.
+        seed: Of the draw.
         force: Replace a sheet that exists.
 
     Raises:
@@ -97,13 +97,13 @@ def apply_sheet(
     catalogue: Catalogue | None = None,
     force: bool = False,
 ) -> GoldReport:
-    """Put the gold of a filled-in sheet into the table. Gold that the table has already always stays.
+    """Add the gold of a filled-in sheet to the table; existing gold always stays.
 
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
         sheet: A sheet of :func:`choose_sheet`.
         out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
-        catalogue: Spells the gold as votes are spelled; None: it stays as it is.
+        catalogue: Normalises the gold like votes; None: no normalisation.
         force: Replace a file that exists.
 
     Raises:
@@ -121,15 +121,15 @@ def apply_sheet(
 
 
 class LabelSession:
-    """Takes gold for chosen cells one by one; the table on disk has each as soon as it is given.
+    """Takes gold for chosen cells one by one and saves each at once.
 
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
         out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
         count: Cells to choose, at least 1.
-        weights: Members that these give no weight cannot disagree.
-        seed: Draws the cells.
-        catalogue: Spells the gold as votes are spelled; None: it stays as it is.
+        weights: Members with zero weight cannot disagree.
+        seed: Of the draw.
+        catalogue: Normalises the gold like votes; None: no normalisation.
         force: Replace a file that exists.
 
     Attributes:
@@ -170,7 +170,7 @@ class LabelSession:
         return self._table.cells[choice.index]
 
     def answer(self, choice: Choice, values: Sequence[str]) -> None:
-        """Take the acceptable values of a cell, the best first, and save the table."""
+        """Add the acceptable values of a cell, best first, and save the table."""
         cell = self.cell(choice)
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
@@ -178,11 +178,7 @@ class LabelSession:
         write_votes(apply_gold(self._table, self._rows).table, self._target)
 
     def report(self) -> GoldReport:
-        """What was taken in so far.
-
-        Raises:
-            LabelError: Nothing.
-        """
+        """The gold so far; raises LabelError without any."""
         if not self._rows:
             raise LabelError(f"nothing was answered; {self._target} is as it was")
         return _report(apply_gold(self._table, self._rows), self._target)
@@ -194,7 +190,7 @@ def _choose(
     loaded = weights_file.load(Path(weights)) if weights is not None else None
     choices = choose(table, count, weights=loaded, seed=seed)
     if not choices:
-        raise LabelError(f"{source}: every cell that anybody answered has gold; nothing is left to label")
+        raise LabelError(f"{source}: every cell with a vote has gold; nothing is left to label")
     return choices
 
 
@@ -203,11 +199,7 @@ def _with_gold(votes: Path) -> Path:
 
 
 def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
-    """Never write over answers of people by accident; a table may be written over itself.
-
-    Raises:
-        LabelError: The target exists.
-    """
+    """Raise LabelError for an existing target other than the table, which may hold people's answers."""
     if target.resolve() != votes.resolve() and target.exists() and not force:
         raise LabelError(
             f"{target} exists and may hold answers; name another with --out, go on from it as VOTES, "
@@ -216,7 +208,7 @@ def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
 
 
 def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
-    """Gold in the spelling of votes; a value outside a closed set stays as it is."""
+    """Gold normalised like votes; a value outside a closed set stays unchanged."""
     if catalogue is None:
         return row
     attribute = catalogue.get(row.attribute)

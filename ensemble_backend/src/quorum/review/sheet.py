@@ -16,13 +16,13 @@ from quorum.votes import Cell, VotesTable, build_table
 SEPARATOR = " | "
 COLUMNS = ("product", "category", "title", "attribute", "answers", "gold", "reason")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-"""What a spreadsheet takes for a formula; an apostrophe before it says text, and is taken off again."""
+"""Prefixes that a spreadsheet reads as a formula; an apostrophe in front marks text, and is removed again."""
 _NEEDED = {"product", "attribute", "gold"}
 
 
 @dataclass(frozen=True, slots=True)
 class GoldRow:
-    """An answer from a sheet; ``row`` is its row there, the header being 1."""
+    """An answer from a sheet; ``row`` counts from the header, 1."""
 
     product: str
     attribute: str
@@ -32,7 +32,7 @@ class GoldRow:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A cell that has other gold already, which stays."""
+    """A cell with other gold already, which stays."""
 
     row: int
     product: str
@@ -49,8 +49,8 @@ class Labelling:
         table: The same cells, with the new gold.
         added: Cells that had none.
         same: Cells that had this gold already.
-        outside: Of those added, cells whose gold no member named: look for spelling.
-        conflicts: Cells with other gold; theirs was kept.
+        outside: Added cells whose gold no member named: check the spelling.
+        conflicts: Cells with other gold, which was kept.
         unknown: Answers for cells that are not in the table.
     """
 
@@ -65,9 +65,9 @@ class Labelling:
 def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) -> None:
     """Write cells as CSV for people, with an empty column for the gold.
 
-    ``answers`` reads "red (a, b); blue (c)". In ``gold`` people write the right value, "n/a" if the text does
-    not say, or several acceptable values, the best first, with " | " between them. UTF-8 with a byte order
-    mark, which spreadsheets need; texts that they would take for formulas get an apostrophe in front.
+    ``answers`` is "red (a, b); blue (c)". In ``gold`` people write the right value, "n/a" if the text does
+    not say, or several acceptable values, best first, separated by " | ". UTF-8 with a byte order mark, which
+    spreadsheets need; texts that look like formulas get an apostrophe in front.
     """
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
@@ -82,12 +82,12 @@ def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) 
 def read_sheet(path: str | Path) -> list[GoldRow]:
     """Read a sheet that people filled in; rows without gold are left out.
 
-    Commas, semicolons and tabs are understood as separators of columns, after the header. Only product,
-    attribute and gold count. "N/A" is read as "n/a".
+    The header decides whether commas, semicolons or tabs separate columns. Only product, attribute and gold
+    count. "N/A" is read as "n/a".
 
     Raises:
         LabelError: Unreadable, not UTF-8, a column missing or twice, a row with too few or too many fields, a
-            cell without product or attribute, or a cell that stands there twice.
+            cell without product or attribute, or a duplicate cell.
     """
     source = Path(path)
     try:
@@ -106,7 +106,7 @@ def read_sheet(path: str | Path) -> list[GoldRow]:
 
 
 def apply_gold(table: VotesTable, rows: Sequence[GoldRow]) -> Labelling:
-    """Add gold to a table; gold that is there already always stays."""
+    """Add gold to a table; existing gold always stays."""
     index = {(cell.product, cell.attribute): i for i, cell in enumerate(table.cells)}
     cells = list(table.cells)
     added = same = outside = 0

@@ -326,8 +326,8 @@ class Rollout:
             self._verify(channels)
         except Exception as after:
             raise RolloutError(
-                f"{change} was undone: {error}. Disk is as before ({serving}), but the server does not "
-                f"answer so: {after}. See `quorum status`; a restart serves what is on disk"
+                f"{change} was undone: {error}. On disk all is as before ({serving}), but the server does "
+                f"not answer so: {after}. See `quorum status`; a restart serves what is on disk"
             ) from error
         raise RolloutError(f"{change} was undone: {error}; serving as before: {serving}") from error
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The votes table: what every member answered on every cell, with gold where it is known.
+"""Read and write votes tables: every member's answer on every cell, with gold where it is known.
 
 This package alone opens the files; the columns are in :mod:`quorum.votes.schema`.
 """

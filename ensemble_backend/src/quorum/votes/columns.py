@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Votes tables as Parquet and Arrow files: read in batches, as codes or as cells; written in row groups."""
+"""Read votes tables from Parquet and Arrow in batches, as codes or cells; write them in row groups."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ except ImportError as missing:
     ) from missing
 
 CODED_COLUMNS = ("product", "category", "attribute", "gold")
-"""Besides the members, what :func:`encode` and its callers look at."""
+"""Columns that :func:`encode` and its callers read besides the members."""
 ROW_GROUP_ROWS = 1 << 16
 """Cells held by a writer until they are written."""
 _VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
@@ -49,13 +49,13 @@ _FILE_BUFFER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a batch stands, for messages."""
+    """File and first row of a batch, for messages."""
 
     path: Path
     row: int
 
     def error(self, message: str, offset: int | None = None) -> VotesError:
-        """The refusal of the file, or of the row at ``offset`` in the batch."""
+        """An error of the file, or of the row at ``offset`` in the batch."""
         row = "" if offset is None else f", row {self.row + offset + 1}"
         return VotesError(f"{self.path}{row}: {message}")
 
@@ -139,12 +139,12 @@ def count_rows(path: Path) -> int:
 
 
 def member_columns(path: Path) -> tuple[str, ...]:
-    """Names of the columns that have no other meaning."""
+    """Names of the member columns: those with no other meaning."""
     return checked(tuple(name for name in _schema(path).names if name not in RESERVED), path)
 
 
 def checked(members: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    """The names themselves, if members can have them; else :class:`VotesError`."""
+    """Return valid member names; raises VotesError for others."""
     taken = sorted(set(members) & RESERVED)
     if taken:
         raise VotesError(f"{path}: {taken} are columns with another meaning; give these members other names")
@@ -164,7 +164,7 @@ def read_rows(path: Path, batch_rows: int, identified: bool = True) -> Iterator[
         identified: Rows need a product; without, a title, and the product may be missing.
 
     Raises:
-        VotesError: An unreadable file, a missing column, one of another type, or a row that lacks something.
+        VotesError: An unreadable file, a missing column, one of another type, or an incomplete row.
     """
     members = member_columns(path)
     key = "product" if identified else "title"
@@ -229,7 +229,7 @@ class ColumnsSink:
         self._file = path.open("wb")
 
     def write(self, cell: Cell, members: Sequence[str]) -> None:
-        """Take a cell; the members are those of the first."""
+        """Write a cell; the first one sets the members."""
         if not self._members:
             self._members = checked(tuple(members), self._path)
         self._cells.append(cell)
@@ -237,7 +237,7 @@ class ColumnsSink:
             self._flush()
 
     def close(self) -> None:
-        """Write what is held, and the end that makes the file readable."""
+        """Write the buffered cells and the footer, which makes the file readable."""
         with self._file:
             if self._cells or self._writer is None:
                 self._flush()
@@ -267,12 +267,12 @@ def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
 
 
 def changes(column: Any) -> int:
-    """Rows whose text differs from that of the row before."""
+    """Number of rows whose text differs from the row before."""
     return int(pc.sum(pc.not_equal(column[1:], column[:-1])).as_py() or 0)
 
 
 def part_codes(batch: Any, codes: Codes, members: tuple[str, ...]) -> Codes:
-    """(n,) code of the value that is part of others; only where two values were named can there be one."""
+    """(n,) code of the value that is part of others; needs rows with two named values."""
     parts = np.full(len(codes), ABSTAIN, codes.dtype)
     named = np.where(codes > NA, codes, 0).max(axis=1, initial=0)
     rows = np.flatnonzero(((codes > NA) & (codes != named[:, None])).any(axis=1))
@@ -287,7 +287,7 @@ def part_codes(batch: Any, codes: Codes, members: tuple[str, ...]) -> Codes:
 
 
 def encode(batch: Any, members: tuple[str, ...], place: Place) -> tuple[Codes, npt.NDArray[np.int64] | None]:
-    """(n, m) codes, one dictionary for all members and the gold, and the masks of the right members."""
+    """Encode a batch: (n, m) codes, one dictionary for members and gold, and (n,) masks of right members."""
     n = len(batch)
     columns = [texts_of(batch.column(name), name, place) for name in members]
     owner = np.zeros(0, np.int64)
@@ -350,7 +350,7 @@ def _right(codes: Codes, gold: npt.NDArray[np.int32], owner: npt.NDArray[np.int6
 
 
 def _gold_texts(column: Any, place: Place) -> tuple[Any, npt.NDArray[np.int64]]:
-    """The gold texts one after the other, and the row of each."""
+    """All gold texts, and the row of each."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         owner = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
         texts = texts_of(pc.list_flatten(column), "gold", place)
@@ -366,7 +366,7 @@ def _gold_texts(column: Any, place: Place) -> tuple[Any, npt.NDArray[np.int64]]:
 
 
 def texts_of(column: Any, name: str, place: Place, required: bool = False) -> Any:
-    """The column as an array of string; encoded or large ones are brought to it."""
+    """The column as an array of string, cast from encoded or large ones."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         texts = column if column.type == pa.string() else column.cast(pa.string())
@@ -384,6 +384,6 @@ def texts_of(column: Any, name: str, place: Place, required: bool = False) -> An
 def dictionary_of(
     batch: Any, name: str, place: Place, required: bool
 ) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Distinct texts and the index of each row's."""
+    """Distinct texts, and the (n,) index of each row's text."""
     texts = texts_of(batch.column(name), name, place, required).fill_null("").dictionary_encode()
     return texts.dictionary.to_pylist(), texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)

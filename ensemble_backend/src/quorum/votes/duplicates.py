@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a cell stands twice among more cells than fit into memory: digests on disk, sorted in parts."""
+"""Find duplicate cells among more than fit into memory: digests on disk, sorted in parts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ROW = np.dtype([("digest", np.uint64), ("row", np.int64)])
 
 
 class DuplicateCheck:
-    """Remembers 16 bytes per cell: 8 MB of them in memory, the rest in the temporary directory.
+    """Stores 16 bytes per cell: 8 MB of them in memory, the rest in the temporary directory.
 
-    A digest of 64 bits may stand for two cells (once in 400,000 tables of ten million cells), so the caller
-    compares the texts of the rows that are given back.
+    Two cells may share a digest of 64 bits (once in 400,000 tables of ten million cells), so the caller
+    compares the texts of the returned rows.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class DuplicateCheck:
         self._attributes: dict[str, int] = {}
 
     def __enter__(self) -> DuplicateCheck:
-        """The check itself."""
+        """Return the check."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was written."""
+        """Remove the files."""
         self._stack.close()
 
     def add(
@@ -48,7 +48,7 @@ class DuplicateCheck:
         attributes: tuple[Sequence[str], npt.NDArray[np.integer[Any]]],
         start: int,
     ) -> None:
-        """Take in (n,) cells from row ``start`` on; products and attributes as distinct texts and indices."""
+        """Add (n,) cells from row ``start`` on; products and attributes as distinct texts and indices."""
         names, index = attributes
         for name in names:
             if name not in self._attributes:
@@ -65,7 +65,7 @@ class DuplicateCheck:
             file.write(part.tobytes())
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Rows (earlier, later) that probably hold the same cell, none of them missing from the pairs."""
+        """Rows (earlier, later) that probably hold the same cell; includes all duplicates."""
         for file in self._files:
             file.seek(0)
             rows = np.frombuffer(file.read(), _ROW)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Votes tables as JSON lines: rows parsed with the number of a bad line in the refusal, rows written."""
+"""Parse and write votes tables as JSON lines; errors name the line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     Attributes:
         number: Its line or row in the file, from 1.
         members: The members, in the order of the cell's values.
-        cell: What the row holds.
+        cell: The cell of the row.
     """
 
     number: int
@@ -60,12 +60,12 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
 
     Args:
         lines: One row each.
-        source: Names the file in refusals.
+        source: Names the file in errors.
         identified: Rows are cells of one table. If not, they are looked up by their title, which they need:
             the product may be missing, and each row has members and values of its own, read as text.
 
     Raises:
-        VotesError: A line that is not JSON, lacks something, has a value of the wrong type, a newer schema
+        VotesError: A line that is not JSON, is incomplete, has a value of the wrong type, a newer schema
             version, or other members than the first line.
     """
     members: tuple[str, ...] = ()

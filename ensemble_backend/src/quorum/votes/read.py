@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read votes tables from JSON lines, Parquet and Arrow: as a table, as rows, or as members and size only."""
+"""Read votes tables from JSON lines, Parquet and Arrow: as a table, as rows, or only members and size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def read_votes(path: str | Path) -> VotesTable:
     """Read a votes table: Parquet (.parquet), Arrow (.arrow, .feather, .ipc), or else JSON lines.
 
     A line is ``{"product", "category", "title", "attribute", "votes": {member: value or null}, "gold": []}``;
-    category and title may be left out, gold may be left out, null or empty. In columns every member has one
-    of its own, and every column with no other meaning is a member's; see :mod:`quorum.votes.schema`.
+    category and title may be left out, gold may be left out, null or empty. In Parquet and Arrow every column
+    with no other meaning is a member's; see :mod:`quorum.votes.schema`.
 
     Raises:
-        VotesError: Unreadable, a newer schema version, a row that lacks something, has a value of the wrong
-            type, other members than the first, or a (product, attribute) that an earlier row has.
+        VotesError: Unreadable, a newer schema version, or a row that is incomplete, has a value of the wrong
+            type, other members than the first, or the (product, attribute) of an earlier row.
     """
     source = Path(path)
     return _collect(read_rows(source), str(source), "row" if is_columnar(source) else "line")
@@ -38,7 +38,7 @@ def parse_votes(lines: Iterable[str], source: str = "votes") -> VotesTable:
 
 
 def read_rows(path: str | Path, *, identified: bool = True) -> Iterator[Row]:
-    """Read the rows of a votes table one by one; whether a cell occurs twice is not looked at.
+    """Read the rows of a votes table one by one, without a check for duplicates.
 
     Args:
         path: See :func:`read_votes`.
@@ -70,7 +70,7 @@ def read_members(path: str | Path) -> tuple[str, ...]:
 
 
 def is_large(path: str | Path) -> bool:
-    """Whether a file of columns has more than :data:`LARGE` cells; JSON lines do not state how many they are.
+    """Whether a file of columns has more than :data:`LARGE` cells; JSON lines do not state their number.
 
     Raises:
         VotesError: An unreadable file of columns.
@@ -80,7 +80,7 @@ def is_large(path: str | Path) -> bool:
 
 
 def columns(path: Path) -> Any:
-    """The module for Parquet and Arrow, which needs pyarrow; ``path`` is the file that needs it.
+    """Import the module for Parquet and Arrow, which needs pyarrow, to open ``path``.
 
     Raises:
         VotesError: pyarrow is not installed.

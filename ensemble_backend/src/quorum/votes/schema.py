@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schema of a votes table: the columns of a cell, their version, and the formats of its files."""
+"""Define the schema of a votes table: the columns of a cell, their version, and the file formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNVERSIONED = 1
 CELL_COLUMNS = ("product", "category", "title", "attribute", "gold")
 ORIGIN_COLUMNS = ("channel", "weights_version", "latency_ms", "fallback_from")
 RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, "scores", VERSION_FIELD})
-"""Columns that are no member's; `scores` waits for a probability per vote."""
+"""Columns that are no member's; `scores` is reserved for a probability per vote."""
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIX = ".parquet"
@@ -37,13 +37,13 @@ class VotesError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which answer of the server the votes of a cell came with; None where it was not recorded.
+    """The server's answer that a cell's votes came with; None where it was not recorded.
 
     Attributes:
         channel: The channel that answered.
         weights_version: The version of the weights that decided.
         latency_ms: Time from question to answer.
-        fallback_from: The channel that was asked first and did not answer.
+        fallback_from: The channel that was asked first and failed.
     """
 
     channel: str | None = None
@@ -63,7 +63,7 @@ class Cell:
         attribute: Attribute name.
         values: One per member; None: the member abstained.
         gold: Acceptable answers, the preferred one first; empty: no gold.
-        origin: Where the votes came from; None: not recorded.
+        origin: The server's answer; None: not recorded.
     """
 
     product: str
@@ -82,7 +82,7 @@ class Cell:
 
 
 def is_columnar(path: Path) -> bool:
-    """Whether a path ends as Parquet and Arrow files do; every other file is read as JSON lines."""
+    """Whether a path has the suffix of Parquet or Arrow; every other file is read as JSON lines."""
     return path.suffix in COLUMN_SUFFIXES
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The histogram of a votes table together with the names its numbers stand for; statistics of shards add."""
+"""Sufficient statistic of a votes table: its histogram and names; statistics of shards add up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StatisticError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """What learning needs of a votes table.
+    """The part of a votes table that learning uses.
 
     Attributes:
         members: Member names.
@@ -28,7 +28,7 @@ class Statistic:
         hist: Histogram over these groups.
         products: Distinct products; a sum of statistics counts a product once per part that it is in.
         gold: The labelled cells again, with a last column: the code of the value that is part of others, see
-            :func:`quorum.decision.parts.find_part`. None: not looked for, so there is no bias for parts.
+            :func:`quorum.decision.parts.find_part`. None: not computed, so there is no bias for parts.
     """
 
     members: tuple[str, ...]
@@ -58,7 +58,7 @@ class Statistic:
         return Statistic(self.members, names, hist, self.products + other.products, gold)
 
     def scaled(self, factor: float) -> Statistic:
-        """Every count times ``factor`` in (0, 1]: what is left of an old day."""
+        """Multiply every count by ``factor`` in (0, 1], to forget old votes."""
         gold = None if self.gold is None else self.gold.scaled(factor)
         return replace(self, hist=self.hist.scaled(factor), gold=gold)
 
@@ -70,25 +70,22 @@ class Statistic:
         return names, self.hist.regrouped(mapping)
 
     def remarks(self) -> tuple[str, ...]:
-        """What the votes can not teach, in words: silent members, attributes of "n/a" only, unnamed gold."""
+        """Describe limits of the votes: silent members, attributes of "n/a" only, unnamed gold."""
         codes, right, counts = self.hist.codes, self.hist.right, self.hist.counts
-        found = []
-        silent = [
-            name
-            for name, spoke in zip(self.members, (codes != ABSTAIN).any(axis=0), strict=True)
-            if not spoke
-        ]
+        remarks = []
+        answered = (codes != ABSTAIN).any(axis=0)
+        silent = [name for name, has_votes in zip(self.members, answered, strict=True) if not has_votes]
         if silent:
-            found.append(f"never answered: {', '.join(silent)}; nothing was learned about them")
+            remarks.append(f"never answered: {', '.join(silent)}; nothing was learned about them")
         names, hist = self.by_attribute()
         valued = np.bincount(hist.groups, (hist.codes > NA).any(axis=1), len(names)) > 0
         blank = [name for name, any_value in zip(names, valued, strict=True) if not any_value]
         if blank:
-            found.append(f"no member ever named a value, only n/a: {', '.join(blank)}")
+            remarks.append(f"no member ever named a value, only n/a: {', '.join(blank)}")
         labelled, unnamed = counts[right != UNLABELLED].sum(), counts[right == 0].sum()
         if unnamed:
-            found.append(
+            remarks.append(
                 f"{unnamed:.0f} of {labelled:.0f} gold labels are answers that no member named: no weights "
                 "get those cells right"
             )
-        return tuple(found)
+        return tuple(remarks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Votes larger than memory: the histogram of votes tables, read a batch of rows at a time."""
+"""Compute the histogram of votes larger than memory, a batch of rows at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable, build_table
 
 Names = tuple[Sequence[str], npt.NDArray[np.int64]]
-"""Distinct texts, and the index of each row's."""
+"""Distinct texts, and the (n,) index of each row's text."""
 
 
 def read_statistic(
@@ -31,17 +31,17 @@ def read_statistic(
     members: Sequence[str] | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> Statistic:
-    """Histogram of votes, without ever holding more than a batch of them.
+    """Compute the histogram of votes, holding at most one batch in memory.
 
-    A file of columns has the text columns ``product``, ``attribute`` and, if wanted, ``category``, one text
-    column per member (null: the member abstained) and, if wanted, ``gold``: text, or a list of acceptable
+    A file of columns has the text columns ``product``, ``attribute`` and optionally ``category``, one text
+    column per member (null: the member abstained) and optionally ``gold``: text, or a list of acceptable
     texts (null or empty: no gold). ``title`` is not read. Memory: one batch, the dictionaries of one row
     group, and the histogram, whose size depends on patterns, attributes and categories, not on the number of
     rows. JSON lines are read a batch at a time too, some thirty times slower.
 
-    A (product, attribute) may stand in the files once only; to know that, 16 bytes per cell are written to
-    the temporary directory while reading (:mod:`quorum.votes.duplicates`). ``products`` counts runs of rows
-    of one product, so a product whose rows are not next to each other counts more than once.
+    Every (product, attribute) must be unique; the check writes 16 bytes per cell to the temporary directory
+    (:mod:`quorum.votes.duplicates`). ``products`` counts runs of rows of one product, so a product with
+    scattered rows counts more than once.
 
     Args:
         paths: Votes tables in any format, see :func:`quorum.votes.read_votes`.
@@ -54,7 +54,7 @@ def read_statistic(
 
     Raises:
         VotesError: No file, an unreadable one, a missing column, one of another type, a row without
-            product or attribute, or a (product, attribute) that stood in an earlier row or file.
+            product or attribute, or a duplicate (product, attribute).
     """
     files = _files(paths)
     names = _names(files[0], members)
@@ -73,16 +73,15 @@ def read_statistic_ray(
     batch_rows: int = BATCH_ROWS,
     address: str | None = None,
 ) -> Statistic:
-    """:func:`read_statistic` with one Ray task per file; the histograms, which are small, are added up here.
+    """Run :func:`read_statistic` with one Ray task per file and add up the histograms.
 
-    Every task looks for duplicate cells in its own file; that no cell stands in two files is taken on trust.
+    Every task checks its own file for duplicates; duplicates across files are not detected.
 
     Args:
         paths: Files that every worker can open under the same path.
         members: See :func:`read_statistic`.
         batch_rows: See :func:`read_statistic`.
-        address: Of a Ray cluster; None: the one that is connected already, else one on this machine, which is
-            shut down again.
+        address: Of a Ray cluster; None: the connected one, else a temporary one on this machine.
 
     Returns:
         The same statistic as :func:`read_statistic`.
@@ -116,7 +115,7 @@ def read_statistic_ray(
 
 
 class _Reducer:
-    """Adds up batches; group ids are given in order of appearance and sorted at the end."""
+    """Adds up batches; group ids are in order of appearance and sorted at the end."""
 
     def __init__(self, members: tuple[str, ...], seen: DuplicateCheck) -> None:
         self.members = members
@@ -161,8 +160,8 @@ class _Reducer:
             if cell:
                 return f"{path}, row {at + 1}", cell
         else:
-            for number, _, found in itertools.islice(read_rows(path), at, None):
-                return f"{path}, line {number}", (found.product, found.attribute)
+            for row_ in itertools.islice(read_rows(path), at, None):
+                return f"{path}, line {row_.number}", (row_.cell.product, row_.cell.attribute)
         raise VotesError(f"{path}: was cut while it was read; read it again")
 
     def statistic(self) -> Statistic:
@@ -213,7 +212,7 @@ class _Reducer:
         rows: npt.NDArray[np.int64],
         parts: Codes,
     ) -> None:
-        """Add the cells, and again those ``rows`` of them that have gold, with the code of their part."""
+        """Add the cells, and again the labelled ``rows`` of them, with the code of their part."""
         self.cells.add(histogram(codes, groups, right))
         if len(self.members) < MAX_MEMBERS:
             own = np.zeros(0, np.int64) if right is None else right[rows]
@@ -236,7 +235,7 @@ class _Reducer:
 
 
 class _Pile:
-    """A sum of histograms; adding each to all before would take time with the square of their number."""
+    """A sum of histograms, merged by size: adding each to the total would take quadratic time."""
 
     def __init__(self) -> None:
         self.layers: list[Histogram] = []
@@ -273,7 +272,7 @@ def _names(path: Path, members: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _tables(path: Path, members: tuple[str, ...], batch_rows: int) -> Iterator[VotesTable]:
-    """The rows of a file of JSON lines as tables of ``batch_rows`` cells, with the members wanted."""
+    """Read JSON lines as tables of ``batch_rows`` cells, with the given members."""
     rows = read_rows(path)
     while batch := list(itertools.islice(rows, batch_rows)):
         known = batch[0].members

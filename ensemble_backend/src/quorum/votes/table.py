@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The votes table: what every member answered on every cell (product x attribute), with gold where known."""
+"""Hold a votes table as cells (product x attribute) and arrays: votes of every member, and gold."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class VotesTable:
 
     @property
     def gold_outside(self) -> int:
-        """Labelled cells whose gold no member named: no vote can be right there."""
+        """Number of labelled cells whose gold no member named, so that no vote is right."""
         return int((self.right == 0).sum())
 
     @property
@@ -85,17 +85,13 @@ class VotesTable:
         )
 
     def with_gold(self, keep: npt.NDArray[np.bool_]) -> VotesTable:
-        """The same cells, with the gold forgotten except where ``keep`` is true."""
+        """The same cells, with gold only where ``keep`` is true."""
         pairs = zip(self.cells, keep, strict=True)
         cells = tuple(cell if kept or not cell.gold else replace(cell, gold=()) for cell, kept in pairs)
         return replace(self, cells=cells, right=np.where(keep, self.right, np.int64(-1)))
 
     def sample_gold(self, labels: int, seed: int) -> VotesTable:
-        """The same cells with the gold of ``labels`` random ones only.
-
-        Raises:
-            VotesError: Fewer labelled cells than that.
-        """
+        """The same cells, with gold of ``labels`` random ones only; raises VotesError if there are fewer."""
         rows = np.flatnonzero(self.labelled)
         if not 0 <= labels <= len(rows):
             raise VotesError(f"{labels} gold labels wanted, the table has {len(rows)}: label more")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write votes tables as JSON lines, Parquet or Arrow: a whole table at once, or row by row."""
+"""Write votes tables as JSON lines, Parquet or Arrow, at once or row by row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quorum.votes.table import VotesTable
 
 
 def check_target(path: str | Path) -> None:
-    """Refuse a file that votes cannot be written to, by its name; a name without an ending is JSON lines.
+    """Refuse a file name that votes cannot be written to; without a suffix it means JSON lines.
 
     Raises:
         VotesError: An ending of no format, or of one whose library is not installed.
@@ -32,8 +32,8 @@ def check_target(path: str | Path) -> None:
 class VotesWriter:
     """Writes a votes table row by row, in the format of the file's ending; a context manager.
 
-    A row of JSON lines is on disk once it is written. Columns are written in row groups, and the file can be
-    read once it is closed, which the context manager does on an exception and on Ctrl-C too.
+    A row of JSON lines is on disk at once. Columns are written in row groups, and the file is readable once
+    it is closed, which the context manager does on an exception and on Ctrl-C too.
 
     Raises:
         OSError: The file cannot be opened.
@@ -66,7 +66,7 @@ class VotesWriter:
         self._sink.write(cell, self._members)
 
     def close(self) -> None:
-        """Write what is held and close the file."""
+        """Write buffered rows and close the file."""
         self._sink.close()
 
     def __enter__(self) -> VotesWriter:
@@ -81,14 +81,12 @@ class VotesWriter:
 
 
 def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | None = None) -> None:
-    """Write a table so that :func:`quorum.votes.read_votes` returns it.
-
-    The file is the old one until the new one is complete.
+    """Write a table atomically, for :func:`quorum.votes.read_votes`.
 
     Args:
         table: The votes.
         path: Its ending names the format, see :func:`check_target`.
-        row_group_rows: Cells per row group of columns; None: as :class:`VotesWriter`.
+        row_group_rows: Cells per row group; None: as :class:`VotesWriter`.
 
     Raises:
         OSError: The file cannot be written.
@@ -96,14 +94,14 @@ def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | No
     """
     target = Path(path)
     check_target(target)
-    with replacing(target) as passing:
+    with replacing(target) as temporary:
         sink: _Sink
         if is_columnar(target):
             module = columns(target)
             module.checked(table.members, target)
-            sink = module.ColumnsSink(passing, row_group_rows or module.ROW_GROUP_ROWS)
+            sink = module.ColumnsSink(temporary, row_group_rows or module.ROW_GROUP_ROWS)
         else:
-            sink = LinesSink(passing, buffered=True)
+            sink = LinesSink(temporary, buffered=True)
         try:
             for cell in table.cells:
                 sink.write(cell, table.members)
