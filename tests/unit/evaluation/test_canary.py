@@ -247,7 +247,7 @@ def test_only_what_the_canary_alone_failed_on_counts_against_it() -> None:
     assert found.latency is None
 
 
-def test_weights_know_the_labels_that_is_trained_on_them(table: VotesTable) -> None:
+def test_weights_know_the_labels_they_were_learned_from(table: VotesTable) -> None:
     half = np.arange(len(table)) < len(table) // 2
     first, rest = table.take(np.flatnonzero(half)), table.take(np.flatnonzero(~half))
     both = relearn(update(begin(first), rest), "loglinear")
@@ -266,12 +266,12 @@ def test_weights_know_the_labels_that_is_trained_on_them(table: VotesTable) -> N
     assert not is_trained_on(first, learn(build_table(("x", "y", "z"), first.cells)))
 
 
-def test_labels_that_is_trained_on_the_weights_decide_nothing() -> None:
+def test_labels_that_taught_the_weights_decide_nothing() -> None:
     for gain in (0.05, -0.05):
         told = accuracy(gain, gain - 0.01, gain + 0.01)
         found = judge(RULES, NO_CHANGE, told, None, 1_000, 500, 0, 1_000, trained_on=True)
         assert found.action == "keep watching"
-        assert "these labels is_trained_on the weights; give others" in found.reason
+        assert "the weights were learned from these labels; give others" in found.reason
         # What was seen without labels still counts.
         for slow, failed in ((latency(1.5, 1.3), 0), (None, 40)):
             found = judge(RULES, NO_CHANGE, told, slow, 1_000, 500, failed, 1_000, trained_on=True)

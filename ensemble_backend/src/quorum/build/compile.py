@@ -90,12 +90,12 @@ def compile_engine(
                 on_step(number, step, True)
         return read_engine_manifest(build.engine)
     build.work.mkdir(parents=True, exist_ok=True)
-    done = _finished(build, fingerprints)
-    _check_space(build, done)
+    finished = _finished(build, fingerprints)
+    _check_space(build, finished)
     for number, step in enumerate(build.steps):
         if on_step:
-            on_step(number, step, number < done)
-        if number >= done:
+            on_step(number, step, number < finished)
+        if number >= finished:
             _run(step, on_line)
             _stamp(build, number).write_text(fingerprints[number] + "\n", "ascii")
     manifest = _manifest(build, machine, checkpoint, fingerprints[-1])
@@ -149,8 +149,8 @@ def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
     return count
 
 
-def _check_space(build: BuildSteps, done: int) -> None:
-    needed = sum(step.space for step in build.steps[done:]) + _SLACK_BYTES
+def _check_space(build: BuildSteps, finished: int) -> None:
+    needed = sum(step.space for step in build.steps[finished:]) + _SLACK_BYTES
     free = shutil.disk_usage(build.work).free
     if free < needed:
         raise BuildError(

@@ -70,18 +70,18 @@ def preflight(
         return report
     version = installed or version_of("tensorrt_llm")
     report.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
-    here = _gpus_here(spec, needing, gpus, report)
-    if not here:
+    available = _gpus_here(spec, needing, gpus, report)
+    if not available:
         report.checked = needing
         return report
     report.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
-    report.notes += _old_drivers(here) if llms else []
+    report.notes += _old_drivers(available) if llms else []
     for member in llms:
         if isinstance(member.options, EngineOptions):
-            _check_engine(spec, member.name, member.options, here, version, report)
+            _check_engine(spec, member.name, member.options, available, version, report)
         elif isinstance(member.options, TensorRtLlmOptions):
             _check_checkpoint(spec, member.name, member.options, report)
-    _check_memory(spec, here, report, sees_gpus)
+    _check_memory(spec, available, report, sees_gpus)
     return report
 
 
@@ -115,16 +115,16 @@ def _gpus_here(
 ) -> list[Gpu]:
     """Find the GPUs; reports a problem where members need one and there is none."""
     try:
-        here = list(find_gpus() if gpus is None else gpus)
+        available = list(find_gpus() if gpus is None else gpus)
     except GpuError as error:
         (report.problems if needing else report.notes).append(str(error))
         return []
-    if needing and not here:
+    if needing and not available:
         report.problems.append(
             f"{spec.path}: {', '.join(needing)}: no GPU here (no nvidia-smi); in a container start it with"
             " --gpus all, or plan for another machine with `quorum plan`"
         )
-    return here
+    return available
 
 
 def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
@@ -193,8 +193,8 @@ def _check_engine(
     except BuildError as error:
         report.problems.append(f"{spec.path}: member {member}: {error}")
         return
-    wanted = options.gpus or range(manifest.tensor_parallel)
-    own = [gpu for gpu in gpus if gpu.index in wanted]
+    numbers = options.gpus or range(manifest.tensor_parallel)
+    own = [gpu for gpu in gpus if gpu.index in numbers]
     report.problems += _misfits(where, manifest, own, version, again)
     report.problems += _outgrown(where, manifest, options, folder, again)
 

@@ -21,7 +21,7 @@ def show(r: Report) -> None:
     table = Table(
         "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",
         title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
-        + (" that taught the weights" if r.trained_on else ""),
+        + (" that the weights were learned from" if r.trained_on else ""),
     )  # fmt: skip
     for name, metric in (("right", r.accuracy), ("agreement", r.agreement), ("confidence", r.confidence)):
         table.add_row(name, *_cells(metric))

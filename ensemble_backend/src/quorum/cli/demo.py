@@ -55,8 +55,8 @@ def demo(
         out.print(result.table())
         note(result.verdict())
     if result.failed or result.left:
-        left = result.left or "nothing"
-        raise CommandError(f"{result.failed} requests failed during the redeploys; left behind: {left}")
+        leftovers = result.left or "nothing"
+        raise CommandError(f"{result.failed} requests failed during the redeploys; left behind: {leftovers}")
     note("all servers stopped, nothing left behind")
 
 

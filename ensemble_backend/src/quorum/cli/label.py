@@ -56,8 +56,7 @@ def label(
 ) -> None:
     """Choose the cells whose gold teaches most, and take the gold in.
 
-    Gold that is there already always stays. New gold is spelled as the catalogue in deploy.yaml, if there is
-    one, spells votes.
+    Existing gold always stays. New gold is normalised like votes by the catalogue in deploy.yaml, if any.
 
     Example: `quorum label votes.jsonl -n 20 --ask`, or for a spreadsheet: `quorum label votes.jsonl -n 50`,
     fill in label.csv, `quorum label votes.jsonl --apply label.csv`

@@ -83,7 +83,7 @@ def judge(
     if trained_on:
         return Verdict(
             "keep watching",
-            "these labels taught the weights; give others (votes with gold that taught no weights)",
+            "the weights were learned from these labels; give others, from which no weights were learned",
         )
     # With few labels the bound by the share of changed decisions is the tighter one.
     by_gold = gold_products >= rules.min_products or changed.high > rules.max_worse

@@ -134,8 +134,8 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
     store.write_state(new)
     configs = state_configs(spec, new)
     if VOTE in models and old.pins != new.pins:
-        both = {*old.versions, *new.versions}
-        store.write_config(VOTE, print_config(vote_config(spec, both)))
+        listed = {*old.versions, *new.versions}
+        store.write_config(VOTE, print_config(vote_config(spec, listed)))
     for model in sorted(models, key=lambda model: model == VOTE):
         store.write_config(model, print_config(configs[model]))
 

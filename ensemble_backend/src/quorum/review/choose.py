@@ -139,8 +139,8 @@ def _attribute_need(table: VotesTable) -> Floats:
 
 
 def _reason(table: VotesTable, row: int, alike: int) -> str:
-    given = [value for value in table.cells[row].values if value is not None]
-    shares = sorted((given.count(value) for value in dict.fromkeys(given)), reverse=True)
+    votes = [value for value in table.cells[row].values if value is not None]
+    shares = sorted((votes.count(value) for value in dict.fromkeys(votes)), reverse=True)
     if len(shares) == 1:
         return f"members agree; {alike} unlabelled like this: can agreement be trusted?"
     return f"members disagree {' : '.join(map(str, shares))}; {alike} unlabelled like this"

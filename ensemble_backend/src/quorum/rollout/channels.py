@@ -316,8 +316,8 @@ class Rollout:
             self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
         except OSError as again:
             raise RolloutError(
-                f"{change} failed ({error}) and cannot be taken back now: {again}. Fix that; the next "
-                "command, or the next `quorum up`, takes it back"
+                f"{change} failed ({error}) and cannot be undone now: {again}. Fix that; the next "
+                "command, or the next `quorum up`, undoes it"
             ) from error
         if not isinstance(error, Exception):
             return
@@ -388,8 +388,6 @@ class Rollout:
             if not self._dry_run:
                 self._journal.recover(self._server.load)
             elif self._journal.path.exists():
-                raise RolloutError(
-                    "a change was interrupted; the next command without --dry-run takes it back"
-                )
+                raise RolloutError("a change was interrupted; the next command without --dry-run undoes it")
             check_graph(self._server, self._spec, self.store)
             yield

@@ -96,7 +96,7 @@ class Fleet:
         """As :meth:`Rollout.publish`, on each.
 
         Raises:
-            RolloutError: One failed, or the version would get different numbers.
+            RolloutError: A repository failed, or the version would get different numbers.
         """
         self._settle()
         numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
@@ -158,9 +158,9 @@ class Fleet:
             except Exception as error:
                 if not finished:
                     raise
-                left = ", ".join(n for n in self._rollouts if n not in (*finished, name)) or "none"
+                untried = ", ".join(n for n in self._rollouts if n not in (*finished, name)) or "none"
                 raise RolloutError(
-                    f"stopped at {name}: {error}. Done on {', '.join(finished)}; not tried on {left}. "
+                    f"stopped at {name}: {error}. Done on {', '.join(finished)}; not tried on {untried}. "
                     f"{_next_step(change)}"
                 ) from error
             finished.append(name)

@@ -185,7 +185,7 @@ class Journal:
                 raise RolloutError(
                     f"{pending.action} {pending.version} was interrupted, and {self._spec.path} was changed "
                     "since. Put the change back and try again; or stop the server, run `quorum render` and "
-                    "start it again: that takes back what was interrupted"
+                    "start it again: that undoes the interrupted change"
                 )
 
     def _is_logged(self) -> bool:
@@ -205,5 +205,5 @@ class Journal:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RepositoryError(
                 f"{self.path}: not a journal of this release ({error}); if an earlier release wrote it, let "
-                "that one take the change back (`quorum up`), else look at it, then remove it"
+                "that one undo the change (`quorum up`), else look at it, then remove it"
             ) from error

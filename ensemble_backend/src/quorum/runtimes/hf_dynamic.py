@@ -103,16 +103,16 @@ class DynamicBatcher:
                 job.settle(Status.ERROR)
 
     def _halve(self, jobs: list[Job]) -> None:
-        left = [job for job in jobs if not job.settled]
-        logger.warning("member %s: %d questions do not fit the GPU at once", self._member, len(left))
+        unsettled = [job for job in jobs if not job.settled]
+        logger.warning("member %s: %d questions do not fit the GPU at once", self._member, len(unsettled))
         torch.cuda.empty_cache()
         if len(jobs) == 1:
             return
-        for job in left:
+        for job in unsettled:
             self._restart(job)
-        half = (len(left) + 1) // 2
-        self._answer(left[:half])
-        self._answer(left[half:])
+        half = (len(unsettled) + 1) // 2
+        self._answer(unsettled[:half])
+        self._answer(unsettled[half:])
 
     def _restart(self, job: Job) -> None:
         job.answer.clear()

@@ -46,8 +46,8 @@ class ReplayRuntime:
             self._later.call(left_s, lambda: done(Status.TIMEOUT))
             return
         recorded = self._answers.get((question.category, question.text), {})
-        asked = {name: recorded[name] for name in question.attributes if name in recorded}
-        reply: Reply = _written(asked) if asked else Status.NOT_ASKED
+        answers = {name: recorded[name] for name in question.attributes if name in recorded}
+        reply: Reply = _written(answers) if answers else Status.NOT_ASKED
         if self._latency_s <= 0:
             done(reply)
             return

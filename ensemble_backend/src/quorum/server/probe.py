@@ -68,8 +68,8 @@ def take_pulse(
         ready, reason = _judge(extraction) if full else (True, "")
     except Overloaded:
         # The gate works but is full: call the steps behind it directly.
-        left = max(0.1, timeout_s - (time.monotonic() - start))
-        failures = call_steps(spec, url, [None], left)
+        remaining_s = max(0.1, timeout_s - (time.monotonic() - start))
+        failures = call_steps(spec, url, [None], remaining_s)
         ready = not failures
         reason = "; ".join(f"{model}: {error}" for model, error in failures.items()) or "the gate is full"
     except QuorumError as error:

@@ -160,8 +160,8 @@ class _Reducer:
             if cell:
                 return f"{path}, row {at + 1}", cell
         else:
-            for row_ in itertools.islice(read_rows(path), at, None):
-                return f"{path}, line {row_.number}", (row_.cell.product, row_.cell.attribute)
+            for record in itertools.islice(read_rows(path), at, None):
+                return f"{path}, line {record.number}", (record.cell.product, record.cell.attribute)
         raise VotesError(f"{path}: was cut while it was read; read it again")
 
     def statistic(self) -> Statistic:
