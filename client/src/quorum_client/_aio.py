@@ -99,7 +99,7 @@ class AsyncClient:
                 return self._connection.result(response, call, time.perf_counter() - start)
             except grpc.RpcError as error:
                 failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
-                pause_s = self._connection.again(call, failed, sent, spent_s)
+                pause_s = self._connection.retry_pause(call, failed, sent, spent_s)
                 if pause_s is None:
                     stable_call = self._connection.fallback(call, failed, spent_s)
                     if stable_call is None:

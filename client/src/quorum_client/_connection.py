@@ -197,7 +197,7 @@ class Connection:
         """Note that the first look failed: no product is routed until an answer reports the share."""
         self._served = self._served or 0.0
 
-    def again(self, call: Call, error: QuorumError, sent: int, spent_s: float) -> float | None:
+    def retry_pause(self, call: Call, error: QuorumError, sent: int, spent_s: float) -> float | None:
         """Seconds to wait before a failed call is sent again; ``None``: do not retry.
 
         Args:
