@@ -151,6 +151,7 @@ def test_the_throughput_of_a_closed_loop_is_that_of_the_server():
     assert percentile(samples, 50) == pytest.approx(8, abs=0.1)
 
 
+@pytest.mark.slow
 def test_poisson_arrivals_at_half_the_capacity_wait_as_queueing_theory_says():
     async def work():
         clock = SimulatedClock()

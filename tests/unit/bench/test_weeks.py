@@ -58,6 +58,7 @@ def test_nothing_happens_when_nothing_changes(recorded: Recorded) -> None:
         assert len(set(values)) == 1
 
 
+@pytest.mark.slow
 def test_a_biased_member_says_its_usual_value(recorded: Recorded) -> None:
     course = play(recorded, World("biased", 0, bias=1.0), seed=0, products=60, gold=30)
     # One value of eight for every attribute, whatever the gold.
@@ -65,6 +66,7 @@ def test_a_biased_member_says_its_usual_value(recorded: Recorded) -> None:
     assert course.members["fair"][-1] == course.members["fair"][0]
 
 
+@pytest.mark.slow
 def test_weeks_are_the_same_for_the_same_seed(recorded: Recorded) -> None:
     world = World("worse", 0, after=20)
     first, second = (play(recorded, world, seed=3, products=30, gold=20) for _ in range(2))

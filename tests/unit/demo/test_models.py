@@ -42,6 +42,7 @@ def test_served_tokens_are_the_trained_tokens(folder):
         assert served.encode([text]).input_ids.data[0].tolist() == trained.encode(text).ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
 def test_accuracy_is_near_what_the_card_says(folder, monkeypatch):
     monkeypatch.setattr("score.SINGLE_COUNT", 1)  # its speed is not asked for here

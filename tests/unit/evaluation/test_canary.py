@@ -46,6 +46,7 @@ def simulate(products: int, accuracy: tuple[float, float], seed: int = 0, gold: 
     return pairs
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for seed in range(100):

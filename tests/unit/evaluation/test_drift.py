@@ -50,6 +50,7 @@ def own_accuracies(rng):
     return np.clip(ACCURACY + rng.normal(0, 0.06, (len(GROUPS), 5)), 0.3, 0.98)
 
 
+@pytest.mark.slow
 def test_quiet_days_of_2000_cells_raise_an_alarm_less_than_once_in_a_hundred():
     alarms = 0
     for seed in range(300):
@@ -61,6 +62,7 @@ def test_quiet_days_of_2000_cells_raise_an_alarm_less_than_once_in_a_hundred():
     assert alarms <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1000])
 def test_a_member_exchanged_for_a_worse_one_is_named_within_500_cells(before):
     delays, others = [], 0
@@ -95,6 +97,7 @@ def test_with_the_learned_weights_and_a_state():
     assert json.loads(json.dumps(report.to_json()))["findings"][0]["member"] == "a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "cells"), [(3, 500), (5, 200)])
 def test_about_half_of_the_days_show_what_is_called_noticeable(members, cells):
     rng = np.random.default_rng(members)

@@ -208,6 +208,7 @@ def confused(seed, cells=3000):
     return build_table(list("abcd"), rows)
 
 
+@pytest.mark.slow
 def test_confusion_matrices_are_measured_where_the_value_set_is_closed():
     table = confused(0, 5000)
     result = evaluate(table, ("em", "dawid_skene"), value_counts={"closed": 3, "elsewhere": 4})

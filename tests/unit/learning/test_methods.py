@@ -117,6 +117,7 @@ def plain_em(codes, labels, start, rounds):
     return accuracy
 
 
+@pytest.mark.slow
 def test_em_on_patterns_is_em_row_by_row():
     rng = np.random.default_rng(2)
     codes, _ = independent(rng, 120, wide(rng, 4), 5)
@@ -193,6 +194,7 @@ def test_em_comes_close_to_knowing_the_accuracies(members, values):
     assert np.mean(gaps[10_000]) <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spread", "cells"), [(0.0, 20), (0.0, 100), (0.5, 100), (1.0, 20), (1.0, 500)])
 @pytest.mark.parametrize("members", [3, 5])
 def test_shrinkage_is_never_much_worse_than_the_better_of_global_and_separate(members, spread, cells):

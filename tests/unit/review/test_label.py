@@ -78,6 +78,7 @@ def test_an_attribute_without_labels_comes_first():
     assert names.count("a0") > 70
 
 
+@pytest.mark.slow
 def test_50_chosen_labels_cannot_be_told_from_100_random_ones(recorded_votes):
     table = read_votes(recorded_votes)
     blank = table.with_gold(np.zeros(len(table), np.bool_))

@@ -131,6 +131,7 @@ def killed_before(operation: int, repository: Path, act: Callable[[], Any]) -> b
     return status != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_killed_before_any_file_operation(spec: Deployment, tmp_path: Path, change: str) -> None:
     before, operations = Store(spec.repository_path).state().pins, 0
@@ -180,6 +181,7 @@ OFFLINE: dict[str, tuple[Callable[[Deployment, Path], Any], Callable[[Deployment
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", OFFLINE)
 def test_a_change_without_a_server_is_killed_before_any_file_operation(
     spec: Deployment, tmp_path: Path, change: str

@@ -54,6 +54,7 @@ def test_the_same_statistic_as_in_memory(tmp_path, batch_rows, group_rows):
     assert_equal(read_statistic(tmp_path / "v.parquet", batch_rows=batch_rows), table.statistic())
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_the_same_statistic_for_any_votes(tmp_path, seed):
     table = random_table(seed, 8)
@@ -206,6 +207,7 @@ print(json.dumps([cells, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - be
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     rng = np.random.default_rng(0)
     words = np.array([f"value number {i}" for i in range(2000)])
