@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar, NamedTuple
 
-_MARK = re.compile(r"\s*\[quorum:([A-Z][A-Z0-9_]*)\]\s*\Z")
+_MARK = re.compile(r"\[quorum:([A-Z][A-Z0-9_]*)\]\s*\Z")
 
 
 class QuorumError(Exception):
@@ -80,4 +80,4 @@ def take_code(message: str) -> Coded:
     Only the end counts, so a caller's text that a message quotes is never taken for a code.
     """
     mark = _MARK.search(message)
-    return Coded(message[: mark.start()], mark[1]) if mark else Coded(message, None)
+    return Coded(message[: mark.start()].rstrip(), mark[1]) if mark else Coded(message, None)

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from quorum.cli.console import describe_os_error, friendly
-from quorum.deployment import load_deployment
+from quorum.deployment import DeploymentError, load_deployment
 from quorum.learning.newton import NoConvergenceError
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.triton import Endpoint
@@ -118,3 +118,13 @@ def test_an_error_of_ours_is_one_message_whatever_its_kind(capsys: pytest.Captur
         command()
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "error: no minimum after 100 steps\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["x: 2020-13-45\n", "x: !!int zz\n", "x: !!bool zz\n", "x: &a [*a]\n", "[" * 3000]
+)
+def test_yaml_that_its_parser_stumbles_over_is_an_error_message(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "deploy.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DeploymentError, match=r"deploy\.yaml: "):
+        load_deployment(path)

@@ -34,7 +34,7 @@ def evaluate(
         int | None,
         typer.Option(help="Learn from only this many labels per fold; default: all others."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of folds, labels and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,

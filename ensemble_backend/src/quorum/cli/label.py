@@ -49,7 +49,7 @@ def label(
     weights: Annotated[
         Path | None, typer.Option(help="Members that these give no weight cannot disagree.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the cells.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the cells.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,

@@ -32,7 +32,7 @@ def learn(
     gold_labels: Annotated[
         int | None, typer.Option(help="Use only this many gold labels, drawn with --seed; 0 uses none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the gold labels.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the gold labels.")] = 0,
     before: Annotated[
         Path | None, typer.Option("--update", help="Weights learned so far: add these votes to theirs.")
     ] = None,

@@ -49,9 +49,15 @@ def load_deployment(path: str | Path) -> Deployment:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise DeploymentError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        # PyYAML lets these through for a tag that does not fit its value, and for text nested without end.
+        raise DeploymentError(f"{path}: a value cannot be read ({error}); write it in quotes") from error
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
-    duplicates = _duplicate_keys(node)
+    try:
+        duplicates = _duplicate_keys(node)
+    except RecursionError:
+        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
     if duplicates:
         raise DeploymentError(
             "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in duplicates)

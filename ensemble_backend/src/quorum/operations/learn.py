@@ -13,8 +13,8 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
 from quorum.files import write_atomic
+from quorum.learning.learn import LearnError, learn_statistic
 from quorum.learning.learn import learn as learn_table
-from quorum.learning.learn import learn_statistic
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 
@@ -90,6 +90,8 @@ def learn(
     chosen, path = options or LearnOptions(), Path(votes)
     target = Path(out) if out is not None else None
     state: State | None = None
+    if target:
+        _check_target(target, path, deployment)
     if chosen.update:
         report, state = _learn_day(path, deployment, chosen, Path(chosen.update), target)
     elif chosen.gold_labels is None and is_large(path):
@@ -122,6 +124,18 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
     loaded = weights_file.load(Path(weights))
     table = read_votes(votes).of_members(loaded.members)
     return compare_day(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+
+
+def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> None:
+    """Refuse to write weights, or their state, over what they are learned from.
+
+    Raises:
+        LearnError: The same file.
+    """
+    inputs = [votes.resolve(), *([deployment.path.resolve()] if deployment else [])]
+    for written in (target, state_path(target)):
+        if written.resolve() in inputs:
+            raise LearnError(f"{written}: is an input of this command; name another file with --out")
 
 
 def _learn_rows(

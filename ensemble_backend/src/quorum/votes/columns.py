@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def batches(
             with _arrow_file(path) as reader:
                 for i in range(reader.num_record_batches):
                     batch = reader.get_batch(i).select(wanted)
+                    # Offsets of a damaged file are not checked by reading, and end the process when followed.
+                    batch.validate(full=True)
                     for start in range(0, len(batch), batch_rows):
                         yield batch.slice(start, batch_rows)
         else:
@@ -132,10 +135,9 @@ def _version(path: Path, schema: Any) -> int:
 def count_rows(path: Path) -> int:
     """Number of rows, from the metadata of the file."""
     _schema(path)
-    if path.suffix in ARROW_SUFFIXES:
-        with _arrow_file(path) as reader:
-            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
-    return int(pq.read_metadata(path).num_rows)
+    if path.suffix not in ARROW_SUFFIXES:
+        return int(pq.read_metadata(path).num_rows)
+    return sum(len(batch) for batch in batches(path, ("product",), sys.maxsize))
 
 
 def member_columns(path: Path) -> tuple[str, ...]:
