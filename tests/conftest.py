@@ -14,9 +14,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
-SHARED_SERVERS = ("steady",)
-"""Fixtures of a server that lasts for the whole session."""
-LONGEST = ("test_gpu_check.py", "test_canary.py", "test_probe.py", "test_redeploy_under_load.py")
+LONGEST = (
+    "test_gpu_check.py",
+    "test_redeploy_under_load.py",
+    "test_command_line.py",
+    "test_canary.py",
+    "test_probe.py",
+)
 """Files that take longest, the longest first."""
 
 # The same examples on every run, and no time limit: a busy machine must not decide what passes.
@@ -32,21 +36,15 @@ settings.load_profile("quorum")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, and give each worker of pytest-xdist whole groups, the long ones first.
-
-    A group is a file, unless tests of several files share a server and name its group.
-    """
+    """Mark what needs a server, and start with the files that take longest: the workers end together."""
     for item in items:
         if (HERE / "e2e") in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-        if item.get_closest_marker("xdist_group") is None:
-            server = next((name for name in SHARED_SERVERS if name in item.fixturenames), None)
-            item.add_marker(pytest.mark.xdist_group(server or str(item.path.relative_to(HERE))))
     items.sort(key=_start)
 
 
 def _start(item: pytest.Item) -> tuple[int, int]:
-    """The order of groups: those that take longest first, so that no worker ends long after the others."""
+    """The order of files: those that take longest first, then the others with servers."""
     name = item.path.name
     return (LONGEST.index(name) if name in LONGEST else len(LONGEST), (HERE / "e2e") not in item.path.parents)
 

@@ -29,6 +29,6 @@ def test_the_guide_runs(
         exec(block, scope)
     printed = capsys.readouterr().out
     assert "12 answered, 0 failed" in printed
-    assert "['publish', 'canary', 'promote']" in printed
+    assert "['render', 'publish', 'canary', 'promote']" in printed
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row["product"] for row in csv.DictReader(file)] == [f"p{p}" for p in range(12)]

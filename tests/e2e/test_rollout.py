@@ -18,9 +18,9 @@ import pytest
 from support.deployment import ATTRIBUTES, Live, running, title
 from support.rollout import MEMBERS, rollout_of, trusting, write_split
 
-from quorum.decision import weights as weights_file
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights, WeightsError
+from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
 from quorum_client import AsyncClient, Client
@@ -164,8 +164,14 @@ def test_weights_that_break_on_the_way_are_refused_and_the_old_serve_on(
     live: Live, rollout: Rollout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, version = snapshot(live), probe_channel(live.spec, live.url, "quorum")
-    real = weights_file.dumps
-    monkeypatch.setattr(weights_file, "dumps", lambda weights: real(weights)[:-40])
+    add_version = Store.add_version
+
+    def add_cut_off(store: Store, number: int, weights: Weights) -> None:
+        add_version(store, number, weights)
+        path = store.weights_path(number)
+        path.write_text(path.read_text("utf-8")[:-40], encoding="utf-8")
+
+    monkeypatch.setattr(Store, "add_version", add_cut_off)
     with under_load(live.url, "quorum") as load:
         with pytest.raises(RolloutError, match="undone"):
             rollout.publish(new_weights(live, "beta"))

@@ -165,7 +165,7 @@ def test_a_redeployed_member_is_a_new_llm(live: Live, place: Path) -> None:
     assert all(statuses(reply, member) == {Status.ANSWERED} for member in reply.members)
     wait_until(lambda: standin.events(place / "llama", "shutdown"))
     # What the first LLM said when it went: it held many questions at once.
-    assert standin.events(place / "llama", "shutdown")[0]["at_once"] > 4
+    assert standin.events(place / "llama", "shutdown")[0]["at_once"] > 1
 
 
 def test_the_health_probe_knows_the_shared_model(live: Live) -> None:
