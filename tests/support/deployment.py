@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,7 +172,7 @@ class Live:
 
 @contextmanager
 def running(deploy: Path, **how: Any) -> Iterator[Live]:
-    """Render, start, wait for both channels; stop at the end."""
+    """Render, start, wait for both channels; at the end kill what was not stopped by the test."""
     render(load_deployment(deploy))
     with plain_triton(deploy, **how) as live:
         wait_channels(live.server, START_S)
@@ -191,4 +193,7 @@ def plain_triton(deploy: Path, **how: Any) -> Iterator[Live]:
         finally:
             live.close()
     finally:
+        # Triton takes two seconds to stop in order, which other tests look at.
+        if server.pid:
+            os.killpg(server.pid, signal.SIGKILL)
         server.stop()

@@ -137,10 +137,11 @@ class Connection:
         self.options: list[tuple[str, Any]] = [
             ("grpc.keepalive_time_ms", 360_000),
             ("grpc.keepalive_timeout_ms", 20_000),
-            # Without these gRPC waits a second before it dials again, and all attempts are over by then.
+            # Without it gRPC waits a second before it dials again, and all attempts are over by then.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            # By its name the shortest pause, but gRPC uses it as the time that one attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             # gRPC retries by itself what was never sent.
             ("grpc.enable_retries", int(retries)),
         ]

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,8 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
         self._started_pid: int | None = None
-        self.endpoint = _resolve_endpoint(spec)
+        self._claims: list[socket.socket] = []
+        self.endpoint = _resolve_endpoint(spec, self._claims)
 
     @property
     def pid(self) -> int | None:
@@ -249,37 +250,35 @@ def _lives_on(session: int) -> bool:
     return False
 
 
-def _resolve_endpoint(spec: Deployment) -> Endpoint:
-    with _free_ports(spec.server.host) as free:
-        s = spec.server
-        grpc_port, http_port, metrics_port = (
-            p or next(free) for p in (s.grpc_port, s.http_port, s.metrics_port)
-        )
+def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
+    s = spec.server
+    grpc_port, http_port, metrics_port = (
+        p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
+    )
     key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
     return Endpoint(s.host, grpc_port, http_port, metrics_port, key)
 
 
-@contextlib.contextmanager
-def _free_ports(host: str) -> Iterator[Iterator[int]]:
-    """Yield free ports, all held until the end so that they differ."""
-    held: list[socket.socket] = []
+def _free_port(host: str, claims: list[socket.socket]) -> int:
+    """Choose a port that nobody listens on and no other server that is about to start has chosen.
 
-    def ports() -> Iterator[int]:
-        while True:
-            held.append(socket.socket())
-            try:
-                held[-1].bind((host, secrets.choice(_FREE_PORTS)))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                yield held[-1].getsockname()[1]
-
-    try:
-        yield ports()
-    finally:
-        for sock in held:
-            sock.close()
+    A claim is a name in Linux's abstract namespace: the kernel gives it to one process and frees it when the
+    socket is closed, at the latest with the process. Claims are appended to ``claims``.
+    """
+    while True:
+        port = secrets.choice(_FREE_PORTS)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0quorum-port-{port}")
+            with socket.socket() as listener:
+                listener.bind((host, port))
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            claims.append(claim)
+            return port
 
 
 def _check_ports(endpoint: Endpoint) -> None:
