@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.command import quorum, quorum_json, start
-from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.command import quorum, quorum_json, up
+from support.deployment import ATTRIBUTES, Live, running, table, title, write_deployment, write_jsonl
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.decision import weights as weights_file
@@ -27,7 +27,6 @@ from quorum.deployment import load_deployment
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
-from quorum.server.runfile import find_running
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum.serving.admission import Admission, path_of
 from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, takes_canary
@@ -35,6 +34,7 @@ from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, 
 ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
 SHARE = 0.05
+PRODUCTS = 600
 IDS = [f"sku-{i}" for i in range(2_000)]
 
 
@@ -177,58 +177,71 @@ def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path)
 
 
 @dataclass
-class Demo:
-    """The demo's LLMs behind ``quorum up``, and their votes on the demo's listings."""
+class Served:
+    """A deployment behind ``quorum up``, and what its users type."""
 
     folder: Path
-    votes: Path
 
     def json(self, *arguments: str | Path, **how: Any) -> Any:
         return quorum_json(self.folder, *arguments, **how)
 
+    def publish_trust(self, member: str, name: str) -> str:
+        """Publish weights by which one member alone decides; their version."""
+        names = load_deployment(self.folder / "deploy.yaml").member_names
+        heavy = tuple(5.0 if m == member else 1.0 for m in names)
+        weights = Weights("majority", tuple(names), Parameters(heavy), settings={"for": name})
+        weights_file.dump(weights, self.folder / f"{name}.json")
+        return str(self.json("publish", f"{name}.json")["version"])
+
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The demo's LLMs."""
     folder = tmp_path_factory.mktemp("demo")
     data = yaml.safe_load((ROOT / "deploy.yaml").read_text("utf-8"))
     for member in data["members"]:
         member["options"]["model"] = str(ROOT / member["options"]["model"])
     data["server"] = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    data["rollout"] = {"canary": {"min_products": 150, "max_worse": 0.01, "max_latency_ratio": 5}}
     (folder / "deploy.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    quorum(folder, "render")
-    process = start(folder, "up")
-    try:
-        quorum(folder, "status", "--wait", "90")
-        end = time.monotonic() + 60
-        while find_running(load_deployment(folder / "deploy.yaml")) is None:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield Demo(folder, folder / "votes.jsonl")
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-    finally:
-        process.kill()
-        process.communicate()
+    with up(folder):
+        yield Served(folder)
 
 
-def trusting(demo: Demo, member: str, name: str) -> str:
-    """Publish weights by which one LLM alone decides; their version."""
-    spec = load_deployment(demo.folder / "deploy.yaml")
-    heavy = tuple(5.0 if m == member else 1.0 for m in spec.member_names)
-    weights = Weights("majority", tuple(spec.member_names), Parameters(heavy), settings={"for": name})
-    weights_file.dump(weights, demo.folder / f"{name}.json")
-    return str(demo.json("publish", f"{name}.json")["version"])
+@pytest.fixture(scope="module")
+def voters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Three members, of which alpha alone is clearly worse than all together, and listings with gold."""
+    folder = tmp_path_factory.mktemp("voters")
+    rows = table(["alpha", "beta", "gamma"], PRODUCTS)
+    write_deployment(
+        folder,
+        {name: {} for name in ("alpha", "beta", "gamma")},
+        rows=rows,
+        rollout={"canary": {"min_products": 150, "max_worse": 0.01, "max_latency_ratio": 5}},
+    )
+    gold: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        gold.setdefault(row["product"], {})[row["attribute"]] = row["gold"]
+    listings = [
+        {
+            "product": row["product"],
+            "title": row["title"],
+            "category": row["category"],
+            "gold": gold[row["product"]],
+        }
+        for row in rows[:: len(ATTRIBUTES)]
+    ]
+    write_jsonl(folder / "listings.jsonl", listings)
+    with up(folder):
+        yield Served(folder)
 
 
-def test_evidence_promotes_what_is_better_and_ends_what_is_worse(demo: Demo) -> None:
-    # The demo's qwen3 alone is clearly worse than the three together.
-    worse = trusting(demo, "demo-qwen3", "worse")
-    demo.json("canary", worse, "--share", "20%")
-    assert demo.json("status")["canary_share"] == 0.2
-    done = demo.json("extract", LISTINGS, "--votes", demo.votes, "--canary-share", "served")
-    rows = [json.loads(line) for line in demo.votes.read_text("utf-8").splitlines()]
+def test_evidence_promotes_what_is_better_and_ends_what_is_worse(voters: Served) -> None:
+    votes = voters.folder / "seen.jsonl"
+    worse = voters.publish_trust("alpha", "worse")
+    voters.json("canary", worse, "--share", "20%")
+    assert voters.json("status")["canary_share"] == 0.2
+    done = voters.json("extract", "listings.jsonl", "--votes", votes, "--canary-share", "served")
+    rows = [json.loads(line) for line in votes.read_text("utf-8").splitlines()]
     routed = {row["product"]: row["channel"] for row in rows}
     assert {p for p, c in routed.items() if c == "quorum_canary"} == {
         p for p in routed if takes_canary(p, 0.2)
@@ -239,46 +252,46 @@ def test_evidence_promotes_what_is_better_and_ends_what_is_worse(demo: Demo) -> 
         ("quorum_canary", int(worse)),
     }
 
-    found = demo.json("canary", "report", demo.votes)
+    found = voters.json("canary", "report", votes)
     assert found["accuracy"]["delta"]["high"] < 0
     assert found["verdict"]["action"] == "roll back"
     assert found["done"] is None
     assert found["latency"]["stable_p50"] > 0
     assert found["products"] == len(routed)
     assert sum(c["worse"] for c in found["top"]) > sum(c["better"] for c in found["top"])
-    out, err = quorum(demo.folder, "canary", "report", demo.votes)
+    out, err = quorum(voters.folder, "canary", "report", votes)
     assert "roll back" in err
     assert "decided differently" in out
 
-    asked = demo.json("canary", "report", demo.votes, "--auto-promote", code=4)
+    asked = voters.json("canary", "report", votes, "--auto-promote", code=4)
     assert asked["done"] is None, "not allowed to end it"
-    ended = demo.json("canary", "report", demo.votes, "--auto-rollback", code=4)
+    ended = voters.json("canary", "report", votes, "--auto-rollback", code=4)
     assert ended["done"] == "rolled back"
-    status = demo.json("status")
+    status = voters.json("status")
     assert [c["version"] for c in status["channels"].values()] == [1, 1]
     assert status["canary_share"] == 0
-    last = demo.json("history")[-1]
+    last = voters.json("history")[-1]
     assert (last["action"], last["version"], last["before"]) == ("canary", 1, int(worse))
     assert "worse" in last["reason"]
 
     # The other way round the same evidence speaks for the canary.
-    demo.json("promote", worse)
-    demo.json("canary", "1", "--share", "20%")
-    few = demo.folder / "few.jsonl"
+    voters.json("promote", worse)
+    voters.json("canary", "1", "--share", "20%")
+    few = voters.folder / "few.jsonl"
     few.write_text(
-        "".join(demo.votes.read_text("utf-8").splitlines(keepends=True)[: 6 * 40]), encoding="utf-8"
+        "".join(votes.read_text("utf-8").splitlines(keepends=True)[: len(ATTRIBUTES) * 40]), encoding="utf-8"
     )
-    waiting = demo.json("canary", "report", few, "--auto-promote", "--auto-rollback", code=3)
+    waiting = voters.json("canary", "report", few, "--auto-promote", "--auto-rollback", code=3)
     assert waiting["verdict"]["action"] == "keep watching"
     assert waiting["verdict"]["more_products"] == 150 - waiting["gold_products"]
-    better = demo.json("canary", "report", demo.votes, "--auto-promote", "--auto-rollback")
+    better = voters.json("canary", "report", votes, "--auto-promote", "--auto-rollback")
     assert better["done"] == "promoted"
     assert better["accuracy"]["delta"]["low"] > 0
-    status = demo.json("status")
+    status = voters.json("status")
     assert [c["version"] for c in status["channels"].values()] == [1, 1]
     assert status["canary_share"] == 0
-    assert [e["action"] for e in demo.json("history")[-2:]] == ["promote", "canary"]
-    _, err = quorum(demo.folder, "canary", "report", demo.votes, code=1)
+    assert [e["action"] for e in voters.json("history")[-2:]] == ["promote", "canary"]
+    _, err = quorum(voters.folder, "canary", "report", votes, code=1)
     assert "begin with" in err
 
 
@@ -288,24 +301,24 @@ def flat(figures: Any) -> list[float]:
     return [figures]
 
 
-def test_a_replay_finds_what_recorded_votes_find(demo: Demo) -> None:
-    version = trusting(demo, "demo-qwen3", "replayed")
+def test_a_replay_finds_what_recorded_votes_find(demo: Served) -> None:
+    version = demo.publish_trust("demo-qwen3", "replayed")
     demo.json("canary", version)
     assert demo.json("status")["canary_share"] == 0, "no share unless it is asked for"
     listings = demo.folder / "some.jsonl"
-    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:40]), encoding="utf-8")
+    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:24]), encoding="utf-8")
     asked = demo.json("canary", "report", "--replay", listings)
     demo.json("extract", listings, "--votes", "some-votes.jsonl")
     recorded = demo.json("canary", "report", "some-votes.jsonl")
     for key in ("products", "cells", "gold_labels", "changed", "agreement", "accuracy"):
         assert flat(asked[key]) == pytest.approx(flat(recorded[key])), key
-    assert (asked["asked"], asked["failed"]) == (40, 0)
+    assert (asked["asked"], asked["failed"]) == (24, 0)
     assert asked["latency"]["ratio"]["low"] < asked["latency"]["ratio"]["high"]
     assert Store(demo.folder / "model_repository").state().pins["quorum_canary"] == int(version)
     demo.json("canary", "off")
 
 
-def test_what_cannot_be_a_share(demo: Demo) -> None:
+def test_what_cannot_be_a_share(voters: Served) -> None:
     for share in ("5", "-1%", "101%", "some"):
-        _, err = quorum(demo.folder, "canary", "1", "--share", share, code=1)
+        _, err = quorum(voters.folder, "canary", "1", "--share", share, code=1)
         assert "such as 5% or 0.05" in err

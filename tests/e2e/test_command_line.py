@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.command import quorum, quorum_json, start
+from support.command import quorum, quorum_json, start, wait_for_note
+from support.command import up as serving
 from support.deployment import ATTRIBUTES, said, table, title, write_deployment, write_jsonl
 from support.traces import listening, prefix_of_process, session_processes, shared_memory
 
@@ -43,30 +44,12 @@ class Up:
         return quorum_json(self.folder, *arguments, **how)
 
 
-def wait_for_note(folder: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 90
-    while find_running(load_deployment(folder / "deploy.yaml")) is None:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("cli")
     write_deployment(folder, {name: {} for name in MEMBERS}, rows=table(MEMBERS, products=60))
-    quorum(folder, "render")
-    process = start(folder, "up")
-    try:
-        wait_for_note(folder, process)
+    with serving(folder) as process:
         yield Up(folder, process)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        assert find_running(load_deployment(folder / "deploy.yaml")) is None
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_status_tells_channels_versions_and_members(up: Up) -> None:

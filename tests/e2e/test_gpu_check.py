@@ -18,7 +18,10 @@ pytest.importorskip("torch", reason="PyTorch is not installed here: run `make se
 pytest.importorskip("transformers", reason="run `make setup-hf`")
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-SMALL = ("--device", "cpu", "--shape", "tiny", "--seconds", "0.5", "--rounds", "1", "--concurrency", "1,4")
+SMALL = (
+    *("--device", "cpu", "--shape", "tiny", "--new-tokens", "64", "--concurrency", "1,4"),
+    *("--seconds", "0.5", "--rounds", "1", "--prompts", "6", "--redeploys", "3"),
+)
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -61,10 +64,10 @@ def test_everything_holds_on_a_cpu(done) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     parts = json.loads((folder / "gpu.json").read_text())["parts"]
     answers = parts["hf-tiny/answers"]
-    assert answers["tokens"] > 1000
+    assert answers["tokens"] > 300
     for way in ("alone", "together"):
         assert answers[way] == {"same_answers": answers["prompts"], "same_tokens": answers["tokens"]}
-    assert answers["guided"] == {"answers": 64, "valid": 64}
+    assert answers["guided"] == {"answers": 24, "valid": 24}
     # Dynamic batching keeps no cache between batches.
     told = answers["prompt_tokens"]
     assert told["reused"] == 0 < told["all"]

@@ -5,10 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from quorum.deployment import load_deployment
+from quorum.server.runfile import find_running
 
 _ENTRY = "import sys; sys.argv[0] = 'quorum'; from quorum.cli import main; main()"
 
@@ -39,3 +46,29 @@ def quorum(folder: Path, *arguments: str | Path, code: int = 0, **environment: s
 def quorum_json(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> Any:
     """Run a command with ``--json``; what it printed."""
     return json.loads(quorum(folder, *arguments, "--json", code=code, **environment)[0])
+
+
+def wait_for_note(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until ``quorum up`` has noted its server for other commands."""
+    end = time.monotonic() + 90
+    while find_running(load_deployment(folder / "deploy.yaml")) is None:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """``quorum up`` in a folder, stopped at the end as a user stops it."""
+    quorum(folder, "render")
+    process = start(folder, "up")
+    try:
+        wait_for_note(folder, process)
+        yield process
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert find_running(load_deployment(folder / "deploy.yaml")) is None
+    finally:
+        process.kill()
+        process.communicate()

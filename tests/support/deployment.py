@@ -42,8 +42,8 @@ def title(product: int) -> str:
 
 
 def said(member: int, product: int, attribute: str) -> str:
-    """What a member says of a product: the right value, or now and then one of its own."""
-    wrong = (product + 1) % (member + 2) == 0
+    """What a member says of a product: now and then something of its own; member -1 is always right."""
+    wrong = member >= 0 and (product + 1) % (member + 2) == 0
     match attribute:
         case "brand":
             return f"brand-{product}" if not wrong else f"other-{member % 2}-{product}"

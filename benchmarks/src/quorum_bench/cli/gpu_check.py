@@ -40,6 +40,10 @@ def gpu_check(
     seconds: Annotated[float, typer.Option(help="Length of one load.")] = 10.0,
     rounds: Annotated[int, typer.Option(help="Loads of each side.")] = 3,
     new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 128,
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Listings to answer; four times as many under guidance.")
+    ] = 16,
+    redeploys: Annotated[int, typer.Option(min=1, help="New weights that go live under load.")] = 6,
     only: Annotated[
         list[str] | None, typer.Option(metavar="MODEL[/PART]", help="Only these parts; may be repeated.")
     ] = None,
@@ -80,6 +84,8 @@ def gpu_check(
             seconds=seconds,
             rounds=rounds,
             new_tokens=new_tokens,
+            prompts=prompts,
+            redeploys=redeploys,
             only=only or (),
             again=again,
             results=results,

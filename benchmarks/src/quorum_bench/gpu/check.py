@@ -34,7 +34,6 @@ from quorum_contract import Status
 from quorum_contract.errors import QuorumError
 
 SCHEMA = 1
-PROMPTS = 16
 STANDIN = ROOT / "tests" / "standin"
 STANDIN_MODEL = ROOT / "examples" / "demo" / "models" / "demo-llama"
 # What the stand-in's model and the machine that it runs on can take.
@@ -69,6 +68,8 @@ class Options:
         seconds: Length of one load.
         rounds: Loads of each side.
         new_tokens: Longest answer.
+        prompts: Listings that are answered; four times as many under guidance.
+        redeploys: Of an ensemble under load.
         only: ``MODEL`` or ``MODEL/PART``; all by default.
         again: Measure anew what the results file holds.
         results: File; default by date and device.
@@ -87,6 +88,8 @@ class Options:
     seconds: float = 10.0
     rounds: int = 3
     new_tokens: int = 128
+    prompts: int = 16
+    redeploys: int = 6
     only: Sequence[str] = ()
     again: bool = False
     results: Path | None = None
@@ -183,18 +186,18 @@ def answers(options: Options, name: str, checkpoint: Path) -> Row:
     given = _member(options, _copy(options, checkpoint, _emptied(work / "checkpoint")))
     figures: Row = {} if options.standin else _against_transformers(options, checkpoint, given, work)
     with Worker("bare", subject, given, work / "guided.log") as worker:
-        texts = worker.call("answers", count=4 * PROMPTS, together=True)["answers"]
+        texts = worker.call("answers", count=4 * options.prompts, together=True)["answers"]
         figures["guided"] = {"answers": len(texts), "valid": sum(map(_is_valid, texts))}
         figures |= worker.call("prompt_tokens")
         figures["memory"] = worker.call("memory")
-    return figures | (_instructed(subject, given, work) if options.standin else {})
+    return figures | (_instructed(options, given, work) if options.standin else {})
 
 
-def _instructed(subject: Subject, given: Row, work: Path) -> Row:
+def _instructed(options: Options, given: Row, work: Path) -> Row:
     """Reuse of prompts that are instructions; the stand-in's model is asked in shorter ones otherwise."""
     short = given | {"guided": False, "max_tokens": 4, "max_seq_len": 2048}
-    with Worker("bare", replace(subject, style="instruct"), short, work / "instructed.log") as worker:
-        worker.call("answers", count=PROMPTS, together=False)
+    with Worker("bare", replace(options.subject, style="instruct"), short, work / "instructed.log") as worker:
+        worker.call("answers", count=options.prompts, together=False)
         return worker.call("prompt_tokens")
 
 
@@ -202,11 +205,11 @@ def _against_transformers(options: Options, checkpoint: Path, given: Row, work: 
     subject = options.subject
     plain = {"model": str(checkpoint), "device": options.device, "max_new_tokens": options.new_tokens}
     with Worker("reference", subject, plain, work / "reference.log") as worker:
-        expected = worker.call("answers", count=PROMPTS, together=False)
-    figures: Row = {"prompts": PROMPTS, "tokens": sum(expected["tokens"])}
+        expected = worker.call("answers", count=options.prompts, together=False)
+    figures: Row = {"prompts": options.prompts, "tokens": sum(expected["tokens"])}
     with Worker("bare", subject, given | {"guided": False}, work / "free.log") as worker:
         for way, together in (("alone", False), ("together", True)):
-            texts = worker.call("answers", count=PROMPTS, together=together)["answers"]
+            texts = worker.call("answers", count=options.prompts, together=together)["answers"]
             same = [text == other for text, other in zip(texts, expected["answers"], strict=True)]
             equal = map(_equal_tokens, texts, expected["prefixes"])
             figures[way] = {"same_answers": sum(same), "same_tokens": sum(equal)}
@@ -301,6 +304,7 @@ def _compared(options: Options, name: str, checkpoint: Path, names: Sequence[str
         concurrencies=options.concurrency,
         seconds=options.seconds,
         rounds=options.rounds,
+        redeploys=options.redeploys,
         say=options.say,
     )
 

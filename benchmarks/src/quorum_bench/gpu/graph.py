@@ -46,7 +46,6 @@ from quorum_client import AsyncClient, Client
 from quorum_contract import MEMBER_STATUS, STABLE, Status
 
 START_S = 900.0
-REDEPLOYS = 6
 REDEPLOY_CALLERS = 8
 Say = Callable[[str], None]
 
@@ -105,6 +104,7 @@ def compare(
     concurrencies: Sequence[int],
     seconds: float,
     rounds: int,
+    redeploys: int,
     say: Say,
 ) -> Row:
     """Load an ensemble and, in turn, the same number of bare runtimes, each loaded as much as a member is.
@@ -116,6 +116,7 @@ def compare(
         concurrencies: Requests in flight.
         seconds: Length of one load.
         rounds: Loads of each side.
+        redeploys: How often new weights go live under load.
         say: Called with each step.
 
     Returns:
@@ -145,14 +146,14 @@ def compare(
                     bare = _bare(workers, concurrency, seconds)
                     pairs.append({"bare": bare, "graph": _graph(url, concurrency, seconds)})
                 loads.append(_summed(concurrency, pairs))
-            say(f"{REDEPLOYS} redeploys under load")
-            redeploys = _redeploy(spec, server, names)
+            say(f"{redeploys} redeploys under load")
+            redeployed = _redeploy(spec, server, names, redeploys)
         return {
             "members": len(names),
             "same_answers": agreement,
             "tokens_per_answer": _mean_tokens(Path(members[names[0]]["model"]), texts),
             "loads": loads,
-            "redeploy": redeploys,
+            "redeploy": redeployed,
             "gpu_mib": memory,
             "bare_memory": [worker.call("memory") for worker in workers],
             "bare_prompt_tokens": [worker.call("prompt_tokens")["prompt_tokens"] for worker in workers],
@@ -237,7 +238,7 @@ def _mean_tokens(checkpoint: Path, texts: Sequence[str]) -> float | None:
     return statistics.mean(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
 
 
-def _redeploy(spec: Deployment, server: TritonServer, names: Sequence[str]) -> Row:
+def _redeploy(spec: Deployment, server: TritonServer, names: Sequence[str], redeploys: int) -> Row:
     """Publish and promote again and again while callers ask; count the requests that failed."""
     url, took, live, errors = server.endpoint.grpc_url, [], 0, []
     callers = Callers(
@@ -251,7 +252,7 @@ def _redeploy(spec: Deployment, server: TritonServer, names: Sequence[str]) -> R
         rollout = Rollout(spec, control, version_of)
         version_of(STABLE)
         with calling(callers) as load:
-            for number in range(REDEPLOYS):
+            for number in range(redeploys):
                 weights = tuple(1.0 + (number + place) % 5 for place in range(len(names)))
                 fresh = Weights("majority", tuple(names), Parameters(weights), settings={"number": number})
                 start = time.perf_counter()
@@ -264,7 +265,7 @@ def _redeploy(spec: Deployment, server: TritonServer, names: Sequence[str]) -> R
                 took.append(time.perf_counter() - start)
                 live += version_of(STABLE) == version
     return {
-        "redeploys": REDEPLOYS,
+        "redeploys": redeploys,
         "live": live,
         "errors": errors,
         "requests": len(load.answers) + len(load.failures),
