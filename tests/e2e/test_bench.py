@@ -26,7 +26,7 @@ from quorum_contract import GATE, VOTE
 
 INJECTED_MS = 25.0
 WORKLOAD = Workload.made(attributes=2, products=8)
-EFFORT = Effort(seconds=2.0, warmup_s=0.5, runs=2)
+EFFORT = Effort(seconds=1.0, warmup_s=0.3, runs=2)
 
 
 @pytest.fixture(scope="module")

@@ -239,7 +239,9 @@ def test_up_shows_why_triton_did_not_start(tmp_path: Path) -> None:
 
 
 def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
-    write_deployment(tmp_path, {"alpha": {"options": {"latency_ms": 400}}, "beta": {}})
+    write_deployment(
+        tmp_path, {"alpha": {"options": {"latency_ms": 400, "latency_shape": "constant"}}, "beta": {}}
+    )
     quorum(tmp_path, "render")
     process = start(tmp_path, "up", QUORUM_HOST="127.0.0.2")
     try:

@@ -21,7 +21,7 @@ from quorum_client import Overloaded
 from quorum_contract import STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-PUBLISHES, REDEPLOYS = (100, 300) if LONG else (6, 24)
+PUBLISHES, REDEPLOYS = (100, 300) if LONG else (4, 24)
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -37,7 +37,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.timeout(900 if LONG else 300)
 def test_redeploys_fail_nobody_and_leave_nothing(base: Path) -> None:
     with redeploys.serve(base) as target:
-        load = redeploys.under_load(target, PUBLISHES, quiet_s=2.0)
+        load = redeploys.under_load(target, PUBLISHES, quiet_s=1.0)
         held = redeploys.held(target, REDEPLOYS)
     for part in (load, held):
         assert part["failures"] == []
@@ -51,7 +51,7 @@ def test_redeploys_fail_nobody_and_leave_nothing(base: Path) -> None:
 
 def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(tmp_path: Path) -> None:
     """Triton keeps a version until those who began with it are done."""
-    slow = {"options": {"latency_ms": 3000}}
+    slow = {"options": {"latency_ms": 3000, "latency_shape": "constant"}}
     with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": slow})) as live:
         # Asking a channel would take longer than what is tested here.
         rollout = Rollout(live.spec, live.control, live.control.pinned)
@@ -71,7 +71,8 @@ def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(t
 
 def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_path: Path) -> None:
     """The way back is most wanted when callers pile up, and then no probe gets in."""
-    members = {"alpha": {}, "beta": {}, "gamma": {"options": {"latency_ms": 12_000}}}
+    slow = {"options": {"latency_ms": 6000, "latency_shape": "constant"}}
+    members = {"alpha": {}, "beta": {}, "gamma": slow}
     with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
         rollout = Rollout(live.spec, live.control, live.control.pinned)
         bad = rollout.publish(trusting(live.spec.catalogue().hash, "beta")).version

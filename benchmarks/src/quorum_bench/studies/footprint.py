@@ -80,7 +80,12 @@ def growth(series: Sequence[Footprint], warm_up: int) -> dict[str, tuple[float, 
     Args:
         series: At least ``warm_up`` and 20 more.
         warm_up: Left out at the start.
+
+    Raises:
+        ValueError: The series is shorter.
     """
+    if len(series) < warm_up + _BLOCKS:
+        raise ValueError(f"{len(series)} samples; give at least {warm_up + _BLOCKS} for a line")
     slopes = {}
     for name in asdict(series[0]):
         values = np.array([getattr(sample, name) for sample in series[warm_up:]], dtype=float)
