@@ -154,6 +154,9 @@ class TritonServer:
 
         SIGTERM alone loses ensemble requests in flight, so the gate closes first and tickets must drain.
         Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before.
+
+        Args:
+            drain_s: How long requests in flight may take, and then the process itself; 0 kills it.
         """
         process = self._process
         if process is None:
