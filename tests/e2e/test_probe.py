@@ -214,7 +214,7 @@ def test_many_who_ask_share_one_question(live: Live) -> None:
 
 def test_up_answers_probes_from_the_first_moment_and_while_it_drains(tmp_path: Path) -> None:
     # A table that takes a moment to read.
-    rows = table(["alpha", "beta"], products=20_000)
+    rows = table(["alpha", "beta"], products=5_000)
     write_deployment(tmp_path, {"alpha": {"options": {"latency_ms": 700}}, "beta": {}}, rows=rows)
     quorum(tmp_path, "render")
     process = start(tmp_path, "up", "--probe-port", "0")
@@ -262,7 +262,7 @@ def test_the_watch_leaves_a_model_alone_that_is_being_loaded(tmp_path: Path) -> 
         reports: list[str] = []
         watch = Watch(live.server, reports.append, every_s=0)
         # Now its load takes a while.
-        write_jsonl(tmp_path / "votes.jsonl", table(["alpha", "beta"], products=60_000))
+        write_jsonl(tmp_path / "votes.jsonl", table(["alpha", "beta"], products=20_000))
         key = ((GRPC_ADMIN_HEADER, live.endpoint.admin_key),)
         live.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="beta"), metadata=key)
         load = threading.Thread(target=live.control.load, args=("beta",))
@@ -284,7 +284,7 @@ def test_the_watch_leaves_a_model_alone_that_is_being_loaded(tmp_path: Path) -> 
 @pytest.mark.parametrize("how", ["fails", "killed"])
 def test_status_does_not_wait_for_an_up_that_has_ended(tmp_path: Path, how: str) -> None:
     options = {"votes": "nowhere.jsonl"} if how == "fails" else {}
-    write_deployment(tmp_path, {"alpha": {"options": options}}, rows=table(["alpha"], 20_000))
+    write_deployment(tmp_path, {"alpha": {"options": options}}, rows=table(["alpha"], 2_000))
     quorum(tmp_path, "render")
     up = start(tmp_path, "up")
     if how == "killed":
