@@ -330,10 +330,17 @@ def test_a_connection_that_is_cut_under_a_call(triton: Any, make: Any) -> None:
     assert len(triton.requests) == 1
 
 
-class Wire:
-    """A way to a server that can be cut."""
+def test_a_server_that_is_far_away_is_reached(triton: Any, make: Any) -> None:
+    """A busy server, or one on another continent, takes its time to answer a new connection."""
+    with Wire(triton.url, accept_s=0.6) as wire:
+        assert make(wire.url, retries=False).extract("t", ["a"]).weights_version == 7
 
-    def __init__(self, url: str) -> None:
+
+class Wire:
+    """A way to a server that can be cut, and that takes a while before its first byte."""
+
+    def __init__(self, url: str, accept_s: float = 0.0) -> None:
+        self._accept_s = accept_s
         host, _, port = url.rpartition(":")
         self._target = (host, int(port))
         self._sockets: list[socket.socket] = [socket.create_server(("127.0.0.1", 0))]
@@ -344,6 +351,7 @@ class Wire:
         with suppress(OSError):
             while True:
                 near, _ = self._sockets[0].accept()
+                time.sleep(self._accept_s)
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
                 for source, sink in ((near, far), (far, near)):

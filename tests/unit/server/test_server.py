@@ -15,7 +15,7 @@ from support.deployment import write_deployment
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
 from quorum.repository.state import RepositoryError
-from quorum.server import install
+from quorum.server import install, triton
 from quorum.server.install import ServerNotFound, find_install
 from quorum.server.runfile import (
     Running,
@@ -101,6 +101,16 @@ def test_free_ports_differ_and_keys_are_not_guessed(
     assert 0 not in (one.grpc_port, one.http_port, one.metrics_port)
     assert one.admin_key != two.admin_key
     assert len(one.admin_key) >= 32
+
+
+def test_two_servers_that_start_at_once_never_choose_the_same_port(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens on the ports yet: only the claims keep them apart."""
+    monkeypatch.setattr(triton, "_FREE_PORTS", range(20_000, 20_012))
+    servers = [TritonServer(spec, log_path=spec.root / "log") for _ in range(3)]
+    ports = [(s.endpoint.grpc_port, s.endpoint.http_port, s.endpoint.metrics_port) for s in servers]
+    assert len({port for three in ports for port in three}) == 9
 
 
 def test_the_server_of_this_machine_is_found_with_quorums_backends(tmp_path: Path) -> None:
