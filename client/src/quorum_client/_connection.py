@@ -140,7 +140,7 @@ class Connection:
             # Without it gRPC waits a second before it dials again, and all attempts are over by then.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
-            # By its name the shortest pause, but gRPC uses it as the time that one attempt to connect may take.
+            # By its name the shortest pause, but also the longest time that one attempt to connect may take.
             ("grpc.min_reconnect_backoff_ms", 5_000),
             # gRPC retries by itself what was never sent.
             ("grpc.enable_retries", int(retries)),
