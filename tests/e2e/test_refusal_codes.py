@@ -57,8 +57,8 @@ dynamic_batching { default_queue_policy { max_queue_size: 1 } }
 
 @pytest.fixture(params=["as it is", "reworded"])
 def narrow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
-    """A server that admits one request, which takes 0.4 s; with the gate's own words, and with others."""
-    members = {"alpha": {"options": {"latency_ms": 400, "latency_shape": "constant"}}, "beta": {}}
+    """A server that admits one request, which takes 0.25 s; with the gate's own words, and with others."""
+    members = {"alpha": {"options": {"latency_ms": 250, "latency_shape": "constant"}}, "beta": {}}
     with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
         if request.param == "reworded":
             folder = live.spec.repository_path / GATE
