@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from quorum.decision.parts import find_part
 
@@ -21,8 +22,7 @@ Ballot = tuple[str, int]
 """A member's value and its status; any status but 0 is an abstention."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights and biases that decide one cell.
 
     Attributes:
