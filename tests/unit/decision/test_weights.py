@@ -30,6 +30,10 @@ def edited(**changes):
     return json.dumps(content)
 
 
+def default(weights, **biases):
+    return edited(default={"weights": weights, **(biases or {"na_bias": 0, "none_bias": 0})})
+
+
 def refused(text, *words):
     with pytest.raises(WeightsError) as caught:
         loads(text, "7/weights.json")
@@ -82,15 +86,15 @@ def test_the_order_of_keys_does_not_change_the_hash():
         (edited(members="abc"), ["Expected `array`", "$.members"]),
         (edited(method="magic"), ["magic", "loglinear"]),
         (edited(confidence="agreement"), ["none_bias", "agreement needs null"]),
-        (edited(default={"weights": [1, 1, -1], "na_bias": 0, "none_bias": 0}), ["default", "'gpt' is -1.0"]),
-        (edited(default={"weights": [1, 1, "2"], "na_bias": 0, "none_bias": 0}), ["Expected `float`", "$.default.weights[2]"]),
-        (edited(default={"weights": [1, 1, True], "na_bias": 0, "none_bias": 0}), ["got `bool`", "$.default.weights[2]"]),
-        (edited(default={"weights": [1, 1, 10**400], "na_bias": 0, "none_bias": 0}), ["out of range", "$.default.weights[2]"]),
-        (edited(default={"weights": [1, 1, 1], "na_bias": 0}), ["default.none_bias is None", "needs a number"]),
-        (edited(default={"weights": 3, "na_bias": 0, "none_bias": 0}), ["Expected `array`", "$.default.weights"]),
+        (default([1, 1, -1]), ["default", "'gpt' is -1.0"]),
+        (default([1, 1, "2"]), ["Expected `float`", "$.default.weights[2]"]),
+        (default([1, 1, True]), ["got `bool`", "$.default.weights[2]"]),
+        (default([1, 1, 10**400]), ["out of range", "$.default.weights[2]"]),
+        (default([1, 1, 1], na_bias=0), ["default.none_bias is None", "needs a number"]),
+        (default(3), ["Expected `array`", "$.default.weights"]),
         (edited(attributes=[]), ["Expected `object`", "$.attributes"]),
         (edited(attributes={"x": 3}), ["attributes['x']: Expected `object`"]),
-        (edited(groups={"s|x": {"weights": [1, 1, 1], "bias": 0}}), ["groups['s|x']", "unknown field `bias`"]),
+        (edited(groups={"s|x": {"bias": 0}}), ["groups['s|x']", "unknown field `bias`"]),
         (edited(catalogue_hash=3), ["catalogue_hash"]),
         (edited(method="em"), ["content_hash", "edited or damaged"]),
         ('{"schema_version": 1, "schema_version": 1}', ["stands twice"]),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+import quorum
 from quorum.learning import learn
 from quorum.learning.online import (
     FORGOTTEN,
@@ -19,7 +20,7 @@ from quorum.learning.online import (
     update,
 )
 from quorum.learning.simulate import independent
-from quorum.votes import Cell, build_table
+from quorum.votes import Cell, build_table, write_votes
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)
 MEMBERS = ["m0", "m1", "m2", "m3"]
@@ -179,3 +180,12 @@ def test_no_file_half_a_file_or_one_that_no_reader_can_hold(tmp_path):
         with pytest.raises(OnlineError, match=message) as caught:
             load_state(path)
         assert str(path) in str(caught.value)
+
+
+def test_the_state_of_earlier_weights_goes_when_weights_without_one_take_their_place(tmp_path):
+    votes, out = tmp_path / "votes.jsonl", tmp_path / "weights.json"
+    write_votes(DAYS[0], votes)
+    quorum.learn(votes, out=out)
+    assert load_state(state_path(out)).days == begin(DAYS[0]).days
+    quorum.learn(votes, options=quorum.LearnOptions(gold_labels=60), out=out)
+    assert not state_path(out).exists()
