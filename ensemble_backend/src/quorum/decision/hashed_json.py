@@ -6,9 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
+
+_flat = partial(json.dumps, ensure_ascii=False)
 
 
 def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,18 +69,14 @@ def check_hash(stated: str, actual: str) -> None:
         )
 
 
-def _flat(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _block(brackets: str, entries: Iterable[str]) -> str:
     return brackets[0] + "\n    " + ",\n    ".join(entries) + "\n  " + brackets[1]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object; keep one of them")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"key {name!r} stands twice in one object; keep one of them")
+        result[name] = value
     return result

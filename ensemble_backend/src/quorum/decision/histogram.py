@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +66,10 @@ class Histogram:
         if self.members != other.members:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
         return _collect(
-            np.concatenate([pattern_keys(self.codes), pattern_keys(other.codes)]),
+            np.concatenate([self.codes, other.codes]),
             np.concatenate([self.groups, other.groups]),
             np.concatenate([self.right, other.right]),
             np.concatenate([self.counts, other.counts]),
-            self.members,
         )[0]
 
     def scaled(self, factor: float) -> Histogram:
@@ -82,7 +80,7 @@ class Histogram:
         """
         if not 0.0 < factor <= 1.0:
             raise ValueError(f"factor is {factor}; it must be above 0 and at most 1")
-        return Histogram(self.codes, self.groups, self.right, self.counts * factor)
+        return replace(self, counts=self.counts * factor)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
         """The rows where the (r,) mask is true."""
@@ -94,14 +92,11 @@ class Histogram:
 
     def regrouped(self, groups: npt.NDArray[np.int32]) -> Histogram:
         """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
-        return _collect(pattern_keys(self.codes), groups[self.groups], self.right, self.counts, self.members)[
-            0
-        ]
+        return _joined(replace(self, groups=groups[self.groups]))
 
     def unlabelled(self) -> Histogram:
         """All cells, without gold."""
-        blank = np.full_like(self.right, UNLABELLED)
-        return _collect(pattern_keys(self.codes), self.groups, blank, self.counts, self.members)[0]
+        return _joined(replace(self, right=np.full_like(self.right, UNLABELLED)))
 
     def pooled(self) -> Histogram:
         """All cells in one group."""
@@ -110,58 +105,49 @@ class Histogram:
     def na_as_value(self) -> Histogram:
         """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
-        return _collect(pattern_keys(codes), self.groups, self.right, self.counts, self.members)[0]
+        return _joined(replace(self, codes=codes))
+
+
+def _joined(hist: Histogram) -> Histogram:
+    """Sort the rows and join those that are the same."""
+    return _collect(hist.codes, hist.groups, hist.right, hist.counts)[0]
 
 
 def histogram(
-    codes: Codes,
-    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
-    right: npt.NDArray[np.signedinteger[Any]] | None = None,
-    counts: Floats | None = None,
+    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
 ) -> Histogram:
     """Count cells by pattern.
 
     Args:
-        codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
+        codes: (n, m) codes, see :mod:`quorum.decision.patterns`.
         groups: (n,) group ids, 0 and up; None: one group.
         right: (n,) bit masks of the members that are right, -1 without gold; None: no gold.
         counts: (n,) how many cells each row stands for; None: one.
-
-    Returns:
-        The histogram, at most one row per cell.
 
     Raises:
         ValueError: Wrong shape or type.
     """
     if groups is None and right is None and counts is None and key_space(codes.shape[1]) <= _DENSE:
         dense = np.bincount(pattern_keys(codes))
-        unique = np.flatnonzero(dense)
-        return _build(unique, np.zeros(len(unique), np.int32), None, dense[unique], codes.shape[1])
-    return _collect(_keys(codes, groups, right), groups, right, counts, codes.shape[1])[0]
+        keys = np.flatnonzero(dense)
+        blank = np.full(len(keys), UNLABELLED, np.int64)
+        counted = dense[keys].astype(np.float64)
+        return Histogram(decode_keys(keys, codes.shape[1]), np.zeros(len(keys), np.int32), blank, counted)
+    return _collect(codes, groups, right, counts)[0]
 
 
-def compress(
-    codes: Codes,
-    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
-    right: npt.NDArray[np.signedinteger[Any]] | None = None,
-) -> tuple[Histogram, Keys]:
+def compress(codes: Codes, groups: Keys | None = None, right: Keys | None = None) -> tuple[Histogram, Keys]:
     """Count cells by pattern and return each cell's row too: decide rows, then look decisions up per cell.
 
-    Args:
-        codes: See :func:`histogram`.
-        groups: See :func:`histogram`.
-        right: See :func:`histogram`.
+    Arguments and errors are those of :func:`histogram`.
 
     Returns:
         The histogram and (n,) row indices, in the smallest type that holds them.
-
-    Raises:
-        ValueError: Wrong shape or type.
     """
-    return _collect(_keys(codes, groups, right), groups, right, None, codes.shape[1])
+    return _collect(codes, groups, right, None)
 
 
-def right_mask(codes: Codes, gold: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.int64]:
+def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
     """Bit mask of the members that named the gold candidate.
 
     Args:
@@ -182,21 +168,13 @@ def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
     return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
 
 
-def _keys(codes: Codes, *columns: npt.NDArray[np.signedinteger[Any]] | None) -> Keys:
-    keys = pattern_keys(codes)
-    for name, column in zip(("groups", "right"), columns, strict=True):
+def _collect(
+    codes: Codes, groups: Keys | None, right: Keys | None, counts: Floats | None
+) -> tuple[Histogram, Keys]:
+    keys, members = pattern_keys(codes), codes.shape[1]
+    for name, column in (("groups", groups), ("right", right)):
         if column is not None and column.shape != (len(keys),):
             raise ValueError(f"{name} has shape {column.shape} for {len(keys)} cells")
-    return keys
-
-
-def _collect(
-    keys: Keys,
-    groups: npt.NDArray[np.signedinteger[Any]] | None,
-    right: npt.NDArray[np.signedinteger[Any]] | None,
-    counts: Floats | None,
-    members: int,
-) -> tuple[Histogram, Keys]:
     patterns, where, seen = ranks(keys, key_space(members))
     group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
     rows = np.arange(len(patterns))
@@ -214,13 +192,16 @@ def _collect(
     totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(rows))
     rest, mask = np.divmod(rows, len(masks))
     group, pattern = np.divmod(rest, len(patterns))
-    built = _build(patterns[pattern], group_ids[group].astype(np.int32), masks[mask], totals, members)
-    return built, where
+    hist = Histogram(
+        codes=decode_keys(patterns[pattern], members),
+        groups=group_ids[group].astype(np.int32),
+        right=masks[mask],
+        counts=totals.astype(np.float64),
+    )
+    return hist, where
 
 
-def ranks(
-    values: npt.NDArray[np.signedinteger[Any]], space: int
-) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
+def ranks(values: Keys, space: int) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
     """Sorted distinct values, the index of each value among them, and the count of each.
 
     Counts instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
@@ -236,15 +217,3 @@ def ranks(
     rank = np.zeros(span, narrowest(len(unique)))
     rank[unique] = np.arange(len(unique))
     return unique + low, spread(rank, shifted), counts[unique]
-
-
-def _build(
-    keys: Keys,
-    groups: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int64] | None,
-    counts: npt.NDArray[np.generic],
-    members: int,
-) -> Histogram:
-    if right is None:
-        right = np.full(len(keys), UNLABELLED, np.int64)
-    return Histogram(decode_keys(keys, members), groups, right, counts.astype(np.float64))

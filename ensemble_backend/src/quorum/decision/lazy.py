@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot, Parameters
+from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot, Parameters, tally
 
 
 def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
@@ -47,30 +47,20 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
     open_weights = [w for w, ballot in zip(weights, ballots, strict=True) if ballot is None]
     if not open_weights:
         return True
-    scores: dict[str, float] = {}
-    for weight, ballot in zip(weights, ballots, strict=True):
-        if ballot is not None and ballot[1] == ANSWERED:
-            scores[ballot[0]] = scores.get(ballot[0], 0.0) + weight
+    scores = tally(weights, ballots)
     if not scores:
         return False
     if NOT_APPLICABLE in scores:
         scores[NOT_APPLICABLE] += parameters.na_bias
     leader = max(scores, key=scores.__getitem__)
-    rivals = [score for value, score in scores.items() if value != leader]
-    rivals.append(0.0)
-    if NOT_APPLICABLE not in scores:
-        rivals.append(parameters.na_bias)
+    # A value not named yet scores 0, "n/a" its bias.
+    rivals = {NOT_APPLICABLE: parameters.na_bias, **scores, leader: 0.0}
     at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
     slack = RELATIVE_TIE * 4.0 * at_stake
     # Which value is part of others is known only at the end: the bias may change the lead once, either way.
     open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
-    margin = scores[leader] - max(rivals) - open_sum
+    margin = scores[leader] - max(rivals.values()) - open_sum
     if margin > slack:
         return True
-    return margin >= 0.0 and _holds_heaviest(parameters, ballots, leader)
-
-
-def _holds_heaviest(parameters: Parameters, ballots: Sequence[Ballot | None], leader: str) -> bool:
-    heaviest = max(range(len(ballots)), key=lambda j: (parameters.weights[j], -j))
-    ballot = ballots[heaviest]
-    return ballot is not None and ballot == (leader, ANSWERED)
+    heaviest = max(range(len(ballots)), key=lambda j: (weights[j], -j))
+    return margin >= 0.0 and ballots[heaviest] == (leader, ANSWERED)

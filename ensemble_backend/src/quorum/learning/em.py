@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide, leaders
+from quorum.decision.arrays import Decision, Floats, Rule, decide, leaders
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 from quorum.learning.shrinkage import best_strength
 from quorum_contract.errors import QuorumError
 
@@ -106,11 +106,11 @@ class OneCoin:
         weights = np.where(np.isnan(self.accuracy_), 0.0, log_odds(np.nan_to_num(self.accuracy_), labels))
         return Rule(np.maximum(weights, 0.0)[None], np.zeros(1))
 
-    def predict(self, codes: Codes, groups: Groups | None = None) -> Decision:
+    def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
         """Decide (n, m) codes of the given (n,) groups (None: group 0); unanimity is never overruled."""
         return decide(codes, self.rule_, groups)
 
-    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
+    def predict_proba(self, codes: Codes, groups: Keys | None = None) -> Floats:
         """(n,) weighted agreement behind each decision, in [0, 1]; not a probability of being right."""
         return self.predict(codes, groups).confidence
 

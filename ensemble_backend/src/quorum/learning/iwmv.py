@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide, decide_rows
+from quorum.decision.arrays import Decision, Floats, Rule, decide, decide_rows
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 
 
 class Iwmv:
@@ -69,11 +69,11 @@ class Iwmv:
         self.rule_ = Rule(weights, zero)
         return self
 
-    def predict(self, codes: Codes, groups: Groups | None = None) -> Decision:
+    def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
         """Decide (n, m) codes; (n,) groups are needed when the weights are per group."""
         return decide(codes, self.rule_, groups if self.per_group else None)
 
-    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
+    def predict_proba(self, codes: Codes, groups: Keys | None = None) -> Floats:
         """(n,) weighted agreement with each decision, in [0, 1]; not a probability of being right."""
         return self.predict(codes, groups).confidence
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide
+from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around
 from quorum.learning.em import MIN_MEMBERS, OneCoin
@@ -128,11 +128,11 @@ class LogLinear:
         self.rule_ = self.levels_[-1]
         return self
 
-    def predict(self, codes: Codes, groups: Groups | None = None, parts: Codes | None = None) -> Decision:
+    def predict(self, codes: Codes, groups: Keys | None = None, parts: Codes | None = None) -> Decision:
         """Decide (n, m) codes; (n,) groups of the last level, None: without groups; (n,) codes of parts."""
         return decide(codes, self.default_ if groups is None else self.rule_, groups, parts)
 
-    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
+    def predict_proba(self, codes: Codes, groups: Keys | None = None) -> Floats:
         """(n,) probability that each decision is right."""
         return self.predict(codes, groups).confidence
 

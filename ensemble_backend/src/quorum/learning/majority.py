@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide, equal_rule
+from quorum.decision.arrays import Decision, Floats, Rule, decide, equal_rule
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import Codes
+from quorum.decision.patterns import Codes, Keys
 
 
 class Majority:
@@ -24,10 +24,10 @@ class Majority:
         self.rule_ = equal_rule(hist.members)
         return self
 
-    def predict(self, codes: Codes, groups: Groups | None = None) -> Decision:
+    def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
         """Decide (n, m) codes; groups do not matter."""
         return decide(codes, self.rule_)
 
-    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
+    def predict_proba(self, codes: Codes, groups: Keys | None = None) -> Floats:
         """(n,) agreement with each decision, in [0, 1]."""
         return np.asarray(self.predict(codes).confidence)
