@@ -62,9 +62,6 @@ def decide(codes: Codes, rule: Rule, groups: Keys | None = None, parts: Codes | 
         groups: (n,) row of the rule for each cell; None: row 0.
         parts: (n,) code of the value that is part of others, -1 where none is; None: -1 everywhere.
 
-    Returns:
-        Winner and confidence per cell.
-
     Raises:
         ValueError: Not as many members as weights, or a group without a row in the rule.
     """

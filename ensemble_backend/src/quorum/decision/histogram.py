@@ -53,16 +53,17 @@ class Histogram:
         return int(self.groups.max(initial=-1)) + 1
 
     @property
+    def active(self) -> npt.NDArray[np.bool_]:
+        """(m,) whether the member ever answered."""
+        return (self.codes != ABSTAIN).any(axis=0)
+
+    @property
     def total(self) -> float:
         """Number of cells."""
         return float(self.counts.sum())
 
     def __add__(self, other: Histogram) -> Histogram:
-        """The histogram of both sets of cells; group ids must mean the same in both.
-
-        Raises:
-            ValueError: Different numbers of members.
-        """
+        """The histogram of both sets of cells, of the same members and groups."""
         if self.members != other.members:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
         return _collect(
@@ -127,35 +128,20 @@ def histogram(
     Raises:
         ValueError: Wrong shape or type.
     """
-    if groups is None and right is None and counts is None and key_space(codes.shape[1]) <= _DENSE:
-        dense = np.bincount(pattern_keys(codes))
-        keys = np.flatnonzero(dense)
-        blank = np.full(len(keys), UNLABELLED, np.int64)
-        counted = dense[keys].astype(np.float64)
-        return Histogram(decode_keys(keys, codes.shape[1]), np.zeros(len(keys), np.int32), blank, counted)
     return _collect(codes, groups, right, counts)[0]
 
 
 def compress(codes: Codes, groups: Keys | None = None, right: Keys | None = None) -> tuple[Histogram, Keys]:
-    """Count cells by pattern and return each cell's row too: decide rows, then look decisions up per cell.
-
-    Arguments and errors are those of :func:`histogram`.
-
-    Returns:
-        The histogram and (n,) row indices, in the smallest type that holds them.
-    """
+    """:func:`histogram` and the (n,) row of each cell: decide rows, then look decisions up per cell."""
     return _collect(codes, groups, right, None)
 
 
 def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
-    """Bit mask of the members that named the gold candidate.
+    """(n,) bit masks of the members that named the gold candidate, -1 where unlabelled.
 
     Args:
         codes: (n, m) codes.
         gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
-
-    Returns:
-        (n,) int64 masks, -1 where unlabelled.
     """
     bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
     masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits

@@ -68,11 +68,7 @@ class Weights:
         return found or self.attributes.get(attribute) or self.default
 
     def check_fits(self, members: Sequence[str], catalogue_hash: str | None) -> None:
-        """Refuse a deployment that the weights were not made for.
-
-        Args:
-            members: Members of the deployment, in its order.
-            catalogue_hash: Hash of the deployment's attribute catalogue, or None for no catalogue.
+        """Refuse a deployment (its members in order, the hash of its catalogue) that the weights do not fit.
 
         Raises:
             WeightsError: Other members, another order, or another catalogue.
@@ -140,8 +136,8 @@ def loads(text: str, source: str = "weights") -> Weights:
     try:
         content = parse(text, SCHEMA_VERSION)
         if (content.keys() | _OPTIONAL) != _FIELDS:
-            missing, unknown = sorted(_FIELDS - _OPTIONAL - content.keys()), sorted(content.keys() - _FIELDS)
-            raise WeightsError(f"keys missing: {missing}, unknown: {unknown}")
+            missing = sorted(_FIELDS - _OPTIONAL - content.keys())
+            raise WeightsError(f"keys missing: {missing}, unknown: {sorted(content.keys() - _FIELDS)}")
         for key in ("attributes", "groups"):
             # One by one, so that a message names the attribute; what is no object is refused below.
             if isinstance(entries := content.get(key), dict):
