@@ -91,6 +91,8 @@ def test_what_is_forgotten_leaves_the_state():
     state = update(begin(rare), DAYS[0], forgetting=FORGOTTEN / 2)
     assert state.statistic.hist.counts.min() == 1.0
     assert state.statistic.hist.total == 200
+    for method in ("iwmv", "em", "loglinear"):
+        assert relearn(state, method, created=WHEN).default == learn(DAYS[0], method, created=WHEN).default
 
 
 def test_the_file_gives_the_state_back(tmp_path):

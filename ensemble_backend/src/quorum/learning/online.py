@@ -135,12 +135,15 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
 
 
 def _kept(statistic: Statistic) -> Statistic:
-    gold = statistic.gold
-    return replace(
-        statistic,
-        hist=statistic.hist.take(statistic.hist.counts >= FORGOTTEN),
-        gold=None if gold is None else gold.take(gold.counts >= FORGOTTEN),
-    )
+    """Leave out the rows that are forgotten, and the groups that have none left."""
+    hist, gold = statistic.hist.take(statistic.hist.counts >= FORGOTTEN), statistic.gold
+    present = np.unique(hist.groups)
+    number = np.zeros(len(statistic.groups), np.int32)
+    number[present] = np.arange(len(present))
+    if gold is not None:
+        gold = gold.take((gold.counts >= FORGOTTEN) & np.isin(gold.groups, present)).regrouped(number)
+    groups = tuple(statistic.groups[group] for group in present)
+    return replace(statistic, groups=groups, hist=hist.regrouped(number), gold=gold)
 
 
 def relearn(
