@@ -112,6 +112,11 @@ def block_scores(codes: Codes, weights: Floats, na_bias: Floats) -> Floats:
     return np.where(codes == ABSTAIN, -np.inf, scores)
 
 
+def agreeing(codes: Codes) -> npt.NDArray[np.bool_]:
+    """(r, m, m) whether two members named the same candidate."""
+    return np.asarray((codes[:, :, None] == codes[:, None, :]) & (codes != ABSTAIN)[:, :, None])
+
+
 def leaders(codes: Codes) -> npt.NDArray[np.bool_]:
     """(r, m) whether the member is the first that named its candidate: one entry per candidate."""
     first: npt.NDArray[np.bool_] = codes != ABSTAIN

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +50,13 @@ class Histogram:
 
     @property
     def n_groups(self) -> int:
-        """One more than the highest group id."""
-        return int(self.groups.max(initial=-1)) + 1
+        """One more than the highest group id, at least 1."""
+        return int(self.groups.max(initial=0)) + 1
 
     @property
     def active(self) -> npt.NDArray[np.bool_]:
         """(m,) whether the member ever answered."""
-        return (self.codes != ABSTAIN).any(axis=0)
+        return np.asarray((self.codes != ABSTAIN).any(axis=0))
 
     @property
     def total(self) -> float:
@@ -82,6 +83,11 @@ class Histogram:
         if not 0.0 < factor <= 1.0:
             raise ValueError(f"factor is {factor}; it must be above 0 and at most 1")
         return replace(self, counts=self.counts * factor)
+
+    def per_group(self, columns: npt.NDArray[Any]) -> Floats:
+        """(g, k) sums over the cells of each group of (r, k) numbers per row."""
+        sums = [np.bincount(self.groups, self.counts * column, self.n_groups) for column in columns.T]
+        return np.stack(sums, axis=1).astype(np.float64)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
         """The rows where the (r,) mask is true."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from quorum.decision.arrays import Floats, leaders
 from quorum.decision.histogram import compress, ranks
 from quorum.decision.patterns import ABSTAIN, Codes, Keys, check_codes, narrowest, spread
-from quorum.learning.em import OneCoin, posterior_model
+from quorum.learning.em import OneCoin, posterior
 
 MIN_CELLS = 1000
 _PRIOR = 10.0
@@ -93,7 +93,7 @@ class DawidSkene:
         hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)).astype(np.float64))
         coin = OneCoin(float(self.values), per_group=False).fit(hist)
         accuracy = np.nan_to_num(coin.accuracy_, nan=1.0 / self.values)
-        shares, rest, likelihood = posterior_model(hist.codes, accuracy, float(self.values))
+        shares, rest, likelihood = posterior(hist.codes, accuracy, float(self.values))
         self.one_coin_bic_ = float(
             rows.codes.shape[1] * np.log(rows.counts.sum()) - 2.0 * (hist.counts @ likelihood)
         )

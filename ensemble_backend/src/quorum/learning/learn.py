@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from quorum.decision.arrays import Floats, Rule
+from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, group_key
 from quorum.learning.blocs import find_bloc
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.learning.iwmv import Iwmv
 from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
-from quorum.learning.majority import Majority
 from quorum.learning.newton import NoConvergenceError
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
@@ -137,12 +135,11 @@ def choose_method(statistic: Statistic) -> str:
     """Choose the method for "auto": by the amount of gold, then by the number of active members."""
     if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
         return "loglinear"
-    active = int((statistic.hist.codes != ABSTAIN).any(axis=0).sum())
-    return "em" if active >= MIN_MEMBERS else "majority"
+    return "em" if statistic.hist.active.sum() >= MIN_MEMBERS else "majority"
 
 
 def _majority(statistic: Statistic, counts: Mapping[str, int]) -> Learned:
-    return Learned(_parameters(Majority().fit(statistic.hist).rule_, 0), {}, {}, {})
+    return Learned(_parameters(equal_rule(statistic.hist.members), 0), {}, {}, {})
 
 
 def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
