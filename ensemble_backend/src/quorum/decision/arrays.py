@@ -73,8 +73,8 @@ def decide(codes: Codes, rule: Rule, groups: Keys | None = None, parts: Codes | 
     if rule.part_bias is None or not rule.part_bias.any():
         parts = None
     hist, where = compress(codes if parts is None else np.column_stack([codes, parts]), groups)
-    rows = None if parts is None else hist.codes[:, m]
-    return decide_rows(hist.codes[:, :m], rule, hist.groups, rows).spread(where)
+    part = None if parts is None else hist.codes[:, m]
+    return decide_rows(hist.codes[:, :m], rule, hist.groups, part).spread(where)
 
 
 def decide_rows(codes: Codes, rule: Rule, groups: Keys, parts: Codes | None = None) -> Decision:

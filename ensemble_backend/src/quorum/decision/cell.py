@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import itemgetter
 
 import msgspec
 
@@ -90,14 +89,16 @@ def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[st
 
 
 def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str, float]) -> str:
-    named = [
-        (weight, value)
-        for weight, (value, status) in zip(parameters.weights, ballots, strict=True)
-        if status == ANSWERED
-    ]
-    at_stake = sum((abs(weight) for weight, _ in named), abs(parameters.na_bias) + abs(parameters.part_bias))
+    at_stake = abs(parameters.na_bias) + abs(parameters.part_bias)
+    for weight, (_, status) in zip(parameters.weights, ballots, strict=True):
+        if status == ANSWERED:
+            at_stake += abs(weight)
     bar = max(scores.values()) - RELATIVE_TIE * at_stake
-    return max((entry for entry in named if scores[entry[1]] >= bar), key=itemgetter(0))[1]
+    heaviest, winner = -math.inf, ""
+    for weight, (value, status) in zip(parameters.weights, ballots, strict=True):
+        if status == ANSWERED and weight > heaviest and scores[value] >= bar:
+            heaviest, winner = weight, value
+    return winner
 
 
 def _agreement(support: dict[str, float], winner: str, ballots: Sequence[Ballot]) -> float:

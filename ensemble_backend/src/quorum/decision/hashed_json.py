@@ -51,8 +51,7 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     try:
         content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"{place}: not JSON ({error.msg}); the file may be cut off") from error
+        raise ValueError(f"not JSON ({error}); the file may be cut off") from error
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")

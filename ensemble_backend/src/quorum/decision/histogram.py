@@ -67,12 +67,12 @@ class Histogram:
         """The histogram of both sets of cells, of the same members and groups."""
         if self.members != other.members:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
-        return _collect(
+        return histogram(
             np.concatenate([self.codes, other.codes]),
             np.concatenate([self.groups, other.groups]),
             np.concatenate([self.right, other.right]),
             np.concatenate([self.counts, other.counts]),
-        )[0]
+        )
 
     def scaled(self, factor: float) -> Histogram:
         """Multiply every count by ``factor`` in (0, 1]: exponential forgetting.
@@ -99,11 +99,11 @@ class Histogram:
 
     def regrouped(self, groups: npt.NDArray[np.int32]) -> Histogram:
         """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
-        return _joined(replace(self, groups=groups[self.groups]))
+        return histogram(self.codes, groups[self.groups], self.right, self.counts)
 
     def unlabelled(self) -> Histogram:
         """All cells, without gold."""
-        return _joined(replace(self, right=np.full_like(self.right, UNLABELLED)))
+        return histogram(self.codes, self.groups, np.full_like(self.right, UNLABELLED), self.counts)
 
     def pooled(self) -> Histogram:
         """All cells in one group."""
@@ -112,12 +112,7 @@ class Histogram:
     def na_as_value(self) -> Histogram:
         """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
-        return _joined(replace(self, codes=codes))
-
-
-def _joined(hist: Histogram) -> Histogram:
-    """Sort the rows and join those that are the same."""
-    return _collect(hist.codes, hist.groups, hist.right, hist.counts)[0]
+        return histogram(codes, self.groups, self.right, self.counts)
 
 
 def histogram(
@@ -134,35 +129,13 @@ def histogram(
     Raises:
         ValueError: Wrong shape or type.
     """
-    return _collect(codes, groups, right, counts)[0]
+    return compress(codes, groups, right, counts)[0]
 
 
-def compress(codes: Codes, groups: Keys | None = None, right: Keys | None = None) -> tuple[Histogram, Keys]:
-    """:func:`histogram` and the (n,) row of each cell: decide rows, then look decisions up per cell."""
-    return _collect(codes, groups, right, None)
-
-
-def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
-    """(n,) bit masks of the members that named the gold candidate, -1 where unlabelled.
-
-    Args:
-        codes: (n, m) codes.
-        gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
-    """
-    bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
-    masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits
-    return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
-
-
-def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
-    """(r, m) whether each member is right; False throughout for rows without gold."""
-    bits = np.arange(hist.members, dtype=np.int64)
-    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
-
-
-def _collect(
-    codes: Codes, groups: Keys | None, right: Keys | None, counts: Floats | None
+def compress(
+    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
 ) -> tuple[Histogram, Keys]:
+    """:func:`histogram` and the (n,) row of each cell: decide rows, then look decisions up per cell."""
     keys, members = pattern_keys(codes), codes.shape[1]
     for name, column in (("groups", groups), ("right", right)):
         if column is not None and column.shape != (len(keys),):
@@ -191,6 +164,24 @@ def _collect(
         counts=totals.astype(np.float64),
     )
     return hist, where
+
+
+def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
+    """(n,) bit masks of the members that named the gold candidate, -1 where unlabelled.
+
+    Args:
+        codes: (n, m) codes.
+        gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
+    """
+    bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
+    masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits
+    return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
+
+
+def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
+    """(r, m) whether each member is right; False throughout for rows without gold."""
+    bits = np.arange(hist.members, dtype=np.int64)
+    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
 
 
 def ranks(values: Keys, space: int) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:

@@ -10,14 +10,7 @@ from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot,
 
 
 def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
-    """Order members by descending weight per cost, ties to the lowest index.
-
-    Args:
-        weights: One weight per member.
-        costs: Cost of one call per member, > 0; None: all equal.
-
-    Returns:
-        Member indices, the first to ask first.
+    """Member indices by descending weight per cost of a call (None: all equal), ties to the lowest index.
 
     Raises:
         ValueError: A cost that is not above 0, or not one cost per weight.
@@ -40,11 +33,11 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
         ballots: Per member: (value, status), or None if it has not been asked yet.
 
     Returns:
-        True if :func:`quorum.decision.cell.decide_one` must return the value that it returns now. The
-        confidence may still change.
+        True if :func:`quorum.decision.cell.decide_one` cannot name another value any more; the confidence may
+        still change.
     """
     weights = parameters.weights
-    open_weights = [w for w, ballot in zip(weights, ballots, strict=True) if ballot is None]
+    open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]
     if not open_weights:
         return True
     scores = tally(weights, ballots)

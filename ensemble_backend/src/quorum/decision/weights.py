@@ -28,9 +28,7 @@ class WeightsError(QuorumError, ValueError):
 
 def group_key(category: str, attribute: str) -> str:
     """Key of a group in ``groups``: ``"<category>|<attribute>"``, a "|" inside either is escaped."""
-    if "|" in category or "|" in attribute or "\\" in category or "\\" in attribute:
-        category, attribute = (s.replace("\\", "\\\\").replace("|", "\\|") for s in (category, attribute))
-    return f"{category}|{attribute}"
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in (category, attribute))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,16 @@ class Weights:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self)
+        if self.method not in METHODS:
+            raise WeightsError(f"method is {self.method!r}; it must be one of {list(METHODS)}")
+        if self.confidence not in CONFIDENCES:
+            raise WeightsError(f"confidence is {self.confidence!r}; it must be one of {list(CONFIDENCES)}")
+        if not self.members or len(set(self.members)) != len(self.members) or "" in self.members:
+            raise WeightsError(f"members must be one or more distinct, non-empty names: {list(self.members)}")
+        _check_parameters(self.default, "default", self)
+        for key, named in (("attributes", self.attributes), ("groups", self.groups)):
+            for name, parameters in named.items():
+                _check_parameters(parameters, f"{key}[{name!r}]", self)
 
     def parameters(self, attribute: str, category: str = "") -> Parameters:
         """Parameters of a cell: of its category x attribute, else of its attribute, else the default."""
@@ -154,19 +161,6 @@ def _parameters(value: object, where: str) -> Parameters:
         return msgspec.convert(value, Parameters)
     except msgspec.ValidationError as error:
         raise WeightsError(f"{where}: {error}") from error
-
-
-def _check(weights: Weights) -> None:
-    if weights.method not in METHODS:
-        raise WeightsError(f"method is {weights.method!r}; it must be one of {list(METHODS)}")
-    if weights.confidence not in CONFIDENCES:
-        raise WeightsError(f"confidence is {weights.confidence!r}; it must be one of {list(CONFIDENCES)}")
-    if not weights.members or len(set(weights.members)) != len(weights.members) or "" in weights.members:
-        raise WeightsError(f"members must be one or more distinct, non-empty names: {list(weights.members)}")
-    _check_parameters(weights.default, "default", weights)
-    for field_name in ("attributes", "groups"):
-        for name, parameters in getattr(weights, field_name).items():
-            _check_parameters(parameters, f"{field_name}[{name!r}]", weights)
 
 
 def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> None:
