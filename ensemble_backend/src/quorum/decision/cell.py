@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide one cell by weights, in plain Python: the rule that the vote model applies to each attribute.
+"""Decide one cell by weights: the rule that the vote model applies to each attribute.
 
 :func:`quorum.decision.arrays.decide` is the same rule over arrays; a test compares the two.
 """
@@ -29,8 +29,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights: One weight per member, >= 0.
         na_bias: Added to the score of the value "n/a".
         none_bias: Score of the candidate "none of these"; None: the confidence is weighted agreement.
-        part_bias: Added to the score of a value that is part of others, see
-            :func:`quorum.decision.parts.find_part`.
+        part_bias: Added to the score of a value that is part of others (:mod:`quorum.decision.parts`).
     """
 
     weights: tuple[float, ...]

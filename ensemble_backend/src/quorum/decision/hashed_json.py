@@ -56,16 +56,14 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")
     if type(version) is not int or version != schema_version:
-        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}: upgrade quorum")
+        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}; is it too old?")
     return content
 
 
 def check_hash(stated: str, actual: str) -> None:
     """Raise ValueError if the hash that a file states is not that of its content."""
     if stated != actual:
-        raise ValueError(
-            f"content_hash is {stated!r} but the content's is {actual!r}: the file was edited or damaged"
-        )
+        raise ValueError(f"content_hash is {stated!r}, the content's is {actual!r}: edited or damaged")
 
 
 def _block(brackets: str, entries: Iterable[str]) -> str:

@@ -33,8 +33,7 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
         ballots: Per member: (value, status), or None if it has not been asked yet.
 
     Returns:
-        True if :func:`quorum.decision.cell.decide_one` cannot name another value any more; the confidence may
-        still change.
+        True if no answer can change the value any more; the confidence may still change.
     """
     weights = parameters.weights
     open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]

@@ -152,7 +152,8 @@ def loads(text: str, source: str = "weights") -> Weights:
         weights = msgspec.convert(content, Weights)
         check_hash(content["content_hash"], weights.content_hash)
     except (ValueError, msgspec.ValidationError) as error:
-        raise WeightsError(f"{source}: {error}; write it again with `quorum learn`") from error
+        remedy = "write it again with `quorum learn` or quorum.decision.weights.dump"
+        raise WeightsError(f"{source}: {error}; {remedy}") from error
     return weights
 
 

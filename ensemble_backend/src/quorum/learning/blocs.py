@@ -80,7 +80,7 @@ def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
     state = _search(rows, accuracy, active.tolist(), excess)
     bic = (len(active) + 2) * cells - 2.0 * state.likelihood
     gain = float(min(plain, hard) - bic)
-    bloc = tuple(int(j) for j in np.flatnonzero(state.bloc))
+    bloc = tuple(np.flatnonzero(state.bloc).tolist())
     if gain < _EVIDENCE or len(bloc) > len(active) - 2:
         return None
     return Bloc(bloc, float(state.share), gain, _linear(hist, rows.posterior(state)))
@@ -114,8 +114,7 @@ class _Rows:
         self.says = np.concatenate([same, np.zeros((len(codes), 1, m), np.bool_)], axis=1).astype(np.float64)
         self.flat = self.says.reshape(-1, m)
         self.mass = np.concatenate([lead.astype(np.float64), (self.size - named)[:, None]], axis=1)
-        self.weighted = self.answered * self.counts[:, None]
-        self.given = self.weighted.sum(axis=0)
+        self.given = self.counts @ self.answered
 
     def joint(self, state: _State) -> tuple[Floats, Floats, Floats, Floats]:
         """(r, m + 1) of the truth, of the common draw and of both being it, times L; (r,) of a right draw."""
@@ -176,14 +175,11 @@ def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) ->
         base = np.full(len(accuracy), 0.75) if cautious else accuracy
         return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
 
-    def best(members: tuple[int, ...], rounds: int) -> _State:
-        tried = [rows.improve(start(members, cautious), rounds) for cautious in (False, True)]
-        return max(tried, key=lambda state: state.likelihood)
-
     pairs = sorted(itertools.combinations(active, 2), key=lambda pair: -excess[pair])[:_PAIRS]
     quick = {pair: rows.improve(start(pair, cautious=False), _SCREEN).likelihood for pair in pairs}
     shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
-    current = max((best(pair, _GROW) for pair in shortlist), key=lambda state: state.likelihood)
+    starts = (start(pair, cautious) for pair in shortlist for cautious in (False, True))
+    current = max((rows.improve(state, _GROW) for state in starts), key=lambda state: state.likelihood)
     while current.bloc.sum() < len(active) - 1:
         grown = [
             rows.improve(replace(current, bloc=current.bloc | (everyone == j), likelihood=-np.inf), _GROW)

@@ -69,9 +69,6 @@ def learn(
         created: Time to record; None: now.
         settings: Settings of the method, see the method's class; recorded in the weights.
 
-    Returns:
-        The weights, with their provenance.
-
     Raises:
         LearnError: Unknown method or setting, no gold for loglinear, fewer than 3 members for em, or a
             minimum that is not reached.

@@ -84,14 +84,6 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
     A table that was added without gold and comes again with gold replaces the first: nothing is forgotten,
     and its cells count once. A single cell that is in two tables counts twice.
 
-    Args:
-        state: The state after the earlier days.
-        table: The day's votes.
-        forgetting: In (0, 1].
-
-    Returns:
-        The new state.
-
     Raises:
         OnlineError: Other members, a table that was added before, or again with other gold, or ``forgetting``
             outside (0, 1].
