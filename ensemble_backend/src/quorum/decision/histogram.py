@@ -86,7 +86,8 @@ class Histogram:
 
     def per_group(self, columns: npt.NDArray[Any]) -> Floats:
         """(g, k) sums over the cells of each group of (r, k) numbers per row."""
-        sums = [np.bincount(self.groups, self.counts * column, self.n_groups) for column in columns.T]
+        n_groups = self.n_groups
+        sums = [np.bincount(self.groups, self.counts * column, n_groups) for column in columns.T]
         return np.stack(sums, axis=1).astype(np.float64)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
