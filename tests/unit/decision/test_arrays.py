@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from quorum.decision.arrays import Rule, decide, decide_rows, equal_rule
 from quorum.decision.cell import Parameters, decide_one
-from quorum.decision.histogram import histogram
 from quorum.decision.lazy import is_settled, order
 from quorum.decision.parts import find_part
-from quorum.learning.majority import Majority
 
 NAMES = {-1: "", 0: "n/a", 1: "wool", 2: "soft Wool", 3: "silk"}
 
@@ -76,11 +74,10 @@ def test_mismatches_are_refused():
         decide(np.zeros((1, 3), np.int8), equal_rule(3), np.array([1]))
 
 
-def test_majority_has_the_methods_of_an_estimator():
-    codes = np.array([[1, 2, 2], [1, 1, -1]])
-    model = Majority().fit(histogram(codes))
-    assert model.predict(codes).winner.tolist() == [1, 0]
-    assert model.predict_proba(codes).tolist() == [pytest.approx(2 / 3), 1.0]
+def test_equal_weights_are_a_majority_vote():
+    decision = decide(np.array([[1, 2, 2], [1, 1, -1]]), equal_rule(3))
+    assert decision.winner.tolist() == [1, 0]
+    assert decision.confidence.tolist() == [pytest.approx(2 / 3), 1.0]
 
 
 def test_a_part_is_the_shortest_value_within_another():

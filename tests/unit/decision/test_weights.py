@@ -30,6 +30,10 @@ def edited(**changes):
     return json.dumps(content)
 
 
+def default(weights, **biases):
+    return edited(default={"weights": weights, **(biases or {"na_bias": 0, "none_bias": 0})})
+
+
 def refused(text, *words):
     with pytest.raises(WeightsError) as caught:
         loads(text, "7/weights.json")
@@ -73,25 +77,31 @@ def test_the_order_of_keys_does_not_change_the_hash():
     ("text", "words"),
     [
         (dumps(LEARNED)[:-20], ["not JSON", "quorum learn"]),
-        ("[]", ["one JSON object"]),
+        ("[]", ["Expected `object`", "quorum learn"]),
         (edited(schema_version=2), ["schema_version is 2", "reads 1"]),
         (edited(schema_version=True), ["schema_version is True"]),
         (edited(extra=1), ["unknown: ['extra']"]),
         (edited(members=["llama", "qwen"]), ["3 numbers for 2 members"]),
         (edited(members=["a", "a", "b"]), ["distinct"]),
-        (edited(members="abc"), ["list of names"]),
+        (edited(members="abc"), ["Expected `array`", "$.members"]),
         (edited(method="magic"), ["magic", "loglinear"]),
         (edited(confidence="agreement"), ["none_bias", "agreement needs null"]),
-        (edited(default={"weights": [1, 1, -1], "na_bias": 0, "none_bias": 0}), ["default", "'gpt' is -1.0"]),
-        (edited(default={"weights": [1, 1, "2"], "na_bias": 0, "none_bias": 0}), ["not a number"]),
-        (edited(default={"weights": [1, 1, True], "na_bias": 0, "none_bias": 0}), ["not a number"]),
-        (edited(default={"weights": [1, 1, 1], "na_bias": 0}), ["exactly the keys"]),
-        (edited(default={"weights": 3, "na_bias": 0, "none_bias": 0}), ["list of numbers"]),
-        (edited(attributes=[]), ["attributes must be a JSON object"]),
-        (edited(attributes={"x": 3}), ["attributes['x']"]),
+        (default([1, 1, -1]), ["default", "'gpt' is -1.0"]),
+        (default([1, 1, "2"]), ["Expected `float`", "$.default.weights[2]"]),
+        (default([1, 1, True]), ["got `bool`", "$.default.weights[2]"]),
+        (default([1, 1, 10**400]), ["out of range", "$.default.weights[2]"]),
+        (default([1, 1, 1], na_bias=0), ["default.none_bias is None", "needs a number"]),
+        (default(3), ["Expected `array`", "$.default.weights"]),
+        (edited(attributes=[]), ["Expected `object`", "$.attributes"]),
+        (edited(attributes={"x": 3}), ["attributes['x']: Expected `object`"]),
+        (edited(groups={"s|x": {"bias": 0}}), ["groups['s|x']", "unknown field `bias`"]),
         (edited(catalogue_hash=3), ["catalogue_hash"]),
         (edited(method="em"), ["content_hash", "edited or damaged"]),
         ('{"schema_version": 1, "schema_version": 1}', ["stands twice"]),
+        (edited(members=["\ud800", "qwen", "gpt"]), ["surrogates", "quorum learn"]),
+        ("[" * 100_000, ["nested too deeply", "quorum learn"]),
+        (dumps(LEARNED).replace("5.0", "[" * 900 + "]" * 900), ["quorum learn"]),
+        (dumps(LEARNED).replace("2.25", "1" * 5000), ["4300 digits", "quorum learn"]),
     ],
 )  # fmt: skip
 def test_refused(text, words):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+import quorum
 from quorum.learning import learn
 from quorum.learning.online import (
     FORGOTTEN,
@@ -19,7 +20,7 @@ from quorum.learning.online import (
     update,
 )
 from quorum.learning.simulate import independent
-from quorum.votes import Cell, build_table
+from quorum.votes import Cell, build_table, write_votes
 
 WHEN = datetime(2024, 5, 1, tzinfo=UTC)
 MEMBERS = ["m0", "m1", "m2", "m3"]
@@ -90,6 +91,8 @@ def test_what_is_forgotten_leaves_the_state():
     state = update(begin(rare), DAYS[0], forgetting=FORGOTTEN / 2)
     assert state.statistic.hist.counts.min() == 1.0
     assert state.statistic.hist.total == 200
+    for method in ("iwmv", "em", "loglinear"):
+        assert relearn(state, method, created=WHEN).default == learn(DAYS[0], method, created=WHEN).default
 
 
 def test_the_file_gives_the_state_back(tmp_path):
@@ -139,20 +142,20 @@ def test_what_does_not_fit_is_refused():
     ("change", "message"),
     [
         (lambda c: c.update(schema_version=2), "schema_version is 2"),
-        (lambda c: c.pop("days"), "the keys are"),
-        (lambda c: c.update(more=1), "the keys are"),
+        (lambda c: c.pop("days"), "missing required field `days`"),
+        (lambda c: c.update(more=1), "unknown field `more`"),
         (lambda c: c["rows"][0].pop(), "every row needs 7 numbers"),
         (lambda c: c["gold_rows"][0].pop(), "every row needs 8 numbers"),
         (lambda c: c["gold_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
         (lambda c: c["rows"][0].__setitem__(2, 99.0), "edited or damaged"),
         (lambda c: c["rows"][0].__setitem__(2, -1.0), "out of range"),
         (lambda c: c["rows"][0].__setitem__(0, 77), "out of range"),
-        (lambda c: c["rows"][0].__setitem__(3, "x"), "not the content of a state"),
-        (lambda c: c["rows"][0].__setitem__(3, 1000), "state"),
-        (lambda c: c["groups"].append(["alone"]), "pairs"),
-        (lambda c: c["days"][0].pop("cells"), "a day has the keys"),
-        (lambda c: c.update(days=3), "not the content of a state"),
-        (lambda c: c.update(members=[]), "between 1 and"),
+        (lambda c: c["rows"][0].__setitem__(3, "x"), r"Expected `float`, got `str` - at `\$.rows\[0\]\[3\]`"),
+        (lambda c: c["rows"][0].__setitem__(3, 1000), "out of range"),
+        (lambda c: c["groups"].append(["alone"]), r"length 2, got 1 - at `\$.groups"),
+        (lambda c: c["days"][0].pop("cells"), r"required field `cells` - at `\$.days\[0\]`"),
+        (lambda c: c.update(days=3), r"got `int` - at `\$.days`"),
+        (lambda c: c.update(members=[]), r"length >= 1 - at `\$.members`"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, change, message):
@@ -164,13 +167,27 @@ def test_a_damaged_file_is_refused(tmp_path, change, message):
     with pytest.raises(OnlineError, match=message) as caught:
         load_state(path)
     assert str(path) in str(caught.value)
+    assert "begin a new state" in str(caught.value)
 
 
-def test_no_file_or_half_a_file(tmp_path):
-    with pytest.raises(OnlineError, match="cannot be read"):
+def test_no_file_half_a_file_or_one_that_no_reader_can_hold(tmp_path):
+    with pytest.raises(OnlineError, match="No such file"):
         load_state(tmp_path / "absent.json")
     path = tmp_path / "s.json"
     dump_state(begin(DAYS[0]), path)
-    path.write_text(path.read_text(encoding="utf-8")[:500], encoding="utf-8")
-    with pytest.raises(OnlineError, match="cannot be read"):
-        load_state(path)
+    text = path.read_text(encoding="utf-8")
+    nested, long = "[" * 100_000, text.replace('"products": 200', '"products": ' + "2" * 5000)
+    for damaged, message in ((text[:500], "not JSON"), (nested, "too deeply"), (long, "4300 digits")):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(OnlineError, match=message) as caught:
+            load_state(path)
+        assert str(path) in str(caught.value)
+
+
+def test_the_state_of_earlier_weights_goes_when_weights_without_one_take_their_place(tmp_path):
+    votes, out = tmp_path / "votes.jsonl", tmp_path / "weights.json"
+    write_votes(DAYS[0], votes)
+    quorum.learn(votes, out=out)
+    assert load_state(state_path(out)).days == begin(DAYS[0]).days
+    quorum.learn(votes, options=quorum.LearnOptions(gold_labels=60), out=out)
+    assert not state_path(out).exists()

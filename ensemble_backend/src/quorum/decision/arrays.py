@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import RELATIVE_TIE
+from quorum.decision.histogram import Floats as Floats
 from quorum.decision.histogram import compress
 from quorum.decision.patterns import ABSTAIN, NA, Codes, Keys, spread
-
-Floats = npt.NDArray[np.float64]
-Groups = npt.NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ def equal_rule(members: int) -> Rule:
     return Rule(np.ones((1, members)), np.zeros(1))
 
 
-def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes | None = None) -> Decision:
+def decide(codes: Codes, rule: Rule, groups: Keys | None = None, parts: Codes | None = None) -> Decision:
     """Decide many cells; the work is per distinct pattern.
 
     Args:
@@ -64,9 +61,6 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes 
         rule: Weights and biases per group.
         groups: (n,) row of the rule for each cell; None: row 0.
         parts: (n,) code of the value that is part of others, -1 where none is; None: -1 everywhere.
-
-    Returns:
-        Winner and confidence per cell.
 
     Raises:
         ValueError: Not as many members as weights, or a group without a row in the rule.
@@ -76,16 +70,14 @@ def decide(codes: Codes, rule: Rule, groups: Groups | None = None, parts: Codes 
         raise ValueError(f"{m} members in the votes, {rule.weights.shape[1]} in the weights")
     if groups is not None and len(groups) and not 0 <= groups.min() <= groups.max() < len(rule.weights):
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
-    if rule.part_bias is None or parts is None or not rule.part_bias.any():
-        hist, where = compress(codes, groups)
-        decision = decide_rows(hist.codes, rule, hist.groups)
-    else:
-        hist, where = compress(np.column_stack([codes, parts]), groups)
-        decision = decide_rows(hist.codes[:, :m], rule, hist.groups, hist.codes[:, m])
-    return decision.spread(where)
+    if rule.part_bias is None or not rule.part_bias.any():
+        parts = None
+    hist, where = compress(codes if parts is None else np.column_stack([codes, parts]), groups)
+    part = None if parts is None else hist.codes[:, m]
+    return decide_rows(hist.codes[:, :m], rule, hist.groups, part).spread(where)
 
 
-def decide_rows(codes: Codes, rule: Rule, groups: Groups, parts: Codes | None = None) -> Decision:
+def decide_rows(codes: Codes, rule: Rule, groups: Keys, parts: Codes | None = None) -> Decision:
     """Decide each row: :func:`decide` without compression, for rows that are distinct patterns already."""
     weights, answered = rule.weights[groups], codes != ABSTAIN
     na_bias = rule.na_bias[groups]
@@ -118,6 +110,11 @@ def block_scores(codes: Codes, weights: Floats, na_bias: Floats) -> Floats:
         scores += np.where(codes == codes[:, k : k + 1], weights[:, k : k + 1], 0.0)
     scores += np.where(codes == NA, na_bias[:, None], 0.0)
     return np.where(codes == ABSTAIN, -np.inf, scores)
+
+
+def agreeing(codes: Codes) -> npt.NDArray[np.bool_]:
+    """(r, m, m) whether two members named the same candidate."""
+    return np.asarray((codes[:, :, None] == codes[:, None, :]) & (codes != ABSTAIN)[:, :, None])
 
 
 def leaders(codes: Codes) -> npt.NDArray[np.bool_]:

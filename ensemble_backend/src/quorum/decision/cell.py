@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide one cell by weights, in plain Python: the rule that the vote model applies to each attribute.
+"""Decide one cell by weights: the rule that the vote model applies to each attribute.
 
 :func:`quorum.decision.arrays.decide` is the same rule over arrays; a test compares the two.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from quorum.decision.parts import find_part
 
@@ -21,16 +22,14 @@ Ballot = tuple[str, int]
 """A member's value and its status; any status but 0 is an abstention."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights and biases that decide one cell.
 
     Attributes:
         weights: One weight per member, >= 0.
         na_bias: Added to the score of the value "n/a".
         none_bias: Score of the candidate "none of these"; None: the confidence is weighted agreement.
-        part_bias: Added to the score of a value that is part of others, see
-            :func:`quorum.decision.parts.find_part`.
+        part_bias: Added to the score of a value that is part of others (:mod:`quorum.decision.parts`).
     """
 
     weights: tuple[float, ...]
@@ -63,27 +62,29 @@ def decide_one(parameters: Parameters, ballots: Sequence[Ballot]) -> tuple[str, 
     Raises:
         ValueError: Not as many ballots as weights.
     """
-    scores: dict[str, float] = {}
-    for weight, (value, status) in zip(parameters.weights, ballots, strict=True):
-        if status == ANSWERED:
-            scores[value] = scores.get(value, 0.0) + weight
-    if not scores:
+    support = tally(parameters.weights, ballots)
+    if not support:
         return "", 0.0
-    support = dict(scores)
+    scores = dict(support)
     if NOT_APPLICABLE in scores:
         scores[NOT_APPLICABLE] += parameters.na_bias
-    if parameters.part_bias and (part := part_of(ballots)) >= 0:
-        scores[ballots[part][0]] += parameters.part_bias
+    if parameters.part_bias:
+        named = [v if status == ANSWERED and v != NOT_APPLICABLE else None for v, status in ballots]
+        if (part := find_part(named)) >= 0:
+            scores[ballots[part][0]] += parameters.part_bias
     winner = _winner(parameters, ballots, scores) if len(scores) > 1 else next(iter(scores))
     if parameters.none_bias is None:
         return winner, _agreement(support, winner, ballots)
     return winner, _softmax(scores, winner, parameters.none_bias)
 
 
-def part_of(ballots: Sequence[Ballot | None]) -> int:
-    """Index of the member whose value is part of others, or -1: :func:`quorum.decision.parts.find_part`."""
-    named = (b is not None and b[1] == ANSWERED and b[0] != NOT_APPLICABLE for b in ballots)
-    return find_part([b[0] if b is not None and ok else None for b, ok in zip(ballots, named, strict=True)])
+def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[str, float]:
+    """Sum of the weights behind each value that a member named; None for a member not asked yet."""
+    support: dict[str, float] = {}
+    for weight, ballot in zip(weights, ballots, strict=True):
+        if ballot is not None and ballot[1] == ANSWERED:
+            support[ballot[0]] = support.get(ballot[0], 0.0) + weight
+    return support
 
 
 def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str, float]) -> str:
@@ -92,8 +93,7 @@ def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str,
         if status == ANSWERED:
             at_stake += abs(weight)
     bar = max(scores.values()) - RELATIVE_TIE * at_stake
-    heaviest = -math.inf
-    winner = ""
+    heaviest, winner = -math.inf, ""
     for weight, (value, status) in zip(parameters.weights, ballots, strict=True):
         if status == ANSWERED and weight > heaviest and scores[value] >= bar:
             heaviest, winner = weight, value

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,13 @@ class Histogram:
 
     @property
     def n_groups(self) -> int:
-        """One more than the highest group id."""
-        return int(self.groups.max(initial=-1)) + 1
+        """One more than the highest group id, at least 1."""
+        return int(self.groups.max(initial=0)) + 1
+
+    @property
+    def active(self) -> npt.NDArray[np.bool_]:
+        """(m,) whether the member ever answered."""
+        return np.asarray((self.codes != ABSTAIN).any(axis=0))
 
     @property
     def total(self) -> float:
@@ -59,20 +64,15 @@ class Histogram:
         return float(self.counts.sum())
 
     def __add__(self, other: Histogram) -> Histogram:
-        """The histogram of both sets of cells; group ids must mean the same in both.
-
-        Raises:
-            ValueError: Different numbers of members.
-        """
+        """The histogram of both sets of cells, of the same members and groups."""
         if self.members != other.members:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
-        return _collect(
-            np.concatenate([pattern_keys(self.codes), pattern_keys(other.codes)]),
+        return histogram(
+            np.concatenate([self.codes, other.codes]),
             np.concatenate([self.groups, other.groups]),
             np.concatenate([self.right, other.right]),
             np.concatenate([self.counts, other.counts]),
-            self.members,
-        )[0]
+        )
 
     def scaled(self, factor: float) -> Histogram:
         """Multiply every count by ``factor`` in (0, 1]: exponential forgetting.
@@ -82,7 +82,13 @@ class Histogram:
         """
         if not 0.0 < factor <= 1.0:
             raise ValueError(f"factor is {factor}; it must be above 0 and at most 1")
-        return Histogram(self.codes, self.groups, self.right, self.counts * factor)
+        return replace(self, counts=self.counts * factor)
+
+    def per_group(self, columns: npt.NDArray[Any]) -> Floats:
+        """(g, k) sums over the cells of each group of (r, k) numbers per row."""
+        n_groups = self.n_groups
+        sums = [np.bincount(self.groups, self.counts * column, n_groups) for column in columns.T]
+        return np.stack(sums, axis=1).astype(np.float64)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
         """The rows where the (r,) mask is true."""
@@ -94,14 +100,11 @@ class Histogram:
 
     def regrouped(self, groups: npt.NDArray[np.int32]) -> Histogram:
         """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
-        return _collect(pattern_keys(self.codes), groups[self.groups], self.right, self.counts, self.members)[
-            0
-        ]
+        return histogram(self.codes, groups[self.groups], self.right, self.counts)
 
     def unlabelled(self) -> Histogram:
         """All cells, without gold."""
-        blank = np.full_like(self.right, UNLABELLED)
-        return _collect(pattern_keys(self.codes), self.groups, blank, self.counts, self.members)[0]
+        return histogram(self.codes, self.groups, np.full_like(self.right, UNLABELLED), self.counts)
 
     def pooled(self) -> Histogram:
         """All cells in one group."""
@@ -110,93 +113,34 @@ class Histogram:
     def na_as_value(self) -> Histogram:
         """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
-        return _collect(pattern_keys(codes), self.groups, self.right, self.counts, self.members)[0]
+        return histogram(codes, self.groups, self.right, self.counts)
 
 
 def histogram(
-    codes: Codes,
-    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
-    right: npt.NDArray[np.signedinteger[Any]] | None = None,
-    counts: Floats | None = None,
+    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
 ) -> Histogram:
     """Count cells by pattern.
 
     Args:
-        codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
+        codes: (n, m) codes, see :mod:`quorum.decision.patterns`.
         groups: (n,) group ids, 0 and up; None: one group.
         right: (n,) bit masks of the members that are right, -1 without gold; None: no gold.
         counts: (n,) how many cells each row stands for; None: one.
 
-    Returns:
-        The histogram, at most one row per cell.
-
     Raises:
         ValueError: Wrong shape or type.
     """
-    if groups is None and right is None and counts is None and key_space(codes.shape[1]) <= _DENSE:
-        dense = np.bincount(pattern_keys(codes))
-        unique = np.flatnonzero(dense)
-        return _build(unique, np.zeros(len(unique), np.int32), None, dense[unique], codes.shape[1])
-    return _collect(_keys(codes, groups, right), groups, right, counts, codes.shape[1])[0]
+    return compress(codes, groups, right, counts)[0]
 
 
 def compress(
-    codes: Codes,
-    groups: npt.NDArray[np.signedinteger[Any]] | None = None,
-    right: npt.NDArray[np.signedinteger[Any]] | None = None,
+    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
 ) -> tuple[Histogram, Keys]:
-    """Count cells by pattern and return each cell's row too: decide rows, then look decisions up per cell.
-
-    Args:
-        codes: See :func:`histogram`.
-        groups: See :func:`histogram`.
-        right: See :func:`histogram`.
-
-    Returns:
-        The histogram and (n,) row indices, in the smallest type that holds them.
-
-    Raises:
-        ValueError: Wrong shape or type.
-    """
-    return _collect(_keys(codes, groups, right), groups, right, None, codes.shape[1])
-
-
-def right_mask(codes: Codes, gold: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.int64]:
-    """Bit mask of the members that named the gold candidate.
-
-    Args:
-        codes: (n, m) codes.
-        gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
-
-    Returns:
-        (n,) int64 masks, -1 where unlabelled.
-    """
-    bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
-    masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits
-    return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
-
-
-def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
-    """(r, m) whether each member is right; False throughout for rows without gold."""
-    bits = np.arange(hist.members, dtype=np.int64)
-    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
-
-
-def _keys(codes: Codes, *columns: npt.NDArray[np.signedinteger[Any]] | None) -> Keys:
-    keys = pattern_keys(codes)
-    for name, column in zip(("groups", "right"), columns, strict=True):
+    """:func:`histogram` and the (n,) row of each cell: decide rows, then look decisions up per cell."""
+    keys, members = pattern_keys(codes), codes.shape[1]
+    for name, column in (("groups", groups), ("right", right)):
         if column is not None and column.shape != (len(keys),):
             raise ValueError(f"{name} has shape {column.shape} for {len(keys)} cells")
-    return keys
-
-
-def _collect(
-    keys: Keys,
-    groups: npt.NDArray[np.signedinteger[Any]] | None,
-    right: npt.NDArray[np.signedinteger[Any]] | None,
-    counts: Floats | None,
-    members: int,
-) -> tuple[Histogram, Keys]:
     patterns, where, seen = ranks(keys, key_space(members))
     group_ids, masks = np.zeros(1, np.int64), np.array([UNLABELLED], np.int64)
     rows = np.arange(len(patterns))
@@ -214,13 +158,34 @@ def _collect(
     totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(rows))
     rest, mask = np.divmod(rows, len(masks))
     group, pattern = np.divmod(rest, len(patterns))
-    built = _build(patterns[pattern], group_ids[group].astype(np.int32), masks[mask], totals, members)
-    return built, where
+    hist = Histogram(
+        codes=decode_keys(patterns[pattern], members),
+        groups=group_ids[group].astype(np.int32),
+        right=masks[mask],
+        counts=totals.astype(np.float64),
+    )
+    return hist, where
 
 
-def ranks(
-    values: npt.NDArray[np.signedinteger[Any]], space: int
-) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
+def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
+    """(n,) bit masks of the members that named the gold candidate, -1 where unlabelled.
+
+    Args:
+        codes: (n, m) codes.
+        gold: (n,) code of the right candidate; -1 unlabelled; a code that no member has: none is right.
+    """
+    bits = np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)
+    masks = ((codes == gold[:, None]) & (codes != ABSTAIN)).astype(np.int64) @ bits
+    return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
+
+
+def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
+    """(r, m) whether each member is right; False throughout for rows without gold."""
+    bits = np.arange(hist.members, dtype=np.int64)
+    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
+
+
+def ranks(values: Keys, space: int) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:
     """Sorted distinct values, the index of each value among them, and the count of each.
 
     Counts instead of sorting where the values, all below ``space`` if that is not 0, lie close together.
@@ -236,15 +201,3 @@ def ranks(
     rank = np.zeros(span, narrowest(len(unique)))
     rank[unique] = np.arange(len(unique))
     return unique + low, spread(rank, shifted), counts[unique]
-
-
-def _build(
-    keys: Keys,
-    groups: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int64] | None,
-    counts: npt.NDArray[np.generic],
-    members: int,
-) -> Histogram:
-    if right is None:
-        right = np.full(len(keys), UNLABELLED, np.int64)
-    return Histogram(decode_keys(keys, members), groups, right, counts.astype(np.float64))

@@ -6,18 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot, Parameters
+from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, RELATIVE_TIE, Ballot, Parameters, tally
 
 
 def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
-    """Order members by descending weight per cost, ties to the lowest index.
-
-    Args:
-        weights: One weight per member.
-        costs: Cost of one call per member, > 0; None: all equal.
-
-    Returns:
-        Member indices, the first to ask first.
+    """Member indices by descending weight per cost of a call (None: all equal), ties to the lowest index.
 
     Raises:
         ValueError: A cost that is not above 0, or not one cost per weight.
@@ -40,37 +33,26 @@ def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool
         ballots: Per member: (value, status), or None if it has not been asked yet.
 
     Returns:
-        True if :func:`quorum.decision.cell.decide_one` must return the value that it returns now. The
-        confidence may still change.
+        True if no answer can change the value any more; the confidence may still change.
     """
     weights = parameters.weights
-    open_weights = [w for w, ballot in zip(weights, ballots, strict=True) if ballot is None]
+    open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]
     if not open_weights:
         return True
-    scores: dict[str, float] = {}
-    for weight, ballot in zip(weights, ballots, strict=True):
-        if ballot is not None and ballot[1] == ANSWERED:
-            scores[ballot[0]] = scores.get(ballot[0], 0.0) + weight
+    scores = tally(weights, ballots)
     if not scores:
         return False
     if NOT_APPLICABLE in scores:
         scores[NOT_APPLICABLE] += parameters.na_bias
     leader = max(scores, key=scores.__getitem__)
-    rivals = [score for value, score in scores.items() if value != leader]
-    rivals.append(0.0)
-    if NOT_APPLICABLE not in scores:
-        rivals.append(parameters.na_bias)
+    # A value not named yet scores 0, "n/a" its bias.
+    rivals = {NOT_APPLICABLE: parameters.na_bias, **scores, leader: 0.0}
     at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
     slack = RELATIVE_TIE * 4.0 * at_stake
     # Which value is part of others is known only at the end: the bias may change the lead once, either way.
     open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
-    margin = scores[leader] - max(rivals) - open_sum
+    margin = scores[leader] - max(rivals.values()) - open_sum
     if margin > slack:
         return True
-    return margin >= 0.0 and _holds_heaviest(parameters, ballots, leader)
-
-
-def _holds_heaviest(parameters: Parameters, ballots: Sequence[Ballot | None], leader: str) -> bool:
-    heaviest = max(range(len(ballots)), key=lambda j: (parameters.weights[j], -j))
-    ballot = ballots[heaviest]
-    return ballot is not None and ballot == (leader, ANSWERED)
+    heaviest = max(range(len(ballots)), key=lambda j: (weights[j], -j))
+    return margin >= 0.0 and ballots[heaviest] == (leader, ANSWERED)

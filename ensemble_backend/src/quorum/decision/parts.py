@@ -7,13 +7,10 @@ from collections.abc import Sequence
 
 
 def find_part(values: Sequence[str | None]) -> int:
-    """Find a member whose value is contained in a longer value of another member; case is ignored.
+    """Index of the member whose value is contained in a longer value of another; case is ignored.
 
-    Args:
-        values: One per member; None where it named no value ("n/a" is none).
-
-    Returns:
-        Index of the member with the shortest such value, the first of several; -1 if there is none.
+    ``values`` has one per member, None where it named no value ("n/a" is none). The shortest such value
+    counts, the first of several; -1 if there is none.
     """
     if len({value for value in values if value is not None}) < 2:
         return -1

@@ -17,13 +17,14 @@ import numpy.typing as npt
 ABSTAIN = -1
 """Code of a member without a vote (failed, not asked)."""
 NA = 0
-"""Code of the value "n/a"; named values are 1 and up."""
+"""Code of the value "n/a"; named values are 1 and up, with ids local to the cell."""
 MAX_MEMBERS = 18
 """The most members whose pattern fits a 64-bit key."""
 
 Codes = npt.NDArray[np.signedinteger[Any]]
+"""(n, m) codes of the candidates that the members named."""
 Keys = npt.NDArray[np.signedinteger[Any]]
-
+"""(n,) keys of patterns, ids of groups, or indices."""
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Rows whose columns, a byte each, stay in a 1 MB cache.
@@ -37,11 +38,7 @@ def key_space(members: int) -> int:
 
 
 def check_codes(codes: npt.NDArray[np.generic]) -> None:
-    """Check that an array is a matrix of codes.
-
-    Raises:
-        ValueError: Not two-dimensional, not signed integers, or too many members.
-    """
+    """Raise ValueError if an array is no matrix of signed integers, or has too many members."""
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.signedinteger):
         raise ValueError(
             f"codes must be (cells, members) signed integers, not {codes.dtype} of shape {codes.shape}"
@@ -56,11 +53,8 @@ def pattern_keys(codes: Codes) -> Keys:
     Digit ``j`` of the key, in mixed radix ``j + 3``, is the first of these that member ``j`` equals:
     abstained, "n/a", member 0, 1, ..., j - 1; or ``j + 2`` when it named a new value.
 
-    Args:
-        codes: (n, m) signed integers: -1 abstained, 0 "n/a", 1 and up a value, ids local to the row.
-
     Returns:
-        (n,) keys in ``[0, key_space(m))``, in the smallest of int16, int32, int64 that holds them.
+        Keys in ``[0, key_space(m))``, in the smallest of int16, int32, int64 that holds them.
 
     Raises:
         ValueError: See :func:`check_codes`; or a code below -1.
@@ -130,15 +124,7 @@ def _append(keys: Keys, packed: npt.NDArray[np.uint8], radix: int, written: bool
 
 
 def decode_keys(keys: Keys, members: int) -> npt.NDArray[np.int8]:
-    """Decode keys to canonical codes: values numbered 1, 2, ... in order of first appearance.
-
-    Args:
-        keys: (p,) keys from :func:`pattern_keys`.
-        members: Number of members.
-
-    Returns:
-        (p, members) int8 codes.
-    """
+    """(p, members) canonical codes of (p,) keys: values numbered 1, 2, ... in order of first appearance."""
     codes = np.empty((len(keys), members), np.int8)
     digits = np.empty((len(keys), members), np.int64)
     rest = keys.astype(np.int64)

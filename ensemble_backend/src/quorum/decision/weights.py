@@ -1,30 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``weights.json``: the parameters of one version of the vote, checked on every read.
-
-Standard library only: the vote model imports this inside Triton.
-"""
+"""``weights.json``: the parameters of one version of the vote, checked on every read."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from quorum.decision.cell import Parameters
+from quorum.decision.hashed_json import check_hash, lay_out, parse, with_hash
 from quorum_contract.errors import QuorumError
 
 SCHEMA_VERSION = 1
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
-_KEYS = frozenset({
-    "schema_version", "method", "settings", "members", "catalogue_hash", "default", "attributes", "groups",
-    "confidence", "provenance", "content_hash",
-})  # fmt: skip
-_OPTIONAL = frozenset({"groups", "settings"})
 
 
 class WeightsError(QuorumError, ValueError):
@@ -35,9 +28,7 @@ class WeightsError(QuorumError, ValueError):
 
 def group_key(category: str, attribute: str) -> str:
     """Key of a group in ``groups``: ``"<category>|<attribute>"``, a "|" inside either is escaped."""
-    if "|" in category or "|" in attribute or "\\" in category or "\\" in attribute:
-        category, attribute = (s.replace("\\", "\\\\").replace("|", "\\|") for s in (category, attribute))
-    return f"{category}|{attribute}"
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in (category, attribute))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,16 @@ class Weights:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self)
+        if self.method not in METHODS:
+            raise WeightsError(f"method is {self.method!r}; it must be one of {list(METHODS)}")
+        if self.confidence not in CONFIDENCES:
+            raise WeightsError(f"confidence is {self.confidence!r}; it must be one of {list(CONFIDENCES)}")
+        if not self.members or len(set(self.members)) != len(self.members) or "" in self.members:
+            raise WeightsError(f"members must be one or more distinct, non-empty names: {list(self.members)}")
+        _check_parameters(self.default, "default", self)
+        for key, named in (("attributes", self.attributes), ("groups", self.groups)):
+            for name, parameters in named.items():
+                _check_parameters(parameters, f"{key}[{name!r}]", self)
 
     def parameters(self, attribute: str, category: str = "") -> Parameters:
         """Parameters of a cell: of its category x attribute, else of its attribute, else the default."""
@@ -75,11 +75,7 @@ class Weights:
         return found or self.attributes.get(attribute) or self.default
 
     def check_fits(self, members: Sequence[str], catalogue_hash: str | None) -> None:
-        """Refuse a deployment that the weights were not made for.
-
-        Args:
-            members: Members of the deployment, in its order.
-            catalogue_hash: Hash of the deployment's attribute catalogue, or None for no catalogue.
+        """Refuse a deployment (its members in order, the hash of its catalogue) that the weights do not fit.
 
         Raises:
             WeightsError: Other members, another order, or another catalogue.
@@ -98,7 +94,11 @@ class Weights:
     @property
     def content_hash(self) -> str:
         """``sha256:`` of the canonical JSON of everything but the hash itself."""
-        return _digest(_as_json(self))
+        return str(_content(self)["content_hash"])
+
+
+_FIELDS = frozenset({"schema_version", "content_hash", *(f.name for f in fields(Weights))})
+_OPTIONAL = frozenset({"groups", "settings"})
 
 
 def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> Weights:
@@ -116,16 +116,7 @@ def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> 
 
 def dumps(weights: Weights) -> str:
     """Write as JSON that a person can read and compare: one line per attribute, sorted."""
-    content = _as_json(weights)
-    content["content_hash"] = _digest(content)
-    lines = []
-    for key, value in content.items():
-        if key in {"attributes", "groups", "provenance"} and value:
-            rows = ",\n".join(f"    {_flat(name)}: {_flat(value[name])}" for name in sorted(value))
-            lines.append(f"  {_flat(key)}: {{\n{rows}\n  }}")
-        else:
-            lines.append(f"  {_flat(key)}: {_flat(value)}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    return lay_out(_content(weights), {"attributes", "groups", "provenance"})
 
 
 def dump(weights: Weights, path: str | Path) -> None:
@@ -150,112 +141,27 @@ def load(path: str | Path) -> Weights:
 def loads(text: str, source: str = "weights") -> Weights:
     """Read weights from JSON text; ``source`` names it in messages. Raises like :func:`load`."""
     try:
-        return _loads(text)
-    except WeightsError as error:
-        raise WeightsError(f"{source}: {error}") from error
-
-
-def _loads(text: str) -> Weights:
-    try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise WeightsError(
-            f"line {error.lineno}, column {error.colno}: not JSON ({error.msg}); the file may be cut off: "
-            "write it again with `quorum learn`"
-        ) from error
-    if not isinstance(content, dict):
-        raise WeightsError("the file must hold one JSON object; write it with `quorum learn`")
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise WeightsError(
-            f"schema_version is {version!r}, this quorum reads {SCHEMA_VERSION}; "
-            "learn the weights again with this version, or upgrade quorum"
-        )
-    _check_keys(content)
-    weights = _from_json(content)
-    if content["content_hash"] != weights.content_hash:
-        raise WeightsError(
-            f"content_hash is {content['content_hash']!r} but the content's is {weights.content_hash!r}: "
-            "the file was edited or damaged; learn it again, or rewrite it with quorum.decision.weights.dump"
-        )
+        content = parse(text, SCHEMA_VERSION)
+        if (content.keys() | _OPTIONAL) != _FIELDS:
+            missing = sorted(_FIELDS - _OPTIONAL - content.keys())
+            raise WeightsError(f"keys missing: {missing}, unknown: {sorted(content.keys() - _FIELDS)}")
+        for key in ("attributes", "groups"):
+            # One by one, so that a message names the attribute; what is no object is refused below.
+            if isinstance(entries := content.get(key), dict):
+                content[key] = {k: _parameters(v, f"{key}[{k!r}]") for k, v in entries.items()}
+        weights = msgspec.convert(content, Weights)
+        check_hash(content["content_hash"], weights.content_hash)
+    except (ValueError, msgspec.ValidationError) as error:
+        remedy = "write it again with `quorum learn` or quorum.decision.weights.dump"
+        raise WeightsError(f"{source}: {error}; {remedy}") from error
     return weights
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise WeightsError(f"key {twice!r} stands twice in one object; keep one of them")
-    return result
-
-
-def _check_keys(content: Mapping[str, Any]) -> None:
-    missing = sorted(_KEYS - _OPTIONAL - content.keys())
-    unknown = sorted(content.keys() - _KEYS)
-    if missing or unknown:
-        raise WeightsError(
-            f"keys missing: {missing}, unknown: {unknown}; the file must have exactly {sorted(_KEYS)}"
-        )
-    for key in ("attributes", "groups", "settings", "provenance"):
-        if not isinstance(content.get(key, {}), dict):
-            raise WeightsError(f"{key} must be a JSON object, not {content[key]!r}")
-
-
-def _from_json(content: Mapping[str, Any]) -> Weights:
-    members = content["members"]
-    if not isinstance(members, list) or not all(isinstance(name, str) for name in members):
-        raise WeightsError(f"members must be a list of names, not {members!r}")
-    return Weights(
-        method=content["method"],
-        members=tuple(members),
-        default=_parameters(content["default"], "default"),
-        attributes={k: _parameters(v, f"attributes[{k!r}]") for k, v in content["attributes"].items()},
-        groups={k: _parameters(v, f"groups[{k!r}]") for k, v in content.get("groups", {}).items()},
-        catalogue_hash=content["catalogue_hash"],
-        confidence=content["confidence"],
-        settings=content.get("settings", {}),
-        provenance=content["provenance"],
-    )
-
-
 def _parameters(value: object, where: str) -> Parameters:
-    keys = {"weights", "na_bias", "none_bias"}
-    if not isinstance(value, dict) or value.keys() - {"part_bias"} != keys:
-        raise WeightsError(f"{where} must be an object with exactly the keys {sorted(keys)}, not {value!r}")
-    if not isinstance(value["weights"], list):
-        raise WeightsError(f"{where}.weights must be a list of numbers, not {value['weights']!r}")
-    none_bias = value["none_bias"]
-    return Parameters(
-        weights=tuple(_number(w, f"{where}.weights") for w in value["weights"]),
-        na_bias=_number(value["na_bias"], f"{where}.na_bias"),
-        none_bias=None if none_bias is None else _number(none_bias, f"{where}.none_bias"),
-        part_bias=_number(value.get("part_bias", 0.0), f"{where}.part_bias"),
-    )
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WeightsError(f"{where}: {value!r} is not a number; learn the weights again")
-    return float(value)
-
-
-def _check(weights: Weights) -> None:
-    if weights.method not in METHODS:
-        raise WeightsError(f"method is {weights.method!r}; it must be one of {list(METHODS)}")
-    if weights.confidence not in CONFIDENCES:
-        raise WeightsError(f"confidence is {weights.confidence!r}; it must be one of {list(CONFIDENCES)}")
-    if not weights.members or len(set(weights.members)) != len(weights.members) or "" in weights.members:
-        raise WeightsError(f"members must be one or more distinct, non-empty names: {list(weights.members)}")
-    if weights.catalogue_hash is not None and not isinstance(weights.catalogue_hash, str):
-        raise WeightsError(f"catalogue_hash must be text or null, not {weights.catalogue_hash!r}")
-    places: Iterable[tuple[str, Parameters]] = [
-        ("default", weights.default),
-        *((f"attributes[{name!r}]", value) for name, value in weights.attributes.items()),
-        *((f"groups[{name!r}]", value) for name, value in weights.groups.items()),
-    ]
-    for where, parameters in places:
-        _check_parameters(parameters, where, weights)
+    try:
+        return msgspec.convert(value, Parameters)
+    except msgspec.ValidationError as error:
+        raise WeightsError(f"{where}: {error}") from error
 
 
 def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> None:
@@ -268,49 +174,40 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
         if not math.isfinite(weight) or weight < 0.0:
             raise WeightsError(
                 f"{where}.weights: the weight of {name!r} is {weight}; weights are finite and not negative "
-                "(0 = no say): learn them again"
+                "(0 = no say)"
             )
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
     if not all(map(math.isfinite, (parameters.na_bias, none_bias, parameters.part_bias))):
-        raise WeightsError(f"{where}: the biases must be finite; learn the weights again")
-    if (parameters.none_bias is None) == (weights.confidence == "calibrated"):
+        raise WeightsError(f"{where}: the biases must be finite")
+    if parameters.calibrated != (weights.confidence == "calibrated"):
         raise WeightsError(
             f"{where}.none_bias is {parameters.none_bias} but confidence is {weights.confidence!r}: "
             "a calibrated confidence needs a number, agreement needs null"
         )
 
 
-def _as_json(weights: Weights) -> dict[str, Any]:
-    def plain(p: Parameters) -> dict[str, Any]:
-        entry = {"weights": list(p.weights), "na_bias": p.na_bias, "none_bias": p.none_bias}
-        return entry | ({"part_bias": p.part_bias} if p.part_bias else {})
-
-    return {
+def _content(weights: Weights) -> dict[str, Any]:
+    """All that the file holds, the hash last."""
+    content = {
         "schema_version": SCHEMA_VERSION,
         "method": weights.method,
         "settings": dict(weights.settings),
-        "members": list(weights.members),
+        "members": weights.members,
         "catalogue_hash": weights.catalogue_hash,
-        "default": plain(weights.default),
-        "attributes": {name: plain(value) for name, value in weights.attributes.items()},
-        "groups": {name: plain(value) for name, value in weights.groups.items()},
+        "default": _plain(weights.default),
+        "attributes": {name: _plain(value) for name, value in weights.attributes.items()},
+        "groups": {name: _plain(value) for name, value in weights.groups.items()},
         "confidence": weights.confidence,
         "provenance": dict(weights.provenance),
     }
-
-
-def _flat(value: object) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{value!r} is not JSON ({error}); use text, finite numbers, null") from error
+        return with_hash(content)
+    except ValueError as error:
+        raise WeightsError(f"the weights {error}; use text, finite numbers, null") from error
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    try:
-        canonical = json.dumps(
-            content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-        )
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"settings or provenance cannot be written as JSON: {error}") from error
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+def _plain(parameters: Parameters) -> dict[str, Any]:
+    entry = msgspec.structs.asdict(parameters)
+    if not parameters.part_bias:
+        del entry["part_bias"]
+    return entry

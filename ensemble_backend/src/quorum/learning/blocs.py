@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Floats, leaders
+from quorum.decision.arrays import Floats, agreeing, leaders
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import ABSTAIN
 from quorum.learning.correlation import correlation
 from quorum.learning.design import Design, fit_around
-from quorum.learning.em import OneCoin, posterior_model
+from quorum.learning.em import OneCoin, posterior
 
 MIN_MEMBERS = 4
 MAX_ROWS = 1000
@@ -28,9 +28,8 @@ MAX_ROWS = 1000
 DRAWN = 2000
 _EVIDENCE = 6.0
 _MISFIT = 2.0
-_SCREEN, _GROW, _FULL = 15, 40, 300
+_SCREEN, _GROW, _FULL, _MIXTURE = 15, 40, 300, 200
 _PAIRS, _SHORTLIST = 10, 4
-_TINY = 1e-300
 _TOLERANCE = 3e-6
 
 
@@ -51,7 +50,7 @@ class Bloc:
     weights: Floats
 
 
-def find_bloc(hist: Histogram, labels: float, seed: int = 0) -> Bloc | None:
+def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
     """Look for the bloc that explains the agreement patterns best.
 
     Model: a bloc's common draw is right with its own probability, else one of the other L - 1 values; each
@@ -61,14 +60,12 @@ def find_bloc(hist: Histogram, labels: float, seed: int = 0) -> Bloc | None:
     Args:
         hist: Votes; gold is not looked at.
         labels: L, the number of possible values.
-        seed: Of the draw of cells, taken where there are more than :data:`MAX_ROWS` patterns.
 
     Returns:
         The bloc, or None: fewer than four members, or no bloc that beats both other models.
     """
-    hist = _small(hist.pooled().unlabelled().na_as_value(), seed)
-    m = hist.members
-    active = np.flatnonzero((hist.codes != ABSTAIN).any(axis=0))
+    hist = _small(hist.pooled().unlabelled().na_as_value())
+    active = np.flatnonzero(hist.active)
     if len(active) < MIN_MEMBERS:
         return None
     coin = OneCoin(labels, per_group=False).fit(hist)
@@ -78,15 +75,15 @@ def find_bloc(hist: Histogram, labels: float, seed: int = 0) -> Bloc | None:
         return None
     rows = _Rows(hist, labels)
     cells = np.log(hist.total)
-    plain = len(active) * cells - 2.0 * _coin_likelihood(hist, accuracy, labels)
+    plain = len(active) * cells - 2.0 * float(hist.counts @ posterior(hist.codes, accuracy, labels)[2])
     hard = (2 * len(active) + 1) * cells - 2.0 * _two_difficulties(hist, accuracy, labels)
     state = _search(rows, accuracy, active.tolist(), excess)
     bic = (len(active) + 2) * cells - 2.0 * state.likelihood
     gain = float(min(plain, hard) - bic)
-    bloc = tuple(int(j) for j in np.flatnonzero(state.bloc))
+    bloc = tuple(np.flatnonzero(state.bloc).tolist())
     if gain < _EVIDENCE or len(bloc) > len(active) - 2:
         return None
-    return Bloc(bloc, float(state.share), gain, _linear(hist, rows.posterior(state), m))
+    return Bloc(bloc, float(state.share), gain, _linear(hist, rows.posterior(state)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +110,11 @@ class _Rows:
         lead = leaders(codes)
         named = lead.sum(axis=1)
         self.wrong_values, self.size = labels - 1.0, np.maximum(labels, named)
-        same = (codes[:, :, None] == codes[:, None, :]) & (codes != ABSTAIN)[:, None, :] & lead[:, :, None]
+        same = agreeing(codes) & lead[:, :, None]
         self.says = np.concatenate([same, np.zeros((len(codes), 1, m), np.bool_)], axis=1).astype(np.float64)
         self.flat = self.says.reshape(-1, m)
         self.mass = np.concatenate([lead.astype(np.float64), (self.size - named)[:, None]], axis=1)
-        self.weighted = self.answered * self.counts[:, None]
-        self.given = self.weighted.sum(axis=0)
+        self.given = self.counts @ self.answered
 
     def joint(self, state: _State) -> tuple[Floats, Floats, Floats, Floats]:
         """(r, m + 1) of the truth, of the common draw and of both being it, times L; (r,) of a right draw."""
@@ -172,22 +168,21 @@ class _Rows:
 
 
 def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) -> _State:
+    everyone = np.arange(len(accuracy))
+
     def start(members: tuple[int, ...], cautious: bool) -> _State:
-        bloc = np.isin(np.arange(len(accuracy)), members)
+        bloc = np.isin(everyone, members)
         base = np.full(len(accuracy), 0.75) if cautious else accuracy
         return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
-
-    def best(members: tuple[int, ...], rounds: int) -> _State:
-        tried = [rows.improve(start(members, cautious), rounds) for cautious in (False, True)]
-        return max(tried, key=lambda state: state.likelihood)
 
     pairs = sorted(itertools.combinations(active, 2), key=lambda pair: -excess[pair])[:_PAIRS]
     quick = {pair: rows.improve(start(pair, cautious=False), _SCREEN).likelihood for pair in pairs}
     shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
-    current = max((best(pair, _GROW) for pair in shortlist), key=lambda state: state.likelihood)
+    starts = (start(pair, cautious) for pair in shortlist for cautious in (False, True))
+    current = max((rows.improve(state, _GROW) for state in starts), key=lambda state: state.likelihood)
     while current.bloc.sum() < len(active) - 1:
         grown = [
-            rows.improve(replace(current, bloc=_with(current.bloc, j), likelihood=-np.inf), _GROW)
+            rows.improve(replace(current, bloc=current.bloc | (everyone == j), likelihood=-np.inf), _GROW)
             for j in active
             if not current.bloc[j]
         ]
@@ -198,21 +193,13 @@ def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) ->
     return rows.improve(replace(current, likelihood=-np.inf), _FULL)
 
 
-def _with(bloc: npt.NDArray[np.bool_], member: int) -> npt.NDArray[np.bool_]:
-    return np.asarray(bloc | (np.arange(len(bloc)) == member))
-
-
-def _coin_likelihood(hist: Histogram, accuracy: Floats, labels: float) -> float:
-    return float(hist.counts @ posterior_model(hist.codes, accuracy, labels)[2])
-
-
-def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float, rounds: int = 200) -> float:
+def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float) -> float:
     """Log-likelihood of a mixture of two kinds of cells, each with its own accuracies."""
     answered = hist.codes != ABSTAIN
     kinds = [np.clip(accuracy + shift, 0.05, 0.98) for shift in (0.08, -0.25)]
     share, before = np.array([0.6, 0.4]), -np.inf
-    for _ in range(rounds):
-        parts = [posterior_model(hist.codes, p, labels) for p in kinds]
+    for _ in range(_MIXTURE):
+        parts = [posterior(hist.codes, p, labels) for p in kinds]
         logs = np.log(share) + np.stack([part[2] for part in parts], axis=1)
         top = logs.max(axis=1, keepdims=True)
         total = np.exp(logs - top).sum(axis=1)
@@ -228,29 +215,27 @@ def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float, rounds: 
     return likelihood
 
 
-def _linear(hist: Histogram, posterior: Floats, members: int) -> Floats:
+def _linear(hist: Histogram, shares: Floats) -> Floats:
     """Weights of the conditional logit fitted to the posterior as if it were gold."""
-    bits = np.int64(1) << np.arange(members, dtype=np.int64)
-    masks = [
-        ((hist.codes == hist.codes[:, j : j + 1]) & (hist.codes != ABSTAIN)).astype(np.int64) @ bits
-        for j in range(members)
-    ]
-    masks.append(np.zeros(len(hist.codes), np.int64))
+    m, r = hist.members, len(hist.codes)
+    bits = np.int64(1) << np.arange(m, dtype=np.int64)
+    # One row per candidate that may be right, the last for none of those named.
+    right = np.concatenate([agreeing(hist.codes) @ bits, np.zeros((r, 1), np.int64)], axis=1)
     soft = Histogram(
-        np.tile(hist.codes, (members + 1, 1)),
-        np.zeros(len(hist.codes) * (members + 1), np.int32),
-        np.concatenate(masks),
-        (posterior * hist.counts[:, None]).T.reshape(-1),
+        codes=np.tile(hist.codes, (m + 1, 1)),
+        groups=np.zeros(r * (m + 1), np.int32),
+        right=right.T.reshape(-1),
+        counts=(shares * hist.counts[:, None]).T.reshape(-1),
     )
     soft = soft.take(soft.counts > 1e-9 * hist.total)
-    center = np.concatenate([np.ones(members), [0.0, 0.0]])[None]
-    ridges = np.concatenate([np.ones(members), [np.inf, 0.05]])
-    return np.asarray(fit_around(Design(soft), center, ridges).theta[0, :-2])
+    center = np.concatenate([np.ones(m), [0.0, 0.0]])[None]
+    ridges = np.concatenate([np.ones(m), [np.inf, 0.05]])
+    return np.asarray(fit_around(Design(soft).loss, center, ridges, m).theta[0, :-2])
 
 
-def _small(hist: Histogram, seed: int) -> Histogram:
+def _small(hist: Histogram) -> Histogram:
     """A draw of cells where there are too many patterns to search."""
     if len(hist.counts) <= MAX_ROWS:
         return hist
-    drawn = np.random.default_rng(seed).multinomial(DRAWN, hist.counts / hist.total)
+    drawn = np.random.default_rng(0).multinomial(DRAWN, hist.counts / hist.total)
     return replace(hist, counts=drawn.astype(np.float64)).take(drawn > 0)

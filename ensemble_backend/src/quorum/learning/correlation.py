@@ -6,10 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
 from quorum.decision.histogram import Histogram, right_members
 from quorum.decision.patterns import ABSTAIN
+
+Flags = npt.NDArray[np.bool_]
+_SURE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,88 +36,71 @@ class Correlation:
     z: Floats
 
 
-def correlation(hist: Histogram, accuracy: Floats, labels: Floats | float) -> Correlation:
+def correlation(hist: Histogram, accuracy: Floats, labels: float) -> Correlation:
     """Compare every pair of members.
 
     Args:
         hist: Votes of all cells.
         accuracy: (m,) accuracies, from gold or from one-coin EM.
-        labels: L, one number or (g,) per group.
+        labels: L, the number of possible values.
 
     Returns:
         The figures. Without gold the accuracies come from the same agreement, so a bloc of most members
         looks accurate rather than alike: ``excess`` is then a lower bound.
     """
-    m = hist.members
     answered = hist.codes != ABSTAIN
-    counts = hist.counts
-    both = (answered * counts[:, None]).T.astype(np.float64) @ answered
-    same = np.zeros((m, m))
-    for j in range(m):
-        agree = (hist.codes == hist.codes[:, j : j + 1]) & answered & answered[:, j : j + 1]
-        same[j] = counts @ agree
-    agreement = np.divide(same, both, out=np.full((m, m), np.nan), where=both > 0)
-    chance = _chance(hist, both, np.nan_to_num(accuracy, nan=0.5), labels)
+    right = np.nan_to_num(accuracy, nan=0.5)
+    chance = np.outer(right, right) + np.outer(1.0 - right, 1.0 - right) / (labels - 1.0)
     room = np.maximum(1.0 - chance, 1e-9)
-    spread = np.sqrt(np.maximum(chance * room, 1e-12) / np.maximum(both, 1.0))
+    both = _together(hist, answered, answered)
+    with np.errstate(invalid="ignore"):
+        agreement = _same(hist, answered) / both
+    z = (agreement - chance) / np.sqrt(np.maximum(chance * room, 1e-12) / np.maximum(both, 1.0))
     phi, shared = _errors(hist.labelled())
     excess = (agreement - chance) / room
-    for matrix in (agreement, excess, phi, shared):
-        np.fill_diagonal(matrix, 1.0)
-    z = (agreement - chance) / spread
-    np.fill_diagonal(z, np.nan)
+    for matrix, alone in ((agreement, 1.0), (excess, 1.0), (phi, 1.0), (shared, 1.0), (z, np.nan)):
+        np.fill_diagonal(matrix, alone)
     return Correlation(phi, shared, agreement, excess, z)
 
 
-def _chance(hist: Histogram, both: Floats, accuracy: Floats, labels: Floats | float) -> Floats:
-    """(m, m) agreement of independent one-coin members, averaged over the groups."""
-    n_groups = max(hist.n_groups, 1)
-    each = np.broadcast_to(np.asarray(labels, np.float64), (n_groups,))
-    share = np.bincount(hist.groups, hist.counts, n_groups)
-    inverse = float(np.average(1.0 / (each - 1.0), weights=share)) if share.sum() else 0.0
-    wrong = 1.0 - accuracy
-    return np.asarray(np.outer(accuracy, accuracy) + np.outer(wrong, wrong) * inverse)
+def _together(hist: Histogram, one: Flags, other: Flags) -> Floats:
+    """(m, m) number of cells where the first is true of one member and the second of the other."""
+    return np.asarray((one * hist.counts[:, None]).T @ other)
+
+
+def _same(hist: Histogram, of: Flags) -> Floats:
+    """(m, m) number of cells where it is true of both members, and both gave the same answer."""
+    codes, weighted = hist.codes, of * hist.counts[:, None]
+    pairs = [weighted[:, j] @ (of & (codes == codes[:, j : j + 1])) for j in range(hist.members)]
+    return np.asarray(pairs)
 
 
 def _errors(hist: Histogram) -> tuple[Floats, Floats]:
     """(m, m) correlation of errors and share of common errors that are the same answer."""
-    m = hist.members
-    phi, shared = np.full((m, m), np.nan), np.full((m, m), np.nan)
-    answered, wrong = hist.codes != ABSTAIN, ~right_members(hist)
-    for i in range(m):
-        for j in range(m):
-            weight = hist.counts * (answered[:, i] & answered[:, j])
-            total = weight.sum()
-            if not total:
-                continue
-            a, b = weight @ wrong[:, i] / total, weight @ wrong[:, j] / total
-            together = weight @ (wrong[:, i] & wrong[:, j])
-            scale = np.sqrt(a * (1.0 - a) * b * (1.0 - b))
-            phi[i, j] = (together / total - a * b) / scale if scale else np.nan
-            if together:
-                alike = hist.codes[:, i] == hist.codes[:, j]
-                shared[i, j] = weight @ (wrong[:, i] & wrong[:, j] & alike) / together
-    return phi, shared
+    answered = hist.codes != ABSTAIN
+    wrong = answered & ~right_members(hist)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = _together(hist, wrong, answered) / _together(hist, answered, answered)
+        scale = np.sqrt(rate * (1.0 - rate) * rate.T * (1.0 - rate.T))
+        common = _together(hist, wrong, wrong)
+        phi = (common / _together(hist, answered, answered) - rate * rate.T) / scale
+        return phi, _same(hist, wrong) / common
 
 
-def blocs(
-    figures: Floats, threshold: float, z: Floats | None = None, z_threshold: float = 3.0
-) -> list[list[int]]:
+def blocs(figures: Floats, threshold: float, z: Floats | None = None) -> list[list[int]]:
     """Group members that are linked by pairs above a threshold.
 
     Args:
         figures: (m, m) pairwise figures.
         threshold: A pair above it is linked.
-        z: (m, m) standard errors above zero; pairs at or below ``z_threshold`` are not linked. None: not
-            tested.
-        z_threshold: See ``z``.
+        z: (m, m) figures in standard errors; only pairs above 3 are linked. None: not tested.
 
     Returns:
         Member indices per bloc, blocs of two and more only.
     """
     linked = np.nan_to_num(figures, nan=-np.inf) > threshold
     if z is not None:
-        linked &= np.nan_to_num(z, nan=-np.inf) > z_threshold
+        linked &= np.nan_to_num(z, nan=-np.inf) > _SURE
     linked |= linked.T
     unvisited, groups = set(range(len(figures))), []
     while unvisited:

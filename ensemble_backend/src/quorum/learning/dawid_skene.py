@@ -7,7 +7,7 @@ it; its BIC shows whether an attribute needs more than one accuracy per member.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,19 @@ import numpy.typing as npt
 from quorum.decision.arrays import Floats, leaders
 from quorum.decision.histogram import compress, ranks
 from quorum.decision.patterns import ABSTAIN, Codes, Keys, check_codes, narrowest, spread
-from quorum.learning.em import OneCoin, posterior_model
+from quorum.learning.em import OneCoin, posterior
 
 MIN_CELLS = 1000
 _PRIOR = 10.0
 _FLOOR = 1e-12
+_TOLERANCE = 1e-6
+_MAX_ROUNDS = 300
 _BLOCK = 1 << 14
 # Tables of scores by the votes of a few members at once, as large as the fast caches hold.
 _TOGETHER = 4096
 
 
+@dataclass(eq=False, repr=False)
 class DawidSkene:
     """Confusion matrices of the members and prevalence of the values, by EM without gold.
 
@@ -34,6 +37,7 @@ class DawidSkene:
     Source: Dawid and Skene 1979, doi:10.2307/2346806.
 
     Attributes:
+        values: K, number of possible values.
         prevalence_: (k,) share of each value.
         confusion_: (m, k, k) confusion matrices, rows the truth.
         log_likelihood_: Of the votes, after the last round.
@@ -42,24 +46,13 @@ class DawidSkene:
         preferred_: Whether ``bic_`` is the lower one and there are at least 1000 cells.
     """
 
-    prevalence_: Floats
-    confusion_: Floats
-    log_likelihood_: float
-    bic_: float
-    one_coin_bic_: float
-    preferred_: bool
-
-    def __init__(self, values: int, tolerance: float = 1e-6, max_rounds: int = 300) -> None:
-        """Set up.
-
-        Args:
-            values: K, number of possible values.
-            tolerance: Stop when the mean log-likelihood of a cell rises by less.
-            max_rounds: Maximum number of EM rounds.
-        """
-        self.values = values
-        self.tolerance = tolerance
-        self.max_rounds = max_rounds
+    values: int
+    prevalence_: Floats = field(init=False)
+    confusion_: Floats = field(init=False)
+    log_likelihood_: float = field(init=False)
+    bic_: float = field(init=False)
+    one_coin_bic_: float = field(init=False)
+    preferred_: bool = field(init=False)
 
     def fit(self, codes: Codes) -> DawidSkene:
         """Learn from (n, m) codes that mean the same value in every row: -1 abstained, values 0..K-1.
@@ -88,26 +81,23 @@ class DawidSkene:
 
     def _fit(self, rows: _Rows) -> Floats:
         """Learn and return the (k, r) posterior of every value."""
+        cells, members, k = rows.counts.sum(), rows.codes.shape[1], self.values
         # One-coin EM depends on the pattern alone, and there are few patterns.
         hist, where = compress(rows.codes)
         hist = replace(hist, counts=np.bincount(where, rows.counts, len(hist.counts)).astype(np.float64))
-        coin = OneCoin(float(self.values), per_group=False).fit(hist)
-        accuracy = np.nan_to_num(coin.accuracy_, nan=1.0 / self.values)
-        shares, rest, likelihood = posterior_model(hist.codes, accuracy, float(self.values))
-        self.one_coin_bic_ = float(
-            rows.codes.shape[1] * np.log(rows.counts.sum()) - 2.0 * (hist.counts @ likelihood)
-        )
-        truth = _spread(rows.codes, _per_value(hist.codes, shares, rest, self.values), where, self.values)
-        anchor = _one_coin_confusion(accuracy, self.values)
-        cells, before = rows.counts.sum(), -np.inf
-        for _ in range(self.max_rounds):
+        coin = OneCoin(float(k), per_group=False).fit(hist)
+        accuracy = np.nan_to_num(coin.accuracy_, nan=1.0 / k)
+        shares, rest, likelihood = posterior(hist.codes, accuracy, float(k))
+        self.one_coin_bic_ = float(members * np.log(cells) - 2.0 * (hist.counts @ likelihood))
+        truth = _spread(rows.codes, _per_value(hist.codes, shares, rest, k), where, k)
+        anchor, before = _one_coin_confusion(accuracy, k), -np.inf
+        for _ in range(_MAX_ROUNDS):
             self._maximise(rows, truth, anchor)
             truth, likelihood = self._expect(rows)
             self.log_likelihood_ = float(rows.counts @ likelihood)
-            if self.log_likelihood_ - before < self.tolerance * cells:
+            if self.log_likelihood_ - before < _TOLERANCE * cells:
                 break
             before = self.log_likelihood_
-        members, k = rows.codes.shape[1], self.values
         self.bic_ = ((k - 1) + members * k * (k - 1)) * np.log(cells) - 2.0 * self.log_likelihood_
         self.preferred_ = bool(cells >= MIN_CELLS and self.bic_ < self.one_coin_bic_)
         return truth

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from quorum.decision.arrays import Floats, leaders
+from quorum.decision.arrays import Floats, agreeing, leaders
 from quorum.decision.histogram import Histogram, right_members
 from quorum.decision.patterns import NA
-from quorum.learning.newton import minimise
+from quorum.learning.newton import Objective, minimise
 
 _CHUNK = 2048
 _TINY = 1e-300
@@ -32,7 +32,7 @@ class Design:
         codes, m = hist.codes, hist.members
         lead = leaders(codes)
         self.features = np.zeros((len(codes), m + 1, m + 2), np.int8)
-        self.features[:, :m, :m] = (codes[:, :, None] == codes[:, None, :]) & lead[:, :, None]
+        self.features[:, :m, :m] = agreeing(codes) & lead[:, :, None]
         self.features[:, :m, m] = lead & (codes == NA)
         self.features[:, m, m + 1] = 1
         self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
@@ -74,12 +74,11 @@ class Design:
         return value, gradient, curvature
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """Penalised fits of all groups.
 
     Attributes:
-        theta: (g, m + 2) weights, n/a bias, none bias; (g, m + 3) with parts, their bias third last.
+        theta: (g, d) parameters.
         evidence: Laplace approximation of the log evidence, all groups together.
     """
 
@@ -87,28 +86,26 @@ class Fit:
     evidence: float
 
 
-def fit_around(design: Design, center: Floats, ridges: Floats) -> Fit:
-    """Minimise ``loss + 1/2 sum_i ridges_i (theta_i - center_i)^2`` per group, with weights >= 0.
+def fit_around(loss: Objective, center: Floats, ridges: Floats, weights: int) -> Fit:
+    """Minimise ``loss + 1/2 sum_i ridges_i (theta_i - center_i)^2`` per group.
 
     Source of the evidence: MacKay 1992, doi:10.1162/neco.1992.4.3.415.
 
     Args:
-        design: Labelled cells.
-        center: (g, m + 2) prior mean per group.
-        ridges: (m + 2,) strength of the penalty; inf fixes the parameter.
-
-    Returns:
-        Parameters and evidence.
+        loss: That of :class:`Design`, of d parameters.
+        center: (g, d) prior mean per group.
+        ridges: (d,) strength of the penalty; inf fixes the parameter.
+        weights: How many of the first parameters are >= 0.
     """
     fixed = np.isinf(ridges)
     pull = np.where(fixed, 0.0, ridges)
 
     def objective(theta: Floats) -> tuple[Floats, Floats, Floats]:
-        value, gradient, curvature = design.loss(theta)
+        value, gradient, curvature = loss(theta)
         away = theta - center
         return value + 0.5 * (away**2) @ pull, gradient + pull * away, curvature + np.diag(pull)
 
-    lower = np.where(np.arange(len(ridges)) < design.members, 0.0, -np.inf)
+    lower = np.where(np.arange(len(ridges)) < weights, 0.0, -np.inf)
     theta = center if fixed.all() else minimise(objective, center, lower, fixed)
     value, _, curvature = objective(theta)
     free = ~fixed

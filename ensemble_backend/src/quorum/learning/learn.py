@@ -6,22 +6,20 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from quorum.decision.arrays import Floats, Rule
+from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, group_key
 from quorum.learning.blocs import find_bloc
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.learning.iwmv import Iwmv
 from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
-from quorum.learning.majority import Majority
 from quorum.learning.newton import NoConvergenceError
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
@@ -38,8 +36,7 @@ class LearnError(QuorumError, ValueError):
     code = "LEARNING_REFUSED"
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(NamedTuple):
     """Parameters by name that a method learned, before they become weights."""
 
     default: Parameters
@@ -72,9 +69,6 @@ def learn(
         created: Time to record; None: now.
         settings: Settings of the method, see the method's class; recorded in the weights.
 
-    Returns:
-        The weights, with their provenance.
-
     Raises:
         LearnError: Unknown method or setting, no gold for loglinear, fewer than 3 members for em, or a
             minimum that is not reached.
@@ -103,13 +97,12 @@ def learn_statistic(
     name = choose_method(statistic) if method == "auto" else method
     if name not in METHODS:
         raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
-    arguments = (statistic, value_counts or {})
     try:
-        inspect.signature(METHODS[name]).bind(*arguments, **(settings or {}))
+        call = inspect.signature(METHODS[name]).bind(statistic, value_counts or {}, **(settings or {}))
     except TypeError as error:
         raise LearnError(f"{name}: settings {dict(settings or {})} do not fit: {error}") from error
     try:
-        learned = METHODS[name](*arguments, **(settings or {}))
+        learned = METHODS[name](*call.args, **call.kwargs)
     except (NoConvergenceError, NoGoldError, TooFewMembersError) as error:
         raise LearnError(f"{name}: {error}") from error
     record = {
@@ -126,9 +119,9 @@ def learn_statistic(
         default=learned.default,
         attributes=learned.attributes,
         groups=learned.groups,
-        catalogue_hash=catalogue_hash,
-        confidence="agreement" if learned.default.none_bias is None else "calibrated",
         settings=learned.settings,
+        catalogue_hash=catalogue_hash,
+        confidence="calibrated" if learned.default.calibrated else "agreement",
         provenance=record | dict(provenance or {}),
     )
 
@@ -137,12 +130,11 @@ def choose_method(statistic: Statistic) -> str:
     """Choose the method for "auto": by the amount of gold, then by the number of active members."""
     if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
         return "loglinear"
-    active = int((statistic.hist.codes != ABSTAIN).any(axis=0).sum())
-    return "em" if active >= MIN_MEMBERS else "majority"
+    return "em" if statistic.hist.active.sum() >= MIN_MEMBERS else "majority"
 
 
 def _majority(statistic: Statistic, counts: Mapping[str, int]) -> Learned:
-    return Learned(_parameters(Majority().fit(statistic.hist).rule_, 0), {}, {}, {})
+    return Learned(_parameters(equal_rule(statistic.hist.members)), {}, {}, {})
 
 
 def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
@@ -151,7 +143,7 @@ def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool =
     default = Iwmv(labels).fit(hist).rule_
     settings = {"per_attribute": per_attribute, "labels": _recorded(names, counts)}
     own = _by_name(names, Iwmv(labels, per_group=True).fit(hist).rule_) if per_attribute else {}
-    return Learned(_parameters(default, 0), own, {}, settings)
+    return Learned(_parameters(default), own, {}, settings)
 
 
 def _em(
@@ -170,12 +162,8 @@ def _em(
         "strength": None if math.isinf(model.strength_) else model.strength_,
         "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
     }
-    own = _by_name(names, _scaled(model.rule_, factor))
-    return Learned(_parameters(_scaled(default, factor), 0), own, {}, settings)
-
-
-def _scaled(rule: Rule, factor: Floats) -> Rule:
-    return Rule(rule.weights * factor, rule.na_bias, rule.none_bias)
+    scaled, own = (replace(rule, weights=rule.weights * factor) for rule in (default, model.rule_))
+    return Learned(_parameters(scaled), _by_name(names, own), {}, settings)
 
 
 def _loglinear(
@@ -203,15 +191,12 @@ def _loglinear(
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
-    return Learned(_parameters(model.default_, 0), by_attribute, by_group, settings)
+    return Learned(_parameters(model.default_), by_attribute, by_group, settings)
 
 
 METHODS: Mapping[str, Callable[..., Learned]] = {
-    "majority": _majority,
-    "iwmv": _iwmv,
-    "em": _em,
-    "loglinear": _loglinear,
-}
+    "majority": _majority, "iwmv": _iwmv, "em": _em, "loglinear": _loglinear,
+}  # fmt: skip
 
 
 def label_counts(names: tuple[str, ...], counts: Mapping[str, int]) -> Floats:
@@ -235,7 +220,7 @@ def _recorded(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, in
     return {name: counts[name] for name in names if name in counts}
 
 
-def _parameters(rule: Rule, row: int) -> Parameters:
+def _parameters(rule: Rule, row: int = 0) -> Parameters:
     none = None if rule.none_bias is None else _rounded(rule.none_bias[row])
     weights = tuple(_rounded(max(w, 0.0)) for w in rule.weights[row])
     part_bias = 0.0 if rule.part_bias is None else _rounded(rule.part_bias[row])

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Floats, Groups, Rule, decide
+from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import Codes, Keys
 from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around
 from quorum.learning.em import MIN_MEMBERS, OneCoin
-from quorum.learning.newton import minimise
 from quorum_contract.errors import QuorumError
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -33,6 +34,7 @@ class NoGoldError(QuorumError, ValueError):
     code = "NO_GOLD"
 
 
+@dataclass(eq=False, repr=False)
 class LogLinear:
     """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` parameters.
 
@@ -49,6 +51,13 @@ class LogLinear:
     doi:10.1162/neco.1992.4.3.415.
 
     Attributes:
+        ridge: Strength of the shrinkage to the prior; None: by evidence; inf gives the prior itself.
+        prior: (m,) direction of the prior; None: equal or one-coin weights, by evidence.
+        na_bias: Learn a bias for "n/a"; without it "n/a" is a value like any other.
+        labels: L for the one-coin prior.
+        levels: From coarse to fine, per level (g,) the group there of each group of the histogram; every
+            level must split the one before it.
+        gold_for_groups: Fewest labelled cells with which groups may deviate.
         rule_: One row per group of the last level, calibrated; the same for all if they do not deviate.
         default_: The row for groups without gold.
         levels_: Rows of every level, the first one with one row.
@@ -58,42 +67,21 @@ class LogLinear:
         gold_: Number of labelled cells.
     """
 
-    _members: int
-    _answered: npt.NDArray[np.bool_]
-    rule_: Rule
-    default_: Rule
-    levels_: list[Rule]
-    ridge_: float
-    group_ridges_: list[float]
-    prior_: Floats
-    gold_: float
-
-    def __init__(
-        self,
-        ridge: float | None = None,
-        prior: Floats | None = None,
-        na_bias: bool = True,
-        labels: float = 10.0,
-        levels: Sequence[npt.NDArray[np.int32]] = (),
-        gold_for_groups: float = GOLD_FOR_GROUPS,
-    ) -> None:
-        """Set up.
-
-        Args:
-            ridge: Strength of the shrinkage to the prior; None: by evidence; inf gives the prior itself.
-            prior: (m,) direction of the prior; None: equal or one-coin weights, by evidence.
-            na_bias: Learn a bias for "n/a"; without it "n/a" is a value like any other.
-            labels: L for the one-coin prior.
-            levels: From coarse to fine, per level (g,) the group there of each group of the histogram; every
-                level must split the one before it.
-            gold_for_groups: Fewest labelled cells with which groups may deviate.
-        """
-        self.ridge = ridge
-        self.prior = prior
-        self.na_bias = na_bias
-        self.labels = labels
-        self.levels = list(levels)
-        self.gold_for_groups = gold_for_groups
+    ridge: float | None = None
+    prior: Floats | None = None
+    na_bias: bool = True
+    labels: float = 10.0
+    levels: Sequence[npt.NDArray[np.int32]] = ()
+    gold_for_groups: float = GOLD_FOR_GROUPS
+    rule_: Rule = field(init=False)
+    default_: Rule = field(init=False)
+    levels_: list[Rule] = field(init=False)
+    ridge_: float = field(init=False)
+    group_ridges_: list[float] = field(init=False)
+    prior_: Floats = field(init=False)
+    gold_: float = field(init=False)
+    _members: int = field(init=False)
+    _answered: npt.NDArray[np.bool_] = field(init=False)
 
     def fit(self, hist: Histogram, gold: Histogram | None = None) -> LogLinear:
         """Learn from the labelled rows; the unlabelled ones only inform the prior.
@@ -107,7 +95,7 @@ class LogLinear:
             NoGoldError: No labelled cell.
         """
         self._members = hist.members
-        self._answered = (hist.codes != ABSTAIN).any(axis=0)
+        self._answered = hist.active
         gold = hist.labelled() if gold is None else gold.labelled()
         self.gold_ = gold.total
         if not self.gold_:
@@ -115,7 +103,7 @@ class LogLinear:
         theta = self._fit_global(hist.pooled(), Design(gold.pooled(), members=self._members))
         self.default_ = self._as_rule(theta)
         self.levels_, self.group_ridges_ = [self.default_], []
-        above = np.zeros(max(hist.n_groups, 1), np.int32)
+        above = np.zeros(hist.n_groups, np.int32)
         for level in self.levels:
             theta = theta[_parents(above, level)]
             ridge = math.inf
@@ -128,44 +116,42 @@ class LogLinear:
         self.rule_ = self.levels_[-1]
         return self
 
-    def predict(self, codes: Codes, groups: Groups | None = None, parts: Codes | None = None) -> Decision:
+    def predict(self, codes: Codes, groups: Keys | None = None, parts: Codes | None = None) -> Decision:
         """Decide (n, m) codes; (n,) groups of the last level, None: without groups; (n,) codes of parts."""
         return decide(codes, self.default_ if groups is None else self.rule_, groups, parts)
 
-    def predict_proba(self, codes: Codes, groups: Groups | None = None) -> Floats:
-        """(n,) probability that each decision is right."""
-        return self.predict(codes, groups).confidence
-
     def _fit_global(self, hist: Histogram, design: Design) -> Floats:
-        best: Fit | None = None
-        for direction in self._directions(hist):
-            center = self._center(design, direction)
-            for ridge in RIDGES if self.ridge is None else (self.ridge,):
-                na_ridge = ridge if math.isinf(ridge) else min(ridge, 1.0)
-                fit = fit_around(design, center, self._ridges(design, ridge, na_ridge, _INTERCEPT_RIDGE))
-                if best is None or fit.evidence > best.evidence:
-                    best, self.ridge_, self.prior_ = fit, ridge, center[0, : self._members]
-        assert best is not None
+        tried = [
+            (self._fit_around(design, center, ridge, min(ridge, 1.0), _INTERCEPT_RIDGE), ridge, center)
+            for center in (self._center(design, direction) for direction in self._directions(hist))
+            for ridge in (RIDGES if self.ridge is None else (self.ridge,))
+        ]
+        best, self.ridge_, center = max(tried, key=lambda one: one[0].evidence)
+        self.prior_ = center[0, : self._members]
         return best.theta
 
     def _deviate(self, design: Design, center: Floats) -> tuple[Floats, float]:
         """Let groups deviate from their parents as far as the evidence supports it; (parameters, ridge)."""
-        best, chosen = Fit(center, -float(design.loss(center)[0].sum())), math.inf
-        for ridge in GROUP_RIDGES:
-            for na_ridge in NA_RIDGES:
-                fit = fit_around(
-                    design, center, self._ridges(design, ridge, na_ridge, _GROUP_INTERCEPT_RIDGE)
-                )
-                if fit.evidence > best.evidence:
-                    best, chosen = fit, ridge
-        return best.theta, chosen
+        tried = [(Fit(center, -float(design.loss(center)[0].sum())), math.inf)]
+        tried += [
+            (self._fit_around(design, center, ridge, na_ridge, _GROUP_INTERCEPT_RIDGE), ridge)
+            for ridge, na_ridge in itertools.product(GROUP_RIDGES, NA_RIDGES)
+        ]
+        best, ridge = max(tried, key=lambda one: one[0].evidence)
+        return best.theta, ridge
+
+    def _fit_around(self, design: Design, center: Floats, ridge: float, na: float, none: float) -> Fit:
+        """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
+        na = ridge if math.isinf(ridge) else na
+        parts = [na] * (center.shape[1] - self._members - 2)
+        ridges = [ridge] * self._members + parts + [na if self.na_bias else math.inf, none]
+        return fit_around(design.loss, center, np.array(ridges), self._members)
 
     def _directions(self, hist: Histogram) -> list[Floats]:
         if self.prior is not None:
             return [np.asarray(self.prior, np.float64)]
         directions = [np.ones(hist.members)]
-        active = int((hist.codes != ABSTAIN).any(axis=0).sum())
-        if active >= MIN_MEMBERS:
+        if hist.active.sum() >= MIN_MEMBERS:
             directions.append(OneCoin(self.labels, per_group=False).fit(hist).rule_.weights[0])
             if (bloc := find_bloc(hist, self.labels)) is not None:
                 directions.append(bloc.weights)
@@ -176,31 +162,16 @@ class LogLinear:
         basis = np.zeros((design.features.shape[2], 3))
         basis[: self._members, 0] = direction / direction.max()
         basis[-2, 1] = basis[-1, 2] = 1.0
-        home = np.array([[_USUAL_SCALE, 0.0, 0.0]])
-        pull = np.array([1.0, 1.0, _INTERCEPT_RIDGE])
 
-        def objective(z: Floats) -> tuple[Floats, Floats, Floats]:
+        def loss(z: Floats) -> tuple[Floats, Floats, Floats]:
             value, gradient, curvature = design.loss(z @ basis.T)
-            away = z - home
-            return (
-                value + 0.5 * (away**2) @ pull,
-                gradient @ basis + pull * away,
-                basis.T @ curvature @ basis + np.diag(pull),
-            )
+            return value, gradient @ basis, basis.T @ curvature @ basis
 
-        without_na = np.array([False, not self.na_bias or self._pinned(), False])
-        z = minimise(objective, home, np.array([0.0, -np.inf, -np.inf]), without_na)
-        center = z @ basis.T
+        pinned = self.ridge is not None and math.isinf(self.ridge)
+        ridges = np.array([1.0, 1.0 if self.na_bias and not pinned else math.inf, _INTERCEPT_RIDGE])
+        center = fit_around(loss, np.array([[_USUAL_SCALE, 0.0, 0.0]]), ridges, 1).theta @ basis.T
         center[:, self._members : -1] = 0.0
         return np.asarray(center)
-
-    def _pinned(self) -> bool:
-        return self.ridge is not None and math.isinf(self.ridge)
-
-    def _ridges(self, design: Design, weights: float, na_bias: float, none_bias: float) -> Floats:
-        parts = [na_bias] * (design.features.shape[2] - self._members - 2)
-        na = na_bias if self.na_bias else math.inf
-        return np.array([weights] * self._members + parts + [na, none_bias])
 
     def _as_rule(self, theta: Floats) -> Rule:
         m = self._members

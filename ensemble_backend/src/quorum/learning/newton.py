@@ -17,6 +17,8 @@ Objective = Callable[[Floats], tuple[Floats, Floats, Floats]]
 
 _ARMIJO = 1e-4
 _HALVINGS = 40
+_TOLERANCE = 1e-8
+_MAX_ROUNDS = 200
 
 
 class NoConvergenceError(QuorumError, ArithmeticError):
@@ -30,8 +32,6 @@ def minimise(
     start: Floats,
     lower: Floats,
     fixed: Flags | None = None,
-    tolerance: float = 1e-8,
-    max_rounds: int = 200,
 ) -> Floats:
     """Minimise g independent functions of d numbers by projected Newton steps.
 
@@ -46,19 +46,17 @@ def minimise(
         start: (g, d) initial points.
         lower: (d,) lower bounds, -inf for none.
         fixed: (d,) parameters that keep their start value; None: none.
-        tolerance: Stop when no component of a projected gradient exceeds this times ``1 + |value|``.
-        max_rounds: Maximum number of Newton steps.
 
     Returns:
-        (g, d) the minima.
+        (g, d) minima: no component of a projected gradient exceeds ``1e-8 (1 + |value|)``.
 
     Raises:
-        NoConvergenceError: No minimum within ``max_rounds``, or a value is not finite.
+        NoConvergenceError: No minimum within 200 steps, or a value is not finite.
     """
     held = np.zeros(start.shape[1], np.bool_) if fixed is None else fixed
     point = np.where(held, start, np.maximum(start, lower))
     value, gradient, curvature = objective(point)
-    for _ in range(max_rounds):
+    for _ in range(_MAX_ROUNDS):
         if not np.isfinite(value).all():
             raise NoConvergenceError("the objective is not finite: look for NaN in the counts")
         pinned = held | ((point <= lower) & (gradient > 0.0))
@@ -67,7 +65,7 @@ def minimise(
         direction = _direction(slope, curvature, pinned)
         fall = -(slope * direction).sum(axis=1)
         # Decreases below the rounding error of the value cannot be measured by a line search.
-        done = (np.abs(slope).max(axis=1) <= tolerance * scale) | (fall <= 1e-13 * scale)
+        done = (np.abs(slope).max(axis=1) <= _TOLERANCE * scale) | (fall <= 1e-13 * scale)
         if done.all():
             return point
         trial, state = _search(objective, point, value, slope, np.where(done[:, None], 0.0, direction), lower)
@@ -75,7 +73,7 @@ def minimise(
             return point
         point, (value, gradient, curvature) = trial, state
     raise NoConvergenceError(
-        f"no minimum in {max_rounds} Newton steps, slope still {np.abs(slope).max():.2g}; raise the ridge"
+        f"no minimum in {_MAX_ROUNDS} Newton steps, slope still {np.abs(slope).max():.2g}; raise the ridge"
     )
 
 
@@ -92,16 +90,18 @@ def _search(
     objective: Objective, point: Floats, value: Floats, slope: Floats, direction: Floats, lower: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats] | None]:
     """Halve the steps of problems whose value did not decrease enough; None once no step decreases any."""
+
+    def step(length: Floats) -> Floats:
+        return np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))
+
     length = np.ones(len(point))
     for _ in range(_HALVINGS):
-        trial = np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))
+        trial = step(length)
         state = objective(trial)
         enough = state[0] <= value + _ARMIJO * (slope * (trial - point)).sum(axis=1)
         if enough.all():
             return trial, state
         length = np.where(enough, length, 0.5 * length)
     length = np.where(enough, length, 0.0)
-    if not length.any():
-        return point, None
-    trial = np.where(direction == 0.0, point, np.maximum(point + length[:, None] * direction, lower))
-    return trial, objective(trial)
+    trial = step(length)
+    return trial, objective(trial) if length.any() else None

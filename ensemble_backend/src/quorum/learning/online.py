@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
+from quorum.decision.hashed_json import check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS
 from quorum.decision.weights import Weights
@@ -24,9 +24,6 @@ from quorum_contract.errors import QuorumError
 SCHEMA_VERSION = 1
 FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
-_KEYS = {"schema_version", "members", "groups", "products", "days", "rows", "content_hash"}
-_OPTIONAL = {"gold_rows"}
-_DAY_KEYS = {"data_hash", "cells", "gold_labels", "factor", "votes_hash"}
 
 
 class OnlineError(QuorumError, ValueError):
@@ -35,8 +32,7 @@ class OnlineError(QuorumError, ValueError):
     code = "LEARNING_STATE_INVALID"
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One table of votes in a state.
 
     Attributes:
@@ -51,7 +47,7 @@ class Day:
     data_hash: str
     cells: int
     gold_labels: int
-    factor: float = 1.0
+    factor: float
     votes_hash: str = ""
 
 
@@ -71,7 +67,7 @@ class State:
     @property
     def content_hash(self) -> str:
         """``sha256:`` of the canonical JSON of the content."""
-        return _digest(_as_json(self))
+        return str(_content(self)["content_hash"])
 
 
 def begin(table: VotesTable) -> State:
@@ -87,14 +83,6 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
 
     A table that was added without gold and comes again with gold replaces the first: nothing is forgotten,
     and its cells count once. A single cell that is in two tables counts twice.
-
-    Args:
-        state: The state after the earlier days.
-        table: The day's votes.
-        forgetting: In (0, 1].
-
-    Returns:
-        The new state.
 
     Raises:
         OnlineError: Other members, a table that was added before, or again with other gold, or ``forgetting``
@@ -117,7 +105,7 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
         if earlier.votes_hash == day.votes_hash:
             return _exchange(state, number, table)
     kept = _kept(state.statistic.scaled(forgetting) + table.statistic())
-    days = (replace(d, factor=d.factor * forgetting) for d in state.days)
+    days = (msgspec.structs.replace(d, factor=d.factor * forgetting) for d in state.days)
     return State(kept, (*days, day))
 
 
@@ -134,17 +122,20 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
     removed = replace(before, hist=replace(before.hist, counts=-before.hist.counts))
     joined = _kept(state.statistic + removed + table.statistic().scaled(old.factor))
     days = list(state.days)
-    days[number - 1] = replace(_day(table), factor=old.factor)
+    days[number - 1] = _day(table, old.factor)
     return State(replace(joined, products=state.statistic.products), tuple(days))
 
 
 def _kept(statistic: Statistic) -> Statistic:
-    gold = statistic.gold
-    return replace(
-        statistic,
-        hist=statistic.hist.take(statistic.hist.counts >= FORGOTTEN),
-        gold=None if gold is None else gold.take(gold.counts >= FORGOTTEN),
-    )
+    """Leave out the rows that are forgotten, and the groups that have none left."""
+    hist, gold = statistic.hist.take(statistic.hist.counts >= FORGOTTEN), statistic.gold
+    present = np.unique(hist.groups)
+    number = np.zeros(len(statistic.groups), np.int32)
+    number[present] = np.arange(len(present))
+    if gold is not None:
+        gold = gold.take((gold.counts >= FORGOTTEN) & np.isin(gold.groups, present)).regrouped(number)
+    groups = tuple(statistic.groups[group] for group in present)
+    return replace(statistic, groups=groups, hist=hist.regrouped(number), gold=gold)
 
 
 def relearn(
@@ -184,15 +175,8 @@ def dump_state(state: State, path: str | Path) -> None:
 
     ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last entry.
     """
-    content = _as_json(state) | {"content_hash": state.content_hash}
-    parts = []
-    for key, value in content.items():
-        if key in {"groups", "days", "rows", "gold_rows"} and value:
-            lines = ",\n".join("    " + _flat(row) for row in value)
-            parts.append(f"  {_flat(key)}: [\n{lines}\n  ]")
-        else:
-            parts.append(f"  {_flat(key)}: {_flat(value)}")
-    Path(path).write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows"})
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def load_state(path: str | Path) -> State:
@@ -202,34 +186,47 @@ def load_state(path: str | Path) -> State:
         OnlineError: The file is unreadable, of another schema version or shape, or was edited.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OnlineError(
-            f"{path}: cannot be read ({error}); begin a new state from recorded votes"
-        ) from error
-    try:
-        return _from_json(content)
-    except OnlineError as error:
-        raise OnlineError(f"{path}: {error}") from error
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise OnlineError(f"{path}: not the content of a state ({error!r}); begin a new one") from error
+        content = parse(Path(path).read_text(encoding="utf-8"), SCHEMA_VERSION)
+        file = msgspec.convert(content, _File)
+        n_groups, gold = len(file.groups), None
+        hist = _histogram(file.rows, n_groups, len(file.members), "rows")
+        if file.gold_rows is not None:
+            gold = _histogram(file.gold_rows, n_groups, len(file.members), "gold_rows")
+        state = State(Statistic(file.members, file.groups, hist, file.products, gold), file.days)
+        check_hash(file.content_hash, state.content_hash)
+    except (OSError, ValueError, msgspec.ValidationError) as error:
+        raise OnlineError(f"{path}: {error}; begin a new state from recorded votes") from error
+    return state
 
 
-def _day(table: VotesTable) -> Day:
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    schema_version: int
+    members: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_MEMBERS)]
+    groups: tuple[tuple[str, str], ...]
+    products: int
+    days: tuple[Day, ...]
+    rows: list[list[float]]
+    content_hash: str
+    gold_rows: list[list[float]] | None = None
+
+
+def _day(table: VotesTable, factor: float = 1.0) -> Day:
     votes = table.with_gold(np.zeros(len(table), np.bool_)).data_hash()
-    return Day(table.data_hash(), len(table), int(table.labelled.sum()), votes_hash=votes)
+    return Day(table.data_hash(), len(table), int(table.labelled.sum()), factor, votes)
 
 
-def _as_json(state: State) -> dict[str, Any]:
-    gold = state.statistic.gold
-    return {
+def _content(state: State) -> dict[str, Any]:
+    """All that the file holds, the hash last."""
+    statistic = state.statistic
+    content = {
         "schema_version": SCHEMA_VERSION,
-        "members": list(state.statistic.members),
-        "groups": [list(name) for name in state.statistic.groups],
-        "products": state.statistic.products,
-        "days": [{key: value for key, value in asdict(day).items() if value != ""} for day in state.days],
-        "rows": _rows(state.statistic.hist),
-    } | ({} if gold is None else {"gold_rows": _rows(gold)})
+        "members": statistic.members,
+        "groups": statistic.groups,
+        "products": statistic.products,
+        "days": msgspec.to_builtins(state.days),
+        "rows": _rows(statistic.hist),
+    }
+    return with_hash(content | ({} if statistic.gold is None else {"gold_rows": _rows(statistic.gold)}))
 
 
 def _rows(hist: Histogram) -> list[list[float]]:
@@ -237,73 +234,18 @@ def _rows(hist: Histogram) -> list[list[float]]:
     return [[g, right, count, *codes] for g, right, count, codes in zip(*columns, strict=True)]
 
 
-def _histogram(rows: list[list[float]], columns: int, groups: int, members: int) -> Histogram:
-    if not all(isinstance(row, list) and len(row) == columns + 3 for row in rows):
-        raise OnlineError(f"every row needs {columns + 3} numbers for {members} members; begin a new state")
-    codes = np.array([row[3:] for row in rows], np.int64).reshape(len(rows), columns)
-    hist = Histogram(
-        codes=np.clip(codes, -128, 127).astype(np.int8),
-        groups=np.array([row[0] for row in rows], np.int32),
-        right=np.array([row[1] for row in rows], np.int64),
-        counts=np.array([row[2] for row in rows], np.float64),
-    )
-    _check_ranges(hist, groups, members)
-    return hist
-
-
-def _from_json(content: Any) -> State:
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        version = content.get("schema_version") if isinstance(content, dict) else content
-        raise OnlineError(
-            f"schema_version is {version!r}, this quorum reads {SCHEMA_VERSION}; begin a new state, "
-            "or upgrade"
-        )
-    if content.keys() - _OPTIONAL != _KEYS:
-        raise OnlineError(f"the keys are {sorted(content)}, not {sorted(_KEYS)}; begin a new state")
-    members = tuple(content["members"])
-    m, groups = (
-        len(members),
-        tuple((category, attribute) for category, attribute in _pairs(content["groups"])),
-    )
-    if not 1 <= m <= MAX_MEMBERS:
-        raise OnlineError(f"{m} members; between 1 and {MAX_MEMBERS} are possible; begin a new state")
-    hist = _histogram(content["rows"], m, len(groups), m)
-    gold = _histogram(content["gold_rows"], m + 1, len(groups), m) if "gold_rows" in content else None
-    days = []
-    for day in content["days"]:
-        if {*day, "votes_hash"} != _DAY_KEYS:
-            raise OnlineError(f"a day has the keys {sorted(day)}, not {sorted(_DAY_KEYS)}; begin a new state")
-        days.append(Day(**day))
-    state = State(Statistic(members, groups, hist, content["products"], gold), tuple(days))
-    if content["content_hash"] != state.content_hash:
-        raise OnlineError(
-            f"content_hash is {content['content_hash']!r} but the content's is {state.content_hash!r}: the "
-            "file was edited or damaged; restore it, or begin a new state from recorded votes"
-        )
-    return state
-
-
-def _pairs(groups: list[list[str]]) -> list[list[str]]:
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in groups):
-        raise OnlineError("`groups` must be pairs of category and attribute; begin a new state")
-    return groups
-
-
-def _check_ranges(hist: Histogram, groups: int, members: int) -> None:
+def _histogram(rows: list[list[float]], groups: int, members: int, where: str) -> Histogram:
+    width = members + (3 if where == "rows" else 4)
+    if any(len(row) != width for row in rows):
+        raise OnlineError(f"{where}: every row needs {width} numbers for {members} members")
+    table = np.array(rows, np.float64).reshape(len(rows), width)
+    group, right, counts, codes = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
     fine = (
-        ((hist.codes >= ABSTAIN) & (hist.codes <= members)).all()
-        and ((hist.groups >= 0) & (hist.groups < groups)).all()
-        and ((hist.right >= UNLABELLED) & (hist.right < 1 << members)).all()
-        and (np.isfinite(hist.counts) & (hist.counts > 0)).all()
+        ((codes >= ABSTAIN) & (codes <= members)).all()
+        and ((group >= 0) & (group < groups)).all()
+        and ((right >= UNLABELLED) & (right < 1 << members)).all()
+        and (np.isfinite(counts) & (counts > 0)).all()
     )
     if not fine:
-        raise OnlineError("a row holds a number out of range; begin a new state from recorded votes")
-
-
-def _flat(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        raise OnlineError(f"{where}: a row holds a number out of range")
+    return Histogram(codes.astype(np.int8), group.astype(np.int32), right.astype(np.int64), counts)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN
+from quorum.decision.patterns import ABSTAIN, Codes
 
+Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int16]
 Truth = npt.NDArray[np.int64]
 
@@ -74,17 +75,9 @@ def with_bloc(
 def bayes_winner(
     hist: Histogram, accuracy: Floats, values: int, bloc: Sequence[int], share: float
 ) -> npt.NDArray[np.int64]:
-    """Decide by the true model of :func:`with_bloc`: no rule is right more often.
+    """(r,) member whose value is most probable by the true model of :func:`with_bloc`, with its arguments.
 
-    Args:
-        hist: Votes drawn by :func:`with_bloc`.
-        accuracy: See :func:`with_bloc`, as for the others.
-        values: K.
-        bloc: Members that repeat each other.
-        share: Probability that a pair of them does.
-
-    Returns:
-        (r,) member whose value is most probable.
+    No rule is right more often.
     """
     codes, m = hist.codes, hist.members
     chance = np.zeros(codes.shape)
@@ -95,22 +88,13 @@ def bayes_winner(
         for size in range(len(bloc) + 1):
             for joined in itertools.combinations(bloc, size):
                 inside = np.isin(np.arange(m), joined)
-                term = (
-                    joins**size
-                    * (1.0 - joins) ** (len(bloc) - size)
-                    * np.where(inside, 1.0, single).prod(axis=1)
-                )
-                chance[:, candidate] += term * _together(codes, right, accuracy, inside, values)
+                together = joins**size * (1.0 - joins) ** (len(bloc) - size)
+                apart = np.where(inside, 1.0, single).prod(axis=1)
+                chance[:, candidate] += together * apart * _alike(codes, right, accuracy, inside, values)
     return np.asarray(np.where(codes == ABSTAIN, -1.0, chance).argmax(axis=1))
 
 
-def _together(
-    codes: npt.NDArray[np.int8],
-    right: npt.NDArray[np.bool_],
-    accuracy: Floats,
-    inside: npt.NDArray[np.bool_],
-    values: int,
-) -> Floats:
+def _alike(codes: Codes, right: Flags, accuracy: Floats, inside: Flags, values: int) -> Floats:
     """(r,) probability of the votes of members with one draw: right where it is below their accuracy."""
     hits, misses = right & inside, ~right & inside
     room = np.where(hits, accuracy, 1.0).min(axis=1) - np.where(misses, accuracy, 0.0).max(axis=1)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON files that carry the hash of their content, laid out for people to read and compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+_flat = partial(json.dumps, ensure_ascii=False)
+
+
+def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add ``content_hash``, ``sha256:`` of the canonical JSON of the content, as the last field.
+
+    Raises:
+        ValueError: A value is no JSON: another type, a number that is not finite, half a surrogate pair.
+    """
+    try:
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return {**content, "content_hash": "sha256:" + hashlib.sha256(text.encode()).hexdigest()}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from error
+
+
+def lay_out(content: Mapping[str, Any], by_line: Collection[str]) -> str:
+    """Write one field per line; those in ``by_line`` one entry per line, objects sorted by name."""
+    lines = []
+    for name, value in content.items():
+        if name not in by_line or not value:
+            text = _flat(value)
+        elif isinstance(value, Mapping):
+            text = _block("{}", (f"{_flat(key)}: {_flat(value[key])}" for key in sorted(value)))
+        else:
+            text = _block("[]", map(_flat, value))
+        lines.append(f"  {_flat(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def parse(text: str, schema_version: int) -> dict[str, Any]:
+    """Read the JSON object of a file with this ``schema_version``.
+
+    Raises:
+        ValueError: Not JSON or too deep, a number too long, a name that stands twice, or another version.
+        msgspec.ValidationError: Another value than an object.
+    """
+    try:
+        content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error}); the file may be cut off") from error
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
+    version = content.get("schema_version")
+    if type(version) is not int or version != schema_version:
+        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}; is it too old?")
+    return content
+
+
+def check_hash(stated: str, actual: str) -> None:
+    """Raise ValueError if the hash that a file states is not that of its content."""
+    if stated != actual:
+        raise ValueError(f"content_hash is {stated!r}, the content's is {actual!r}: edited or damaged")
+
+
+def _block(brackets: str, entries: Iterable[str]) -> str:
+    return brackets[0] + "\n    " + ",\n    ".join(entries) + "\n  " + brackets[1]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"key {name!r} stands twice in one object; keep one of them")
+        result[name] = value
+    return result
