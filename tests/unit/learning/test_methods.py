@@ -78,14 +78,18 @@ def plain_iwmv(codes, labels):
             weights[j] = (
                 labels * sum(codes[i][j] == labelled[i] for i in given) / len(given) - 1 if given else 0.0
             )
-    return weights
+    return weights, labelled
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_iwmv_on_patterns_is_iwmv_row_by_row(seed):
     rng = np.random.default_rng(seed)
     codes, _ = independent(rng, 300, wide(rng, 4), 4, 0.15)
-    assert Iwmv(4.0).fit(histogram(codes)).rule_.weights[0].tolist() == pytest.approx(plain_iwmv(codes, 4.0))
+    weights, labelled = plain_iwmv(codes, 4.0)
+    fitted = Iwmv(4.0).fit(histogram(codes))
+    assert fitted.rule_.weights[0].tolist() == pytest.approx(weights)
+    winner = fitted.predict(codes).winner
+    assert [codes[i, j] if j >= 0 else None for i, j in enumerate(winner)] == labelled
 
 
 def test_iwmv_per_group_is_iwmv_of_each_group():

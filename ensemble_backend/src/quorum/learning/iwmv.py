@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from quorum.decision.arrays import Floats, Rule, decide_rows
+from quorum.decision.arrays import Decision, Floats, Rule, decide, decide_rows
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 
 _MAX_ROUNDS = 100
 
@@ -68,3 +68,7 @@ class Iwmv:
             weights = labels[:, None] * self.accuracy_ - 1.0
         self.rule_ = Rule(weights, zero)
         return self
+
+    def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
+        """Decide (n, m) codes of the given (n,) groups; None: group 0."""
+        return decide(codes, self.rule_, groups)
