@@ -95,7 +95,8 @@ def load_json(text: str, **hooks: Any) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deeply; a row holds texts, and lists or objects of them") from error
     except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
+        # Of a number that is too long, Python goes on to name a setting of its own.
+        raise ValueError(f"not JSON: {str(error).partition('; use sys.')[0]}") from error
     return value
 
 
