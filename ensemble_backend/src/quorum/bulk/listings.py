@@ -126,5 +126,4 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
     """The acceptable values, normalised like votes; a value outside a closed set stays unchanged."""
-    known = catalogue.get(attribute)
-    return [known.normalise(value) or value for value in listing.gold.get(attribute, ())]
+    return catalogue.spelled(attribute, listing.gold.get(attribute, ()))

@@ -49,7 +49,6 @@ def choose(
     *,
     weights: Weights | None = None,
     seed: int = 0,
-    agreed_share: float = AGREED,
 ) -> list[Choice]:
     """Choose the most informative unlabelled cells.
 
@@ -64,19 +63,16 @@ def choose(
         count: Number of cells, at least 1.
         weights: Members with zero weight cannot disagree; None: all can.
         seed: Of the draws; the same input gives the same cells.
-        agreed_share: Share of cells that members agree on, in [0, 1].
 
     Returns:
         The cells, best first; fewer if the table has fewer unlabelled cells with a vote.
 
     Raises:
-        LabelError: A count below 1, or a share outside [0, 1].
+        LabelError: A count below 1.
         WeightsError: Weights for other members.
     """
-    if count < 1 or not 0.0 <= agreed_share <= 1.0:
-        raise LabelError(
-            f"count is {count}, agreed_share {agreed_share}; give at least 1, and a share in [0, 1]"
-        )
+    if count < 1:
+        raise LabelError(f"count is {count}; give at least 1")
     if weights is not None and weights.members != table.members:
         raise WeightsError(f"weights for {list(weights.members)}, votes of {list(table.members)}")
     rng = np.random.default_rng(seed)
@@ -86,7 +82,7 @@ def choose(
     split = disagreement(table, weights)[rows] > 1e-9
     gain = _attribute_need(table)[rows] * alike ** (FREQUENCY - 1.0)
     wanted = min(count, len(rows))
-    agreed = min(round(agreed_share * wanted), int((~split).sum()))
+    agreed = min(round(AGREED * wanted), int((~split).sum()))
     parts = []
     for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
@@ -149,5 +145,5 @@ def _reason(table: VotesTable, row: int, alike: int) -> str:
 def _mixed(first: list[Choice], second: list[Choice]) -> list[Choice]:
     """Both lists, each in its order and evenly spread."""
     places = [(i + 0.5) / len(part) for part in (first, second) for i in range(len(part))]
-    both = [*first, *second]
-    return [both[i] for i in sorted(range(len(both)), key=lambda i: places[i])]
+    both = zip(places, [*first, *second], strict=True)
+    return [choice for _, choice in sorted(both, key=lambda placed: placed[0])]
