@@ -56,12 +56,16 @@ class ColumnsFile:
         self.path = path
         try:
             with self._open() as file:
-                self._schema = file.schema if self._is_arrow else file.schema_arrow
+                schema = file.schema if self._is_arrow else file.schema_arrow
         except (OSError, pa.ArrowException) as error:
             hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
             raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
-        self._version = self._stated_version()
-        self._names: list[str] = self._schema.names
+        stated = (schema.metadata or {}).get(_VERSION_KEY)
+        try:
+            self._version = check_version(int(stated) if stated and stated.isdigit() else stated)
+        except VotesError as error:
+            raise VotesError(f"{path}: {error}") from error
+        self._names: list[str] = schema.names
         twice = sorted({name for name in RESERVED if self._names.count(name) > 1})
         if twice:
             raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
@@ -79,11 +83,7 @@ class ColumnsFile:
         return members
 
     def rows(self, batch_rows: int, identified: bool = True) -> Iterator[Row]:
-        """Read the cells one by one.
-
-        Args:
-            batch_rows: Rows held at once.
-            identified: Rows need a product; without, a title, and the product may be missing.
+        """Read the cells one by one; without ``identified`` they need a title, not a product.
 
         Raises:
             VotesError: Unreadable, a missing column, one of another type, or an incomplete row.
@@ -111,13 +111,6 @@ class ColumnsFile:
         else:
             with pq.ParquetFile(self.path, buffer_size=_FILE_BUFFER, pre_buffer=False) as file:
                 yield file
-
-    def _stated_version(self) -> int:
-        text = (self._schema.metadata or {}).get(_VERSION_KEY)
-        try:
-            return check_version(int(text) if text and text.isdigit() else text)
-        except VotesError as error:
-            raise VotesError(f"{self.path}: {error}") from error
 
     def _batches(
         self, columns: Sequence[str], batch_rows: int, required: Sequence[str] = ()
@@ -189,22 +182,16 @@ class _Batch:
         accepted, owner = self._gold()
         for text, at in zip(accepted.to_pylist(), owner.tolist(), strict=True):
             gold[at] = (*gold[at], text)
-        origins = {
-            name: self._arrow.column(name).to_pylist()
-            for name in ORIGIN_COLUMNS
-            if name in self._arrow.schema.names
-        }
-        rows = zip(*texts, zip(*votes, strict=True), gold, strict=True)
-        for i, (product, category, title, attribute, values, answers) in enumerate(rows):
+        recorded = [name for name in ORIGIN_COLUMNS if name in self._arrow.schema.names]
+        origins = self._arrow.select(recorded).to_pylist()
+        rows = zip(*texts, zip(*votes, strict=True), gold, origins, strict=True)
+        for i, (product, category, title, attribute, values, answers, stated) in enumerate(rows):
             try:
-                origin = read_origin({name: column[i] for name, column in origins.items()}, version)
+                origin = read_origin(stated, version)
             except VotesError as error:
                 raise self._error(str(error), i) from error
-            yield Row(
-                self.start + i + 1,
-                members,
-                Cell(product, category, title, attribute, values, answers, origin),
-            )
+            cell = Cell(product, category, title, attribute, values, answers, origin)
+            yield Row(self.start + i + 1, members, cell)
 
     def coded(self, members: tuple[str, ...]) -> CodedVotes:
         """The rows as codes, with one dictionary for members and gold; parts of labelled cells only."""
@@ -244,10 +231,8 @@ class _Batch:
         return texts.dictionary.to_pylist(), _indices(texts.indices)
 
     def _texts(self, name: str) -> Any:
-        """A column as an array of string; all null if the file has none."""
-        if name not in self._arrow.schema.names:
-            return pa.nulls(len(self), pa.string())
-        texts = self._cast(self._arrow.column(name), name)
+        """A column as an array of string."""
+        texts = self._cast(self._column(name), name)
         if name in self._required:
             self._refuse(_is_blank(texts), f"no {name}; every row needs one")
         return texts
@@ -264,7 +249,7 @@ class _Batch:
 
     def _gold(self) -> tuple[Any, npt.NDArray[np.int64]]:
         """All gold texts, and the row of each, rising."""
-        column = self._arrow.column("gold") if "gold" in self._arrow.schema.names else self._texts("gold")
+        column = self._column("gold")
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             owner = _indices(pc.list_parent_indices(column))
             texts = self._cast(pc.list_flatten(column), "gold")
@@ -274,6 +259,11 @@ class _Batch:
         texts = self._cast(column, "gold")
         given = pc.invert(_is_blank(texts))
         return texts.filter(given), np.flatnonzero(given.to_numpy(zero_copy_only=False))
+
+    def _column(self, name: str) -> Any:
+        """A column; all null if the file has none."""
+        has_it = name in self._arrow.schema.names
+        return self._arrow.column(name) if has_it else pa.nulls(len(self), pa.string())
 
     def _cast(self, column: Any, name: str) -> Any:
         if not _is_text(column.type):

@@ -72,7 +72,7 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
             votes = _votes(row)
             members = (members if identified else ()) or tuple(votes)
             cell = _cell(row, votes, members) if identified else _recorded(row, votes)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise VotesError(f"{source}, line {number}: {error}") from error
         yield Row(number, members, cell)
 

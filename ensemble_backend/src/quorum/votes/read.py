@@ -114,11 +114,7 @@ def unit_of(path: Path) -> str:
 
 
 def open_columns(path: Path) -> ColumnsFile:
-    """Open Parquet or Arrow.
-
-    Raises:
-        VotesError: Unreadable, or pyarrow is not installed.
-    """
+    """Open Parquet or Arrow; raises VotesError if it is unreadable, or pyarrow is not installed."""
     check_pyarrow(path)
     from quorum.votes.columns import ColumnsFile
 
@@ -126,11 +122,7 @@ def open_columns(path: Path) -> ColumnsFile:
 
 
 def check_pyarrow(path: Path) -> None:
-    """Refuse a file of columns if pyarrow is not installed.
-
-    Raises:
-        VotesError: It is not.
-    """
+    """Raise VotesError if pyarrow, which a file of columns needs, is not installed."""
     try:
         importlib.import_module("quorum.votes.columns")
     except ImportError as error:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import MAX_MEMBERS
@@ -148,40 +150,24 @@ def read_origin(row: Mapping[str, Any], version: int) -> Origin | None:
         VotesError: A value of the wrong type in a row of version 2.
     """
     known: dict[str, Any] = {}
-    for name, (wanted, convert) in _ORIGIN.items():
+    for name, (wanted, kind) in _ORIGIN.items():
         value = row.get(name)
-        # NaN: how pandas writes a number that is missing.
+        # NaN: how pandas writes a number that is missing; the others of its column are floats.
         if value is None or value != value:
             continue
-        converted = convert(value)
-        if converted is not None:
-            known[name] = converted
-        elif version > UNVERSIONED:
-            raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed")
+        whole = isinstance(value, float) and value.is_integer()
+        try:
+            known[name] = msgspec.convert(int(value) if whole else value, kind)
+        except msgspec.ValidationError as error:
+            if version > UNVERSIONED:
+                raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed") from error
     return Origin(**known) if known else None
 
 
-def _as_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _as_float(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) <= sys.float_info.max else None
-
-
-def _as_int(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if abs(value) < 1 << 63 else None
-
-
-_ORIGIN: Mapping[str, tuple[str, Callable[[object], object]]] = {
-    "channel": ("a text", _as_text),
-    "weights_version": ("a whole number", _as_int),
-    "latency_ms": ("a number", _as_float),
-    "fallback_from": ("a text", _as_text),
+_MOST = sys.float_info.max
+_ORIGIN: Mapping[str, tuple[str, Any]] = {
+    "channel": ("a text", str),
+    "weights_version": ("a whole number", Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]),
+    "latency_ms": ("a number", Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]),
+    "fallback_from": ("a text", str),
 }

@@ -24,11 +24,9 @@ def read_statistic(
 ) -> Statistic:
     """Compute the histogram of votes, holding at most one batch in memory.
 
-    A file of columns has the text columns ``product``, ``attribute`` and optionally ``category``, one text
-    column per member (null: the member abstained) and optionally ``gold``: text, or a list of acceptable
-    texts (null or empty: no gold). ``title`` is not read. Memory: one batch, the dictionaries of one row
-    group, and the histogram, whose size depends on patterns, attributes and categories, not on the number of
-    rows. JSON lines are read a batch at a time too, some thirty times slower.
+    In a file of columns ``gold`` is a text, or a list of acceptable texts; ``title`` is not read. Memory: one
+    batch, the dictionaries of one row group, and the histogram, whose size depends on patterns, attributes
+    and categories, not on the number of rows. JSON lines take some thirty times longer.
 
     Every (product, attribute) must be unique; the check writes 16 bytes per cell to the temporary directory
     (:mod:`quorum.votes.duplicates`). ``products`` counts runs of rows of one product, so a product with
@@ -94,11 +92,7 @@ def read_statistic_ray(
     try:
         task = ray.remote(read_statistic)
         pending = [task.remote(str(file), members=names, batch_rows=batch_rows) for file in files]
-        total: Statistic | None = None
-        while pending:
-            done, pending = ray.wait(pending)
-            part: Statistic = ray.get(done[0])
-            total = part if total is None else total + part
+        total: Statistic = functools.reduce(operator.add, map(ray.get, pending))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, VotesError):
             raise error.cause from error
@@ -106,7 +100,6 @@ def read_statistic_ray(
     finally:
         if ours:
             ray.shutdown()
-    assert total is not None
     return total
 
 
