@@ -319,6 +319,11 @@ def test_hostile_rows_are_refused_by_line(tmp_path: Path, read, line: str, words
         read(path)
 
 
+def test_lines_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text(PLAIN, "utf-8-sig")
+    assert read_votes(tmp_path / "v.jsonl").members == ("m",)
+
+
 def test_unusual_rows_that_are_fine_are_read(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     title = r"[{\u007b\"\ud83e\udde6 " + "[" * 2000

@@ -30,13 +30,7 @@ class LabelError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A cell to label.
-
-    Attributes:
-        index: Row of the table.
-        reason: Why, for people.
-        gain: Its weight in the draw, among cells of its kind.
-    """
+    """A row of the table to label, why, for people, and its weight in the draw among cells of its kind."""
 
     index: int
     reason: str
@@ -86,9 +80,8 @@ def choose(
     parts = []
     for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
-        parts.append(
-            [Choice(int(rows[i]), _reason(table, int(rows[i]), int(alike[i])), float(gain[i])) for i in drawn]
-        )
+        places = zip(rows[drawn].tolist(), alike[drawn].tolist(), gain[drawn].tolist(), strict=True)
+        parts.append([Choice(row, _reason(table, row, like), weight) for row, like, weight in places])
     return _mixed(*parts)
 
 
@@ -125,11 +118,10 @@ def _draw(
 
 def _attribute_need(table: VotesTable) -> Floats:
     """(n,) lag of the labels of a cell's attribute behind its share of the table; 1: none."""
-    names = [attribute for _, attribute in table.group_names]
-    index = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    attribute = np.array([index[name] for name in names], np.int64)[table.groups]
-    cells = np.bincount(attribute, minlength=len(index))
-    have = np.bincount(attribute, table.labelled, len(index))
+    names, index = np.unique([attribute for _, attribute in table.group_names], return_inverse=True)
+    attribute = index[table.groups]
+    cells = np.bincount(attribute, minlength=len(names))
+    have = np.bincount(attribute, table.labelled, len(names))
     expected = cells * (float(table.labelled.mean()) if len(table) else 0.0)
     return np.asarray(((expected + 1.0) / (have + 1.0))[attribute])
 

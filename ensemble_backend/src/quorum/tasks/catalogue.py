@@ -140,11 +140,7 @@ class Catalogue:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Catalogue:
-        """Inverse of :meth:`to_json`.
-
-        Raises:
-            CatalogueError: Unknown schema version or an attribute that contradicts itself.
-        """
+        """Inverse of :meth:`to_json`; raises CatalogueError for another schema or a contradiction."""
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise CatalogueError(f"catalogue schema_version {version!r}, expected {SCHEMA_VERSION}")

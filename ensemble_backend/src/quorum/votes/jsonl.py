@@ -20,6 +20,8 @@ from quorum.votes.schema import (
     read_origin,
 )
 
+_PLAIN = json.JSONDecoder()
+
 
 class Row(NamedTuple):
     """A cell, the members in the order of its values, and its line or row in the file, from 1."""
@@ -39,7 +41,8 @@ def read_lines(path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    text = line.decode()
+                    # Spreadsheets and editors may write a byte order mark.
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise VotesError(
                         f"{path}: is no text in UTF-8 ({error.reason} on line {number}); a votes table is a "
@@ -68,7 +71,7 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
         if not line.strip():
             continue
         try:
-            row = load_json(line, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+            row = load_json(line, _DECODER)
             votes = _votes(row)
             members = (members if identified else ()) or tuple(votes)
             cell = _cell(row, votes, members) if identified else _recorded(row, votes)
@@ -77,14 +80,14 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
         yield Row(number, members, cell)
 
 
-def load_json(text: str, **hooks: Any) -> Any:
-    """Parse JSON from a file of a user; ``hooks`` as for :func:`json.loads`.
+def load_json(text: str, decoder: json.JSONDecoder = _PLAIN) -> Any:
+    """Parse JSON from a file of a user.
 
     Raises:
         ValueError: Not JSON, nested too deeply, too long a number, or a text that UTF-8 cannot hold.
     """
     try:
-        value = json.loads(text, **hooks)
+        value = decoder.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -131,6 +134,9 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"{twice!r} stands twice in one object; keep one of the two")
     return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
 
 
 def _votes(row: object) -> Mapping[str, object]:

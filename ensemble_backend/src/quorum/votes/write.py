@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from quorum.files import replacing
 from quorum.votes.jsonl import LinesSink
 from quorum.votes.read import check_pyarrow
 from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, check_members, is_columnar
 from quorum.votes.table import VotesTable
+
+if TYPE_CHECKING:
+    from quorum.votes.columns import ColumnsSink
 
 
 def check_target(path: str | Path) -> None:
@@ -101,13 +104,9 @@ def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | No
             sink.write(cell, table.members)
 
 
-class _Sink(Protocol):
-    def write(self, cell: Cell, members: Sequence[str]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def _open_sink(path: Path, row_group_rows: int | None = None, buffered: bool = False) -> _Sink:
+def _open_sink(
+    path: Path, row_group_rows: int | None = None, buffered: bool = False
+) -> LinesSink | ColumnsSink:
     if not is_columnar(path):
         return LinesSink(path, buffered)
     from quorum.votes.columns import ColumnsSink
