@@ -114,9 +114,8 @@ class ExtractReport:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data: dict[str, Any] = {"answered": self.answered, "failed": self.failed, "left": self.left}
-        data |= {
-            name: str(path) if path else None for name, path in (("out", self.out), ("votes", self.votes))
-        }
+        files = {"out": self.out, "votes": self.votes}
+        data |= {name: str(path) if path else None for name, path in files.items()}
         return data | ({"channels": self.by_channel} if self.routed else {})
 
 
@@ -160,12 +159,7 @@ def extract(
     client = AsyncClient(
         url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
     )
-    # Before the files are opened, so that an earlier output stays when no server answers.
-    with Client(url, channel=options.channel) as probe:
-        if not probe.is_ready():
-            raise Unavailable(
-                f"channel {options.channel!r} at {url} does not answer; start it with `quorum up`"
-            )
+    _check_ready(url, options.channel)
     count, interrupted = _Count(), False
     with ExitStack() as files:
         sinks = open_sinks(files, out, votes, list(listings[0].row), names, deployment.catalogue())
@@ -173,19 +167,23 @@ def extract(
             asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
         except (KeyboardInterrupt, asyncio.CancelledError):
             interrupted = True
+    return _report(count, len(listings) - count.done, interrupted, options)
+
+
+def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions) -> ExtractReport:
     gave_up = count.silent == GIVE_UP_AFTER and not interrupted
-    resume = count.done + 1 - (count.silent if gave_up else 0)
+    silent = GIVE_UP_AFTER if gave_up else 0
     return ExtractReport(
         answered=count.by_channel.total(),
         failed=count.failed,
-        left=len(listings) - count.done,
+        left=left,
         by_channel=dict(count.by_channel),
         ended="interrupted" if interrupted else "unavailable" if gave_up else "complete",
-        silent=count.silent if gave_up else 0,
+        silent=silent,
         last_error=count.last_error if gave_up else None,
-        resume=resume if interrupted or gave_up else None,
-        out=out,
-        votes=votes,
+        resume=count.done + 1 - silent if interrupted or gave_up else None,
+        out=_path(options.out),
+        votes=_path(options.votes),
         routed=options.canary_share is not None,
     )
 
@@ -201,6 +199,12 @@ def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> Non
             f"{source}: {numbered} of {len(listings)} rows have no id, so they are numbered (row-1, row-2,"
             " ...) and cannot be joined with other files; name the column of the id with --id-column"
         )
+
+
+def _check_ready(url: str, channel: str) -> None:
+    with Client(url, channel=channel) as client:
+        if not client.is_ready():
+            raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
 
 
 async def _ask_each(
