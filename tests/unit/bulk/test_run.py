@@ -64,6 +64,22 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_answers_are_on_disk_as_they_come(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    serve(monkeypatch, {})
+    header = ending == "csv"
+    seen: list[int] = []
+
+    def look(done: int, _: int) -> None:
+        if done:
+            seen.append(len(Path(f"out.{ending}").read_text("utf-8").splitlines()) - header)
+
+    quorum.extract(deployment, "in.csv", replace(options(), out=f"out.{ending}"), progress=look)
+    assert seen == list(range(1, ROWS + 1))
+
+
 def test_channels_are_listed_where_a_share_is_routed(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

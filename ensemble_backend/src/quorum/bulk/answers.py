@@ -25,7 +25,7 @@ class OutputError(QuorumError, ValueError):
 
 
 class Sink(Protocol):
-    """Writes answers one by one, each at once to disk."""
+    """Writes answers one by one."""
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
@@ -42,14 +42,12 @@ class JsonlSink:
         data = {"product": listing.product, "category": listing.category, "title": listing.text}
         found = {"error": str(result)} if isinstance(result, Exception) else extraction_json(result)
         self._file.write(json.dumps(data | found, ensure_ascii=False) + "\n")
-        self._file.flush()
 
 
 class CsvSink:
     """The input's columns, then value and confidence per attribute, then ``error``."""
 
     def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
-        self._file = file
         self._csv = csv.DictWriter(file, csv_columns(columns, attributes), extrasaction="ignore")
         self._csv.writeheader()
 
@@ -63,7 +61,6 @@ class CsvSink:
                 row[answer.attribute] = answer.value or ""
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
         self._csv.writerow(row)
-        self._file.flush()
 
 
 def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
@@ -163,7 +160,8 @@ def open_sinks(
         for path in filter(None, (out, votes)):
             path.open("a").close()
         if out is not None:
-            file = files.enter_context(out.open("w", encoding="utf-8", newline=""))
+            # Buffered by line: an answer is on disk at once.
+            file = files.enter_context(out.open("w", 1, encoding="utf-8", newline=""))
             sinks.append(CsvSink(file, columns, attributes) if out.suffix == ".csv" else JsonlSink(file))
         if votes is not None:
             sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))

@@ -64,16 +64,9 @@ def read_statistic_ray(
 ) -> Statistic:
     """Run :func:`read_statistic` with one Ray task per file and add up the histograms.
 
-    Every task checks its own file for duplicates; duplicates across files are not detected.
-
-    Args:
-        paths: Files that every worker can open under the same path.
-        members: See :func:`read_statistic`.
-        batch_rows: See :func:`read_statistic`.
-        address: Of a Ray cluster; None: the connected one, else a temporary one on this machine.
-
-    Returns:
-        The same statistic as :func:`read_statistic`.
+    Every task checks its own file for duplicates; duplicates across files are not detected. Every worker has
+    to find the files under the same path. ``address`` is that of a Ray cluster; None: the connected one, else
+    a temporary one on this machine.
 
     Raises:
         VotesError: Ray is not installed, or as in :func:`read_statistic`.
