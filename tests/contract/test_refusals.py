@@ -117,6 +117,16 @@ def test_a_long_message_loses_words_and_keeps_its_code() -> None:
     assert take_code(message) == ("x" * (500 - len(" [quorum:QUORUM_ERROR]")), "QUORUM_ERROR")
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [" [quorum:NO]" * 10_000, "[quorum:" * 12_000, "[quorum:" + "A" * 100_000, "[quorum:A]" + " \n" * 50_000],
+)
+def test_a_hostile_message_takes_no_time_beyond_its_length(hostile: str) -> None:
+    """An expression that goes back over what it has read would take hours for these."""
+    assert take_code(hostile + "!") == (hostile + "!", None)
+    assert take_code(with_code(Overloaded(hostile), 200_000)).code == "OVERLOADED"
+
+
 def test_foreign_words_are_each_found_and_name_their_author() -> None:
     for phrase in PHRASES:
         assert meaning_of(f"before {phrase.words} after") is phrase.meaning

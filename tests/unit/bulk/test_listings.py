@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink
-from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.votes import Origin, VotesWriter, read_votes
 from quorum_client import Answer, Extraction, Status, Vote
@@ -77,6 +77,35 @@ def test_gold_may_be_json_in_a_csv_cell(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text('title,gold\na shoe,"{""color"": [""red""]}"\na hat,\n', encoding="utf-8")
     assert [row.gold for row in read_listings(path)] == [{"color": ["red"]}, {}]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"title": "a hat", "x": ' + "[" * 50_000, "nested too deeply"),
+        ('{"title": "a hat", "x": ' + "9" * 5000 + "}", "5000 digits"),
+        ('{"title": "a \\ud83d hat"}', r"'.*a \\ud83d' holds a lone surrogate"),
+        ('{"title": "a hat", "\\udfff": 1}', "lone surrogate"),
+        ('{"title": "a hat", "gold": "{\\"color\\": [\\"\\\\ud83d\\"]}"}', "gold is .*lone surrogate"),
+        (json.dumps({"title": "a hat", "gold": "[" * 50_000}), "gold is nested too deeply"),
+        ("[1]", "list, expected an object"),
+        ('{"title": "a', "not JSON"),
+    ],
+    ids=range(8),
+)
+def test_hostile_lines_are_named(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"title": "a shoe"}\n' + line + "\n", "utf-8")
+    with pytest.raises(ListingsError, match=rf"in\.jsonl(:2|: row 2): .*{words}"):
+        read_listings(path)
+
+
+def test_unusual_lines_that_are_fine_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    title = r"\ud83e\udde6 \\u{[" + "[" * 2000
+    path.write_text(f'{{"title": "{title}", "price": NaN, "size": {"9" * 4000}, "price": 1}}', "utf-8")
+    (found,) = read_listings(path)
+    assert found.text.startswith(r"🧦 \u{[[[")
 
 
 def test_csv_out_keeps_the_columns_and_marks_failures() -> None:

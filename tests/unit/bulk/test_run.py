@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,9 @@ from support.deployment import write_deployment
 import quorum
 from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
+from quorum.votes import read_votes
 from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Status, Unreachable, Vote
+from quorum_contract.errors import QuorumError
 
 ROWS = 50
 
@@ -57,6 +64,22 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_answers_are_on_disk_as_they_come(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    serve(monkeypatch, {})
+    header = ending == "csv"
+    seen: list[int] = []
+
+    def look(done: int, _: int) -> None:
+        if done:
+            seen.append(len(Path(f"out.{ending}").read_text("utf-8").splitlines()) - header)
+
+    quorum.extract(deployment, "in.csv", replace(options(), out=f"out.{ending}"), progress=look)
+    assert seen == list(range(1, ROWS + 1))
+
+
 def test_channels_are_listed_where_a_share_is_routed(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +104,78 @@ def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: py
     done = report.answered + report.failed
     assert (report.ended, report.resume, report.left) == ("interrupted", done + 1, ROWS - done)
     assert report.answered <= 12
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_termination_closes_the_files(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Parquet cannot be read without its footer, which is written last."""
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    serve(monkeypatch, {})
+    answer = AsyncClient.extract
+
+    async def extract(client: AsyncClient, text: str, *rest: Any, **more: Any) -> Extraction:
+        if text == "12":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
+        return await answer(client, text, *rest, **more)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    files = quorum.ExtractOptions(
+        out="out.jsonl", votes=f"votes.{ending}", attributes=["color"], concurrency=1
+    )
+    report = quorum.extract(deployment, "in.csv", files)
+    assert (report.ended, report.answered, report.resume) == ("interrupted", 12, 13)
+    assert len(read_votes(f"votes.{ending}")) == 12
+    assert len(Path("out.jsonl").read_text("utf-8").splitlines()) == 12
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_calling_program_stays(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, {})
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert quorum.extract(deployment, "in.csv", options()).ended == "complete"
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(quorum.extract, deployment, "in.csv", options()).result().ended == "complete"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"attributes": ["sku"]}, "has a column 'sku' already"),
+        ({"attributes": ["color", "color"]}, "color"),
+        ({"attributes": [" color"]}, "white space"),
+        ({"attributes": []}, "no attributes"),
+        ({"concurrency": 0}, "whole number above 0"),
+        ({"canary_share": 2.0}, "canary_share"),
+        ({"timeout_s": -1.0}, "timeout"),
+        ({"votes": "votes.csv"}, r"cannot tell the format of the votes from '\.csv'"),
+        ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: No such file"),
+        ({"votes": "folder.jsonl"}, "folder.jsonl: Is a directory"),
+        ({"votes": "out.csv"}, "read or written already"),
+        ({"out": "out.txt"}, r"cannot tell the format from '\.txt'"),
+        ({"out": "folder.jsonl"}, "folder.jsonl: Is a directory"),
+        ({"text_column": "name"}, "needs column 'name'"),
+        ({"id_column": "name"}, "has no column 'name'"),
+    ],
+)
+def test_what_is_refused_leaves_earlier_outputs(
+    deployment: quorum.Deployment, change: dict[str, Any], error: str
+) -> None:
+    Path("folder.jsonl").mkdir()
+    for name in ("out.csv", "votes.jsonl"):
+        Path(name).write_text("yesterday", "utf-8")
+    with pytest.raises(QuorumError, match=error):
+        quorum.extract(deployment, "in.csv", replace(options(), **change))
+    assert [Path(name).read_text("utf-8") for name in ("out.csv", "votes.jsonl")] == ["yesterday"] * 2
 
 
 def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:

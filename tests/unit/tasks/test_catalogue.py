@@ -150,7 +150,10 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert Catalogue.load(path).hash == CATALOGUE.hash
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema_version": 2}', '{"schema_version": 1}', "7"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"schema_version": 2}', '{"schema_version": 1}', "7", "[" * 50_000, "9" * 5000],
+)
 def test_an_unreadable_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "catalogue.json"
     path.write_text(content, encoding="utf-8")
@@ -158,3 +161,6 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str) -> None:
         Catalogue.load(path)
     with pytest.raises(CatalogueError, match="quorum render"):
         Catalogue.load(tmp_path / "nowhere.json")
+    path.write_bytes(b"\xff")
+    with pytest.raises(CatalogueError, match=r"catalogue\.json: .*utf-8"):
+        Catalogue.load(path)

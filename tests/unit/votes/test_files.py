@@ -188,3 +188,147 @@ def test_a_row_with_its_members_in_another_order_is_written_in_the_first(tmp_pat
         writer.write(Cell("p", "", "t", "color", ("red", "blue")), ("a", "b"))
         writer.write(Cell("q", "", "t", "color", ("green", "grey")), ("b", "a"))
     assert [cell.values for cell in read_votes(path).cells] == [("red", "blue"), ("grey", "green")]
+
+
+def cut_arrow(path: Path) -> Path:
+    """Damage the offsets of a column: the file opens, and following them would leave its buffers."""
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    write_votes(build_table(MEMBERS, CELLS), path)
+    with pa.memory_map(str(path)) as source:
+        offsets = pa.ipc.open_file(source).get_batch(0).column("product").buffers()[1].to_pybytes()
+    content = path.read_bytes()
+    assert content.count(offsets[:20]) >= 1
+    path.write_bytes(content.replace(offsets[:20], offsets[:4] + b"\xff\xff\xff\x7f" * 4, 1))
+    return path
+
+
+def test_an_arrow_file_with_damaged_offsets_is_refused(tmp_path: Path) -> None:
+    path = cut_arrow(tmp_path / "votes.arrow")
+    for read in (read_votes, read_statistic):
+        with pytest.raises(
+            VotesError, match=r"votes\.arrow: cannot be read to its end .*; write the file ag"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_texts_that_are_no_utf_8_are_refused(tmp_path: Path, ending: str) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    path = tmp_path / f"votes.{ending}"
+    title = pa.array([b"gr\xf6\xdfe"]).view(pa.string())
+    table = pa.table({"product": ["p"], "attribute": ["a"], "title": title, "m": title})
+    if ending == "arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    for read in (read_votes, read_statistic):
+        with pytest.raises(VotesError, match=r"cannot be read to its end .*UTF8"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("channel", "red", True),
+        ("fallback_from", "n/a", True),
+        ("weights_version", "red", True),
+        ("latency_ms", "41", True),
+        ("scores", "red", True),
+        ("channel", "quorum_canary", False),
+        ("channel", None, False),
+        ("scores", 0.5, False),
+    ],
+)
+def test_votes_under_a_reserved_name_are_refused(
+    tmp_path: Path, name: str, value: object, refused: bool
+) -> None:
+    """A file without a version may come from a deployment with a member of that name."""
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    path = tmp_path / "v.parquet"
+    columns = {"product": ["p", "q"], "attribute": ["a", "a"], "m": ["x", "y"], name: [None, value]}
+    pytest.importorskip("pyarrow.parquet").write_table(pa.table(columns), path)
+    for read in (read_votes, read_statistic):
+        if refused:
+            with pytest.raises(
+                VotesError, match=rf"v\.parquet, row 2: column '{name}' holds .* another name"
+            ):
+                read(path)
+        else:
+            assert read(path).members == ("m",)
+
+
+@pytest.mark.parametrize("name", ["channel", "scores", "gold", "title"])
+def test_lines_keep_a_member_of_any_name_and_columns_refuse_it(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    table = build_table([name, "m"], [Cell("p", "", "t", "a", ("x", "y"))])
+    write_votes(table, tmp_path / "v.jsonl")
+    again = read_votes(tmp_path / "v.jsonl")
+    assert (again.members, again.cells) == (table.members, table.cells)
+    assert read_statistic(tmp_path / "v.jsonl").members == table.members
+    words = rf"w\.parquet: \['{name}'\] are columns with another meaning; give these members other names"
+    with pytest.raises(VotesError, match=words):
+        write_votes(table, tmp_path / "w.parquet")
+    with VotesWriter(tmp_path / "w.parquet") as writer, pytest.raises(VotesError, match=words):
+        writer.write(table.cells[0], table.members)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    path = tmp_path / "v.parquet"
+    names = ["product", "attribute", "product", "m"]
+    table = pa.Table.from_arrays([pa.array(["p"])] * 4, names)
+    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    for read in (read_votes, read_statistic):
+        with pytest.raises(VotesError, match=r"columns \['product'\] stand twice"):
+            read(path)
+
+
+ROW = '{"product": "p", "attribute": "a", "schema_version": 2, "votes": {"m": "x"}%s}'
+PLAIN = ROW % ""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (ROW.replace('"x"', '"x", "m": "y"') % "", "'m' stands twice in one object; keep one"),
+        (ROW % ', "product": "q"', "'product' stands twice in one object"),
+        (ROW % (', "more": ' + "[" * 50_000), "nested too deeply"),
+        (ROW % (', "more": ' + '{"a":' * 50_000), "nested too deeply"),
+        (ROW.replace('"x"', "[" * 900 + "]" * 900) % "", r"votes\['m'\] is|nested too deeply"),
+        (ROW % (', "price": ' + "9" * 5000), "5000 digits"),
+        (ROW % (', "weights_version": ' + "9" * 400), "`weights_version` is 9+; a whole number or null"),
+        (
+            ROW % ', "weights_version": 9223372036854775808',
+            "`weights_version` is 9223372036854775808; a whole",
+        ),
+        (ROW % ', "latency_ms": 1e400', "`latency_ms` is inf; a number or null"),
+        (ROW % (', "latency_ms": ' + "9" * 400), "`latency_ms` is 9+; a number or null"),
+        (ROW % (', "schema_version": ' + "9" * 400), "'schema_version' stands twice"),
+        (ROW.replace('"m"', r'"m\ud800"') % "", "lone surrogate"),
+        (ROW.replace('"x"', r'"red \ud83d shoe"') % "", r"'.*red \\ud83d' holds a lone surrogate"),
+        (ROW % r', "channel": "\udfff"', "lone surrogate"),
+    ],
+    ids=range(14),
+)
+@pytest.mark.parametrize("read", [read_votes, read_statistic, lambda path: list(read_rows(path))])
+def test_hostile_rows_are_refused_by_line(tmp_path: Path, read, line: str, words: str) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(f"{PLAIN}\n\n{line}\n", "utf-8")
+    with pytest.raises(VotesError, match=rf"v\.jsonl, line 3: .*{words}"):
+        read(path)
+
+
+def test_lines_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text(PLAIN, "utf-8-sig")
+    assert read_votes(tmp_path / "v.jsonl").members == ("m",)
+
+
+def test_unusual_rows_that_are_fine_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    title = r"[{\u007b\"\ud83e\udde6 " + "[" * 2000
+    more = f', "title": "{title}", "weights_version": 9223372036854775807, "x": {"9" * 4000}'
+    path.write_text(ROW % more, "utf-8")
+    (cell,) = read_votes(path).cells
+    assert cell.title.startswith('[{{"🧦 [[')
+    assert cell.origin == Origin(weights_version=2**63 - 1)

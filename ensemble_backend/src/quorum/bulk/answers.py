@@ -7,12 +7,13 @@ import csv
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes import Cell, Origin, VotesWriter
+from quorum.votes import Cell, Origin, VotesWriter, check_target
 from quorum_client import Extraction
 from quorum_contract.errors import QuorumError
 
@@ -24,7 +25,7 @@ class OutputError(QuorumError, ValueError):
 
 
 class Sink(Protocol):
-    """Writes answers one by one, each at once to disk."""
+    """Writes answers one by one."""
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
@@ -38,27 +39,16 @@ class JsonlSink:
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
-        data: dict[str, Any] = {
-            "product": listing.product,
-            "category": listing.category,
-            "title": listing.text,
-        }
-        data |= {"error": str(result)} if isinstance(result, Exception) else extraction_json(result)
-        self._file.write(json.dumps(data, ensure_ascii=False) + "\n")
-        self._file.flush()
+        data = {"product": listing.product, "category": listing.category, "title": listing.text}
+        found = {"error": str(result)} if isinstance(result, Exception) else extraction_json(result)
+        self._file.write(json.dumps(data | found, ensure_ascii=False) + "\n")
 
 
 class CsvSink:
     """The input's columns, then value and confidence per attribute, then ``error``."""
 
     def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
-        self._file = file
-        self._attributes = attributes
-        added = [name for a in attributes for name in (a, f"{a}_confidence")]
-        clash = sorted(set(columns) & {*added, "error"})
-        if clash:
-            raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
-        self._csv = csv.DictWriter(file, [*columns, *added, "error"], extrasaction="ignore")
+        self._csv = csv.DictWriter(file, csv_columns(columns, attributes), extrasaction="ignore")
         self._csv.writeheader()
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
@@ -71,7 +61,15 @@ class CsvSink:
                 row[answer.attribute] = answer.value or ""
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
         self._csv.writerow(row)
-        self._file.flush()
+
+
+def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
+    """The columns of a CSV output; raises OutputError if the input has one of those that are added."""
+    added = [*(name for attribute in attributes for name in (attribute, f"{attribute}_confidence")), "error"]
+    clash = sorted(set(columns).intersection(added))
+    if clash:
+        raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
+    return [*columns, *added]
 
 
 def _csv_cell(value: Any) -> Any:
@@ -90,7 +88,6 @@ class VotesSink:
         """Write the rows of one listing; a failed listing has none."""
         if isinstance(result, Exception):
             return
-        origin = Origin(**_origin(result))
         for answer in result.answers:
             cell = Cell(
                 product=listing.product,
@@ -99,7 +96,7 @@ class VotesSink:
                 attribute=answer.attribute,
                 values=tuple(vote.value for vote in answer.votes),
                 gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
-                origin=origin,
+                origin=_origin(result),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])
 
@@ -115,18 +112,32 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
             }
             for answer in result.answers
         },
-        **_origin(result),
+        **{name: value for name, value in asdict(_origin(result)).items() if value is not None},
     }
 
 
-def _origin(result: Extraction) -> dict[str, Any]:
+def _origin(result: Extraction) -> Origin:
     """Channel, weights and latency of an answer, for `quorum canary report`."""
-    origin: dict[str, Any] = {
-        "channel": result.channel,
-        "weights_version": result.weights_version,
-        "latency_ms": round(result.latency_s * 1e3, 2),
-    }
-    return origin | ({"fallback_from": result.fallback_from} if result.fallback_from else {})
+    latency_ms = round(result.latency_s * 1e3, 2)
+    return Origin(result.channel, result.weights_version, latency_ms, result.fallback_from or None)
+
+
+def check_outputs(out: Path | None, votes: Path | None, source: Path) -> None:
+    """Refuse files that answers cannot be written to; ``source`` holds the listings. Nothing is opened.
+
+    Raises:
+        OutputError: None is named, one is read or written already, or ``out`` has an unknown ending.
+        VotesError: ``votes`` has the ending of no format.
+    """
+    if out is None and votes is None:
+        raise OutputError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
+    for option, path, others in (("--out", out, [source]), ("--votes", votes, [source, out])):
+        if path is not None and any(other and path.resolve() == other.resolve() for other in others):
+            raise OutputError(f"{option} {path}: that file is read or written already; name another")
+    if out is not None and out.suffix not in (".csv", ".jsonl"):
+        raise OutputError(f"--out {out}: cannot tell the format from {out.suffix!r}; use .csv or .jsonl")
+    if votes is not None:
+        check_target(votes)
 
 
 def open_sinks(
@@ -137,28 +148,20 @@ def open_sinks(
     attributes: Sequence[str],
     catalogue: Catalogue,
 ) -> list[Sink]:
-    """Open the files to write; ``files`` closes them.
-
-    Args:
-        files: Takes the open files.
-        out: CSV or JSONL for the answers.
-        votes: Votes table to write, in the format of its ending.
-        columns: Columns of the input, which a CSV output repeats.
-        attributes: Attributes asked for.
-        catalogue: Normalises the gold in a votes table.
+    """Open the files to write, which ``files`` closes; none is emptied unless all can be written.
 
     Raises:
-        OutputError: A file cannot be written, or has an unknown ending.
-        VotesError: ``votes`` has the ending of no format.
+        OutputError: A file cannot be written, or lacks room for a column of the input (``columns``).
     """
     sinks: list[Sink] = []
+    if out is not None and out.suffix == ".csv":
+        csv_columns(columns, attributes)
     try:
+        for path in filter(None, (out, votes)):
+            path.open("a").close()
         if out is not None:
-            if out.suffix not in (".csv", ".jsonl"):
-                raise OutputError(
-                    f"--out {out}: cannot tell the format from {out.suffix!r}; use .csv or .jsonl"
-                )
-            file = files.enter_context(out.open("w", encoding="utf-8", newline=""))
+            # Buffered by line: an answer is on disk at once.
+            file = files.enter_context(out.open("w", 1, encoding="utf-8", newline=""))
             sinks.append(CsvSink(file, columns, attributes) if out.suffix == ".csv" else JsonlSink(file))
         if votes is not None:
             sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))

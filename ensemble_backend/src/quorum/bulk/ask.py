@@ -27,10 +27,7 @@ class NoAttributesError(QuorumError, ValueError):
 def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Note = ignore) -> list[str]:
     """The attributes to ask for: those named, else the whole catalogue.
 
-    Args:
-        deployment: Its catalogue holds the default.
-        names: Attributes; None: the catalogue's.
-        note: Called with a remark on each name outside the catalogue, which is asked as an open one.
+    ``note`` takes a remark on each name outside the catalogue, which is asked as an open one.
 
     Raises:
         NoAttributesError: None is named, and the catalogue is empty.

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quorum.tasks.catalogue import Catalogue
+from quorum.votes.jsonl import load_json
 from quorum_contract.errors import QuorumError
 
 _TEXT_COLUMNS = ("title", "text", "input", "name")
@@ -59,58 +59,53 @@ def read_listings(path: Path, text_column: str | None = None, id_column: str | N
     if not rows:
         raise ListingsError(f"{path}: no rows")
     column = text_column or next((c for c in _TEXT_COLUMNS if c in rows[0]), None)
+    have = ", ".join(map(str, rows[0])) or "none"
     if column is None or column not in rows[0]:
-        have = ", ".join(map(str, rows[0])) or "none"
         wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(_TEXT_COLUMNS)}"
         raise ListingsError(
             f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column"
         )
     if id_column is not None and id_column not in rows[0]:
-        have = ", ".join(map(str, rows[0]))
         raise ListingsError(f"{path}: has no column {id_column!r} for --id-column; it has: {have}")
     ids = ID_COLUMNS if id_column is None else (id_column,)
-    return [_listing(path, number, row, column, ids) for number, row in enumerate(rows, 1)]
+    return [_listing(f"{path}: row {number}", number, row, column, ids) for number, row in enumerate(rows, 1)]
 
 
-def _listing(path: Path, number: int, row: Mapping[str, Any], column: str, ids: Sequence[str]) -> Listing:
+def _listing(place: str, number: int, row: Mapping[str, Any], column: str, ids: Sequence[str]) -> Listing:
     text = row.get(column)
     if not isinstance(text, str):
-        raise ListingsError(f"{path}: row {number}: {column!r} is {text!r}, expected text")
-    gold = _gold(path, number, row.get("gold") or {})
+        raise ListingsError(f"{place}: {column!r} is {text!r}, expected text")
     product = next((str(row[name]) for name in ids if row.get(name) not in (None, "")), None)
     category = str(row.get("category") or "")
+    gold = _gold(place, row.get("gold") or {})
     return Listing(product or f"row-{number}", text, category, gold, row, numbered=product is None)
 
 
-def _gold(path: Path, number: int, raw: Any) -> Mapping[str, Sequence[str]]:
+def _gold(place: str, raw: Any) -> Mapping[str, Sequence[str]]:
     try:
-        gold = json.loads(raw) if isinstance(raw, str) else raw
-    except json.JSONDecodeError as error:
-        raise ListingsError(f"{path}: row {number}: gold is not JSON ({error.msg}): {raw!r}") from error
+        gold = load_json(raw) if isinstance(raw, str) else raw
+    except ValueError as error:
+        raise ListingsError(f"{place}: gold is {error}: {raw!r}") from error
     if not isinstance(gold, dict):
-        raise ListingsError(
-            f"{path}: row {number}: gold is {gold!r}; give {{attribute: [acceptable values]}}"
-        )
+        raise ListingsError(f"{place}: gold is {gold!r}; give {{attribute: [acceptable values]}}")
     for attribute, values in gold.items():
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise ListingsError(
-                f"{path}: row {number}: gold of {attribute!r} is {values!r}; give a list of acceptable values"
+                f"{place}: gold of {attribute!r} is {values!r}; give a list of acceptable values"
             )
     return gold
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix not in (".csv", ".jsonl", ".ndjson"):
+        raise ListingsError(f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl")
     try:
         # Spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
                 yield from csv.DictReader(file)
-            elif path.suffix in (".jsonl", ".ndjson"):
-                yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
             else:
-                raise ListingsError(
-                    f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl"
-                )
+                yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
     except OSError as error:
         raise ListingsError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -121,9 +116,9 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ListingsError(f"{path}:{number}: not JSON ({error.msg}); one object per line") from error
+        row = load_json(line)
+    except ValueError as error:
+        raise ListingsError(f"{path}:{number}: {error}; one object per line") from error
     if not isinstance(row, dict):
         raise ListingsError(f"{path}:{number}: {type(row).__name__}, expected an object")
     return row
@@ -131,5 +126,4 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
     """The acceptable values, normalised like votes; a value outside a closed set stays unchanged."""
-    known = catalogue.get(attribute)
-    return [known.normalise(value) or value for value in listing.gold.get(attribute, ())]
+    return catalogue.spelled(attribute, listing.gold.get(attribute, ()))

@@ -4,22 +4,31 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from quorum.bulk.answers import OutputError, Sink, open_sinks
+from quorum.bulk.answers import Sink, check_outputs, open_sinks
 from quorum.bulk.ask import ask_in_order, attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
 from quorum.server.runfile import endpoint_of
-from quorum.votes import check_target
-from quorum_client import AsyncClient, ChannelNotFound, Client, Extraction, Overloaded, Unavailable
+from quorum_client import (
+    AsyncClient,
+    ChannelNotFound,
+    Client,
+    Extraction,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
 from quorum_contract import STABLE
+from quorum_contract.checks import encode_attributes
 from quorum_contract.errors import QuorumError
 
 GIVE_UP_AFTER = 20
@@ -59,11 +68,12 @@ class ExtractOptions:
 
 @dataclass(slots=True)
 class _Count:
-    """Listings so far."""
+    """Listings so far, and those of the last ones that found no server."""
 
-    total: int
     failed: int = 0
     by_channel: Counter[str] = field(default_factory=Counter)
+    silent: int = 0
+    last_error: QuorumError | None = None
 
     @property
     def done(self) -> int:
@@ -79,7 +89,7 @@ class ExtractReport:
         failed: Listings that are marked with an error.
         left: Listings that were not asked about, because the run ended early.
         by_channel: Channel, or "CHANNEL for CHANNEL" after a fall-back -> listings that it answered.
-        ended: Why the run ended: "complete", "interrupted" by Ctrl-C, or "unavailable" after
+        ended: Why the run ended: "complete", "interrupted" by Ctrl-C or SIGTERM, or "unavailable" after
             :data:`GIVE_UP_AFTER` listings in a row without a server.
         silent: Number of these; 0 for other ends.
         last_error: The last of these failures; None for other ends.
@@ -103,11 +113,10 @@ class ExtractReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
-        counts: dict[str, Any] = {"answered": self.answered, "failed": self.failed, "left": self.left}
-        files = {
-            name: str(path) if path else None for name, path in (("out", self.out), ("votes", self.votes))
-        }
-        return counts | files | ({"channels": self.by_channel} if self.routed else {})
+        data: dict[str, Any] = {"answered": self.answered, "failed": self.failed, "left": self.left}
+        files = {"out": self.out, "votes": self.votes}
+        data |= {name: str(path) if path else None for name, path in files.items()}
+        return data | ({"channels": self.by_channel} if self.routed else {})
 
 
 def extract(
@@ -120,8 +129,8 @@ def extract(
 ) -> ExtractReport:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
-    The run stops after :data:`GIVE_UP_AFTER` listings in a row without a server to answer them. Ctrl-C ends
-    it too and is reported, not raised. Answers so far are in the files either way.
+    The run stops after :data:`GIVE_UP_AFTER` listings in a row without a server to answer them. Ctrl-C and
+    SIGTERM end it too and are reported, not raised. Answers so far are in the files either way.
 
     Args:
         deployment: The deployment that is served.
@@ -131,55 +140,52 @@ def extract(
         note: Called with remarks: rows without an id, attributes outside the catalogue.
 
     Raises:
-        OutputError: No file to write is named, one cannot be written, or one is read or written already.
+        OutputError: See :func:`quorum.bulk.answers.check_outputs`; or a file cannot be written.
         ListingsError: The listings cannot be read.
         NoAttributesError: There is nothing to ask for.
+        quorum_client.InvalidRequest: An attribute or a setting cannot work; no file was touched.
         quorum_client.Unavailable: The channel does not answer; no file was touched.
     """
-    source = Path(file)
-    _check_distinct(source, options)
+    source, out, votes = Path(file), _path(options.out), _path(options.votes)
+    check_outputs(out, votes, source)
     listings = read_listings(source, options.text_column, options.id_column)
     _note_numbered(source, listings, note)
     names = attributes_of(deployment, options.attributes, note)
+    # What every request would be refused for.
+    encode_attributes(names)
+    if options.concurrency < 1:
+        raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
     url = options.url or endpoint_of(deployment).grpc_url
-    # Before the files are opened, so that an earlier output stays when no server answers.
-    with Client(url, channel=options.channel) as client:
-        if not client.is_ready():
-            raise Unavailable(
-                f"channel {options.channel!r} at {url} does not answer; start it with `quorum up`"
-            )
-    count = _Count(len(listings))
-    ended: QuorumError | KeyboardInterrupt | None = None
+    client = AsyncClient(
+        url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
+    )
+    _check_ready(url, options.channel)
+    count, interrupted = _Count(), False
     with ExitStack() as files:
-        columns = list(listings[0].row)
-        sinks = open_sinks(
-            files, _path(options.out), _path(options.votes), columns, names, deployment.catalogue()
-        )
-        client_ = AsyncClient(
-            url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
-        )
+        sinks = open_sinks(files, out, votes, list(listings[0].row), names, deployment.catalogue())
         try:
-            ended = asyncio.run(
-                _ask_each(client_, listings, names, options.concurrency, sinks, count, progress)
-            )
-        except KeyboardInterrupt as interrupt:
-            ended = interrupt
-    return _report(options, count, ended)
+            asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            interrupted = True
+    return _report(count, len(listings) - count.done, interrupted, options)
 
 
-def _check_distinct(source: Path, options: ExtractOptions) -> None:
-    """Refuse options without an output file, or with one that is the input or another output."""
-    out, votes = _path(options.out), _path(options.votes)
-    if out is None and votes is None:
-        raise OutputError("nothing to write: name --out FILE (CSV or JSONL), --votes FILE, or both")
-    for option, path, others in (
-        ("--out", out, [source]),
-        ("--votes", votes, [source, out]),
-    ):
-        if path is not None and any(other and path.resolve() == other.resolve() for other in others):
-            raise OutputError(f"{option} {path}: that file is read or written already; name another")
-    if votes is not None:
-        check_target(votes)
+def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions) -> ExtractReport:
+    gave_up = count.silent == GIVE_UP_AFTER and not interrupted
+    silent = GIVE_UP_AFTER if gave_up else 0
+    return ExtractReport(
+        answered=count.by_channel.total(),
+        failed=count.failed,
+        left=left,
+        by_channel=dict(count.by_channel),
+        ended="interrupted" if interrupted else "unavailable" if gave_up else "complete",
+        silent=silent,
+        last_error=count.last_error if gave_up else None,
+        resume=count.done + 1 - silent if interrupted or gave_up else None,
+        out=_path(options.out),
+        votes=_path(options.votes),
+        routed=options.canary_share is not None,
+    )
 
 
 def _path(name: str | Path | None) -> Path | None:
@@ -195,6 +201,12 @@ def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> Non
         )
 
 
+def _check_ready(url: str, channel: str) -> None:
+    with Client(url, channel=channel) as client:
+        if not client.is_ready():
+            raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
+
+
 async def _ask_each(
     client: AsyncClient,
     listings: Sequence[Listing],
@@ -203,52 +215,36 @@ async def _ask_each(
     sinks: Sequence[Sink],
     count: _Count,
     progress: Progress,
-) -> QuorumError | None:
-    """Ask about all listings; returns the last error if the run stopped without a server."""
-    silent = 0
-    progress(0, count.total)
+) -> None:
+    """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
+    _end_on_sigterm()
+    progress(0, len(listings))
     async with client:
         async for listing, result in ask_in_order(client, listings, attributes, concurrency):
             for sink in sinks:
                 sink.write(listing, result)
             if isinstance(result, QuorumError):
-                count.failed += 1
+                count.failed, count.last_error = count.failed + 1, result
             else:
                 count.by_channel[_channel(result)] += 1
-            progress(count.done, count.total)
+            progress(count.done, len(listings))
             # An overloaded server exists and may accept the next listing.
-            if not isinstance(result, ChannelNotFound | Unavailable) or isinstance(result, Overloaded):
-                silent = 0
-                continue
-            silent += 1
-            if silent == GIVE_UP_AFTER:
-                return result
-    return None
+            gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
+            count.silent = count.silent + 1 if gone else 0
+            if count.silent == GIVE_UP_AFTER:
+                return
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM cancel the task that calls this, so that its files are closed, as Ctrl-C does already.
+
+    Handlers of the calling program stay; and only the main thread may set one.
+    """
+    task = asyncio.current_task()
+    if task and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        with suppress(NotImplementedError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _channel(result: Extraction) -> str:
     return f"{result.channel} for {result.fallback_from}" if result.fallback_from else result.channel
-
-
-def _report(
-    options: ExtractOptions, count: _Count, ended: QuorumError | KeyboardInterrupt | None
-) -> ExtractReport:
-    why: Literal["complete", "interrupted", "unavailable"] = "complete"
-    resume = error = None
-    if isinstance(ended, KeyboardInterrupt):
-        why, resume = "interrupted", count.done + 1
-    elif ended is not None:
-        why, resume, error = "unavailable", count.done - GIVE_UP_AFTER + 1, ended
-    return ExtractReport(
-        answered=count.done - count.failed,
-        failed=count.failed,
-        left=count.total - count.done,
-        by_channel=dict(count.by_channel),
-        ended=why,
-        silent=GIVE_UP_AFTER if error else 0,
-        last_error=error,
-        resume=resume,
-        out=_path(options.out),
-        votes=_path(options.votes),
-        routed=options.canary_share is not None,
-    )

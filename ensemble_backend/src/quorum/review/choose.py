@@ -30,13 +30,7 @@ class LabelError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A cell to label.
-
-    Attributes:
-        index: Row of the table.
-        reason: Why, for people.
-        gain: Its weight in the draw, among cells of its kind.
-    """
+    """A row of the table to label, why, for people, and its weight in the draw among cells of its kind."""
 
     index: int
     reason: str
@@ -49,7 +43,6 @@ def choose(
     *,
     weights: Weights | None = None,
     seed: int = 0,
-    agreed_share: float = AGREED,
 ) -> list[Choice]:
     """Choose the most informative unlabelled cells.
 
@@ -64,19 +57,16 @@ def choose(
         count: Number of cells, at least 1.
         weights: Members with zero weight cannot disagree; None: all can.
         seed: Of the draws; the same input gives the same cells.
-        agreed_share: Share of cells that members agree on, in [0, 1].
 
     Returns:
         The cells, best first; fewer if the table has fewer unlabelled cells with a vote.
 
     Raises:
-        LabelError: A count below 1, or a share outside [0, 1].
+        LabelError: A count below 1.
         WeightsError: Weights for other members.
     """
-    if count < 1 or not 0.0 <= agreed_share <= 1.0:
-        raise LabelError(
-            f"count is {count}, agreed_share {agreed_share}; give at least 1, and a share in [0, 1]"
-        )
+    if count < 1:
+        raise LabelError(f"count is {count}; give at least 1")
     if weights is not None and weights.members != table.members:
         raise WeightsError(f"weights for {list(weights.members)}, votes of {list(table.members)}")
     rng = np.random.default_rng(seed)
@@ -86,13 +76,12 @@ def choose(
     split = disagreement(table, weights)[rows] > 1e-9
     gain = _attribute_need(table)[rows] * alike ** (FREQUENCY - 1.0)
     wanted = min(count, len(rows))
-    agreed = min(round(agreed_share * wanted), int((~split).sum()))
+    agreed = min(round(AGREED * wanted), int((~split).sum()))
     parts = []
     for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
-        parts.append(
-            [Choice(int(rows[i]), _reason(table, int(rows[i]), int(alike[i])), float(gain[i])) for i in drawn]
-        )
+        places = zip(rows[drawn].tolist(), alike[drawn].tolist(), gain[drawn].tolist(), strict=True)
+        parts.append([Choice(row, _reason(table, row, like), weight) for row, like, weight in places])
     return _mixed(*parts)
 
 
@@ -129,11 +118,10 @@ def _draw(
 
 def _attribute_need(table: VotesTable) -> Floats:
     """(n,) lag of the labels of a cell's attribute behind its share of the table; 1: none."""
-    names = [attribute for _, attribute in table.group_names]
-    index = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    attribute = np.array([index[name] for name in names], np.int64)[table.groups]
-    cells = np.bincount(attribute, minlength=len(index))
-    have = np.bincount(attribute, table.labelled, len(index))
+    names, index = np.unique([attribute for _, attribute in table.group_names], return_inverse=True)
+    attribute = index[table.groups]
+    cells = np.bincount(attribute, minlength=len(names))
+    have = np.bincount(attribute, table.labelled, len(names))
     expected = cells * (float(table.labelled.mean()) if len(table) else 0.0)
     return np.asarray(((expected + 1.0) / (have + 1.0))[attribute])
 
@@ -149,5 +137,5 @@ def _reason(table: VotesTable, row: int, alike: int) -> str:
 def _mixed(first: list[Choice], second: list[Choice]) -> list[Choice]:
     """Both lists, each in its order and evenly spread."""
     places = [(i + 0.5) / len(part) for part in (first, second) for i in range(len(part))]
-    both = [*first, *second]
-    return [both[i] for i in sorted(range(len(both)), key=lambda i: places[i])]
+    both = zip(places, [*first, *second], strict=True)
+    return [choice for _, choice in sorted(both, key=lambda placed: placed[0])]

@@ -31,13 +31,7 @@ class SheetReport:
 
 @dataclass(frozen=True, slots=True)
 class GoldReport:
-    """Gold taken into a table.
-
-    Attributes:
-        out: File of the table with the gold.
-        labels: Labelled cells of it.
-        labelling: Added and rejected labels.
-    """
+    """The file of a table with gold, its labelled cells, and the added and rejected labels."""
 
     out: Path
     labels: int
@@ -48,9 +42,7 @@ class GoldReport:
         return {
             "out": str(self.out),
             "gold_labels": self.labels,
-            "added": self.labelling.added,
-            "same": self.labelling.same,
-            "outside": self.labelling.outside,
+            **{name: getattr(self.labelling, name) for name in ("added", "same", "outside")},
             "conflicts": [asdict(conflict) for conflict in self.labelling.conflicts],
             "unknown": [asdict(row) for row in self.labelling.unknown],
         }
@@ -110,11 +102,7 @@ def apply_sheet(
         LabelError: The sheet cannot be used, or ``out`` exists.
         VotesError: The votes cannot be read, or ``out`` has the ending of no format.
     """
-    source = Path(votes)
-    target = Path(out) if out is not None else _with_gold(source)
-    _refuse_existing(target, source, force)
-    check_target(target)
-    table = read_votes(source)
+    table, target = _open_table(votes, out, force)
     result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(sheet)])
     write_votes(result.table, target)
     return _report(result, target)
@@ -123,14 +111,8 @@ def apply_sheet(
 class LabelSession:
     """Takes gold for chosen cells one by one and saves each at once.
 
-    Args:
-        votes: A votes table (JSONL, Parquet or Arrow).
-        out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
-        count: Cells to choose, at least 1.
-        weights: Members with zero weight cannot disagree.
-        seed: Of the draw.
-        catalogue: Normalises the gold like votes; None: no normalisation.
-        force: Replace a file that exists.
+    The arguments choose cells as in :func:`choose_sheet` and name the table with gold as in
+    :func:`apply_sheet`.
 
     Attributes:
         choices: The cells, best first.
@@ -151,14 +133,10 @@ class LabelSession:
         catalogue: Catalogue | None = None,
         force: bool = False,
     ) -> None:
-        source = Path(votes)
-        self._target = Path(out) if out is not None else _with_gold(source)
-        _refuse_existing(self._target, source, force)
-        check_target(self._target)
-        self._table = read_votes(source)
+        self._table, self._target = _open_table(votes, out, force)
         self._catalogue = catalogue
         self._rows: list[GoldRow] = []
-        self.choices = _choose(self._table, source, count, weights, seed)
+        self.choices = _choose(self._table, Path(votes), count, weights, seed)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -194,8 +172,14 @@ def _choose(
     return choices
 
 
-def _with_gold(votes: Path) -> Path:
-    return votes.with_name(f"{votes.stem}-gold{votes.suffix if is_columnar(votes) else '.jsonl'}")
+def _open_table(votes: str | Path, out: str | Path | None, force: bool) -> tuple[VotesTable, Path]:
+    """The table, and the file for it with gold, which can be written."""
+    source = Path(votes)
+    suffix = source.suffix if is_columnar(source) else ".jsonl"
+    target = Path(out) if out is not None else source.with_name(f"{source.stem}-gold{suffix}")
+    _refuse_existing(target, source, force)
+    check_target(target)
+    return read_votes(source), target
 
 
 def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
@@ -208,11 +192,9 @@ def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
 
 
 def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
-    """Gold normalised like votes; a value outside a closed set stays unchanged."""
     if catalogue is None:
         return row
-    attribute = catalogue.get(row.attribute)
-    return replace(row, gold=tuple(dict.fromkeys(attribute.normalise(value) or value for value in row.gold)))
+    return replace(row, gold=tuple(dict.fromkeys(catalogue.spelled(row.attribute, row.gold))))
 
 
 def _report(result: Labelling, target: Path) -> GoldReport:

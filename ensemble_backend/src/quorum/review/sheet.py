@@ -65,9 +65,9 @@ class Labelling:
 def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) -> None:
     """Write cells as CSV for people, with an empty column for the gold.
 
-    ``answers`` is "red (a, b); blue (c)". In ``gold`` people write the right value, "n/a" if the text does
-    not say, or several acceptable values, best first, separated by " | ". UTF-8 with a byte order mark, which
-    spreadsheets need; texts that look like formulas get an apostrophe in front.
+    In ``gold`` people write the right value, "n/a" if the text does not say, or several acceptable values,
+    best first, separated by " | ". UTF-8 with a byte order mark, which spreadsheets need; texts that look
+    like formulas get an apostrophe in front.
     """
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
@@ -128,6 +128,7 @@ def apply_gold(table: VotesTable, rows: Sequence[GoldRow]) -> Labelling:
 
 
 def _answers(cell: Cell, members: Sequence[str]) -> str:
+    """For people: "red (a, b); blue (c)"."""
     named: dict[str, list[str]] = {}
     for member, value in zip(members, cell.values, strict=True):
         if value is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,38 +45,30 @@ class Attribute:
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.normaliser not in NORMALISERS:
-            known = ", ".join(NORMALISERS)
-            raise CatalogueError(
-                f"attribute {self.name!r}: unknown normaliser {self.normaliser!r}; use one of {known}"
-            )
-        object.__setattr__(self, "_canonical", self._spellings())
+        try:
+            object.__setattr__(self, "_canonical", self._spellings())
+        except CatalogueError as error:
+            raise CatalogueError(f"attribute {self.name!r}: {error}") from error
 
     def _spellings(self) -> dict[str, str]:
         """Normalised spelling -> canonical value, for every spelling that the catalogue lists."""
-        normal = NORMALISERS[self.normaliser]
+        if self.normaliser not in NORMALISERS:
+            known = ", ".join(NORMALISERS)
+            raise CatalogueError(f"unknown normaliser {self.normaliser!r}; use one of {known}")
         if NOT_APPLICABLE in self.values:
-            raise CatalogueError(
-                f"attribute {self.name!r}: {NOT_APPLICABLE!r} is an answer to every attribute; do not list it"
-            )
+            raise CatalogueError(f"{NOT_APPLICABLE!r} is an answer to every attribute; do not list it")
+        normal = NORMALISERS[self.normaliser]
         canonical = {normal(value): value for value in self.values}
         if len(canonical) < len(self.values):
-            raise CatalogueError(
-                f"attribute {self.name!r}: two values become the same after {self.normaliser!r}"
-            )
+            raise CatalogueError(f"two values become the same after {self.normaliser!r}")
         for spelling, value in self.synonyms.items():
             if self.values and value not in self.values:
-                raise CatalogueError(
-                    f"attribute {self.name!r}: synonym {spelling!r} -> {value!r}, which is not a value"
-                )
+                raise CatalogueError(f"synonym {spelling!r} -> {value!r}, which is not a value")
         # The targets of synonyms are canonical too, or a synonym and its target would not agree.
         for spelling, value in [*((v, v) for v in self.synonyms.values()), *self.synonyms.items()]:
             known = canonical.setdefault(normal(spelling), value)
             if known != value:
-                raise CatalogueError(
-                    f"attribute {self.name!r}: synonym {spelling!r} -> {value!r}, "
-                    f"but it means {known!r} already"
-                )
+                raise CatalogueError(f"synonym {spelling!r} -> {value!r}, but it means {known!r} already")
         return canonical
 
     @property
@@ -85,20 +77,12 @@ class Attribute:
         return bool(self.values)
 
     def normalise(self, raw: str) -> str | None:
-        """The canonical spelling of an answer.
-
-        Args:
-            raw: The answer as the LLM wrote it.
-
-        Returns:
-            A canonical value, ``"n/a"``, or ``None`` when a closed attribute has no such value.
-        """
+        """The canonical value of an answer, ``"n/a"``, or None when a closed attribute has no such value."""
         if raw == NOT_APPLICABLE:
             return NOT_APPLICABLE
         value = NORMALISERS[self.normaliser](raw)
-        canonical = self._canonical.get(value)
-        if canonical is not None:
-            return canonical
+        if value in self._canonical:
+            return self._canonical[value]
         if self.normaliser != "exact" and is_not_given(raw):
             return NOT_APPLICABLE
         return None if self.is_closed else value
@@ -119,6 +103,11 @@ class Catalogue:
     def get(self, name: str) -> Attribute:
         """The attribute of that name; an open one when the catalogue does not list it."""
         return self.attributes.get(name) or Attribute(name, normaliser=self.default_normaliser)
+
+    def spelled(self, name: str, values: Iterable[str]) -> list[str]:
+        """Gold of an attribute, normalised like votes; a value outside a closed set stays unchanged."""
+        attribute = self.get(name)
+        return [attribute.normalise(value) or value for value in values]
 
     def value_counts(self) -> dict[str, int]:
         """Number of possible answers of each closed attribute, ``"n/a"`` included; open ones are absent."""
@@ -151,22 +140,15 @@ class Catalogue:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Catalogue:
-        """Inverse of :meth:`to_json`.
-
-        Raises:
-            CatalogueError: Unknown schema version or an attribute that contradicts itself.
-        """
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise CatalogueError(
-                f"catalogue schema_version {data.get('schema_version')!r}, expected {SCHEMA_VERSION}"
-            )
-        return cls.of(
-            [
-                Attribute(name, a["question"], tuple(a["values"]), dict(a["synonyms"]), a["normaliser"])
-                for name, a in data["attributes"].items()
-            ],
-            data["default_normaliser"],
-        )
+        """Inverse of :meth:`to_json`; raises CatalogueError for another schema or a contradiction."""
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise CatalogueError(f"catalogue schema_version {version!r}, expected {SCHEMA_VERSION}")
+        attributes = [
+            Attribute(name, a["question"], tuple(a["values"]), dict(a["synonyms"]), a["normaliser"])
+            for name, a in data["attributes"].items()
+        ]
+        return cls.of(attributes, data["default_normaliser"])
 
     @classmethod
     def load(cls, path: Path) -> Catalogue:
@@ -177,7 +159,7 @@ class Catalogue:
         """
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
-        except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise CatalogueError(
                 f"{path}: cannot read the catalogue ({error}); run `quorum render`"
             ) from error

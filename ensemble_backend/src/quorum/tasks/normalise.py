@@ -19,43 +19,22 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _TRAILING_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)|(?<=\d)(\.\d*?)0+(?!\d)")
 _NUMBER_UNIT = re.compile(r"(\d)\s+(?=[a-zµ\"%])")
 _TIMES = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
-_UNITS = MappingProxyType(
-    {
-        "millimeter": "mm",
-        "millimeters": "mm",
-        "millimetre": "mm",
-        "millimetres": "mm",
-        "centimeter": "cm",
-        "centimeters": "cm",
-        "centimetre": "cm",
-        "centimetres": "cm",
-        "meter": "m",
-        "meters": "m",
-        "metre": "m",
-        "metres": "m",
-        "inch": "in",
-        "inches": "in",
-        '"': "in",
-        "gram": "g",
-        "grams": "g",
-        "kilogram": "kg",
-        "kilograms": "kg",
-        "kgs": "kg",
-        "milliliter": "ml",
-        "milliliters": "ml",
-        "millilitre": "ml",
-        "millilitres": "ml",
-        "liter": "l",
-        "liters": "l",
-        "litre": "l",
-        "litres": "l",
-        "ounce": "oz",
-        "ounces": "oz",
-        "pound": "lb",
-        "pounds": "lb",
-        "lbs": "lb",
-    }
-)
+_UNITS = {
+    spelling: unit
+    for unit, spellings in {
+        "mm": "millimeter millimeters millimetre millimetres",
+        "cm": "centimeter centimeters centimetre centimetres",
+        "m": "meter meters metre metres",
+        "in": 'inch inches "',
+        "g": "gram grams",
+        "kg": "kilogram kilograms kgs",
+        "ml": "milliliter milliliters millilitre millilitres",
+        "l": "liter liters litre litres",
+        "oz": "ounce ounces",
+        "lb": "pound pounds lbs",
+    }.items()
+    for spelling in spellings.split()
+}
 _UNIT_WORD = re.compile(
     r"(?<=\d)(" + "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True)) + r")(?![a-z])"
 )

@@ -42,13 +42,8 @@ def parse_answer(catalogue: Catalogue, attributes: Sequence[str], answer: str) -
     key, a nested value, a lone surrogate, or a value that a closed attribute does not have is
     ``UNPARSABLE``.
 
-    Args:
-        catalogue: Gives each attribute's normalisation.
-        attributes: ``A`` names, in the order of the result.
-        answer: The generated text.
-
     Returns:
-        ``A`` votes.
+        One vote per attribute, in their order.
     """
     values = _read(attributes, answer)
     if not values.keys() >= set(attributes):
@@ -111,9 +106,5 @@ def _read_pairs(answer: str) -> Mapping[str, object]:
 
 
 def _read_prose(attributes: Sequence[str], answer: str) -> Mapping[str, object]:
-    values: dict[str, object] = {}
-    for name in attributes:
-        line = re.search(_PROSE.format(name=re.escape(name)), answer)
-        if line:
-            values[name] = line[1].strip("`*\"' ")
-    return values
+    lines = ((name, re.search(_PROSE.format(name=re.escape(name)), answer)) for name in attributes)
+    return {name: line[1].strip("`*\"' ") for name, line in lines if line}

@@ -20,7 +20,7 @@ _INSTRUCTIONS = (
 def build_prompt(
     catalogue: Catalogue, style: Style, text: str, category: str, attributes: Sequence[str]
 ) -> str:
-    """Build the prompt for one product.
+    """Build the prompt for one product, without chat template.
 
     Args:
         catalogue: Gives questions and allowed values.
@@ -28,10 +28,7 @@ def build_prompt(
             instruction-following LLMs; ``"bare"`` only names the attributes, for models fine-tuned on this.
         text: Product text; runs of white space become one space, here and in ``category``.
         category: May be empty.
-        attributes: ``A`` names; the answer has these keys in this order.
-
-    Returns:
-        The prompt, without chat template.
+        attributes: The keys of the answer, in this order.
     """
     return fill_prompt(style, instructions_for(catalogue, style, attributes), text, category)
 

@@ -1,239 +1,301 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read votes tables from Parquet and Arrow in batches, as codes or cells; write them in row groups."""
+"""Read votes tables from Parquet and Arrow in batches, as cells or codes; write them in row groups."""
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import UNLABELLED
 from quorum.decision.parts import find_part
-from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
+from quorum.decision.patterns import ABSTAIN, NA, Codes
 from quorum.votes.jsonl import Row
 from quorum.votes.schema import (
     ARROW_SUFFIXES,
+    CELL_COLUMNS,
     ORIGIN_COLUMNS,
     RESERVED,
     SCHEMA_VERSION,
+    TEXT_COLUMNS,
+    UNVERSIONED,
     VERSION_FIELD,
     Cell,
     VotesError,
+    check_members,
     check_version,
     read_origin,
 )
+from quorum.votes.table import CodedVotes
+from quorum_contract import CHANNELS
 
-try:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-except ImportError as missing:
-    raise ImportError(
-        "votes in Parquet or Arrow files need pyarrow: pip install 'quorum[arrow]'"
-    ) from missing
-
-CODED_COLUMNS = ("product", "category", "attribute", "gold")
-"""Columns that :func:`encode` and its callers read besides the members."""
-ROW_GROUP_ROWS = 1 << 16
-"""Cells held by a writer until they are written."""
+_ROW_GROUP_ROWS = 1 << 16
 _VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
 _FILE_BUFFER = 1 << 20
+_EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
+"""The texts under a reserved name that cannot be the votes of a member; under other names none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """File and first row of a batch, for messages."""
-
-    path: Path
-    row: int
-
-    def error(self, message: str, offset: int | None = None) -> VotesError:
-        """An error of the file, or of the row at ``offset`` in the batch."""
-        row = "" if offset is None else f", row {self.row + offset + 1}"
-        return VotesError(f"{self.path}{row}: {message}")
-
-
-def batches(
-    path: Path, columns: Sequence[str], batch_rows: int, required: Sequence[str] = ()
-) -> Iterator[Any]:
-    """Record batches of those of ``columns`` that the file has, ``batch_rows`` rows at most.
+class ColumnsFile:
+    """A votes table in Parquet or Arrow.
 
     Raises:
-        VotesError: An unreadable file, a newer schema version, or a missing column of those required.
+        VotesError: Unreadable, a newer schema version, or two columns of one name.
     """
-    schema = _schema(path)
-    missing = sorted(set(required) - set(schema.names))
-    if missing:
-        raise VotesError(
-            f"{path}: columns {missing} are missing; the file needs one per member, and {list(required)}"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with self._open() as file:
+                schema = file.schema if self._is_arrow else file.schema_arrow
+        except (OSError, pa.ArrowException) as error:
+            hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
+            raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
+        stated = (schema.metadata or {}).get(_VERSION_KEY)
+        try:
+            self._version = check_version(int(stated) if stated and stated.isdigit() else stated)
+        except VotesError as error:
+            raise VotesError(f"{path}: {error}") from error
+        self._names: list[str] = schema.names
+        twice = sorted({name for name in RESERVED if self._names.count(name) > 1})
+        if twice:
+            raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
+
+    def __len__(self) -> int:
+        """Number of rows; Parquet states it, Arrow is read for it."""
+        if self._is_arrow:
+            return sum(len(batch) for batch in self._batches(("product",), sys.maxsize))
+        return int(pq.read_metadata(self.path).num_rows)
+
+    def members(self) -> tuple[str, ...]:
+        """Names of the member columns: those with no other meaning; raises VotesError without any."""
+        members = tuple(name for name in self._names if name not in RESERVED)
+        check_members(members, self.path)
+        return members
+
+    def rows(self, batch_rows: int, identified: bool = True) -> Iterator[Row]:
+        """Read the cells one by one; without ``identified`` they need a title, not a product.
+
+        Raises:
+            VotesError: Unreadable, a missing column, one of another type, or an incomplete row.
+        """
+        members = self.members()
+        required = ("product" if identified else "title", "attribute", *members)
+        for batch in self._batches((*CELL_COLUMNS, *ORIGIN_COLUMNS, *members), batch_rows, required):
+            yield from batch.rows(members, self._version)
+
+    def coded(self, members: tuple[str, ...], batch_rows: int) -> Iterator[tuple[Sequence[int], CodedVotes]]:
+        """Read batches of coded votes, with their row numbers; raises VotesError like :meth:`rows`."""
+        required = ("product", "attribute", *members)
+        for batch in self._batches((*required, "category", "gold"), batch_rows, required):
+            yield range(batch.start + 1, batch.start + len(batch) + 1), batch.coded(members)
+
+    @property
+    def _is_arrow(self) -> bool:
+        return self.path.suffix in ARROW_SUFFIXES
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        if self._is_arrow:
+            with pa.memory_map(str(self.path)) as source:
+                yield pa.ipc.open_file(source)
+        else:
+            with pq.ParquetFile(self.path, buffer_size=_FILE_BUFFER, pre_buffer=False) as file:
+                yield file
+
+    def _batches(
+        self, columns: Sequence[str], batch_rows: int, required: Sequence[str] = ()
+    ) -> Iterator[_Batch]:
+        """Batches of those of ``columns`` that the file has, ``batch_rows`` rows at most."""
+        missing = sorted(set(required) - set(self._names))
+        if missing:
+            raise VotesError(
+                f"{self.path}: columns {missing} are missing; the file needs one per member, and "
+                f"{list(required)}"
+            )
+        reserved = RESERVED.difference(CELL_COLUMNS) if self._version == UNVERSIONED else frozenset()
+        wanted = [name for name in self._names if name in columns or name in reserved]
+        start = 0
+        try:
+            with self._open() as file:
+                for arrow in self._arrow_batches(file, wanted, batch_rows):
+                    batch = _Batch(arrow, self.path, start, required)
+                    batch.refuse_votes(reserved)
+                    yield batch
+                    start += len(batch)
+        except (OSError, pa.ArrowException) as error:
+            raise VotesError(
+                f"{self.path}: cannot be read to its end ({error}); write the file again"
+            ) from error
+
+    def _arrow_batches(self, file: Any, columns: list[str], batch_rows: int) -> Iterator[Any]:
+        whole = (
+            (file.get_batch(i).select(columns) for i in range(file.num_record_batches))
+            if self._is_arrow
+            else file.iter_batches(batch_rows, columns=columns, use_threads=False)
         )
-    wanted = [name for name in schema.names if name in columns]
-    try:
-        if path.suffix in ARROW_SUFFIXES:
-            with _arrow_file(path) as reader:
-                for i in range(reader.num_record_batches):
-                    batch = reader.get_batch(i).select(wanted)
-                    # Offsets of a damaged file are not checked by reading, and end the process when followed.
-                    batch.validate(full=True)
-                    for start in range(0, len(batch), batch_rows):
-                        yield batch.slice(start, batch_rows)
-        else:
-            with pq.ParquetFile(path, buffer_size=_FILE_BUFFER, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_rows, columns=wanted, use_threads=False):
-                    if len(batch):
-                        yield batch
-    except (OSError, pa.ArrowException) as error:
-        raise VotesError(f"{path}: cannot be read to its end ({error}); write the file again") from error
+        for batch in whole:
+            # Offsets of a damaged file are not checked by reading, and end the process when followed.
+            batch.validate(full=True)
+            for start in range(0, len(batch), batch_rows):
+                yield batch.slice(start, batch_rows)
 
 
-@contextmanager
-def _arrow_file(path: Path) -> Iterator[Any]:
-    with pa.memory_map(str(path)) as source:
-        yield pa.ipc.open_file(source)
+class _Batch:
+    """Rows of a file from row ``start`` on, counted from 0; product and attribute may be ``required``."""
 
+    def __init__(self, arrow: Any, path: Path, start: int, required: Sequence[str]) -> None:
+        self._arrow, self._path, self.start = arrow, path, start
+        self._required = {"product", "attribute"}.intersection(required)
 
-def _schema(path: Path) -> Any:
-    try:
-        if path.suffix in ARROW_SUFFIXES:
-            with _arrow_file(path) as reader:
-                schema = reader.schema
-        else:
-            schema = pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
-        raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
-    _version(path, schema)
-    return schema
+    def __len__(self) -> int:
+        return len(self._arrow)
 
+    def refuse_votes(self, reserved: frozenset[str]) -> None:
+        """Refuse what looks like votes under a reserved name, as a file without a version may have them."""
+        for name in reserved.intersection(self._arrow.schema.names):
+            column = self._arrow.column(name)
+            if not _is_text(column.type):
+                continue
+            expected = pa.array(_EXPECTED.get(name, ()), pa.string())
+            votes = pc.and_(column.is_valid(), pc.invert(pc.is_in(column.cast(pa.string()), expected)))
+            self._refuse(
+                votes,
+                f"column {name!r} holds a text like a member's vote, but has another meaning; give the "
+                "member another name, or leave the column out",
+            )
 
-def _is_lines(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(1) == b"{"
-    except OSError:
-        return False
-
-
-def _version(path: Path, schema: Any) -> int:
-    text = (schema.metadata or {}).get(_VERSION_KEY)
-    try:
-        return check_version(None if text is None else int(text))
-    except VotesError as error:
-        raise VotesError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise VotesError(f"{path}: `{VERSION_FIELD}` in the metadata is {text!r}, no number") from error
-
-
-def count_rows(path: Path) -> int:
-    """Number of rows, from the metadata of the file."""
-    _schema(path)
-    if path.suffix not in ARROW_SUFFIXES:
-        return int(pq.read_metadata(path).num_rows)
-    return sum(len(batch) for batch in batches(path, ("product",), sys.maxsize))
-
-
-def member_columns(path: Path) -> tuple[str, ...]:
-    """Names of the member columns: those with no other meaning."""
-    return checked(tuple(name for name in _schema(path).names if name not in RESERVED), path)
-
-
-def checked(members: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    """Return valid member names; raises VotesError for others."""
-    taken = sorted(set(members) & RESERVED)
-    if taken:
-        raise VotesError(f"{path}: {taken} are columns with another meaning; give these members other names")
-    if not members or len(set(members)) != len(members) or len(members) > MAX_MEMBERS:
-        raise VotesError(
-            f"{path}: members must be 1 to {MAX_MEMBERS} distinct columns, not {list(members)}; name them"
-        )
-    return members
-
-
-def read_rows(path: Path, batch_rows: int, identified: bool = True) -> Iterator[Row]:
-    """Read the cells one by one.
-
-    Args:
-        path: The file.
-        batch_rows: Rows held at once.
-        identified: Rows need a product; without, a title, and the product may be missing.
-
-    Raises:
-        VotesError: An unreadable file, a missing column, one of another type, or an incomplete row.
-    """
-    members = member_columns(path)
-    key = "product" if identified else "title"
-    version = _version(path, _schema(path))
-    row = 0
-    for batch in batches(
-        path, (*CODED_COLUMNS, "title", *ORIGIN_COLUMNS, *members), batch_rows, (key, "attribute", *members)
-    ):
-        place = Place(path, row)
-        yield from _rows(batch, members, place, version, identified)
-        row += len(batch)
-
-
-def _rows(
-    batch: Any, members: tuple[str, ...], place: Place, version: int, identified: bool
-) -> Iterator[Row]:
-    present = set(batch.schema.names)
-    texts: dict[str, Any] = {}
-    for name in ("product", "category", "title", "attribute"):
-        if name in present:
-            required = name == "attribute" or (name == "product" and identified)
-            texts[name] = texts_of(batch.column(name), name, place, required).fill_null("").to_pylist()
-        else:
-            texts[name] = itertools.repeat("", len(batch))
-    votes = [_votes_of(batch.column(name), name, place).to_pylist() for name in members]
-    gold: list[tuple[str, ...]] = [()] * len(batch)
-    if "gold" in present:
-        accepted, owner = _gold_texts(batch.column("gold"), place)
+    def rows(self, members: tuple[str, ...], version: int) -> Iterator[Row]:
+        """The rows as cells."""
+        texts = [self._texts(name).fill_null("").to_pylist() for name in TEXT_COLUMNS]
+        votes = [self._votes(name).to_pylist() for name in members]
+        gold: list[tuple[str, ...]] = [()] * len(self)
+        accepted, owner = self._gold()
         for text, at in zip(accepted.to_pylist(), owner.tolist(), strict=True):
             gold[at] = (*gold[at], text)
-    recorded = [name for name in ORIGIN_COLUMNS if name in present]
-    origins = zip(*(batch.column(name).to_pylist() for name in recorded), strict=True)
-    rows = zip(*texts.values(), zip(*votes, strict=True), gold, strict=True)
-    for offset, (product, category, title, attribute, values, answers) in enumerate(rows):
-        try:
-            stated = dict(zip(recorded, next(origins), strict=True)) if recorded else {}
-            origin = read_origin(stated, version)
-        except VotesError as error:
-            raise place.error(str(error), offset) from error
-        cell = Cell(product, category, title, attribute, values, answers, origin)
-        yield Row(place.row + offset + 1, members, cell)
+        recorded = [name for name in ORIGIN_COLUMNS if name in self._arrow.schema.names]
+        origins = self._arrow.select(recorded).to_pylist()
+        rows = zip(*texts, zip(*votes, strict=True), gold, origins, strict=True)
+        for i, (product, category, title, attribute, values, answers, stated) in enumerate(rows):
+            try:
+                origin = read_origin(stated, version)
+            except VotesError as error:
+                raise self._error(str(error), i) from error
+            cell = Cell(product, category, title, attribute, values, answers, origin)
+            yield Row(self.start + i + 1, members, cell)
 
+    def coded(self, members: tuple[str, ...]) -> CodedVotes:
+        """The rows as codes, with one dictionary for members and gold; parts of labelled cells only."""
+        votes = [self._votes(name) for name in members]
+        gold, owner = self._gold()
+        encoded = pa.chunked_array([column.dictionary_encode() for column in (*votes, gold)])
+        encoded = encoded.unify_dictionaries()
+        values = encoded.chunk(0).dictionary
+        ids = np.append(np.arange(1, len(values) + 1, dtype=np.int32), np.int32(ABSTAIN))
+        not_applicable = pc.index(values, pa.scalar(NOT_APPLICABLE, values.type)).as_py()
+        if not_applicable >= 0:
+            ids[not_applicable] = NA
+        indices = [_indices(chunk.indices.fill_null(len(values))) for chunk in encoded.chunks]
+        codes = np.column_stack([ids[column] for column in indices[:-1]])
+        right = _right(codes, ids[indices[-1]], owner)
+        product_names, products = self._dictionary("product")
+        group_names, groups = self._groups()
+        return CodedVotes(
+            members, codes, right, groups, group_names, products, product_names, _parts(votes, codes, right)
+        )
 
-def cell_at(path: Path, at: int, batch_rows: int) -> tuple[str, str] | None:
-    """Product and attribute of the row ``at``, counted from 0; None: there is no such row."""
-    for batch in batches(path, ("product", "attribute"), batch_rows):
-        if at < len(batch):
-            product, attribute = (batch.column(name)[at].as_py() for name in ("product", "attribute"))
-            return product, attribute
-        at -= len(batch)
-    return None
+    def _groups(self) -> tuple[tuple[tuple[str, str], ...], npt.NDArray[np.int32]]:
+        """Distinct (category, attribute), sorted, and the (n,) index of each row's."""
+        categories, category = self._dictionary("category")
+        attributes, attribute = self._dictionary("attribute")
+        pairs, inverse = np.unique(category * len(attributes) + attribute, return_inverse=True)
+        halves = (divmod(pair, len(attributes)) for pair in pairs.tolist())
+        names = [(categories[i], attributes[j]) for i, j in halves]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.empty(len(names), np.int32)
+        rank[order] = np.arange(len(names))
+        return tuple(names[i] for i in order), rank[inverse.reshape(-1)]
+
+    def _dictionary(self, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Distinct texts in order of appearance, and the (n,) index of each row's text."""
+        texts = self._texts(name).fill_null("").dictionary_encode()
+        return texts.dictionary.to_pylist(), _indices(texts.indices)
+
+    def _texts(self, name: str) -> Any:
+        """A column as an array of string."""
+        texts = self._cast(self._column(name), name)
+        if name in self._required:
+            self._refuse(_is_blank(texts), f"no {name}; every row needs one")
+        return texts
+
+    def _votes(self, name: str) -> Any:
+        """The votes of a member as texts, null where it abstained."""
+        texts = self._texts(name)
+        self._refuse(
+            pc.equal(texts, ""),
+            f"column {name!r} holds an empty text; null means no vote, {NOT_APPLICABLE!r} that the text does "
+            "not say",
+        )
+        return texts
+
+    def _gold(self) -> tuple[Any, npt.NDArray[np.int64]]:
+        """All gold texts, and the row of each, rising."""
+        column = self._column("gold")
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            owner = _indices(pc.list_parent_indices(column))
+            texts = self._cast(pc.list_flatten(column), "gold")
+            reason = "`gold` holds null or an empty text; leave gold out where there is none"
+            self._refuse(_is_blank(texts), reason, owner)
+            return texts, owner
+        texts = self._cast(column, "gold")
+        given = pc.invert(_is_blank(texts))
+        return texts.filter(given), np.flatnonzero(given.to_numpy(zero_copy_only=False))
+
+    def _column(self, name: str) -> Any:
+        """A column; all null if the file has none."""
+        has_it = name in self._arrow.schema.names
+        return self._arrow.column(name) if has_it else pa.nulls(len(self), pa.string())
+
+    def _cast(self, column: Any, name: str) -> Any:
+        if not _is_text(column.type):
+            raise self._error(
+                f"column {name!r} is {column.type}; text is needed (name the members if it is no member)"
+            )
+        return column if column.type == pa.string() else column.cast(pa.string())
+
+    def _refuse(self, bad: Any, message: str, owner: npt.NDArray[np.int64] | None = None) -> None:
+        """Raise for the first row that is ``bad``; ``owner`` is the row of each entry, None: its own."""
+        at = pc.index(bad, value=True).as_py()
+        if at >= 0:
+            raise self._error(message, at if owner is None else int(owner[at]))
+
+    def _error(self, message: str, offset: int | None = None) -> VotesError:
+        row = "" if offset is None else f", row {self.start + offset + 1}"
+        return VotesError(f"{self._path}{row}: {message}")
 
 
 class ColumnsSink:
     """Writes cells as Parquet or Arrow, a row group at a time."""
 
-    def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-        self._path, self._group = path, row_group_rows
+    def __init__(self, path: Path, row_group_rows: int | None = None) -> None:
+        self._path, self._group = path, row_group_rows or _ROW_GROUP_ROWS
         self._cells: list[Cell] = []
         self._members: tuple[str, ...] = ()
         self._writer: Any = None
         self._file = path.open("wb")
 
     def write(self, cell: Cell, members: Sequence[str]) -> None:
-        """Write a cell; the first one sets the members."""
-        if not self._members:
-            self._members = checked(tuple(members), self._path)
+        """Write a cell; all of them are of the same members."""
+        self._members = tuple(members)
         self._cells.append(cell)
         if len(self._cells) == self._group:
             self._flush()
@@ -256,10 +318,9 @@ class ColumnsSink:
 
 def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
     columns: dict[str, Any] = {
-        name: pa.array([getattr(cell, name) for cell in cells], pa.string())
-        for name in ("product", "category", "title", "attribute")
+        name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in TEXT_COLUMNS
     }
-    columns["gold"] = pa.array([list(cell.gold) for cell in cells], pa.list_(pa.string()))
+    columns["gold"] = pa.array([cell.gold for cell in cells], pa.list_(pa.string()))
     for j, name in enumerate(members):
         columns[name] = pa.array([cell.values[j] for cell in cells], pa.string())
     kinds = (pa.string(), pa.int64(), pa.float64(), pa.string())
@@ -268,71 +329,26 @@ def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
     return pa.table(columns, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
-def changes(column: Any) -> int:
-    """Number of rows whose text differs from the row before."""
-    return int(pc.sum(pc.not_equal(column[1:], column[:-1])).as_py() or 0)
+def _is_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"{"
+    except OSError:
+        return False
 
 
-def part_codes(batch: Any, codes: Codes, members: tuple[str, ...]) -> Codes:
-    """(n,) code of the value that is part of others; needs rows with two named values."""
-    parts = np.full(len(codes), ABSTAIN, codes.dtype)
-    named = np.where(codes > NA, codes, 0).max(axis=1, initial=0)
-    rows = np.flatnonzero(((codes > NA) & (codes != named[:, None])).any(axis=1))
-    few = batch.take(pa.array(rows))
-    for i, texts in zip(
-        rows, zip(*(few.column(name).to_pylist() for name in members), strict=True), strict=True
-    ):
-        part = find_part([text if text != NOT_APPLICABLE else None for text in texts])
-        if part >= 0:
-            parts[i] = codes[i, part]
-    return parts
+def _is_text(kind: Any) -> bool:
+    """Whether a type can be cast to string; no value at all counts too."""
+    own = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return own in (pa.null(), pa.string(), pa.large_string())
 
 
-def encode(batch: Any, members: tuple[str, ...], place: Place) -> tuple[Codes, npt.NDArray[np.int64] | None]:
-    """Encode a batch: (n, m) codes, one dictionary for members and gold, and (n,) masks of right members."""
-    n = len(batch)
-    columns = [texts_of(batch.column(name), name, place) for name in members]
-    owner = np.zeros(0, np.int64)
-    if has_gold := "gold" in batch.schema.names:
-        gold, owner = _gold_texts(batch.column("gold"), place)
-        columns.append(gold)
-    encoded = pa.chunked_array([column.dictionary_encode() for column in columns]).unify_dictionaries()
-    values = encoded.chunk(0).dictionary
-    ids = np.arange(1, len(values) + 1, dtype=np.int32)
-    for value, code in ((NOT_APPLICABLE, NA), ("", ABSTAIN - 1)):
-        at = pc.index(values, pa.scalar(value, values.type)).as_py()
-        if at >= 0:
-            ids[at] = code
-    codes = np.empty((n, len(members)), np.int32)
-    for j, name in enumerate(members):
-        codes[:, j] = _lookup(ids, encoded.chunk(j))
-        if (codes[:, j] < ABSTAIN).any():
-            raise _empty_vote(name, place, int((codes[:, j] < ABSTAIN).argmax()))
-    if not has_gold:
-        return codes, None
-    return codes, _right(codes, _lookup(ids, encoded.chunk(len(members))), owner)
+def _is_blank(texts: Any) -> Any:
+    return pc.fill_null(pc.equal(texts, ""), fill_value=True)
 
 
-def _votes_of(column: Any, name: str, place: Place) -> Any:
-    """The votes of a member as texts, null where it abstained."""
-    texts = texts_of(column, name, place)
-    empty = pc.fill_null(pc.equal(texts, ""), fill_value=False)
-    if pc.any(empty).as_py():
-        raise _empty_vote(name, place, pc.index(empty, value=True).as_py())
-    return texts
-
-
-def _empty_vote(name: str, place: Place, row: int) -> VotesError:
-    return place.error(
-        f"column {name!r} holds an empty text; null means no vote, {NOT_APPLICABLE!r} that the text does not "
-        "say",
-        row,
-    )
-
-
-def _lookup(ids: npt.NDArray[np.int32], chunk: Any) -> npt.NDArray[np.int32]:
-    indices = chunk.indices.fill_null(len(ids)).to_numpy(zero_copy_only=False)
-    return np.asarray(np.append(ids, np.int32(ABSTAIN))[indices])
+def _indices(column: Any) -> npt.NDArray[np.int64]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _right(codes: Codes, gold: npt.NDArray[np.int32], owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -351,41 +367,15 @@ def _right(codes: Codes, gold: npt.NDArray[np.int32], owner: npt.NDArray[np.int6
     return right
 
 
-def _gold_texts(column: Any, place: Place) -> tuple[Any, npt.NDArray[np.int64]]:
-    """All gold texts, and the row of each."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        owner = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
-        texts = texts_of(pc.list_flatten(column), "gold", place)
-        bad = pc.fill_null(pc.equal(texts, ""), fill_value=True)
-        if pc.any(bad).as_py():
-            row = int(owner[pc.index(bad, value=True).as_py()])
-            raise place.error("`gold` holds null or an empty text; leave gold out where there is none", row)
-        return texts, owner
-    texts = texts_of(column, "gold", place)
-    given = pc.and_kleene(pc.is_valid(texts), pc.fill_null(pc.not_equal(texts, ""), fill_value=False))
-    rows = np.flatnonzero(given.to_numpy(zero_copy_only=False))
-    return texts.filter(given), rows.astype(np.int64)
-
-
-def texts_of(column: Any, name: str, place: Place, required: bool = False) -> Any:
-    """The column as an array of string, cast from encoded or large ones."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        texts = column if column.type == pa.string() else column.cast(pa.string())
-    else:
-        raise place.error(
-            f"column {name!r} is {column.type}; text is needed (name the members if it is no member)"
-        )
-    if required:
-        bad = pc.fill_null(pc.equal(texts, ""), fill_value=True)
-        if pc.any(bad).as_py():
-            raise place.error(f"no {name}; every row needs one", pc.index(bad, value=True).as_py())
-    return texts
-
-
-def dictionary_of(
-    batch: Any, name: str, place: Place, required: bool
-) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Distinct texts, and the (n,) index of each row's text."""
-    texts = texts_of(batch.column(name), name, place, required).fill_null("").dictionary_encode()
-    return texts.dictionary.to_pylist(), texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+def _parts(votes: Sequence[Any], codes: Codes, right: npt.NDArray[np.int64]) -> Codes:
+    """(n,) code of the value that is part of others, of labelled rows with two named values."""
+    parts = np.full(len(codes), ABSTAIN, codes.dtype)
+    highest = np.where(codes > NA, codes, 0).max(axis=1, initial=0)
+    differ = ((codes > NA) & (codes != highest[:, None])).any(axis=1)
+    rows = np.flatnonzero((right != UNLABELLED) & differ)
+    few = [column.take(pa.array(rows)).to_pylist() for column in votes]
+    for i, texts in zip(rows, zip(*few, strict=True), strict=True):
+        part = find_part([None if text == NOT_APPLICABLE else text for text in texts])
+        if part >= 0:
+            parts[i] = codes[i, part]
+    return parts

@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from quorum.votes.table import CodedVotes
 
 _PARTITION_BITS = 6
 _SPOOL_BYTES = 1 << 17
@@ -42,20 +42,14 @@ class DuplicateCheck:
         """Remove the files."""
         self._stack.close()
 
-    def add(
-        self,
-        products: tuple[Sequence[str], npt.NDArray[np.integer[Any]]],
-        attributes: tuple[Sequence[str], npt.NDArray[np.integer[Any]]],
-        start: int,
-    ) -> None:
-        """Add (n,) cells from row ``start`` on; products and attributes as distinct texts and indices."""
-        names, index = attributes
-        for name in names:
-            if name not in self._attributes:
-                self._attributes[name] = _digest(name, b"attribute")
-        salt = np.array([self._attributes[name] for name in names], np.uint64)
-        texts, product = products
-        digests = np.array([_digest(text, b"product") for text in texts], np.uint64)[product] + salt[index]
+    def add(self, votes: CodedVotes, start: int) -> None:
+        """Add the cells of these votes, from row ``start`` on."""
+        attributes = [attribute for _, attribute in votes.group_names]
+        for name in set(attributes) - self._attributes.keys():
+            self._attributes[name] = _digest(name, b"attribute")
+        salt = np.array([self._attributes[name] for name in attributes], np.uint64)
+        products = np.array([_digest(name, b"product") for name in votes.product_names], np.uint64)
+        digests = products[votes.products] + salt[votes.groups]
         rows = np.empty(len(digests), _ROW)
         rows["digest"], rows["row"] = digests, np.arange(start, start + len(digests))
         partition = (digests >> np.uint64(64 - _PARTITION_BITS)).astype(np.int64)

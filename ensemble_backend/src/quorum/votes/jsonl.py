@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from quorum.votes.schema import (
+    CELL_COLUMNS,
     COLUMN_SUFFIXES,
     SCHEMA_VERSION,
     VERSION_FIELD,
@@ -19,15 +20,11 @@ from quorum.votes.schema import (
     read_origin,
 )
 
+_PLAIN = json.JSONDecoder()
+
 
 class Row(NamedTuple):
-    """One row of a votes table.
-
-    Attributes:
-        number: Its line or row in the file, from 1.
-        members: The members, in the order of the cell's values.
-        cell: The cell of the row.
-    """
+    """A cell, the members in the order of its values, and its line or row in the file, from 1."""
 
     number: int
     members: tuple[str, ...]
@@ -44,7 +41,8 @@ def read_lines(path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    text = line.decode()
+                    # Spreadsheets and editors may write a byte order mark.
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise VotesError(
                         f"{path}: is no text in UTF-8 ({error.reason} on line {number}); a votes table is a "
@@ -73,18 +71,36 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_refuse_constant)
-        except ValueError as error:
-            raise VotesError(f"{source}, line {number}: {_not_json(error)}") from error
-        try:
+            row = load_json(line, _DECODER)
             votes = _votes(row)
             members = (members if identified else ()) or tuple(votes)
             cell = _cell(row, votes, members) if identified else _recorded(row, votes)
-            if identified and "\\u" in line:
-                _check_encodable(cell)
-        except VotesError as error:
+        except (ValueError, RecursionError) as error:
             raise VotesError(f"{source}, line {number}: {error}") from error
         yield Row(number, members, cell)
+
+
+def load_json(text: str, decoder: json.JSONDecoder = _PLAIN) -> Any:
+    """Parse JSON from a file of a user.
+
+    Raises:
+        ValueError: Not JSON, nested too deeply, too long a number, or a text that UTF-8 cannot hold.
+    """
+    try:
+        value = decoder.decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error}); is it cut off?") from error
+    except UnicodeEncodeError as error:
+        near = error.object[max(error.start - 20, 0) : error.end]
+        raise ValueError(f"{near!r} holds a lone surrogate, which no UTF-8 can; remove it") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply; a row holds texts, and lists or objects of them") from error
+    except ValueError as error:
+        # Of a number that is too long, Python goes on to name a setting of its own.
+        raise ValueError(f"not JSON: {str(error).partition('; use sys.')[0]}") from error
+    return value
 
 
 class LinesSink:
@@ -95,15 +111,9 @@ class LinesSink:
 
     def write(self, cell: Cell, members: Sequence[str]) -> None:
         """Write one line."""
-        row: dict[str, Any] = {
-            VERSION_FIELD: SCHEMA_VERSION,
-            "product": cell.product,
-            "category": cell.category,
-            "title": cell.title,
-            "attribute": cell.attribute,
-            "gold": list(cell.gold),
-            "votes": dict(zip(members, cell.values, strict=True)),
-        }
+        row: dict[str, Any] = {VERSION_FIELD: SCHEMA_VERSION}
+        row |= {name: getattr(cell, name) for name in CELL_COLUMNS}
+        row["votes"] = dict(zip(members, cell.values, strict=True))
         if cell.origin is not None:
             row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -117,9 +127,16 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
 
 
-def _not_json(error: ValueError) -> str:
-    cut = isinstance(error, json.JSONDecodeError)
-    return f"not JSON ({error}); is it cut off?" if cut else f"not JSON: {error}"
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object; keep one of the two")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
 
 
 def _votes(row: object) -> Mapping[str, object]:
@@ -165,15 +182,6 @@ def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[st
         gold=tuple(value for value in accepted if value is not None),
         origin=read_origin(row, version),
     )
-
-
-def _check_encodable(cell: Cell) -> None:
-    texts = (cell.product, cell.category, cell.title, cell.attribute, *cell.values, *cell.gold)
-    for text in texts:
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError as error:
-            raise VotesError(f"{text!r} holds a lone surrogate, which no UTF-8 can; remove it") from error
 
 
 def _value(value: object, where: str) -> str | None:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read votes tables from JSON lines, Parquet and Arrow: as a table, as rows, or only members and size."""
+"""Read votes tables from JSON lines, Parquet and Arrow: as a table, as rows, as codes, or only members."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import importlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from quorum.votes.jsonl import Row, parse_rows, read_lines
 from quorum.votes.schema import Cell, VotesError, is_columnar
-from quorum.votes.table import VotesTable, build_table
+from quorum.votes.table import CodedVotes, VotesTable, build_table
+
+if TYPE_CHECKING:
+    from quorum.votes.columns import ColumnsFile
 
 BATCH_ROWS = 1 << 16
 """Rows of columns held at once; the peak of memory grows with it, see docs/adr/0018."""
@@ -29,7 +34,7 @@ def read_votes(path: str | Path) -> VotesTable:
             type, other members than the first, or the (product, attribute) of an earlier row.
     """
     source = Path(path)
-    return _collect(read_rows(source), str(source), "row" if is_columnar(source) else "line")
+    return _collect(read_rows(source), str(source), unit_of(source))
 
 
 def parse_votes(lines: Iterable[str], source: str = "votes") -> VotesTable:
@@ -49,9 +54,34 @@ def read_rows(path: str | Path, *, identified: bool = True) -> Iterator[Row]:
     """
     source = Path(path)
     if is_columnar(source):
-        yield from columns(source).read_rows(source, BATCH_ROWS, identified)
+        yield from open_columns(source).rows(BATCH_ROWS, identified)
     else:
         yield from parse_rows(read_lines(source), str(source), identified)
+
+
+def read_coded(
+    path: Path, members: tuple[str, ...], batch_rows: int
+) -> Iterator[tuple[Sequence[int], CodedVotes]]:
+    """Read the votes of these members as codes, ``batch_rows`` rows at most at once.
+
+    Yields:
+        The number of each row or line in the file, and the votes.
+
+    Raises:
+        VotesError: As :func:`read_votes`, but for duplicates; or a member has no votes.
+    """
+    if is_columnar(path):
+        yield from open_columns(path).coded(members, batch_rows)
+        return
+    rows = read_rows(path)
+    while batch := list(itertools.islice(rows, batch_rows)):
+        known = batch[0].members
+        missing = sorted(set(members) - set(known))
+        if missing:
+            raise VotesError(f"{path}: votes of {missing} are missing; recorded are: {', '.join(known)}")
+        places = [known.index(name) for name in members]
+        table = build_table(members, [row.cell.of_members(places) for row in batch])
+        yield [row.number for row in batch], table.coded()
 
 
 def read_members(path: str | Path) -> tuple[str, ...]:
@@ -62,8 +92,7 @@ def read_members(path: str | Path) -> tuple[str, ...]:
     """
     source = Path(path)
     if is_columnar(source):
-        members: tuple[str, ...] = columns(source).member_columns(source)
-        return members
+        return open_columns(source).members()
     for row in read_rows(source):
         return row.members
     raise _no_votes(str(source))
@@ -76,20 +105,30 @@ def is_large(path: str | Path) -> bool:
         VotesError: An unreadable file of columns.
     """
     source = Path(path)
-    return is_columnar(source) and columns(source).count_rows(source) > LARGE
+    return is_columnar(source) and len(open_columns(source)) > LARGE
 
 
-def columns(path: Path) -> Any:
-    """Import the module for Parquet and Arrow, which needs pyarrow, to open ``path``.
+def unit_of(path: Path) -> str:
+    """What the numbers of rows count: lines or rows."""
+    return "row" if is_columnar(path) else "line"
 
-    Raises:
-        VotesError: pyarrow is not installed.
-    """
+
+def open_columns(path: Path) -> ColumnsFile:
+    """Open Parquet or Arrow; raises VotesError if it is unreadable, or pyarrow is not installed."""
+    check_pyarrow(path)
+    from quorum.votes.columns import ColumnsFile
+
+    return ColumnsFile(path)
+
+
+def check_pyarrow(path: Path) -> None:
+    """Raise VotesError if pyarrow, which a file of columns needs, is not installed."""
     try:
-        from quorum.votes import columns as module
+        importlib.import_module("quorum.votes.columns")
     except ImportError as error:
-        raise VotesError(f"{path}: {error}") from error
-    return module
+        raise VotesError(
+            f"{path}: votes in Parquet or Arrow files need pyarrow: pip install 'quorum[arrow]'"
+        ) from error
 
 
 def _collect(rows: Iterable[Row], source: str, unit: str) -> VotesTable:

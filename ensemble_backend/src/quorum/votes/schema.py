@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import MAX_MEMBERS
@@ -17,7 +20,8 @@ SCHEMA_VERSION = 2
 VERSION_FIELD = "schema_version"
 UNVERSIONED = 1
 """The version of rows and files that state none."""
-CELL_COLUMNS = ("product", "category", "title", "attribute", "gold")
+TEXT_COLUMNS = ("product", "category", "title", "attribute")
+CELL_COLUMNS = (*TEXT_COLUMNS, "gold")
 ORIGIN_COLUMNS = ("channel", "weights_version", "latency_ms", "fallback_from")
 RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, "scores", VERSION_FIELD})
 """Columns that are no member's; `scores` is reserved for a probability per vote."""
@@ -80,20 +84,30 @@ class Cell:
             return self.gold[:1] == (NOT_APPLICABLE,)
         return value is not None and value in self.gold
 
+    def of_members(self, places: Sequence[int]) -> Cell:
+        """The cell with the votes at these places only, in their order."""
+        return replace(self, values=tuple(self.values[i] for i in places))
+
 
 def is_columnar(path: Path) -> bool:
     """Whether a path has the suffix of Parquet or Arrow; every other file is read as JSON lines."""
     return path.suffix in COLUMN_SUFFIXES
 
 
-def check_members(members: tuple[str, ...]) -> None:
-    """Refuse members that a pattern cannot hold.
+def check_members(members: Sequence[str], path: Path | None = None) -> None:
+    """Refuse members that a pattern cannot hold, or names that no member's column can have in this file.
 
     Raises:
-        VotesError: No member, a name twice, or too many.
+        VotesError: No member, a name twice, too many, or a column with another meaning.
     """
+    source = f"{path}: " if path else ""
+    taken = sorted(RESERVED.intersection(members)) if path and is_columnar(path) else []
+    if taken:
+        raise VotesError(f"{source}{taken} are columns with another meaning; give these members other names")
     if not members or len(set(members)) != len(members) or len(members) > MAX_MEMBERS:
-        raise VotesError(f"members must be 1 to {MAX_MEMBERS} distinct names, not {list(members)}")
+        raise VotesError(
+            f"{source}members must be 1 to {MAX_MEMBERS} distinct columns, not {list(members)}; name them"
+        )
 
 
 def check_wanted(members: Sequence[str], wanted: Sequence[str]) -> None:
@@ -136,40 +150,24 @@ def read_origin(row: Mapping[str, Any], version: int) -> Origin | None:
         VotesError: A value of the wrong type in a row of version 2.
     """
     known: dict[str, Any] = {}
-    for name, (wanted, convert) in _ORIGIN.items():
+    for name, (wanted, kind) in _ORIGIN.items():
         value = row.get(name)
-        # NaN: how pandas writes a number that is missing.
+        # NaN: how pandas writes a number that is missing; the others of its column are floats.
         if value is None or value != value:
             continue
-        converted = convert(value)
-        if converted is not None:
-            known[name] = converted
-        elif version > UNVERSIONED:
-            raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed")
+        whole = isinstance(value, float) and value.is_integer()
+        try:
+            known[name] = msgspec.convert(int(value) if whole else value, kind)
+        except msgspec.ValidationError as error:
+            if version > UNVERSIONED:
+                raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed") from error
     return Origin(**known) if known else None
 
 
-def _as_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _as_float(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def _as_int(value: object) -> int | None:
-    number = _as_float(value)
-    return int(number) if number is not None and number.is_integer() else None
-
-
-_ORIGIN: Mapping[str, tuple[str, Callable[[object], object]]] = {
-    "channel": ("a text", _as_text),
-    "weights_version": ("a whole number", _as_int),
-    "latency_ms": ("a number", _as_float),
-    "fallback_from": ("a text", _as_text),
+_MOST = sys.float_info.max
+_ORIGIN: Mapping[str, tuple[str, Any]] = {
+    "channel": ("a text", str),
+    "weights_version": ("a whole number", Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]),
+    "latency_ms": ("a number", Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]),
+    "fallback_from": ("a text", str),
 }

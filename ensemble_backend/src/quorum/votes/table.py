@@ -13,11 +13,40 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.histogram import histogram
+from quorum.decision.histogram import UNLABELLED, histogram
 from quorum.decision.parts import find_part
-from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA
+from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
 from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
 from quorum.votes.statistic import Statistic
+
+
+@dataclass(frozen=True, slots=True)
+class CodedVotes:
+    """Votes without their texts; the arrays are those of a :class:`VotesTable`.
+
+    Attributes:
+        product_names: Distinct products in order of first appearance.
+        parts: As in a table; may be -1 throughout where there is no gold.
+    """
+
+    members: tuple[str, ...]
+    codes: Codes
+    right: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int32]
+    group_names: tuple[tuple[str, str], ...]
+    products: npt.NDArray[np.signedinteger[Any]]
+    product_names: Sequence[str]
+    parts: Codes
+
+    def statistic(self) -> Statistic:
+        """The histogram of agreement patterns that all learning needs."""
+        hist = histogram(self.codes, self.groups, self.right)
+        gold = None
+        if len(self.members) < MAX_MEMBERS:
+            labelled = self.right != UNLABELLED
+            codes = np.column_stack([self.codes[labelled], self.parts[labelled]])
+            gold = histogram(codes, self.groups[labelled], self.right[labelled])
+        return Statistic(self.members, self.group_names, hist, len(self.product_names), gold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +109,7 @@ class VotesTable:
         """
         check_wanted(self.members, members)
         places = [self.members.index(name) for name in members]
-        return build_table(
-            members, [replace(cell, values=tuple(cell.values[i] for i in places)) for cell in self.cells]
-        )
+        return build_table(members, [cell.of_members(places) for cell in self.cells])
 
     def with_gold(self, keep: npt.NDArray[np.bool_]) -> VotesTable:
         """The same cells, with gold only where ``keep`` is true."""
@@ -99,14 +126,15 @@ class VotesTable:
         keep[np.random.default_rng(seed).choice(rows, labels, replace=False)] = True
         return self.with_gold(keep)
 
+    def coded(self) -> CodedVotes:
+        """The votes without their texts."""
+        names = list(dict.fromkeys(cell.product for cell in self.cells))
+        arrays = (self.codes, self.right, self.groups, self.group_names, self.products, names, self.parts)
+        return CodedVotes(self.members, *arrays)
+
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
-        hist = histogram(self.codes, self.groups, self.right)
-        gold = None
-        if len(self.members) < MAX_MEMBERS:
-            codes = np.column_stack([self.codes, self.parts])[self.labelled]
-            gold = histogram(codes, self.groups[self.labelled], self.right[self.labelled])
-        return Statistic(self.members, self.group_names, hist, self.n_products, gold)
+        return self.coded().statistic()
 
     def data_hash(self) -> str:
         """``sha256:`` over products, attributes, votes and gold in their order; titles do not count."""
@@ -123,7 +151,7 @@ def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
     Raises:
         VotesError: No member, a name twice, or more members than a pattern can hold.
     """
-    check_members(tuple(members))
+    check_members(members)
     codes = np.empty((len(cells), len(members)), np.int8)
     right = np.empty(len(cells), np.int64)
     parts = np.full(len(cells), ABSTAIN, np.int8)

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from quorum.files import replacing
 from quorum.votes.jsonl import LinesSink
-from quorum.votes.read import columns
-from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, is_columnar
+from quorum.votes.read import check_pyarrow
+from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, check_members, is_columnar
 from quorum.votes.table import VotesTable
+
+if TYPE_CHECKING:
+    from quorum.votes.columns import ColumnsSink
 
 
 def check_target(path: str | Path) -> None:
@@ -24,7 +26,7 @@ def check_target(path: str | Path) -> None:
     """
     target = Path(path)
     if is_columnar(target):
-        columns(target)
+        check_pyarrow(target)
     elif target.suffix and target.suffix not in LINE_SUFFIXES:
         raise VotesError(f"{target}: cannot tell the format of the votes from {target.suffix!r}; {ENDINGS}")
 
@@ -44,9 +46,7 @@ class VotesWriter:
         self._path = Path(path)
         check_target(self._path)
         self._members: tuple[str, ...] = ()
-        self._sink: _Sink = (
-            columns(self._path).ColumnsSink(self._path) if is_columnar(self._path) else LinesSink(self._path)
-        )
+        self._sink = _open_sink(self._path)
 
     def write(self, cell: Cell, members: Sequence[str]) -> None:
         """Write one row; ``members`` are those of the cell's values.
@@ -54,15 +54,17 @@ class VotesWriter:
         Raises:
             VotesError: Other members than those of the first row, or names that no column can have.
         """
-        self._members = self._members or tuple(members)
+        if not self._members:
+            if is_columnar(self._path):
+                check_members(members, self._path)
+            self._members = tuple(members)
         if tuple(members) != self._members:
             if sorted(members) != sorted(self._members):
                 raise VotesError(
                     f"{self._path}: votes of {', '.join(members)} after votes of {', '.join(self._members)}; "
                     "a table has one set of members: write these to another file"
                 )
-            by_name = dict(zip(members, cell.values, strict=True))
-            cell = replace(cell, values=tuple(by_name[name] for name in self._members))
+            cell = cell.of_members([members.index(name) for name in self._members])
         self._sink.write(cell, self._members)
 
     def close(self) -> None:
@@ -73,9 +75,7 @@ class VotesWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
 
@@ -94,22 +94,21 @@ def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | No
     """
     target = Path(path)
     check_target(target)
-    with replacing(target) as temporary:
-        sink: _Sink
-        if is_columnar(target):
-            module = columns(target)
-            module.checked(table.members, target)
-            sink = module.ColumnsSink(temporary, row_group_rows or module.ROW_GROUP_ROWS)
-        else:
-            sink = LinesSink(temporary, buffered=True)
-        try:
-            for cell in table.cells:
-                sink.write(cell, table.members)
-        finally:
-            sink.close()
+    if is_columnar(target):
+        check_members(table.members, target)
+    with (
+        replacing(target) as temporary,
+        closing(_open_sink(temporary, row_group_rows, buffered=True)) as sink,
+    ):
+        for cell in table.cells:
+            sink.write(cell, table.members)
 
 
-class _Sink(Protocol):
-    def write(self, cell: Cell, members: Sequence[str]) -> None: ...
+def _open_sink(
+    path: Path, row_group_rows: int | None = None, buffered: bool = False
+) -> LinesSink | ColumnsSink:
+    if not is_columnar(path):
+        return LinesSink(path, buffered)
+    from quorum.votes.columns import ColumnsSink
 
-    def close(self) -> None: ...
+    return ColumnsSink(path, row_group_rows)
