@@ -9,10 +9,8 @@ products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not indep
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +21,13 @@ from quorum.evaluation.score import apply
 from quorum.evaluation.stats import (
     RESAMPLES,
     Estimate,
-    mean_over_products,
+    means_over_products,
     median_ratio,
-    quantile,
+    quantiles,
     unseen_share,
 )
 from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
+from quorum.records import Record
 from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
 
@@ -58,6 +57,12 @@ class Pair:
     canary: Decided
     gold: tuple[str, ...] = ()
 
+    @property
+    def right(self) -> tuple[bool, bool]:
+        """Whether stable is right, and whether the canary is; False without gold."""
+        cell = Cell(self.product, "", "", self.attribute, (), self.gold)
+        return cell.is_right(self.stable.value), cell.is_right(self.canary.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -80,7 +85,7 @@ class Changed:
         attribute: Attribute of the cells.
         stable: Decision of the stable channel.
         canary: Decision of the canary.
-        cells: Number of cells.
+        cells: Number of them.
         better: Labelled cells among them where only the canary is right.
         worse: The same where only stable is right.
         product: An example.
@@ -96,7 +101,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Record):
     """The comparison.
 
     Attributes:
@@ -133,11 +138,7 @@ class Report:
     asked: int
     top: list[Changed]
     verdict: Verdict
-    trained_on: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+    trained_on: bool
 
 
 class NothingToCompareError(QuorumError, ValueError):
@@ -212,12 +213,15 @@ def compare_channels(
         raise NothingToCompareError("no product was answered by both channels; nothing to compare")
     index = {name: i for i, name in enumerate(dict.fromkeys(pair.product for pair in pairs))}
     products = np.array([index[pair.product] for pair in pairs], np.int32)
-    changed = np.array([pair.stable.value != pair.canary.value for pair in pairs])
     gold = np.array([bool(pair.gold) for pair in pairs])
     tail = (1 - rules.confidence) / 2
-    share = mean_over_products(changed, products, tail)
-    if not changed.any():
-        share = Estimate(0.0, 0.0, unseen_share(len(index), tail))
+    decided = [(pair.stable, pair.canary) for pair in pairs]
+    measures = [
+        [(s.agreement, c.agreement), (s.confidence, c.confidence), (0.0, s.value != c.value)]
+        for s, c in decided
+    ]
+    agreement, confidence, change = _metrics(measures, products, tail)
+    share = change.delta if change.canary else Estimate(0.0, 0.0, unseen_share(len(index), tail))
     accuracy = _accuracy([pair for pair in pairs if pair.gold], products[gold], tail)
     stable, canary = observed or (Observed(), Observed())
     latency = _latency(stable.latencies_ms, canary.latencies_ms, tail)
@@ -232,8 +236,8 @@ def compare_channels(
         gold_products,
         int(gold.sum()),
         share,
-        _metric([(p.stable.agreement, p.canary.agreement) for p in pairs], products, tail),
-        _metric([(p.stable.confidence, p.canary.confidence) for p in pairs], products, tail),
+        agreement,
+        confidence,
         accuracy,
         latency,
         failed,
@@ -252,47 +256,43 @@ def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
 def _accuracy(pairs: Sequence[Pair], products: npt.NDArray[np.int32], tail: float) -> Metric | None:
     if not pairs:
         return None
-    right = [(_is_right(p, p.stable.value), _is_right(p, p.canary.value)) for p in pairs]
-    metric = _metric(right, products, tail)
+    right = [pair.right for pair in pairs]
+    (metric,) = _metrics([[sides] for sides in right], products, tail)
     if any(was != now for was, now in right):
         return metric
     unseen = unseen_share(len(np.unique(products)), tail)
     return Metric(metric.stable, metric.canary, Estimate(0.0, -unseen, unseen))
 
 
-def _is_right(pair: Pair, value: str | None) -> bool:
-    return Cell(pair.product, "", "", pair.attribute, (), pair.gold).is_right(value)
-
-
-def _metric(values: Sequence[tuple[float, float]], products: npt.NDArray[np.int32], tail: float) -> Metric:
+def _metrics(
+    values: Sequence[Sequence[tuple[float, float]]], products: npt.NDArray[np.int32], tail: float
+) -> list[Metric]:
+    """Figures of k measures from (n, k, 2) values: of stable and of the canary, per cell."""
     sides = np.array(values, np.float64)
-    means = sides.mean(axis=0)
-    return Metric(
-        float(means[0]), float(means[1]), mean_over_products(sides[:, 1] - sides[:, 0], products, tail)
-    )
+    deltas = means_over_products(sides[:, :, 1] - sides[:, :, 0], products, tail)
+    return [Metric(*means, delta) for means, delta in zip(sides.mean(axis=0).tolist(), deltas, strict=True)]
 
 
 def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
-    both = [name for name in stable if name in canary]
     if not stable or not canary:
         return None
+    both = [name for name in stable if name in canary]
     # Paired where the channels answered mostly the same products, as in a replay; else two samples.
     paired = 2 * len(both) >= min(len(stable), len(canary))
-    left = np.array([stable[name] for name in both] if paired else list(stable.values()))
-    right = np.array([canary[name] for name in both] if paired else list(canary.values()))
+    left, right = (np.array([side[name] for name in (both if paired else side)]) for side in (stable, canary))
     ratio = median_ratio(right, left, paired=paired, tail=tail, resamples=RESAMPLES // 2)
-    s50, s95, c50, c95 = (quantile(side, q) for side in (left, right) for q in (0.5, 0.95))
+    (s50, s95), (c50, c95) = (quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
     return Latency(s50, s95, c50, c95, ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
-    moved = [pair for pair in pairs if pair.stable.value != pair.canary.value]
-    kinds = Counter((pair.attribute, pair.stable.value, pair.canary.value) for pair in moved)
+    kinds: dict[tuple[str, str | None, str | None], list[Pair]] = {}
+    for pair in pairs:
+        if pair.stable.value != pair.canary.value:
+            kinds.setdefault((pair.attribute, pair.stable.value, pair.canary.value), []).append(pair)
     changes = []
-    for kind, cells in kinds.most_common(count):
-        same = [pair for pair in moved if (pair.attribute, pair.stable.value, pair.canary.value) == kind]
-        labelled = [pair for pair in same if pair.gold]
-        better = sum(_is_right(p, p.canary.value) and not _is_right(p, p.stable.value) for p in labelled)
-        worse = sum(_is_right(p, p.stable.value) and not _is_right(p, p.canary.value) for p in labelled)
-        changes.append(Changed(*kind, cells, better, worse, same[0].product))
+    for kind, same in sorted(kinds.items(), key=lambda item: -len(item[1]))[:count]:
+        right = [pair.right for pair in same]
+        better, worse = right.count((False, True)), right.count((True, False))
+        changes.append(Changed(*kind, len(same), better, worse, same[0].product))
     return changes

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test whether a member changed: a day's votes, in their order, against those of earlier days."""
+"""Test whether a member changed: a day's votes, in their order, against those of earlier days.
+
+Per member: does it disagree with the weighted decision of the others more, or less, than before, and does it
+abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that a day
+of harder cells is no change of a member; cells of attributes new to the reference are left out. The null
+hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z`` for
+``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the first
+cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
+
+    prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
+
+whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
+``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
+
+Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them: Shin,
+Ramdas and Rinaldo, arXiv:2203.03532.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +32,7 @@ from quorum.decision.patterns import ABSTAIN, Codes
 from quorum.decision.weights import Weights, WeightsError
 from quorum.evaluation.score import as_rule
 from quorum.learning.online import State
+from quorum.records import Record
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
@@ -89,7 +105,7 @@ class MemberDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Record):
     """The day against the reference.
 
     Attributes:
@@ -108,33 +124,14 @@ class Drift:
     alarm: float
     verdict: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def drift(
     reference: Statistic | State, day: VotesTable, *, weights: Weights | None = None, alarm: float = 0.01
 ) -> Drift:
     """Test whether members still vote as they did.
 
-    Per member: does it disagree with the weighted decision of the others more, or less, than before, and does
-    it abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that
-    a day of harder cells is no change of a member; cells of attributes new to the reference are left out. The
-    null hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z``
-    for ``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the
-    first cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
-
-        prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
-
-    whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
-    ``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
-
     A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
     than three members a disagreement cannot be attributed to one of them: then all are named.
-
-    Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them:
-    Shin, Ramdas and Rinaldo, arXiv:2203.03532.
 
     Args:
         reference: Votes from before the day; the day must not be in it.
@@ -158,20 +155,19 @@ def drift(
     today = _Votes(day.codes, day.group_names, day.groups, weights, names)
     counts = statistic.hist.counts
     bar = math.log(m * len(KINDS) / alarm)
-    untested, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
+    figures = [_figures(name, before, counts, today, j, bar) for j, name in enumerate(day.members)]
+    untested, findings = list(range(m)), []
     while untested:
-        changes = _test(before, counts, today, untested, bar)
-        if not changes:
+        tested = [_test(day.members[j], before, counts, today, j, bar) for j in untested]
+        changes = sorted((finding for finding in tested if finding), key=lambda f: -f.log_evidence)
+        if len(untested) <= 2 or not changes:
+            findings += changes
             break
-        changes.sort(key=lambda change: -change[1].log_evidence)
-        attributable = len(untested) > 2
-        for member, finding in changes[:1] if attributable else changes:
-            findings.append(Finding(day.members[member], finding.kind, finding.cell, finding.log_evidence))
-            untested.remove(member)
-        if not attributable:
-            break
+        findings.append(changes[0])
+        member = day.members.index(changes[0].member)
+        untested.remove(member)
         for votes in (before, today):
-            votes.exclude(changes[0][0])
+            votes.exclude(member)
     verdict = _verdict(findings, len(day), figures)
     return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
 
@@ -193,13 +189,20 @@ class _Votes:
         self.attribute = np.array([index.get(name, -1) for _, name in names], np.int64)[groups]
         self.n_strata = _CLARITIES * len(attributes)
         self.others = codes.copy()
+        self.compared: dict[int, tuple[Outcomes, Strata]] = {}
 
     def exclude(self, member: int) -> None:
         """Leave a member out of the decisions of the others."""
         self.others[:, member] = ABSTAIN
+        self.compared.clear()
 
     def against(self, member: int) -> tuple[Outcomes, Strata]:
         """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
+        if member not in self.compared:
+            self.compared[member] = self._compare(member)
+        return self.compared[member]
+
+    def _compare(self, member: int) -> tuple[Outcomes, Strata]:
         others = self.others.copy()
         others[:, member] = ABSTAIN
         decision = decide(others, self.rule, self.groups)
@@ -228,27 +231,19 @@ class _Rates:
 
 
 def _test(
-    before: _Votes, counts: Floats, today: _Votes, members: Sequence[int], bar: float
-) -> list[tuple[int, Finding]]:
-    """The strongest kind of change of each member whose evidence reached the bar."""
-    changes = []
-    for member in members:
-        best: Finding | None = None
-        against = (*before.against(member), *today.against(member))
-        absent = (*before.abstains(member), *today.abstains(member))
-        for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
-            rates = _rates(was, was_stratum, counts, before.n_strata)
-            bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
-            evidence = _evidence(outcome, bounds[stratum], up)
-            if (
-                len(evidence)
-                and evidence.max() >= bar
-                and (best is None or evidence.max() > best.log_evidence)
-            ):
-                best = Finding("", kind, int((evidence >= bar).argmax()) + 1, float(evidence.max()))
-        if best is not None:
-            changes.append((member, best))
-    return changes
+    name: str, before: _Votes, counts: Floats, today: _Votes, member: int, bar: float
+) -> Finding | None:
+    """The strongest kind of change of a member whose evidence reached the bar."""
+    findings = []
+    against = (*before.against(member), *today.against(member))
+    absent = (*before.abstains(member), *today.abstains(member))
+    for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
+        rates = _rates(was, was_stratum, counts, before.n_strata)
+        bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
+        evidence = _evidence(outcome, bounds[stratum], up)
+        if evidence.max() >= bar:
+            findings.append(Finding(name, kind, int((evidence >= bar).argmax()) + 1, float(evidence.max())))
+    return max(findings, key=lambda finding: finding.log_evidence, default=None)
 
 
 def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
@@ -263,9 +258,9 @@ def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Ra
     return _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
 
 
-def _shifted(rate: Floats, by: float) -> Floats:
+def _shifted(rate: Floats, by: float | Floats) -> Floats:
     """Rates whose log odds are higher by ``by``."""
-    odds = rate / (1.0 - rate) * math.exp(by)
+    odds = rate / (1.0 - rate) * np.exp(by)
     return np.asarray(odds / (1.0 + odds))
 
 
@@ -274,7 +269,7 @@ def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
     n = len(outcome)
     starts = np.arange(0, n, BLOCK)
     mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
-    mass[0:1] = 0.5 if len(starts) > 1 else 1.0
+    mass[0] = 0.5 if len(starts) > 1 else 1.0
     later = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0)
     block = np.arange(n) // BLOCK
     with np.errstate(divide="ignore"):
@@ -285,47 +280,41 @@ def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
         step = np.where(outcome == 1, np.log(other / bound), np.log((1.0 - other) / (1.0 - bound)))
         total = np.cumsum(np.where(outcome >= 0, step, 0.0))
         at_start = np.append(0.0, total)[starts]
-        running = np.logaddexp.accumulate(np.log(mass) - at_start) if n else total
+        running = np.logaddexp.accumulate(np.log(mass) - at_start)
         runs.append(np.logaddexp(running[block] + total, waiting))
     return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
 
 
-def _noticeable(rates: _Rates, stratum: Strata, bar: float) -> float | None:
+def _noticeable(rates: _Rates, cells: Strata, bar: float) -> float | None:
     """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
-    bound = rates.high[stratum]
-    for shift in np.arange(0.1, 6.0, 0.1):
-        true = _shifted(rates.rate, float(shift))[stratum]
-        for tried in _SHIFTS:
-            other = _shifted(bound, tried)
-            gain = true * np.log(other / bound) + (1.0 - true) * np.log((1.0 - other) / (1.0 - bound))
-            if gain.sum() - math.log(2.0 * len(_SHIFTS)) >= bar:
-                return float(true.mean())
-    return None
+    true = _shifted(rates.rate, np.arange(0.1, 6.0, 0.1)[:, None])
+    other = _shifted(rates.high, np.array(_SHIFTS)[:, None])
+    hit, miss = np.log(other / rates.high), np.log((1.0 - other) / (1.0 - rates.high))
+    gain = (true * cells) @ hit.T + ((1.0 - true) * cells) @ miss.T
+    enough = np.flatnonzero(gain.max(axis=1) - math.log(2.0 * len(_SHIFTS)) >= bar)
+    return float(true[enough[0]] @ cells / cells.sum()) if len(enough) else None
 
 
 def _figures(
-    before: _Votes, counts: Floats, today: _Votes, names: Sequence[str], bar: float
-) -> list[MemberDrift]:
-    figures = []
-    for member, name in enumerate(names):
-        rates = _rates(*before.against(member), counts, before.n_strata)
-        outcome, stratum = today.against(member)
-        known = outcome >= 0
-        mixture = np.bincount(stratum[known], minlength=before.n_strata) / max(int(known.sum()), 1)
-        figures.append(
-            MemberDrift(
-                member=name,
-                compared=int(known.sum()),
-                disagreement=float((outcome[known] == 1).mean()) if known.any() else 0.0,
-                expected=float(mixture @ rates.rate),
-                low=float(mixture @ rates.low),
-                high=float(mixture @ rates.high),
-                abstained=float((today.codes[:, member] == ABSTAIN).mean()),
-                abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
-                noticeable=_noticeable(rates, stratum[known], bar),
-            )
-        )
-    return figures
+    name: str, before: _Votes, counts: Floats, today: _Votes, member: int, bar: float
+) -> MemberDrift:
+    rates = _rates(*before.against(member), counts, before.n_strata)
+    outcome, stratum = today.against(member)
+    known = outcome >= 0
+    compared = max(int(known.sum()), 1)
+    cells = np.bincount(stratum[known], minlength=before.n_strata)
+    expected, low, high = (float(cells / compared @ rate) for rate in (rates.rate, rates.low, rates.high))
+    return MemberDrift(
+        member=name,
+        compared=int(known.sum()),
+        disagreement=float((outcome == 1).sum() / compared),
+        expected=expected,
+        low=low,
+        high=high,
+        abstained=float((today.codes[:, member] == ABSTAIN).mean()),
+        abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
+        noticeable=_noticeable(rates, cells, bar),
+    )
 
 
 def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:

@@ -46,10 +46,12 @@ def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.
     return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
 
 
-def training(table: VotesTable, seen: npt.NDArray[np.bool_], labels: int | None, seed: int) -> VotesTable:
-    """The table with the gold of the ``seen`` cells only, or of ``labels`` random ones of them."""
-    part = table.with_gold(seen)
-    return part if labels is None else part.sample_gold(labels, seed)
+def training(
+    table: VotesTable, fold: npt.NDArray[np.int64], labels: int | None, seed: int
+) -> list[VotesTable]:
+    """Per fold, the table with the gold of the other folds only, or of ``labels`` random ones of them."""
+    tables = [table.with_gold(fold != part) for part in range(int(fold.max()) + 1)]
+    return tables if labels is None else [t.sample_gold(labels, seed + i) for i, t in enumerate(tables)]
 
 
 def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> HeldOut:
@@ -69,6 +71,11 @@ def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[W
     return HeldOut(values, right, confidence, learned[0].confidence, saved)
 
 
+def closed_attributes(table: VotesTable, value_counts: Mapping[str, int]) -> list[str]:
+    """Attributes of the table whose number of possible answers is known."""
+    return sorted(value_counts.keys() & {attribute for _, attribute in table.group_names})
+
+
 def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
     """Decide by confusion matrices per attribute where the value set is closed, else by em.
 
@@ -86,7 +93,7 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
     plain = held_out(table, np.zeros(len(table), np.int64), [learn(blank, "em", value_counts=value_counts)])
     values, confidence = list(plain.values), plain.confidence.copy()
     used, preferred = [], []
-    for name in sorted(value_counts.keys() & {attribute for _, attribute in table.group_names}):
+    for name in closed_attributes(table, value_counts):
         rows = [i for i, cell in enumerate(table.cells) if cell.attribute == name]
         codes, texts = _global_codes([table.cells[i].values for i in rows])
         if ((codes != ABSTAIN).any(axis=0)).sum() < MIN_MEMBERS:

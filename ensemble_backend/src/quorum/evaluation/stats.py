@@ -107,8 +107,7 @@ def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples:
     _, index = np.unique(products, return_inverse=True)
     index = index.reshape(-1)
     size = int(index.max()) + 1
-    sums = np.zeros((size, columns.shape[1]))
-    np.add.at(sums, index, columns)
+    sums = np.stack([np.bincount(index, column, size) for column in columns.T], axis=1)
     cells = np.bincount(index, minlength=size).astype(np.float64)
     rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
     means = np.empty((resamples, columns.shape[1]))
@@ -119,20 +118,33 @@ def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples:
     return means
 
 
-def mean_over_products(
-    cells: npt.ArrayLike, products: npt.NDArray[np.int32], tail: float = TAIL_95, seed: int = 0
-) -> Estimate:
-    """Return the mean of a column with its interval, bootstrapped over products.
+def means_over_products(
+    columns: npt.ArrayLike,
+    products: npt.NDArray[np.int32],
+    tail: float = TAIL_95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Return the mean of each column with its interval, bootstrapped over products.
 
     Args:
-        cells: (n,) values per cell; truth values count as 0 and 1.
+        columns: (n, c) values per cell; truth values count as 0 and 1.
         products: (n,) product of each cell.
         tail: Left out at each end.
-        seed: Of :data:`RESAMPLES` draws.
+        resamples: R.
+        seed: Of the draws, which are the same for every column.
     """
-    column = np.asarray(cells, np.float64)[:, None]
-    low, high = percentile_interval(bootstrap_means(column, products, RESAMPLES, seed)[:, 0], tail)
-    return Estimate(float(column.mean()), float(low), float(high))
+    values = np.asarray(columns, np.float64)
+    low, high = percentile_interval(bootstrap_means(values, products, resamples, seed), tail)
+    means = [float(column.mean()) for column in values.T]
+    return [Estimate(*figures) for figures in zip(means, low.tolist(), high.tolist(), strict=True)]
+
+
+def mean_over_products(
+    cells: npt.ArrayLike, products: npt.NDArray[np.int32], tail: float = TAIL_95
+) -> Estimate:
+    """Return the mean of one column, (n,) values; see :func:`means_over_products`."""
+    return means_over_products(np.asarray(cells)[:, None], products, tail)[0]
 
 
 def half_width(values: npt.ArrayLike) -> float:

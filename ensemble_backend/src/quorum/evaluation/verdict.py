@@ -100,25 +100,17 @@ def judge(
         missing = rules.min_products - seen
         return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
     if delta.low >= -rules.max_worse:
-        return _unless_slow_or_failing(
-            Verdict("promote", f"{words}: at most {100 * rules.max_worse:.3g} points worse"),
-            rules, latency, failed, asked,
-        )  # fmt: skip
+        reason = f"{words}: at most {100 * rules.max_worse:.3g} points worse"
+        if latency and latency.ratio.value > rules.max_latency_ratio:
+            return Verdict("keep watching", f"{reason}, but it takes {_times(latency.ratio)} as long")
+        if asked and failed / asked > rules.max_failed:
+            return Verdict("keep watching", f"{reason}, but it failed on {failed} of {asked} products")
+        return Verdict("promote", reason)
     if delta.high < 0:
         return Verdict("roll back", f"{words}: worse")
     if accuracy is None:
         return Verdict("keep watching", f"{words}: label cells (`quorum label`) to tell better from worse")
     return Verdict("keep watching", f"{words}: not decided yet", _more(delta, rules.max_worse, seen))
-
-
-def _unless_slow_or_failing(
-    verdict: Verdict, rules: CanarySpec, latency: Latency | None, failed: int, asked: int
-) -> Verdict:
-    if latency and latency.ratio.value > rules.max_latency_ratio:
-        return Verdict("keep watching", f"{verdict.reason}, but it takes {_times(latency.ratio)} as long")
-    if asked and failed / asked > rules.max_failed:
-        return Verdict("keep watching", f"{verdict.reason}, but it failed on {failed} of {asked} products")
-    return verdict
 
 
 def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
