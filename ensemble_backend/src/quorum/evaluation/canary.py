@@ -11,21 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec
+from quorum.evaluation import stats
 from quorum.evaluation.score import apply
-from quorum.evaluation.stats import (
-    RESAMPLES,
-    Estimate,
-    means_over_products,
-    median_ratio,
-    quantiles,
-    unseen_share,
-)
+from quorum.evaluation.stats import Estimate, means_over_products, unseen_share
 from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
 from quorum.records import Record
 from quorum.votes import Cell, VotesTable
@@ -79,15 +74,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Cells that changed from the same decision of stable to the same decision of the canary.
+    """Cells of an attribute that changed from the same decision of stable to the same one of the canary.
 
     Attributes:
-        attribute: Attribute of the cells.
-        stable: Decision of the stable channel.
-        canary: Decision of the canary.
         cells: Number of them.
-        better: Labelled cells among them where only the canary is right.
-        worse: The same where only stable is right.
+        better: Labelled cells among them where only the canary is right; ``worse``: only stable.
         product: An example.
     """
 
@@ -105,12 +96,8 @@ class Report(Record):
     """The comparison.
 
     Attributes:
-        stable_version: Weights of the stable channel.
-        canary_version: Weights of the canary.
-        products: Products seen.
-        cells: Cells decided by both.
-        gold_products: Products with gold.
-        gold_labels: Cells with gold.
+        products: Products seen; ``gold_products``: those with gold.
+        cells: Cells decided by both; ``gold_labels``: those with gold.
         changed: Share of the cells that they decide differently.
         agreement: See :class:`Decided`.
         confidence: See :class:`Decided`; not comparable between methods.
@@ -148,19 +135,11 @@ class NothingToCompareError(QuorumError, ValueError):
 
 
 def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> list[Pair]:
-    """Decide recorded votes with both versions.
-
-    Args:
-        table: Votes of the deployment's members, whichever channel they were recorded from.
-        stable: Weights of the stable channel.
-        canary: Weights of the canary.
-    """
+    """Decide recorded votes, of whichever channel, with the weights of both."""
     sides = [apply(table, weights) for weights in (stable, canary)]
-    pairs = []
-    for i, cell in enumerate(table.cells):
-        by_stable, by_canary = (_decided(cell, int(s.winner[i]), float(s.confidence[i])) for s in sides)
-        pairs.append(Pair(cell.product, cell.attribute, by_stable, by_canary, cell.gold))
-    return pairs
+    decided = (map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist()) for side in sides)
+    cells = zip(table.cells, *decided, strict=True)
+    return [Pair(cell.product, cell.attribute, was, now, cell.gold) for cell, was, now in cells]
 
 
 def is_trained_on(table: VotesTable, weights: Weights) -> bool:
@@ -227,25 +206,11 @@ def compare_channels(
     latency = _latency(stable.latencies_ms, canary.latencies_ms, tail)
     failed = len(canary.failed - stable.failed)
     asked = len(canary.latencies_ms.keys() | canary.failed)
-    gold_products = len(np.unique(products[gold]))
-    verdict = judge(rules, share, accuracy, latency, len(index), gold_products, failed, asked, trained_on)
-    return Report(
-        *versions,
-        len(index),
-        len(pairs),
-        gold_products,
-        int(gold.sum()),
-        share,
-        agreement,
-        confidence,
-        accuracy,
-        latency,
-        failed,
-        asked,
-        _top(pairs, top),
-        verdict,
-        trained_on,
-    )
+    seen, labelled = len(index), len(np.unique(products[gold]))
+    verdict = judge(rules, share, accuracy, latency, seen, labelled, failed, asked, trained_on)
+    figures = (share, agreement, confidence, accuracy, latency, failed, asked)
+    counts = (seen, len(pairs), labelled, int(gold.sum()))
+    return Report(*versions, *counts, *figures, _top(pairs, top), verdict, trained_on)
 
 
 def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
@@ -280,9 +245,9 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     # Paired where the channels answered mostly the same products, as in a replay; else two samples.
     paired = 2 * len(both) >= min(len(stable), len(canary))
     left, right = (np.array([side[name] for name in (both if paired else side)]) for side in (stable, canary))
-    ratio = median_ratio(right, left, paired=paired, tail=tail, resamples=RESAMPLES // 2)
-    (s50, s95), (c50, c95) = (quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
-    return Latency(s50, s95, c50, c95, ratio, min(len(left), len(right)))
+    ratio = stats.median_ratio(right, left, paired=paired, tail=tail, resamples=stats.RESAMPLES // 2)
+    medians_and_tails = (stats.quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
+    return Latency(*chain(*medians_and_tails), ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:

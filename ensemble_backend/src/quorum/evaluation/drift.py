@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Floats, Rule, decide
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
 from quorum.evaluation.score import as_rule
 from quorum.learning.online import State
@@ -64,7 +64,6 @@ class Finding:
     """A member that left its interval.
 
     Attributes:
-        member: Its name.
         kind: One of :data:`KINDS`.
         cell: Number of the cell, from 1, at which the evidence reached the bar.
         log_evidence: Natural logarithm of the day's highest evidence.
@@ -81,14 +80,11 @@ class MemberDrift:
     """How often a member disagreed with the weighted decision of the others; shares of the compared cells.
 
     Attributes:
-        member: Its name.
         compared: Cells of the day that it and at least one other member answered.
         disagreement: Share of these where it named another value.
-        expected: That share in the reference, at the day's mixture of clear and contested cells.
-        low: Lower end of the interval of ``expected``.
-        high: Upper end.
-        abstained: Share of the day's cells without its answer.
-        abstained_before: The same in the reference.
+        expected: That share in the reference, at the day's mixture of clear and contested cells; its interval
+            is ``low`` to ``high``.
+        abstained: Share of the day's cells without its answer; ``abstained_before``: of the reference's.
         noticeable: The disagreement, from the first cell on, that the test would notice on about half of
             such days; None: no disagreement is high enough.
     """
@@ -109,7 +105,6 @@ class Drift(Record):
     """The day against the reference.
 
     Attributes:
-        members: Figures per member.
         findings: Members that changed, most evidence first.
         cells: Cells of the day.
         reference_cells: Cells of the reference, discounted by forgetting.
@@ -149,16 +144,12 @@ def drift(
     """
     statistic = reference.statistic if isinstance(reference, State) else reference
     _check(statistic, day, weights, alarm)
-    m = len(day.members)
-    names = sorted({attribute for _, attribute in statistic.groups})
-    before = _Votes(statistic.hist.codes, statistic.groups, statistic.hist.groups, weights, names)
-    today = _Votes(day.codes, day.group_names, day.groups, weights, names)
-    counts = statistic.hist.counts
-    bar = math.log(m * len(KINDS) / alarm)
-    figures = [_figures(name, before, counts, today, j, bar) for j, name in enumerate(day.members)]
-    untested, findings = list(range(m)), []
+    cells = _Cells(statistic, day, weights)
+    bar = math.log(len(day.members) * len(KINDS) / alarm)
+    figures = [_figures(cells, member, bar) for member in range(len(day.members))]
+    untested, findings = list(range(len(day.members))), []
     while untested:
-        tested = [_test(day.members[j], before, counts, today, j, bar) for j in untested]
+        tested = [_test(cells, member, bar) for member in untested]
         changes = sorted((finding for finding in tested if finding), key=lambda f: -f.log_evidence)
         if len(untested) <= 2 or not changes:
             findings += changes
@@ -166,59 +157,9 @@ def drift(
         findings.append(changes[0])
         member = day.members.index(changes[0].member)
         untested.remove(member)
-        for votes in (before, today):
-            votes.exclude(member)
+        cells.exclude(member)
     verdict = _verdict(findings, len(day), figures)
     return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
-
-
-class _Votes:
-    """Cells with the rule that decides them; excluded members take no part in the decisions."""
-
-    def __init__(
-        self,
-        codes: Codes,
-        names: Sequence[tuple[str, str]],
-        groups: npt.NDArray[np.int32],
-        weights: Weights | None,
-        attributes: Sequence[str],
-    ) -> None:
-        self.codes, self.groups = codes, groups
-        self.rule = _rule(names, weights, codes.shape[1])
-        index = {name: i for i, name in enumerate(attributes)}
-        self.attribute = np.array([index.get(name, -1) for _, name in names], np.int64)[groups]
-        self.n_strata = _CLARITIES * len(attributes)
-        self.others = codes.copy()
-        self.compared: dict[int, tuple[Outcomes, Strata]] = {}
-
-    def exclude(self, member: int) -> None:
-        """Leave a member out of the decisions of the others."""
-        self.others[:, member] = ABSTAIN
-        self.compared.clear()
-
-    def against(self, member: int) -> tuple[Outcomes, Strata]:
-        """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
-        if member not in self.compared:
-            self.compared[member] = self._compare(member)
-        return self.compared[member]
-
-    def _compare(self, member: int) -> tuple[Outcomes, Strata]:
-        others = self.others.copy()
-        others[:, member] = ABSTAIN
-        decision = decide(others, self.rule, self.groups)
-        winner = np.maximum(decision.winner.astype(np.int64), 0)
-        decided = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
-        comparable = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
-        outcome = np.where(comparable, self.codes[:, member] != decided, -1).astype(np.int8)
-        several = (others != ABSTAIN).sum(axis=1) > 1
-        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
-        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
-        return outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
-
-    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
-        """(n,) 1: abstained, 0: answered, -1: not compared; (n,) stratum."""
-        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
-        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,32 +171,82 @@ class _Rates:
     high: Floats
 
 
-def _test(
-    name: str, before: _Votes, counts: Floats, today: _Votes, member: int, bar: float
-) -> Finding | None:
+class _Cells:
+    """Patterns of the reference, then cells of the day; excluded members take no part in their decisions."""
+
+    def __init__(self, statistic: Statistic, day: VotesTable, weights: Weights | None) -> None:
+        self.members, self.counts = day.members, statistic.hist.counts
+        self.codes = np.concatenate([statistic.hist.codes, day.codes])
+        self.groups = np.concatenate([statistic.hist.groups, day.groups + len(statistic.groups)])
+        names = [*statistic.groups, *day.group_names]
+        self.rule = Rule(np.ones((len(names), len(self.members))), np.zeros(len(names)))
+        if weights:
+            learned = as_rule([weights.parameters(attribute, category) for category, attribute in names])
+            # Without the other biases, so that the confidence is agreement.
+            self.rule = Rule(learned.weights, learned.na_bias)
+        known = {name: i for i, name in enumerate(sorted({attribute for _, attribute in statistic.groups}))}
+        self.attribute = np.array([known.get(name, -1) for _, name in names], np.int64)[self.groups]
+        self.n_strata = _CLARITIES * len(known)
+        self.others = self.codes.copy()
+        self.compared: dict[int, tuple[Outcomes, Strata]] = {}
+
+    def exclude(self, member: int) -> None:
+        """Leave a member out of the decisions of the others."""
+        self.others[:, member] = ABSTAIN
+        self.compared.clear()
+
+    def against(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
+        if member in self.compared:
+            return self.compared[member]
+        others = self.others.copy()
+        others[:, member] = ABSTAIN
+        decision = decide(others, self.rule, self.groups)
+        winner = np.maximum(decision.winner.astype(np.int64), 0)
+        decided = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
+        comparable = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
+        outcome = np.where(comparable, self.codes[:, member] != decided, -1).astype(np.int8)
+        several = (others != ABSTAIN).sum(axis=1) > 1
+        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
+        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
+        self.compared[member] = outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
+        return self.compared[member]
+
+    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: abstained, 0: answered, -1: not compared; (n,) stratum."""
+        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
+        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
+
+    def split(self, outcome: Outcomes, stratum: Strata) -> tuple[_Rates, Outcomes, Strata]:
+        """Rates of the reference; outcomes and strata of the day.
+
+        Rates per attribute and clarity are shrunk to the rate of the clarity; bounds are for a common shift.
+        """
+        past = len(self.counts)
+        known, strata = outcome[:past] >= 0, stratum[:past]
+        counts, strata, hit = self.counts[known], strata[known], outcome[:past][known] == 1
+        total = np.bincount(strata, counts, self.n_strata).reshape(-1, _CLARITIES)
+        hits = np.bincount(strata, counts * hit, self.n_strata).reshape(-1, _CLARITIES)
+        usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
+        rate = (hits + _POOLING * usual) / (total + _POOLING)
+        width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
+        rate = rate.reshape(-1)
+        rates = _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
+        return rates, outcome[past:], stratum[past:]
+
+
+def _test(cells: _Cells, member: int, bar: float) -> Finding | None:
     """The strongest kind of change of a member whose evidence reached the bar."""
     findings = []
-    against = (*before.against(member), *today.against(member))
-    absent = (*before.abstains(member), *today.abstains(member))
-    for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
-        rates = _rates(was, was_stratum, counts, before.n_strata)
+    for kind in KINDS:
+        series = cells.abstains(member) if kind == "abstains more" else cells.against(member)
+        rates, outcome, stratum = cells.split(*series)
         bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
         evidence = _evidence(outcome, bounds[stratum], up)
         if evidence.max() >= bar:
-            findings.append(Finding(name, kind, int((evidence >= bar).argmax()) + 1, float(evidence.max())))
+            reached = int((evidence >= bar).argmax()) + 1
+            findings.append(Finding(cells.members[member], kind, reached, float(evidence.max())))
     return max(findings, key=lambda finding: finding.log_evidence, default=None)
-
-
-def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
-    """Rates per attribute and clarity, shrunk to the rate of the clarity, with bounds for a common shift."""
-    known = outcome >= 0
-    total = np.bincount(stratum[known], counts[known], size).reshape(-1, _CLARITIES)
-    hits = np.bincount(stratum[known], counts[known] * (outcome[known] == 1), size).reshape(-1, _CLARITIES)
-    usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
-    rate = (hits + _POOLING * usual) / (total + _POOLING)
-    width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
-    rate = rate.reshape(-1)
-    return _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
 
 
 def _shifted(rate: Floats, by: float | Floats) -> Floats:
@@ -265,7 +256,7 @@ def _shifted(rate: Floats, by: float | Floats) -> Floats:
 
 
 def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
-    """(n,) logarithm of the e-process after each cell, see :func:`drift`."""
+    """(n,) logarithm of the e-process after each cell, see the module."""
     n = len(outcome)
     starts = np.arange(0, n, BLOCK)
     mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
@@ -295,34 +286,21 @@ def _noticeable(rates: _Rates, cells: Strata, bar: float) -> float | None:
     return float(true[enough[0]] @ cells / cells.sum()) if len(enough) else None
 
 
-def _figures(
-    name: str, before: _Votes, counts: Floats, today: _Votes, member: int, bar: float
-) -> MemberDrift:
-    rates = _rates(*before.against(member), counts, before.n_strata)
-    outcome, stratum = today.against(member)
+def _figures(cells: _Cells, member: int, bar: float) -> MemberDrift:
+    rates, outcome, stratum = cells.split(*cells.against(member))
     known = outcome >= 0
     compared = max(int(known.sum()), 1)
-    cells = np.bincount(stratum[known], minlength=before.n_strata)
-    expected, low, high = (float(cells / compared @ rate) for rate in (rates.rate, rates.low, rates.high))
+    mixture = np.bincount(stratum[known], minlength=cells.n_strata)
+    absent, past = cells.codes[:, member] == ABSTAIN, len(cells.counts)
     return MemberDrift(
-        member=name,
-        compared=int(known.sum()),
-        disagreement=float((outcome == 1).sum() / compared),
-        expected=expected,
-        low=low,
-        high=high,
-        abstained=float((today.codes[:, member] == ABSTAIN).mean()),
-        abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
-        noticeable=_noticeable(rates, cells, bar),
+        cells.members[member],
+        int(known.sum()),
+        float((outcome == 1).sum() / compared),
+        *(float(mixture / compared @ rate) for rate in (rates.rate, rates.low, rates.high)),
+        abstained=float(absent[past:].mean()),
+        abstained_before=float(np.average(absent[:past], weights=cells.counts)),
+        noticeable=_noticeable(rates, mixture, bar),
     )
-
-
-def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:
-    """The rule per group, with agreement as its confidence."""
-    if weights is None:
-        return Rule(np.ones((len(groups), members)), np.zeros(len(groups)))
-    rule = as_rule([weights.parameters(attribute, category) for category, attribute in groups])
-    return Rule(rule.weights, rule.na_bias)
 
 
 def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm: float) -> None:

@@ -32,17 +32,14 @@ class MethodResult:
     """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
 
     Attributes:
-        accuracy: Share of labelled cells decided right.
-        ci95: Its interval.
+        accuracy: Share of labelled cells decided right; ``ci95`` is its interval.
         f1: Micro-F1 of extracting values, "n/a" being no value.
         ece: Expected calibration error of the confidence, 15 bins of equal mass.
         accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
         calls_saved: Share of the calls that early stopping saves, with the same decisions; nan where the
             method cannot stop early.
         delta_best_member: Accuracy minus that of the best single member, chosen in hindsight.
-        delta_best_member_ci95: Its interval.
         delta_majority: Accuracy minus that of majority.
-        delta_majority_ci95: Its interval.
         confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
         by_attribute: Attribute -> (accuracy, labelled cells).
         reliability: Bins of the reliability diagram.
@@ -85,17 +82,13 @@ class Evaluation(Record):
     """Held-out figures of members and methods on the labelled cells.
 
     Attributes:
-        members: Accuracy per member.
+        members: Accuracy per member; ``best_member`` is the best of them, in hindsight.
         methods: Figures per method; a method with a bias for "n/a" is listed without it too.
-        best_member: The best single member, in hindsight.
-        correlation: How much the members repeat each other.
         notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
-        gold_labels: Labelled cells evaluated.
+        gold_labels: Labelled cells evaluated, of ``products`` products.
         gold_per_fold: Labelled cells that each fold learned from, on average.
-        products: Number of their products.
-        folds: Number of folds.
-        seed: Seed of folds and bootstrap.
+        seed: Of folds and bootstrap.
         na_gold: Share of the labelled cells whose gold is "n/a"; near 0, accuracies with a learned bias
             against "n/a" are too high.
     """
@@ -142,9 +135,6 @@ def evaluate(
         seed: Seed of folds, labels and bootstrap.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
-
-    Returns:
-        The figures.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.

@@ -18,12 +18,9 @@ class Comparison:
     """Two sets of weights on the same labelled cells.
 
     Attributes:
-        new: Accuracy of the new weights, in [0, 1].
-        running: Accuracy of the running ones.
-        delta: ``new - running``.
-        low: Lower end of the 95 % interval of ``delta``, bootstrapped over products.
-        high: Upper end.
-        gold_labels: Number of labelled cells.
+        new: Accuracy of the new weights, in [0, 1]; ``running``: of the running ones.
+        delta: ``new - running``; ``low`` to ``high`` is its 95 % interval, bootstrapped over products.
+        gold_labels: Number of the cells.
     """
 
     new: float

@@ -98,5 +98,5 @@ def as_rule(rows: list[Any]) -> Rule:
 def is_right(table: VotesTable, decision: Decision) -> npt.NDArray[np.bool_]:
     """(n,) whether the decision on each cell is right; False without gold or without an answer."""
     winner = decision.winner.astype(np.int64)
-    mask = np.maximum(table.right, 0)
-    return np.asarray(((mask >> np.maximum(winner, 0)) & 1).astype(np.bool_) & (winner >= 0))
+    named = np.maximum(table.right, 0) >> np.maximum(winner, 0) & 1
+    return np.asarray((named == 1) & (winner >= 0))

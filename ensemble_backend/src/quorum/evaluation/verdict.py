@@ -24,13 +24,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds as callers saw them.
+    """Median and 95th percentile in milliseconds, as callers saw them.
 
     Attributes:
-        stable_p50: Median.
-        stable_p95: 95th percentile.
-        canary_p50: Median.
-        canary_p95: 95th percentile.
         ratio: Median canary / median stable.
         products: Measured products, of the channel with fewer.
     """
@@ -45,11 +41,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of the rules.
+    """The verdict of the rules: the action, and why, for people.
 
     Attributes:
-        action: What to do with the canary.
-        reason: Why, for people.
         more_products: About how many more products would decide; ``None`` when no number would.
     """
 
