@@ -22,7 +22,7 @@ class Record:
 
 def plain(value: Any) -> Any:
     """JSON values of records, dataclasses, containers and paths; nan is None."""
-    if isinstance(value, Record):
+    if hasattr(value, "to_json"):
         return value.to_json()
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}

@@ -11,13 +11,12 @@ import typer
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, friendly, note, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.sheet import SEPARATOR
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
-    from quorum import GoldReport, LabelSession
     from quorum.votes import Cell
 
 _SHOWN = 5
@@ -27,12 +26,6 @@ _HELP = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(label)
-
-
-@friendly
 def label(
     votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet).")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Cells to choose.")] = 50,
@@ -79,7 +72,7 @@ def label(
     else:
         sheet = quorum.choose_sheet(votes, out, count, weights=weights, seed=seed, force=force)
         if json:
-            print_json(sheet.to_json())
+            print_json(sheet)
         else:
             note(
                 f"wrote {sheet.cells} cells to {sheet.out}; fill in the column gold (empty: skipped), "
@@ -87,7 +80,7 @@ def label(
             )
 
 
-def _ask_all(session: LabelSession) -> None:
+def _ask_all(session: quorum.LabelSession) -> None:
     note(_HELP)
     for number, choice in enumerate(session.choices, 1):
         place = f"{number}/{len(session.choices)}"
@@ -130,9 +123,9 @@ def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _show(report: GoldReport, sheet: str, json: bool) -> None:
+def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
     if json:
-        print_json(report.to_json())
+        print_json(report)
         return
     result = report.labelling
     for c in result.conflicts[:_SHOWN]:

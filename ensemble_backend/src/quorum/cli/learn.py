@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
 
 VotesArgument = Annotated[
@@ -18,13 +18,6 @@ VotesArgument = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(learn)
-    app.command()(drift)
-
-
-@friendly
 def learn(
     votes: VotesArgument,
     target: Annotated[Path, typer.Option("--out", "-o", help="Where the weights go.")] = Path("weights.json"),
@@ -57,7 +50,7 @@ def learn(
     )
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
-        print_json(report.to_json())
+        print_json(report)
         return
     if report.drift:
         note(report.drift.verdict)
@@ -69,7 +62,6 @@ def learn(
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
-@friendly
 def drift(
     weights: Annotated[Path, typer.Argument(help="Weights with their state file next to them.")],
     votes: Annotated[Path, typer.Argument(help="A day's votes that the weights have not seen.")],
@@ -84,7 +76,7 @@ def drift(
     """
     report = quorum.drift(weights, votes, alarm=alarm)
     if json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         shown = Table("member", "against the others", "before", "abstained", "before")
         for m in report.members:

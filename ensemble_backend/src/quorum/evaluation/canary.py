@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -208,9 +207,19 @@ def compare_channels(
     asked = len(canary.latencies_ms.keys() | canary.failed)
     seen, labelled = len(index), len(np.unique(products[gold]))
     verdict = judge(rules, share, accuracy, latency, seen, labelled, failed, asked, trained_on)
-    figures = (share, agreement, confidence, accuracy, latency, failed, asked)
-    counts = (seen, len(pairs), labelled, int(gold.sum()))
-    return Report(*versions, *counts, *figures, _top(pairs, top), verdict, trained_on)
+    return Report(
+        *(*versions, seen, len(pairs), labelled, int(gold.sum())),
+        changed=share,
+        agreement=agreement,
+        confidence=confidence,
+        accuracy=accuracy,
+        latency=latency,
+        failed=failed,
+        asked=asked,
+        top=_top(pairs, top),
+        verdict=verdict,
+        trained_on=trained_on,
+    )
 
 
 def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
@@ -235,7 +244,8 @@ def _metrics(
     """Figures of k measures from (n, k, 2) values: of stable and of the canary, per cell."""
     sides = np.array(values, np.float64)
     deltas = means_over_products(sides[:, :, 1] - sides[:, :, 0], products, tail)
-    return [Metric(*means, delta) for means, delta in zip(sides.mean(axis=0).tolist(), deltas, strict=True)]
+    means = sides.mean(axis=0).tolist()
+    return [Metric(was, now, delta) for (was, now), delta in zip(means, deltas, strict=True)]
 
 
 def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
@@ -246,8 +256,8 @@ def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) ->
     paired = 2 * len(both) >= min(len(stable), len(canary))
     left, right = (np.array([side[name] for name in (both if paired else side)]) for side in (stable, canary))
     ratio = stats.median_ratio(right, left, paired=paired, tail=tail, resamples=stats.RESAMPLES // 2)
-    medians_and_tails = (stats.quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
-    return Latency(*chain(*medians_and_tails), ratio, min(len(left), len(right)))
+    (s50, s95), (c50, c95) = (stats.quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
+    return Latency(s50, s95, c50, c95, ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:

@@ -292,11 +292,14 @@ def _figures(cells: _Cells, member: int, bar: float) -> MemberDrift:
     compared = max(int(known.sum()), 1)
     mixture = np.bincount(stratum[known], minlength=cells.n_strata)
     absent, past = cells.codes[:, member] == ABSTAIN, len(cells.counts)
+    expected, low, high = (float(mixture / compared @ rate) for rate in (rates.rate, rates.low, rates.high))
     return MemberDrift(
-        cells.members[member],
-        int(known.sum()),
-        float((outcome == 1).sum() / compared),
-        *(float(mixture / compared @ rate) for rate in (rates.rate, rates.low, rates.high)),
+        member=cells.members[member],
+        compared=int(known.sum()),
+        disagreement=float((outcome == 1).sum() / compared),
+        expected=expected,
+        low=low,
+        high=high,
         abstained=float(absent[past:].mean()),
         abstained_before=float(np.average(absent[:past], weights=cells.counts)),
         noticeable=_noticeable(rates, mixture, bar),

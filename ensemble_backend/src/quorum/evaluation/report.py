@@ -17,7 +17,7 @@ from quorum.evaluation.evaluate import Evaluation
 _INK = "#010203"
 _ATTRIBUTES_SHOWN = 20
 _COLOURS = ("#1f77b4", "#e07b00", "#2a9d5c", "#c2418c", "#8a6fd1", "#8c6d31")
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 9),

@@ -13,6 +13,7 @@ from quorum.build.manifest import EngineManifest
 from quorum.build.quantise import quantise_steps
 from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.records import Record
 from quorum.runtimes.options import EngineOptions, OpenVinoOptions, TensorRtLlmOptions
 
 _NEEDS_NO_BUILD = {
@@ -23,7 +24,7 @@ _NEEDS_NO_BUILD = {
 
 
 @dataclass(frozen=True, slots=True)
-class MemberBuild:
+class MemberBuild(Record):
     """One member's build, planned or done.
 
     Attributes:

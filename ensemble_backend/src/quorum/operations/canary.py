@@ -26,6 +26,7 @@ from quorum.evaluation.canary import (
 )
 from quorum.operations.rollout import connect
 from quorum.operations.servers import store_of
+from quorum.records import Record
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
 from quorum.tasks.catalogue import Catalogue
@@ -75,7 +76,7 @@ class CanaryOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class CanaryReport:
+class CanaryReport(Record):
     """The comparison, and the action: "promoted", "rolled back", or None."""
 
     comparison: Report

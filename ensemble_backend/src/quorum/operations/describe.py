@@ -8,6 +8,7 @@ from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.deployment.schema import Deployment
+from quorum.records import Record
 from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
 from quorum.rollout.offline import reset_weights as start_again
@@ -49,7 +50,7 @@ def check_machine(deployment: Deployment) -> Preflight:
 
 
 @dataclass(frozen=True, slots=True)
-class RenderReport:
+class RenderReport(Record):
     """A model repository against its deployment.
 
     Attributes:

@@ -16,6 +16,7 @@ from quorum.files import write_atomic
 from quorum.learning.learn import LearnError, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 
 
@@ -39,7 +40,7 @@ class LearnOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnReport:
+class LearnReport(Record):
     """Learned weights, and remarks on the votes.
 
     Attributes:

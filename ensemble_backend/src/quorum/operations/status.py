@@ -11,6 +11,7 @@ from typing import Any
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.servers import servers_of, store_of
+from quorum.records import Record, plain
 from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.probe import take_pulse
@@ -24,7 +25,7 @@ _HOPE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelStatus:
+class ChannelStatus(Record):
     """One channel.
 
     Attributes:
@@ -39,14 +40,9 @@ class ChannelStatus:
     version: int | None
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        data: dict[str, Any] = {"pinned": self.pinned, "answers": self.answers, "version": self.version}
-        return data | ({"reason": self.reason} if self.reason else {})
-
 
 @dataclass(frozen=True, slots=True)
-class VersionStatus:
+class VersionStatus(Record):
     """One version of the weights.
 
     Attributes:
@@ -69,22 +65,17 @@ class VersionStatus:
         """Plain JSON values: state and damage, or state and provenance."""
         if self.damaged is not None:
             return {"state": self.state, "damaged": self.damaged}
-        data = asdict(self)
-        del data["damaged"]
-        return data
+        return {name: value for name, value in asdict(self).items() if name != "damaged"}
 
 
 @dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """One server.
+class ServerStatus(Record):
+    """One server: the status of its channels, of its versions of the weights and of its members.
 
     Attributes:
         url: ``host:port`` of its gRPC endpoint.
         pid: Its process, where it runs on this machine.
         canary_share: Share of the products that clients route to the canary.
-        channels: Channel -> its status.
-        versions: Version of the weights -> its status.
-        members: Member -> state of its model.
     """
 
     url: str
@@ -99,25 +90,13 @@ class ServerStatus:
         """Whether every channel answers."""
         return all(channel.answers for channel in self.channels.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "url": self.url,
-            "pid": self.pid,
-            "canary_share": self.canary_share,
-            "channels": {name: channel.to_json() for name, channel in self.channels.items()},
-            "versions": {str(number): version.to_json() for number, version in self.versions.items()},
-            "members": {name: asdict(state) for name, state in self.members.items()},
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class FleetServer:
+class FleetServer(Record):
     """One server of a fleet.
 
     Attributes:
         repository: The model repository that it serves.
-        channels: Channel -> its status.
         loaded: Versions of the weights that it has loaded, ascending.
         reason: Why ``loaded`` is unknown; else None.
     """
@@ -127,15 +106,9 @@ class FleetServer:
     loaded: list[int]
     reason: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        channels = {name: channel.to_json() for name, channel in self.channels.items()}
-        data = {"repository": str(self.repository), "channels": channels, "loaded": self.loaded}
-        return data | ({"reason": self.reason} if self.reason is not None else {})
-
 
 @dataclass(frozen=True, slots=True)
-class FleetStatus:
+class FleetStatus(Record):
     """The servers of a fleet, by their addresses."""
 
     servers: dict[str, FleetServer]
@@ -147,7 +120,7 @@ class FleetStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"fleet": {url: server.to_json() for url, server in self.servers.items()}}
+        return {"fleet": plain(self.servers)}
 
 
 def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetStatus:
