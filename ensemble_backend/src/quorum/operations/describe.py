@@ -30,11 +30,7 @@ class ServedError(QuorumError, RuntimeError):
 
 
 def validate(deployment: Deployment) -> None:
-    """Check the files that a deployment names; nothing is changed.
-
-    Raises:
-        MisfitError: A file is missing.
-    """
+    """Check the files that a deployment names; nothing is changed. Raises MisfitError if one is missing."""
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
@@ -85,10 +81,9 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         ServedError: The deployment is being served, and its weights are to be reset.
     """
     served = find_running(deployment) is not None
-    version: int | None = None
-    if reset_weights and not check:
-        if served:
-            raise ServedError("this deployment is being served; stop it before resetting its weights")
-        version = start_again(deployment)
+    reset = reset_weights and not check
+    if reset and served:
+        raise ServedError("this deployment is being served; stop it before resetting its weights")
+    version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
     return RenderReport(changes, version, served)

@@ -27,12 +27,9 @@ class Cost(Record):
     """GPU hours of a run, and its price where one is known.
 
     Attributes:
-        listings: Listings to answer.
         rate: Listings per second that all GPUs together answer.
-        gpus: Number of GPUs.
         gpu_hours: Hours times GPUs.
-        price_per_gpu_hour: None: unknown.
-        total: The price of the run; None: unknown.
+        total: The price of the run; None where the price per GPU hour is.
     """
 
     listings: float

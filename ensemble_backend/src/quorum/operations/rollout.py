@@ -29,12 +29,7 @@ from quorum.server.runfile import endpoint_of
 
 @contextmanager
 def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
-    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block.
-
-    Args:
-        deployment: The deployment that is served.
-        dry_run: Check every change, make none.
-    """
+    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block."""
     key = endpoint_of(deployment).admin_key
     with ExitStack() as controls:
         rollouts = {}
@@ -103,12 +98,11 @@ def history(deployment: Deployment) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class WeightsDiff:
-    """Two versions of the weights, each relative to its own heaviest member.
+    """Two versions of the weights, each relative to its own heaviest member; the old one stands first.
 
     Attributes:
-        members: Order of every list of weights.
-        methods: How the old and the new version were learned.
-        weights: Attribute, or "default" -> weights of the old and of the new version.
+        methods: How they were learned.
+        weights: Attribute, or "default" -> weights in the order of ``members``.
     """
 
     members: tuple[str, ...]
@@ -122,11 +116,7 @@ class WeightsDiff:
 
 
 def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
-    """Compare two versions of the weights on disk.
-
-    Raises:
-        WeightsError: One of them cannot be read.
-    """
+    """Compare two versions of the weights on disk; raises WeightsError if one cannot be read."""
     store = store_of(deployment)
     before, after = store.weights(old), store.weights(new)
     names = ["default", *sorted({*before.attributes, *after.attributes})]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,10 @@ _HOPE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatus(Record):
-    """One channel.
+    """One channel, and whether it answers callers now.
 
     Attributes:
         pinned: Version that its configuration names; None where there is none.
-        answers: Whether it answers callers now.
         version: Version of the weights that answered.
         reason: Why it does not answer, or a remark; may be empty.
     """
@@ -49,8 +49,6 @@ class VersionStatus(Record):
         state: Triton's state of it.
         damaged: Why its file cannot be read; None where it can. A running server keeps it in memory.
         method: Learning method; None where the file is damaged, as all that follow.
-        content_hash: Of the weights.
-        created: When it was learned.
         gold_labels: Number of labels that it was learned from.
     """
 
@@ -158,8 +156,7 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
 
 def _server_status(deployment: Deployment) -> ServerStatus:
     running, endpoint = find_running(deployment), endpoint_of(deployment)
-    with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
-        models = {(s.name, s.version): s for s in control.index()}
+    models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
     pins, versions = (state.pins, state.versions) if state else ({}, ())
@@ -167,7 +164,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         url=endpoint.grpc_url,
         pid=running.pid if running else None,
         canary_share=state.canary_share if state else 0.0,
-        channels={c: _channel_status(deployment, endpoint.grpc_url, c, pins.get(c)) for c in CHANNELS},
+        channels=_channels(deployment, endpoint.grpc_url, pins),
         versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
             member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
@@ -184,14 +181,14 @@ def _fleet_status(deployment: Deployment) -> FleetStatus:
         state = Store(repository).state_if_any()
         pins = state.pins if state else {}
         for url in addresses:
-            channels = {c: _channel_status(deployment, url, c, pins.get(c)) for c in CHANNELS}
+            channels = _channels(deployment, url, pins)
             servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))
     return FleetStatus(servers)
 
 
-def _channel_status(deployment: Deployment, url: str, channel: str, pinned: int | None) -> ChannelStatus:
-    pulse = take_pulse(deployment, url, channel)
-    return ChannelStatus(pinned, pulse.ready, pulse.version, pulse.reason)
+def _channels(deployment: Deployment, url: str, pins: Mapping[str, int]) -> dict[str, ChannelStatus]:
+    pulses = {channel: take_pulse(deployment, url, channel) for channel in CHANNELS}
+    return {c: ChannelStatus(pins.get(c), p.ready, p.version, p.reason) for c, p in pulses.items()}
 
 
 def _version_status(store: Store, version: int, model: ModelState | None) -> VersionStatus:
@@ -200,19 +197,19 @@ def _version_status(store: Store, version: int, model: ModelState | None) -> Ver
         weights = store.weights(version)
     except WeightsError as error:
         return VersionStatus(state, damaged=str(error))
-    return VersionStatus(
-        state,
-        method=weights.method,
-        content_hash=weights.content_hash,
-        created=weights.provenance.get("created"),
-        gold_labels=weights.provenance.get("gold_labels"),
-    )
+    created, labels = weights.provenance.get("created"), weights.provenance.get("gold_labels")
+    return VersionStatus(state, None, weights.method, weights.content_hash, created, labels)
 
 
 def _loaded(deployment: Deployment, url: str) -> tuple[list[int], str | None]:
+    """The loaded versions of the weights, or why they are unknown."""
     try:
-        with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
-            ready = [int(s.version) for s in control.index() if s.name == VOTE and s.state == "READY"]
-        return sorted(ready), None
+        models = _index(deployment, url)
     except ControlError as error:
         return [], str(error)
+    return sorted(int(s.version) for s in models if s.name == VOTE and s.state == "READY"), None
+
+
+def _index(deployment: Deployment, url: str) -> list[ModelState]:
+    with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
+        return control.index()
