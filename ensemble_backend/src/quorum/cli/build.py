@@ -20,21 +20,15 @@ if TYPE_CHECKING:
 
 _TOOLS = quorum.Tools()
 
-WhatArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[CHECKPOINT|MEMBER]",
-        help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
-    ),
-]
-PythonOption = Annotated[
-    str | None,
-    typer.Option(help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."),
-]
-
 
 def build(
-    what: WhatArgument = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT|MEMBER]",
+            help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
+        ),
+    ] = None,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="[OUT]", help="For a checkpoint: folder to make, for `options.model`."),
@@ -48,7 +42,12 @@ def build(
     weight_format: Annotated[
         str, typer.Option(help="For a checkpoint, precision of the weights: fp32, fp16, int8 or int4.")
     ] = "int8",
-    python: PythonOption = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."
+        ),
+    ] = None,
     examples: Annotated[
         Path, typer.Option(help="With --spec: TensorRT-LLM's folder of examples.")
     ] = _TOOLS.examples,

@@ -12,15 +12,8 @@ from typer.core import TyperGroup
 import quorum
 from quorum.cli.comparison import show, words
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, print_json
-from quorum.cli.options import (
-    AttributesOption,
-    DryRunOption,
-    UrlOption,
-    VersionArgument,
-    names_in,
-    parse_share,
-)
-from quorum.cli.rollout import moved, show_change
+from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
+from quorum.cli.rollout import DryRunOption, VersionArgument, moved, show_change
 from quorum_contract import CANARY
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}

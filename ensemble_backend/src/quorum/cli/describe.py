@@ -87,10 +87,11 @@ def render(
 
 
 def _show(changes: Difference, repository: Path, check: bool) -> None:
+    written, removed = ("differs", "not in deploy.yaml") if check else ("wrote", "removed")
     for name in sorted(changes.write):
-        note(f"{'differs' if check else 'wrote'}: {repository / name}")
+        note(f"{written}: {repository / name}")
     for name in changes.remove:
-        note(f"{'not in deploy.yaml' if check else 'removed'}: {repository / name}")
+        note(f"{removed}: {repository / name}")
     for version, reason in changes.misfits.items():
         note(f"version {version} cannot be served: {reason}")
     if changes.misfits:

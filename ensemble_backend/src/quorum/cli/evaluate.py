@@ -22,8 +22,7 @@ def evaluate(
     methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
     folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
     gold_labels: Annotated[
-        int | None,
-        typer.Option(help="Learn from only this many labels per fold; default: all others."),
+        int | None, typer.Option(help="Learn from only this many labels per fold; default: all others.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,

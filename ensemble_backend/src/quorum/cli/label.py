@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,16 +83,14 @@ def label(
 
 def _ask_all(session: quorum.LabelSession) -> None:
     note(_HELP)
-    for number, choice in enumerate(session.choices, 1):
-        place = f"{number}/{len(session.choices)}"
-        try:
+    with suppress(typer.Abort):
+        for number, choice in enumerate(session.choices, 1):
+            place = f"{number}/{len(session.choices)}"
             answer = _ask(session.cell(choice), session.members, place, choice.reason)
-        except typer.Abort:
-            break
-        if answer is None:
-            break
-        if answer:
-            session.answer(choice, answer)
+            if answer is None:
+                break
+            if answer:
+                session.answer(choice, answer)
 
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
@@ -129,10 +128,9 @@ def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
         return
     result = report.labelling
     for c in result.conflicts[:_SHOWN]:
-        note(
-            f"{sheet}, row {c.row}: {c.product}, {c.attribute}: {SEPARATOR.join(c.given)} is not taken, "
-            f"its gold is {SEPARATOR.join(c.kept)} already"
-        )
+        given, kept = SEPARATOR.join(c.given), SEPARATOR.join(c.kept)
+        place = f"{sheet}, row {c.row}: {c.product}, {c.attribute}"
+        note(f"{place}: {given} is not taken, its gold is {kept} already")
     for row in result.unknown[:_SHOWN]:
         note(f"{sheet}, row {row.row}: {row.product}, {row.attribute}: no such cell in the table")
     if result.conflicts or result.unknown:

@@ -17,8 +17,6 @@ AttributesOption = Annotated[
 UrlOption = Annotated[
     str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
 ]
-VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def names_in(text: str | None) -> list[str] | None:

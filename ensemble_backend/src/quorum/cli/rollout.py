@@ -11,8 +11,10 @@ from rich.table import Table
 
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
-from quorum.cli.options import DryRunOption, VersionArgument
 from quorum_contract import STABLE
+
+VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def publish(
@@ -38,8 +40,7 @@ def publish(
     if change.comparison and not json:
         note(f"held-out votes: {change.comparison}")
     if change.retired and not json:
-        unloaded = ", ".join(map(str, change.retired))
-        note(f"unloaded to make room (rollout.keep_versions): {unloaded}")
+        note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
     done = "these weights are already" if change.already else f"published {weights} as"
     show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 

@@ -130,7 +130,7 @@ def evaluate(
         table: Votes with gold.
         methods: Methods as in :func:`quorum.learning.learn.learn`, and "dawid_skene", which is measured only;
             majority is added. Methods that these votes do not allow are left out, and ``notes`` says why.
-        folds: Parts that the products are split into.
+        folds: Parts that the products are split into, at least 2.
         gold_labels: Number of random labels to learn from per fold; None: all of the other folds.
         seed: Seed of folds, labels and bootstrap.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.

@@ -56,10 +56,8 @@ def training(
 
 def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> HeldOut:
     """Decide the cells of each fold by the weights of that fold."""
-    n = len(table)
-    right, winner = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
-    confidence = np.zeros(n)
-    saved = 0.0
+    n, saved = len(table), 0.0
+    right, winner, confidence = np.zeros(n, np.bool_), np.full(n, -1, np.int8), np.zeros(n)
     for part, weights in enumerate(learned):
         decision, test = apply(table, weights), fold == part
         right[test] = is_right(table, decision)[test]
@@ -79,11 +77,7 @@ def closed_attributes(table: VotesTable, value_counts: Mapping[str, int]) -> lis
 def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
     """Decide by confusion matrices per attribute where the value set is closed, else by em.
 
-    Gold is not used, so every cell is held out.
-
-    Args:
-        table: Votes of at least 3 members that answer.
-        value_counts: Number of possible answers of each closed attribute.
+    Gold is not used, so every cell is held out. At least 3 members must answer.
 
     Returns:
         The decisions, the attributes with confusion matrices, and those where BIC prefers these to one

@@ -63,11 +63,10 @@ def judge(
     asked: int,
     trained_on: bool = False,
 ) -> Verdict:
-    """Apply the rules; arguments as in :class:`Report`.
+    """Apply the rules; arguments as in :class:`quorum.evaluation.canary.Report`.
 
-    Labels that a version was learned from cannot measure it: then only failures and latency decide.
-
-    Without gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
+    Labels that a version was learned from cannot measure it: then only failures and latency decide. Without
+    gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
     decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
     """
     if is_surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):

@@ -38,6 +38,8 @@ _TIMEOUT_S = 60.0
 # Of the stable channel and of the canary.
 Versions = tuple[int, int]
 Sides = tuple[Observed, Observed]
+# The last: whether weights of a channel were learned from these votes.
+Evidence = tuple[list[Pair], Sides | None, bool]
 Asked = tuple[Extraction | QuorumError, Extraction | QuorumError]
 
 
@@ -106,25 +108,19 @@ def canary_report(
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
     pins = store_of(deployment).state().pins
-    versions = pins[STABLE], pins[CANARY]
-    if versions[0] == versions[1]:
-        raise CanaryReportError(
-            f"both channels answer with version {versions[0]}; begin with `quorum canary N`"
-        )
+    versions = stable, canary = pins[STABLE], pins[CANARY]
+    if stable == canary:
+        raise CanaryReportError(f"both channels answer with version {stable}; begin with `quorum canary N`")
     if options.votes is not None:
         pairs, observed, trained_on = _recorded(deployment, options.votes, versions)
     else:
-        pairs, observed = _replay(deployment, options, versions, progress, note)
-        trained_on = False
+        pairs, observed, trained_on = _replay(deployment, options, versions, progress, note)
     rules = deployment.rollout.canary
     comparison = compare_channels(pairs, versions, rules, observed, options.top, trained_on)
     return CanaryReport(comparison, _act(deployment, comparison, options))
 
 
-def _recorded(
-    deployment: Deployment, votes: str | Path, versions: Versions
-) -> tuple[list[Pair], Sides | None, bool]:
-    """Pairs and what was observed, and whether weights of a channel were learned from these votes."""
+def _recorded(deployment: Deployment, votes: str | Path, versions: Versions) -> Evidence:
     stable, canary = (store_of(deployment).weights(version) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
     trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
@@ -162,7 +158,7 @@ def _act(deployment: Deployment, comparison: Report, options: CanaryOptions) -> 
 
 def _replay(
     deployment: Deployment, options: CanaryOptions, versions: Versions, progress: Progress, note: Note
-) -> tuple[list[Pair], Sides]:
+) -> Evidence:
     assert options.replay is not None
     listings = read_listings(Path(options.replay), options.text_column)
     names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
@@ -194,7 +190,7 @@ def _replay(
         raise CanaryReportError(f"no listing was answered by both channels: {error}")
     if changed:
         note(f"members answered {changed} of {len(pairs)} cells differently the second time")
-    return pairs, observed
+    return pairs, observed, False
 
 
 def _decided(answer: Answer) -> Decided:

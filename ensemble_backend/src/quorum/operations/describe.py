@@ -8,7 +8,7 @@ from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.deployment.schema import Deployment
-from quorum.records import Record
+from quorum.records import Record, plain
 from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
 from quorum.rollout.offline import reset_weights as start_again
@@ -61,12 +61,8 @@ class RenderReport(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "clean": self.difference.is_clean,
-            "write": sorted(self.difference.write),
-            "remove": self.difference.remove,
-            "misfits": self.difference.misfits,
-        }
+        changes = self.difference
+        return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write)}
 
 
 def render(deployment: Deployment, *, check: bool = False, reset_weights: bool = False) -> RenderReport:

@@ -120,8 +120,7 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
         alarm: How often a day without a change may have a finding, at most.
 
     Raises:
-        WeightsError: The weights cannot be read.
-        VotesError: The votes cannot be read.
+        WeightsError, VotesError: The weights, or the votes, cannot be read.
         DriftError: The votes cannot be compared.
     """
     loaded = weights_file.load(Path(weights))
@@ -171,7 +170,5 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
 
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:
     """Hash and value counts of the catalogue, as arguments of the learning functions."""
-    if deployment is None:
-        return {}
-    catalogue = deployment.catalogue()
-    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()}
+    catalogue = deployment.catalogue() if deployment else None
+    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()} if catalogue else {}

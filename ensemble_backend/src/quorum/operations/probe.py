@@ -13,8 +13,7 @@ from quorum.server.runfile import endpoint_of
 from quorum.server.triton import ServerProcessError, TritonServer
 from quorum_contract import CHANNELS, STABLE
 
-_LIVE_S = 2.0
-_PULSE_S = 2.0
+_TIMEOUT_S = 2.0
 
 
 def probe(
@@ -59,7 +58,7 @@ def probe_server(
         return url or endpoint_of(deployment).grpc_url
 
     def live() -> bool:
-        with Control(address(), "", _LIVE_S) as control:
+        with Control(address(), "", _TIMEOUT_S) as control:
             return control.is_live()
 
     def pulse(channel: str) -> Pulse:
@@ -78,7 +77,7 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     """
 
     def pulse(channel: str) -> Pulse:
-        return take_pulse(server.spec, server.endpoint.grpc_url, channel, _PULSE_S)
+        return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
 
     return _serve(server.endpoint.host, port, "--probe-port", pulse, lambda: server.pid is not None)
 
