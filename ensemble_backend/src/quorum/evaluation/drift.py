@@ -266,10 +266,10 @@ def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
     with np.errstate(divide="ignore"):
         waiting = np.log(later)[block]
     runs = []
-    for shift in _SHIFTS:
-        other = _shifted(bound, shift if up else -shift)
-        step = np.where(outcome == 1, np.log(other / bound), np.log((1.0 - other) / (1.0 - bound)))
-        total = np.cumsum(np.where(outcome >= 0, step, 0.0))
+    for shift in _SHIFTS if up else [-shift for shift in _SHIFTS]:
+        # Log odds differ by the shift, so that is what the two likelihood ratios differ by.
+        miss = np.log((1.0 - _shifted(bound, shift)) / (1.0 - bound))
+        total = np.cumsum((miss + shift * (outcome == 1)) * (outcome >= 0))
         at_start = np.append(0.0, total)[starts]
         running = np.logaddexp.accumulate(np.log(mass) - at_start)
         runs.append(np.logaddexp(running[block] + total, waiting))
@@ -279,9 +279,9 @@ def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
 def _noticeable(rates: _Rates, cells: Strata, bar: float) -> float | None:
     """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
     true = _shifted(rates.rate, np.arange(0.1, 6.0, 0.1)[:, None])
-    other = _shifted(rates.high, np.array(_SHIFTS)[:, None])
-    hit, miss = np.log(other / rates.high), np.log((1.0 - other) / (1.0 - rates.high))
-    gain = (true * cells) @ hit.T + ((1.0 - true) * cells) @ miss.T
+    shifts = np.array(_SHIFTS)[:, None]
+    miss = np.log((1.0 - _shifted(rates.high, shifts)) / (1.0 - rates.high))
+    gain = (true * cells) @ (miss + shifts).T + ((1.0 - true) * cells) @ miss.T
     enough = np.flatnonzero(gain.max(axis=1) - math.log(2.0 * len(_SHIFTS)) >= bar)
     return float(true[enough[0]] @ cells / cells.sum()) if len(enough) else None
 
