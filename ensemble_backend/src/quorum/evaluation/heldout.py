@@ -114,7 +114,7 @@ def calls_saved(table: VotesTable, weights: Weights) -> float:
     for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
         category, attribute = table.group_names[group]
         parameters = weights.parameters(attribute, category)
-        ballots = [(_name(code), int(code == ABSTAIN)) for code in codes]
+        ballots = [(NOT_APPLICABLE if code == NA else str(code), int(code == ABSTAIN)) for code in codes]
         known: list[tuple[str, int] | None] = [None] * len(ballots)
         for calls, j in enumerate(order(parameters.weights), start=1):
             known[j] = ballots[j]
@@ -129,7 +129,3 @@ def _global_codes(votes: Sequence[Sequence[str | None]]) -> tuple[npt.NDArray[np
     ids: dict[str | None, int] = {None: ABSTAIN}
     codes = [[ids.setdefault(value, len(ids) - 1) for value in row] for row in votes]
     return np.array(codes, np.int32), [text for text in ids if text is not None]
-
-
-def _name(code: int) -> str:
-    return NOT_APPLICABLE if code == NA else str(code)
