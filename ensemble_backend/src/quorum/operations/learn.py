@@ -55,12 +55,12 @@ class LearnReport(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: file, method and hash of the weights, and the drift where there is one."""
-        data: dict[str, Any] = {
+        return {
             "out": str(self.out) if self.out else None,
             "method": self.weights.method,
             "content_hash": self.weights.content_hash,
+            **({"drift": self.drift.to_json()} if self.drift else {}),
         }
-        return data | ({"drift": self.drift.to_json()} if self.drift else {})
 
 
 # The state to go on from by ``update``; None where the votes leave none.

@@ -50,7 +50,7 @@ class PlanReport(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        data = {
+        return {
             "fits": self.plan.fits,
             "gpus_from": self.gpus_from,
             "gpus": [_gpu_json(gpu) for gpu in self.plan.gpus],
@@ -58,8 +58,8 @@ class PlanReport(Record):
             "would_fit": self.plan.fixes,
             "notes": self.plan.notes,
             "not_planned": self.plan.elsewhere,
+            **({"cost": self.cost.to_json()} if self.cost else {}),
         }
-        return data | ({"cost": self.cost.to_json()} if self.cost else {})
 
 
 def plan(

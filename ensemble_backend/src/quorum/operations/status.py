@@ -43,10 +43,9 @@ class ChannelStatus(Record):
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus(Record):
-    """One version of the weights.
+    """One version of the weights, and Triton's state of it.
 
     Attributes:
-        state: Triton's state of it.
         damaged: Why its file cannot be read; None where it can. A running server keeps it in memory.
         method: Learning method; None where the file is damaged, as all that follow.
         gold_labels: Number of labels that it was learned from.
@@ -91,10 +90,9 @@ class ServerStatus(Record):
 
 @dataclass(frozen=True, slots=True)
 class FleetServer(Record):
-    """One server of a fleet.
+    """One server of a fleet, and the model repository that it serves.
 
     Attributes:
-        repository: The model repository that it serves.
         loaded: Versions of the weights that it has loaded, ascending.
         reason: Why ``loaded`` is unknown; else None.
     """
