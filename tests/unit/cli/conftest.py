@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 from quorum.cli import app
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_tree() -> Iterator[None]:
+    """Build the tree of commands once: Typer does so at every call, which takes longer than most commands."""
+    tree = typer.main.get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", lambda _: tree)
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
 from quorum.votes import read_votes, write_votes
+from quorum_client import Answer, AsyncClient, Extraction, Overloaded, Status, Vote
 
 MEMBERS = ("alpha", "beta", "gamma")
 
@@ -110,3 +111,43 @@ def test_labels_that_taught_a_version_do_not_promote_it(folder: Path, run: Any) 
     assert code == 0, err
     found = json.loads(out)
     assert (found["trained_on"], found["verdict"]["action"]) == (False, "promote")
+
+
+@pytest.mark.parametrize(
+    ("canary_version", "full", "words"),
+    [
+        (2, {("shoe 3", "quorum_canary")}, []),
+        (7, set(), ["version 7 answered where 2 is pinned", "run it again"]),
+        (2, {(f"shoe {i}", "quorum") for i in range(8)}, ["no listing was answered by both channels: full"]),
+    ],
+)
+def test_a_replay_asks_both_channels(
+    folder: Path,
+    run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    canary_version: int,
+    full: set[tuple[str, str]],
+    words: list[str],
+) -> None:
+    async def extract(_: AsyncClient, text: str, *__: Any, channel: str, **___: Any) -> Extraction:
+        if (text, channel) in full:
+            raise Overloaded("full")
+        value, version = ("x", canary_version) if channel == "quorum_canary" else ("y", 1)
+        answer = Answer("brand", value, 0.5, (Vote("alpha", value, Status.ANSWERED),))
+        return Extraction("id", (answer,), version, 0.01 * version)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    try_version_2(folder)
+    rows = [{"title": f"shoe {i}", "gold": {"brand": ["x"]}} for i in range(8)]
+    path = write(folder, rows)
+    code, out, err = run("canary", "report", "--replay", path, "-a", "brand", "--json")
+    assert code == bool(words), err
+    assert all(word in " ".join(err.split()) for word in words), err
+    if words:
+        return
+    found = json.loads(out)
+    assert (found["products"], found["asked"], found["failed"]) == (7, 8, 1)
+    assert found["accuracy"]["delta"]["value"] == 1.0
+    assert found["latency"]["ratio"]["value"] == pytest.approx(2.0)
+    assert found["top"][0]["better"] == 7
+    assert "7 of 7 cells differently" in " ".join(err.split())

@@ -50,7 +50,7 @@ def simulate(products: int, accuracy: tuple[float, float], seed: int = 0, gold: 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for seed in range(100):
-        found = compare_channels(simulate(80, (0.80, 0.84), seed), (1, 2), RULES)
+        found = compare_channels(simulate(40, (0.80, 0.84), seed), (1, 2), RULES)
         assert found.accuracy
         held += found.accuracy.delta.low <= 0.04 <= found.accuracy.delta.high
     # Binomial around 95 of 100; five standard deviations.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import typer
 
 from quorum.cli import ask, build, canary, demo, describe, evaluate, label, learn, plan, probe, rollout, serve
+from quorum.cli.console import friendly
 
 app = typer.Typer(
     name="quorum",
@@ -15,8 +16,17 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (describe, plan, build, serve, probe, ask, label, learn, evaluate, rollout, canary, demo):
-    module.register(app)
+for command in (
+    *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, probe.probe),
+    *(ask.ask, ask.extract, label.label, learn.learn, learn.drift, evaluate.evaluate),
+    *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
+    demo.demo,
+):
+    app.command()(friendly(command))
+canary.app.command("set")(friendly(canary.set_))
+canary.app.command()(friendly(canary.off))
+canary.app.command()(friendly(canary.report))
+app.add_typer(canary.app, name="canary")
 
 
 def main() -> None:

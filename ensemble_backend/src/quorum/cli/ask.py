@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -12,35 +12,15 @@ from rich.text import Text
 
 import quorum
 from quorum.bulk.listings import ID_COLUMNS
-from quorum.cli.console import (
-    DEPLOY,
-    DeployOption,
-    JsonOption,
-    ProgressBar,
-    friendly,
-    load,
-    note,
-    out,
-    print_json,
-)
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum_contract import STABLE
-
-if TYPE_CHECKING:
-    from quorum.bulk.run import ExtractReport
 
 _INTERRUPTED = 130
 
 ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(ask)
-    app.command()(extract)
-
-
-@friendly
 def ask(
     text: Annotated[str, typer.Argument(help="Product title or description.")],
     attributes: AttributesOption = None,
@@ -56,7 +36,7 @@ def ask(
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
     result = quorum.ask(
-        load(deploy),
+        quorum.load_deployment(deploy),
         text,
         names_in(attributes),
         category=category,
@@ -68,8 +48,7 @@ def ask(
     if json:
         print_json(quorum.extraction_json(result))
         return
-    members = [vote.member for vote in result.answers[0].votes]
-    table = Table("attribute", "answer", "confidence", *members)
+    table = Table("attribute", "answer", "confidence", *(vote.member for vote in result.answers[0].votes))
     for answer in result.answers:
         # As Text: values may hold brackets, which a string would lose as markup.
         table.add_row(
@@ -86,7 +65,6 @@ def _cell(value: str | None, reason: str, style: str = "") -> Text:
     return Text(f"({reason})", "dim") if value is None else Text(value, style)
 
 
-@friendly
 def extract(
     file: Annotated[
         Path, typer.Argument(help="CSV or JSONL with a text column (title, text, input or name).")
@@ -137,8 +115,8 @@ def extract(
         timeout_s=timeout,
     )
     with ProgressBar("extract") as bar:
-        report = quorum.extract(load(deploy), file, options, progress=bar, note=note)
-    print_json(report.to_json()) if json else _show(report)
+        report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
+    print_json(report) if json else _show(report)
     if report.ended != "complete":
         note(_why_ended(report))
     if report.ended == "interrupted":
@@ -147,7 +125,7 @@ def extract(
         raise typer.Exit(1)
 
 
-def _show(report: ExtractReport) -> None:
+def _show(report: quorum.ExtractReport) -> None:
     if report.routed:
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(report.by_channel.items()))
         note(f"answered by {counts}")
@@ -156,7 +134,7 @@ def _show(report: ExtractReport) -> None:
     note(f"{report.answered} answered, {report.failed} failed{left}; wrote {written}")
 
 
-def _why_ended(report: ExtractReport) -> str:
+def _why_ended(report: quorum.ExtractReport) -> str:
     """Why the run ended early, and how to go on."""
     if report.ended == "interrupted":
         return f"interrupted; to go on, extract the rows from {report.resume} on into another file"

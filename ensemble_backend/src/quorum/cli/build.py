@@ -4,45 +4,31 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import CommandError, JsonOption, friendly, load, note, out, print_json
+from quorum.build.openvino import BUILD_PYTHON, WeightFormat
+from quorum.cli.console import CommandError, JsonOption, note, out, print_json
 
 if TYPE_CHECKING:
-    from quorum import MemberBuild, Tools
+    from quorum import Deployment, MemberBuild, Tools
     from quorum.build.trtllm import BuildSteps, Step
 
 _TOOLS = quorum.Tools()
-_BUILD_PYTHON = Path(".venv-build/bin/python")
 
 
-WhatArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[CHECKPOINT|MEMBER]",
-        help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
-    ),
-]
-PythonOption = Annotated[
-    str | None,
-    typer.Option(help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(build)
-
-
-@friendly
 def build(
-    what: WhatArgument = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT|MEMBER]",
+            help="Folder of a Hugging Face checkpoint; or, with --spec, a member (default: all of them).",
+        ),
+    ] = None,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="[OUT]", help="For a checkpoint: folder to make, for `options.model`."),
@@ -56,7 +42,12 @@ def build(
     weight_format: Annotated[
         str, typer.Option(help="For a checkpoint, precision of the weights: fp32, fp16, int8 or int4.")
     ] = "int8",
-    python: PythonOption = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            help="Python of the build environment (`make build-env`), or, with --spec, TensorRT-LLM's."
+        ),
+    ] = None,
     examples: Annotated[
         Path, typer.Option(help="With --spec: TensorRT-LLM's folder of examples.")
     ] = _TOOLS.examples,
@@ -85,30 +76,27 @@ def build(
                 "OUT and --spec: the deployment says where a member's engine goes; leave OUT out"
             )
         tools = quorum.Tools(examples, python or _TOOLS.python, calibration=calibration)
-        _members(load(spec), what, tools, dry_run, json)
+        _members(quorum.load_deployment(spec), what, tools, dry_run, json)
     elif what is None or target is None:
         raise CommandError("name a checkpoint and a folder to make, or a deployment with --spec")
     elif dry_run:
         raise CommandError("--dry-run goes with --spec; a checkpoint is built by one exporter call")
     else:
-        _openvino(Path(what), target, weight_format, Path(python) if python else _BUILD_PYTHON, force, json)
+        _openvino(Path(what), target, weight_format, python, force, json)
 
 
-def _members(spec: quorum.Deployment, name: str | None, tools: Tools, dry_run: bool, json: bool) -> None:
-    builds = []
+def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, json: bool) -> None:
+    builds = {}
     for build in quorum.member_builds(spec, name, tools):
-        if build.steps is None:
-            if not json:
-                note(f"{build.member}: nothing to build; {build.reason}")
-            builds.append(build)
-        elif dry_run:
-            if not json:
-                _show(build.steps)
-            builds.append(build)
-        else:
-            builds.append(_compile(build, build.steps, tools, json))
+        builds[build.member] = build
+        if build.steps and not dry_run:
+            builds[build.member] = _compile(build, build.steps, tools, json)
+        elif build.steps and not json:
+            _show(build.steps)
+        elif not json:
+            note(f"{build.member}: nothing to build; {build.reason}")
     if json:
-        print_json({build.member: build.to_json() for build in builds})
+        print_json(builds)
 
 
 def _show(steps: BuildSteps) -> None:
@@ -120,9 +108,8 @@ def _show(steps: BuildSteps) -> None:
 
 def _compile(build: MemberBuild, steps: BuildSteps, tools: Tools, json: bool) -> MemberBuild:
     def on_step(number: int, step: Step, done: bool) -> None:
-        note(
-            f"{build.member}, step {number + 1} of {len(steps.steps)}: {step.name}{' (done)' if done else ''}"
-        )
+        end = " (done)" if done else ""
+        note(f"{build.member}, step {number + 1} of {len(steps.steps)}: {step.name}{end}")
 
     built = quorum.build_member(build, tools, on_step=on_step, on_line=None if json else _line)
     if not json and built.manifest:
@@ -139,29 +126,21 @@ def _line(line: str) -> None:
 
 
 def _openvino(
-    checkpoint: Path, target: Path, weight_format: str, python: Path, force: bool, json: bool
+    checkpoint: Path, target: Path, weight_format: str, python: str | None, force: bool, json: bool
 ) -> None:
-    formats: dict[str, Literal["fp32", "fp16", "int8", "int4"]] = {
-        "fp32": "fp32",
-        "fp16": "fp16",
-        "int8": "int8",
-        "int4": "int4",
-    }
-    if weight_format not in formats:
-        raise CommandError(f"--weight-format {weight_format!r}: use one of {', '.join(formats)}")
     note(f"building {target} from {checkpoint} ({weight_format}); this takes a minute")
     manifest = quorum.build_openvino(
         checkpoint,
         target,
-        weight_format=formats[weight_format],
-        python=python,
+        weight_format=cast("WeightFormat", weight_format),
+        python=Path(python) if python else BUILD_PYTHON,
         force=force,
         on_line=None if json else _line,
     )
     if json:
-        print_json(asdict(manifest))
+        print_json(manifest)
         return
     note(
         f"built {target}. To serve it, put this into deploy.yaml under `members:` and run `quorum render`:\n"
+        f"\n  - name: {target.name.lower()}\n    runtime: openvino\n    options: {{model: {target}}}"
     )
-    note(f"  - name: {target.name.lower()}\n    runtime: openvino\n    options: {{model: {target}}}")

@@ -11,25 +11,9 @@ from typer.core import TyperGroup
 
 import quorum
 from quorum.cli.comparison import show, words
-from quorum.cli.console import (
-    DEPLOY,
-    DeployOption,
-    JsonOption,
-    ProgressBar,
-    friendly,
-    load,
-    note,
-    print_json,
-)
-from quorum.cli.options import (
-    AttributesOption,
-    DryRunOption,
-    UrlOption,
-    VersionArgument,
-    names_in,
-    parse_share,
-)
-from quorum.cli.rollout import moved, show_change
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, print_json
+from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
+from quorum.cli.rollout import DryRunOption, VersionArgument, moved, show_change
 from quorum_contract import CANARY
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
@@ -45,22 +29,13 @@ class _NumberFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-canary = typer.Typer(
+app = typer.Typer(
     cls=_NumberFirst,
     no_args_is_help=True,
     help="Try a version on some products: `quorum canary 3 --share 5%`, `canary report`, `canary off`.",
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    canary.command("set")(set_)
-    canary.command()(off)
-    canary.command()(report)
-    app.add_typer(canary, name="canary")
-
-
-@friendly
 def set_(
     version: VersionArgument,
     share: Annotated[
@@ -78,23 +53,21 @@ def set_(
     Example: `quorum canary 3 --share 5%`, then `quorum canary report votes.jsonl`
     """
     wanted = parse_share(share)
-    change = quorum.canary(load(deploy), version, wanted, dry_run=dry_run)
+    change = quorum.canary(quorum.load_deployment(deploy), version, wanted, dry_run=dry_run)
     show_change(
         change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it"
     )
 
 
-@friendly
 def off(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
     """End the canary: no product is routed to it, and its channel answers with the stable version.
 
     Example: `quorum canary off`
     """
-    change = quorum.end_canary(load(deploy), dry_run=dry_run)
+    change = quorum.end_canary(quorum.load_deployment(deploy), dry_run=dry_run)
     show_change(change, json, moved(CANARY, change))
 
 
-@friendly
 def report(
     votes: Annotated[
         Path | None, typer.Argument(help="Recorded votes, as `quorum extract --votes` writes them.")
@@ -140,9 +113,9 @@ def report(
         url=url,
     )
     with ProgressBar("replay") as bar:
-        result = quorum.canary_report(load(deploy), options, progress=bar, note=note)
+        result = quorum.canary_report(quorum.load_deployment(deploy), options, progress=bar, note=note)
     if json:
-        print_json(result.to_json())
+        print_json(result)
     else:
         show(result.comparison)
         note(words(result.comparison, result.done))

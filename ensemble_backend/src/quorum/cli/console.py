@@ -10,28 +10,15 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
-import quorum
-from quorum_client import Unreachable
+from quorum.records import plain
 from quorum_contract.errors import QuorumError
-
-if TYPE_CHECKING:
-    from quorum import Deployment
 
 out = Console()
 err = Console(stderr=True)
@@ -71,10 +58,10 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except Unreachable as error:
-            raise _end(f"{error}; `quorum up` starts one here") from error
         except QuorumError as error:
-            raise _end(str(error)) from error
+            # By its code, as the class would load the whole client for every command.
+            hint = "; `quorum up` starts one here" if error.code == "UNREACHABLE" else ""
+            raise _end(f"{error}{hint}") from error
         except OSError as error:
             # Only of files: errors of sockets and pipes mean nothing to a user.
             if error.filename is None:
@@ -99,14 +86,9 @@ def describe_os_error(error: OSError) -> str:
     return f"{name}: {error.strerror}; {_REMEDIES.get(error.errno or 0, 'name another file')}"
 
 
-def load(deploy: Path) -> Deployment:
-    """Load the deployment; raises DeploymentError."""
-    return quorum.load_deployment(deploy)
-
-
 def print_json(data: Any) -> None:
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    """Print a record, or JSON values, as one JSON document on standard output."""
+    sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=2) + "\n")
 
 
 def note(text: str | Text) -> None:
@@ -119,23 +101,21 @@ class ProgressBar:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._task: TaskID | None = None
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
+        self._task: progress.TaskID | None = None
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("eta"),
+            progress.TimeRemainingColumn(),
             console=err,
         )
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._task is not None:
             self._bar.stop()
 

@@ -10,14 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+import quorum
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
     DeployOption,
     JsonOption,
     ProgressBar,
-    friendly,
-    load,
     note,
     out,
     print_json,
@@ -28,12 +27,6 @@ _FOLDER = Path("examples/demo")
 _MODULE = "demo_run"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(demo)
-
-
-@friendly
 def demo(
     deploy: DeployOption = DEPLOY,
     listings: Annotated[Path, typer.Option(help="Listings with gold, JSONL.")] = _FOLDER / "listings.jsonl",
@@ -47,10 +40,10 @@ def demo(
     Example: `quorum demo`
     """
     interrupt_once()
-    spec = load(deploy)
+    spec = quorum.load_deployment(deploy)
     result = _load_demo(spec.root).run(spec, listings, report, note=note, bar=ProgressBar)
     if json:
-        print_json(result.to_json())
+        print_json(result)
     else:
         out.print(result.table())
         note(result.verdict())

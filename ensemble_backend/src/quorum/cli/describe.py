@@ -9,29 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import quorum
-from quorum.cli.console import (
-    DEPLOY,
-    CommandError,
-    DeployOption,
-    JsonOption,
-    friendly,
-    load,
-    note,
-    print_json,
-)
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
 
 if TYPE_CHECKING:
-    from quorum import Deployment
     from quorum.repository.render import Difference
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(validate)
-    app.command()(render)
-
-
-@friendly
 def validate(
     deploy: DeployOption = DEPLOY,
     machine: Annotated[
@@ -48,7 +31,7 @@ def validate(
 
     Example: `quorum validate --deploy deploy.gpu.yaml --preflight`
     """
-    spec = load(deploy)
+    spec = quorum.load_deployment(deploy)
     quorum.validate(spec)
     if machine:
         refuse_misfits(spec)
@@ -60,7 +43,7 @@ def validate(
         )
 
 
-def refuse_misfits(spec: Deployment) -> None:
+def refuse_misfits(spec: quorum.Deployment) -> None:
     """Check that the GPU members fit this machine; raises CommandError with a line per problem."""
     report = quorum.check_machine(spec)
     for line in report.notes:
@@ -71,7 +54,6 @@ def refuse_misfits(spec: Deployment) -> None:
         note(f"preflight: {', '.join(report.checked)} fit this machine")
 
 
-@friendly
 def render(
     deploy: DeployOption = DEPLOY,
     check: Annotated[
@@ -89,13 +71,13 @@ def render(
 
     Example: `quorum render && git diff model_repository`
     """
-    spec = load(deploy)
+    spec = quorum.load_deployment(deploy)
     report = quorum.render(spec, check=check, reset_weights=reset)
     changes = report.difference
     if report.restarted_from is not None:
         note(f"both channels start from version {report.restarted_from}: equal weights")
     if json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         _show(changes, spec.repository_path, check)
         if not check and not changes.is_clean and report.served:
@@ -105,10 +87,11 @@ def render(
 
 
 def _show(changes: Difference, repository: Path, check: bool) -> None:
+    written, removed = ("differs", "not in deploy.yaml") if check else ("wrote", "removed")
     for name in sorted(changes.write):
-        note(f"{'differs' if check else 'wrote'}: {repository / name}")
+        note(f"{written}: {repository / name}")
     for name in changes.remove:
-        note(f"{'not in deploy.yaml' if check else 'removed'}: {repository / name}")
+        note(f"{removed}: {repository / name}")
     for version, reason in changes.misfits.items():
         note(f"version {version} cannot be served: {reason}")
     if changes.misfits:

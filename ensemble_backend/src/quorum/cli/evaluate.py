@@ -6,33 +6,23 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
 from rich.table import Column, Table
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, friendly, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.options import load_if_any, names_in
 
-if TYPE_CHECKING:
-    from quorum import Evaluation
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(evaluate)
-
-
-@friendly
 def evaluate(
     votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet) with gold.")],
     methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
     folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
     gold_labels: Annotated[
-        int | None,
-        typer.Option(help="Learn from only this many labels per fold; default: all others."),
+        int | None, typer.Option(help="Learn from only this many labels per fold; default: all others.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
@@ -49,14 +39,14 @@ def evaluate(
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
         result = quorum.evaluate(votes, load_if_any(deploy), options, report=report)
     if json:
-        print_json(result.to_json())
+        print_json(result)
         return
     _show(result)
     if report:
         note(f"report: {report.resolve()}")
 
 
-def _show(result: Evaluation) -> None:
+def _show(result: quorum.Evaluation) -> None:
     heads = ("right (95 %)", "to best member", "F1", "ECE", "at 80 %", "saved")
     table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=0)
     for name, accuracy in result.members.items():

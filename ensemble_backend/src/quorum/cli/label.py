@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,12 @@ import typer
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, friendly, note, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.sheet import SEPARATOR
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
-    from quorum import GoldReport, LabelSession
     from quorum.votes import Cell
 
 _SHOWN = 5
@@ -27,12 +27,6 @@ _HELP = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(label)
-
-
-@friendly
 def label(
     votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet).")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Cells to choose.")] = 50,
@@ -79,7 +73,7 @@ def label(
     else:
         sheet = quorum.choose_sheet(votes, out, count, weights=weights, seed=seed, force=force)
         if json:
-            print_json(sheet.to_json())
+            print_json(sheet)
         else:
             note(
                 f"wrote {sheet.cells} cells to {sheet.out}; fill in the column gold (empty: skipped), "
@@ -87,18 +81,16 @@ def label(
             )
 
 
-def _ask_all(session: LabelSession) -> None:
+def _ask_all(session: quorum.LabelSession) -> None:
     note(_HELP)
-    for number, choice in enumerate(session.choices, 1):
-        place = f"{number}/{len(session.choices)}"
-        try:
+    with suppress(typer.Abort):
+        for number, choice in enumerate(session.choices, 1):
+            place = f"{number}/{len(session.choices)}"
             answer = _ask(session.cell(choice), session.members, place, choice.reason)
-        except typer.Abort:
-            break
-        if answer is None:
-            break
-        if answer:
-            session.answer(choice, answer)
+            if answer is None:
+                break
+            if answer:
+                session.answer(choice, answer)
 
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
@@ -130,16 +122,15 @@ def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _show(report: GoldReport, sheet: str, json: bool) -> None:
+def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
     if json:
-        print_json(report.to_json())
+        print_json(report)
         return
     result = report.labelling
     for c in result.conflicts[:_SHOWN]:
-        note(
-            f"{sheet}, row {c.row}: {c.product}, {c.attribute}: {SEPARATOR.join(c.given)} is not taken, "
-            f"its gold is {SEPARATOR.join(c.kept)} already"
-        )
+        given, kept = SEPARATOR.join(c.given), SEPARATOR.join(c.kept)
+        place = f"{sheet}, row {c.row}: {c.product}, {c.attribute}"
+        note(f"{place}: {given} is not taken, its gold is {kept} already")
     for row in result.unknown[:_SHOWN]:
         note(f"{sheet}, row {row.row}: {row.product}, {row.attribute}: no such cell in the table")
     if result.conflicts or result.unknown:

@@ -10,23 +10,14 @@ import typer
 from rich.table import Table
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
 
-VotesArgument = Annotated[
-    Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
-]
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(learn)
-    app.command()(drift)
-
-
-@friendly
 def learn(
-    votes: VotesArgument,
+    votes: Annotated[
+        Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
+    ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Where the weights go.")] = Path("weights.json"),
     method: Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")] = "auto",
     gold_labels: Annotated[
@@ -57,19 +48,17 @@ def learn(
     )
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
-        print_json(report.to_json())
+        print_json(report)
         return
     if report.drift:
         note(report.drift.verdict)
     for remark in report.remarks:
         note(remark)
-    weights = report.weights
-    pairs = zip(weights.members, weights.default.weights, strict=True)
-    note(f"{weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
+    note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
-@friendly
 def drift(
     weights: Annotated[Path, typer.Argument(help="Weights with their state file next to them.")],
     votes: Annotated[Path, typer.Argument(help="A day's votes that the weights have not seen.")],
@@ -84,18 +73,14 @@ def drift(
     """
     report = quorum.drift(weights, votes, alarm=alarm)
     if json:
-        print_json(report.to_json())
+        print_json(report)
     else:
-        shown = Table("member", "against the others", "before", "abstained", "before")
+        table = Table("member", "against the others", "before", "abstained", "before")
         for m in report.members:
-            shown.add_row(
-                m.member,
-                f"{m.disagreement:.1%}",
-                f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})",
-                f"{m.abstained:.1%}",
-                f"{m.abstained_before:.1%}",
-            )
-        out.print(shown)
+            expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
+            shares = (f"{share:.1%}" for share in (m.abstained, m.abstained_before))
+            table.add_row(m.member, f"{m.disagreement:.1%}", expected, *shares)
+        out.print(table)
         note(report.verdict)
     if report.findings:
         raise typer.Exit(1)

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from quorum.cli.console import DEPLOY, CommandError, load
-
-if TYPE_CHECKING:
-    from quorum import Deployment
+import quorum
+from quorum.cli.console import DEPLOY, CommandError
 
 AttributesOption = Annotated[
     str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
@@ -19,8 +17,6 @@ AttributesOption = Annotated[
 UrlOption = Annotated[
     str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
 ]
-VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def names_in(text: str | None) -> list[str] | None:
@@ -28,9 +24,9 @@ def names_in(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
-def load_if_any(deploy: Path) -> Deployment | None:
+def load_if_any(deploy: Path) -> quorum.Deployment | None:
     """Load the deployment; None if ``deploy`` is the default and does not exist."""
-    return load(deploy) if deploy.exists() or deploy != DEPLOY else None
+    return quorum.load_deployment(deploy) if deploy.exists() or deploy != DEPLOY else None
 
 
 def parse_canary_share(text: str | None) -> float | Literal["served"] | None:

@@ -11,21 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.capacity.plan import DRIVER_BYTES
-from quorum.cli.console import JsonOption, friendly, load, note, out, print_json
+from quorum.cli.console import JsonOption, note, out, print_json
 from quorum.hardware import GIB, KNOWN
 
 if TYPE_CHECKING:
-    from quorum import PlanReport
     from quorum.capacity.plan import GpuPlan, Share
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(plan)
-
-
-@friendly
 def plan(
     deploy: Annotated[Path, typer.Argument(help="The deployment to plan.")] = Path("deploy.gpu.yaml"),
     gpu: Annotated[str | None, typer.Option(help=f"Plan for this GPU: {', '.join(KNOWN)}.")] = None,
@@ -46,21 +38,16 @@ def plan(
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80 --listings 1e6 --rate 9 --price 2.5`
     """
+    spec = quorum.load_deployment(deploy)
     report = quorum.plan(
-        load(deploy),
-        gpu=gpu,
-        gpu_memory=gpu_memory,
-        gpus=gpus,
-        listings=listings,
-        rate=rate,
-        price=price,
+        spec, gpu=gpu, gpu_memory=gpu_memory, gpus=gpus, listings=listings, rate=rate, price=price
     )
-    print_json(report.to_json()) if json else _show(report)
+    print_json(report) if json else _show(report)
     if not report.plan.fits:
         raise typer.Exit(1)
 
 
-def _show(report: PlanReport) -> None:
+def _show(report: quorum.PlanReport) -> None:
     plan, cost = report.plan, report.cost
     note(f"GPUs: {report.gpus_from}")
     for gpu in plan.gpus:
@@ -116,6 +103,8 @@ def _arithmetic(share: Share) -> list[str]:
 
 
 def _table(plan: GpuPlan) -> Table:
+    from quorum.capacity.plan import DRIVER_BYTES
+
     gpu = plan.gpu
     table = Table(title=f"GPU {gpu.index}: {gpu.name}, {_gib(gpu.memory)} GiB", title_justify="left")
     table.add_column("GiB")
@@ -128,11 +117,8 @@ def _table(plan: GpuPlan) -> Table:
         table.add_row(name, *map(_gib, (*parts, sum(parts))))
     taken = plan.fixed + sum(share.kv for share in plan.shares)
     table.add_section()
-    for name, size in (
-        ("members", taken),
-        ("driver, others", gpu.used + DRIVER_BYTES),
-        ("left", plan.usable - taken),
-    ):
+    sums = {"members": taken, "driver, others": gpu.used + DRIVER_BYTES, "left": plan.usable - taken}
+    for name, size in sums.items():
         table.add_row(name, "", "", "", "", "", _gib(size))
     return table
 

@@ -5,25 +5,18 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, load, note, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, print_json
 from quorum.cli.signals import interrupt_once
 from quorum_contract import STABLE
 
 _POLL_S = 0.5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(probe)
-
-
-@friendly
 def probe(
     channel: Annotated[str, typer.Option(help="quorum or quorum_canary.")] = STABLE,
     url: Annotated[
@@ -55,10 +48,10 @@ def probe(
 
     Example, in a Kubernetes pod: `exec: {command: [quorum, probe, --timeout, "2"]}`
     """
-    spec = load(deploy)
+    spec = quorum.load_deployment(deploy)
     if http is None:
         pulse = quorum.probe(spec, channel, url=url, timeout_s=timeout, full=full)
-        print_json(asdict(pulse)) if json else note(str(pulse))
+        print_json(pulse) if json else note(str(pulse))
         if not pulse.ready:
             raise typer.Exit(1)
         return

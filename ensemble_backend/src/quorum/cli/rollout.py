@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, friendly, load, note, out, print_json
-from quorum.cli.options import DryRunOption, VersionArgument
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum_contract import STABLE
 
-if TYPE_CHECKING:
-    from quorum import Change
+VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (publish, promote, rollback, retire, history, diff):
-        app.command()(command)
-
-
-@friendly
 def publish(
     weights: Annotated[Path, typer.Argument(help="A weights.json, as `quorum learn` writes it.")],
     deploy: DeployOption = DEPLOY,
@@ -45,17 +36,15 @@ def publish(
 
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
     """
-    change = quorum.publish(load(deploy), weights, force=force, dry_run=dry_run)
+    change = quorum.publish(quorum.load_deployment(deploy), weights, force=force, dry_run=dry_run)
     if change.comparison and not json:
         note(f"held-out votes: {change.comparison}")
     if change.retired and not json:
-        unloaded = ", ".join(map(str, change.retired))
-        note(f"unloaded to make room (rollout.keep_versions): {unloaded}")
+        note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
     done = "these weights are already" if change.already else f"published {weights} as"
     show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 
 
-@friendly
 def promote(
     version: VersionArgument,
     deploy: DeployOption = DEPLOY,
@@ -66,21 +55,19 @@ def promote(
 
     Example: `quorum promote 3`
     """
-    change = quorum.promote(load(deploy), version, dry_run=dry_run)
+    change = quorum.promote(quorum.load_deployment(deploy), version, dry_run=dry_run)
     show_change(change, json, moved(STABLE, change))
 
 
-@friendly
 def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
     """Let the stable channel answer with the version before its last promotion.
 
     Example: `quorum rollback`
     """
-    change = quorum.rollback(load(deploy), dry_run=dry_run)
+    change = quorum.rollback(quorum.load_deployment(deploy), dry_run=dry_run)
     show_change(change, json, moved(STABLE, change))
 
 
-@friendly
 def retire(
     version: VersionArgument,
     deploy: DeployOption = DEPLOY,
@@ -91,11 +78,10 @@ def retire(
 
     Example: `quorum retire 1`
     """
-    change = quorum.retire(load(deploy), version, dry_run=dry_run)
+    change = quorum.retire(quorum.load_deployment(deploy), version, dry_run=dry_run)
     show_change(change, json, f"version {version} is not loaded any more")
 
 
-@friendly
 def diff(
     old: Annotated[int, typer.Argument(help="A version on disk.")],
     new: Annotated[int, typer.Argument(help="Another version on disk.")],
@@ -106,9 +92,9 @@ def diff(
 
     Example: `quorum diff 1 2`
     """
-    changes = quorum.diff(load(deploy), old, new)
+    changes = quorum.diff(quorum.load_deployment(deploy), old, new)
     if json:
-        print_json(changes.to_json())
+        print_json(changes)
         return
     before, after = changes.methods
     table = Table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
@@ -117,15 +103,14 @@ def diff(
     out.print(table)
 
 
-@friendly
 def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     """Show who changed what, and when.
 
     Example: `quorum history --json`
     """
-    events = quorum.history(load(deploy))
+    events = quorum.history(quorum.load_deployment(deploy))
     if json:
-        print_json([asdict(event) for event in events])
+        print_json(events)
         return
     table = Table("at (UTC)", "who", "action", "version", "before", "outcome", "reason")
     for e in events:
@@ -135,16 +120,16 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     out.print(table)
 
 
-def moved(channel: str, change: Change) -> str:
+def moved(channel: str, change: quorum.Change) -> str:
     """Describe the change of a channel."""
     if change.already:
         return f"{channel} answered with version {change.version} already"
     return f"{channel} answers with version {change.version} (before: {change.before})"
 
 
-def show_change(change: Change, json: bool, text: str) -> None:
+def show_change(change: quorum.Change, json: bool, text: str) -> None:
     """Print what a command did, or would do."""
     if json:
-        print_json(asdict(change))
+        print_json(change)
     else:
         note(f"would be done: {text}" if change.planned else text)

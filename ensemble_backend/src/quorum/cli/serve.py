@@ -11,24 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, friendly, load, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.signals import interrupt_once
 from quorum_contract import CANARY, CHANNELS, STABLE
 
 if TYPE_CHECKING:
-    from quorum import FleetStatus, ServerStatus
     from quorum.operations.status import ChannelStatus
     from quorum.server.triton import TritonServer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(up)
-    app.command()(status)
-
-
-@friendly
 def up(
     deploy: DeployOption = DEPLOY,
     start_timeout: Annotated[float, typer.Option(help="Seconds until every channel must answer.")] = 120.0,
@@ -59,7 +51,7 @@ def up(
     """
     from quorum.server.launch import NO_EFFECT, has_aslr
 
-    spec = load(deploy)
+    spec = quorum.load_deployment(deploy)
     if host:
         spec = spec.model_copy(update={"server": spec.server.model_copy(update={"host": host})})
     if preflight:
@@ -95,7 +87,6 @@ def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -
     note(f"probes: http://{server.endpoint.host}:{probes.port}/ready/{STABLE} and /live")
 
 
-@friendly
 def status(
     wait: Annotated[float, typer.Option(help="Wait so many seconds for every channel.", min=0)] = 0.0,
     deploy: DeployOption = DEPLOY,
@@ -108,13 +99,13 @@ def status(
     Example: `quorum up & quorum status --wait 120`
     """
     with err.status("asking every channel"):
-        report = quorum.status(load(deploy), wait)
-    print_json(report.to_json()) if json else _show(report)
+        report = quorum.status(quorum.load_deployment(deploy), wait)
+    print_json(report) if json else _show(report)
     if not report.all_answer:
         raise typer.Exit(1)
 
 
-def _show(report: ServerStatus | FleetStatus) -> None:
+def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
     if isinstance(report, quorum.FleetStatus):
         out.print(_fleet_table(report))
         return
@@ -139,7 +130,7 @@ def _show(report: ServerStatus | FleetStatus) -> None:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
 
 
-def _fleet_table(report: FleetStatus) -> Table:
+def _fleet_table(report: quorum.FleetStatus) -> Table:
     """One row per server."""
     table = Table("server", *CHANNELS, "loaded", "repository")
     for url, server in report.servers.items():

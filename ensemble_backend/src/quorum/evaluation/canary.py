@@ -9,26 +9,19 @@ products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not indep
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec
+from quorum.evaluation import stats
 from quorum.evaluation.score import apply
-from quorum.evaluation.stats import (
-    RESAMPLES,
-    Estimate,
-    mean_over_products,
-    median_ratio,
-    quantile,
-    unseen_share,
-)
+from quorum.evaluation.stats import Estimate, means_over_products, unseen_share
 from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
+from quorum.records import Record
 from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
 
@@ -58,6 +51,12 @@ class Pair:
     canary: Decided
     gold: tuple[str, ...] = ()
 
+    @property
+    def right(self) -> tuple[bool, bool]:
+        """Whether stable is right, and whether the canary is; False without gold."""
+        cell = Cell(self.product, "", "", self.attribute, (), self.gold)
+        return cell.is_right(self.stable.value), cell.is_right(self.canary.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -74,15 +73,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Cells that changed from the same decision of stable to the same decision of the canary.
+    """Cells of an attribute that changed from the same decision of stable to the same one of the canary.
 
     Attributes:
-        attribute: Attribute of the cells.
-        stable: Decision of the stable channel.
-        canary: Decision of the canary.
-        cells: Number of cells.
-        better: Labelled cells among them where only the canary is right.
-        worse: The same where only stable is right.
+        cells: Number of them.
+        better: Labelled cells among them where only the canary is right; ``worse``: only stable.
         product: An example.
     """
 
@@ -96,16 +91,12 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Record):
     """The comparison.
 
     Attributes:
-        stable_version: Weights of the stable channel.
-        canary_version: Weights of the canary.
-        products: Products seen.
-        cells: Cells decided by both.
-        gold_products: Products with gold.
-        gold_labels: Cells with gold.
+        products: Products seen; ``gold_products``: those with gold.
+        cells: Cells decided by both; ``gold_labels``: those with gold.
         changed: Share of the cells that they decide differently.
         agreement: See :class:`Decided`.
         confidence: See :class:`Decided`; not comparable between methods.
@@ -133,11 +124,7 @@ class Report:
     asked: int
     top: list[Changed]
     verdict: Verdict
-    trained_on: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+    trained_on: bool
 
 
 class NothingToCompareError(QuorumError, ValueError):
@@ -147,19 +134,11 @@ class NothingToCompareError(QuorumError, ValueError):
 
 
 def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> list[Pair]:
-    """Decide recorded votes with both versions.
-
-    Args:
-        table: Votes of the deployment's members, whichever channel they were recorded from.
-        stable: Weights of the stable channel.
-        canary: Weights of the canary.
-    """
+    """Decide recorded votes, of whichever channel, with the weights of both."""
     sides = [apply(table, weights) for weights in (stable, canary)]
-    pairs = []
-    for i, cell in enumerate(table.cells):
-        by_stable, by_canary = (_decided(cell, int(s.winner[i]), float(s.confidence[i])) for s in sides)
-        pairs.append(Pair(cell.product, cell.attribute, by_stable, by_canary, cell.gold))
-    return pairs
+    decided = (map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist()) for side in sides)
+    cells = zip(table.cells, *decided, strict=True)
+    return [Pair(cell.product, cell.attribute, was, now, cell.gold) for cell, was, now in cells]
 
 
 def is_trained_on(table: VotesTable, weights: Weights) -> bool:
@@ -212,35 +191,34 @@ def compare_channels(
         raise NothingToCompareError("no product was answered by both channels; nothing to compare")
     index = {name: i for i, name in enumerate(dict.fromkeys(pair.product for pair in pairs))}
     products = np.array([index[pair.product] for pair in pairs], np.int32)
-    changed = np.array([pair.stable.value != pair.canary.value for pair in pairs])
     gold = np.array([bool(pair.gold) for pair in pairs])
     tail = (1 - rules.confidence) / 2
-    share = mean_over_products(changed, products, tail)
-    if not changed.any():
-        share = Estimate(0.0, 0.0, unseen_share(len(index), tail))
+    decided = [(pair.stable, pair.canary) for pair in pairs]
+    measures = [
+        [(s.agreement, c.agreement), (s.confidence, c.confidence), (0.0, s.value != c.value)]
+        for s, c in decided
+    ]
+    agreement, confidence, change = _metrics(measures, products, tail)
+    share = change.delta if change.canary else Estimate(0.0, 0.0, unseen_share(len(index), tail))
     accuracy = _accuracy([pair for pair in pairs if pair.gold], products[gold], tail)
     stable, canary = observed or (Observed(), Observed())
     latency = _latency(stable.latencies_ms, canary.latencies_ms, tail)
     failed = len(canary.failed - stable.failed)
     asked = len(canary.latencies_ms.keys() | canary.failed)
-    gold_products = len(np.unique(products[gold]))
-    verdict = judge(rules, share, accuracy, latency, len(index), gold_products, failed, asked, trained_on)
+    seen, labelled = len(index), len(np.unique(products[gold]))
+    verdict = judge(rules, share, accuracy, latency, seen, labelled, failed, asked, trained_on)
     return Report(
-        *versions,
-        len(index),
-        len(pairs),
-        gold_products,
-        int(gold.sum()),
-        share,
-        _metric([(p.stable.agreement, p.canary.agreement) for p in pairs], products, tail),
-        _metric([(p.stable.confidence, p.canary.confidence) for p in pairs], products, tail),
-        accuracy,
-        latency,
-        failed,
-        asked,
-        _top(pairs, top),
-        verdict,
-        trained_on,
+        *(*versions, seen, len(pairs), labelled, int(gold.sum())),
+        changed=share,
+        agreement=agreement,
+        confidence=confidence,
+        accuracy=accuracy,
+        latency=latency,
+        failed=failed,
+        asked=asked,
+        top=_top(pairs, top),
+        verdict=verdict,
+        trained_on=trained_on,
     )
 
 
@@ -252,47 +230,44 @@ def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
 def _accuracy(pairs: Sequence[Pair], products: npt.NDArray[np.int32], tail: float) -> Metric | None:
     if not pairs:
         return None
-    right = [(_is_right(p, p.stable.value), _is_right(p, p.canary.value)) for p in pairs]
-    metric = _metric(right, products, tail)
+    right = [pair.right for pair in pairs]
+    (metric,) = _metrics([[sides] for sides in right], products, tail)
     if any(was != now for was, now in right):
         return metric
     unseen = unseen_share(len(np.unique(products)), tail)
     return Metric(metric.stable, metric.canary, Estimate(0.0, -unseen, unseen))
 
 
-def _is_right(pair: Pair, value: str | None) -> bool:
-    return Cell(pair.product, "", "", pair.attribute, (), pair.gold).is_right(value)
-
-
-def _metric(values: Sequence[tuple[float, float]], products: npt.NDArray[np.int32], tail: float) -> Metric:
+def _metrics(
+    values: Sequence[Sequence[tuple[float, float]]], products: npt.NDArray[np.int32], tail: float
+) -> list[Metric]:
+    """Figures of k measures from (n, k, 2) values: of stable and of the canary, per cell."""
     sides = np.array(values, np.float64)
-    means = sides.mean(axis=0)
-    return Metric(
-        float(means[0]), float(means[1]), mean_over_products(sides[:, 1] - sides[:, 0], products, tail)
-    )
+    deltas = means_over_products(sides[:, :, 1] - sides[:, :, 0], products, tail)
+    means = sides.mean(axis=0).tolist()
+    return [Metric(was, now, delta) for (was, now), delta in zip(means, deltas, strict=True)]
 
 
 def _latency(stable: dict[str, float], canary: dict[str, float], tail: float) -> Latency | None:
-    both = [name for name in stable if name in canary]
     if not stable or not canary:
         return None
+    both = [name for name in stable if name in canary]
     # Paired where the channels answered mostly the same products, as in a replay; else two samples.
     paired = 2 * len(both) >= min(len(stable), len(canary))
-    left = np.array([stable[name] for name in both] if paired else list(stable.values()))
-    right = np.array([canary[name] for name in both] if paired else list(canary.values()))
-    ratio = median_ratio(right, left, paired=paired, tail=tail, resamples=RESAMPLES // 2)
-    s50, s95, c50, c95 = (quantile(side, q) for side in (left, right) for q in (0.5, 0.95))
+    left, right = (np.array([side[name] for name in (both if paired else side)]) for side in (stable, canary))
+    ratio = stats.median_ratio(right, left, paired=paired, tail=tail, resamples=stats.RESAMPLES // 2)
+    (s50, s95), (c50, c95) = (stats.quantiles(side, (0.5, 0.95)).tolist() for side in (left, right))
     return Latency(s50, s95, c50, c95, ratio, min(len(left), len(right)))
 
 
 def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
-    moved = [pair for pair in pairs if pair.stable.value != pair.canary.value]
-    kinds = Counter((pair.attribute, pair.stable.value, pair.canary.value) for pair in moved)
+    kinds: dict[tuple[str, str | None, str | None], list[Pair]] = {}
+    for pair in pairs:
+        if pair.stable.value != pair.canary.value:
+            kinds.setdefault((pair.attribute, pair.stable.value, pair.canary.value), []).append(pair)
     changes = []
-    for kind, cells in kinds.most_common(count):
-        same = [pair for pair in moved if (pair.attribute, pair.stable.value, pair.canary.value) == kind]
-        labelled = [pair for pair in same if pair.gold]
-        better = sum(_is_right(p, p.canary.value) and not _is_right(p, p.stable.value) for p in labelled)
-        worse = sum(_is_right(p, p.stable.value) and not _is_right(p, p.canary.value) for p in labelled)
-        changes.append(Changed(*kind, cells, better, worse, same[0].product))
+    for kind, same in sorted(kinds.items(), key=lambda item: -len(item[1]))[:count]:
+        right = [pair.right for pair in same]
+        better, worse = right.count((False, True)), right.count((True, False))
+        changes.append(Changed(*kind, len(same), better, worse, same[0].product))
     return changes

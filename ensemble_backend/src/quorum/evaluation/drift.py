@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test whether a member changed: a day's votes, in their order, against those of earlier days."""
+"""Test whether a member changed: a day's votes, in their order, against those of earlier days.
+
+Per member: does it disagree with the weighted decision of the others more, or less, than before, and does it
+abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that a day
+of harder cells is no change of a member; cells of attributes new to the reference are left out. The null
+hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z`` for
+``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the first
+cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
+
+    prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
+
+whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
+``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
+
+Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them: Shin,
+Ramdas and Rinaldo, arXiv:2203.03532.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Floats, Rule, decide
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
 from quorum.evaluation.score import as_rule
 from quorum.learning.online import State
+from quorum.records import Record
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
@@ -48,7 +64,6 @@ class Finding:
     """A member that left its interval.
 
     Attributes:
-        member: Its name.
         kind: One of :data:`KINDS`.
         cell: Number of the cell, from 1, at which the evidence reached the bar.
         log_evidence: Natural logarithm of the day's highest evidence.
@@ -65,14 +80,11 @@ class MemberDrift:
     """How often a member disagreed with the weighted decision of the others; shares of the compared cells.
 
     Attributes:
-        member: Its name.
         compared: Cells of the day that it and at least one other member answered.
         disagreement: Share of these where it named another value.
-        expected: That share in the reference, at the day's mixture of clear and contested cells.
-        low: Lower end of the interval of ``expected``.
-        high: Upper end.
-        abstained: Share of the day's cells without its answer.
-        abstained_before: The same in the reference.
+        expected: That share in the reference, at the day's mixture of clear and contested cells; its interval
+            is ``low`` to ``high``.
+        abstained: Share of the day's cells without its answer; ``abstained_before``: of the reference's.
         noticeable: The disagreement, from the first cell on, that the test would notice on about half of
             such days; None: no disagreement is high enough.
     """
@@ -89,11 +101,10 @@ class MemberDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Record):
     """The day against the reference.
 
     Attributes:
-        members: Figures per member.
         findings: Members that changed, most evidence first.
         cells: Cells of the day.
         reference_cells: Cells of the reference, discounted by forgetting.
@@ -108,33 +119,14 @@ class Drift:
     alarm: float
     verdict: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def drift(
     reference: Statistic | State, day: VotesTable, *, weights: Weights | None = None, alarm: float = 0.01
 ) -> Drift:
     """Test whether members still vote as they did.
 
-    Per member: does it disagree with the weighted decision of the others more, or less, than before, and does
-    it abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that
-    a day of harder cells is no change of a member; cells of attributes new to the reference are left out. The
-    null hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z``
-    for ``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the
-    first cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
-
-        prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
-
-    whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
-    ``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
-
     A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
     than three members a disagreement cannot be attributed to one of them: then all are named.
-
-    Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them:
-    Shin, Ramdas and Rinaldo, arXiv:2203.03532.
 
     Args:
         reference: Votes from before the day; the day must not be in it.
@@ -152,70 +144,22 @@ def drift(
     """
     statistic = reference.statistic if isinstance(reference, State) else reference
     _check(statistic, day, weights, alarm)
-    m = len(day.members)
-    names = sorted({attribute for _, attribute in statistic.groups})
-    before = _Votes(statistic.hist.codes, statistic.groups, statistic.hist.groups, weights, names)
-    today = _Votes(day.codes, day.group_names, day.groups, weights, names)
-    counts = statistic.hist.counts
-    bar = math.log(m * len(KINDS) / alarm)
-    untested, findings, figures = list(range(m)), [], _figures(before, counts, today, day.members, bar)
+    cells = _Cells(statistic, day, weights)
+    bar = math.log(len(day.members) * len(KINDS) / alarm)
+    figures = [_figures(cells, member, bar) for member in range(len(day.members))]
+    untested, findings = list(range(len(day.members))), []
     while untested:
-        changes = _test(before, counts, today, untested, bar)
-        if not changes:
+        tested = [_test(cells, member, bar) for member in untested]
+        changes = sorted((finding for finding in tested if finding), key=lambda f: -f.log_evidence)
+        if len(untested) <= 2 or not changes:
+            findings += changes
             break
-        changes.sort(key=lambda change: -change[1].log_evidence)
-        attributable = len(untested) > 2
-        for member, finding in changes[:1] if attributable else changes:
-            findings.append(Finding(day.members[member], finding.kind, finding.cell, finding.log_evidence))
-            untested.remove(member)
-        if not attributable:
-            break
-        for votes in (before, today):
-            votes.exclude(changes[0][0])
+        findings.append(changes[0])
+        member = day.members.index(changes[0].member)
+        untested.remove(member)
+        cells.exclude(member)
     verdict = _verdict(findings, len(day), figures)
     return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
-
-
-class _Votes:
-    """Cells with the rule that decides them; excluded members take no part in the decisions."""
-
-    def __init__(
-        self,
-        codes: Codes,
-        names: Sequence[tuple[str, str]],
-        groups: npt.NDArray[np.int32],
-        weights: Weights | None,
-        attributes: Sequence[str],
-    ) -> None:
-        self.codes, self.groups = codes, groups
-        self.rule = _rule(names, weights, codes.shape[1])
-        index = {name: i for i, name in enumerate(attributes)}
-        self.attribute = np.array([index.get(name, -1) for _, name in names], np.int64)[groups]
-        self.n_strata = _CLARITIES * len(attributes)
-        self.others = codes.copy()
-
-    def exclude(self, member: int) -> None:
-        """Leave a member out of the decisions of the others."""
-        self.others[:, member] = ABSTAIN
-
-    def against(self, member: int) -> tuple[Outcomes, Strata]:
-        """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
-        others = self.others.copy()
-        others[:, member] = ABSTAIN
-        decision = decide(others, self.rule, self.groups)
-        winner = np.maximum(decision.winner.astype(np.int64), 0)
-        decided = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
-        comparable = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
-        outcome = np.where(comparable, self.codes[:, member] != decided, -1).astype(np.int8)
-        several = (others != ABSTAIN).sum(axis=1) > 1
-        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
-        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
-        return outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
-
-    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
-        """(n,) 1: abstained, 0: answered, -1: not compared; (n,) stratum."""
-        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
-        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,113 +171,139 @@ class _Rates:
     high: Floats
 
 
-def _test(
-    before: _Votes, counts: Floats, today: _Votes, members: Sequence[int], bar: float
-) -> list[tuple[int, Finding]]:
-    """The strongest kind of change of each member whose evidence reached the bar."""
-    changes = []
-    for member in members:
-        best: Finding | None = None
-        against = (*before.against(member), *today.against(member))
-        absent = (*before.abstains(member), *today.abstains(member))
-        for kind, (was, was_stratum, outcome, stratum) in zip(KINDS, (against, against, absent), strict=True):
-            rates = _rates(was, was_stratum, counts, before.n_strata)
-            bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
-            evidence = _evidence(outcome, bounds[stratum], up)
-            if (
-                len(evidence)
-                and evidence.max() >= bar
-                and (best is None or evidence.max() > best.log_evidence)
-            ):
-                best = Finding("", kind, int((evidence >= bar).argmax()) + 1, float(evidence.max()))
-        if best is not None:
-            changes.append((member, best))
-    return changes
+class _Cells:
+    """Patterns of the reference, then cells of the day; excluded members take no part in their decisions."""
+
+    def __init__(self, statistic: Statistic, day: VotesTable, weights: Weights | None) -> None:
+        self.members, self.counts = day.members, statistic.hist.counts
+        self.codes = np.concatenate([statistic.hist.codes, day.codes])
+        self.groups = np.concatenate([statistic.hist.groups, day.groups + len(statistic.groups)])
+        names = [*statistic.groups, *day.group_names]
+        self.rule = Rule(np.ones((len(names), len(self.members))), np.zeros(len(names)))
+        if weights:
+            learned = as_rule([weights.parameters(attribute, category) for category, attribute in names])
+            # Without the other biases, so that the confidence is agreement.
+            self.rule = Rule(learned.weights, learned.na_bias)
+        known = {name: i for i, name in enumerate(sorted({attribute for _, attribute in statistic.groups}))}
+        self.attribute = np.array([known.get(name, -1) for _, name in names], np.int64)[self.groups]
+        self.n_strata = _CLARITIES * len(known)
+        self.others = self.codes.copy()
+        self.compared: dict[int, tuple[Outcomes, Strata]] = {}
+
+    def exclude(self, member: int) -> None:
+        """Leave a member out of the decisions of the others."""
+        self.others[:, member] = ABSTAIN
+        self.compared.clear()
+
+    def against(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: disagrees with the others, 0: agrees, -1: not compared; (n,) stratum."""
+        if member in self.compared:
+            return self.compared[member]
+        others = self.others.copy()
+        others[:, member] = ABSTAIN
+        decision = decide(others, self.rule, self.groups)
+        winner = np.maximum(decision.winner.astype(np.int64), 0)
+        decided = np.take_along_axis(others, winner[:, None], axis=1)[:, 0]
+        comparable = (decision.winner >= 0) & (self.codes[:, member] != ABSTAIN) & (self.attribute >= 0)
+        outcome = np.where(comparable, self.codes[:, member] != decided, -1).astype(np.int8)
+        several = (others != ABSTAIN).sum(axis=1) > 1
+        unanimous = several & (decision.confidence >= 1.0 - 1e-9)
+        clarity = np.where(unanimous, 2, np.where(several & (decision.confidence >= _CLEAR), 1, 0))
+        self.compared[member] = outcome, np.maximum(self.attribute, 0) * _CLARITIES + clarity
+        return self.compared[member]
+
+    def abstains(self, member: int) -> tuple[Outcomes, Strata]:
+        """(n,) 1: abstained, 0: answered, -1: not compared; (n,) stratum."""
+        absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
+        return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
+
+    def split(self, outcome: Outcomes, stratum: Strata) -> tuple[_Rates, Outcomes, Strata]:
+        """Rates of the reference; outcomes and strata of the day.
+
+        Rates per attribute and clarity are shrunk to the rate of the clarity; bounds are for a common shift.
+        """
+        past = len(self.counts)
+        known, strata = outcome[:past] >= 0, stratum[:past]
+        counts, strata, hit = self.counts[known], strata[known], outcome[:past][known] == 1
+        total = np.bincount(strata, counts, self.n_strata).reshape(-1, _CLARITIES)
+        hits = np.bincount(strata, counts * hit, self.n_strata).reshape(-1, _CLARITIES)
+        usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
+        rate = (hits + _POOLING * usual) / (total + _POOLING)
+        width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
+        rate = rate.reshape(-1)
+        rates = _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
+        return rates, outcome[past:], stratum[past:]
 
 
-def _rates(outcome: Outcomes, stratum: Strata, counts: Floats, size: int) -> _Rates:
-    """Rates per attribute and clarity, shrunk to the rate of the clarity, with bounds for a common shift."""
-    known = outcome >= 0
-    total = np.bincount(stratum[known], counts[known], size).reshape(-1, _CLARITIES)
-    hits = np.bincount(stratum[known], counts[known] * (outcome[known] == 1), size).reshape(-1, _CLARITIES)
-    usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
-    rate = (hits + _POOLING * usual) / (total + _POOLING)
-    width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
-    rate = rate.reshape(-1)
-    return _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
+def _test(cells: _Cells, member: int, bar: float) -> Finding | None:
+    """The strongest kind of change of a member whose evidence reached the bar."""
+    findings = []
+    for kind in KINDS:
+        series = cells.abstains(member) if kind == "abstains more" else cells.against(member)
+        rates, outcome, stratum = cells.split(*series)
+        bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
+        evidence = _evidence(outcome, bounds[stratum], up)
+        if evidence.max() >= bar:
+            reached = int((evidence >= bar).argmax()) + 1
+            findings.append(Finding(cells.members[member], kind, reached, float(evidence.max())))
+    return max(findings, key=lambda finding: finding.log_evidence, default=None)
 
 
-def _shifted(rate: Floats, by: float) -> Floats:
+def _shifted(rate: Floats, by: float | Floats) -> Floats:
     """Rates whose log odds are higher by ``by``."""
-    odds = rate / (1.0 - rate) * math.exp(by)
+    odds = rate / (1.0 - rate) * np.exp(by)
     return np.asarray(odds / (1.0 + odds))
 
 
 def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
-    """(n,) logarithm of the e-process after each cell, see :func:`drift`."""
+    """(n,) logarithm of the e-process after each cell, see the module."""
     n = len(outcome)
     starts = np.arange(0, n, BLOCK)
     mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
-    mass[0:1] = 0.5 if len(starts) > 1 else 1.0
+    mass[0] = 0.5 if len(starts) > 1 else 1.0
     later = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0)
     block = np.arange(n) // BLOCK
     with np.errstate(divide="ignore"):
         waiting = np.log(later)[block]
     runs = []
-    for shift in _SHIFTS:
-        other = _shifted(bound, shift if up else -shift)
-        step = np.where(outcome == 1, np.log(other / bound), np.log((1.0 - other) / (1.0 - bound)))
-        total = np.cumsum(np.where(outcome >= 0, step, 0.0))
+    for shift in _SHIFTS if up else [-shift for shift in _SHIFTS]:
+        # Log odds differ by the shift, so that is what the two likelihood ratios differ by.
+        miss = np.log((1.0 - _shifted(bound, shift)) / (1.0 - bound))
+        total = np.cumsum((miss + shift * (outcome == 1)) * (outcome >= 0))
         at_start = np.append(0.0, total)[starts]
-        running = np.logaddexp.accumulate(np.log(mass) - at_start) if n else total
+        running = np.logaddexp.accumulate(np.log(mass) - at_start)
         runs.append(np.logaddexp(running[block] + total, waiting))
     return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
 
 
-def _noticeable(rates: _Rates, stratum: Strata, bar: float) -> float | None:
+def _noticeable(rates: _Rates, cells: Strata, bar: float) -> float | None:
     """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
-    bound = rates.high[stratum]
-    for shift in np.arange(0.1, 6.0, 0.1):
-        true = _shifted(rates.rate, float(shift))[stratum]
-        for tried in _SHIFTS:
-            other = _shifted(bound, tried)
-            gain = true * np.log(other / bound) + (1.0 - true) * np.log((1.0 - other) / (1.0 - bound))
-            if gain.sum() - math.log(2.0 * len(_SHIFTS)) >= bar:
-                return float(true.mean())
-    return None
+    true = _shifted(rates.rate, np.arange(0.1, 6.0, 0.1)[:, None])
+    shifts = np.array(_SHIFTS)[:, None]
+    miss = np.log((1.0 - _shifted(rates.high, shifts)) / (1.0 - rates.high))
+    gain = (true * cells) @ (miss + shifts).T + ((1.0 - true) * cells) @ miss.T
+    enough = np.flatnonzero(gain.max(axis=1) - math.log(2.0 * len(_SHIFTS)) >= bar)
+    return float(true[enough[0]] @ cells / cells.sum()) if len(enough) else None
 
 
-def _figures(
-    before: _Votes, counts: Floats, today: _Votes, names: Sequence[str], bar: float
-) -> list[MemberDrift]:
-    figures = []
-    for member, name in enumerate(names):
-        rates = _rates(*before.against(member), counts, before.n_strata)
-        outcome, stratum = today.against(member)
-        known = outcome >= 0
-        mixture = np.bincount(stratum[known], minlength=before.n_strata) / max(int(known.sum()), 1)
-        figures.append(
-            MemberDrift(
-                member=name,
-                compared=int(known.sum()),
-                disagreement=float((outcome[known] == 1).mean()) if known.any() else 0.0,
-                expected=float(mixture @ rates.rate),
-                low=float(mixture @ rates.low),
-                high=float(mixture @ rates.high),
-                abstained=float((today.codes[:, member] == ABSTAIN).mean()),
-                abstained_before=float(np.average(before.codes[:, member] == ABSTAIN, weights=counts)),
-                noticeable=_noticeable(rates, stratum[known], bar),
-            )
-        )
-    return figures
-
-
-def _rule(groups: Sequence[tuple[str, str]], weights: Weights | None, members: int) -> Rule:
-    """The rule per group, with agreement as its confidence."""
-    if weights is None:
-        return Rule(np.ones((len(groups), members)), np.zeros(len(groups)))
-    rule = as_rule([weights.parameters(attribute, category) for category, attribute in groups])
-    return Rule(rule.weights, rule.na_bias)
+def _figures(cells: _Cells, member: int, bar: float) -> MemberDrift:
+    rates, outcome, stratum = cells.split(*cells.against(member))
+    known = outcome >= 0
+    compared = max(int(known.sum()), 1)
+    mixture = np.bincount(stratum[known], minlength=cells.n_strata)
+    absent, past = cells.codes[:, member] == ABSTAIN, len(cells.counts)
+    expected, low, high = (float(mixture / compared @ rate) for rate in (rates.rate, rates.low, rates.high))
+    return MemberDrift(
+        member=cells.members[member],
+        compared=int(known.sum()),
+        disagreement=float((outcome == 1).sum() / compared),
+        expected=expected,
+        low=low,
+        high=high,
+        abstained=float(absent[past:].mean()),
+        abstained_before=float(np.average(absent[:past], weights=cells.counts)),
+        noticeable=_noticeable(rates, mixture, bar),
+    )
 
 
 def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm: float) -> None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,14 @@ import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN
-from quorum.evaluation.heldout import HeldOut, assign_folds, confusion, held_out, training
-from quorum.evaluation.measures import (
-    ReliabilityBin,
-    accuracy_at,
-    calibration_error,
-    micro_f1,
-    reliability,
-)
+from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out, training
+from quorum.evaluation.measures import ReliabilityBin, accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_means, percentile_interval
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
+from quorum.records import Record
 from quorum.votes.table import VotesTable
 
 CONFUSION = "dawid_skene"
@@ -38,17 +32,14 @@ class MethodResult:
     """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
 
     Attributes:
-        accuracy: Share of labelled cells decided right.
-        ci95: Its interval.
+        accuracy: Share of labelled cells decided right; ``ci95`` is its interval.
         f1: Micro-F1 of extracting values, "n/a" being no value.
         ece: Expected calibration error of the confidence, 15 bins of equal mass.
         accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
         calls_saved: Share of the calls that early stopping saves, with the same decisions; nan where the
             method cannot stop early.
         delta_best_member: Accuracy minus that of the best single member, chosen in hindsight.
-        delta_best_member_ci95: Its interval.
         delta_majority: Accuracy minus that of majority.
-        delta_majority_ci95: Its interval.
         confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
         by_attribute: Attribute -> (accuracy, labelled cells).
         reliability: Bins of the reliability diagram.
@@ -87,21 +78,17 @@ class Alikeness:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Record):
     """Held-out figures of members and methods on the labelled cells.
 
     Attributes:
-        members: Accuracy per member.
+        members: Accuracy per member; ``best_member`` is the best of them, in hindsight.
         methods: Figures per method; a method with a bias for "n/a" is listed without it too.
-        best_member: The best single member, in hindsight.
-        correlation: How much the members repeat each other.
         notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
-        gold_labels: Labelled cells evaluated.
+        gold_labels: Labelled cells evaluated, of ``products`` products.
         gold_per_fold: Labelled cells that each fold learned from, on average.
-        products: Number of their products.
-        folds: Number of folds.
-        seed: Seed of folds and bootstrap.
+        seed: Of folds and bootstrap.
         na_gold: Share of the labelled cells whose gold is "n/a"; near 0, accuracies with a learned bias
             against "n/a" are too high.
     """
@@ -121,10 +108,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, nan as None."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        for name, accuracy in self.members.items():
-            plain["members"][name] = {"accuracy": accuracy.value, "ci95": [accuracy.low, accuracy.high]}
-        return plain
+        members = {name: {"accuracy": a.value, "ci95": [a.low, a.high]} for name, a in self.members.items()}
+        return Record.to_json(self) | {"members": members}
 
 
 def evaluate(
@@ -145,14 +130,11 @@ def evaluate(
         table: Votes with gold.
         methods: Methods as in :func:`quorum.learning.learn.learn`, and "dawid_skene", which is measured only;
             majority is added. Methods that these votes do not allow are left out, and ``notes`` says why.
-        folds: Parts that the products are split into.
+        folds: Parts that the products are split into, at least 2.
         gold_labels: Number of random labels to learn from per fold; None: all of the other folds.
         seed: Seed of folds, labels and bootstrap.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
-
-    Returns:
-        The figures.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
@@ -160,25 +142,21 @@ def evaluate(
         VotesError: ``gold_labels`` is more than a fold has.
     """
     rows = _rows(table, folds)
-    products = table.products[rows]
     fold = assign_folds(table.products, folds, seed)
-    seen = [training(table, fold != part, gold_labels, seed + part) for part in range(folds)]
+    seen = training(table, fold, gold_labels, seed)
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
-    member_hits = table.correct()[rows].astype(np.float64)
-    best = int(member_hits.mean(axis=0).argmax())
-    columns = np.concatenate([member_hits, *[h.right[rows, None] for h in held.values()]], axis=1)
-    means = bootstrap_means(columns, products, RESAMPLES, seed)
-    results = _results(table, rows, held, columns, means, best)
+    members, results = _results(table, rows, held, seed)
+    best = max(members, key=lambda name: members[name].value)
     return Evaluation(
-        members=_members(table, member_hits, means),
+        members=members,
         methods=results,
-        best_member=table.members[best],
+        best_member=best,
         correlation=_alikeness(table),
         notes=tuple(notes),
-        verdict=_verdict(results, table.members[best], float(member_hits[:, best].mean())),
+        verdict=_verdict(results, best, members[best].value),
         gold_labels=len(rows),
         gold_per_fold=float(np.mean([t.labelled.sum() for t in seen])),
-        products=len(np.unique(products)),
+        products=len(np.unique(table.products[rows])),
         folds=folds,
         seed=seed,
         na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
@@ -216,10 +194,9 @@ def learning_curve(
     curve = {}
     for size in sizes:
         if size <= available:
-            seen = [training(table, fold != part, size, seed + part) for part in range(folds)]
+            seen = training(table, fold, size, seed)
             learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in seen]
-            out = held_out(table, fold, learned)
-            curve[size] = float(out.right[rows].mean())
+            curve[size] = float(held_out(table, fold, learned).right[rows].mean())
     return curve
 
 
@@ -259,17 +236,13 @@ def _possible(
     if "loglinear" in kept and not labels:
         dropped.append("loglinear")
         notes.append("loglinear left out: a fold has no gold label to learn from; ask for more labels")
-    if CONFUSION in kept and CONFUSION not in dropped and not _closed(table, counts):
+    if CONFUSION in kept and CONFUSION not in dropped and not closed_attributes(table, counts):
         dropped.append(CONFUSION)
         notes.append(
             f"{CONFUSION} left out: no attribute in the votes has a closed value set; name the deployment "
             "whose catalogue has (--deploy)"
         )
     return [name for name in kept if name not in dropped], notes
-
-
-def _closed(table: VotesTable, counts: Mapping[str, int]) -> list[str]:
-    return sorted(counts.keys() & {attribute for _, attribute in table.group_names})
 
 
 def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, str]:
@@ -295,69 +268,45 @@ def _runs(
     return runs
 
 
-def _members(
-    table: VotesTable, hits: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
-) -> dict[str, Estimate]:
-    low, high = percentile_interval(means[:, : len(table.members)])
-    return {
-        name: Estimate(float(hits[:, j].mean()), float(low[j]), float(high[j]))
-        for j, name in enumerate(table.members)
-    }
-
-
 def _results(
-    table: VotesTable,
-    rows: npt.NDArray[np.int64],
-    held: Mapping[str, HeldOut],
-    columns: npt.NDArray[np.float64],
-    means: npt.NDArray[np.float64],
-    best: int,
-) -> dict[str, MethodResult]:
-    m = len(table.members)
-    majority = m + list(held).index("majority")
-    return {
-        name: _result(table, rows, out, columns, means, m + i, best, majority)
-        for i, (name, out) in enumerate(held.items())
-    }
+    table: VotesTable, rows: npt.NDArray[np.int64], held: Mapping[str, HeldOut], seed: int
+) -> tuple[dict[str, Estimate], dict[str, MethodResult]]:
+    """Figures of each member and of each method; of the methods, majority stands first."""
+    hits = [table.correct()[rows], *[out.right[rows, None] for out in held.values()]]
+    columns = np.concatenate(hits, axis=1).astype(np.float64)
+    means = bootstrap_means(columns, table.products[rows], RESAMPLES, seed)
+    shares = [float(column.mean()) for column in columns.T]
+    majority = len(table.members)
+    best = int(np.argmax(shares[:majority]))
+    attributes = np.array([table.cells[i].attribute for i in rows.tolist()])
 
-
-def _result(
-    table: VotesTable,
-    rows: npt.NDArray[np.int64],
-    out: HeldOut,
-    columns: npt.NDArray[np.float64],
-    means: npt.NDArray[np.float64],
-    column: int,
-    best: int,
-    majority: int,
-) -> MethodResult:
-    right, confidence = out.right[rows], out.confidence[rows]
-    values = [out.values[i] for i in rows.tolist()]
-
-    def interval(samples: npt.NDArray[np.float64]) -> tuple[float, float]:
-        low, high = percentile_interval(samples)
+    def interval(column: int, minus: int | None = None) -> tuple[float, float]:
+        low, high = percentile_interval(means[:, column] - (0.0 if minus is None else means[:, minus]))
         return float(low), float(high)
 
-    names = np.array([table.cells[i].attribute for i in rows.tolist()])
-    share = float(right.mean())
-    return MethodResult(
-        accuracy=share,
-        ci95=interval(means[:, column]),
-        f1=micro_f1(table, values, rows),
-        ece=calibration_error(confidence, right),
-        accuracy_at_80=accuracy_at(confidence, right),
-        calls_saved=out.saved,
-        delta_best_member=share - float(columns[:, best].mean()),
-        delta_best_member_ci95=interval(means[:, column] - means[:, best]),
-        delta_majority=share - float(columns[:, majority].mean()),
-        delta_majority_ci95=interval(means[:, column] - means[:, majority]),
-        confidence=out.kind,
-        by_attribute={
-            str(name): (float(right[names == name].mean()), int((names == name).sum()))
-            for name in np.unique(names)
-        },
-        reliability=reliability(confidence, right),
-    )
+    def result(column: int, out: HeldOut) -> MethodResult:
+        right, confidence = out.right[rows], out.confidence[rows]
+        return MethodResult(
+            accuracy=shares[column],
+            ci95=interval(column),
+            f1=micro_f1(table, [out.values[i] for i in rows.tolist()], rows),
+            ece=calibration_error(confidence, right),
+            accuracy_at_80=accuracy_at(confidence, right),
+            calls_saved=out.saved,
+            delta_best_member=shares[column] - shares[best],
+            delta_best_member_ci95=interval(column, best),
+            delta_majority=shares[column] - shares[majority],
+            delta_majority_ci95=interval(column, majority),
+            confidence=out.kind,
+            by_attribute={
+                str(name): (float(right[attributes == name].mean()), int((attributes == name).sum()))
+                for name in np.unique(attributes)
+            },
+            reliability=reliability(confidence, right),
+        )
+
+    members = {name: Estimate(shares[j], *interval(j)) for j, name in enumerate(table.members)}
+    return members, {name: result(column, out) for column, (name, out) in enumerate(held.items(), majority)}
 
 
 def _alikeness(table: VotesTable) -> Alikeness:
@@ -386,11 +335,3 @@ def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) 
     if high < 0.0:
         return f"No method comes up to the best single member, {member}; closest is {name}: {figures}."
     return f"Not better than {member}: the closest method, {name}, cannot be told from it: {figures}."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -18,12 +18,9 @@ class Comparison:
     """Two sets of weights on the same labelled cells.
 
     Attributes:
-        new: Accuracy of the new weights, in [0, 1].
-        running: Accuracy of the running ones.
-        delta: ``new - running``.
-        low: Lower end of the 95 % interval of ``delta``, bootstrapped over products.
-        high: Upper end.
-        gold_labels: Number of labelled cells.
+        new: Accuracy of the new weights, in [0, 1]; ``running``: of the running ones.
+        delta: ``new - running``; ``low`` to ``high`` is its 95 % interval, bootstrapped over products.
+        gold_labels: Number of the cells.
     """
 
     new: float
@@ -47,16 +44,7 @@ def compare(new: Weights, running: Weights, table: VotesTable) -> Comparison:
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
-    hits = np.stack([is_right(table, apply(table, w))[labelled] for w in (new, running)], axis=1).astype(
-        np.float64
-    )
-    difference = mean_over_products(hits[:, 0] - hits[:, 1], table.products[labelled])
-    new_share, running_share = (float(share) for share in hits.mean(axis=0))
-    return Comparison(
-        new_share,
-        running_share,
-        new_share - running_share,
-        difference.low,
-        difference.high,
-        int(labelled.sum()),
-    )
+    right = np.array([is_right(table, apply(table, w))[labelled] for w in (new, running)], np.float64)
+    difference = mean_over_products(right[0] - right[1], table.products[labelled])
+    now, before = right.mean(axis=1).tolist()
+    return Comparison(now, before, now - before, difference.low, difference.high, int(labelled.sum()))

@@ -46,18 +46,18 @@ def assign_folds(products: npt.NDArray[np.int32], folds: int, seed: int) -> npt.
     return np.asarray((np.random.default_rng(seed).permutation(size) % folds)[products])
 
 
-def training(table: VotesTable, seen: npt.NDArray[np.bool_], labels: int | None, seed: int) -> VotesTable:
-    """The table with the gold of the ``seen`` cells only, or of ``labels`` random ones of them."""
-    part = table.with_gold(seen)
-    return part if labels is None else part.sample_gold(labels, seed)
+def training(
+    table: VotesTable, fold: npt.NDArray[np.int64], labels: int | None, seed: int
+) -> list[VotesTable]:
+    """Per fold, the table with the gold of the other folds only, or of ``labels`` random ones of them."""
+    tables = [table.with_gold(fold != part) for part in range(int(fold.max()) + 1)]
+    return tables if labels is None else [t.sample_gold(labels, seed + i) for i, t in enumerate(tables)]
 
 
 def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> HeldOut:
     """Decide the cells of each fold by the weights of that fold."""
-    n = len(table)
-    right, winner = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
-    confidence = np.zeros(n)
-    saved = 0.0
+    n, saved = len(table), 0.0
+    right, winner, confidence = np.zeros(n, np.bool_), np.full(n, -1, np.int8), np.zeros(n)
     for part, weights in enumerate(learned):
         decision, test = apply(table, weights), fold == part
         right[test] = is_right(table, decision)[test]
@@ -69,14 +69,15 @@ def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[W
     return HeldOut(values, right, confidence, learned[0].confidence, saved)
 
 
+def closed_attributes(table: VotesTable, value_counts: Mapping[str, int]) -> list[str]:
+    """Attributes of the table whose number of possible answers is known."""
+    return sorted(value_counts.keys() & {attribute for _, attribute in table.group_names})
+
+
 def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
     """Decide by confusion matrices per attribute where the value set is closed, else by em.
 
-    Gold is not used, so every cell is held out.
-
-    Args:
-        table: Votes of at least 3 members that answer.
-        value_counts: Number of possible answers of each closed attribute.
+    Gold is not used, so every cell is held out. At least 3 members must answer.
 
     Returns:
         The decisions, the attributes with confusion matrices, and those where BIC prefers these to one
@@ -86,7 +87,7 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
     plain = held_out(table, np.zeros(len(table), np.int64), [learn(blank, "em", value_counts=value_counts)])
     values, confidence = list(plain.values), plain.confidence.copy()
     used, preferred = [], []
-    for name in sorted(value_counts.keys() & {attribute for _, attribute in table.group_names}):
+    for name in closed_attributes(table, value_counts):
         rows = [i for i, cell in enumerate(table.cells) if cell.attribute == name]
         codes, texts = _global_codes([table.cells[i].values for i in rows])
         if ((codes != ABSTAIN).any(axis=0)).sum() < MIN_MEMBERS:
@@ -113,7 +114,7 @@ def calls_saved(table: VotesTable, weights: Weights) -> float:
     for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
         category, attribute = table.group_names[group]
         parameters = weights.parameters(attribute, category)
-        ballots = [(_name(code), int(code == ABSTAIN)) for code in codes]
+        ballots = [(NOT_APPLICABLE if code == NA else str(code), int(code == ABSTAIN)) for code in codes]
         known: list[tuple[str, int] | None] = [None] * len(ballots)
         for calls, j in enumerate(order(parameters.weights), start=1):
             known[j] = ballots[j]
@@ -128,7 +129,3 @@ def _global_codes(votes: Sequence[Sequence[str | None]]) -> tuple[npt.NDArray[np
     ids: dict[str | None, int] = {None: ABSTAIN}
     codes = [[ids.setdefault(value, len(ids) - 1) for value in row] for row in votes]
     return np.array(codes, np.int32), [text for text in ids if text is not None]
-
-
-def _name(code: int) -> str:
-    return NOT_APPLICABLE if code == NA else str(code)

@@ -28,13 +28,7 @@ class ReliabilityBin:
 
 
 def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[ReliabilityBin]:
-    """Bins of equal mass, by rising confidence; empty bins are left out.
-
-    Args:
-        confidence: (n,) in [0, 1].
-        right: (n,) whether the decision was right.
-        bins: Maximum number of bins.
-    """
+    """At most ``bins`` bins of equal mass, by rising confidence, (n,) in [0, 1]; empty ones are left out."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return [ReliabilityBin(float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts]
@@ -66,13 +60,8 @@ def accuracy_at(confidence: Floats, right: Flags, coverage: float = COVERAGE) ->
 def micro_f1(table: VotesTable, values: list[str], rows: npt.NDArray[np.int64]) -> float:
     """F1 of extracting values: "n/a" and no answer are negatives, a wrong value is both kinds of error.
 
-    Args:
-        table: Votes with gold.
-        values: Decision per row of ``rows``; "" for none.
-        rows: Labelled rows of the table.
-
-    Returns:
-        F1 in [0, 1]; nan if there is nothing to extract and nothing was extracted.
+    ``values`` are the decisions on the labelled ``rows`` of the table, "" for none. nan if there is nothing
+    to extract and nothing was extracted.
     """
     hits = extracted = wanted = 0
     for row, value in zip(rows.tolist(), values, strict=True):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Rule, decide
 from quorum.decision.weights import Weights, WeightsError, equal_weights
-from quorum.evaluation.stats import Estimate, bootstrap_means, percentile_interval
+from quorum.evaluation.stats import TAIL_95, Estimate, means_over_products
+from quorum.records import Record
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Score(Record):
     """Accuracy of every member and every set of weights on the same labelled cells, with 95 % intervals.
 
     Attributes:
@@ -34,10 +35,6 @@ class Score:
     gold_labels: int
     gold_outside: int
     products: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 class NothingToScoreError(QuorumError, ValueError):
@@ -70,16 +67,11 @@ def score(
         if entry.members != table.members:
             raise WeightsError(f"{name}: weights for {list(entry.members)}, votes of {list(table.members)}")
         hits.append(is_right(table, apply(table, entry))[labelled][:, None].astype(np.float64))
-    columns = np.concatenate(hits, axis=1)
     products = table.products[labelled]
-    low, high = percentile_interval(bootstrap_means(columns, products, resamples, seed))
-    mean = columns.mean(axis=0)
-    names = [*table.members, *entries]
-    accuracies = [Estimate(float(mean[i]), float(low[i]), float(high[i])) for i in range(len(names))]
-    m = len(table.members)
+    accuracies = means_over_products(np.concatenate(hits, axis=1), products, TAIL_95, resamples, seed)
     return Score(
-        members=dict(zip(table.members, accuracies[:m], strict=True)),
-        methods=dict(zip(entries, accuracies[m:], strict=True)),
+        members=dict(zip(table.members, accuracies, strict=False)),
+        methods=dict(zip(entries, accuracies[len(table.members) :], strict=True)),
         gold_labels=int(labelled.sum()),
         gold_outside=table.gold_outside,
         products=len(np.unique(products)),
@@ -106,5 +98,5 @@ def as_rule(rows: list[Any]) -> Rule:
 def is_right(table: VotesTable, decision: Decision) -> npt.NDArray[np.bool_]:
     """(n,) whether the decision on each cell is right; False without gold or without an answer."""
     winner = decision.winner.astype(np.int64)
-    mask = np.maximum(table.right, 0)
-    return np.asarray(((mask >> np.maximum(winner, 0)) & 1).astype(np.bool_) & (winner >= 0))
+    named = np.maximum(table.right, 0) >> np.maximum(winner, 0) & 1
+    return np.asarray((named == 1) & (winner >= 0))

@@ -33,20 +33,12 @@ class Estimate:
 
 
 def quantiles(values: npt.ArrayLike, qs: Sequence[float]) -> Floats:
-    """Return quantiles, interpolated linearly between order statistics.
+    """Return (..., Q) quantiles of (..., n) values, linear between order statistics; ``qs`` are in [0, 1].
 
     Definition 7 of Hyndman & Fan, "Sample quantiles in statistical packages", The American Statistician
     50(4), 1996; NumPy's default.
-
-    Args:
-        values: (..., n) values, n at least one.
-        qs: (Q,) each in [0, 1].
-
-    Returns:
-        (..., Q) quantiles along the last axis.
     """
-    found = np.quantile(np.asarray(values, np.float64), np.asarray(qs, np.float64), axis=-1)
-    return np.moveaxis(found, 0, -1)
+    return np.moveaxis(np.quantile(np.asarray(values, np.float64), qs, axis=-1), 0, -1)
 
 
 def quantile(values: npt.ArrayLike, q: float) -> float:
@@ -55,16 +47,9 @@ def quantile(values: npt.ArrayLike, q: float) -> float:
 
 
 def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]:
-    """Return the lower and upper end of the percentile interval of bootstrap draws.
+    """Return the ends of the percentile interval of (R,) or (R, c) draws: two scalars, or two (c,) arrays.
 
     Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
-
-    Args:
-        draws: (R,) or (R, c) draws.
-        tail: Left out at each end.
-
-    Returns:
-        Two scalars, or two (c,) arrays.
     """
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     return low, high
@@ -73,16 +58,9 @@ def percentile_interval(draws: Floats, tail: float = TAIL_95) -> tuple[Any, Any]
 def bootstrap(
     values: npt.ArrayLike, statistic: Callable[..., Any], resamples: int = RESAMPLES, seed: int = 0
 ) -> Floats:
-    """Return a statistic of values drawn with replacement.
+    """Return (R,) draws of a statistic of (n,) independent values, drawn with replacement.
 
-    Args:
-        values: (n,) independent values.
-        statistic: ``np.mean``, ``np.median``, ...; called with (R, n) and ``axis=1``.
-        resamples: R.
-        seed: Of the draws.
-
-    Returns:
-        (R,) draws.
+    ``statistic`` is ``np.mean``, ``np.median``, ...; it is called with (R, n) values and ``axis=1``.
     """
     array = np.asarray(values, np.float64)
     rng = np.random.default_rng(seed)
@@ -90,49 +68,51 @@ def bootstrap(
 
 
 def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples: int, seed: int) -> Floats:
-    """Return the mean of each column when whole products are drawn with replacement.
+    """Return (R, c) means of (n, c) cells when whole products, (n,), are drawn with replacement.
 
     The cells of a product are not independent of each other, hence the cluster bootstrap (Davison & Hinkley,
     *Bootstrap Methods and their Application*, 1997, section 3.8).
-
-    Args:
-        columns: (n, c) values per cell.
-        products: (n,) product of each cell.
-        resamples: R.
-        seed: Of the draws.
-
-    Returns:
-        (R, c) means.
     """
-    _, index = np.unique(products, return_inverse=True)
-    index = index.reshape(-1)
-    size = int(index.max()) + 1
-    sums = np.zeros((size, columns.shape[1]))
-    np.add.at(sums, index, columns)
+    names, index = np.unique(products, return_inverse=True)
+    size = len(names)
+    sums = np.stack([np.bincount(index, column, size) for column in columns.T], axis=1)
     cells = np.bincount(index, minlength=size).astype(np.float64)
     rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
-    means = np.empty((resamples, columns.shape[1]))
     at_once = max(1, _DRAWN_AT_ONCE // size)
+    means = []
     for begin in range(0, resamples, at_once):
         draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
-        means[begin : begin + at_once] = (draws @ sums) / (draws @ cells)[:, None]
-    return means
+        means.append((draws @ sums) / (draws @ cells)[:, None])
+    return np.concatenate(means)
+
+
+def means_over_products(
+    columns: npt.ArrayLike,
+    products: npt.NDArray[np.int32],
+    tail: float = TAIL_95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Return the mean of each column with its interval, bootstrapped over products.
+
+    Args:
+        columns: (n, c) values per cell; truth values count as 0 and 1.
+        products: (n,) product of each cell.
+        tail: Left out at each end.
+        resamples: R.
+        seed: Of the draws, which are the same for every column.
+    """
+    values = np.asarray(columns, np.float64)
+    low, high = percentile_interval(bootstrap_means(values, products, resamples, seed), tail)
+    means = [float(column.mean()) for column in values.T]
+    return [Estimate(*figures) for figures in zip(means, low.tolist(), high.tolist(), strict=True)]
 
 
 def mean_over_products(
-    cells: npt.ArrayLike, products: npt.NDArray[np.int32], tail: float = TAIL_95, seed: int = 0
+    cells: npt.ArrayLike, products: npt.NDArray[np.int32], tail: float = TAIL_95
 ) -> Estimate:
-    """Return the mean of a column with its interval, bootstrapped over products.
-
-    Args:
-        cells: (n,) values per cell; truth values count as 0 and 1.
-        products: (n,) product of each cell.
-        tail: Left out at each end.
-        seed: Of :data:`RESAMPLES` draws.
-    """
-    column = np.asarray(cells, np.float64)[:, None]
-    low, high = percentile_interval(bootstrap_means(column, products, RESAMPLES, seed)[:, 0], tail)
-    return Estimate(float(column.mean()), float(low), float(high))
+    """Return the mean of one column, (n,) values; see :func:`means_over_products`."""
+    return means_over_products(np.asarray(cells)[:, None], products, tail)[0]
 
 
 def half_width(values: npt.ArrayLike) -> float:

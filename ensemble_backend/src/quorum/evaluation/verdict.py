@@ -24,13 +24,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds as callers saw them.
+    """Median and 95th percentile in milliseconds, as callers saw them.
 
     Attributes:
-        stable_p50: Median.
-        stable_p95: 95th percentile.
-        canary_p50: Median.
-        canary_p95: 95th percentile.
         ratio: Median canary / median stable.
         products: Measured products, of the channel with fewer.
     """
@@ -45,11 +41,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of the rules.
+    """The verdict of the rules: the action, and why, for people.
 
     Attributes:
-        action: What to do with the canary.
-        reason: Why, for people.
         more_products: About how many more products would decide; ``None`` when no number would.
     """
 
@@ -69,11 +63,10 @@ def judge(
     asked: int,
     trained_on: bool = False,
 ) -> Verdict:
-    """Apply the rules; arguments as in :class:`Report`.
+    """Apply the rules; arguments as in :class:`quorum.evaluation.canary.Report`.
 
-    Labels that a version was learned from cannot measure it: then only failures and latency decide.
-
-    Without gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
+    Labels that a version was learned from cannot measure it: then only failures and latency decide. Without
+    gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
     decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
     """
     if is_surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
@@ -100,25 +93,17 @@ def judge(
         missing = rules.min_products - seen
         return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
     if delta.low >= -rules.max_worse:
-        return _unless_slow_or_failing(
-            Verdict("promote", f"{words}: at most {100 * rules.max_worse:.3g} points worse"),
-            rules, latency, failed, asked,
-        )  # fmt: skip
+        reason = f"{words}: at most {100 * rules.max_worse:.3g} points worse"
+        if latency and latency.ratio.value > rules.max_latency_ratio:
+            return Verdict("keep watching", f"{reason}, but it takes {_times(latency.ratio)} as long")
+        if asked and failed / asked > rules.max_failed:
+            return Verdict("keep watching", f"{reason}, but it failed on {failed} of {asked} products")
+        return Verdict("promote", reason)
     if delta.high < 0:
         return Verdict("roll back", f"{words}: worse")
     if accuracy is None:
         return Verdict("keep watching", f"{words}: label cells (`quorum label`) to tell better from worse")
     return Verdict("keep watching", f"{words}: not decided yet", _more(delta, rules.max_worse, seen))
-
-
-def _unless_slow_or_failing(
-    verdict: Verdict, rules: CanarySpec, latency: Latency | None, failed: int, asked: int
-) -> Verdict:
-    if latency and latency.ratio.value > rules.max_latency_ratio:
-        return Verdict("keep watching", f"{verdict.reason}, but it takes {_times(latency.ratio)} as long")
-    if asked and failed / asked > rules.max_failed:
-        return Verdict("keep watching", f"{verdict.reason}, but it failed on {failed} of {asked} products")
-    return verdict
 
 
 def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:

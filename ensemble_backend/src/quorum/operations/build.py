@@ -13,6 +13,7 @@ from quorum.build.manifest import EngineManifest
 from quorum.build.quantise import quantise_steps
 from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.records import Record
 from quorum.runtimes.options import EngineOptions, OpenVinoOptions, TensorRtLlmOptions
 
 _NEEDS_NO_BUILD = {
@@ -23,11 +24,10 @@ _NEEDS_NO_BUILD = {
 
 
 @dataclass(frozen=True, slots=True)
-class MemberBuild:
+class MemberBuild(Record):
     """One member's build, planned or done.
 
     Attributes:
-        member: Its name.
         steps: The commands; None where there is nothing to build.
         manifest: Manifest of the result; None where nothing was built.
         reason: Why there is nothing to build; empty where there is.
@@ -51,12 +51,9 @@ class MemberBuild:
 def member_builds(
     deployment: Deployment, name: str | None = None, tools: Tools | None = None
 ) -> list[MemberBuild]:
-    """Lay out the builds of a deployment's members; nothing is run.
+    """Lay out the builds of a deployment's members, or of the named one; nothing is run.
 
-    Args:
-        deployment: The deployment.
-        name: Only this member; None: all of them.
-        tools: Paths of TensorRT-LLM's programs; None: those of the Triton container.
+    ``tools`` are paths of TensorRT-LLM's programs; None: those of the Triton container.
 
     Raises:
         BuildError: There is no such member, or its checkpoint cannot be built.
@@ -93,15 +90,12 @@ def build_member(
 
 
 def _build_of(deployment: Deployment, member: MemberSpec, tools: Tools) -> MemberBuild:
-    steps = None
-    if isinstance(member.options, EngineOptions):
-        steps = engine_build_steps(member.name, member.options, deployment.root, tools)
-    elif isinstance(member.options, TensorRtLlmOptions):
-        steps = quantise_steps(member.name, member.options, deployment.root, tools)
-    return MemberBuild(member.name, steps, reason="" if steps else _idle(member))
-
-
-def _idle(member: MemberSpec) -> str:
-    if isinstance(member.options, OpenVinoOptions):
-        return f"build its model with `quorum build CHECKPOINT {member.options.model}`"
-    return _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")
+    name, options = member.name, member.options
+    steps, reason = None, _NEEDS_NO_BUILD.get(member.runtime, "its runtime needs none")
+    if isinstance(options, EngineOptions):
+        steps = engine_build_steps(name, options, deployment.root, tools)
+    elif isinstance(options, TensorRtLlmOptions):
+        steps = quantise_steps(name, options, deployment.root, tools)
+    elif isinstance(options, OpenVinoOptions):
+        reason = f"build its model with `quorum build CHECKPOINT {options.model}`"
+    return MemberBuild(name, steps, reason="" if steps else reason)

@@ -12,7 +12,6 @@ from typing import Any
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
-from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -26,9 +25,9 @@ from quorum.evaluation.canary import (
 )
 from quorum.operations.rollout import connect
 from quorum.operations.servers import store_of
+from quorum.records import Record
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
-from quorum.tasks.catalogue import Catalogue
 from quorum.votes import VotesTable, read_votes
 from quorum_client import Answer, AsyncClient, Extraction
 from quorum_contract import CANARY, STABLE
@@ -36,9 +35,12 @@ from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
 
+# Of the stable channel and of the canary.
 Versions = tuple[int, int]
-Evidence = tuple[list[Pair], tuple[Observed, Observed] | None]
-Asked = tuple[Listing, Extraction | QuorumError, Extraction | QuorumError]
+Sides = tuple[Observed, Observed]
+# The last: whether weights of a channel were learned from these votes.
+Evidence = tuple[list[Pair], Sides | None, bool]
+Asked = tuple[Extraction | QuorumError, Extraction | QuorumError]
 
 
 class CanaryReportError(QuorumError, ValueError):
@@ -54,13 +56,10 @@ class CanaryOptions:
     Attributes:
         votes: Recorded votes, as ``extract`` writes them.
         replay: Listings to ask both channels about instead; one of the two is needed.
-        promote: Promote the canary if the rules say so.
-        roll_back: End the canary if the rules say so.
-        attributes: For a replay, attributes to ask for; None: the whole catalogue.
-        text_column: For a replay, column with the product text.
-        concurrency: For a replay, listings in flight.
+        promote: Promote the canary if the rules say so; ``roll_back``: end it if they say so.
+        attributes: For a replay, as in :class:`quorum.ExtractOptions`, like ``text_column``, ``concurrency``
+            and ``url``.
         top: How many of the most frequent differences to list.
-        url: For a replay, ``host:port`` of the server; None: the local one, else that of ``deploy.yaml``.
     """
 
     votes: str | Path | None = None
@@ -75,7 +74,7 @@ class CanaryOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class CanaryReport:
+class CanaryReport(Record):
     """The comparison, and the action: "promoted", "rolled back", or None."""
 
     comparison: Report
@@ -97,7 +96,7 @@ def canary_report(
 
     Args:
         deployment: The deployment that is served.
-        options: Source of the evidence, and permitted actions.
+        options: See :class:`CanaryOptions`.
         progress: For a replay, called after each listing.
         note: Takes remarks: unknown attributes, members that answer differently the second time.
 
@@ -108,57 +107,27 @@ def canary_report(
     """
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
-    store = store_of(deployment)
-    pins = store.state().pins
-    versions = pins[STABLE], pins[CANARY]
-    if versions[0] == versions[1]:
-        raise CanaryReportError(
-            f"both channels answer with version {versions[0]}; begin with `quorum canary N`"
-        )
-    trained_on = False
+    pins = store_of(deployment).state().pins
+    versions = stable, canary = pins[STABLE], pins[CANARY]
+    if stable == canary:
+        raise CanaryReportError(f"both channels answer with version {stable}; begin with `quorum canary N`")
     if options.votes is not None:
-        sides = store.weights(versions[0]), store.weights(versions[1])
-        (pairs, observed), trained_on = _recorded(deployment, Path(options.votes), versions, sides)
+        pairs, observed, trained_on = _recorded(deployment, options.votes, versions)
     else:
-        pairs, observed = _replay(deployment, options, versions, progress, note)
+        pairs, observed, trained_on = _replay(deployment, options, versions, progress, note)
     rules = deployment.rollout.canary
     comparison = compare_channels(pairs, versions, rules, observed, options.top, trained_on)
     return CanaryReport(comparison, _act(deployment, comparison, options))
 
 
-def _recorded(
-    deployment: Deployment, votes: Path, versions: Versions, sides: tuple[Weights, Weights]
-) -> tuple[Evidence, bool]:
-    """Evidence from recorded votes, and whether weights of a channel were learned from them."""
+def _recorded(deployment: Deployment, votes: str | Path, versions: Versions) -> Evidence:
+    stable, canary = (store_of(deployment).weights(version) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
-    evidence = pairs_from_votes(table, *sides), _observed(table, versions)
-    return evidence, any(is_trained_on(table, weights) for weights in sides)
+    trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
+    return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
 
 
-def _replay(
-    deployment: Deployment, options: CanaryOptions, versions: Versions, progress: Progress, note: Note
-) -> Evidence:
-    assert options.replay is not None
-    listings = read_listings(Path(options.replay), options.text_column)
-    names = attributes_of(deployment, options.attributes, note)
-    url = options.url or endpoint_of(deployment).grpc_url
-    asked = asyncio.run(_ask_both(url, listings, names, options.concurrency, progress))
-    return _replayed(asked, versions, deployment.catalogue(), note)
-
-
-def _act(deployment: Deployment, comparison: Report, options: CanaryOptions) -> str | None:
-    action, reason = comparison.verdict.action, f"canary: {comparison.verdict.reason}"
-    promote, end = action == "promote" and options.promote, action == "roll back" and options.roll_back
-    if not (promote or end):
-        return None
-    with connect(deployment) as rollout:
-        if promote:
-            rollout.promote(comparison.canary_version, reason, over=comparison.stable_version)
-        rollout.end_canary(reason, of=comparison.canary_version)
-    return "promoted" if promote else "rolled back"
-
-
-def _observed(table: VotesTable, versions: Versions) -> tuple[Observed, Observed] | None:
+def _observed(table: VotesTable, versions: Versions) -> Sides | None:
     """Latencies and fall-backs of these versions in a votes table, if it has any."""
     sides = {STABLE: Observed(), CANARY: Observed()}
     wanted: dict[str | None, int] = dict(zip(sides, versions, strict=True))
@@ -173,6 +142,60 @@ def _observed(table: VotesTable, versions: Versions) -> tuple[Observed, Observed
             sides[origin.channel].latencies_ms[cell.product] = origin.latency_ms
     seen = any(side.latencies_ms or side.failed for side in sides.values())
     return (sides[STABLE], sides[CANARY]) if seen else None
+
+
+def _act(deployment: Deployment, comparison: Report, options: CanaryOptions) -> str | None:
+    allowed = {"promote": options.promote, "roll back": options.roll_back}
+    action, reason = comparison.verdict.action, f"canary: {comparison.verdict.reason}"
+    if not allowed.get(action):
+        return None
+    with connect(deployment) as rollout:
+        if action == "promote":
+            rollout.promote(comparison.canary_version, reason, over=comparison.stable_version)
+        rollout.end_canary(reason, of=comparison.canary_version)
+    return "promoted" if action == "promote" else "rolled back"
+
+
+def _replay(
+    deployment: Deployment, options: CanaryOptions, versions: Versions, progress: Progress, note: Note
+) -> Evidence:
+    assert options.replay is not None
+    listings = read_listings(Path(options.replay), options.text_column)
+    names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
+    url = options.url or endpoint_of(deployment).grpc_url
+    observed, pairs, changed = (Observed(), Observed()), [], 0
+    error: QuorumError | None = None
+    asked = asyncio.run(_ask_both(url, listings, names, options.concurrency, progress))
+    for number, (listing, answers) in enumerate(zip(listings, asked, strict=True), 1):
+        product = f"{number}:{listing.product}"
+        for side, answer, version in zip(observed, answers, versions, strict=True):
+            if isinstance(answer, QuorumError):
+                error = error or answer
+                side.failed.add(product)
+            elif answer.weights_version != version:
+                raise RolloutError(
+                    f"version {answer.weights_version} answered where {version} is pinned: the channels "
+                    "changed during the replay; run it again"
+                )
+            else:
+                side.latencies_ms[product] = answer.latency_s * 1e3
+        left, right = answers
+        if isinstance(left, QuorumError) or isinstance(right, QuorumError):
+            continue
+        for a, b in zip(left.answers, right.answers, strict=True):
+            changed += a.votes != b.votes
+            gold = tuple(gold_of(listing, a.attribute, catalogue))
+            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
+    if not pairs:
+        raise CanaryReportError(f"no listing was answered by both channels: {error}")
+    if changed:
+        note(f"members answered {changed} of {len(pairs)} cells differently the second time")
+    return pairs, observed, False
+
+
+def _decided(answer: Answer) -> Decided:
+    agreement = agreement_of(answer.value, [vote.value for vote in answer.votes])
+    return Decided(answer.value, answer.confidence, agreement)
 
 
 async def _ask_both(
@@ -195,44 +218,8 @@ async def _ask_both(
             answers = {channel: await ask(client, listing, channel) for channel in order}
         done += 1
         progress(done, len(listings))
-        return listing, answers[STABLE], answers[CANARY]
+        return answers[STABLE], answers[CANARY]
 
     progress(0, len(listings))
     async with AsyncClient(url, timeout_s=_TIMEOUT_S) as client:
         return list(await asyncio.gather(*(both(client, number, row) for number, row in enumerate(listings))))
-
-
-def _replayed(asked: Sequence[Asked], versions: Versions, catalogue: Catalogue, note: Note) -> Evidence:
-    observed = (Observed(), Observed())
-    pairs: list[Pair] = []
-    changed = 0
-    for number, (listing, *answers) in enumerate(asked, 1):
-        product = f"{number}:{listing.product}"
-        for side, answer, version in zip(observed, answers, versions, strict=True):
-            if isinstance(answer, QuorumError):
-                side.failed.add(product)
-                continue
-            if answer.weights_version != version:
-                raise RolloutError(
-                    f"version {answer.weights_version} answered where {version} is pinned: the channels "
-                    "changed during the replay; run it again"
-                )
-            side.latencies_ms[product] = answer.latency_s * 1e3
-        left, right = answers
-        if isinstance(left, QuorumError) or isinstance(right, QuorumError):
-            continue
-        for a, b in zip(left.answers, right.answers, strict=True):
-            changed += a.votes != b.votes
-            gold = tuple(gold_of(listing, a.attribute, catalogue))
-            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
-    if not pairs:
-        error = next((a for _, *both in asked for a in both if isinstance(a, QuorumError)), None)
-        raise CanaryReportError(f"no listing was answered by both channels: {error}")
-    if changed:
-        note(f"members answered {changed} of {len(pairs)} cells differently the second time")
-    return pairs, observed
-
-
-def _decided(answer: Answer) -> Decided:
-    agreement = agreement_of(answer.value, [vote.value for vote in answer.votes])
-    return Decided(answer.value, answer.confidence, agreement)

@@ -8,6 +8,7 @@ from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.deployment.schema import Deployment
+from quorum.records import Record, plain
 from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
 from quorum.rollout.offline import reset_weights as start_again
@@ -29,11 +30,7 @@ class ServedError(QuorumError, RuntimeError):
 
 
 def validate(deployment: Deployment) -> None:
-    """Check the files that a deployment names; nothing is changed.
-
-    Raises:
-        MisfitError: A file is missing.
-    """
+    """Check the files that a deployment names; nothing is changed. Raises MisfitError if one is missing."""
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
@@ -49,7 +46,7 @@ def check_machine(deployment: Deployment) -> Preflight:
 
 
 @dataclass(frozen=True, slots=True)
-class RenderReport:
+class RenderReport(Record):
     """A model repository against its deployment.
 
     Attributes:
@@ -64,12 +61,8 @@ class RenderReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "clean": self.difference.is_clean,
-            "write": sorted(self.difference.write),
-            "remove": self.difference.remove,
-            "misfits": self.difference.misfits,
-        }
+        changes = self.difference
+        return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write)}
 
 
 def render(deployment: Deployment, *, check: bool = False, reset_weights: bool = False) -> RenderReport:
@@ -84,10 +77,9 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         ServedError: The deployment is being served, and its weights are to be reset.
     """
     served = find_running(deployment) is not None
-    version: int | None = None
-    if reset_weights and not check:
-        if served:
-            raise ServedError("this deployment is being served; stop it before resetting its weights")
-        version = start_again(deployment)
+    reset = reset_weights and not check
+    if reset and served:
+        raise ServedError("this deployment is being served; stop it before resetting its weights")
+    version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
     return RenderReport(changes, version, served)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
@@ -29,14 +29,7 @@ class ReportError(QuorumError, RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """Options of :func:`evaluate`.
-
-    Attributes:
-        methods: Ways to learn.
-        folds: Parts that the products are split into, at least 2.
-        gold_labels: Learn from only this many labels per fold; None: all others.
-        seed: Of folds, labels and intervals.
-    """
+    """Options of :func:`evaluate`, as in :func:`quorum.evaluation.evaluate.evaluate`."""
 
     methods: Sequence[str] = DEFAULT_METHODS
     folds: int = 5
@@ -68,27 +61,20 @@ def evaluate(
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
     table = read_votes(path)
-    if report is not None:
-        _check_place(Path(report))
+    page = Path(report) if report is not None else None
+    if page and (page.is_dir() or not page.parent.is_dir()):
+        # Before minutes of work.
+        code = errno.EISDIR if page.is_dir() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(page))
     try:
-        result = evaluate_table(
-            table, tuple(chosen.methods), chosen.folds, chosen.gold_labels, chosen.seed, value_counts=counts
-        )
-        if report is not None:
-            curve = learning_curve(table, _CURVE, folds=chosen.folds, seed=chosen.seed, value_counts=counts)
+        result = evaluate_table(table, **asdict(chosen), value_counts=counts)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
-    if report is not None:
+    if page:
+        curve = learning_curve(table, _CURVE, folds=chosen.folds, seed=chosen.seed, value_counts=counts)
         try:
-            page = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
+            text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
         except ImportError as error:
             raise ReportError(str(error)) from error
-        write_atomic(Path(report), page)
+        write_atomic(page, text)
     return result
-
-
-def _check_place(report: Path) -> None:
-    """Raise OSError before minutes of work if the report cannot be written."""
-    if report.is_dir() or not report.parent.is_dir():
-        code = errno.EISDIR if report.is_dir() else errno.ENOENT
-        raise OSError(code, os.strerror(code), str(report))

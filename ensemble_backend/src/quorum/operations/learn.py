@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from quorum.files import write_atomic
 from quorum.learning.learn import LearnError, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 
 
@@ -39,29 +40,31 @@ class LearnOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnReport:
-    """Learned weights, and remarks on the votes.
+class LearnReport(Record):
+    """Learned weights, and remarks on the votes, for people.
 
     Attributes:
-        weights: The learned weights.
-        out: Their file; None where none was written.
+        out: File of the weights; None where none was written.
         drift: With ``update``, the day's votes against those before.
-        remarks: On the votes, for people.
     """
 
     weights: Weights
-    out: Path | None
+    out: Path | None = None
     drift: Drift | None = None
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: file, method and hash of the weights, and the drift where there is one."""
-        data: dict[str, Any] = {
+        return {
             "out": str(self.out) if self.out else None,
             "method": self.weights.method,
             "content_hash": self.weights.content_hash,
+            **({"drift": self.drift.to_json()} if self.drift else {}),
         }
-        return data | ({"drift": self.drift.to_json()} if self.drift else {})
+
+
+# The state to go on from by ``update``; None where the votes leave none.
+Learned = tuple[LearnReport, State | None]
 
 
 def learn(
@@ -89,23 +92,23 @@ def learn(
     """
     chosen, path = options or LearnOptions(), Path(votes)
     target = Path(out) if out is not None else None
-    state: State | None = None
     if target:
         _check_target(target, path, deployment)
     if chosen.update:
-        report, state = _learn_day(path, deployment, chosen, Path(chosen.update), target)
+        report, state = _learn_day(path, deployment, chosen, Path(chosen.update))
     elif chosen.gold_labels is None and is_large(path):
-        report = _learn_stream(path, deployment, chosen, target)
+        report, state = _learn_stream(path, deployment, chosen)
     else:
-        report, state = _learn_rows(path, deployment, chosen, target)
-    if target:
-        write_atomic(target, weights_file.dumps(report.weights))
-        if state:
-            dump_state(state, state_path(target))
-        else:
-            # The state of other weights would let `update` go on from what these were not learned from.
-            state_path(target).unlink(missing_ok=True)
-    return report
+        report, state = _learn_rows(path, deployment, chosen)
+    if target is None:
+        return report
+    write_atomic(target, weights_file.dumps(report.weights))
+    if state:
+        dump_state(state, state_path(target))
+    else:
+        # The state of other weights would let `update` go on from what these were not learned from.
+        state_path(target).unlink(missing_ok=True)
+    return replace(report, out=target)
 
 
 def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Drift:
@@ -117,8 +120,7 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
         alarm: How often a day without a change may have a finding, at most.
 
     Raises:
-        WeightsError: The weights cannot be read.
-        VotesError: The votes cannot be read.
+        WeightsError, VotesError: The weights, or the votes, cannot be read.
         DriftError: The votes cannot be compared.
     """
     loaded = weights_file.load(Path(weights))
@@ -127,38 +129,24 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
 
 
 def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> None:
-    """Refuse to write weights, or their state, over what they are learned from.
-
-    Raises:
-        LearnError: The same file.
-    """
-    inputs = [votes.resolve(), *([deployment.path.resolve()] if deployment else [])]
+    """Refuse to write weights, or their state, over what they are learned from."""
+    inputs = {votes.resolve(), deployment.path.resolve() if deployment else None}
     for written in (target, state_path(target)):
         if written.resolve() in inputs:
             raise LearnError(f"{written}: is an input of this command; name another file with --out")
 
 
-def _learn_rows(
-    votes: Path, deployment: Deployment | None, options: LearnOptions, out: Path | None
-) -> tuple[LearnReport, State | None]:
+def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
     table = read_votes(votes)
     if deployment:
         table = table.of_members(deployment.member_names)
-    remarks = table.statistic().remarks()
-    weights = learn_table(
-        table,
-        method=options.method,
-        gold_labels=options.gold_labels,
-        seed=options.seed,
-        **_catalogue(deployment),
-    )
-    state = begin(table) if options.gold_labels is None else None
-    return LearnReport(weights, out, remarks=remarks), state
+    labels, seed = options.gold_labels, options.seed
+    weights = learn_table(table, options.method, gold_labels=labels, seed=seed, **_catalogue(deployment))
+    state = begin(table) if labels is None else None
+    return LearnReport(weights, remarks=table.statistic().remarks()), state
 
 
-def _learn_stream(
-    votes: Path, deployment: Deployment | None, options: LearnOptions, out: Path | None
-) -> LearnReport:
+def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
     """Learn from more votes than a table should hold; they leave no state and no hash."""
     members = deployment.member_names if deployment else None
     if members:
@@ -166,12 +154,10 @@ def _learn_stream(
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, options.method, **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    return LearnReport(weights, out, remarks=(streamed, *statistic.remarks()))
+    return LearnReport(weights, remarks=(streamed, *statistic.remarks())), None
 
 
-def _learn_day(
-    votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path, out: Path | None
-) -> tuple[LearnReport, State]:
+def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
     # Drift first: the day must not be part of what it is compared with.
@@ -179,12 +165,10 @@ def _learn_day(
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
     weights = relearn(state, options.method, **catalogue)
-    return LearnReport(weights, out, drift=changed), state
+    return LearnReport(weights, drift=changed), state
 
 
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:
     """Hash and value counts of the catalogue, as arguments of the learning functions."""
-    if deployment is None:
-        return {}
-    catalogue = deployment.catalogue()
-    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()}
+    catalogue = deployment.catalogue() if deployment else None
+    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()} if catalogue else {}

@@ -9,6 +9,7 @@ from typing import Any
 from quorum.capacity.plan import GpuPlan, Plan, Share, plan_memory
 from quorum.deployment.schema import Deployment
 from quorum.hardware import KNOWN, Gpu, find_gpus, known_gpu, parse_memory
+from quorum.records import Record
 from quorum_contract.errors import QuorumError
 
 _ASSUMED = "h100-80"
@@ -22,41 +23,25 @@ class PlanError(QuorumError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Record):
     """GPU hours of a run, and its price where one is known.
 
     Attributes:
-        listings: Listings to answer.
         rate: Listings per second that all GPUs together answer.
-        gpus: Number of GPUs.
-        price_per_gpu_hour: None: unknown.
+        gpu_hours: Hours times GPUs.
+        total: The price of the run; None where the price per GPU hour is.
     """
 
     listings: float
     rate: float
     gpus: int
+    gpu_hours: float
     price_per_gpu_hour: float | None = None
-
-    @property
-    def gpu_hours(self) -> float:
-        """Hours times GPUs."""
-        return self.listings / self.rate / _SECONDS_PER_HOUR * self.gpus
-
-    @property
-    def total(self) -> float | None:
-        """The price of the run."""
-        return None if self.price_per_gpu_hour is None else self.gpu_hours * self.price_per_gpu_hour
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; the prices only where one is known."""
-        data = {"listings": self.listings, "rate": self.rate, "gpus": self.gpus, "gpu_hours": self.gpu_hours}
-        if self.price_per_gpu_hour is None:
-            return data
-        return data | {"price_per_gpu_hour": self.price_per_gpu_hour, "total": self.total}
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport:
+class PlanReport(Record):
     """A plan, the source of its GPUs, and a cost where one was asked for."""
 
     plan: Plan
@@ -65,7 +50,7 @@ class PlanReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        data = {
+        return {
             "fits": self.plan.fits,
             "gpus_from": self.gpus_from,
             "gpus": [_gpu_json(gpu) for gpu in self.plan.gpus],
@@ -73,8 +58,8 @@ class PlanReport:
             "would_fit": self.plan.fixes,
             "notes": self.plan.notes,
             "not_planned": self.plan.elsewhere,
+            **({"cost": self.cost.to_json()} if self.cost else {}),
         }
-        return data | ({"cost": self.cost.to_json()} if self.cost else {})
 
 
 def plan(
@@ -130,7 +115,8 @@ def _cost(listings: float | None, rate: float | None, price: float | None, gpus:
             "a cost needs --listings and --rate (listings per second that this box answers): time"
             " `quorum extract FILE`, or take an estimate from docs/guides/gpu.md"
         )
-    return Cost(listings, rate, gpus, price)
+    hours = listings / rate / _SECONDS_PER_HOUR * gpus
+    return Cost(listings, rate, gpus, hours, price, None if price is None else hours * price)
 
 
 def _gpu_json(plan: GpuPlan) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from quorum.deployment.schema import Deployment
 from quorum.server.control import Control
 from quorum.server.http import ProbeServer
@@ -11,8 +13,7 @@ from quorum.server.runfile import endpoint_of
 from quorum.server.triton import ServerProcessError, TritonServer
 from quorum_contract import CHANNELS, STABLE
 
-_LIVE_S = 2.0
-_PULSE_S = 2.0
+_TIMEOUT_S = 2.0
 
 
 def probe(
@@ -44,15 +45,9 @@ def probe_server(
     timeout_s: float = PROBE_TIMEOUT_S,
     full: bool = False,
 ) -> ProbeServer:
-    """Serve ``/live`` and ``/ready/CHANNEL`` over HTTP during a ``with`` block.
+    """Serve ``/live`` and ``/ready/CHANNEL`` over HTTP during a ``with`` block; see :func:`probe`.
 
-    Args:
-        deployment: The deployment that is served.
-        host: Address to listen on.
-        port: Port; 0: a free one.
-        url: As for :func:`probe`.
-        timeout_s: As for :func:`probe`.
-        full: As for :func:`probe`.
+    It listens on ``host`` and ``port``; 0 is a free port.
 
     Raises:
         ServerProcessError: The port cannot be opened.
@@ -63,19 +58,13 @@ def probe_server(
         return url or endpoint_of(deployment).grpc_url
 
     def live() -> bool:
-        with Control(address(), "", _LIVE_S) as control:
+        with Control(address(), "", _TIMEOUT_S) as control:
             return control.is_live()
 
-    try:
-        return ProbeServer(
-            host,
-            port,
-            CHANNELS,
-            lambda name: take_pulse(deployment, address(), name, timeout_s, full),
-            live,
-        )
-    except OSError as error:
-        raise ServerProcessError(f"--http {port} on {host}: {error.strerror}; choose another port") from error
+    def pulse(channel: str) -> Pulse:
+        return take_pulse(deployment, address(), channel, timeout_s, full)
+
+    return _serve(host, port, "--http", pulse, live)
 
 
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
@@ -86,16 +75,19 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     Raises:
         ServerProcessError: The port cannot be opened.
     """
-    deployment, endpoint = server.spec, server.endpoint
+
+    def pulse(channel: str) -> Pulse:
+        return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
+
+    return _serve(server.endpoint.host, port, "--probe-port", pulse, lambda: server.pid is not None)
+
+
+def _serve(
+    host: str, port: int, option: str, pulse: Callable[[str], Pulse], live: Callable[[], bool]
+) -> ProbeServer:
     try:
-        return ProbeServer(
-            endpoint.host,
-            port,
-            CHANNELS,
-            lambda channel: take_pulse(deployment, endpoint.grpc_url, channel, _PULSE_S),
-            lambda: server.pid is not None,
-        )
+        return ProbeServer(host, port, CHANNELS, pulse, live)
     except OSError as error:
         raise ServerProcessError(
-            f"--probe-port {port} on {endpoint.host}: {error.strerror}; choose another port"
+            f"{option} {port} on {host}: {error.strerror}; choose another port"
         ) from error

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights on the servers of a deployment, and pin channels to versions."""
+"""Publish weights on the servers of a deployment, and pin channels to versions.
+
+Every change goes to all servers of the fleet, or to the one server. ``dry_run`` checks everything and changes
+nothing. A change raises RolloutError where it does not apply, such as for a version that is not published, or
+where a server refuses it or a channel then does not answer as it should; all is then as before.
+"""
 
 from __future__ import annotations
 
@@ -24,41 +29,28 @@ from quorum.server.runfile import endpoint_of
 
 @contextmanager
 def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
-    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block.
-
-    Args:
-        deployment: The deployment that is served.
-        dry_run: Check every change, make none.
-    """
-    endpoint = endpoint_of(deployment)
+    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block."""
+    key = endpoint_of(deployment).admin_key
     with ExitStack() as controls:
-
-        def rollout(repository: Path, addresses: list[str]) -> Rollout:
+        rollouts = {}
+        for repository, urls in servers_of(deployment).items():
+            connections = {url: controls.enter_context(Control(url, key)) for url in urls}
             servers = SharedRepository(
                 {
-                    url: (
-                        controls.enter_context(Control(url, endpoint.admin_key)),
-                        partial(probe_channel, deployment, url),
-                    )
-                    for url in addresses
+                    url: (control, partial(probe_channel, deployment, url))
+                    for url, control in connections.items()
                 }
             )
-            return Rollout(deployment, servers, servers.probe, repository, dry_run)
-
-        servers = servers_of(deployment).items()
-        yield Fleet({", ".join(urls): rollout(path, urls) for path, urls in servers})
+            rollouts[", ".join(urls)] = Rollout(deployment, servers, servers.probe, repository, dry_run)
+        yield Fleet(rollouts)
 
 
 def publish(
     deployment: Deployment, weights: Weights | str | Path, *, force: str | None = None, dry_run: bool = False
 ) -> Change:
-    """Make weights a new version on the running server; no channel changes yet.
+    """Make weights, or those of a file, a new version on the running server; no channel changes yet.
 
-    Args:
-        deployment: The deployment that is served.
-        weights: The weights, or their file.
-        force: Publish even if they are worse on the held-out votes; the reason, for the history.
-        dry_run: Check everything, change nothing.
+    ``force`` publishes them even if they are worse on the held-out votes; it is the reason, for the history.
 
     Raises:
         WeightsError: The file cannot be used, or is made for other members or another catalogue.
@@ -70,51 +62,31 @@ def publish(
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
-    """Pin the canary channel to a version, for a share of the products in [0, 1].
-
-    Raises:
-        RolloutError: There is no such version, or the channel does not answer with it.
-    """
+    """Pin the canary channel to a version, for a share of the products in [0, 1]."""
     with connect(deployment, dry_run) as rollout:
         return rollout.canary(version, share)
 
 
 def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Route no product to the canary any more, and pin its channel to the stable version.
-
-    Raises:
-        RolloutError: The channel does not answer with it.
-    """
+    """Route no product to the canary any more, and pin its channel to the stable version."""
     with connect(deployment, dry_run) as rollout:
         return rollout.end_canary()
 
 
 def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
-    """Pin the stable channel to a version.
-
-    Raises:
-        RolloutError: There is no such version, or the channel does not answer with it.
-    """
+    """Pin the stable channel to a version."""
     with connect(deployment, dry_run) as rollout:
         return rollout.promote(version)
 
 
 def rollback(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Pin the stable channel to its version before the last promotion.
-
-    Raises:
-        RolloutError: It never changed, or the version before is gone.
-    """
+    """Pin the stable channel to its version before the last promotion, which must still be there."""
     with connect(deployment, dry_run) as rollout:
         return rollout.rollback()
 
 
 def retire(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
-    """Unload a version that no channel answers with; its file stays on disk.
-
-    Raises:
-        RolloutError: There is no such version, or a channel answers with it.
-    """
+    """Unload a version that no channel answers with; its file stays on disk."""
     with connect(deployment, dry_run) as rollout:
         return rollout.retire(version)
 
@@ -126,12 +98,11 @@ def history(deployment: Deployment) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class WeightsDiff:
-    """Two versions of the weights, each relative to its own heaviest member.
+    """Two versions of the weights, each relative to its own heaviest member; the old one stands first.
 
     Attributes:
-        members: Order of every list of weights.
-        methods: How the old and the new version were learned.
-        weights: Attribute, or "default" -> weights of the old and of the new version.
+        methods: How they were learned.
+        weights: Attribute, or "default" -> weights in the order of ``members``.
     """
 
     members: tuple[str, ...]
@@ -145,11 +116,7 @@ class WeightsDiff:
 
 
 def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
-    """Compare two versions of the weights on disk.
-
-    Raises:
-        WeightsError: One of them cannot be read.
-    """
+    """Compare two versions of the weights on disk; raises WeightsError if one cannot be read."""
     store = store_of(deployment)
     before, after = store.weights(old), store.weights(new)
     names = ["default", *sorted({*before.attributes, *after.attributes})]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.servers import servers_of, store_of
+from quorum.records import Record, plain
 from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.probe import take_pulse
@@ -24,12 +26,11 @@ _HOPE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelStatus:
-    """One channel.
+class ChannelStatus(Record):
+    """One channel, and whether it answers callers now.
 
     Attributes:
         pinned: Version that its configuration names; None where there is none.
-        answers: Whether it answers callers now.
         version: Version of the weights that answered.
         reason: Why it does not answer, or a remark; may be empty.
     """
@@ -39,22 +40,14 @@ class ChannelStatus:
     version: int | None
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        data: dict[str, Any] = {"pinned": self.pinned, "answers": self.answers, "version": self.version}
-        return data | ({"reason": self.reason} if self.reason else {})
-
 
 @dataclass(frozen=True, slots=True)
-class VersionStatus:
-    """One version of the weights.
+class VersionStatus(Record):
+    """One version of the weights, and Triton's state of it.
 
     Attributes:
-        state: Triton's state of it.
         damaged: Why its file cannot be read; None where it can. A running server keeps it in memory.
         method: Learning method; None where the file is damaged, as all that follow.
-        content_hash: Of the weights.
-        created: When it was learned.
         gold_labels: Number of labels that it was learned from.
     """
 
@@ -69,22 +62,17 @@ class VersionStatus:
         """Plain JSON values: state and damage, or state and provenance."""
         if self.damaged is not None:
             return {"state": self.state, "damaged": self.damaged}
-        data = asdict(self)
-        del data["damaged"]
-        return data
+        return {name: value for name, value in asdict(self).items() if name != "damaged"}
 
 
 @dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """One server.
+class ServerStatus(Record):
+    """One server: the status of its channels, of its versions of the weights and of its members.
 
     Attributes:
         url: ``host:port`` of its gRPC endpoint.
         pid: Its process, where it runs on this machine.
         canary_share: Share of the products that clients route to the canary.
-        channels: Channel -> its status.
-        versions: Version of the weights -> its status.
-        members: Member -> state of its model.
     """
 
     url: str
@@ -99,25 +87,12 @@ class ServerStatus:
         """Whether every channel answers."""
         return all(channel.answers for channel in self.channels.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "url": self.url,
-            "pid": self.pid,
-            "canary_share": self.canary_share,
-            "channels": {name: channel.to_json() for name, channel in self.channels.items()},
-            "versions": {str(number): version.to_json() for number, version in self.versions.items()},
-            "members": {name: asdict(state) for name, state in self.members.items()},
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class FleetServer:
-    """One server of a fleet.
+class FleetServer(Record):
+    """One server of a fleet, and the model repository that it serves.
 
     Attributes:
-        repository: The model repository that it serves.
-        channels: Channel -> its status.
         loaded: Versions of the weights that it has loaded, ascending.
         reason: Why ``loaded`` is unknown; else None.
     """
@@ -127,15 +102,9 @@ class FleetServer:
     loaded: list[int]
     reason: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        channels = {name: channel.to_json() for name, channel in self.channels.items()}
-        data = {"repository": str(self.repository), "channels": channels, "loaded": self.loaded}
-        return data | ({"reason": self.reason} if self.reason is not None else {})
-
 
 @dataclass(frozen=True, slots=True)
-class FleetStatus:
+class FleetStatus(Record):
     """The servers of a fleet, by their addresses."""
 
     servers: dict[str, FleetServer]
@@ -147,7 +116,7 @@ class FleetStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"fleet": {url: server.to_json() for url, server in self.servers.items()}}
+        return {"fleet": plain(self.servers)}
 
 
 def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetStatus:
@@ -185,8 +154,7 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
 
 def _server_status(deployment: Deployment) -> ServerStatus:
     running, endpoint = find_running(deployment), endpoint_of(deployment)
-    with Control(endpoint.grpc_url, endpoint.admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
-        models = {(s.name, s.version): s for s in control.index()}
+    models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
     pins, versions = (state.pins, state.versions) if state else ({}, ())
@@ -194,7 +162,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         url=endpoint.grpc_url,
         pid=running.pid if running else None,
         canary_share=state.canary_share if state else 0.0,
-        channels={c: _channel_status(deployment, endpoint.grpc_url, c, pins.get(c)) for c in CHANNELS},
+        channels=_channels(deployment, endpoint.grpc_url, pins),
         versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
             member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
@@ -211,14 +179,14 @@ def _fleet_status(deployment: Deployment) -> FleetStatus:
         state = Store(repository).state_if_any()
         pins = state.pins if state else {}
         for url in addresses:
-            channels = {c: _channel_status(deployment, url, c, pins.get(c)) for c in CHANNELS}
+            channels = _channels(deployment, url, pins)
             servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))
     return FleetStatus(servers)
 
 
-def _channel_status(deployment: Deployment, url: str, channel: str, pinned: int | None) -> ChannelStatus:
-    pulse = take_pulse(deployment, url, channel)
-    return ChannelStatus(pinned, pulse.ready, pulse.version, pulse.reason)
+def _channels(deployment: Deployment, url: str, pins: Mapping[str, int]) -> dict[str, ChannelStatus]:
+    pulses = {channel: take_pulse(deployment, url, channel) for channel in CHANNELS}
+    return {c: ChannelStatus(pins.get(c), p.ready, p.version, p.reason) for c, p in pulses.items()}
 
 
 def _version_status(store: Store, version: int, model: ModelState | None) -> VersionStatus:
@@ -227,19 +195,19 @@ def _version_status(store: Store, version: int, model: ModelState | None) -> Ver
         weights = store.weights(version)
     except WeightsError as error:
         return VersionStatus(state, damaged=str(error))
-    return VersionStatus(
-        state,
-        method=weights.method,
-        content_hash=weights.content_hash,
-        created=weights.provenance.get("created"),
-        gold_labels=weights.provenance.get("gold_labels"),
-    )
+    created, labels = weights.provenance.get("created"), weights.provenance.get("gold_labels")
+    return VersionStatus(state, None, weights.method, weights.content_hash, created, labels)
 
 
 def _loaded(deployment: Deployment, url: str) -> tuple[list[int], str | None]:
+    """The loaded versions of the weights, or why they are unknown."""
     try:
-        with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
-            ready = [int(s.version) for s in control.index() if s.name == VOTE and s.state == "READY"]
-        return sorted(ready), None
+        models = _index(deployment, url)
     except ControlError as error:
         return [], str(error)
+    return sorted(int(s.version) for s in models if s.name == VOTE and s.state == "READY"), None
+
+
+def _index(deployment: Deployment, url: str) -> list[ModelState]:
+    with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
+        return control.index()
