@@ -176,7 +176,7 @@ def test_a_deadline_stops_generation_and_nobody_else(checkpoint, start, monkeypa
     runtime = start(checkpoint, guided=False, batching=batching, max_new_tokens=300)
     free, late, after = ask(runtime, [question("patient"), impatient("late", 9), question("after")])
     assert late == Status.TIMEOUT
-    assert taken["late"] <= 10
+    assert taken.get("late", 0) <= 10
     assert isinstance(free, str)
     assert isinstance(after, str)
     assert ask(runtime, [question("too late already", seconds=-1)]) == [Status.TIMEOUT]

@@ -48,12 +48,11 @@ def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: 
         raise BuildError(f"member {member}: {source} is quantised already ({shape.quantisation})")
     work = target.with_name(f"{target.name}.build")
     out = work / "engine"
-    script = str(tools.examples / "quantization" / "quantize.py")
-    command: tuple[str, ...] = (tools.python, script, "--model_dir", str(source), "--output_dir", str(out))
-    command = (*command, "--dtype", options.dtype, "--qformat", method)
-    command = (*command, "--calib_dataset", tools.calibration, "--export_format", "hf")
-    if method == "fp8":
-        command = (*command, "--kv_cache_dtype", "fp8")
+    command = tools.quantise(
+        method,
+        {"--model_dir": str(source), "--output_dir": str(out), "--dtype": options.dtype},
+        {"--export_format": "hf"},
+    )
     step = Step(
         f"quantise to {method}", command, (out / "config.json",), shape.weight_bytes(quantisation=method)
     )
@@ -63,10 +62,5 @@ def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: 
         engine=target,
         work=work,
         steps=(step,),
-        flags={},
-        shape=shape,
-        tensor_parallel=1,
-        guided=False,
-        lora={},
         carries=_TOKENIZER,
     )

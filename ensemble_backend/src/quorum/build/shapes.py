@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from quorum.build.checkpoint import BuildError, stored_parameters
+import msgspec
+from msgspec.structs import replace
+
+from quorum.build.checkpoint import BuildError, Kind, read_json, stored_parameters
 from quorum.runtimes.kv_cache import kv_bytes_per_token
 
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an
 # FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
@@ -45,8 +48,23 @@ _FOUR_NORMS = ("gemma2", "gemma3_text")
 _QK_NORMS = ("qwen3", "gemma3_text")
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+# Field of a shape -> key of config.json.
+_KEYS = {
+    "family": "model_type",
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "intermediate": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "max_positions": "max_position_embeddings",
+    "tied": "tie_word_embeddings",
+    "head_dim": "head_dim",
+    "dtype": "dtype",
+}
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
     """A decoder-only transformer.
 
     Attributes:
@@ -55,8 +73,8 @@ class Shape:
         layers: Decoder layers.
         hidden: Width.
         heads: Query heads.
-        kv_heads: Key and value heads.
-        head_dim: Width of one head.
+        kv_heads: Key and value heads; by default as many as query heads.
+        head_dim: Width of one head; by default its share of ``hidden``.
         intermediate: Width of the gated MLP.
         vocabulary: Tokens.
         max_positions: Longest sequence.
@@ -71,14 +89,14 @@ class Shape:
 
     name: str
     family: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocabulary: int
-    max_positions: int
+    layers: Size
+    hidden: Size
+    heads: Size
+    kv_heads: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0
+    head_dim: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0
+    intermediate: Size
+    vocabulary: Size
+    max_positions: Size
     dtype: str
     tied: bool
     stored_bytes: int = 0
@@ -86,6 +104,13 @@ class Shape:
     quantisation: str = ""
     kv_quantised: bool = False
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in what configurations leave out."""
+        msgspec.structs.force_setattr(self, "kv_heads", self.kv_heads or self.heads)
+        msgspec.structs.force_setattr(self, "head_dim", self.head_dim or self.hidden // self.heads)
+        if not self.head_dim:
+            raise ValueError(f"{self.heads} heads share a width of {self.hidden}")
 
     @property
     def linear_parameters(self) -> int:
@@ -170,7 +195,8 @@ def find_shape(model: str, root: Path) -> Shape:
             f"{model}: neither a folder under {root} nor a known model ({', '.join(table['models'])});"
             " fetch the checkpoint and name its folder"
         )
-    shape = _from_config(model, table["models"][matches[0]], f"{matches[0]}, known models of {table['date']}")
+    source = f"{matches[0]}, known models of {table['date']}"
+    shape = _from_config(model, table["models"][matches[0]], source)
     return _as_quantised(shape, method) if method else shape
 
 
@@ -185,6 +211,14 @@ def _as_quantised(shape: Shape, method: str) -> Shape:
     return replace(shape, stored_bytes=0, quantisation=method, kv_quantised=method == "fp8")
 
 
+class _Quantised(msgspec.Struct):
+    """How weights are stored, by ModelOpt (``quant_algo``) or Transformers (``quant_method``)."""
+
+    quant_algo: str | None = None
+    kv_cache_quant_algo: str | None = None
+    quant_method: str | None = None
+
+
 def read_shape(folder: Path) -> Shape:
     """Read the shape of a checkpoint, even without weights, or of a compiled engine.
 
@@ -192,34 +226,33 @@ def read_shape(folder: Path) -> Shape:
         BuildError: Its configuration cannot be read or is incomplete.
     """
     file = folder / "config.json"
-    config = _json(file)
+    config = read_json(file, dict[str, Any])
     if "pretrained_config" in config:
-        return _engine_shape(folder, config["pretrained_config"], str(file))
+        return _engine_shape(folder, config, str(file))
     weights = sorted(folder.glob("*.safetensors"))
     shape = replace(
-        _from_config(str(folder), config, source=str(file)),
+        _from_config(str(folder), config, str(file)),
         stored_bytes=sum(path.stat().st_size for path in weights),
         **_quantisation_of(folder, config),
     )
     return shape if shape.quantisation else replace(shape, counted=stored_parameters(weights))
 
 
-def _engine_shape(folder: Path, config: dict[str, Any], source: str) -> Shape:
+def _engine_shape(folder: Path, engine: dict[str, Any], source: str) -> Shape:
     """Read an engine's ``config.json``, which has TensorRT-LLM's names."""
-    quantised = config.get("quantization") or {}
+    config = _as(dict[str, Any], engine["pretrained_config"], source)
+    build = _as(dict[str, Any], engine.get("build_config") or {}, source)
+    quantised = _as(_Quantised, config.get("quantization") or {}, source)
     renamed = config | {
         "model_type": config.get("qwen_type") or config.get("model_type") or config.get("architecture"),
         "head_dim": config.get("head_size"),
-        "max_position_embeddings": config.get("max_position_embeddings") or 0,
+        "max_position_embeddings": config.get("max_position_embeddings") or build.get("max_seq_len"),
     }
-    mapping = config.get("mapping") or {}
-    ranks = int(mapping.get("world_size") or 1)
-    files = [file for rank in range(ranks) if (file := folder / f"rank{rank}.engine").is_file()]
     return replace(
         _from_config(str(folder), renamed, source),
-        stored_bytes=sum(file.stat().st_size for file in files),
-        quantisation=_METHODS.get(str(quantised.get("quant_algo")), ""),
-        kv_quantised=quantised.get("kv_cache_quant_algo") in ("FP8", "INT8"),
+        stored_bytes=sum(file.stat().st_size for file in folder.glob("rank*.engine")),
+        quantisation=_METHODS.get(quantised.quant_algo or "", ""),
+        kv_quantised=quantised.kv_cache_quant_algo in ("FP8", "INT8"),
     )
 
 
@@ -235,54 +268,34 @@ def _known() -> dict[str, Any]:
     return table
 
 
-def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
+def _as(kind: type[Kind], value: Any, source: str) -> Kind:
     try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        return Shape(
-            name=name,
-            family=str(config["model_type"]),
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            intermediate=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            max_positions=int(config["max_position_embeddings"]),
-            # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
-            dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
-            tied=bool(config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))),
-            source=source,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
         raise BuildError(
             f"{source}: cannot plan with it ({error}); it must be of a decoder-only transformer"
         ) from error
 
 
+def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
+    given = {key: config[key] for key in _KEYS.values() if config.get(key) is not None}
+    # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
+    given.setdefault("dtype", config.get("torch_dtype") or "float32")
+    given.setdefault("tie_word_embeddings", str(given.get("model_type")).startswith("gemma"))
+    return _as(Shape, given | {"name": name, "source": source}, source)
+
+
 def _quantisation_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Read the quantisation from ``hf_quant_config.json`` (ModelOpt) or ``quantization_config``."""
-    file = folder / "hf_quant_config.json"
+    file, extra = folder / "hf_quant_config.json", {}
     if file.is_file():
-        settings = _json(file).get("quantization") or {}
-        method = settings.get("quant_algo")
-        extra: dict[str, Any] = {"kv_quantised": settings.get("kv_cache_quant_algo") == "FP8"}
+        stored = _as(_Quantised, read_json(file, dict[str, Any]).get("quantization") or {}, str(file))
+        method, extra = stored.quant_algo, {"kv_quantised": stored.kv_cache_quant_algo == "FP8"}
     else:
-        method = (config.get("quantization_config") or {}).get("quant_method")
-        file, extra = folder / "config.json", {}
+        file = folder / "config.json"
+        method = _as(_Quantised, config.get("quantization_config") or {}, str(file)).quant_method
     if method is None:
         return extra
     if method not in _METHODS:
         raise BuildError(f"{file}: quantised by {method!r}, which is unknown here; use {', '.join(_METHODS)}")
     return extra | {"quantisation": _METHODS[method]}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{file}: cannot be read ({error}); fetch the checkpoint again") from error
-    if not isinstance(data, dict):
-        raise BuildError(f"{file}: no JSON mapping; fetch the checkpoint again")
-    return data

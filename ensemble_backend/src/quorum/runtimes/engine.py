@@ -48,15 +48,11 @@ class EngineRuntime:
             raise RuntimeConfigError(f"member {settings.member!r}: an engine is served inside Triton only")
         self._infer: Infer = settings.infer
         tokenizer = options.tokenizer or options.model
-        if not tokenizer:
+        folder = settings.root / (tokenizer or "")
+        if not tokenizer or not folder.exists():
+            missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
             raise RuntimeConfigError(
-                f"member {settings.member!r}: name the folder of its tokenizer in `tokenizer`"
-            )
-        folder = settings.root / tokenizer
-        if not folder.exists():
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: its tokenizer's folder {folder} does not exist; name it in"
-                " `tokenizer`"
+                f"member {settings.member!r}: {missing}name the folder of its tokenizer in `tokenizer`"
             )
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
         self._max_tokens, self._guided = options.max_tokens, options.guided
@@ -98,8 +94,7 @@ class EngineRuntime:
 
     def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
         if question.expired:
-            self._reply(done, Status.TIMEOUT)
-            return
+            return self._reply(done, Status.TIMEOUT)
         number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
         reply: Reply = Status.ERROR
         try:
@@ -110,7 +105,7 @@ class EngineRuntime:
             reply = Status.TIMEOUT if question.expired else reply
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
-        self._reply(done, reply)
+        return self._reply(done, reply)
 
     def _reply(self, done: Done, reply: Reply) -> None:
         if self._open:

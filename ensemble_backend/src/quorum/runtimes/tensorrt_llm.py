@@ -16,7 +16,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
@@ -56,11 +58,13 @@ class TensorRtLlmRuntime:
         self._max_tokens, self._guided = options.max_tokens, options.guided
         self._model = model_of(settings.root, options.model)
         loras = [_Lora.of(settings, own.lora) for own in (options, *settings.peers) if own.lora]
-        lora = _Lora.of(settings, options.lora) if options.lora else None
-        self._host = _Host.of(self._model, lambda: _arguments(self._model, options, loras))
+        self._host = _Host.of(self._model, options, loras)
         try:
-            self._adapter = self._host.adapter(lora) if lora else None
-            self._tokenizer = self._host.tokenizer(options.chat)
+            # Imported late, as TensorRT-LLM is.
+            from quorum.runtimes.chat import ChatTokenizer
+
+            self._adapter = self._host.adapter(loras[0]) if options.lora else None
+            self._tokenizer = ChatTokenizer(self._model, options.chat)
         except BaseException:
             self._host.release()
             raise
@@ -72,7 +76,8 @@ class TensorRtLlmRuntime:
         api = self._host.api
         guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
         parameters = api.SamplingParams(max_tokens=self._max_tokens, top_k=1, guided_decoding=guide)
-        work = self._host.ask(self._answer(question, tokens, parameters, done))
+        answer = self._answer(question, tokens, parameters, done)
+        work = asyncio.run_coroutine_threadsafe(answer, self._host.loop)
         self._live.add(work)
         work.add_done_callback(self._live.discard)
 
@@ -116,18 +121,22 @@ class TensorRtLlmRuntime:
             raise
         answer = result.outputs[0]
         # Present since 1.1 but not part of the committed API.
-        self._host.count(len(tokens), getattr(result, "cached_tokens", 0) or 0)
+        self._host.reused += getattr(result, "cached_tokens", 0) or 0
+        self._host.prompt_tokens += len(tokens)
         if answer.finish_reason in ("timeout", "cancelled"):
             return Status.TIMEOUT
         text: str = answer.text
         return text
 
 
+@dataclass(frozen=True, slots=True)
 class _Lora:
     """A PEFT adapter; ``modules`` are the modules that it changes, by TensorRT-LLM's names."""
 
-    def __init__(self, name: str, path: Path, rank: int, modules: frozenset[str]) -> None:
-        self.name, self.path, self.rank, self.modules = name, path, rank, modules
+    name: str
+    path: Path
+    rank: int
+    modules: frozenset[str]
 
     @classmethod
     def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
@@ -159,22 +168,22 @@ class _Host:
     _open: ClassVar[dict[str, _Host]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> None:
+    def __init__(self, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> None:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
         self.prompt_tokens = self.reused = 0
-        self.api, keywords = arguments()
+        self.api, keywords = _arguments(key, options, loras)
         logger.info("loading %s: %s", key, {k: v for k, v in keywords.items() if k != "model"})
         self.llm = self.api.LLM(**keywords)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-trtllm", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="quorum-trtllm", daemon=True)
         self._thread.start()
 
     @classmethod
-    def of(cls, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> _Host:
+    def of(cls, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> _Host:
         """The LLM of a model, loaded for its first member."""
         with cls._lock:
-            host = cls._open.get(key) or cls(key, arguments)
+            host = cls._open.get(key) or cls(key, options, loras)
             cls._open[key] = host
             host.members += 1
             return host
@@ -192,16 +201,12 @@ class _Host:
         stopper.join(_SHUTDOWN_S)
         if stopper.is_alive():
             logger.warning("%s: still not shut down after %.0f s; left alone", self._key, _SHUTDOWN_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         # A call into the LLM that never returns blocks the loop too.
         self._thread.join(_SHUTDOWN_S)
         logger.info(
             "%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.prompt_tokens
         )
-
-    def ask(self, work: Any) -> Future[None]:
-        """Run a coroutine on the event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def adapter(self, lora: _Lora) -> Any:
         """The request object of an adapter; the same folder is the same adapter."""
@@ -212,40 +217,33 @@ class _Host:
             )
         return self._adapters[key]
 
-    def tokenizer(self, chat: bool | None) -> Any:
-        """The model's tokenizer."""
-        from quorum.runtimes.chat import ChatTokenizer
 
-        return ChatTokenizer(self._key, chat)
-
-    def count(self, tokens: int, reused: int) -> None:
-        """Count the prompt tokens of an answer, and those from the cache."""
-        self.prompt_tokens, self.reused = self.prompt_tokens + tokens, self.reused + reused
-
-
-class _Api:
+def _import_api() -> Any:
     """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU.
 
     Raises:
         RuntimeConfigError: It is not installed here.
     """
-
-    def __init__(self) -> None:
-        for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
-            del os.environ[name]
-        try:
-            from tensorrt_llm import LLM, SamplingParams
-            from tensorrt_llm.executor import LoRARequest
-            from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
-            from tensorrt_llm.lora_helper import LoraConfig
-        except ImportError as error:
-            raise RuntimeConfigError(
-                f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
-                " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
-            ) from error
-        self.LLM, self.SamplingParams, self.LoRARequest = LLM, SamplingParams, LoRARequest
-        self.GuidedDecodingParams, self.KvCacheConfig = GuidedDecodingParams, KvCacheConfig
-        self.LoraConfig = LoraConfig
+    for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
+        del os.environ[name]
+    try:
+        from tensorrt_llm import LLM, SamplingParams
+        from tensorrt_llm.executor import LoRARequest
+        from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
+        from tensorrt_llm.lora_helper import LoraConfig
+    except ImportError as error:
+        raise RuntimeConfigError(
+            f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
+            " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
+        ) from error
+    return SimpleNamespace(
+        LLM=LLM,
+        SamplingParams=SamplingParams,
+        LoRARequest=LoRARequest,
+        GuidedDecodingParams=GuidedDecodingParams,
+        KvCacheConfig=KvCacheConfig,
+        LoraConfig=LoraConfig,
+    )
 
 
 def model_of(root: Path, model: str) -> str:
@@ -278,13 +276,13 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     )
 
 
-def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
+def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[Any, dict[str, Any]]:
     """Arguments of :class:`tensorrt_llm.LLM`."""
     if options.gpus:
         # Before CUDA is initialised; workers inherit the setting.
         devices = ",".join(map(str, options.gpus))
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
-    api = _Api()
+    api = _import_api()
     cache: dict[str, Any] = {"enable_block_reuse": True}
     if options.kv_cache_fraction is not None:
         cache["free_gpu_memory_fraction"] = options.kv_cache_fraction
