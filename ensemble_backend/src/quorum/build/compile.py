@@ -24,14 +24,7 @@ _SLACK_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine that an engine is built on.
-
-    Attributes:
-        gpu: Its first GPU.
-        tensorrt: Version of TensorRT.
-        tensorrt_llm: Version of TensorRT-LLM.
-        container: Release of the Triton container; empty outside of one.
-    """
+    """The machine that an engine is built on: its first GPU, versions, and the Triton container's release."""
 
     gpu: Gpu
     tensorrt: str
@@ -72,7 +65,7 @@ def compile_engine(
 
     Args:
         build: The commands.
-        tools: Paths of the programs.
+        tools: The tools that they were laid out for.
         on_step: Called with each step's number, the step, and whether it was done already.
         on_line: Called with every line that a program prints.
 
@@ -117,11 +110,11 @@ def _fingerprints(build: BuildSteps, machine: Machine, checkpoint: Checkpoint) -
 
 
 def _is_built(build: BuildSteps, fingerprint: str) -> bool:
+    outputs = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
     try:
         same = read_engine_manifest(build.engine).fingerprint == fingerprint
     except BuildError:
         return False
-    outputs = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
     return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs)
 
 

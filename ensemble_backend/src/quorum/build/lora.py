@@ -28,12 +28,9 @@ class _Config(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One adapter.
+    """One adapter in a folder, with its rank, its size in bytes and its tensors' shapes by name.
 
-    Attributes:
-        base: The model it was trained on, by its configuration; may be empty.
-        bytes: Size of its weights.
-        shapes: Tensor name -> shape.
+    The model that it was trained on, ``base``, may be empty.
     """
 
     path: Path
@@ -43,7 +40,7 @@ class Adapter:
     shapes: Mapping[str, tuple[int, ...]]
 
     def check_base(self, shape: Shape, model: str) -> None:
-        """Refuse a base model that this adapter does not fit.
+        """Refuse, by a BuildError, a base model that this adapter does not fit.
 
         Names are compared by their last part, since a base may be in any folder; without comparable names
         shapes decide.
@@ -51,9 +48,6 @@ class Adapter:
         Args:
             shape: Of the base model.
             model: The base model as ``deploy.yaml`` names it.
-
-        Raises:
-            BuildError: It was made for another base.
         """
         misfit = self._misfit(shape)
         if misfit:

@@ -23,7 +23,6 @@ class EngineManifest:
         checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
         family: ``model_type`` of the checkpoint.
         architecture: Of the GPU it was built on, e.g. ``sm_90``; it runs on no other.
-        gpu: Name of that GPU.
         container: Release of the Triton container, e.g. ``26.07``; empty outside of one.
         tensor_parallel: Number of GPUs.
         flags: Flags of ``trtllm-build`` -> their values.
@@ -32,7 +31,6 @@ class EngineManifest:
         lora: Name -> folder of its adapters, relative to the engine.
         fingerprint: Of all inputs of the build; an engine with the same one is not built again.
         created: ISO 8601, UTC.
-        schema_version: Of this file.
     """
 
     checkpoint: str

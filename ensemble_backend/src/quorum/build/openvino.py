@@ -53,7 +53,6 @@ class BuildManifest:
         family: ``model_type`` of the checkpoint.
         exporter: Package -> version in the build environment.
         created: ISO 8601, UTC.
-        schema_version: Of this file.
     """
 
     checkpoint: str

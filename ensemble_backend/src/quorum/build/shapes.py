@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,22 +67,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
 
     Attributes:
         name: A folder, or a Hugging Face id.
-        family: ``model_type``.
-        layers: Decoder layers.
-        hidden: Width.
         heads: Query heads.
         kv_heads: Key and value heads; by default as many as query heads.
         head_dim: Width of one head; by default its share of ``hidden``.
-        intermediate: Width of the gated MLP.
-        vocabulary: Tokens.
-        max_positions: Longest sequence.
-        dtype: Type of the stored weights.
         tied: Whether output and input embeddings are one matrix.
         stored_bytes: Size of its local weight files; 0 without.
         counted: Parameters in those files, unless they are quantised; the formula's number otherwise.
         quantisation: Of the stored weights, e.g. ``fp8``; empty for none.
         kv_quantised: Whether the checkpoint sets an FP8 KV cache.
-        source: Where the shape was read.
     """
 
     name: str
@@ -146,8 +136,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
             BuildError: Unknown type or quantisation.
         """
         plain = self.dtype if dtype == "auto" else dtype
-        # With dtype auto, TensorRT-LLM converts float32 checkpoints to float16.
-        plain = "float16" if dtype == "auto" and plain == "float32" else plain
+        if dtype == "auto" and plain == "float32":
+            plain = "float16"  # TensorRT-LLM converts such checkpoints
         if plain not in _DTYPES:
             raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
         chosen = quantisation or self.quantisation
@@ -161,22 +151,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
         return round(self.linear_parameters * linear + self.other_parameters * _DTYPES[plain])
 
     def kv_bytes_per_token(self, tensor_parallel: int = 1, each: int = 2) -> int:
-        """:func:`quorum.runtimes.kv_cache.kv_bytes_per_token`, at ``each`` bytes per number."""
-        return kv_bytes_per_token(
-            layers=self.layers,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            tensor_parallel=tensor_parallel,
-            bytes_each=each,
-        )
+        """Bytes of one token's keys and values on each GPU, at ``each`` bytes per number."""
+        sizes = {"layers": self.layers, "kv_heads": self.kv_heads, "head_dim": self.head_dim}
+        return kv_bytes_per_token(**sizes, tensor_parallel=tensor_parallel, bytes_each=each)
 
 
 def find_shape(model: str, root: Path) -> Shape:
-    """Find the shape of a model that ``deploy.yaml`` names.
-
-    Args:
-        model: A folder, relative to ``root``, or a Hugging Face id; a known model may be missing.
-        root: The folder of ``deploy.yaml``.
+    """Find the shape of a model: a folder relative to ``root``, or a known model's Hugging Face id.
 
     Raises:
         BuildError: It is neither a folder with a readable ``config.json`` nor a known model.
@@ -263,9 +244,7 @@ def known_models() -> dict[str, str]:
 
 @cache
 def _known() -> dict[str, Any]:
-    text = resources.files("quorum.build").joinpath("known_models.json").read_text("utf-8")
-    table: dict[str, Any] = json.loads(text)
-    return table
+    return read_json(Path(__file__).with_name("known_models.json"), dict[str, Any])
 
 
 def _as(kind: type[Kind], value: Any, source: str) -> Kind:

@@ -28,13 +28,9 @@ _LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Paths of TensorRT-LLM's programs; the defaults are those of the Triton container.
+    """TensorRT-LLM's examples, interpreter and builder; the defaults are those of the Triton container.
 
-    Attributes:
-        examples: TensorRT-LLM's ``examples`` folder.
-        python: Interpreter that has ``tensorrt_llm``.
-        builder: ``trtllm-build``.
-        calibration: Dataset to calibrate quantisation on: a folder, or a Hugging Face name.
+    Quantisation is calibrated on the dataset ``calibration``: a folder, or a Hugging Face name.
     """
 
     examples: Path = Path("/app/examples")
@@ -62,11 +58,10 @@ def _words(flags: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command.
+    """One command, with absolute paths.
 
     Attributes:
         name: What it does, for people.
-        command: Program and arguments; every path in it is absolute.
         makes: Files that it must write.
         space: Bytes that it writes, roughly.
         reads: Input folders other than the checkpoint.
@@ -84,11 +79,9 @@ class BuildSteps:
     """The build of one member's engine or quantised checkpoint.
 
     Attributes:
-        checkpoint: Folder of the Hugging Face checkpoint.
         engine: Folder to create.
         work: Folder of intermediate files; kept, so that an interrupted build resumes.
         flags: Flags of ``trtllm-build`` -> their values.
-        tensor_parallel: Number of GPUs.
         guided: Whether to write the tokenizer's description for guided decoding.
         lora: Name -> folder of adapters, relative to the engine.
         carries: Files to copy from the checkpoint unless a step made them.
@@ -113,12 +106,6 @@ class BuildSteps:
 
 def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: Tools) -> BuildSteps:
     """Lay out the commands that build an engine; nothing is run and the checkpoint may be missing.
-
-    Args:
-        member: Name of the member.
-        options: Its options.
-        root: The folder of ``deploy.yaml``.
-        tools: Paths of the programs.
 
     Raises:
         BuildError: The model cannot be compiled, or an option does not fit it.
