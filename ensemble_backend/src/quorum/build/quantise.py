@@ -57,10 +57,5 @@ def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: 
         f"quantise to {method}", command, (out / "config.json",), shape.weight_bytes(quantisation=method)
     )
     return BuildSteps(
-        member=member,
-        checkpoint=source,
-        engine=target,
-        work=work,
-        steps=(step,),
-        carries=_TOKENIZER,
+        member=member, checkpoint=source, engine=target, work=work, steps=(step,), carries=_TOKENIZER
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
 
-from quorum.capacity.memory import UNCHANGED, Changes, Need, need_of
-from quorum.capacity.torch_memory import gpu_of, torch_need, why_not_counted
-from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.capacity.memory import UNCHANGED, Changes, Need, NeedUnder, read_llm
+from quorum.capacity.torch_memory import gpu_of, read_torch_llm
+from quorum.deployment.schema import Deployment
 from quorum.hardware import GIB, KNOWN, Gpu
 from quorum.runtimes.options import GpuOptions, HfOptions
 
@@ -22,13 +22,9 @@ _BATCHES = (16, 8, 4, 2, 1)
 
 @dataclass(slots=True)
 class Share:
-    """One member on one GPU.
+    """One member on one GPU, with the bytes of its KV cache in the worst and in the best order of loading.
 
-    Attributes:
-        need: Its memory.
-        kv: Bytes of KV cache in the worst order of loading; 0 where it cannot load. Under PyTorch, bytes of
-            its full batch.
-        kv_most: Bytes of KV cache in the best order.
+    Where it cannot load, ``kv`` is 0. Under PyTorch both are the bytes of its full batch.
     """
 
     need: Need
@@ -48,13 +44,7 @@ class Share:
 
 @dataclass(slots=True)
 class GpuPlan:
-    """One GPU with its members.
-
-    Attributes:
-        gpu: The GPU.
-        shares: One per member on it, in the order of ``deploy.yaml``.
-        problems: Why it does not fit; empty when it does.
-    """
+    """One GPU with its members, in the order of ``deploy.yaml``, and why they do not fit."""
 
     gpu: Gpu
     shares: list[Share] = field(default_factory=list)
@@ -122,37 +112,30 @@ def plan_memory(
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
     """
-    llms, notes = [], []
+    llms: list[NeedUnder] = []
+    notes, planned = [], set()
     for group in spec.models().values():
-        options = group[0].options
-        if isinstance(options, GpuOptions):
-            llms.append(group)
-        elif isinstance(options, HfOptions) and gpu_of(options, auto=pytorch_sees_gpus) is not None:
-            if why := why_not_counted(options, spec.root):
-                notes.append(f"{group[0].name} is on a GPU but not counted: {why}")
-            else:
-                llms.append(group)
-    planned = {member.name for group in llms for member in group}
-    plans = _plan(_needs(spec, llms), gpus)
-    plan = Plan(plans, [], [], [name for name in spec.member_names if name not in planned])
-    plan.notes = [*notes, *_notes(plans)]
-    if fixes and not plan.fits:
-        plan.fixes = list(_fixes(spec, llms, gpus))
-    return plan
-
-
-def _needs(
-    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Changes = UNCHANGED
-) -> list[Need]:
-    """Memory of each LLM, with the changes that its runtime has."""
-    needs = []
-    for members in llms:
-        options = members[0].options
-        if isinstance(options, HfOptions):
-            needs.append(torch_need(members[0].name, changes.apply(options), spec.root))
+        first = group[0]
+        llm: NeedUnder | str
+        if isinstance(first.options, GpuOptions):
+            llm = read_llm(group, spec.root)
+        elif (
+            isinstance(first.options, HfOptions) and gpu_of(first.options, auto=pytorch_sees_gpus) is not None
+        ):
+            llm = read_torch_llm(first.name, first.options, spec.root)
         else:
-            needs.append(need_of(members, spec.root, changes))
-    return needs
+            continue
+        if isinstance(llm, str):
+            notes.append(f"{first.name} is on a GPU but not counted: {llm}")
+        else:
+            llms.append(llm)
+            planned.update(member.name for member in group)
+    plans = _plan([llm(UNCHANGED) for llm in llms], gpus)
+    elsewhere = [name for name in spec.member_names if name not in planned]
+    plan = Plan(plans, [*notes, *_notes(plans)], [], elsewhere)
+    if fixes and not plan.fits:
+        plan.fixes = list(_fixes(llms, gpus))
+    return plan
 
 
 def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
@@ -217,16 +200,14 @@ def _exceeding(plan: GpuPlan, free: int) -> str:
     if together <= free - plan.late:
         return ""
     wanted = " + ".join(_kv_text(need, free) for need in needs)
-    kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)" if plan.late else ""
-    advice = (
-        "give each a `kv_cache_gib` that leaves them theirs"
-        if plan.late
-        else "give each a `kv_cache_gib`, or fractions that sum to less than 1"
-    )
+    kept, advice = "", "`kv_cache_gib`, or fractions that sum to less than 1"
+    if plan.late:
+        kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)"
+        advice = "`kv_cache_gib` that leaves them theirs"
     return (
         f"KV caches exceed it. After all weights {_gib(free)} are free{kept}, and the members take"
         f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
-        f" loads members side by side: {advice}"
+        f" loads members side by side: give each a {advice}"
     )
 
 
@@ -294,20 +275,20 @@ def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
                 )
 
 
-def _fixes(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
+def _fixes(llms: Sequence[NeedUnder], gpus: Sequence[Gpu]) -> Iterator[str]:
     """Changes that make the plan fit, each tried alone and then with a fixed KV cache."""
-    batches = [need.batch for need in _needs(spec, llms) if need.by_pytorch]
+    batches = [need.batch for need in (llm(UNCHANGED) for llm in llms) if need.by_pytorch]
     others = len(batches) < len(llms)
     who = "for every member of tensorrt_llm and engine" if batches else "for every member"
 
     def fits(changes: Changes, on: Sequence[Gpu] = gpus) -> bool:
-        return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
+        return not any(plan.problems for plan in _plan([llm(changes) for llm in llms], on))
 
     def attempt(whose: str, words: str, changes: Changes) -> str:
         """Describe the changes, alone or with a fixed KV cache; empty where they do not fit."""
         if changes != UNCHANGED and fits(changes):
             return f"{whose} {words}"
-        gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
+        gib = _even_cache(_plan([llm(changes) for llm in llms], gpus))
         if gib is None or not fits(replace(changes, kv_cache_gib=gib)):
             return ""
         more = words if whose == who else f"{whose} {words}"
@@ -315,21 +296,24 @@ def _fixes(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
 
     fp8, short = Changes(quantization="fp8"), Changes(max_num_tokens=2048, max_batch_size=64)
     modern = all(int(gpu.architecture.removeprefix("sm_") or 0) >= _FP8_FROM for gpu in gpus)
-    attempts = [("", UNCHANGED)]
-    if modern:
-        attempts.append(("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8))
-    attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
-    if modern:
-        attempts.append(
-            ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8"))
-        )
-    if others:
-        yield from (fix for words, changes in attempts if (fix := attempt(who, words, changes)))
+    attempts = [
+        ("", UNCHANGED),
+        ("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8),
+        ("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short),
+        ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8")),
+    ]
+    for words, changes in attempts:
+        if others and (modern or not changes.quantization) and (fix := attempt(who, words, changes)):
+            yield fix
     smaller = (size for size in _BATCHES if size < max(batches, default=0))
     tried = (attempt("for every member of hf", f"`max_batch: {n}`", Changes(max_batch=n)) for n in smaller)
     yield from islice(filter(None, tried), 1)
     for name, gpu in KNOWN.items():
-        if gpu.memory > max(g.memory for g in gpus) and fits(UNCHANGED, [_as(gpu, g.index) for g in gpus]):
+        if (
+            gpus
+            and gpu.memory > max(g.memory for g in gpus)
+            and fits(UNCHANGED, [_as(gpu, g.index) for g in gpus])
+        ):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
 

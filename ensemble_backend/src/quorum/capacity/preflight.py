@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from quorum.build.checkpoint import BuildError
+from quorum.build.checkpoint import BuildError, read_json
 from quorum.build.manifest import MANIFEST, EngineManifest, read_engine_manifest
 from quorum.build.quantise import quantise_steps
 from quorum.build.trtllm import Tools
@@ -24,13 +26,7 @@ from quorum.runtimes.options import EngineOptions, GpuOptions, TensorRtLlmOption
 
 @dataclass(slots=True)
 class Preflight:
-    """Findings of the check.
-
-    Attributes:
-        problems: Why the deployment would not start; empty when it would.
-        notes: Checks that were not possible, and remarks.
-        checked: Members that were checked.
-    """
+    """Problems that would stop the start, notes on what could not be checked, and the checked members."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -39,10 +35,9 @@ class Preflight:
 
 def version_of(package: str) -> str | None:
     """The installed version of a package; ``None`` where there is none."""
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def preflight(
@@ -69,7 +64,8 @@ def preflight(
     if not (needing or free):
         return report
     version = installed or version_of("tensorrt_llm")
-    report.problems += _missing_libraries(spec, llms, bound, version, sees_gpus)
+    missing = _missing_libraries(llms, bound, version, sees_gpus)
+    report.problems += [f"{spec.path}: {problem}" for problem in missing]
     available = _gpus_here(spec, needing, gpus, report)
     if not available:
         report.checked = needing
@@ -86,24 +82,18 @@ def preflight(
 
 
 def _missing_libraries(
-    spec: Deployment,
-    llms: Sequence[MemberSpec],
-    bound: Sequence[MemberSpec],
-    version: str | None,
-    sees_gpus: bool,
-) -> list[str]:
-    problems = []
+    llms: Sequence[MemberSpec], bound: Sequence[MemberSpec], version: str | None, sees_gpus: bool
+) -> Iterator[str]:
     if llms and version is None:
-        problems.append(
-            f"{spec.path}: {_named(llms)}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
+        yield (
+            f"{_named(llms)}: TensorRT-LLM is not installed here; serve in {PINNED.image}"
             " (docs/guides/gpu.md), or choose a runtime that needs none"
         )
     if bound and not sees_gpus:
-        problems.append(
-            f"{spec.path}: {_named(bound)}: PyTorch here is the build for CPUs; `QUORUM_TORCH=cuda make"
-            " setup-hf`, or put `device: cpu`"
+        yield (
+            f"{_named(bound)}: PyTorch here is the build for CPUs; `QUORUM_TORCH=cuda make setup-hf`, or put"
+            " `device: cpu`"
         )
-    return problems
 
 
 def _named(members: Sequence[MemberSpec]) -> str:
@@ -184,77 +174,62 @@ def _check_engine(
         report.notes.append(
             f"{where}: no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not checked"
         )
-        made_by = _version_in(folder)
-        if version and made_by and made_by != version:
-            report.problems.append(_other_version(where, made_by, version, again))
-        return
-    try:
-        manifest = read_engine_manifest(folder)
-    except BuildError as error:
-        report.problems.append(f"{spec.path}: member {member}: {error}")
-        return
-    numbers = options.gpus or range(manifest.tensor_parallel)
-    own = [gpu for gpu in gpus if gpu.index in numbers]
-    report.problems += _misfits(where, manifest, own, version, again)
-    report.problems += _outgrown(where, manifest, options, folder, again)
-
-
-def _misfits(
-    where: str, manifest: EngineManifest, gpus: Sequence[Gpu], version: str | None, again: str
-) -> list[str]:
-    """Problems of an engine that was built for another architecture or TensorRT-LLM."""
-    problems = []
-    others = [gpu for gpu in gpus if gpu.architecture != manifest.architecture]
-    if others:
-        problems.append(
-            f"{where}: built for {manifest.architecture} ({manifest.gpu}), GPU {others[0].index} here is"
-            f" {others[0].architecture} ({others[0].name}); an engine runs on its own architecture only;"
-            f" {again}"
+        found = _other_version(_version_in(folder), version, again)
+    else:
+        try:
+            manifest = read_engine_manifest(folder)
+        except BuildError as error:
+            report.problems.append(f"{spec.path}: member {member}: {error}")
+            return
+        numbers = options.gpus or range(manifest.tensor_parallel)
+        own = [gpu for gpu in gpus if gpu.index in numbers]
+        found = chain(
+            _misfits(manifest, own, again),
+            _other_version(manifest.tensorrt_llm, version, again),
+            _outgrown(manifest, options, folder, again),
         )
-    if version and manifest.tensorrt_llm != version:
-        problems.append(_other_version(where, manifest.tensorrt_llm, version, again))
-    return problems
+    report.problems += [f"{where}: {problem}" for problem in found]
 
 
-def _other_version(where: str, made_by: str, version: str, again: str) -> str:
-    return (
-        f"{where}: built by TensorRT-LLM {made_by}, here is {version}, which refuses it; {again}, or serve"
-        " in the container that it was built in"
-    )
+def _misfits(manifest: EngineManifest, own: Sequence[Gpu], again: str) -> Iterator[str]:
+    """Problem of an engine that was built for another architecture."""
+    for gpu in [gpu for gpu in own if gpu.architecture != manifest.architecture][:1]:
+        yield (
+            f"built for {manifest.architecture} ({manifest.gpu}), GPU {gpu.index} here is {gpu.architecture}"
+            f" ({gpu.name}); an engine runs on its own architecture only; {again}"
+        )
 
 
-def _outgrown(
-    where: str, manifest: EngineManifest, options: EngineOptions, folder: Path, again: str
-) -> list[str]:
+def _other_version(made_by: str, version: str | None, again: str) -> Iterator[str]:
+    if version and made_by and made_by != version:
+        yield (
+            f"built by TensorRT-LLM {made_by}, here is {version}, which refuses it; {again}, or serve in the"
+            " container that it was built in"
+        )
+
+
+def _outgrown(manifest: EngineManifest, options: EngineOptions, folder: Path, again: str) -> Iterator[str]:
     """Problems of an engine that is smaller than ``deploy.yaml`` sets."""
-    problems = []
-    sizes = {
-        "max_batch_size": options.max_batch_size,
-        "max_num_tokens": options.max_num_tokens,
-        "max_seq_len": options.max_seq_len,
-    }
-    for key, size in sizes.items():
-        built = int(manifest.flags.get(f"--{key}", 0))
-        if size and built and size > built:
-            problems.append(f"{where}: built for {key} {built}, deploy says {size}; lower it, or {again}")
+    for key in ("max_batch_size", "max_num_tokens", "max_seq_len"):
+        size = getattr(options, key)
+        built = manifest.flags.get(f"--{key}", "")
+        if size and built.isdecimal() and size > int(built):
+            yield f"built for {key} {built}, deploy says {size}; lower it, or {again}"
     parallel = options.tensor_parallel
     if parallel != manifest.tensor_parallel:
-        problems.append(
-            f"{where}: built for {manifest.tensor_parallel} GPUs, deploy says {parallel}; {again}"
-        )
+        yield f"built for {manifest.tensor_parallel} GPUs, deploy says {parallel}; {again}"
     if options.guided and not (folder / TOKENIZER_INFO).is_file():
-        problems.append(
-            f"{where}: no {TOKENIZER_INFO}, without which guided decoding is silently off; {again},"
-            " or put `guided: false`"
+        yield (
+            f"no {TOKENIZER_INFO}, without which guided decoding is silently off; {again}, or put"
+            " `guided: false`"
         )
     lora = options.lora
     if lora and lora.title not in manifest.lora:
-        problems.append(f"{where}: built without the adapter {lora.title!r}; {again}")
-    return problems
+        yield f"built without the adapter {lora.title!r}; {again}"
 
 
 def _version_in(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "config.json").read_text("utf-8")).get("version", ""))
-    except (OSError, ValueError, AttributeError):
+        return str(read_json(folder / "config.json", dict[str, Any]).get("version", ""))
+    except BuildError:
         return ""

@@ -24,9 +24,7 @@ class Guide:
     def __init__(self, loaded: Loaded, threads: int) -> None:
         self._loaded = loaded
         self._tokens = from_tokenizer(
-            loaded.tokenizer,
-            n_vocab=max(loaded.width, len(loaded.tokenizer)),
-            eos_token=list(loaded.end),
+            loaded.tokenizer, n_vocab=max(loaded.width, len(loaded.tokenizer)), eos_token=list(loaded.end)
         )
         self._executor = llguidance.LLExecutor(num_threads=threads)
         self._shifts = torch.arange(_BITS, dtype=torch.int32, device=loaded.device)

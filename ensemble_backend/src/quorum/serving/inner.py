@@ -18,11 +18,8 @@ def call(
     Args:
         model: Name of the Triton model.
         inputs: Tensors by name; BYTES as arrays of ``bytes`` objects.
-        outputs: Names of the output tensors to return.
+        outputs: Names of the tensors to return.
         request_id: Id by which a later request may refer to this one.
-
-    Returns:
-        Output tensors by name.
 
     Raises:
         InnerError: The model returned an error.
