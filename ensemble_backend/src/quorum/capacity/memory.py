@@ -67,25 +67,21 @@ UNCHANGED = Changes()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Memory of one LLM on each of its GPUs.
+    """Memory of one LLM on each of its GPUs, in bytes.
 
     Attributes:
         member: Name of its member, or names of those that share it.
-        gpus: Numbers of its GPUs.
-        weights: Bytes.
-        context: Bytes outside of tensors.
-        activations: Bytes of the largest step.
-        kv_per_token: Bytes of one token.
+        context: Outside of tensors.
+        activations: Of the largest step.
         longest: Tokens of the longest question with its answer.
         batch: Maximum number of questions at once.
         arithmetic: Part -> how it was computed.
-        adapter: Bytes of LoRA adapters.
         lora_share: The LoRA cache's share of the memory left after loading.
         kv_fraction: The KV cache's share of the memory left after loading.
-        kv_limit: Its upper limit in bytes; ``None`` for none.
+        kv_limit: Its upper limit; ``None`` for none.
         by_pytorch: Whether activations and KV cache are allocated as questions arrive (runtime ``hf``), and
             thus estimated; otherwise all is allocated at the start.
-        kv_room: Bytes of KV cache of its full batch, if ``by_pytorch``.
+        kv_room: The KV cache of its full batch, if ``by_pytorch``.
     """
 
     member: str
@@ -118,11 +114,6 @@ class Need:
     def at_start(self) -> int:
         """Bytes allocated at the start, before any KV cache is sized."""
         return self.fixed - self.activations if self.by_pytorch else self.fixed
-
-    @property
-    def kv_least(self) -> int:
-        """Bytes of KV cache that one longest question needs."""
-        return self.longest * self.kv_per_token
 
     def kv_of(self, free: int) -> int:
         """Bytes of its KV cache, given ``free`` bytes after loading."""

@@ -77,7 +77,6 @@ class Plan:
 
     Attributes:
         gpus: One plan per GPU in use.
-        notes: Remarks for people.
         fixes: Changes that would make it fit, each tried; empty when it fits.
         elsewhere: Members without GPU memory in this plan.
     """
@@ -101,11 +100,11 @@ class Plan:
 def plan_memory(
     spec: Deployment, gpus: Sequence[Gpu], *, fixes: bool = True, pytorch_sees_gpus: bool = True
 ) -> Plan:
-    """Plan a deployment.
+    """Plan a deployment on GPUs.
 
     Args:
         spec: The deployment.
-        gpus: The available GPUs, by index.
+        gpus: Those available.
         fixes: Whether to search for changes that would make it fit.
         pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
 
@@ -113,7 +112,8 @@ def plan_memory(
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
     """
     llms: list[NeedUnder] = []
-    notes, planned = [], set()
+    notes: list[str] = []
+    planned: set[str] = set()
     for group in spec.models().values():
         first = group[0]
         llm: NeedUnder | str
@@ -186,7 +186,7 @@ def _check(plan: GpuPlan) -> None:
     for share in own:
         need, sizes = share.need, caches[share.need.member]
         share.kv, share.kv_most = min(sizes), max(sizes)
-        if share.kv < need.kv_least and not plan.problems:
+        if share.tokens < need.longest and not plan.problems:
             plan.problems.append(
                 f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
                 f" one question may take {need.longest} (max_seq_len)"
@@ -222,11 +222,8 @@ def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
 def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
     """Simulate loading members in order; why the first that fails does not fit, or empty.
 
-    Args:
-        order: Order of loading.
-        total: Bytes to share.
-        keep: Bytes of them that members of runtime ``hf`` allocate once questions arrive.
-        caches: Member -> sizes of its KV cache; each order adds one. Not those of runtime ``hf``.
+    Of the ``total`` bytes, members of runtime ``hf`` allocate ``keep`` once questions arrive. Sizes of the
+    others' KV caches are added to ``caches``, by member.
     """
     free = total
     for number, need in enumerate(share.need for share in order):
@@ -312,7 +309,7 @@ def _fixes(llms: Sequence[NeedUnder], gpus: Sequence[Gpu]) -> Iterator[str]:
         if (
             gpus
             and gpu.memory > max(g.memory for g in gpus)
-            and fits(UNCHANGED, [_as(gpu, g.index) for g in gpus])
+            and fits(UNCHANGED, [replace(gpu, index=g.index) for g in gpus])
         ):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
@@ -327,10 +324,6 @@ def _even_cache(plans: Sequence[GpuPlan]) -> float | None:
             shares.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
     rounded = int(min(shares, default=0.0) * 0.9 / GIB * 2) / 2
     return rounded if rounded >= 0.5 else None
-
-
-def _as(gpu: Gpu, index: int) -> Gpu:
-    return Gpu(gpu.name, gpu.architecture, gpu.memory, index=index)
 
 
 def _kv_text(need: Need, free: int) -> str:

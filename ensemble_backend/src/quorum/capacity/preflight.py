@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ class Preflight:
     checked: list[str] = field(default_factory=list)
 
 
-def version_of(package: str) -> str | None:
-    """The installed version of a package; ``None`` where there is none."""
+def _version_of(package: str) -> str | None:
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return None
@@ -49,21 +47,17 @@ def preflight(
 ) -> Preflight:
     """Check a deployment's GPU members.
 
-    Args:
-        spec: The deployment.
-        gpus: The GPUs; by default from ``nvidia-smi``.
-        installed: Version of TensorRT-LLM; looked up by default.
-        torch: Version of PyTorch; looked up by default.
+    GPUs, and the versions of TensorRT-LLM (``installed``) and PyTorch, are looked up unless given.
     """
     report = Preflight()
-    sees_gpus = not (torch or version_of("torch") or "").endswith("+cpu")
+    sees_gpus = not (torch or _version_of("torch") or "").endswith("+cpu")
     llms = [member for member in spec.members if isinstance(member.options, GpuOptions)]
     bound = [member for member in spec.members if gpu_of(member.options, auto=False) is not None]
     free = [member for member in spec.members if sees_gpus and gpu_of(member.options) is not None]
     needing = [member.name for member in spec.members if member in llms or member in bound]
     if not (needing or free):
         return report
-    version = installed or version_of("tensorrt_llm")
+    version = installed or _version_of("tensorrt_llm")
     missing = _missing_libraries(llms, bound, version, sees_gpus)
     report.problems += [f"{spec.path}: {problem}" for problem in missing]
     available = _gpus_here(spec, needing, gpus, report)
@@ -72,12 +66,18 @@ def preflight(
         return report
     report.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
     report.notes += _old_drivers(available) if llms else []
+    checks: list[Iterator[str]] = []
     for member in llms:
         if isinstance(member.options, EngineOptions):
-            _check_engine(spec, member.name, member.options, available, version, report)
+            checks.append(_engine_problems(spec, member.name, member.options, available, version, report))
         elif isinstance(member.options, TensorRtLlmOptions):
-            _check_checkpoint(spec, member.name, member.options, report)
-    _check_memory(spec, available, report, sees_gpus)
+            checks.append(_checkpoint_problems(spec, member.name, member.options))
+    checks.append(_memory_problems(spec, available, report, sees_gpus))
+    for check in checks:
+        try:
+            report.problems += [f"{spec.path}: {problem}" for problem in check]
+        except BuildError as error:
+            report.problems.append(f"{spec.path}: {error}")
     return report
 
 
@@ -131,64 +131,53 @@ def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
     ]
 
 
-def _check_memory(spec: Deployment, gpus: Sequence[Gpu], report: Preflight, sees_gpus: bool) -> None:
-    try:
-        plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
-    except BuildError as error:
-        report.problems.append(f"{spec.path}: {error}")
-        return
-    fixes = f" Would fit: {'; '.join(plan.fixes)}" if plan.fixes else ""
-    report.problems += [f"{spec.path}: {problem}.{fixes}" for problem in plan.problems]
+def _memory_problems(
+    spec: Deployment, gpus: Sequence[Gpu], report: Preflight, sees_gpus: bool
+) -> Iterator[str]:
+    plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
     report.notes += plan.notes
+    fixes = f" Would fit: {'; '.join(plan.fixes)}" if plan.fixes else ""
+    for problem in plan.problems:
+        yield f"{problem}.{fixes}"
 
 
-def _check_checkpoint(spec: Deployment, member: str, options: TensorRtLlmOptions, report: Preflight) -> None:
-    """Report a quantised checkpoint that `quorum build` has not made yet."""
-    try:
-        build = quantise_steps(member, options, spec.root, Tools())
-    except BuildError as error:
-        report.problems.append(f"{spec.path}: {error}")
-        return
+def _checkpoint_problems(spec: Deployment, member: str, options: TensorRtLlmOptions) -> Iterator[str]:
+    """Problem of a quantised checkpoint that `quorum build` has not made yet."""
+    build = quantise_steps(member, options, spec.root, Tools())
     if build and not build.engine.is_dir():
-        report.problems.append(
-            f"{spec.path}: member {member}: {build.engine} is not there yet; make it of"
-            f" {build.checkpoint.name}: `quorum build {member} --spec {spec.path}`"
+        yield (
+            f"member {member}: {build.engine} is not there yet; make it of {build.checkpoint.name}:"
+            f" `quorum build {member} --spec {spec.path}`"
         )
 
 
-def _check_engine(
+def _engine_problems(
     spec: Deployment,
     member: str,
     options: EngineOptions,
     gpus: Sequence[Gpu],
     version: str | None,
     report: Preflight,
-) -> None:
+) -> Iterator[str]:
     folder = spec.root / options.engine
+    where = f"member {member}: {folder}: "
     again = f"build it again here: `quorum build {member} --spec {spec.path}`"
-    where = f"{spec.path}: member {member}: {folder}"
     if not (folder / "config.json").is_file():
-        report.problems.append(f"{where}: no engine there; {again}")
-        return
-    if not (folder / MANIFEST).is_file():
+        yield f"{where}no engine there; {again}"
+    elif not (folder / MANIFEST).is_file():
         report.notes.append(
-            f"{where}: no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not checked"
+            f"{spec.path}: {where}no {MANIFEST}, so not built by `quorum build`: its GPU architecture is not"
+            " checked"
         )
-        found = _other_version(_version_in(folder), version, again)
+        with contextlib.suppress(BuildError):
+            made_by = str(read_json(folder / "config.json", dict[str, Any]).get("version", ""))
+            yield from (where + problem for problem in _other_version(made_by, version, again))
     else:
-        try:
-            manifest = read_engine_manifest(folder)
-        except BuildError as error:
-            report.problems.append(f"{spec.path}: member {member}: {error}")
-            return
-        numbers = options.gpus or range(manifest.tensor_parallel)
-        own = [gpu for gpu in gpus if gpu.index in numbers]
-        found = chain(
-            _misfits(manifest, own, again),
-            _other_version(manifest.tensorrt_llm, version, again),
-            _outgrown(manifest, options, folder, again),
-        )
-    report.problems += [f"{where}: {problem}" for problem in found]
+        manifest = read_engine_manifest(folder)
+        own = [gpu for gpu in gpus if gpu.index in (options.gpus or range(manifest.tensor_parallel))]
+        found = [*_misfits(manifest, own, again), *_other_version(manifest.tensorrt_llm, version, again)]
+        found += _outgrown(manifest, options, folder, again)
+        yield from (where + problem for problem in found)
 
 
 def _misfits(manifest: EngineManifest, own: Sequence[Gpu], again: str) -> Iterator[str]:
@@ -226,10 +215,3 @@ def _outgrown(manifest: EngineManifest, options: EngineOptions, folder: Path, ag
     lora = options.lora
     if lora and lora.title not in manifest.lora:
         yield f"built without the adapter {lora.title!r}; {again}"
-
-
-def _version_in(folder: Path) -> str:
-    try:
-        return str(read_json(folder / "config.json", dict[str, Any]).get("version", ""))
-    except BuildError:
-        return ""
