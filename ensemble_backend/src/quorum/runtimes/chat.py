@@ -10,14 +10,9 @@ from transformers import AutoTokenizer
 
 
 class ChatTokenizer:
-    """A checkpoint's tokenizer.
+    """The tokenizer of a folder or Hugging Face id (OSError if it has none), or a loaded one.
 
-    Args:
-        model: Folder, Hugging Face id, or a loaded tokenizer.
-        chat: Whether to apply the chat template; ``None``: if there is one.
-
-    Raises:
-        OSError: The model has no tokenizer.
+    ``chat`` says whether to apply the chat template; ``None``: if there is one.
     """
 
     def __init__(self, model: Any, chat: bool | None = None) -> None:

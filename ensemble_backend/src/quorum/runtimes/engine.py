@@ -7,18 +7,16 @@ keeps the deadline and abstains where the engine fails.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from quorum.runtimes.base import Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
@@ -27,19 +25,13 @@ from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 
-Done = Callable[[Reply], None]
-
 CALLS = 24
 """Maximum concurrent calls from a Python model; at about thirty it hangs."""
 _STOPPERS = 4
 
 
 class EngineRuntime:
-    """Calls the Triton model of a compiled engine, by :class:`quorum.runtimes.options.EngineOptions`.
-
-    ``gpus``, ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size`` are in that model's
-    configuration; ``dtype``, ``quantization`` and the like only matter to the build.
-    """
+    """Calls the Triton model of a compiled engine; most options are in that model's configuration."""
 
     def __init__(self, settings: RuntimeSettings[EngineOptions]) -> None:
         options = settings.options
@@ -98,8 +90,14 @@ class EngineRuntime:
         number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
         reply: Reply = Status.ERROR
         try:
-            with self._stopping(question, number, inputs):
+            # Stops the generation at its deadline, to free its place in the batch.
+            left_s = max(0.0, question.left_s)
+            timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))
+            timer.start()
+            try:
                 outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
+            finally:
+                timer.cancel()
             length = int(outputs["sequence_length"].reshape(-1)[0])
             reply = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
             reply = Status.TIMEOUT if question.expired else reply
@@ -110,17 +108,6 @@ class EngineRuntime:
     def _reply(self, done: Done, reply: Reply) -> None:
         if self._open:
             done(reply)
-
-    @contextlib.contextmanager
-    def _stopping(self, question: Question, number: str, inputs: dict[str, Any]) -> Iterator[None]:
-        """Stop the generation at its deadline, to free its place in the batch."""
-        left_s = max(0.0, (question.deadline_ns - time.monotonic_ns()) / 1e9)
-        timer = threading.Timer(left_s, lambda: self._stops.submit(self._stop, number, inputs))
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
         identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 
 # Before Transformers is imported: no network access.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Question, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.hf_batch import Job
 from quorum.runtimes.hf_continuous import ContinuousBatcher
@@ -43,7 +42,7 @@ class HfRuntime:
         )
         self._batcher = batcher(settings, self._loaded, self._guide)
 
-    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
+    def submit(self, question: Question, done: Done) -> None:
         """Tokenise the question and hand it to the batcher."""
         tokens = self._tokenizer.encode(question.prompt)
         if len(tokens) + self._max_new_tokens > self._longest:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
@@ -29,7 +28,7 @@ class Job:
     """
 
     question: Question
-    done: Callable[[Reply], None]
+    done: Done
     prompt: list[int]
     matcher: Any = None
     answer: list[int] = field(default_factory=list)

@@ -140,15 +140,15 @@ class ContinuousBatcher:
 
 
 class _Tracked:
-    """A matcher and the number of tokens it has consumed."""
+    """A matcher, brought up to the tokens of its answer."""
 
     def __init__(self, matcher: Any) -> None:
-        self.matcher, self.seen = matcher, 0
+        self._matcher, self._seen = matcher, 0
 
     def catch_up(self, tokens: list[int]) -> Any:
-        self.matcher.consume_tokens(tokens[self.seen :])
-        self.seen = len(tokens)
-        return self.matcher
+        self._matcher.consume_tokens(tokens[self._seen :])
+        self._seen = len(tokens)
+        return self._matcher
 
 
 class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]

@@ -17,12 +17,9 @@ from quorum.runtimes.options import HfOptions
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded causal language model.
+    """A loaded causal language model, in evaluation mode, with an adapter merged into its weights.
 
     Attributes:
-        model: The Transformers model, in evaluation mode, an adapter merged into its weights.
-        tokenizer: Its tokenizer.
-        device: Its torch device.
         end: Tokens that end an answer.
         padding: The token that pads shorter prompts.
         width: Number of logits, which may exceed the tokenizer's tokens.
@@ -110,19 +107,17 @@ def _described(member: str, model: Any, tokenizer: Any, device: Any) -> Loaded:
             f"member {member!r}: neither model nor tokenizer has an end-of-sequence token; set eos_token_id"
             " in the checkpoint's generation_config.json"
         )
-    padding = tokenizer.pad_token_id
     ids = tuple(end)
+    padding = ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     config = model.config.get_text_config()
     # Drop the checkpoint's settings for sampling and penalties, which would change even greedy answers.
-    model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=list(ids), pad_token_id=ids[0] if padding is None else padding
-    )
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=list(ids), pad_token_id=padding)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         device=device,
         end=ids,
-        padding=ids[0] if padding is None else padding,
+        padding=padding,
         width=model.get_output_embeddings().weight.shape[0],
         positions=int(getattr(config, "max_position_embeddings", None) or 1 << 31),
     )

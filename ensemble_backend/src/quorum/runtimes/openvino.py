@@ -8,13 +8,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import openvino_genai as genai
 
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.options import OpenVinoOptions
 from quorum_contract import Status
@@ -26,11 +24,8 @@ _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
 _RETRY_S = 1.0
 
-Done = Callable[[Reply], None]
 
-
-@dataclass(slots=True)
-class _Live:
+class _Live(NamedTuple):
     """A question in the pipeline; dropping the handle would cancel it."""
 
     question: Question

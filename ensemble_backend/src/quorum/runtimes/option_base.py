@@ -18,11 +18,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 class OptionError(QuorumError, ValueError):
-    """A runtime cannot start with these options.
-
-    Attributes:
-        key: The option at fault.
-    """
+    """A runtime cannot start with these options; ``key`` names the one at fault."""
 
     code = "OPTION_INVALID"
 
@@ -53,10 +49,8 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31), Hint("a whole number of a
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the options of all runtimes; values are checked against the types of the fields.
 
-    Attributes:
-        runtime: Name of the runtime in ``deploy.yaml``.
-        served_by: Its class, as ``module:class``; imported on demand, since its dependencies are heavy.
-        install: How to install its packages.
+    ``served_by`` names the runtime's class as ``module:class``, imported on demand as its packages are heavy;
+    ``install`` says how to get them.
     """
 
     runtime: ClassVar[str]
@@ -78,11 +72,7 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 def convert(options: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:
-    """Check options of ``deploy.yaml`` and fill in defaults; null options count as left out.
-
-    Raises:
-        OptionError: An option is unknown or missing, or has an invalid value.
-    """
+    """Check options and fill in defaults; see :func:`quorum.runtimes.options.read_options`."""
     fields = {field.name: field for field in msgspec.structs.fields(options)}
     values = {}
     for key, value in given.items():
@@ -102,22 +92,17 @@ def convert(options: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions
 
 
 def find_missing(options: Options, root: Path) -> list[tuple[str, str]]:
-    """Find missing files and folders that the options name, relative to ``root``.
-
-    Returns:
-        Pairs of option and problem with its fix.
-    """
-    problems: list[tuple[str, str]] = []
+    """Find missing files and folders that the options name: pairs of option and problem with its fix."""
+    problems = []
     for field in msgspec.structs.fields(options):
         name, hint = getattr(options, field.name), _hint(field.type)
         if name is None or not isinstance(hint, Existing):
             continue
         path = root / name
         absent = [file for file in hint.holds if not (path / file).is_file()]
-        if not path.exists():
-            problems.append((field.name, f"{path} does not exist; {hint.fix}"))
-        elif absent:
-            problems.append((field.name, f"{path} has no {absent[0]}; {hint.fix}"))
+        if not path.exists() or absent:
+            lack = f"has no {absent[0]}" if path.exists() else "does not exist"
+            problems.append((field.name, f"{path} {lack}; {hint.fix}"))
     return problems
 
 

@@ -25,7 +25,6 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
     Attributes:
         model: Folder that ``quorum build`` made.
         threads: CPU threads; 0: one per core.
-        max_new_tokens: Longest answer.
         kv_cache_blocks: Size of the KV cache in blocks of 32 tokens; 0: it grows.
         precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on CPUs that have it.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
@@ -58,8 +57,6 @@ class HfOptions(Options, frozen=True, kw_only=True):
         lora: Folder of a PEFT adapter, merged into the weights at start.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
-        threads: CPU threads.
-        max_new_tokens: Longest answer.
         max_batch: Questions answered at once.
         max_seq_len: Tokens of a question with its answer; longer ones abstain; None: the model's.
         batching: ``dynamic``, or ``continuous`` with a KV cache of ``kv_cache_tokens``.
@@ -105,13 +102,7 @@ class HfOptions(Options, frozen=True, kw_only=True):
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter of a TensorRT-LLM member.
-
-    Attributes:
-        path: Folder of a PEFT adapter.
-        name: Its name; None: that of its folder.
-        rank: Its rank; None: that of the adapter.
-    """
+    """A LoRA adapter of a TensorRT-LLM member: a PEFT folder, and its rank if it must be this one."""
 
     path: str
     name: str | None = None
@@ -128,13 +119,10 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
-        tensor_parallel: Number of GPUs.
-        gpus: Their numbers; None: the first ones.
-        lora: An adapter.
+        gpus: Numbers of its ``tensor_parallel`` GPUs; None: the first ones.
         kv_cache_fraction: The KV cache's share of the memory free after loading.
         kv_cache_gib: Upper limit of the KV cache.
         max_batch_size: Questions answered at once.
-        max_tokens: Longest answer.
         max_num_tokens: Tokens computed at once.
         max_seq_len: Tokens of a question with its answer; None: the model's.
         quantization: Of the weights, e.g. ``fp8``. An engine is built with it; with the LLM API the
@@ -189,11 +177,7 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``.
-
-    Attributes:
-        model: Folder of a checkpoint, or its Hugging Face id.
-    """
+    """Options of the runtime ``tensorrt_llm``."""
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
@@ -230,10 +214,8 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         votes: Path of a votes table.
         recorded_as: Column to answer from; None: the member's name.
         latency_ms: Mean think time.
-        latency_shape: Its distribution.
         fail_share: Share of questions, in [0, 1], that raise.
         hang_share: Share of questions, in [0, 1], that time out.
-        seed: Of the draws.
     """
 
     runtime: ClassVar[str] = "replay"

@@ -7,11 +7,10 @@ import asyncio
 import json
 import random
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
@@ -32,7 +31,7 @@ class ReplayRuntime:
         self._random = random.Random(options.seed)
         self._later = _Later()
 
-    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
+    def submit(self, question: Question, done: Done) -> None:
         """Look the product up by category and text; the member abstains from cells without a record.
 
         Raises:
@@ -42,8 +41,7 @@ class ReplayRuntime:
         if draw < self._fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
         if draw < self._fail_share + self._hang_share:
-            left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
-            self._later.call(left_s, lambda: done(Status.TIMEOUT))
+            self._later.call(question.left_s, lambda: done(Status.TIMEOUT))
             return
         recorded = self._answers.get((question.category, question.text), {})
         answers = {name: recorded[name] for name in question.attributes if name in recorded}

@@ -13,23 +13,22 @@ import json
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+import msgspec
+
+from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.option_base import Count
 from quorum.runtimes.options import Lora, TensorRtLlmOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
-
-Done = Callable[[Reply], None]
 
 GIB = 2**30
 _SHUTDOWN_S = 20.0
@@ -47,24 +46,23 @@ _LORA_MODULES = {
 
 
 class TensorRtLlmRuntime:
-    """Answers by ``LLM.generate_async``, which batches all questions in flight.
-
-    Options are :class:`quorum.runtimes.options.TensorRtLlmOptions`.
-    """
+    """Answers by ``LLM.generate_async``, which batches all questions in flight."""
 
     def __init__(self, settings: RuntimeSettings[TensorRtLlmOptions]) -> None:
         options = settings.options
         self._member = settings.member
         self._max_tokens, self._guided = options.max_tokens, options.guided
-        self._model = model_of(settings.root, options.model)
+        # A folder, or a Hugging Face id.
+        folder = settings.root / options.model
+        model = str(folder.resolve()) if folder.is_dir() else options.model
         loras = [_Lora.of(settings, own.lora) for own in (options, *settings.peers) if own.lora]
-        self._host = _Host.of(self._model, options, loras)
+        self._host = _Host.of(model, options, loras)
         try:
             # Imported late, as TensorRT-LLM is.
             from quorum.runtimes.chat import ChatTokenizer
 
             self._adapter = self._host.adapter(loras[0]) if options.lora else None
-            self._tokenizer = ChatTokenizer(self._model, options.chat)
+            self._tokenizer = ChatTokenizer(model, options.chat)
         except BaseException:
             self._host.release()
             raise
@@ -105,7 +103,7 @@ class TensorRtLlmRuntime:
         done(reply)
 
     async def _generate(self, question: Question, tokens: list[int], parameters: Any) -> Reply:
-        left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
+        left_s = question.left_s
         if left_s <= 0:
             return Status.TIMEOUT
         result = self._host.llm.generate_async(
@@ -129,6 +127,11 @@ class TensorRtLlmRuntime:
         return text
 
 
+class _AdapterConfig(msgspec.Struct):
+    r: Count
+    target_modules: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Lora:
     """A PEFT adapter; ``modules`` are the modules that it changes, by TensorRT-LLM's names."""
@@ -144,22 +147,22 @@ class _Lora:
         where = f"member {settings.member!r}: lora"
         path = settings.root / lora.path
         try:
-            adapter = json.loads((path / "adapter_config.json").read_text("utf-8"))
-            rank, targets = int(adapter["r"]), list(adapter["target_modules"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            text = (path / "adapter_config.json").read_bytes()
+            adapter = msgspec.json.decode(text, type=_AdapterConfig)
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
             raise RuntimeConfigError(
                 f"{where}: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
             ) from error
-        if lora.rank and lora.rank != rank:
-            raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {rank}")
-        unsupported = sorted(set(targets) - set(_LORA_MODULES))
+        if lora.rank and lora.rank != adapter.r:
+            raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {adapter.r}")
+        unsupported = sorted(set(adapter.target_modules) - set(_LORA_MODULES))
         if unsupported:
             raise RuntimeConfigError(
                 f"{where}: the adapter in {path} changes {', '.join(unsupported)};"
                 f" only {', '.join(_LORA_MODULES)} can be served"
             )
-        modules = frozenset(_LORA_MODULES[target] for target in targets)
-        return cls(lora.title, path, rank, modules)
+        modules = frozenset(_LORA_MODULES[target] for target in adapter.target_modules)
+        return cls(lora.title, path, adapter.r, modules)
 
 
 class _Host:
@@ -246,12 +249,6 @@ def _import_api() -> Any:
     )
 
 
-def model_of(root: Path, model: str) -> str:
-    """Resolve a checkpoint: a folder under ``root`` if it exists, else a Hugging Face id."""
-    folder = root / model
-    return str(folder.resolve()) if folder.is_dir() else model
-
-
 def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     """KV cache bytes per token of a checkpoint, a folder or a Hugging Face id, on each GPU.
 
@@ -262,15 +259,14 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)
-    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    heads = config.num_attention_heads
     quantised = Path(model) / "hf_quant_config.json"
     stored = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
     is_fp8 = stored.get("quantization", {}).get("kv_cache_quant_algo") == "FP8"
     return kv_bytes_per_token(
-        layers=int(config.num_hidden_layers),
-        kv_heads=heads,
-        head_dim=width,
+        layers=config.num_hidden_layers,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         tensor_parallel=tensor_parallel,
         bytes_each=1 if is_fp8 else 2,
     )
