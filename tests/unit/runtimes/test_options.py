@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from quorum.build.shapes import QUANTISATIONS
 from quorum.runtimes.option_base import OptionError, find_missing
 from quorum.runtimes.options import (
     RUNTIMES,
@@ -19,6 +20,7 @@ from quorum.runtimes.options import (
     HfOptions,
     Lora,
     OpenVinoOptions,
+    Quantisation,
     TensorRtLlmOptions,
     read_options,
 )
@@ -117,6 +119,10 @@ def test_values_out_of_range_are_refused_by_name(runtime: str, given: dict[str, 
     with pytest.raises(OptionError, match=re.escape(repr(value))) as caught:
         read_options(runtime, {**NEEDED[runtime], **given})
     assert caught.value.key == key
+
+
+def test_every_quantisation_that_an_option_may_name_has_a_size() -> None:
+    assert set(get_args(Quantisation)) == set(QUANTISATIONS)
 
 
 def test_zero_leaves_the_choice_to_openvino() -> None:

@@ -34,7 +34,6 @@ class Checkpoint:
     Attributes:
         family: ``model_type`` of its configuration, e.g. ``"llama"``.
         parameters: Stored parameters; tied ones count once.
-        weight_bytes: Size of the safetensors files in bytes.
         hash: ``sha256:...`` over names and contents of configuration, weights and tokenizer.
     """
 
@@ -73,11 +72,7 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
 
 
 def stored_parameters(weights: list[Path]) -> int:
-    """Number of parameters in safetensors files; tied ones count once.
-
-    Raises:
-        BuildError: One of them is not a safetensors file.
-    """
+    """Number of parameters in safetensors files; tied ones count once."""
     return sum(math.prod(shape) for file in weights for shape in tensor_shapes(file).values())
 
 
@@ -120,11 +115,7 @@ def read_json(file: Path, kind: type[Kind], advice: str = "fetch the checkpoint 
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> shape, from the header of a safetensors file; no tensor is loaded.
-
-    Raises:
-        BuildError: It is not a safetensors file, or is cut off.
-    """
+    """Tensor name -> shape, from the header of a safetensors file; BuildError if it is cut off or none."""
     try:
         with safe_open(file, framework="np") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118

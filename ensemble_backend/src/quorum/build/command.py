@@ -29,10 +29,7 @@ def package_versions(
 ) -> dict[str, str | None]:
     """Versions of packages that another interpreter has; None: not installed there.
 
-    Raises:
-        OSError: ``python`` cannot be started.
-        subprocess.CalledProcessError: It failed.
-        ValueError: It printed something else.
+    Raises OSError, subprocess.CalledProcessError or ValueError if ``python`` is none.
     """
     command = [python, "-c", _VERSIONS, *packages]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
@@ -59,11 +56,7 @@ def run_command(
 ) -> tuple[int, str]:
     """Run a command to its end, or kill it when the caller is interrupted; returns exit code and last lines.
 
-    Args:
-        command: Program and arguments.
-        on_line: Called with each line of its output, standard error included.
-        env: Its environment; None: this process's.
-        cwd: Its folder; None: this process's.
+    ``on_line`` is called with each line of its output, standard error included.
 
     Raises:
         OSError: It cannot be started.

@@ -13,7 +13,6 @@ import msgspec
 
 from quorum.build.checkpoint import BuildError, read_json, tensor_shapes
 from quorum.build.shapes import Shape
-from quorum.runtimes.options import Lora
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -40,14 +39,10 @@ class Adapter:
     shapes: Mapping[str, tuple[int, ...]]
 
     def check_base(self, shape: Shape, model: str) -> None:
-        """Refuse, by a BuildError, a base model that this adapter does not fit.
+        """Refuse, by a BuildError, a base that this adapter does not fit; ``model`` is its name.
 
         Names are compared by their last part, since a base may be in any folder; without comparable names
         shapes decide.
-
-        Args:
-            shape: Of the base model.
-            model: The base model as ``deploy.yaml`` names it.
         """
         misfit = self._misfit(shape)
         if misfit:
@@ -90,11 +85,6 @@ class Adapter:
             if side[0] == "B" and dims[0] != writes:
                 return f"{name} writes {dims[0]} values, {module} of the base {writes}"
         return ""
-
-
-def rank_of(lora: Lora, root: Path) -> int:
-    """The rank in the option ``lora``, else in the adapter; raises BuildError if there is neither."""
-    return lora.rank or read_adapter(root / lora.path).rank
 
 
 def read_adapter(folder: Path) -> Adapter:

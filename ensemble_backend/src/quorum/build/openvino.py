@@ -47,12 +47,8 @@ log = logging.getLogger(__name__)
 class BuildManifest:
     """The inputs of a built model; the content of ``quorum-build.json`` in its folder.
 
-    Attributes:
-        checkpoint: Name of the checkpoint's folder.
-        checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
-        family: ``model_type`` of the checkpoint.
-        exporter: Package -> version in the build environment.
-        created: ISO 8601, UTC.
+    Fields are those of :class:`quorum.build.manifest.EngineManifest`, and ``exporter``: package -> version in
+    the build environment.
     """
 
     checkpoint: str
@@ -98,11 +94,9 @@ def build_openvino(
         raise BuildError(f"{out}: exists already; give another folder, or force the build to replace it")
     described = inspect_checkpoint(checkpoint)
     if described.family not in TESTED_FAMILIES:
+        tested = ", ".join(TESTED_FAMILIES)
         log.warning(
-            "%s: untested family %r (tested: %s); check its answers",
-            checkpoint,
-            described.family,
-            ", ".join(TESTED_FAMILIES),
+            "%s: untested family %r (tested: %s); check its answers", checkpoint, described.family, tested
         )
     if len(python.parts) > 1:
         python = python.absolute()

@@ -17,7 +17,7 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an
 # FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
-_QUANTISED = {
+_QUANTISED: dict[str, float] = {
     "fp8": 1.0,
     "int8_sq": 1.0,
     "int8_wo": 1.0,
@@ -133,7 +133,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
             quantisation: One of :data:`QUANTISATIONS`; empty: the checkpoint's own.
 
         Raises:
-            BuildError: Unknown type or quantisation.
+            BuildError: The type is unknown.
         """
         plain = self.dtype if dtype == "auto" else dtype
         if dtype == "auto" and plain == "float32":
@@ -141,10 +141,6 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
         if plain not in _DTYPES:
             raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
         chosen = quantisation or self.quantisation
-        if chosen and chosen not in _QUANTISED:
-            raise BuildError(
-                f"{self.name}: quantization {chosen!r} is unknown; use one of {', '.join(_QUANTISED)}"
-            )
         if self.stored_bytes and self.quantisation == chosen and plain == self.dtype:
             return self.stored_bytes
         linear = _QUANTISED[chosen] if chosen else _DTYPES[plain]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorum.build.checkpoint import BuildError
-from quorum.build.lora import rank_of, read_adapter
+from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
 from quorum.runtimes.options import EngineOptions, Lora
@@ -195,7 +195,8 @@ def _flags(options: EngineOptions, shape: Shape, where: str, root: Path) -> dict
         "--use_paged_context_fmha": "enable",
     }
     if options.lora:
-        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options.lora, root))}
+        rank = options.lora.rank or read_adapter(root / options.lora.path).rank
+        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank)}
     return flags
 
 
@@ -211,10 +212,8 @@ def _engine_step(
 
 
 def _tokenizer_step(options: EngineOptions, tools: Tools, checkpoint: Path, root: Path, work: Path) -> Step:
-    tokenizer, out = (
-        (root / options.tokenizer).resolve() if options.tokenizer else checkpoint,
-        work / "engine",
-    )
+    out = work / "engine"
+    tokenizer = (root / options.tokenizer).resolve() if options.tokenizer else checkpoint
     flags = {"--model_dir": str(tokenizer), "--output_dir": str(out)}
     command = tools.script("generate_xgrammar_tokenizer_info.py", flags)
     reads = () if tokenizer == checkpoint else (tokenizer,)

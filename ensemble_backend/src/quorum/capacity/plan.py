@@ -153,58 +153,53 @@ def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
         own = [need for need in needs if plan.gpu.index in need.gpus]
         plan.shares = [Share(need, need.kv_room, need.kv_room) for need in own]
         if not plan.problems:
-            _check(plan)
+            found = list(_problems(plan))[:1]
+            plan.problems = [f"GPU {plan.gpu.index} ({plan.gpu.name}): {problem}" for problem in found]
     return [plan for plan in plans.values() if plan.shares]
 
 
-def _check(plan: GpuPlan) -> None:
-    """Fill the shares' KV caches and the problems of one GPU."""
-    total, where = plan.usable, f"GPU {plan.gpu.index} ({plan.gpu.name})"
+def _problems(plan: GpuPlan) -> Iterator[str]:
+    """Fill the shares' KV caches and find the problems of one GPU; the first is the cause of the others."""
+    total = plan.usable
     if plan.fixed + plan.kv_room > total:
         parts = " + ".join(f"{s.need.member} {_gib(s.need.fixed + s.need.kv_room)}" for s in plan.shares)
         batches = "with full batches of hf members, by estimate, and " if plan.late else ""
-        plan.problems.append(
-            f"{where}: {parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
+        yield (
+            f"{parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
             f" {'other ' if plan.late else ''}KV cache, of {_gib(total)} usable"
         )
         return
     free = total - sum(share.need.at_start for share in plan.shares)
-    if problem := _exceeding(plan, free):
-        plan.problems.append(f"{where}: {problem}")
+    yield from _exceeding(plan, free)
     own = [share for share in plan.shares if not share.need.by_pytorch]
     caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in own}
     # When another member loads, PyTorch may have allocated everything, or nothing yet.
     held = (0, plan.late) if plan.late else (0,)
-    failures = [
-        failure
-        for order in _orders(plan.shares)
-        for taken in held
-        if (failure := _load(order, total - taken, plan.late - taken, caches))
-    ]
-    if failures and not plan.problems:
-        plan.problems.append(f"{where}: {failures[0]}")
+    for order in _orders(plan.shares):
+        for taken in held:
+            yield from _load(order, total - taken, plan.late - taken, caches)
     for share in own:
-        need, sizes = share.need, caches[share.need.member]
+        sizes = caches[share.need.member]
         share.kv, share.kv_most = min(sizes), max(sizes)
-        if share.tokens < need.longest and not plan.problems:
-            plan.problems.append(
-                f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
-                f" one question may take {need.longest} (max_seq_len)"
+        if share.tokens < share.need.longest:
+            yield (
+                f"member {share.need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
+                f" one question may take {share.need.longest} (max_seq_len)"
             )
 
 
-def _exceeding(plan: GpuPlan, free: int) -> str:
-    """Why KV caches do not fit into the ``free`` bytes after all members have loaded; empty if they do."""
+def _exceeding(plan: GpuPlan, free: int) -> Iterator[str]:
+    """Why KV caches do not fit into the ``free`` bytes after all members have loaded."""
     needs = [share.need for share in plan.shares if not share.need.by_pytorch]
     together = sum(need.kv_of(free) + need.lora_of(free) for need in needs)
     if together <= free - plan.late:
-        return ""
+        return
     wanted = " + ".join(_kv_text(need, free) for need in needs)
     kept, advice = "", "`kv_cache_gib`, or fractions that sum to less than 1"
     if plan.late:
         kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)"
         advice = "`kv_cache_gib` that leaves them theirs"
-    return (
+    yield (
         f"KV caches exceed it. After all weights {_gib(free)} are free{kept}, and the members take"
         f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
         f" loads members side by side: give each a {advice}"
@@ -219,8 +214,8 @@ def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
     return [[*(s for s in greedy if s is not last), last] for last in shares]
 
 
-def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
-    """Simulate loading members in order; why the first that fails does not fit, or empty.
+def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> Iterator[str]:
+    """Simulate loading members in order, up to the first that does not fit, and say why.
 
     Of the ``total`` bytes, members of runtime ``hf`` allocate ``keep`` once questions arrive. Sizes of the
     others' KV caches are added to ``caches``, by member.
@@ -229,11 +224,12 @@ def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, li
     for number, need in enumerate(share.need for share in order):
         if need.at_start > free:
             before = ", ".join(share.need.member for share in order[:number])
-            return (
+            yield (
                 f"member {need.member} needs {_gib(need.at_start)} and finds {_gib(free)} when it loads after"
                 f" {before}: a KV cache takes its fraction of what is free then, and Triton promises"
                 " no order; give each member a `kv_cache_gib`"
             )
+            return
         free -= need.at_start
         if not need.by_pytorch:
             kv = need.kv_of(free)
@@ -241,11 +237,10 @@ def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, li
             free -= kv + need.lora_of(free)
     if free < keep:
         loaded = ", ".join(share.need.member for share in order)
-        return (
+        yield (
             f"full batches of hf members need {_gib(keep)} (estimate) and find {_gib(free)} when members have"
             f" loaded in the order {loaded}; give each member of another runtime a smaller `kv_cache_gib`"
         )
-    return ""
 
 
 def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:

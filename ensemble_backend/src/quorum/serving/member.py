@@ -182,8 +182,7 @@ class Deadlines:
         # (deadline, unique number, entry): the number keeps the heap from comparing entries.
         self._heap: list[tuple[int, int, _Deadline]] = []
         self._numbers = count()
-        self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
+        self._wake = threading.Condition(threading.Lock())
         self._open = True
         self._wakes_ns = _NEVER_NS
         self._thread = threading.Thread(target=self._run, name="quorum-deadlines", daemon=True)
@@ -196,7 +195,7 @@ class Deadlines:
             A function that cancels the call, at any time and more than once.
         """
         entry = _Deadline(call)
-        with self._lock:
+        with self._wake:
             self._drop_cancelled()
             heapq.heappush(self._heap, (deadline_ns, next(self._numbers), entry))
             if deadline_ns < self._wakes_ns:
@@ -206,7 +205,7 @@ class Deadlines:
 
     def close(self) -> None:
         """Stop the thread and make all pending calls at once."""
-        with self._lock:
+        with self._wake:
             self._open = False
             self._wake.notify()
         self._thread.join()
@@ -215,7 +214,7 @@ class Deadlines:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
+            with self._wake:
                 if not self._open:
                     return
                 self._drop_cancelled()
