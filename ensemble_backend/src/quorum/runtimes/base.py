@@ -105,4 +105,8 @@ class RuntimeSettings(Generic[O_co]):
     def check_files(self) -> None:
         """Raise RuntimeConfigError if a file or folder that the options name is missing or incomplete."""
         for key, problem in find_missing(self.options, self.root):
-            raise RuntimeConfigError(f"member {self.member!r}: {key}: {problem}")
+            raise self.error(f"{key}: {problem}")
+
+    def error(self, problem: str) -> RuntimeConfigError:
+        """An error that names the member."""
+        return RuntimeConfigError(f"member {self.member!r}: {problem}")

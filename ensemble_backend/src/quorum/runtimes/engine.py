@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from quorum.runtimes.base import Done, Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Infer, Question, Reply, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
@@ -37,15 +37,13 @@ class EngineRuntime:
         options = settings.options
         self._member, self._model = settings.member, f"{PREFIX}{settings.member}"
         if settings.infer is None:
-            raise RuntimeConfigError(f"member {settings.member!r}: an engine is served inside Triton only")
+            raise settings.error("an engine is served inside Triton only")
         self._infer: Infer = settings.infer
         tokenizer = options.tokenizer or options.model
         folder = settings.root / (tokenizer or "")
         if not tokenizer or not folder.exists():
             missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: {missing}name the folder of its tokenizer in `tokenizer`"
-            )
+            raise settings.error(f"{missing}name the folder of its tokenizer in `tokenizer`")
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
         self._max_tokens, self._guided = options.max_tokens, options.guided
         self._lora = options.lora is not None

@@ -9,7 +9,7 @@ import os
 # Before Transformers is imported: no network access.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from quorum.runtimes.base import Done, Question, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.hf_batch import Job
 from quorum.runtimes.hf_continuous import ContinuousBatcher
@@ -62,10 +62,9 @@ class HfRuntime:
 
     @property
     def prompt_tokens(self) -> tuple[int, int] | None:
-        """Prompt tokens from the KV cache, and all prompt tokens.
+        """Prompt tokens from the KV cache (dynamic batches share none), and all prompt tokens.
 
-        Dynamic batches share no cache. ``continuous`` reuses shared prefixes but does not report how much:
-        ``None``.
+        ``None`` for ``continuous``, which reuses shared prefixes but does not report how much.
         """
         return None if self._reuses else (0, self._prompt_tokens)
 
@@ -80,7 +79,7 @@ def _guide(settings: RuntimeSettings[HfOptions], loaded: Loaded) -> Guide | None
     try:
         return Guide(loaded, settings.options.threads)
     except Exception as error:
-        raise RuntimeConfigError(
-            f"member {settings.member!r}: the tokenizer of {settings.options.model!r} cannot guide"
-            f" decoding ({error}); set `guided: false`, answers are then parsed as they come"
+        raise settings.error(
+            f"the tokenizer of {settings.options.model!r} cannot guide decoding ({error}); set"
+            " `guided: false`, answers are then parsed as they come"
         ) from error

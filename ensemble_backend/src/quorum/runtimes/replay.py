@@ -76,18 +76,13 @@ class _Later:
 
 
 def _load(path: Path, column: str) -> dict[tuple[str, str], dict[str, str]]:
-    """The recorded values of one member by (category, text) and attribute.
-
-    Raises:
-        RuntimeConfigError: The table cannot be used, or has no votes of that member.
-    """
+    """The recorded values of one member by (category, text) and attribute."""
     answers: dict[tuple[str, str], dict[str, str]] = {}
     try:
         for _, members, cell in read_rows(path, identified=False):
             if column not in members:
-                raise RuntimeConfigError(
-                    f"{path}: no votes of {column!r}; recorded are: {', '.join(members)}"
-                )
+                have = ", ".join(members)
+                raise RuntimeConfigError(f"{path}: no votes of {column!r}; recorded are: {have}")
             value = cell.values[members.index(column)]
             if value is not None:
                 answers.setdefault((cell.category, cell.title), {})[cell.attribute] = value

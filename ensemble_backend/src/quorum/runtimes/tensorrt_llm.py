@@ -139,30 +139,28 @@ class _Lora:
     name: str
     path: Path
     rank: int
-    modules: frozenset[str]
+    modules: set[str]
 
     @classmethod
     def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
         """Read an adapter; raises RuntimeConfigError if TensorRT-LLM cannot load it."""
-        where = f"member {settings.member!r}: lora"
         path = settings.root / lora.path
         try:
             text = (path / "adapter_config.json").read_bytes()
             adapter = msgspec.json.decode(text, type=_AdapterConfig)
         except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
-            raise RuntimeConfigError(
-                f"{where}: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
+            raise settings.error(
+                f"lora: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
             ) from error
         if lora.rank and lora.rank != adapter.r:
-            raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {adapter.r}")
+            raise settings.error(f"lora: rank {lora.rank}, but the adapter in {path} has {adapter.r}")
         unsupported = sorted(set(adapter.target_modules) - set(_LORA_MODULES))
         if unsupported:
-            raise RuntimeConfigError(
-                f"{where}: the adapter in {path} changes {', '.join(unsupported)};"
+            raise settings.error(
+                f"lora: the adapter in {path} changes {', '.join(unsupported)};"
                 f" only {', '.join(_LORA_MODULES)} can be served"
             )
-        modules = frozenset(_LORA_MODULES[target] for target in adapter.target_modules)
-        return cls(lora.title, path, adapter.r, modules)
+        return cls(lora.title, path, adapter.r, {_LORA_MODULES[name] for name in adapter.target_modules})
 
 
 class _Host:
@@ -301,7 +299,7 @@ def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> t
         folders = {lora.path.resolve() for lora in loras}
         arguments["lora_config"] = api.LoraConfig(
             max_lora_rank=max(lora.rank for lora in loras),
-            lora_target_modules=sorted(frozenset().union(*(lora.modules for lora in loras))),
+            lora_target_modules=sorted(set().union(*(lora.modules for lora in loras))),
             max_loras=len(folders),
             max_cpu_loras=len(folders),
         )
