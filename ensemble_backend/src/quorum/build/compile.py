@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 from quorum.build.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
@@ -76,10 +77,10 @@ def compile_engine(
     machine = find_machine(tools)
     checkpoint = inspect_checkpoint(build.checkpoint)
     fingerprints = list(_fingerprints(build, machine, checkpoint))
-    if _is_built(build, fingerprints[-1]):
+    if manifest := _built(build, fingerprints[-1]):
         for number, step in enumerate(build.steps):
             tell(number, step, True)
-        return read_engine_manifest(build.engine)
+        return manifest
     build.work.mkdir(parents=True, exist_ok=True)
     finished = _finished(build, fingerprints)
     needed = sum(step.space for step in build.steps[finished:]) + _SLACK_BYTES
@@ -109,13 +110,16 @@ def _fingerprints(build: BuildSteps, machine: Machine, checkpoint: Checkpoint) -
         yield f"sha256:{digest.hexdigest()}"
 
 
-def _is_built(build: BuildSteps, fingerprint: str) -> bool:
+def _built(build: BuildSteps, fingerprint: str) -> EngineManifest | None:
+    """The manifest of the engine if it is complete and of these inputs."""
     outputs = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
+    if not all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs):
+        return None
     try:
-        same = read_engine_manifest(build.engine).fingerprint == fingerprint
+        manifest = read_engine_manifest(build.engine)
     except BuildError:
-        return False
-    return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs)
+        return None
+    return manifest if manifest.fingerprint == fingerprint else None
 
 
 def _stamp(build: BuildSteps, number: int) -> Path:
@@ -124,13 +128,13 @@ def _stamp(build: BuildSteps, number: int) -> Path:
 
 def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
     """Count the first steps that are done for these commands and inputs; remove the rest."""
-    count = 0
-    for number, step in enumerate(build.steps):
+
+    def is_done(number: int) -> bool:
         stamp = _stamp(build, number)
         same = stamp.is_file() and stamp.read_text("ascii").strip() == fingerprints[number]
-        if not same or not all(path.is_file() for path in step.makes):
-            break
-        count += 1
+        return same and all(path.is_file() for path in build.steps[number].makes)
+
+    count = len(list(takewhile(is_done, range(len(build.steps)))))
     for number in range(count, len(build.steps)):
         _stamp(build, number).unlink(missing_ok=True)
     if count == 0:

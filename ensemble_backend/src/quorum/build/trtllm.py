@@ -58,13 +58,9 @@ def _words(flags: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command, with absolute paths.
+    """One command, with absolute paths, the files that it must write and their bytes, roughly.
 
-    Attributes:
-        name: What it does, for people.
-        makes: Files that it must write.
-        space: Bytes that it writes, roughly.
-        reads: Input folders other than the checkpoint.
+    ``reads`` are input folders other than the checkpoint.
     """
 
     name: str
@@ -79,7 +75,6 @@ class BuildSteps:
     """The build of one member's engine or quantised checkpoint.
 
     Attributes:
-        engine: Folder to create.
         work: Folder of intermediate files; kept, so that an interrupted build resumes.
         flags: Flags of ``trtllm-build`` -> their values.
         guided: Whether to write the tokenizer's description for guided decoding.

@@ -100,13 +100,9 @@ class Plan:
 def plan_memory(
     spec: Deployment, gpus: Sequence[Gpu], *, fixes: bool = True, pytorch_sees_gpus: bool = True
 ) -> Plan:
-    """Plan a deployment on GPUs.
+    """Plan a deployment on GPUs, and search for ``fixes``: changes that would make it fit.
 
-    Args:
-        spec: The deployment.
-        gpus: Those available.
-        fixes: Whether to search for changes that would make it fit.
-        pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
+    ``pytorch_sees_gpus`` says whether ``device: auto`` of runtime ``hf`` means a GPU.
 
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.

@@ -115,20 +115,17 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that both runtimes of TensorRT-LLM have.
+    """Options that both runtimes of TensorRT-LLM have; others than these are as in :class:`HfOptions`.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
         gpus: Numbers of its ``tensor_parallel`` GPUs; None: the first ones.
         kv_cache_fraction: The KV cache's share of the memory free after loading.
         kv_cache_gib: Upper limit of the KV cache.
-        max_batch_size: Questions answered at once.
         max_num_tokens: Tokens computed at once.
         max_seq_len: Tokens of a question with its answer; None: the model's.
         quantization: Of the weights, e.g. ``fp8``. An engine is built with it; with the LLM API the
             checkpoint decides, and only planning reads the option.
-        guided: Whether answers keep to the catalogue's grammar.
-        chat: Whether to apply the chat template; None: if there is one.
     """
 
     dtype: Dtype = "auto"
