@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from quorum.build.checkpoint import BuildError, read_json, tensor_shapes
 from quorum.build.shapes import Shape
+from quorum.runtimes.option_base import Count
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -20,7 +20,7 @@ _LAYER = re.compile(r"\.(\d{1,9})\.")
 
 
 class _Config(msgspec.Struct):
-    r: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    r: Count
     peft_type: str = "LORA"
     base_model_name_or_path: str | None = None
 

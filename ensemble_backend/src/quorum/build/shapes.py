@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
+from msgspec import field
 from msgspec.structs import replace
 
 from quorum.build.checkpoint import BuildError, Kind, read_json, stored_parameters
 from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.option_base import Count
+from quorum.runtimes.options import CountOrZero
 
-Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an
 # FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
@@ -46,24 +48,8 @@ _FOUR_NORMS = ("gemma2", "gemma3_text")
 _QK_NORMS = ("qwen3", "gemma3_text")
 
 
-# Field of a shape -> key of config.json.
-_KEYS = {
-    "family": "model_type",
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "intermediate": "intermediate_size",
-    "vocabulary": "vocab_size",
-    "max_positions": "max_position_embeddings",
-    "tied": "tie_word_embeddings",
-    "head_dim": "head_dim",
-    "dtype": "dtype",
-}
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
-    """A decoder-only transformer.
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder-only transformer; the names of fields are keys of ``config.json``.
 
     Attributes:
         name: A folder, or a Hugging Face id.
@@ -78,17 +64,17 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, rename=_KEYS):
     """
 
     name: str
-    family: str
-    layers: Size
-    hidden: Size
-    heads: Size
-    kv_heads: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0
-    head_dim: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0
-    intermediate: Size
-    vocabulary: Size
-    max_positions: Size
+    family: str = field(name="model_type")
+    layers: Count = field(name="num_hidden_layers")
+    hidden: Count = field(name="hidden_size")
+    heads: Count = field(name="num_attention_heads")
+    kv_heads: CountOrZero = field(name="num_key_value_heads", default=0)
+    head_dim: CountOrZero = 0
+    intermediate: Count = field(name="intermediate_size")
+    vocabulary: Count = field(name="vocab_size")
+    max_positions: Count = field(name="max_position_embeddings")
     dtype: str
-    tied: bool
+    tied: bool = field(name="tie_word_embeddings")
     stored_bytes: int = 0
     counted: int = 0
     quantisation: str = ""
@@ -253,11 +239,12 @@ def _as(kind: type[Kind], value: Any, source: str) -> Kind:
 
 
 def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
-    given = {key: config[key] for key in _KEYS.values() if config.get(key) is not None}
+    own = {"name": name, "source": source, "stored_bytes": 0, "counted": 0, "quantisation": ""}
+    given = {key: config[key] for key in Shape.__struct_encode_fields__ if config.get(key) is not None}
     # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
     given.setdefault("dtype", config.get("torch_dtype") or "float32")
     given.setdefault("tie_word_embeddings", str(given.get("model_type")).startswith("gemma"))
-    return _as(Shape, given | {"name": name, "source": source}, source)
+    return _as(Shape, given | own | {"kv_quantised": False}, source)
 
 
 def _quantisation_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -83,29 +83,27 @@ class EngineRuntime:
         return inputs
 
     def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
-        if question.expired:
-            return self._reply(done, Status.TIMEOUT)
+        reply = Status.TIMEOUT if question.expired else self._answer(question, inputs)
+        if self._open:
+            done(reply)
+
+    def _answer(self, question: Question, inputs: dict[str, Any]) -> Reply:
         number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
-        reply: Reply = Status.ERROR
+        # Stops the generation at its deadline, to free its place in the batch.
+        left_s = max(0.0, question.left_s)
+        timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))
         try:
-            # Stops the generation at its deadline, to free its place in the batch.
-            left_s = max(0.0, question.left_s)
-            timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))
             timer.start()
             try:
                 outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
             finally:
                 timer.cancel()
             length = int(outputs["sequence_length"].reshape(-1)[0])
-            reply = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
-            reply = Status.TIMEOUT if question.expired else reply
+            text = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
-        return self._reply(done, reply)
-
-    def _reply(self, done: Done, reply: Reply) -> None:
-        if self._open:
-            done(reply)
+            return Status.ERROR
+        return Status.TIMEOUT if question.expired else text
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
         identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}
