@@ -97,10 +97,8 @@ class Plan:
         return not self.problems
 
 
-def plan_memory(
-    spec: Deployment, gpus: Sequence[Gpu], *, fixes: bool = True, pytorch_sees_gpus: bool = True
-) -> Plan:
-    """Plan a deployment on GPUs, and search for ``fixes``: changes that would make it fit.
+def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: bool = True) -> Plan:
+    """Plan a deployment on GPUs, and search for changes that would make it fit.
 
     ``pytorch_sees_gpus`` says whether ``device: auto`` of runtime ``hf`` means a GPU.
 
@@ -128,21 +126,18 @@ def plan_memory(
             planned.update(member.name for member in group)
     plans = _plan([llm(UNCHANGED) for llm in llms], gpus)
     elsewhere = [name for name in spec.member_names if name not in planned]
-    plan = Plan(plans, [*notes, *_notes(plans)], [], elsewhere)
-    if fixes and not plan.fits:
-        plan.fixes = list(_fixes(llms, gpus))
-    return plan
+    fits = not any(plan.problems for plan in plans)
+    return Plan(plans, [*notes, *_notes(plans)], [] if fits else list(_fixes(llms, gpus)), elsewhere)
 
 
 def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
     plans = {gpu.index: GpuPlan(gpu) for gpu in gpus}
-    missing = sorted({index for need in needs for index in need.gpus if index not in plans})
-    for index in missing:
-        first = next(need for need in needs if index in need.gpus)
-        advice = "choose another device" if first.by_pytorch else "make its tensor_parallel smaller"
-        missing_gpu = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
-        missing_gpu.problems.append(
-            f"GPU {index}: member {first.member} wants it, {len(gpus)} are here;"
+    wanted = {index: need for need in reversed(needs) for index in need.gpus}
+    for index in sorted(wanted.keys() - plans.keys()):
+        advice = "choose another device" if wanted[index].by_pytorch else "make its tensor_parallel smaller"
+        plans[index] = GpuPlan(Gpu("no such GPU", "", 0, index=index))
+        plans[index].problems.append(
+            f"GPU {index}: member {wanted[index].member} wants it, {len(gpus)} are here;"
             f" {advice}, or plan for more GPUs with --gpus"
         )
     for plan in plans.values():
@@ -296,12 +291,9 @@ def _fixes(llms: Sequence[NeedUnder], gpus: Sequence[Gpu]) -> Iterator[str]:
     smaller = (size for size in _BATCHES if size < max(batches, default=0))
     tried = (attempt("for every member of hf", f"`max_batch: {n}`", Changes(max_batch=n)) for n in smaller)
     yield from islice(filter(None, tried), 1)
+    largest = max((gpu.memory for gpu in gpus), default=0)
     for name, gpu in KNOWN.items():
-        if (
-            gpus
-            and gpu.memory > max(g.memory for g in gpus)
-            and fits(UNCHANGED, [replace(gpu, index=g.index) for g in gpus])
-        ):
+        if gpu.memory > largest and fits(UNCHANGED, [replace(gpu, index=own.index) for own in gpus]):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
 

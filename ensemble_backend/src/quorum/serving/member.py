@@ -87,9 +87,8 @@ class TritonPythonModel:
         self._deadlines.close()
 
     def _ask(self, question: Admitted, ticket: int, body: bytes, reply: _Reply) -> None:
-        if not (
-            self._direct or self._admission.is_valid(ticket, time.monotonic_ns(), self._admission.seal(body))
-        ):
+        gate = self._admission
+        if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
             reply.fill(abstain(Status.REFUSED, len(question.attributes)))
             return
         for position, member in enumerate(self._members):
