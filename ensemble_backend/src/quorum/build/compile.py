@@ -9,10 +9,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from quorum.build.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
 from quorum.build.command import check_space, move_into_place, package_versions, run_command
@@ -23,8 +23,7 @@ from quorum.hardware import Gpu, find_gpus
 _SLACK_BYTES = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """The machine that an engine is built on: its first GPU, versions, and the Triton container's release."""
 
     gpu: Gpu

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quorum.build.checkpoint import BuildError
+from quorum.build.checkpoint import TOKENIZER_FILES, BuildError
 from quorum.build.shapes import read_shape, split_quantised
 from quorum.build.trtllm import CALIBRATED, BuildSteps, Step, Tools
 from quorum.runtimes.options import TensorRtLlmOptions
 
 # The exporter writes configuration and weights; the tokenizer is copied from the source.
 _TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
+    *TOKENIZER_FILES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
     "merges.txt",
     "chat_template.jinja",
     "generation_config.json",

@@ -25,9 +25,7 @@ class ReplayRuntime:
         options = settings.options
         settings.check_files()
         self._answers = _load(settings.root / options.votes, options.recorded_as or settings.member)
-        self._latency_s = options.latency_ms / 1e3
-        self._constant = options.latency_shape == "constant"
-        self._fail_share, self._hang_share = options.fail_share, options.hang_share
+        self._options, self._latency_s = options, options.latency_ms / 1e3
         self._random = random.Random(options.seed)
         self._later = _Later()
 
@@ -37,10 +35,10 @@ class ReplayRuntime:
         Raises:
             RuntimeError: For the share ``fail_share`` of questions.
         """
-        draw = self._random.random()
-        if draw < self._fail_share:
+        draw, options = self._random.random(), self._options
+        if draw < options.fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
-        if draw < self._fail_share + self._hang_share:
+        if draw < options.fail_share + options.hang_share:
             self._later.call(question.left_s, lambda: done(Status.TIMEOUT))
             return
         recorded = self._answers.get((question.category, question.text), {})
@@ -49,7 +47,8 @@ class ReplayRuntime:
         if self._latency_s <= 0:
             done(reply)
             return
-        think_s = self._latency_s if self._constant else self._random.expovariate(1.0 / self._latency_s)
+        is_constant = options.latency_shape == "constant"
+        think_s = self._latency_s if is_constant else self._random.expovariate(1.0 / self._latency_s)
         self._later.call(think_s, lambda: done(reply))
 
     def close(self) -> None:

@@ -91,16 +91,10 @@ class Admission:
         return int.from_bytes(digest, "little") >> (64 - 63 + _SLOT_BITS)
 
     def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
-        """Claim a slot; times are of ``time.monotonic_ns()``.
-
-        Args:
-            limit: How many requests may be inside, 1 to ``CAPACITY``.
-            now_ns: The present time.
-            deadline_ns: The request's deadline.
-            seal: Of the question, by :meth:`seal`.
+        """Claim a slot for a question of that :meth:`seal`; times are of ``time.monotonic_ns()``.
 
         Returns:
-            A ticket (positive INT64), or ``None`` when ``limit`` requests are inside.
+            A ticket (positive INT64), or ``None`` when ``limit`` (1 to ``CAPACITY``) requests are inside.
         """
         slot = self._next if self._next < limit else 0
         if self._expires_ns[slot] > now_ns:
