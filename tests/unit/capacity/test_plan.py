@@ -14,6 +14,7 @@ from gpu_support import (
     deployment,
     member,
     write_adapter,
+    write_safetensors,
     write_tiny,
 )
 
@@ -72,6 +73,96 @@ def test_a_configuration_without_a_shape_is_refused(tmp_path, missing):
     (folder / "config.json").write_text(json.dumps({k: v for k, v in TINY.items() if k != missing}))
     with pytest.raises(BuildError, match=rf"config\.json.*{missing}"):
         read_shape(folder)
+
+
+def absurd(folder, **changes):
+    """A checkpoint whose configuration has these values, given as JSON text."""
+    folder.mkdir(exist_ok=True)
+    values = {**{key: json.dumps(value) for key, value in TINY.items()}, **changes}
+    pairs = ", ".join(f'"{key}": {value}' for key, value in values.items())
+    (folder / "config.json").write_text(f"{{{pairs}}}")
+    return folder
+
+
+ABSURD = [
+    {"num_attention_heads": "0"},
+    {"num_attention_heads": "-4"},
+    {"num_attention_heads": "128"},
+    {"num_hidden_layers": "1e400"},
+    {"num_hidden_layers": "NaN"},
+    {"hidden_size": "0"},
+    {"hidden_size": "9" * 4000},
+    {"hidden_size": "9" * 5000},
+    {"vocab_size": "1e30"},
+    {"vocab_size": '"many"'},
+    {"max_position_embeddings": "0"},
+    {"num_key_value_heads": "-1"},
+    {"head_dim": "[64]"},
+    {"intermediate_size": "true"},
+    {"torch_dtype": "[1]"},
+    {"model_type": "7"},
+    {"other": "[" * 100_000 + "]" * 100_000},
+    {"quantization_config": "[1]"},
+    {"quantization_config": '{"quant_method": ["fp8"]}'},
+    {"pretrained_config": "[]"},
+    {"pretrained_config": '{"num_attention_heads": 0}'},
+    {"pretrained_config": "{}", "build_config": "[1]"},
+]
+
+
+@pytest.mark.parametrize(
+    "changes", ABSURD, ids=lambda changes: " ".join(f"{k}={v[:12]}" for k, v in changes.items())
+)
+def test_absurd_configurations_are_refused_by_file(tmp_path, changes):
+    folder = absurd(tmp_path / "m", **changes)
+    with pytest.raises(BuildError, match=r"m/config\.json: cannot "):
+        read_shape(folder)
+    with pytest.raises(BuildError, match=r"member a: .*config\.json"):
+        plan_memory(deployment(tmp_path, member("a", "m")), [H100])
+    by_torch = {"name": "a", "runtime": "hf", "options": {"model": "m", "device": "cuda"}}
+    assert "config.json" in plan_memory(deployment(tmp_path, by_torch), [H100]).notes[0]
+
+
+def test_the_largest_sizes_are_planned_without_an_overflow(tmp_path):
+    huge = dict.fromkeys(
+        ("num_hidden_layers", "hidden_size", "vocab_size", "intermediate_size"), str(1 << 31)
+    )
+    absurd(tmp_path / "m", **huge)
+    plan = plan_memory(deployment(tmp_path, member("a", "m")), [H100])
+    assert "before any KV cache" in plan.problems[0]
+
+
+@pytest.mark.parametrize(
+    "quant", ["[]", "[1]", '{"quantization": 7}', '{"quantization": {"quant_algo": {}}}', "{"]
+)
+def test_an_absurd_quantisation_is_refused_by_file(tmp_path, quant):
+    folder = write_tiny(tmp_path / "m")
+    (folder / "hf_quant_config.json").write_text(quant)
+    with pytest.raises(BuildError, match=r"hf_quant_config\.json: cannot "):
+        read_shape(folder)
+
+
+@pytest.mark.parametrize("rank", ["0", "1e400", '"8"', "9" * 5000, "[" * 100_000])
+def test_an_absurd_adapter_is_refused_by_file(tmp_path, rank):
+    write_adapter(tmp_path / "lora")
+    (tmp_path / "lora" / "adapter_config.json").write_text(f'{{"r": {rank}}}')
+    spec = deployment(tmp_path, member("a", LLAMA_8B, lora={"path": "lora"}))
+    with pytest.raises(BuildError, match=r"adapter_config\.json: cannot be read .*save_pretrained"):
+        plan_memory(spec, [H100])
+
+
+def test_an_adapter_of_odd_tensors_is_refused(tmp_path):
+    write_adapter(tmp_path / "lora")
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    write_safetensors(tmp_path / "lora" / "adapter_model.safetensors", {name: []})
+    spec = deployment(tmp_path, member("a", LLAMA_8B, lora={"path": "lora"}))
+    with pytest.raises(BuildError, match="is no matrix"):
+        plan_memory(spec, [H100])
+
+
+def test_no_gpu_at_all_is_a_problem_not_an_error(tmp_path):
+    plan = plan_memory(deployment(tmp_path, member("a", LLAMA_8B)), [])
+    assert "GPU 0: member a wants it, 0 are here" in plan.problems[0]
 
 
 def test_unknown_model_names_what_is_known(tmp_path):

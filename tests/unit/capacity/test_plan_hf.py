@@ -187,7 +187,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"max_batch": 0}, "0 lets no question through"),
+        ({"max_batch": 0}, "0 is not a whole number of at least 1"),
         ({"max_seq_len": 256}, "the answer alone may take 256"),
         ({"max_seq_len": 100, "max_new_tokens": 100}, "the answer alone may take 100"),
     ],

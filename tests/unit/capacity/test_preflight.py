@@ -75,6 +75,14 @@ def test_a_foreign_engine_is_checked_as_far_as_it_tells(tmp_path):
     assert "built by TensorRT-LLM 1.2.1" in preflight(spec, gpus=[H100], installed="1.1.0").problems[0]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 1}', "[" * 100_000])
+def test_a_manifest_that_says_nothing_is_named(tmp_path, content):
+    spec = engine_of(tmp_path)
+    (tmp_path / "engines" / "llama" / MANIFEST).write_text(content)
+    (problem,) = preflight(spec, gpus=[H100], installed="1.2.1").problems
+    assert "quorum-engine.json: cannot be read" in problem
+
+
 def test_a_broken_manifest_and_no_engine(tmp_path):
     spec = engine_of(tmp_path)
     (tmp_path / "engines" / "llama" / MANIFEST).write_text("{")

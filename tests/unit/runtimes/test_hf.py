@@ -97,22 +97,30 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, ...], list[int]]:
     return seen
 
 
-def greedy(folder: Path, prompt: str, new: int, model: Any = None) -> tuple[tuple[int, ...], list[int]]:
-    """What Transformers itself generates for that prompt alone."""
+def greedy(folder: Path, new: int, model: Any = None) -> dict[tuple[int, ...], list[int]]:
+    """What Transformers itself generates for each of TEXTS alone: prompt tokens -> answer tokens."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = model or transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    given = tokenizer(prompt, return_tensors="pt")
-    out = model.generate(**given, do_sample=False, max_new_tokens=new)[0].tolist()
-    prompt_ids = given["input_ids"][0].tolist()
-    answer = out[len(prompt_ids) :]
-    return tuple(prompt_ids), answer[: answer.index(0)] if 0 in answer else answer
+    answers = {}
+    for text in TEXTS:
+        given = tokenizer(text, return_tensors="pt")
+        out = model.generate(**given, do_sample=False, max_new_tokens=new)[0].tolist()
+        prompt = given["input_ids"][0].tolist()
+        answer = out[len(prompt) :]
+        answers[tuple(prompt)] = answer[: answer.index(0)] if 0 in answer else answer
+    return answers
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A checkpoint of each family, and the answers of Transformers."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("family") / request.param, request.param, seed=3)
+    return folder, greedy(folder, 40)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_answers_are_those_of_transformers(tmp_path, start, tokens, family, batching) -> None:
-    folder = write_checkpoint(tmp_path / family, family, seed=3)
-    expected = dict(greedy(folder, text, 40) for text in TEXTS)
+def test_greedy_answers_are_those_of_transformers(family, start, tokens, batching) -> None:
+    folder, expected = family
     assert len({tuple(answer) for answer in expected.values()}) == len(TEXTS)
     runtime = start(folder, guided=False, batching=batching, max_new_tokens=40)
     ask(runtime, [question(text) for text in TEXTS])
@@ -176,7 +184,7 @@ def test_a_deadline_stops_generation_and_nobody_else(checkpoint, start, monkeypa
     runtime = start(checkpoint, guided=False, batching=batching, max_new_tokens=300)
     free, late, after = ask(runtime, [question("patient"), impatient("late", 9), question("after")])
     assert late == Status.TIMEOUT
-    assert taken["late"] <= 10
+    assert taken.get("late", 0) <= 10
     assert isinstance(free, str)
     assert isinstance(after, str)
     assert ask(runtime, [question("too late already", seconds=-1)]) == [Status.TIMEOUT]
@@ -192,8 +200,8 @@ def test_an_adapter_changes_the_answers(tmp_path, checkpoint, start, tokens) -> 
     adapted.save_pretrained(tmp_path / "adapter")
     runtime = start(checkpoint, lora=str(tmp_path / "adapter"), guided=False, max_new_tokens=30)
     ask(runtime, [question(text) for text in TEXTS])
-    assert tokens == dict(greedy(checkpoint, text, 30, adapted) for text in TEXTS)
-    assert tokens != dict(greedy(checkpoint, text, 30) for text in TEXTS)
+    assert tokens == greedy(checkpoint, 30, adapted)
+    assert tokens != greedy(checkpoint, 30)
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path, checkpoint, start) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from quorum.build.shapes import QUANTISATIONS
 from quorum.runtimes.option_base import OptionError, find_missing
 from quorum.runtimes.options import (
     RUNTIMES,
@@ -18,6 +20,7 @@ from quorum.runtimes.options import (
     HfOptions,
     Lora,
     OpenVinoOptions,
+    Quantisation,
     TensorRtLlmOptions,
     read_options,
 )
@@ -75,7 +78,7 @@ def test_null_counts_as_left_out() -> None:
         ("hf", {"model": "m", "device": 0}, "device", "0 is not text"),
         ("replay", {"votes": "v", "latency_ms": "4"}, "latency_ms", "'4' is not a number"),
         ("hf", {"model": "m", "dtype": "int3"}, "dtype", "'int3' is unknown; use one of auto, float32"),
-        ("openvino", {"model": "m", "max_new_tokens": 0}, "max_new_tokens", "lets no question through"),
+        ("openvino", {"model": "m", "max_new_tokens": 0}, "max_new_tokens", "0 is not .* of at least 1"),
         ("engine", {"engine": "e", "lora": {"path": "p", "scale": 2}}, "lora", "may have name"),
         ("engine", {"engine": "e", "lora": {}}, "lora", "it has path, and may have name"),
         ("engine", {"engine": "e", "kv_cache_gib": float("inf")}, "kv_cache_gib", "not an amount of memory"),
@@ -85,6 +88,46 @@ def test_what_is_refused_is_named_with_the_fix(runtime: str, given: Any, key: st
     with pytest.raises(OptionError, match=message) as caught:
         read_options(runtime, given)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("runtime", "given"),
+    [
+        ("replay", {"latency_ms": -1}),
+        ("replay", {"latency_ms": float("nan")}),
+        ("replay", {"fail_share": 1.5}),
+        ("replay", {"hang_share": -0.1}),
+        ("replay", {"seed": 1 << 64}),
+        ("openvino", {"threads": -1}),
+        ("openvino", {"kv_cache_blocks": -1}),
+        ("openvino", {"max_new_tokens": 1 << 40}),
+        ("hf", {"threads": 0}),
+        ("tensorrt_llm", {"max_batch_size": 0}),
+        ("tensorrt_llm", {"max_tokens": -5}),
+        ("tensorrt_llm", {"max_num_tokens": 1 << 40}),
+        ("tensorrt_llm", {"max_seq_len": 0}),
+        ("tensorrt_llm", {"tensor_parallel": 1 << 40}),
+        ("tensorrt_llm", {"gpus": [-1]}),
+        ("tensorrt_llm", {"lora": {"path": "p", "rank": 0}}),
+        ("tensorrt_llm", {"kv_cache_fraction": float("nan")}),
+        ("engine", {"dtype": "int3"}),
+        ("engine", {"quantization": "fp9"}),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(runtime: str, given: dict[str, Any]) -> None:
+    ((key, value),) = given.items()
+    with pytest.raises(OptionError, match=re.escape(repr(value))) as caught:
+        read_options(runtime, {**NEEDED[runtime], **given})
+    assert caught.value.key == key
+
+
+def test_every_quantisation_that_an_option_may_name_has_a_size() -> None:
+    assert set(get_args(Quantisation)) == set(QUANTISATIONS)
+
+
+def test_zero_leaves_the_choice_to_openvino() -> None:
+    options = read_options("openvino", {"model": "m", "threads": 0, "kv_cache_blocks": 0})
+    assert options == OpenVinoOptions(model="m", threads=0, kv_cache_blocks=0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +150,7 @@ def test_gpu_options_that_only_fail_at_load_are_refused(options: dict[str, Any],
 
 def test_constraints_hold_for_options_made_in_code_too() -> None:
     options = OpenVinoOptions(model="m")
-    with pytest.raises(OptionError, match="lets no question through"):
+    with pytest.raises(OptionError, match="0 is not a whole number of at least 1"):
         msgspec.structs.replace(options, max_new_tokens=0)
     with pytest.raises(AttributeError):
         options.threads = 2  # type: ignore[misc]

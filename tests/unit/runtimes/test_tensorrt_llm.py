@@ -71,6 +71,9 @@ def test_a_limit_in_bytes_is_told_in_tokens_too(
         ({"r": 8, "target_modules": ["q_proj"]}, {"rank": 16}, "rank 16, but the adapter"),
         ({"r": 8, "target_modules": ["lm_head", "q_proj"]}, {}, "changes lm_head"),
         ({"target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
+        ({"r": float("inf"), "target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
+        ({"r": 8, "target_modules": "all-linear"}, {}, "no PEFT adapter"),
+        ({"r": 0, "target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_refused(

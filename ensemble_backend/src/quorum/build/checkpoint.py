@@ -9,14 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 
 from quorum_contract.errors import QuorumError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _CHUNK_BYTES = 1 << 20
+Kind = TypeVar("Kind")
 
 
 class BuildError(QuorumError, RuntimeError):
@@ -30,10 +32,8 @@ class Checkpoint:
     """A local Hugging Face causal language model.
 
     Attributes:
-        path: Its folder.
         family: ``model_type`` of its configuration, e.g. ``"llama"``.
         parameters: Stored parameters; tied ones count once.
-        weight_bytes: Size of the safetensors files in bytes.
         hash: ``sha256:...`` over names and contents of configuration, weights and tokenizer.
     """
 
@@ -64,7 +64,7 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
         )
     return Checkpoint(
         path=path,
-        family=str(config["model_type"]),
+        family=config.model_type,
         parameters=stored_parameters(weights),
         weight_bytes=sum(file.stat().st_size for file in weights),
         hash=hash_of([path / "config.json", *weights, *tokenizer]),
@@ -72,44 +72,50 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
 
 
 def stored_parameters(weights: list[Path]) -> int:
-    """Number of parameters in safetensors files; tied ones count once.
-
-    Raises:
-        BuildError: One of them is not a safetensors file.
-    """
+    """Number of parameters in safetensors files; tied ones count once."""
     return sum(math.prod(shape) for file in weights for shape in tensor_shapes(file).values())
 
 
-def _config(path: Path) -> dict[str, Any]:
+class _Config(msgspec.Struct):
+    model_type: str = ""
+    architectures: list[str] | None = None
+    auto_map: dict[str, object] | None = None
+
+
+def _config(path: Path) -> _Config:
     file = path / "config.json"
     if not file.is_file():
         raise BuildError(f"{path}: no config.json; this is not the folder of a Hugging Face checkpoint")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{file}: cannot be read ({error}); fetch the checkpoint again") from error
-    if not isinstance(config, dict) or not config.get("model_type"):
+    config = read_json(file, _Config)
+    if not config.model_type:
         raise BuildError(f"{file}: no model_type; fetch the checkpoint again")
-    if config.get("auto_map"):
+    if config.auto_map:
         raise BuildError(
             f"{file}: auto_map says that the model brings code of its own, which a build never runs;"
             " use a checkpoint of a family that Transformers knows"
         )
-    architectures = config.get("architectures") or []
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
-        named = ", ".join(map(str, architectures)) or "none"
+    if not any(name.endswith("ForCausalLM") for name in config.architectures or ()):
+        named = ", ".join(config.architectures or ()) or "none"
         raise BuildError(
             f"{file}: not a causal language model (architectures: {named}, needed: ...ForCausalLM)"
         )
     return config
 
 
-def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> shape, from the header of a safetensors file; no tensor is loaded.
+def read_json(file: Path, kind: type[Kind], advice: str = "fetch the checkpoint again") -> Kind:
+    """Read a JSON file as a type that msgspec knows; a struct ignores other keys.
 
     Raises:
-        BuildError: It is not a safetensors file, or is cut off.
+        BuildError: It cannot be read or has invalid values; the message ends with the advice.
     """
+    try:
+        return msgspec.convert(json.loads(file.read_text("utf-8")), kind)
+    except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise BuildError(f"{file}: cannot be read ({error}); {advice}") from error
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape, from the header of a safetensors file; BuildError if it is cut off or none."""
     try:
         with safe_open(file, framework="np") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118

@@ -9,33 +9,22 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from quorum.build.checkpoint import BuildError, Checkpoint, hash_of, inspect_checkpoint
-from quorum.build.command import run_command
+from quorum.build.command import check_space, move_into_place, package_versions, run_command
 from quorum.build.manifest import EngineManifest, read_engine_manifest
 from quorum.build.trtllm import BuildSteps, Step, Tools
 from quorum.hardware import Gpu, find_gpus
 
 _SLACK_BYTES = 256 << 20
-_VERSIONS = """
-import importlib.metadata as metadata, json
-print(json.dumps({name: metadata.version(name) for name in ("tensorrt_llm", "tensorrt")}))
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The machine that an engine is built on.
-
-    Attributes:
-        gpu: Its first GPU.
-        tensorrt: Version of TensorRT.
-        tensorrt_llm: Version of TensorRT-LLM.
-        container: Release of the Triton container; empty outside of one.
-    """
+class Machine(NamedTuple):
+    """The machine that an engine is built on: its first GPU, versions, and the Triton container's release."""
 
     gpu: Gpu
     tensorrt: str
@@ -52,15 +41,17 @@ def find_machine(tools: Tools) -> Machine:
             " build there, or look at the commands with --dry-run"
         )
     try:
-        result = subprocess.run([tools.python, "-c", _VERSIONS], capture_output=True, text=True, check=True)
-        versions: dict[str, str] = json.loads(result.stdout)
+        versions = package_versions(tools.python, ("tensorrt_llm", "tensorrt"))
+        tensorrt, tensorrt_llm = versions["tensorrt"], versions["tensorrt_llm"]
+        if not tensorrt or not tensorrt_llm:
+            raise ValueError("not installed there")
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise BuildError(
             f"{tools.python} has no tensorrt_llm ({error}); build inside the container that serves, see"
             " docs/guides/gpu.md, or name its interpreter with --python"
         ) from error
     container = os.environ.get("NVIDIA_TRITON_SERVER_VERSION", "")
-    return Machine(gpus[0], versions["tensorrt"], versions["tensorrt_llm"], container)
+    return Machine(gpus[0], tensorrt, tensorrt_llm, container)
 
 
 def compile_engine(
@@ -74,36 +65,36 @@ def compile_engine(
 
     Args:
         build: The commands.
-        tools: Paths of the programs.
+        tools: The tools that they were laid out for.
         on_step: Called with each step's number, the step, and whether it was done already.
         on_line: Called with every line that a program prints.
 
     Raises:
         BuildError: Something is missing, does not fit, or a program failed.
     """
+    tell = on_step or (lambda *_: None)
     machine = find_machine(tools)
     checkpoint = inspect_checkpoint(build.checkpoint)
     fingerprints = list(_fingerprints(build, machine, checkpoint))
-    if _is_built(build, fingerprints[-1]):
+    if manifest := _built(build, fingerprints[-1]):
         for number, step in enumerate(build.steps):
-            if on_step:
-                on_step(number, step, True)
-        return read_engine_manifest(build.engine)
+            tell(number, step, True)
+        return manifest
     build.work.mkdir(parents=True, exist_ok=True)
     finished = _finished(build, fingerprints)
-    _check_space(build, finished)
+    needed = sum(step.space for step in build.steps[finished:]) + _SLACK_BYTES
+    check_space(build.work, needed, f"building {build.member}", "name an `engine` folder on another disk")
     for number, step in enumerate(build.steps):
-        if on_step:
-            on_step(number, step, number < finished)
+        tell(number, step, number < finished)
         if number >= finished:
             _run(step, on_line)
             _stamp(build, number).write_text(fingerprints[number] + "\n", "ascii")
-    manifest = _manifest(build, machine, checkpoint, fingerprints[-1])
     for name in build.carries:
         if (build.checkpoint / name).is_file() and not (build.fresh / name).exists():
             shutil.copy(build.checkpoint / name, build.fresh / name)
+    manifest = _manifest(build, machine, checkpoint, fingerprints[-1])
     manifest.write(build.fresh)
-    _move_into_place(build)
+    _replace_engine(build)
     return manifest
 
 
@@ -118,13 +109,16 @@ def _fingerprints(build: BuildSteps, machine: Machine, checkpoint: Checkpoint) -
         yield f"sha256:{digest.hexdigest()}"
 
 
-def _is_built(build: BuildSteps, fingerprint: str) -> bool:
-    try:
-        same = read_engine_manifest(build.engine).fingerprint == fingerprint
-    except BuildError:
-        return False
+def _built(build: BuildSteps, fingerprint: str) -> EngineManifest | None:
+    """The manifest of the engine if it is complete and of these inputs."""
     outputs = [path for step in build.steps for path in step.makes if path.is_relative_to(build.fresh)]
-    return same and all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs)
+    if not all((build.engine / path.relative_to(build.fresh)).is_file() for path in outputs):
+        return None
+    try:
+        manifest = read_engine_manifest(build.engine)
+    except BuildError:
+        return None
+    return manifest if manifest.fingerprint == fingerprint else None
 
 
 def _stamp(build: BuildSteps, number: int) -> Path:
@@ -133,13 +127,13 @@ def _stamp(build: BuildSteps, number: int) -> Path:
 
 def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
     """Count the first steps that are done for these commands and inputs; remove the rest."""
-    count = 0
-    for number, step in enumerate(build.steps):
+
+    def is_done(number: int) -> bool:
         stamp = _stamp(build, number)
         same = stamp.is_file() and stamp.read_text("ascii").strip() == fingerprints[number]
-        if not same or not all(path.is_file() for path in step.makes):
-            break
-        count += 1
+        return same and all(path.is_file() for path in build.steps[number].makes)
+
+    count = len(list(takewhile(is_done, range(len(build.steps)))))
     for number in range(count, len(build.steps)):
         _stamp(build, number).unlink(missing_ok=True)
     if count == 0:
@@ -147,16 +141,6 @@ def _finished(build: BuildSteps, fingerprints: list[str]) -> int:
     if not any(path.is_relative_to(build.fresh) for step in build.steps[:count] for path in step.makes):
         shutil.rmtree(build.fresh, ignore_errors=True)
     return count
-
-
-def _check_space(build: BuildSteps, finished: int) -> None:
-    needed = sum(step.space for step in build.steps[finished:]) + _SLACK_BYTES
-    free = shutil.disk_usage(build.work).free
-    if free < needed:
-        raise BuildError(
-            f"{build.work}: {free / 1e9:.1f} GB free, building {build.member} may need {needed / 1e9:.1f} GB;"
-            " free some, or name an `engine` folder on another disk"
-        )
 
 
 def _run(step: Step, on_line: Callable[[str], None] | None) -> None:
@@ -199,18 +183,11 @@ def _manifest(
     )
 
 
-def _move_into_place(build: BuildSteps) -> None:
+def _replace_engine(build: BuildSteps) -> None:
     old = build.work / "old-engine"
     shutil.rmtree(old, ignore_errors=True)
     build.engine.parent.mkdir(parents=True, exist_ok=True)
-    if build.engine.exists():
-        build.engine.rename(old)
-    try:
-        build.fresh.rename(build.engine)
-    except OSError:
-        if old.exists():
-            old.rename(build.engine)
-        raise
+    move_into_place(build.fresh, build.engine, old)
     shutil.rmtree(old, ignore_errors=True)
     for stamp in build.work.glob("step-*.done"):
         # The converted checkpoint stays for builds with other flags; the engine was moved.

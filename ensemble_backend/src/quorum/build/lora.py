@@ -3,30 +3,33 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from quorum.build.checkpoint import BuildError, tensor_shapes
+import msgspec
+
+from quorum.build.checkpoint import BuildError, read_json, tensor_shapes
 from quorum.build.shapes import Shape
-from quorum.runtimes.options import Lora
+from quorum.runtimes.option_base import Count
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+_LAYER = re.compile(r"\.(\d{1,9})\.")
+
+
+class _Config(msgspec.Struct):
+    r: Count
+    peft_type: str = "LORA"
+    base_model_name_or_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One adapter.
+    """One adapter in a folder, with its rank, its size in bytes and its tensors' shapes by name.
 
-    Attributes:
-        path: Its folder.
-        base: The model it was trained on, by its configuration; may be empty.
-        rank: Of its matrices.
-        bytes: Size of its weights.
-        shapes: Tensor name -> shape.
+    The model that it was trained on, ``base``, may be empty.
     """
 
     path: Path
@@ -36,17 +39,10 @@ class Adapter:
     shapes: Mapping[str, tuple[int, ...]]
 
     def check_base(self, shape: Shape, model: str) -> None:
-        """Refuse a base model that this adapter does not fit.
+        """Refuse, by a BuildError, a base that this adapter does not fit; ``model`` is its name.
 
         Names are compared by their last part, since a base may be in any folder; without comparable names
         shapes decide.
-
-        Args:
-            shape: Of the base model.
-            model: The base model as ``deploy.yaml`` names it.
-
-        Raises:
-            BuildError: It was made for another base.
         """
         misfit = self._misfit(shape)
         if misfit:
@@ -63,26 +59,32 @@ class Adapter:
             )
 
     def _misfit(self, shape: Shape) -> str:
-        layers = [int(part) for name in self.shapes for part in name.split(".") if part.isdecimal()]
+        layers = [int(number) for name in self.shapes for number in _LAYER.findall(name)]
         if layers and max(layers) >= shape.layers:
             return f"it adapts layer {max(layers)}, the base has {shape.layers} layers"
         q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-        outputs = {"q_proj": q, "k_proj": kv, "v_proj": kv, "o_proj": shape.hidden}
-        inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), shape.hidden)
-        outputs |= {"gate_proj": shape.intermediate, "up_proj": shape.intermediate, "down_proj": shape.hidden}
-        inputs |= {"o_proj": q, "down_proj": shape.intermediate}
+        widths = {  # module -> (values that it reads, values that it writes)
+            "q_proj": (shape.hidden, q),
+            "k_proj": (shape.hidden, kv),
+            "v_proj": (shape.hidden, kv),
+            "o_proj": (q, shape.hidden),
+            "gate_proj": (shape.hidden, shape.intermediate),
+            "up_proj": (shape.hidden, shape.intermediate),
+            "down_proj": (shape.intermediate, shape.hidden),
+        }
         for name, dims in self.shapes.items():
-            for module in outputs:
-                if f".{module}.lora_A." in name and dims[-1] != inputs[module]:
-                    return f"{name} reads {dims[-1]} values, {module} of the base gets {inputs[module]}"
-                if f".{module}.lora_B." in name and dims[0] != outputs[module]:
-                    return f"{name} writes {dims[0]} values, {module} of the base {outputs[module]}"
+            module, _, side = name.partition(".lora_")
+            module = module.rpartition(".")[2]
+            if module not in widths or side[:2] not in ("A.", "B."):
+                continue
+            reads, writes = widths[module]
+            if len(dims) != 2:
+                return f"{name} is no matrix"
+            if side[0] == "A" and dims[1] != reads:
+                return f"{name} reads {dims[1]} values, {module} of the base gets {reads}"
+            if side[0] == "B" and dims[0] != writes:
+                return f"{name} writes {dims[0]} values, {module} of the base {writes}"
         return ""
-
-
-def rank_of(lora: Lora, root: Path) -> int:
-    """The rank in the option ``lora``, else in the adapter; raises BuildError if there is neither."""
-    return lora.rank or read_adapter(root / lora.path).rank
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -92,20 +94,14 @@ def read_adapter(folder: Path) -> Adapter:
         BuildError: It is no PEFT LoRA adapter.
     """
     file = folder / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        rank, kind = int(config["r"]), str(config.get("peft_type", "LORA"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(
-            f"{file}: cannot be read ({error}); name the folder that PEFT's save_pretrained wrote"
-        ) from error
-    if kind.upper() != "LORA":
-        raise BuildError(f"{file}: a {kind} adapter; only LoRA can be served")
+    config = read_json(file, _Config, "name the folder that PEFT's save_pretrained wrote")
+    if config.peft_type.upper() != "LORA":
+        raise BuildError(f"{file}: a {config.peft_type} adapter; only LoRA can be served")
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise BuildError(f"{folder}: no {WEIGHTS}; save the adapter with safe_serialization=True")
-    base = str(config.get("base_model_name_or_path") or "")
-    return Adapter(folder, base, rank, weights.stat().st_size, tensor_shapes(weights))
+    base = config.base_model_name_or_path or ""
+    return Adapter(folder, base, config.r, weights.stat().st_size, tensor_shapes(weights))
 
 
 def _last_part(model: str) -> str:

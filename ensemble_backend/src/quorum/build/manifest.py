@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from quorum.build.checkpoint import BuildError
+from quorum.build.checkpoint import read_json
 
 MANIFEST = "quorum-engine.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,6 @@ class EngineManifest:
         checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
         family: ``model_type`` of the checkpoint.
         architecture: Of the GPU it was built on, e.g. ``sm_90``; it runs on no other.
-        gpu: Name of that GPU.
-        tensorrt: Version of TensorRT.
-        tensorrt_llm: Version of TensorRT-LLM.
         container: Release of the Triton container, e.g. ``26.07``; empty outside of one.
         tensor_parallel: Number of GPUs.
         flags: Flags of ``trtllm-build`` -> their values.
@@ -34,7 +31,6 @@ class EngineManifest:
         lora: Name -> folder of its adapters, relative to the engine.
         fingerprint: Of all inputs of the build; an engine with the same one is not built again.
         created: ISO 8601, UTC.
-        schema_version: Of this file.
     """
 
     checkpoint: str
@@ -52,11 +48,16 @@ class EngineManifest:
     lora: Mapping[str, str]
     fingerprint: str
     created: str
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = 1
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the engine's folder."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(folder / MANIFEST, self)
+
+
+def write_json(file: Path, manifest: Any) -> None:
+    """Write a dataclass as JSON."""
+    file.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
 
 def read_engine_manifest(folder: Path) -> EngineManifest:
@@ -65,14 +66,5 @@ def read_engine_manifest(folder: Path) -> EngineManifest:
     Raises:
         BuildError: There is none, or it is of another schema.
     """
-    file = folder / MANIFEST
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if data["schema_version"] != SCHEMA:
-            raise ValueError(f"schema_version {data['schema_version']}, expected {SCHEMA}")
-        commands = tuple(tuple(command) for command in data["commands"])
-        return EngineManifest(**{**data, "commands": commands})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(
-            f"{file}: cannot be read ({error}); build the engine with `quorum build MEMBER --spec FILE`"
-        ) from error
+    advice = "build the engine with `quorum build MEMBER --spec FILE`"
+    return read_json(folder / MANIFEST, EngineManifest, advice)

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from quorum.build.checkpoint import BuildError, Checkpoint, inspect_checkpoint
-from quorum.build.command import run_command
+from quorum.build.checkpoint import BuildError, inspect_checkpoint, read_json
+from quorum.build.command import check_space, move_into_place, package_versions, run_command
+from quorum.build.manifest import write_json
 
 WeightFormat = Literal["fp32", "fp16", "int8", "int4"]
 
 MANIFEST = "quorum-build.json"
-MANIFEST_SCHEMA = 1
 TESTED_FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 BUILD_PYTHON = Path(".venv-build/bin/python")
 BUILD_PACKAGES = (
@@ -42,16 +40,6 @@ BUILT_FILES = (
 _SPACE_FACTOR = 3
 _SPACE_SLACK_BYTES = 64 << 20
 
-_VERSIONS = """
-import importlib.metadata as metadata, json, sys
-def version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-print(json.dumps({name: version(name) for name in sys.argv[1:]}))
-"""
-
 log = logging.getLogger(__name__)
 
 
@@ -59,13 +47,8 @@ log = logging.getLogger(__name__)
 class BuildManifest:
     """The inputs of a built model; the content of ``quorum-build.json`` in its folder.
 
-    Attributes:
-        checkpoint: Name of the checkpoint's folder.
-        checkpoint_hash: See :class:`quorum.build.checkpoint.Checkpoint`.
-        family: ``model_type`` of the checkpoint.
-        exporter: Package -> version in the build environment.
-        created: ISO 8601, UTC.
-        schema_version: Of this file.
+    Fields are those of :class:`quorum.build.manifest.EngineManifest`, and ``exporter``: package -> version in
+    the build environment.
     """
 
     checkpoint: str
@@ -76,7 +59,7 @@ class BuildManifest:
     exporter: Mapping[str, str]
     created: str
     runtime: str = "openvino"
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: Literal[1] = 1
 
 
 def build_openvino(
@@ -111,17 +94,16 @@ def build_openvino(
         raise BuildError(f"{out}: exists already; give another folder, or force the build to replace it")
     described = inspect_checkpoint(checkpoint)
     if described.family not in TESTED_FAMILIES:
+        tested = ", ".join(TESTED_FAMILIES)
         log.warning(
-            "%s: untested family %r (tested: %s); check its answers",
-            checkpoint,
-            described.family,
-            ", ".join(TESTED_FAMILIES),
+            "%s: untested family %r (tested: %s); check its answers", checkpoint, described.family, tested
         )
     if len(python.parts) > 1:
         python = python.absolute()
     versions = exporter_versions(python)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(described, out.parent)
+    needed = _SPACE_FACTOR * described.weight_bytes + _SPACE_SLACK_BYTES
+    check_space(out.parent, needed, f"a build of {checkpoint}", "build on another disk")
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         fresh = Path(scratch, "new")
         _export(python, checkpoint, fresh, weight_format, on_line)
@@ -134,8 +116,8 @@ def build_openvino(
             exporter=versions,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        (fresh / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-        _move_into_place(fresh, out, Path(scratch, "old"))
+        write_json(fresh / MANIFEST, manifest)
+        move_into_place(fresh, out, Path(scratch, "old"))
     return manifest
 
 
@@ -145,16 +127,7 @@ def read_manifest(folder: Path) -> BuildManifest:
     Raises:
         BuildError: There is none, or it is of another schema.
     """
-    file = folder / MANIFEST
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if data["schema_version"] != MANIFEST_SCHEMA:
-            raise ValueError(f"schema_version {data['schema_version']}, expected {MANIFEST_SCHEMA}")
-        return BuildManifest(**data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(
-            f"{file}: cannot be read ({error}); build the model again with `quorum build`"
-        ) from error
+    return read_json(folder / MANIFEST, BuildManifest, "build the model again with `quorum build`")
 
 
 def exporter_versions(python: Path) -> dict[str, str]:
@@ -165,14 +138,7 @@ def exporter_versions(python: Path) -> dict[str, str]:
     """
     advice = "run `make build-env`, or name the interpreter of another build environment"
     try:
-        result = subprocess.run(
-            [str(python), "-c", _VERSIONS, *BUILD_PACKAGES],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=_environment(),
-        )
-        versions: dict[str, str | None] = json.loads(result.stdout)
+        versions = package_versions(str(python), BUILD_PACKAGES, _environment())
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise BuildError(
             f"{python}: the build environment's Python does not run ({error}); {advice}"
@@ -195,31 +161,14 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _check_space(checkpoint: Checkpoint, folder: Path) -> None:
-    needed = _SPACE_FACTOR * checkpoint.weight_bytes + _SPACE_SLACK_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise BuildError(
-            f"{folder}: {free / 1e9:.1f} GB free, a build of {checkpoint.path} may need"
-            f" {needed / 1e9:.1f} GB; free some, or build on another disk"
-        )
-
-
 def _export(
     python: Path, checkpoint: Path, out: Path, weight_format: str, on_line: Callable[[str], None] | None
 ) -> None:
     # Run in its parent folder: the exporter writes the given path into the model.
     folder = checkpoint.resolve()
-    command = [
-        str(python),
-        "-m",
-        "optimum.commands.optimum_cli",
-        "export",
-        "openvino",
-        "--model",
-        f"./{folder.name}",
-    ]
-    command += ["--task", "text-generation-with-past", "--weight-format", weight_format, str(out.resolve())]
+    command = [str(python), "-m", "optimum.commands.optimum_cli", "export", "openvino"]
+    command += ["--model", f"./{folder.name}", "--task", "text-generation-with-past"]
+    command += ["--weight-format", weight_format, str(out.resolve())]
     code, output = run_command(command, on_line, env=_environment(), cwd=folder.parent)
     if code:
         raise BuildError(f"{checkpoint}: the exporter failed (exit code {code}); its last lines:\n{output}")
@@ -229,14 +178,3 @@ def _export(
             f"{checkpoint}: the exporter ended well but did not write {', '.join(missing)};"
             " is its tokenizer one that OpenVINO Tokenizers can convert?"
         )
-
-
-def _move_into_place(fresh: Path, out: Path, aside: Path) -> None:
-    if out.exists():
-        out.rename(aside)
-    try:
-        fresh.rename(out)
-    except OSError:
-        if aside.exists():
-            aside.rename(out)
-        raise

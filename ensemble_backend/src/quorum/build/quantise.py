@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quorum.build.checkpoint import BuildError
+from quorum.build.checkpoint import TOKENIZER_FILES, BuildError
 from quorum.build.shapes import read_shape, split_quantised
 from quorum.build.trtllm import CALIBRATED, BuildSteps, Step, Tools
 from quorum.runtimes.options import TensorRtLlmOptions
 
 # The exporter writes configuration and weights; the tokenizer is copied from the source.
 _TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
+    *TOKENIZER_FILES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
     "merges.txt",
     "chat_template.jinja",
     "generation_config.json",
@@ -48,25 +46,14 @@ def quantise_steps(member: str, options: TensorRtLlmOptions, root: Path, tools: 
         raise BuildError(f"member {member}: {source} is quantised already ({shape.quantisation})")
     work = target.with_name(f"{target.name}.build")
     out = work / "engine"
-    script = str(tools.examples / "quantization" / "quantize.py")
-    command: tuple[str, ...] = (tools.python, script, "--model_dir", str(source), "--output_dir", str(out))
-    command = (*command, "--dtype", options.dtype, "--qformat", method)
-    command = (*command, "--calib_dataset", tools.calibration, "--export_format", "hf")
-    if method == "fp8":
-        command = (*command, "--kv_cache_dtype", "fp8")
+    command = tools.quantise(
+        method,
+        {"--model_dir": str(source), "--output_dir": str(out), "--dtype": options.dtype},
+        {"--export_format": "hf"},
+    )
     step = Step(
         f"quantise to {method}", command, (out / "config.json",), shape.weight_bytes(quantisation=method)
     )
     return BuildSteps(
-        member=member,
-        checkpoint=source,
-        engine=target,
-        work=work,
-        steps=(step,),
-        flags={},
-        shape=shape,
-        tensor_parallel=1,
-        guided=False,
-        lora={},
-        carries=_TOKENIZER,
+        member=member, checkpoint=source, engine=target, work=work, steps=(step,), carries=_TOKENIZER
     )

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from quorum.build.checkpoint import BuildError, stored_parameters
+import msgspec
+from msgspec import field
+from msgspec.structs import replace
+
+from quorum.build.checkpoint import BuildError, Kind, read_json, stored_parameters
 from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.option_base import Count
+from quorum.runtimes.options import CountOrZero
 
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an
 # FP16 scale per 128 weights, NVFP4 an FP8 scale per 16, weight-only formats an FP16 scale per channel.
-_QUANTISED = {
+_QUANTISED: dict[str, float] = {
     "fp8": 1.0,
     "int8_sq": 1.0,
     "int8_wo": 1.0,
@@ -45,47 +48,45 @@ _FOUR_NORMS = ("gemma2", "gemma3_text")
 _QK_NORMS = ("qwen3", "gemma3_text")
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A decoder-only transformer.
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder-only transformer; the names of fields are keys of ``config.json``.
 
     Attributes:
         name: A folder, or a Hugging Face id.
-        family: ``model_type``.
-        layers: Decoder layers.
-        hidden: Width.
         heads: Query heads.
-        kv_heads: Key and value heads.
-        head_dim: Width of one head.
-        intermediate: Width of the gated MLP.
-        vocabulary: Tokens.
-        max_positions: Longest sequence.
-        dtype: Type of the stored weights.
+        kv_heads: Key and value heads; by default as many as query heads.
+        head_dim: Width of one head; by default its share of ``hidden``.
         tied: Whether output and input embeddings are one matrix.
         stored_bytes: Size of its local weight files; 0 without.
         counted: Parameters in those files, unless they are quantised; the formula's number otherwise.
         quantisation: Of the stored weights, e.g. ``fp8``; empty for none.
         kv_quantised: Whether the checkpoint sets an FP8 KV cache.
-        source: Where the shape was read.
     """
 
     name: str
-    family: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocabulary: int
-    max_positions: int
+    family: str = field(name="model_type")
+    layers: Count = field(name="num_hidden_layers")
+    hidden: Count = field(name="hidden_size")
+    heads: Count = field(name="num_attention_heads")
+    kv_heads: CountOrZero = field(name="num_key_value_heads", default=0)
+    head_dim: CountOrZero = 0
+    intermediate: Count = field(name="intermediate_size")
+    vocabulary: Count = field(name="vocab_size")
+    max_positions: Count = field(name="max_position_embeddings")
     dtype: str
-    tied: bool
+    tied: bool = field(name="tie_word_embeddings")
     stored_bytes: int = 0
     counted: int = 0
     quantisation: str = ""
     kv_quantised: bool = False
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in what configurations leave out."""
+        msgspec.structs.force_setattr(self, "kv_heads", self.kv_heads or self.heads)
+        msgspec.structs.force_setattr(self, "head_dim", self.head_dim or self.hidden // self.heads)
+        if not self.head_dim:
+            raise ValueError(f"{self.heads} heads share a width of {self.hidden}")
 
     @property
     def linear_parameters(self) -> int:
@@ -118,40 +119,27 @@ class Shape:
             quantisation: One of :data:`QUANTISATIONS`; empty: the checkpoint's own.
 
         Raises:
-            BuildError: Unknown type or quantisation.
+            BuildError: The type is unknown.
         """
         plain = self.dtype if dtype == "auto" else dtype
-        # With dtype auto, TensorRT-LLM converts float32 checkpoints to float16.
-        plain = "float16" if dtype == "auto" and plain == "float32" else plain
+        if dtype == "auto" and plain == "float32":
+            plain = "float16"  # TensorRT-LLM converts such checkpoints
         if plain not in _DTYPES:
             raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
         chosen = quantisation or self.quantisation
-        if chosen and chosen not in _QUANTISED:
-            raise BuildError(
-                f"{self.name}: quantization {chosen!r} is unknown; use one of {', '.join(_QUANTISED)}"
-            )
         if self.stored_bytes and self.quantisation == chosen and plain == self.dtype:
             return self.stored_bytes
         linear = _QUANTISED[chosen] if chosen else _DTYPES[plain]
         return round(self.linear_parameters * linear + self.other_parameters * _DTYPES[plain])
 
     def kv_bytes_per_token(self, tensor_parallel: int = 1, each: int = 2) -> int:
-        """:func:`quorum.runtimes.kv_cache.kv_bytes_per_token`, at ``each`` bytes per number."""
-        return kv_bytes_per_token(
-            layers=self.layers,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            tensor_parallel=tensor_parallel,
-            bytes_each=each,
-        )
+        """Bytes of one token's keys and values on each GPU, at ``each`` bytes per number."""
+        sizes = {"layers": self.layers, "kv_heads": self.kv_heads, "head_dim": self.head_dim}
+        return kv_bytes_per_token(**sizes, tensor_parallel=tensor_parallel, bytes_each=each)
 
 
 def find_shape(model: str, root: Path) -> Shape:
-    """Find the shape of a model that ``deploy.yaml`` names.
-
-    Args:
-        model: A folder, relative to ``root``, or a Hugging Face id; a known model may be missing.
-        root: The folder of ``deploy.yaml``.
+    """Find the shape of a model: a folder relative to ``root``, or a known model's Hugging Face id.
 
     Raises:
         BuildError: It is neither a folder with a readable ``config.json`` nor a known model.
@@ -170,7 +158,8 @@ def find_shape(model: str, root: Path) -> Shape:
             f"{model}: neither a folder under {root} nor a known model ({', '.join(table['models'])});"
             " fetch the checkpoint and name its folder"
         )
-    shape = _from_config(model, table["models"][matches[0]], f"{matches[0]}, known models of {table['date']}")
+    source = f"{matches[0]}, known models of {table['date']}"
+    shape = _from_config(model, table["models"][matches[0]], source)
     return _as_quantised(shape, method) if method else shape
 
 
@@ -185,6 +174,14 @@ def _as_quantised(shape: Shape, method: str) -> Shape:
     return replace(shape, stored_bytes=0, quantisation=method, kv_quantised=method == "fp8")
 
 
+class _Quantised(msgspec.Struct):
+    """How weights are stored, by ModelOpt (``quant_algo``) or Transformers (``quant_method``)."""
+
+    quant_algo: str | None = None
+    kv_cache_quant_algo: str | None = None
+    quant_method: str | None = None
+
+
 def read_shape(folder: Path) -> Shape:
     """Read the shape of a checkpoint, even without weights, or of a compiled engine.
 
@@ -192,34 +189,33 @@ def read_shape(folder: Path) -> Shape:
         BuildError: Its configuration cannot be read or is incomplete.
     """
     file = folder / "config.json"
-    config = _json(file)
+    config = read_json(file, dict[str, Any])
     if "pretrained_config" in config:
-        return _engine_shape(folder, config["pretrained_config"], str(file))
+        return _engine_shape(folder, config, str(file))
     weights = sorted(folder.glob("*.safetensors"))
     shape = replace(
-        _from_config(str(folder), config, source=str(file)),
+        _from_config(str(folder), config, str(file)),
         stored_bytes=sum(path.stat().st_size for path in weights),
         **_quantisation_of(folder, config),
     )
     return shape if shape.quantisation else replace(shape, counted=stored_parameters(weights))
 
 
-def _engine_shape(folder: Path, config: dict[str, Any], source: str) -> Shape:
+def _engine_shape(folder: Path, engine: dict[str, Any], source: str) -> Shape:
     """Read an engine's ``config.json``, which has TensorRT-LLM's names."""
-    quantised = config.get("quantization") or {}
+    config = _as(dict[str, Any], engine["pretrained_config"], source)
+    build = _as(dict[str, Any], engine.get("build_config") or {}, source)
+    quantised = _as(_Quantised, config.get("quantization") or {}, source)
     renamed = config | {
         "model_type": config.get("qwen_type") or config.get("model_type") or config.get("architecture"),
         "head_dim": config.get("head_size"),
-        "max_position_embeddings": config.get("max_position_embeddings") or 0,
+        "max_position_embeddings": config.get("max_position_embeddings") or build.get("max_seq_len"),
     }
-    mapping = config.get("mapping") or {}
-    ranks = int(mapping.get("world_size") or 1)
-    files = [file for rank in range(ranks) if (file := folder / f"rank{rank}.engine").is_file()]
     return replace(
         _from_config(str(folder), renamed, source),
-        stored_bytes=sum(file.stat().st_size for file in files),
-        quantisation=_METHODS.get(str(quantised.get("quant_algo")), ""),
-        kv_quantised=quantised.get("kv_cache_quant_algo") in ("FP8", "INT8"),
+        stored_bytes=sum(file.stat().st_size for file in folder.glob("rank*.engine")),
+        quantisation=_METHODS.get(quantised.quant_algo or "", ""),
+        kv_quantised=quantised.kv_cache_quant_algo in ("FP8", "INT8"),
     )
 
 
@@ -230,59 +226,38 @@ def known_models() -> dict[str, str]:
 
 @cache
 def _known() -> dict[str, Any]:
-    text = resources.files("quorum.build").joinpath("known_models.json").read_text("utf-8")
-    table: dict[str, Any] = json.loads(text)
-    return table
+    return read_json(Path(__file__).with_name("known_models.json"), dict[str, Any])
 
 
-def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
+def _as(kind: type[Kind], value: Any, source: str) -> Kind:
     try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        return Shape(
-            name=name,
-            family=str(config["model_type"]),
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            intermediate=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            max_positions=int(config["max_position_embeddings"]),
-            # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
-            dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
-            tied=bool(config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))),
-            source=source,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
         raise BuildError(
             f"{source}: cannot plan with it ({error}); it must be of a decoder-only transformer"
         ) from error
 
 
+def _from_config(name: str, config: dict[str, Any], source: str) -> Shape:
+    own = {"name": name, "source": source, "stored_bytes": 0, "counted": 0, "quantisation": ""}
+    given = {key: config[key] for key in Shape.__struct_encode_fields__ if config.get(key) is not None}
+    # Transformers 5 writes `dtype` where earlier ones wrote `torch_dtype`.
+    given.setdefault("dtype", config.get("torch_dtype") or "float32")
+    given.setdefault("tie_word_embeddings", str(given.get("model_type")).startswith("gemma"))
+    return _as(Shape, given | own | {"kv_quantised": False}, source)
+
+
 def _quantisation_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Read the quantisation from ``hf_quant_config.json`` (ModelOpt) or ``quantization_config``."""
-    file = folder / "hf_quant_config.json"
+    file, extra = folder / "hf_quant_config.json", {}
     if file.is_file():
-        settings = _json(file).get("quantization") or {}
-        method = settings.get("quant_algo")
-        extra: dict[str, Any] = {"kv_quantised": settings.get("kv_cache_quant_algo") == "FP8"}
+        stored = _as(_Quantised, read_json(file, dict[str, Any]).get("quantization") or {}, str(file))
+        method, extra = stored.quant_algo, {"kv_quantised": stored.kv_cache_quant_algo == "FP8"}
     else:
-        method = (config.get("quantization_config") or {}).get("quant_method")
-        file, extra = folder / "config.json", {}
+        file = folder / "config.json"
+        method = _as(_Quantised, config.get("quantization_config") or {}, str(file)).quant_method
     if method is None:
         return extra
     if method not in _METHODS:
         raise BuildError(f"{file}: quantised by {method!r}, which is unknown here; use {', '.join(_METHODS)}")
     return extra | {"quantisation": _METHODS[method]}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{file}: cannot be read ({error}); fetch the checkpoint again") from error
-    if not isinstance(data, dict):
-        raise BuildError(f"{file}: no JSON mapping; fetch the checkpoint again")
-    return data

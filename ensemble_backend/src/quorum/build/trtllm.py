@@ -9,14 +9,14 @@ and ``hf_lora_convert.py``. Contract tests check them against those tables. Unve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorum.build.checkpoint import BuildError
-from quorum.build.lora import rank_of, read_adapter
+from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
-from quorum.runtimes.options import EngineOptions
+from quorum.runtimes.options import EngineOptions, Lora
 
 # Family -> folder of its convert_checkpoint.py. Others use the LLM API, which needs no build.
 CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
@@ -28,13 +28,9 @@ _LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Paths of TensorRT-LLM's programs; the defaults are those of the Triton container.
+    """TensorRT-LLM's examples, interpreter and builder; the defaults are those of the Triton container.
 
-    Attributes:
-        examples: TensorRT-LLM's ``examples`` folder.
-        python: Interpreter that has ``tensorrt_llm``.
-        builder: ``trtllm-build``.
-        calibration: Dataset to calibrate quantisation on: a folder, or a Hugging Face name.
+    Quantisation is calibrated on the dataset ``calibration``: a folder, or a Hugging Face name.
     """
 
     examples: Path = Path("/app/examples")
@@ -42,17 +38,29 @@ class Tools:
     builder: str = "trtllm-build"
     calibration: str = "cnn_dailymail"
 
+    def script(self, path: str, flags: Mapping[str, str]) -> tuple[str, ...]:
+        """The command that runs a script of the examples."""
+        return (self.python, str(self.examples / path), *_words(flags))
+
+    def quantise(
+        self, method: str, flags: Mapping[str, str], more: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """The command that quantises a checkpoint; FP8 weights get an FP8 KV cache."""
+        flags = {**flags, "--qformat": method, "--calib_dataset": self.calibration, **(more or {})}
+        if method == "fp8":
+            flags["--kv_cache_dtype"] = "fp8"
+        return self.script("quantization/quantize.py", flags)
+
+
+def _words(flags: Mapping[str, str]) -> list[str]:
+    return [word for flag in flags.items() for word in flag]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command.
+    """One command, with absolute paths, the files that it must write and their bytes, roughly.
 
-    Attributes:
-        name: What it does, for people.
-        command: Program and arguments; every path in it is absolute.
-        makes: Files that it must write.
-        space: Bytes that it writes, roughly.
-        reads: Input folders other than the checkpoint.
+    ``reads`` are input folders other than the checkpoint.
     """
 
     name: str
@@ -67,12 +75,8 @@ class BuildSteps:
     """The build of one member's engine or quantised checkpoint.
 
     Attributes:
-        checkpoint: Folder of the Hugging Face checkpoint.
-        engine: Folder to create.
         work: Folder of intermediate files; kept, so that an interrupted build resumes.
         flags: Flags of ``trtllm-build`` -> their values.
-        shape: Of the checkpoint.
-        tensor_parallel: Number of GPUs.
         guided: Whether to write the tokenizer's description for guided decoding.
         lora: Name -> folder of adapters, relative to the engine.
         carries: Files to copy from the checkpoint unless a step made them.
@@ -83,11 +87,10 @@ class BuildSteps:
     engine: Path
     work: Path
     steps: tuple[Step, ...]
-    flags: Mapping[str, str]
-    shape: Shape
-    tensor_parallel: int
-    guided: bool
-    lora: Mapping[str, str]
+    flags: Mapping[str, str] = field(default_factory=dict)
+    tensor_parallel: int = 1
+    guided: bool = False
+    lora: Mapping[str, str] = field(default_factory=dict)
     carries: tuple[str, ...] = ()
 
     @property
@@ -98,12 +101,6 @@ class BuildSteps:
 
 def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: Tools) -> BuildSteps:
     """Lay out the commands that build an engine; nothing is run and the checkpoint may be missing.
-
-    Args:
-        member: Name of the member.
-        options: Its options.
-        root: The folder of ``deploy.yaml``.
-        tools: Paths of the programs.
 
     Raises:
         BuildError: The model cannot be compiled, or an option does not fit it.
@@ -130,19 +127,20 @@ def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: T
         _checkpoint_step(options, shape, tools, checkpoint, work),
         _engine_step(flags, shape, options, tools, work),
     ]
-    steps = [*steps, *_extra_steps(options, shape, tools, checkpoint, root, work)]
-    lora = {options.lora.title: f"{LORA_FOLDER}/{LORA_TASK}"} if options.lora else {}
+    if options.guided:
+        steps.append(_tokenizer_step(options, tools, checkpoint, root, work))
+    if options.lora:
+        steps.append(_adapter_step(options, options.lora, shape, tools, root, work))
     return BuildSteps(
-        member,
-        checkpoint,
-        engine,
-        work,
-        tuple(steps),
-        flags,
-        shape,
-        options.tensor_parallel,
-        options.guided,
-        lora,
+        member=member,
+        checkpoint=checkpoint,
+        engine=engine,
+        work=work,
+        steps=tuple(steps),
+        flags=flags,
+        tensor_parallel=options.tensor_parallel,
+        guided=options.guided,
+        lora={options.lora.title: f"{LORA_FOLDER}/{LORA_TASK}"} if options.lora else {},
     )
 
 
@@ -151,32 +149,19 @@ def _checkpoint_step(
 ) -> Step:
     """Quantise or convert a Hugging Face checkpoint to a TensorRT-LLM checkpoint."""
     out, quantisation, parallel = work / "checkpoint", options.quantization, options.tensor_parallel
-    common: tuple[str, ...] = (
-        "--model_dir",
-        str(checkpoint),
-        "--output_dir",
-        str(out),
-        "--dtype",
-        options.dtype,
-    )
-    common = (*common, "--tp_size", str(parallel))
-    command: tuple[str, ...]
+    flags = {"--model_dir": str(checkpoint), "--output_dir": str(out), "--dtype": options.dtype}
+    flags["--tp_size"] = str(parallel)
     if quantisation in CALIBRATED:
         if shape.quantisation:
             raise BuildError(
                 f"{checkpoint} is quantised already ({shape.quantisation}); leave `quantization` out"
             )
-        command = (tools.python, str(tools.examples / "quantization" / "quantize.py"), *common)
-        command = (*command, "--qformat", quantisation, "--calib_dataset", tools.calibration)
-        if quantisation == "fp8":
-            command = (*command, "--kv_cache_dtype", "fp8")
-        name = f"quantise to {quantisation}"
+        name, command = f"quantise to {quantisation}", tools.quantise(quantisation, flags)
     else:
-        script = tools.examples / "models" / "core" / CONVERTERS[shape.family] / "convert_checkpoint.py"
-        command = (tools.python, str(script), *common)
+        script = f"models/core/{CONVERTERS[shape.family]}/convert_checkpoint.py"
+        name, command = "convert the checkpoint", tools.script(script, flags)
         if quantisation in _WEIGHT_ONLY:
-            command = (*command, "--use_weight_only", "--weight_only_precision", _WEIGHT_ONLY[quantisation])
-        name = "convert the checkpoint"
+            command += ("--use_weight_only", "--weight_only_precision", _WEIGHT_ONLY[quantisation])
     makes = (out / "config.json", *(out / f"rank{rank}.safetensors" for rank in range(parallel)))
     return Step(name, command, makes, shape.weight_bytes(options.dtype, quantisation or ""))
 
@@ -205,7 +190,8 @@ def _flags(options: EngineOptions, shape: Shape, where: str, root: Path) -> dict
         "--use_paged_context_fmha": "enable",
     }
     if options.lora:
-        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank_of(options.lora, root))}
+        rank = options.lora.rank or read_adapter(root / options.lora.path).rank
+        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank)}
     return flags
 
 
@@ -213,34 +199,29 @@ def _engine_step(
     flags: dict[str, str], shape: Shape, options: EngineOptions, tools: Tools, work: Path
 ) -> Step:
     parallel, out = options.tensor_parallel, work / "engine"
-    command = [tools.builder, "--checkpoint_dir", str(work / "checkpoint"), "--output_dir", str(out)]
-    command += [part for flag in flags.items() for part in flag]
-    command += ["--workers", str(parallel)]
+    folders = {"--checkpoint_dir": str(work / "checkpoint"), "--output_dir": str(out)}
+    command = (tools.builder, *_words({**folders, **flags, "--workers": str(parallel)}))
     makes = (out / "config.json", *(out / f"rank{rank}.engine" for rank in range(parallel)))
     size = shape.weight_bytes(options.dtype, options.quantization or "")
-    return Step("compile the engine", tuple(command), makes, size)
+    return Step("compile the engine", command, makes, size)
 
 
-def _extra_steps(
-    options: EngineOptions, shape: Shape, tools: Tools, checkpoint: Path, root: Path, work: Path
-) -> list[Step]:
-    steps: list[Step] = []
-    out, command = work / "engine", tuple[str, ...]()
-    if options.guided:
-        tokenizer = (root / options.tokenizer).resolve() if options.tokenizer else checkpoint
-        script = str(tools.examples / "generate_xgrammar_tokenizer_info.py")
-        command = (tools.python, script, "--model_dir", str(tokenizer), "--output_dir", str(out))
-        outputs: tuple[Path, ...] = (out / TOKENIZER_INFO,)
-        reads = () if tokenizer == checkpoint else (tokenizer,)
-        steps.append(Step("describe the tokenizer", command, outputs, 16 << 20, reads))
-    if options.lora:
-        path = (root / options.lora.path).resolve()
-        if path.is_dir():
-            read_adapter(path).check_base(shape, options.llm)
-        target = out / LORA_FOLDER / str(LORA_TASK)
-        script = str(tools.examples / "hf_lora_convert.py")
-        dtype = shape.dtype if options.dtype == "auto" else options.dtype
-        command = (tools.python, script, "-i", str(path), "-o", str(target), "--storage-type", dtype)
-        outputs = tuple(target / name for name in _LORA_FILES)
-        steps.append(Step("convert the adapter", command, outputs, 1 << 30, (path,)))
-    return steps
+def _tokenizer_step(options: EngineOptions, tools: Tools, checkpoint: Path, root: Path, work: Path) -> Step:
+    out = work / "engine"
+    tokenizer = (root / options.tokenizer).resolve() if options.tokenizer else checkpoint
+    flags = {"--model_dir": str(tokenizer), "--output_dir": str(out)}
+    command = tools.script("generate_xgrammar_tokenizer_info.py", flags)
+    reads = () if tokenizer == checkpoint else (tokenizer,)
+    return Step("describe the tokenizer", command, (out / TOKENIZER_INFO,), 16 << 20, reads)
+
+
+def _adapter_step(
+    options: EngineOptions, lora: Lora, shape: Shape, tools: Tools, root: Path, work: Path
+) -> Step:
+    path, out = (root / lora.path).resolve(), work / "engine" / LORA_FOLDER / str(LORA_TASK)
+    if path.is_dir():
+        read_adapter(path).check_base(shape, options.llm)
+    dtype = shape.dtype if options.dtype == "auto" else options.dtype
+    flags = {"-i": str(path), "-o": str(out), "--storage-type": dtype}
+    makes = tuple(out / name for name in _LORA_FILES)
+    return Step("convert the adapter", tools.script("hf_lora_convert.py", flags), makes, 1 << 30, (path,))

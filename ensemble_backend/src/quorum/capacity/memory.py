@@ -9,21 +9,22 @@ An upper limit in bytes (``kv_cache_gib``) or tokens makes it the smaller of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from quorum.build.checkpoint import BuildError
-from quorum.build.lora import Adapter, read_adapter
+from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.deployment.schema import MemberSpec
 from quorum.hardware import GIB
 from quorum.runtimes.kv_cache import kv_heads_on
 from quorum.runtimes.option_base import Options
-from quorum.runtimes.options import EngineOptions, GpuOptions, Lora, TensorRtLlmOptions
+from quorum.runtimes.options import EngineOptions, GpuOptions, TensorRtLlmOptions
 
 # Memory of a process on each GPU besides tensors: CUDA context, cuBLAS, CUDA graphs, NCCL. Llama-3-8B on an
 # H100 held 1.79 GiB alone and 3.58 GiB on each of two (vLLM pull request 10511, 2024-12); TensorRT-LLM prints
@@ -34,7 +35,6 @@ CONTEXT_BYTES_PARALLEL = 4 * GIB
 # FP32 logits with two copies for sampling. For Llama-3-8B, 8192 tokens and 256 questions that is 1.15 GiB,
 # where the run above measured 1.26 GiB; the factor covers the difference and kernels' workspaces.
 ACTIVATION_FACTOR = 1.25
-_LOGIT_BYTES = 12
 # Share of the memory left after loading for the LoRA cache: PeftCacheConfig.device_cache_percent of the LLM
 # API, lora_cache_gpu_memory_fraction of the C++ backend.
 LORA_CACHE_SHARE: Mapping[type[GpuOptions], float] = {TensorRtLlmOptions: 0.02, EngineOptions: 0.05}
@@ -67,25 +67,21 @@ UNCHANGED = Changes()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Memory of one LLM on each of its GPUs.
+    """Memory of one LLM on each of its GPUs, in bytes.
 
     Attributes:
         member: Name of its member, or names of those that share it.
-        gpus: Numbers of its GPUs.
-        weights: Bytes.
-        context: Bytes outside of tensors.
-        activations: Bytes of the largest step.
-        adapter: Bytes of LoRA adapters.
-        lora_share: The LoRA cache's share of the memory left after loading.
-        kv_fraction: The KV cache's share of the memory left after loading.
-        kv_limit: Its upper limit in bytes; ``None`` for none.
-        kv_per_token: Bytes of one token.
+        context: Outside of tensors.
+        activations: Of the largest step.
         longest: Tokens of the longest question with its answer.
         batch: Maximum number of questions at once.
         arithmetic: Part -> how it was computed.
+        lora_share: The LoRA cache's share of the memory left after loading.
+        kv_fraction: The KV cache's share of the memory left after loading.
+        kv_limit: Its upper limit; ``None`` for none.
         by_pytorch: Whether activations and KV cache are allocated as questions arrive (runtime ``hf``), and
             thus estimated; otherwise all is allocated at the start.
-        kv_room: Bytes of KV cache of its full batch, if ``by_pytorch``.
+        kv_room: The KV cache of its full batch, if ``by_pytorch``.
     """
 
     member: str
@@ -93,14 +89,14 @@ class Need:
     weights: int
     context: int
     activations: int
-    adapter: int
-    lora_share: float
-    kv_fraction: float
-    kv_limit: int | None
     kv_per_token: int
     longest: int
     batch: int
     arithmetic: Mapping[str, str]
+    adapter: int = 0
+    lora_share: float = 0.0
+    kv_fraction: float = 0.0
+    kv_limit: int | None = None
     by_pytorch: bool = False
     kv_room: int = 0
 
@@ -119,11 +115,6 @@ class Need:
         """Bytes allocated at the start, before any KV cache is sized."""
         return self.fixed - self.activations if self.by_pytorch else self.fixed
 
-    @property
-    def kv_least(self) -> int:
-        """Bytes of KV cache that one longest question needs."""
-        return self.longest * self.kv_per_token
-
     def kv_of(self, free: int) -> int:
         """Bytes of its KV cache, given ``free`` bytes after loading."""
         wanted = int(free * self.kv_fraction)
@@ -134,27 +125,35 @@ class Need:
         return int(free * self.lora_share)
 
 
-def need_of(members: Sequence[MemberSpec], root: Path, changes: Changes = UNCHANGED) -> Need:
-    """Compute the memory of one LLM of TensorRT-LLM.
+NeedUnder = Callable[[Changes], Need]
+"""The memory of an LLM with some options changed; its files were read already."""
 
-    Args:
-        members: The member, or those that share the LLM, by :meth:`Deployment.models`.
-        root: The folder of ``deploy.yaml``.
-        changes: Options to plan with instead of its own.
+
+def read_llm(members: Sequence[MemberSpec], root: Path) -> NeedUnder:
+    """Read one LLM of TensorRT-LLM: a member's, or that of the members of one of :meth:`Deployment.models`.
 
     Raises:
         BuildError: The model is unknown or a LoRA adapter was made for another.
     """
     name = ", ".join(member.name for member in members)
     options = [member.options for member in members if isinstance(member.options, GpuOptions)]
+    adapters = []
     try:
         shape = find_shape(options[0].llm, root)
-        if changes.quantization is None:
-            _check_quantisation(options[0], shape)
-        adapters = [_adapter(own.lora, root, shape, own.llm) for own in options if own.lora]
-        return _need(name, changes.apply(options[0]), shape, adapters)
+        shape.weight_bytes(options[0].dtype)
+        _check_quantisation(options[0], shape)
+        for own in options:
+            if own.lora:
+                adapters.append(read_adapter(root / own.lora.path))
+                adapters[-1].check_base(shape, own.llm)
     except BuildError as error:
         raise BuildError(f"member {name}: {error}") from error
+    return partial(_need, name, options[0], shape, sum(adapter.bytes for adapter in adapters))
+
+
+def need_of(members: Sequence[MemberSpec], root: Path) -> Need:
+    """The memory of one LLM of TensorRT-LLM; see :func:`read_llm`."""
+    return read_llm(members, root)(UNCHANGED)
 
 
 def _check_quantisation(options: GpuOptions, shape: Shape) -> None:
@@ -168,42 +167,67 @@ def _check_quantisation(options: GpuOptions, shape: Shape) -> None:
         )
 
 
-def _adapter(lora: Lora, root: Path, shape: Shape, model: str) -> Adapter:
-    adapter = read_adapter(root / lora.path)
-    adapter.check_base(shape, model)
-    return adapter
-
-
-def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapter]) -> Need:
-    parallel, batch, tokens = options.tensor_parallel, options.max_batch_size, options.max_num_tokens
-    dtype, quantisation = options.dtype, options.quantization or ""
-    longest = min(options.max_seq_len or shape.max_positions, shape.max_positions)
-    weights = -(-shape.weight_bytes(dtype, quantisation) // parallel)
+def _need(name: str, options: GpuOptions, shape: Shape, adapter: int, changes: Changes) -> Need:
+    options = changes.apply(options)
+    quantisation = options.quantization or ""
     # Engine builds with FP8 weights get an FP8 KV cache; the LLM API keeps 16 bits.
     is_fp8 = isinstance(options, EngineOptions) and quantisation == "fp8"
-    kv_bytes = 1 if shape.kv_quantised or is_fp8 else 2
-    wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
-    activations = int(ACTIVATION_FACTOR * (tokens * wide * 2 + batch * shape.vocabulary * _LOGIT_BYTES))
+    need = base_need(
+        name,
+        options.devices,
+        shape,
+        dtype=options.dtype,
+        quantisation=quantisation,
+        kv_bytes=1 if shape.kv_quantised or is_fp8 else 2,
+        tokens=options.max_num_tokens,
+        told=f"{options.max_num_tokens} tokens",
+        batch=options.max_batch_size,
+        longest=min(options.max_seq_len or shape.max_positions, shape.max_positions),
+    )
     gib, fraction = options.kv_cache_gib, options.kv_cache_fraction
-    return Need(
-        member=name,
-        gpus=options.devices,
-        weights=weights,
-        context=CONTEXT_BYTES if parallel == 1 else CONTEXT_BYTES_PARALLEL,
-        activations=activations,
-        adapter=sum(adapter.bytes for adapter in adapters),
-        lora_share=LORA_CACHE_SHARE[type(options)] if adapters else 0.0,
+    return replace(
+        need,
+        adapter=adapter,
+        lora_share=LORA_CACHE_SHARE[type(options)] if adapter else 0.0,
         kv_fraction=DEFAULT_FRACTION if fraction is None else fraction,
         kv_limit=None if gib is None else int(gib * GIB),
+    )
+
+
+def base_need(
+    member: str,
+    gpus: tuple[int, ...],
+    shape: Shape,
+    *,
+    dtype: str,
+    quantisation: str = "",
+    kv_bytes: int,
+    tokens: int,
+    told: str,
+    batch: int,
+    longest: int,
+    value_bytes: int = 2,
+    logit_bytes: int = 12,
+) -> Need:
+    """Memory of the weights and of the largest step, its ``tokens`` also in words (``told``)."""
+    parallel = len(gpus)
+    wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
+    values, logits = tokens * wide * value_bytes, batch * shape.vocabulary * logit_bytes
+    return Need(
+        member=member,
+        gpus=gpus,
+        weights=-(-shape.weight_bytes(dtype, quantisation) // parallel),
+        context=CONTEXT_BYTES if parallel == 1 else CONTEXT_BYTES_PARALLEL,
+        activations=int(ACTIVATION_FACTOR * (values + logits)),
         kv_per_token=shape.kv_bytes_per_token(parallel, kv_bytes),
         longest=longest,
         batch=batch,
         arithmetic={
-            "weights": weights_text(shape, dtype, quantisation, parallel),
+            "weights": _weights_text(shape, dtype, quantisation, parallel),
             "context": "CUDA context, libraries, graphs" + (", NCCL" if parallel > 1 else ""),
             "activations": (
-                f"{ACTIVATION_FACTOR} x ({tokens} tokens x {wide} values x 2 B"
-                f" + {batch} questions x {shape.vocabulary} logits x {_LOGIT_BYTES} B)"
+                f"{ACTIVATION_FACTOR} x ({told} x {wide} values x {value_bytes} B"
+                f" + {batch} questions x {shape.vocabulary} logits x {logit_bytes} B)"
             ),
             "kv_per_token": (
                 f"2 x {shape.layers} layers x {kv_heads_on(shape.kv_heads, parallel)} heads"
@@ -213,7 +237,7 @@ def _need(name: str, options: GpuOptions, shape: Shape, adapters: Sequence[Adapt
     )
 
 
-def weights_text(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
+def _weights_text(shape: Shape, dtype: str, quantisation: str, parallel: int) -> str:
     """Describe the arithmetic of :meth:`Shape.weight_bytes`."""
     share = f" / {parallel} GPUs" if parallel > 1 else ""
     chosen = quantisation or shape.quantisation

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
 
-from quorum.capacity.memory import UNCHANGED, Changes, Need, need_of
-from quorum.capacity.torch_memory import gpu_of, torch_need, why_not_counted
-from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.capacity.memory import UNCHANGED, Changes, Need, NeedUnder, read_llm
+from quorum.capacity.torch_memory import gpu_of, read_torch_llm
+from quorum.deployment.schema import Deployment
 from quorum.hardware import GIB, KNOWN, Gpu
 from quorum.runtimes.options import GpuOptions, HfOptions
 
@@ -22,13 +22,9 @@ _BATCHES = (16, 8, 4, 2, 1)
 
 @dataclass(slots=True)
 class Share:
-    """One member on one GPU.
+    """One member on one GPU, with the bytes of its KV cache in the worst and in the best order of loading.
 
-    Attributes:
-        need: Its memory.
-        kv: Bytes of KV cache in the worst order of loading; 0 where it cannot load. Under PyTorch, bytes of
-            its full batch.
-        kv_most: Bytes of KV cache in the best order.
+    Where it cannot load, ``kv`` is 0. Under PyTorch both are the bytes of its full batch.
     """
 
     need: Need
@@ -48,13 +44,7 @@ class Share:
 
 @dataclass(slots=True)
 class GpuPlan:
-    """One GPU with its members.
-
-    Attributes:
-        gpu: The GPU.
-        shares: One per member on it, in the order of ``deploy.yaml``.
-        problems: Why it does not fit; empty when it does.
-    """
+    """One GPU with its members, in the order of ``deploy.yaml``, and why they do not fit."""
 
     gpu: Gpu
     shares: list[Share] = field(default_factory=list)
@@ -87,7 +77,6 @@ class Plan:
 
     Attributes:
         gpus: One plan per GPU in use.
-        notes: Remarks for people.
         fixes: Changes that would make it fit, each tried; empty when it fits.
         elsewhere: Members without GPU memory in this plan.
     """
@@ -108,125 +97,103 @@ class Plan:
         return not self.problems
 
 
-def plan_memory(
-    spec: Deployment, gpus: Sequence[Gpu], *, fixes: bool = True, pytorch_sees_gpus: bool = True
-) -> Plan:
-    """Plan a deployment.
+def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: bool = True) -> Plan:
+    """Plan a deployment on GPUs, and search for changes that would make it fit.
 
-    Args:
-        spec: The deployment.
-        gpus: The available GPUs, by index.
-        fixes: Whether to search for changes that would make it fit.
-        pytorch_sees_gpus: Whether ``device: auto`` of runtime ``hf`` means a GPU.
+    ``pytorch_sees_gpus`` says whether ``device: auto`` of runtime ``hf`` means a GPU.
 
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
     """
-    llms, notes = [], []
+    llms: list[NeedUnder] = []
+    notes: list[str] = []
+    planned: set[str] = set()
     for group in spec.models().values():
-        options = group[0].options
-        if isinstance(options, GpuOptions):
-            llms.append(group)
-        elif isinstance(options, HfOptions) and gpu_of(options, auto=pytorch_sees_gpus) is not None:
-            if why := why_not_counted(options, spec.root):
-                notes.append(f"{group[0].name} is on a GPU but not counted: {why}")
-            else:
-                llms.append(group)
-    planned = {member.name for group in llms for member in group}
-    plans = _plan(_needs(spec, llms), gpus)
-    plan = Plan(plans, [], [], [name for name in spec.member_names if name not in planned])
-    plan.notes = [*notes, *_notes(plans)]
-    if fixes and not plan.fits:
-        plan.fixes = list(_fixes(spec, llms, gpus))
-    return plan
-
-
-def _needs(
-    spec: Deployment, llms: Sequence[Sequence[MemberSpec]], changes: Changes = UNCHANGED
-) -> list[Need]:
-    """Memory of each LLM, with the changes that its runtime has."""
-    needs = []
-    for members in llms:
-        options = members[0].options
-        if isinstance(options, HfOptions):
-            needs.append(torch_need(members[0].name, changes.apply(options), spec.root))
+        first = group[0]
+        llm: NeedUnder | str
+        if isinstance(first.options, GpuOptions):
+            llm = read_llm(group, spec.root)
+        elif (
+            isinstance(first.options, HfOptions) and gpu_of(first.options, auto=pytorch_sees_gpus) is not None
+        ):
+            llm = read_torch_llm(first.name, first.options, spec.root)
         else:
-            needs.append(need_of(members, spec.root, changes))
-    return needs
+            continue
+        if isinstance(llm, str):
+            notes.append(f"{first.name} is on a GPU but not counted: {llm}")
+        else:
+            llms.append(llm)
+            planned.update(member.name for member in group)
+    plans = _plan([llm(UNCHANGED) for llm in llms], gpus)
+    elsewhere = [name for name in spec.member_names if name not in planned]
+    fits = not any(plan.problems for plan in plans)
+    return Plan(plans, [*notes, *_notes(plans)], [] if fits else list(_fixes(llms, gpus)), elsewhere)
 
 
 def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:
     plans = {gpu.index: GpuPlan(gpu) for gpu in gpus}
-    missing = sorted({index for need in needs for index in need.gpus if index not in plans})
-    for index in missing:
-        first = next(need for need in needs if index in need.gpus)
-        advice = "choose another device" if first.by_pytorch else "make its tensor_parallel smaller"
-        missing_gpu = plans.setdefault(index, GpuPlan(Gpu("no such GPU", "", 0, index=index)))
-        missing_gpu.problems.append(
-            f"GPU {index}: member {first.member} wants it, {len(gpus)} are here;"
+    wanted = {index: need for need in reversed(needs) for index in need.gpus}
+    for index in sorted(wanted.keys() - plans.keys()):
+        advice = "choose another device" if wanted[index].by_pytorch else "make its tensor_parallel smaller"
+        plans[index] = GpuPlan(Gpu("no such GPU", "", 0, index=index))
+        plans[index].problems.append(
+            f"GPU {index}: member {wanted[index].member} wants it, {len(gpus)} are here;"
             f" {advice}, or plan for more GPUs with --gpus"
         )
     for plan in plans.values():
         own = [need for need in needs if plan.gpu.index in need.gpus]
         plan.shares = [Share(need, need.kv_room, need.kv_room) for need in own]
         if not plan.problems:
-            _check(plan)
+            found = list(_problems(plan))[:1]
+            plan.problems = [f"GPU {plan.gpu.index} ({plan.gpu.name}): {problem}" for problem in found]
     return [plan for plan in plans.values() if plan.shares]
 
 
-def _check(plan: GpuPlan) -> None:
-    """Fill the shares' KV caches and the problems of one GPU."""
-    total, where = plan.usable, f"GPU {plan.gpu.index} ({plan.gpu.name})"
+def _problems(plan: GpuPlan) -> Iterator[str]:
+    """Fill the shares' KV caches and find the problems of one GPU; the first is the cause of the others."""
+    total = plan.usable
     if plan.fixed + plan.kv_room > total:
         parts = " + ".join(f"{s.need.member} {_gib(s.need.fixed + s.need.kv_room)}" for s in plan.shares)
         batches = "with full batches of hf members, by estimate, and " if plan.late else ""
-        plan.problems.append(
-            f"{where}: {parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
+        yield (
+            f"{parts} = {_gib(plan.fixed + plan.kv_room)} {batches}before any"
             f" {'other ' if plan.late else ''}KV cache, of {_gib(total)} usable"
         )
         return
     free = total - sum(share.need.at_start for share in plan.shares)
-    if problem := _exceeding(plan, free):
-        plan.problems.append(f"{where}: {problem}")
+    yield from _exceeding(plan, free)
     own = [share for share in plan.shares if not share.need.by_pytorch]
     caches: dict[str, list[int]] = {share.need.member: [share.need.kv_of(free)] for share in own}
     # When another member loads, PyTorch may have allocated everything, or nothing yet.
     held = (0, plan.late) if plan.late else (0,)
-    failures = [
-        failure
-        for order in _orders(plan.shares)
-        for taken in held
-        if (failure := _load(order, total - taken, plan.late - taken, caches))
-    ]
-    if failures and not plan.problems:
-        plan.problems.append(f"{where}: {failures[0]}")
+    for order in _orders(plan.shares):
+        for taken in held:
+            yield from _load(order, total - taken, plan.late - taken, caches)
     for share in own:
-        need, sizes = share.need, caches[share.need.member]
+        sizes = caches[share.need.member]
         share.kv, share.kv_most = min(sizes), max(sizes)
-        if share.kv < need.kv_least and not plan.problems:
-            plan.problems.append(
-                f"{where}: member {need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
-                f" one question may take {need.longest} (max_seq_len)"
+        if share.tokens < share.need.longest:
+            yield (
+                f"member {share.need.member} gets {_gib(share.kv)} of KV cache, {share.tokens} tokens;"
+                f" one question may take {share.need.longest} (max_seq_len)"
             )
 
 
-def _exceeding(plan: GpuPlan, free: int) -> str:
-    """Why KV caches do not fit into the ``free`` bytes after all members have loaded; empty if they do."""
+def _exceeding(plan: GpuPlan, free: int) -> Iterator[str]:
+    """Why KV caches do not fit into the ``free`` bytes after all members have loaded."""
     needs = [share.need for share in plan.shares if not share.need.by_pytorch]
     together = sum(need.kv_of(free) + need.lora_of(free) for need in needs)
     if together <= free - plan.late:
-        return ""
+        return
     wanted = " + ".join(_kv_text(need, free) for need in needs)
-    kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)" if plan.late else ""
-    advice = (
-        "give each a `kv_cache_gib` that leaves them theirs"
-        if plan.late
-        else "give each a `kv_cache_gib`, or fractions that sum to less than 1"
-    )
-    return (
+    kept, advice = "", "`kv_cache_gib`, or fractions that sum to less than 1"
+    if plan.late:
+        kept = f", {_gib(plan.late)} of it for full batches of hf members (estimate)"
+        advice = "`kv_cache_gib` that leaves them theirs"
+    yield (
         f"KV caches exceed it. After all weights {_gib(free)} are free{kept}, and the members take"
         f" {wanted} = {_gib(together)}. A fraction is of what is free when that member loads, and Triton"
-        f" loads members side by side: {advice}"
+        f" loads members side by side: give each a {advice}"
     )
 
 
@@ -238,24 +205,22 @@ def _orders(shares: list[Share]) -> Iterable[Sequence[Share]]:
     return [[*(s for s in greedy if s is not last), last] for last in shares]
 
 
-def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> str:
-    """Simulate loading members in order; why the first that fails does not fit, or empty.
+def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, list[int]]) -> Iterator[str]:
+    """Simulate loading members in order, up to the first that does not fit, and say why.
 
-    Args:
-        order: Order of loading.
-        total: Bytes to share.
-        keep: Bytes of them that members of runtime ``hf`` allocate once questions arrive.
-        caches: Member -> sizes of its KV cache; each order adds one. Not those of runtime ``hf``.
+    Of the ``total`` bytes, members of runtime ``hf`` allocate ``keep`` once questions arrive. Sizes of the
+    others' KV caches are added to ``caches``, by member.
     """
     free = total
     for number, need in enumerate(share.need for share in order):
         if need.at_start > free:
             before = ", ".join(share.need.member for share in order[:number])
-            return (
+            yield (
                 f"member {need.member} needs {_gib(need.at_start)} and finds {_gib(free)} when it loads after"
                 f" {before}: a KV cache takes its fraction of what is free then, and Triton promises"
                 " no order; give each member a `kv_cache_gib`"
             )
+            return
         free -= need.at_start
         if not need.by_pytorch:
             kv = need.kv_of(free)
@@ -263,11 +228,10 @@ def _load(order: Sequence[Share], total: int, keep: int, caches: Mapping[str, li
             free -= kv + need.lora_of(free)
     if free < keep:
         loaded = ", ".join(share.need.member for share in order)
-        return (
+        yield (
             f"full batches of hf members need {_gib(keep)} (estimate) and find {_gib(free)} when members have"
             f" loaded in the order {loaded}; give each member of another runtime a smaller `kv_cache_gib`"
         )
-    return ""
 
 
 def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
@@ -294,20 +258,20 @@ def _notes(plans: Sequence[GpuPlan]) -> Iterator[str]:
                 )
 
 
-def _fixes(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequence[Gpu]) -> Iterator[str]:
+def _fixes(llms: Sequence[NeedUnder], gpus: Sequence[Gpu]) -> Iterator[str]:
     """Changes that make the plan fit, each tried alone and then with a fixed KV cache."""
-    batches = [need.batch for need in _needs(spec, llms) if need.by_pytorch]
+    batches = [need.batch for need in (llm(UNCHANGED) for llm in llms) if need.by_pytorch]
     others = len(batches) < len(llms)
     who = "for every member of tensorrt_llm and engine" if batches else "for every member"
 
     def fits(changes: Changes, on: Sequence[Gpu] = gpus) -> bool:
-        return not any(plan.problems for plan in _plan(_needs(spec, llms, changes), on))
+        return not any(plan.problems for plan in _plan([llm(changes) for llm in llms], on))
 
     def attempt(whose: str, words: str, changes: Changes) -> str:
         """Describe the changes, alone or with a fixed KV cache; empty where they do not fit."""
         if changes != UNCHANGED and fits(changes):
             return f"{whose} {words}"
-        gib = _even_cache(_plan(_needs(spec, llms, changes), gpus))
+        gib = _even_cache(_plan([llm(changes) for llm in llms], gpus))
         if gib is None or not fits(replace(changes, kv_cache_gib=gib)):
             return ""
         more = words if whose == who else f"{whose} {words}"
@@ -315,21 +279,21 @@ def _fixes(spec: Deployment, llms: Sequence[Sequence[MemberSpec]], gpus: Sequenc
 
     fp8, short = Changes(quantization="fp8"), Changes(max_num_tokens=2048, max_batch_size=64)
     modern = all(int(gpu.architecture.removeprefix("sm_") or 0) >= _FP8_FROM for gpu in gpus)
-    attempts = [("", UNCHANGED)]
-    if modern:
-        attempts.append(("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8))
-    attempts.append(("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short))
-    if modern:
-        attempts.append(
-            ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8"))
-        )
-    if others:
-        yield from (fix for words, changes in attempts if (fix := attempt(who, words, changes)))
+    attempts = [
+        ("", UNCHANGED),
+        ("`quantization: fp8` (half the weights, from an FP8 checkpoint)", fp8),
+        ("fewer tokens in flight (`max_num_tokens: 2048`, `max_batch_size: 64`)", short),
+        ("`quantization: fp8` with fewer tokens in flight", replace(short, quantization="fp8")),
+    ]
+    for words, changes in attempts:
+        if others and (modern or not changes.quantization) and (fix := attempt(who, words, changes)):
+            yield fix
     smaller = (size for size in _BATCHES if size < max(batches, default=0))
     tried = (attempt("for every member of hf", f"`max_batch: {n}`", Changes(max_batch=n)) for n in smaller)
     yield from islice(filter(None, tried), 1)
+    largest = max((gpu.memory for gpu in gpus), default=0)
     for name, gpu in KNOWN.items():
-        if gpu.memory > max(g.memory for g in gpus) and fits(UNCHANGED, [_as(gpu, g.index) for g in gpus]):
+        if gpu.memory > largest and fits(UNCHANGED, [replace(gpu, index=own.index) for own in gpus]):
             yield f"as it is, on {name} (`quorum plan --gpu {name}`)"
             break
 
@@ -343,10 +307,6 @@ def _even_cache(plans: Sequence[GpuPlan]) -> float | None:
             shares.append((plan.usable - plan.fixed - plan.kv_room) / sizing)
     rounded = int(min(shares, default=0.0) * 0.9 / GIB * 2) / 2
     return rounded if rounded >= 0.5 else None
-
-
-def _as(gpu: Gpu, index: int) -> Gpu:
-    return Gpu(gpu.name, gpu.architecture, gpu.memory, index=index)
 
 
 def _kv_text(need: Need, free: int) -> str:

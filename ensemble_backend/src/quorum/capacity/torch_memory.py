@@ -9,12 +9,14 @@ longest questions.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from quorum.build.checkpoint import BuildError
 from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
-from quorum.capacity.memory import ACTIVATION_FACTOR, CONTEXT_BYTES, Need, weights_text
+from quorum.capacity.memory import Changes, Need, NeedUnder, base_need
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
 
@@ -37,46 +39,33 @@ def gpu_of(options: Options, *, auto: bool = True) -> int | None:
     return int(device[1] or 0) if device else None
 
 
-def why_not_counted(options: HfOptions, root: Path) -> str:
-    """Why the memory of a member of runtime ``hf`` cannot be estimated; empty where it can.
+def read_torch_llm(member: str, options: HfOptions, root: Path) -> NeedUnder | str:
+    """Read the model of a member of runtime ``hf``, or say why its memory cannot be estimated.
 
-    No reason to refuse: Transformers serves more than decoders of the usual shape.
+    That is no reason to refuse it: Transformers serves more than decoders of the usual shape.
+
+    Raises:
+        BuildError: Its LoRA adapter was made for another model.
     """
     try:
         shape = find_shape(options.model, root)
         shape.weight_bytes(_dtype(options, shape))
     except BuildError as error:
         return str(error)
-    return ""
+    if options.lora is not None:
+        _check_adapter(member, root / options.lora, shape, options.model)
+    return partial(_need, member, options, shape)
 
 
-def torch_need(member: str, options: HfOptions, root: Path) -> Need:
-    """Estimate the memory of a member of runtime ``hf``.
-
-    Args:
-        member: Its name.
-        options: Options with a GPU by :func:`gpu_of`.
-        root: The folder of ``deploy.yaml``.
-
-    Raises:
-        BuildError: The model is unknown or its LoRA adapter was made for another.
-    """
-    try:
-        shape = find_shape(options.model, root)
-        if options.lora is not None:
-            _check_adapter(root / options.lora, shape, options.model)
-        return _need(member, gpu_of(options) or 0, options, shape)
-    except BuildError as error:
-        raise BuildError(f"member {member}: {error}") from error
-
-
-def _check_adapter(folder: Path, shape: Shape, model: str) -> None:
-    """Check an adapter that can be read against its base; PEFT reads more formats than this does."""
+def _check_adapter(member: str, folder: Path, shape: Shape, model: str) -> None:
     try:
         adapter = read_adapter(folder)
     except BuildError:
-        return
-    adapter.check_base(shape, model)
+        return  # PEFT reads more formats than this does
+    try:
+        adapter.check_base(shape, model)
+    except BuildError as error:
+        raise BuildError(f"member {member}: {error}") from error
 
 
 def _dtype(options: HfOptions, shape: Shape) -> str:
@@ -84,47 +73,38 @@ def _dtype(options: HfOptions, shape: Shape) -> str:
     return shape.dtype if options.dtype == "auto" else options.dtype
 
 
-def _need(name: str, gpu: int, options: HfOptions, shape: Shape) -> Need:
+def _need(member: str, options: HfOptions, shape: Shape, changes: Changes) -> Need:
+    options = changes.apply(options)
     dtype = _dtype(options, shape)
     each = 4 if dtype == "float32" else 2
     longest = min(options.max_seq_len or ASSUMED_TOKENS, shape.max_positions)
-    batch, answer = options.max_batch, options.max_new_tokens
-    kv_per_token = shape.kv_bytes_per_token(1, each)
+    batch = options.max_batch
     if options.batching == "continuous":
         cached = options.kv_cache_tokens
-        tokens, computed = min(STEP_TOKENS, cached), f"{min(STEP_TOKENS, cached)} tokens"
-        kept = f"{cached} tokens (kv_cache_tokens)"
+        tokens = min(STEP_TOKENS, cached)
+        told, kept = f"{tokens} tokens", f"{cached} tokens (kv_cache_tokens)"
     else:
-        prompt = max(longest - answer, 1)
-        tokens, computed = batch * prompt, f"{batch} questions x {prompt} tokens"
-        cached, kept = batch * longest, f"{batch} questions x {longest} tokens"
-    wide = 2 * shape.hidden + 3 * shape.intermediate
-    return Need(
-        member=name,
-        gpus=(gpu,),
-        weights=shape.weight_bytes(dtype),
-        context=CONTEXT_BYTES,
-        activations=int(ACTIVATION_FACTOR * (tokens * wide * each + batch * shape.vocabulary * _LOGIT_BYTES)),
-        # Merged into the weights at the start.
-        adapter=0,
-        lora_share=0.0,
-        kv_fraction=0.0,
-        kv_limit=None,
-        kv_per_token=kv_per_token,
-        longest=longest,
+        prompt = max(longest - options.max_new_tokens, 1)
+        tokens, cached = batch * prompt, batch * longest
+        told, kept = f"{batch} questions x {prompt} tokens", f"{batch} questions x {longest} tokens"
+    need = base_need(
+        member,
+        (gpu_of(options) or 0,),
+        shape,
+        dtype=dtype,
+        kv_bytes=each,
+        tokens=tokens,
+        told=told,
         batch=batch,
-        arithmetic={
-            "weights": weights_text(shape, dtype, "", 1),
-            "context": "CUDA context, libraries, what PyTorch keeps (estimate)",
-            "activations": (
-                f"{ACTIVATION_FACTOR} x ({computed} x {wide} values x {each} B"
-                f" + {batch} questions x {shape.vocabulary} logits x {_LOGIT_BYTES} B) (estimate)"
-            ),
-            "kv_per_token": f"2 x {shape.layers} layers x {shape.kv_heads} heads"
-            f" x {shape.head_dim} wide x {each} B",
-            "kv_cache": f"{kept} (estimate)",
-            "longest": "max_seq_len" if options.max_seq_len else "assumed; `max_seq_len` says otherwise",
-        },
-        by_pytorch=True,
-        kv_room=cached * kv_per_token,
+        longest=longest,
+        value_bytes=each,
+        logit_bytes=_LOGIT_BYTES,
     )
+    arithmetic = {
+        **need.arithmetic,
+        "context": "CUDA context, libraries, what PyTorch keeps (estimate)",
+        "activations": f"{need.arithmetic['activations']} (estimate)",
+        "kv_cache": f"{kept} (estimate)",
+        "longest": "max_seq_len" if options.max_seq_len else "assumed; `max_seq_len` says otherwise",
+    }
+    return replace(need, arithmetic=arithmetic, by_pytorch=True, kv_room=cached * need.kv_per_token)

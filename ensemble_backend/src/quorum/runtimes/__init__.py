@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from quorum.runtimes.base import Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Runtime, RuntimeSettings
 from quorum.runtimes.option_base import Options
 
 
@@ -21,9 +21,9 @@ def create(settings: RuntimeSettings[Options]) -> Runtime:
     try:
         imported = import_module(module)
     except ModuleNotFoundError as error:
-        raise RuntimeConfigError(
-            f"member {settings.member!r}: runtime {options.runtime!r} needs the package {error.name!r}, which"
-            f" {sys.executable} does not have; {options.install}"
+        raise settings.error(
+            f"runtime {options.runtime!r} needs the package {error.name!r}, which {sys.executable} does not"
+            f" have; {options.install}"
         ) from error
     runtime: Runtime = getattr(imported, runtime_class)(settings)
     return runtime

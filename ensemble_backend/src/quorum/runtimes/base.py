@@ -24,7 +24,6 @@ class Question:
         prompt: Built by :func:`quorum.tasks.prompt.build_prompt`.
         schema: JSON schema of the answer (:meth:`quorum.tasks.catalogue.Catalogue.json_schema`), as text.
         text: The product text, for runtimes that look answers up.
-        category: May be empty.
         attributes: ``A`` names, in the order of the answer.
         deadline_ns: ``time.monotonic_ns()`` after which the answer is discarded.
     """
@@ -41,23 +40,26 @@ class Question:
         """Whether the deadline has passed."""
         return time.monotonic_ns() >= self.deadline_ns
 
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline; negative after it."""
+        return (self.deadline_ns - time.monotonic_ns()) / 1e9
+
 
 Reply = str | Status
 """The generated text, or the status of an abstention."""
+Done = Callable[[Reply], None]
 
 
 class Runtime(Protocol):
     """Turns questions into text. Thread-safe: ``submit`` is called while earlier questions are in flight."""
 
-    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
-        """Start answering and return at once.
+    def submit(self, question: Question, done: Done) -> None:
+        """Start answering and return at once; after any exception the member abstains.
 
         Args:
             question: The question. Work on it may stop once it is ``expired``.
             done: Called exactly once, from any thread, and never after ``close`` has returned.
-
-        Raises:
-            Exception: Any error; the member abstains.
         """
 
     def close(self) -> None:
@@ -86,12 +88,10 @@ O_co = TypeVar("O_co", bound=Options, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings(Generic[O_co]):
-    """Settings of a runtime.
+    """Settings of a member's runtime.
 
     Attributes:
-        member: The member's name.
         root: Folder that relative paths of ``options`` start from.
-        options: The runtime's own options.
         peers: Options of the other members in the same process.
         infer: Calls other models of the server; ``None`` outside of one.
     """
@@ -105,4 +105,8 @@ class RuntimeSettings(Generic[O_co]):
     def check_files(self) -> None:
         """Raise RuntimeConfigError if a file or folder that the options name is missing or incomplete."""
         for key, problem in find_missing(self.options, self.root):
-            raise RuntimeConfigError(f"member {self.member!r}: {key}: {problem}")
+            raise self.error(f"{key}: {problem}")
+
+    def error(self, problem: str) -> RuntimeConfigError:
+        """An error that names the member."""
+        return RuntimeConfigError(f"member {self.member!r}: {problem}")

@@ -10,18 +10,13 @@ from transformers import AutoTokenizer
 
 
 class ChatTokenizer:
-    """A checkpoint's tokenizer.
+    """The tokenizer of a folder or Hugging Face id (OSError if it has none), or a loaded one.
 
-    Args:
-        model: Folder, or Hugging Face id.
-        chat: Whether to apply the chat template; ``None``: if there is one.
-
-    Raises:
-        OSError: The model has no tokenizer.
+    ``chat`` says whether to apply the chat template; ``None``: if there is one.
     """
 
-    def __init__(self, model: str, chat: bool | None = None) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+    def __init__(self, model: Any, chat: bool | None = None) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(model) if isinstance(model, str) else model
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
 
     @property
@@ -32,24 +27,19 @@ class ChatTokenizer:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the prompt, with the chat template where configured."""
-        return encode(self._tokenizer, prompt, self._chat)
+        if not self._chat:
+            return list(self._tokenizer(prompt)["input_ids"])
+        # Templates of reasoning models use enable_thinking; others ignore it.
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        # The template has the special tokens already.
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens, without special ones."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
-
-
-def encode(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
-    """Token ids of the prompt, inside the tokenizer's chat template if ``chat``."""
-    if not chat:
-        return list(tokenizer(prompt)["input_ids"])
-    # Templates of reasoning models use enable_thinking; others ignore it.
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,
-    )
-    # The template has the special tokens already.
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -7,18 +7,16 @@ keeps the deadline and abstains where the engine fails.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from quorum.runtimes.base import Infer, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Infer, Question, Reply, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
@@ -27,37 +25,25 @@ from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
 
-Done = Callable[[Reply], None]
-
 CALLS = 24
 """Maximum concurrent calls from a Python model; at about thirty it hangs."""
 _STOPPERS = 4
 
 
 class EngineRuntime:
-    """Calls the Triton model of a compiled engine, by :class:`quorum.runtimes.options.EngineOptions`.
-
-    ``gpus``, ``kv_cache_fraction``, ``kv_cache_gib`` and ``max_batch_size`` are in that model's
-    configuration; ``dtype``, ``quantization`` and the like only matter to the build.
-    """
+    """Calls the Triton model of a compiled engine; most options are in that model's configuration."""
 
     def __init__(self, settings: RuntimeSettings[EngineOptions]) -> None:
         options = settings.options
         self._member, self._model = settings.member, f"{PREFIX}{settings.member}"
         if settings.infer is None:
-            raise RuntimeConfigError(f"member {settings.member!r}: an engine is served inside Triton only")
+            raise settings.error("an engine is served inside Triton only")
         self._infer: Infer = settings.infer
         tokenizer = options.tokenizer or options.model
-        if not tokenizer:
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: name the folder of its tokenizer in `tokenizer`"
-            )
-        folder = settings.root / tokenizer
-        if not folder.exists():
-            raise RuntimeConfigError(
-                f"member {settings.member!r}: its tokenizer's folder {folder} does not exist; name it in"
-                " `tokenizer`"
-            )
+        folder = settings.root / (tokenizer or "")
+        if not tokenizer or not folder.exists():
+            missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
+            raise settings.error(f"{missing}name the folder of its tokenizer in `tokenizer`")
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
         self._max_tokens, self._guided = options.max_tokens, options.guided
         self._lora = options.lora is not None
@@ -97,35 +83,27 @@ class EngineRuntime:
         return inputs
 
     def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
-        if question.expired:
-            self._reply(done, Status.TIMEOUT)
-            return
-        number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
-        reply: Reply = Status.ERROR
-        try:
-            with self._stopping(question, number, inputs):
-                outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
-            length = int(outputs["sequence_length"].reshape(-1)[0])
-            reply = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
-            reply = Status.TIMEOUT if question.expired else reply
-        except Exception:
-            logger.exception("member %s: the engine failed", self._member)
-        self._reply(done, reply)
-
-    def _reply(self, done: Done, reply: Reply) -> None:
+        reply = Status.TIMEOUT if question.expired else self._answer(question, inputs)
         if self._open:
             done(reply)
 
-    @contextlib.contextmanager
-    def _stopping(self, question: Question, number: str, inputs: dict[str, Any]) -> Iterator[None]:
-        """Stop the generation at its deadline, to free its place in the batch."""
-        left_s = max(0.0, (question.deadline_ns - time.monotonic_ns()) / 1e9)
-        timer = threading.Timer(left_s, lambda: self._stops.submit(self._stop, number, inputs))
-        timer.start()
+    def _answer(self, question: Question, inputs: dict[str, Any]) -> Reply:
+        number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
+        # Stops the generation at its deadline, to free its place in the batch.
+        left_s = max(0.0, question.left_s)
+        timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))
         try:
-            yield
-        finally:
-            timer.cancel()
+            timer.start()
+            try:
+                outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
+            finally:
+                timer.cancel()
+            length = int(outputs["sequence_length"].reshape(-1)[0])
+            text = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
+        except Exception:
+            logger.exception("member %s: the engine failed", self._member)
+            return Status.ERROR
+        return Status.TIMEOUT if question.expired else text
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
         identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}

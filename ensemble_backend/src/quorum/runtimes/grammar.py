@@ -18,15 +18,12 @@ _OPEN_CHARACTER = r'([^"\\\x00-\x1f]|\\["\\])'
 
 @lru_cache(maxsize=1024)
 def answer_pattern(schema: str, *, bounded: bool = False) -> str:
-    """A pattern that matches exactly the compact JSON of the answers that ``schema`` allows.
+    """A pattern of the compact JSON that ``schema`` allows, without look-around, anchors or named groups.
 
     Args:
         schema: :meth:`quorum.tasks.catalogue.Catalogue.json_schema`, as JSON text.
         bounded: Whether open values keep the schema's ``maxLength``. Only for engines that count cheaply:
             OpenVINO GenAI takes 50 ms to compile a counted repetition, and 0.4 ms without the bound.
-
-    Returns:
-        A pattern without look-around, anchors or groups that capture by name.
     """
     properties: dict[str, dict[str, Any]] = json.loads(schema)["properties"]
     pairs = (f'"{_literal(name)}":"{_value(spec, bounded)}"' for name, spec in properties.items())

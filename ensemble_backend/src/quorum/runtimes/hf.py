@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 
 # Before Transformers is imported: no network access.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.chat import encode
-from quorum.runtimes.hf_batch import Answers, Batcher, Job
+from quorum.runtimes.base import Done, Question, RuntimeSettings
+from quorum.runtimes.chat import ChatTokenizer
+from quorum.runtimes.hf_batch import Job
 from quorum.runtimes.hf_continuous import ContinuousBatcher
 from quorum.runtimes.hf_dynamic import DynamicBatcher
 from quorum.runtimes.hf_guide import Guide
@@ -33,26 +32,27 @@ class HfRuntime:
         self._member, options = settings.member, settings.options
         settings.check_files()
         self._loaded = load(settings)
-        chat = options.chat
-        self._chat = bool(self._loaded.tokenizer.chat_template) if chat is None else chat
+        self._tokenizer = ChatTokenizer(self._loaded.tokenizer, options.chat)
         self._max_new_tokens = options.max_new_tokens
         self._longest = min(options.max_seq_len or self._loaded.positions, self._loaded.positions)
         self._reuses, self._prompt_tokens = options.batching == "continuous", 0
         self._guide = _guide(settings, self._loaded)
-        self._batcher = self._make_batcher(settings)
+        batcher: type[ContinuousBatcher | DynamicBatcher] = (
+            ContinuousBatcher if self._reuses else DynamicBatcher
+        )
+        self._batcher = batcher(settings, self._loaded, self._guide)
 
-    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
+    def submit(self, question: Question, done: Done) -> None:
         """Tokenise the question and hand it to the batcher."""
-        tokens = encode(self._loaded.tokenizer, question.prompt, self._chat)
+        tokens = self._tokenizer.encode(question.prompt)
         if len(tokens) + self._max_new_tokens > self._longest:
+            is_models = self._longest == self._loaded.positions
             logger.warning(
                 "member %s: a prompt of %d tokens and max_new_tokens %d exceed %s",
                 self._member,
                 len(tokens),
                 self._max_new_tokens,
-                f"the model's {self._longest} positions"
-                if self._longest == self._loaded.positions
-                else f"max_seq_len {self._longest}",
+                f"the model's {self._longest} positions" if is_models else f"max_seq_len {self._longest}",
             )
             done(Status.ERROR)
             return
@@ -62,31 +62,15 @@ class HfRuntime:
 
     @property
     def prompt_tokens(self) -> tuple[int, int] | None:
-        """Prompt tokens from the KV cache, and all prompt tokens.
+        """Prompt tokens from the KV cache (dynamic batches share none), and all prompt tokens.
 
-        Dynamic batches share no cache. ``continuous`` reuses shared prefixes but does not report how much:
-        ``None``.
+        ``None`` for ``continuous``, which reuses shared prefixes but does not report how much.
         """
         return None if self._reuses else (0, self._prompt_tokens)
 
     def close(self) -> None:
         """Stop generating; questions in flight are dropped."""
         self._batcher.close()
-
-    def _make_batcher(self, settings: RuntimeSettings[HfOptions]) -> Batcher:
-        options, member = settings.options, settings.member
-        answers = Answers(self._loaded.tokenizer, self._loaded.end, self._max_new_tokens, member)
-        sizes = {"max_batch": options.max_batch, "max_new_tokens": self._max_new_tokens}
-        if options.batching == "continuous":
-            return ContinuousBatcher(
-                self._loaded,
-                self._guide,
-                answers,
-                kv_cache_tokens=options.kv_cache_tokens,
-                member=member,
-                **sizes,
-            )
-        return DynamicBatcher(self._loaded, self._guide, answers, member=member, **sizes)
 
 
 def _guide(settings: RuntimeSettings[HfOptions], loaded: Loaded) -> Guide | None:
@@ -95,7 +79,7 @@ def _guide(settings: RuntimeSettings[HfOptions], loaded: Loaded) -> Guide | None
     try:
         return Guide(loaded, settings.options.threads)
     except Exception as error:
-        raise RuntimeConfigError(
-            f"member {settings.member!r}: the tokenizer of {settings.options.model!r} cannot guide"
-            f" decoding ({error}); set `guided: false`, answers are then parsed as they come"
+        raise settings.error(
+            f"the tokenizer of {settings.options.model!r} cannot guide decoding ({error}); set"
+            " `guided: false`, answers are then parsed as they come"
         ) from error

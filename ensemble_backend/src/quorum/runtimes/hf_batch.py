@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from quorum.runtimes.base import Question, Reply
+from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
+from quorum.runtimes.hf_model import Loaded
+from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -19,16 +20,15 @@ class Job:
     """One question in a batch.
 
     Attributes:
-        question: The question.
         done: Takes the answer; called once.
-        prompt: Its tokens.
+        prompt: The question's tokens.
         matcher: Tracks the answer in its grammar; ``None`` where decoding is not guided.
         answer: The tokens so far, without the end token.
         settled: Whether ``done`` was called.
     """
 
     question: Question
-    done: Callable[[Reply], None]
+    done: Done
     prompt: list[int]
     matcher: Any = None
     answer: list[int] = field(default_factory=list)
@@ -41,38 +41,24 @@ class Job:
             self.done(reply)
 
 
-class Batcher(Protocol):
-    """Answers jobs, several at a time."""
-
-    def submit(self, job: Job) -> None:
-        """Take a job and return at once; any thread may call."""
-
-    def close(self) -> None:
-        """Stop; jobs in flight are dropped."""
-
-
 class Answers:
     """Collects answers token by token and settles each as soon as it is complete."""
 
-    def __init__(self, tokenizer: Any, end: tuple[int, ...], max_new_tokens: int, member: str) -> None:
-        self._tokenizer, self._end = tokenizer, frozenset(end)
-        self._limit, self._member = max_new_tokens, member
+    def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded) -> None:
+        self._tokenizer, self._end = loaded.tokenizer, frozenset(loaded.end)
+        self._limit, self._member = settings.options.max_new_tokens, settings.member
 
     def take(self, job: Job, token: int) -> bool:
         """Add a token to an answer; returns whether this settled it."""
         if token in self._end:
             return self.finish(job)
         job.answer.append(token)
-        if job.matcher is not None:
-            if not job.matcher.consume_token(token):
-                logger.error(
-                    "member %s: token %d left the grammar: %s", self._member, token, job.matcher.get_error()
-                )
-                job.settle(Status.ERROR)
-                return True
-            if job.matcher.is_stopped():
-                return self.finish(job)
-        if len(job.answer) >= self._limit:
+        if job.matcher is not None and not job.matcher.consume_token(token):
+            error = job.matcher.get_error()
+            logger.error("member %s: token %d left the grammar: %s", self._member, token, error)
+            job.settle(Status.ERROR)
+            return True
+        if len(job.answer) >= self._limit or (job.matcher is not None and job.matcher.is_stopped()):
             return self.finish(job)
         if job.question.expired:
             job.settle(Status.TIMEOUT)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -16,9 +17,11 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 from transformers.generation.continuous_batching.requests import RequestStatus
 
+from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.hf_batch import Answers, Job
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
+from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -31,24 +34,14 @@ _RETRY_S = 1.0
 class ContinuousBatcher:
     """Takes tokens from the manager's thread in another thread, and cancels expired questions."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        guide: Guide | None,
-        answers: Answers,
-        *,
-        max_batch: int,
-        max_new_tokens: int,
-        kv_cache_tokens: int,
-        member: str,
-    ) -> None:
-        self._loaded, self._answers = loaded, answers
-        self._max_new_tokens, self._member = max_new_tokens, member
+    def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded, guide: Guide | None) -> None:
+        self._loaded, self._answers, options = loaded, Answers(settings, loaded), settings.options
+        self._max_new_tokens, self._member = options.max_new_tokens, settings.member
         self._config = ContinuousBatchingConfig(
             page_size=_PAGE_TOKENS,
-            num_blocks=max(1, kv_cache_tokens // _PAGE_TOKENS),
-            max_batch_tokens=min(2048, kv_cache_tokens),
-            max_requests_per_batch=max_batch,
+            num_blocks=max(1, options.kv_cache_tokens // _PAGE_TOKENS),
+            max_batch_tokens=min(2048, options.kv_cache_tokens),
+            max_requests_per_batch=options.max_batch,
             # Masks are made on the host from the last token, so steps cannot overlap or be recorded.
             use_async_batching=False if guide else None,
             use_cuda_graph=False if guide else None,
@@ -58,7 +51,7 @@ class ContinuousBatcher:
         self._mask = _Mask(guide) if guide else None
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._numbers = 0
+        self._numbers = itertools.count()
         self._running = True
         self._manager: Any = self._open()
         self._thread = threading.Thread(target=self._run, name="quorum-hf", daemon=True)
@@ -69,9 +62,8 @@ class ContinuousBatcher:
         if job.question.expired:
             job.settle(Status.TIMEOUT)
             return
+        name = f"q{next(self._numbers)}"
         with self._lock:
-            name = f"q{self._numbers}"
-            self._numbers += 1
             self._jobs[name] = job
             manager = self._manager
             if self._mask:
@@ -148,15 +140,15 @@ class ContinuousBatcher:
 
 
 class _Tracked:
-    """A matcher and the number of tokens it has consumed."""
+    """A matcher, brought up to the tokens of its answer."""
 
     def __init__(self, matcher: Any) -> None:
-        self.matcher, self.seen = matcher, 0
+        self._matcher, self._seen = matcher, 0
 
     def catch_up(self, tokens: list[int]) -> Any:
-        self.matcher.consume_tokens(tokens[self.seen :])
-        self.seen = len(tokens)
-        return self.matcher
+        self._matcher.consume_tokens(tokens[self._seen :])
+        self._seen = len(tokens)
+        return self._matcher
 
 
 class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]

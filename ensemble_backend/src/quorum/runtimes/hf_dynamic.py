@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.hf_batch import Answers, Job
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
+from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -26,19 +28,9 @@ _WINDOW_S = 0.005
 class DynamicBatcher:
     """Runs one batch at a time on one thread, until its last answer is complete."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        guide: Guide | None,
-        answers: Answers,
-        *,
-        max_batch: int,
-        max_new_tokens: int,
-        member: str,
-    ) -> None:
-        self._loaded, self._guide, self._answers = loaded, guide, answers
-        self._max_batch, self._max_new_tokens = max_batch, max_new_tokens
-        self._member = member
+    def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded, guide: Guide | None) -> None:
+        self._member, self._options = settings.member, settings.options
+        self._loaded, self._guide, self._answers = loaded, guide, Answers(settings, loaded)
         self._inbox: deque[Job] = deque()
         self._wake = threading.Condition()
         self._running = True
@@ -66,24 +58,21 @@ class DynamicBatcher:
         last = 0
         while batch := self._collect(last):
             last = len(batch)
-            jobs = []
             for job in batch:
                 if job.question.expired:
                     job.settle(Status.TIMEOUT)
-                else:
-                    jobs.append(job)
-            self._answer(jobs)
+            self._answer([job for job in batch if not job.settled])
 
     def _collect(self, last: int) -> list[Job]:
         """The next batch; empty at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or not self._running)
             if last > 1 or len(self._inbox) > 1:
-                full = self._max_batch
+                full = self._options.max_batch
                 self._wake.wait_for(lambda: len(self._inbox) >= full or not self._running, _WINDOW_S)
             if not self._running:
                 return []
-            return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._max_batch))]
+            return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._options.max_batch))]
 
     def _answer(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -109,15 +98,12 @@ class DynamicBatcher:
         if len(jobs) == 1:
             return
         for job in unsettled:
-            self._restart(job)
+            job.answer.clear()
+            if job.matcher is not None:
+                job.matcher.reset()
         half = (len(unsettled) + 1) // 2
         self._answer(unsettled[:half])
         self._answer(unsettled[half:])
-
-    def _restart(self, job: Job) -> None:
-        job.answer.clear()
-        if job.matcher is not None:
-            job.matcher.reset()
 
     def _generate(self, jobs: list[Job]) -> None:
         longest = max(len(job.prompt) for job in jobs)
@@ -132,7 +118,7 @@ class DynamicBatcher:
             self._loaded.model.generate(
                 input_ids=tokens.to(self._loaded.device),
                 attention_mask=attended.to(self._loaded.device),
-                max_new_tokens=self._max_new_tokens,
+                max_new_tokens=self._options.max_new_tokens,
                 logits_processor=LogitsProcessorList(guides),
                 stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, self._answers)]),
             )

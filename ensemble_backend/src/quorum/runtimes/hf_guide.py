@@ -24,9 +24,7 @@ class Guide:
     def __init__(self, loaded: Loaded, threads: int) -> None:
         self._loaded = loaded
         self._tokens = from_tokenizer(
-            loaded.tokenizer,
-            n_vocab=max(loaded.width, len(loaded.tokenizer)),
-            eos_token=list(loaded.end),
+            loaded.tokenizer, n_vocab=max(loaded.width, len(loaded.tokenizer)), eos_token=list(loaded.end)
         )
         self._executor = llguidance.LLExecutor(num_threads=threads)
         self._shifts = torch.arange(_BITS, dtype=torch.int32, device=loaded.device)
@@ -39,14 +37,9 @@ class Guide:
         return matcher
 
     def mask(self, matchers: Sequence[Any | None], scores: Any) -> Any:
-        """Set the scores of disallowed tokens to minus infinity.
+        """Set the scores (FP32 ``[B, V]``) of disallowed tokens to minus infinity.
 
-        Args:
-            matchers: ``B`` matchers; rows without one stay as they are.
-            scores: FP32 ``[B, V]``.
-
-        Returns:
-            FP32 ``[B, V]``.
+        Rows without one of the ``B`` matchers stay as they are.
         """
         bits = allocate_token_bitmask(len(matchers), self._tokens.vocab_size)
         rows = [(matcher, row) for row, matcher in enumerate(matchers) if matcher is not None]

@@ -14,14 +14,7 @@ def kv_bytes_per_token(
 ) -> int:
     """Bytes of keys and values that one token takes on each GPU.
 
-    ``2 * layers * max(1, ceil(kv_heads / tensor_parallel)) * head_dim * bytes_each``: one key and one value
-    of ``head_dim`` numbers for each head that the GPU holds, in every layer.
-
-    Args:
-        layers: Decoder layers.
-        kv_heads: Key and value heads of a layer.
-        head_dim: Width of a head.
-        tensor_parallel: Number of GPUs that share the heads.
-        bytes_each: Bytes of a number: 2 for 16 bits, 1 for a quantised cache, 4 for ``float32``.
+    In every layer, a key and a value of ``head_dim`` numbers for each head that the GPU holds, of
+    ``bytes_each``: 2 for 16 bits, 1 for a quantised cache, 4 for ``float32``.
     """
     return 2 * layers * kv_heads_on(kv_heads, tensor_parallel) * head_dim * bytes_each

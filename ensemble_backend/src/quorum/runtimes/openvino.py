@@ -8,13 +8,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import openvino_genai as genai
 
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.options import OpenVinoOptions
 from quorum_contract import Status
@@ -26,11 +24,8 @@ _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
 _RETRY_S = 1.0
 
-Done = Callable[[Reply], None]
 
-
-@dataclass(slots=True)
-class _Live:
+class _Live(NamedTuple):
     """A question in the pipeline; dropping the handle would cancel it."""
 
     question: Question
@@ -93,8 +88,7 @@ class OpenVinoRuntime:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while self._running and not self._inbox and not self._live:
-                    self._wake.wait()
+                self._wake.wait_for(lambda: self._inbox or self._live or not self._running)
                 if not self._running:
                     return
                 arrived = [self._inbox.popleft() for _ in range(len(self._inbox))]
@@ -149,27 +143,25 @@ class OpenVinoRuntime:
             for live in failed:
                 live.done(Status.ERROR)
             return
-        self._live = [live for live in self._live if not self._is_settled(live)]
-
-    def _is_settled(self, live: _Live) -> bool:
-        try:
-            return self._settle(live)
-        except Exception:
-            logger.exception("member %s: an answer could not be read", self._member)
-            live.done(Status.ERROR)
-            return True
+        self._live = [live for live in self._live if not self._settle(live)]
 
     def _settle(self, live: _Live) -> bool:
         """Settle a question that is finished, failed or expired; returns whether it did."""
-        status = live.handle.get_status()
-        if status == genai.GenerationStatus.RUNNING:
-            if not live.question.expired:
-                return False
-            live.handle.cancel()
-            live.done(Status.TIMEOUT)
-        elif status == genai.GenerationStatus.FINISHED:
-            live.done(self._tokenizer.decode(live.handle.read_all()[0].generated_ids))
-        else:
-            logger.warning("member %s: a question does not fit the KV cache (kv_cache_blocks)", self._member)
-            live.done(Status.ERROR)
+        reply: Reply = Status.ERROR
+        try:
+            status = live.handle.get_status()
+            if status == genai.GenerationStatus.RUNNING:
+                if not live.question.expired:
+                    return False
+                live.handle.cancel()
+                reply = Status.TIMEOUT
+            elif status == genai.GenerationStatus.FINISHED:
+                reply = self._tokenizer.decode(live.handle.read_all()[0].generated_ids)
+            else:
+                logger.warning(
+                    "member %s: a question does not fit the KV cache (kv_cache_blocks)", self._member
+                )
+        except Exception:
+            logger.exception("member %s: an answer could not be read", self._member)
+        live.done(reply)
         return True

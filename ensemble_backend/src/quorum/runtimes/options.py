@@ -10,7 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from quorum.runtimes.option_base import Existing, Hint, OptionError, Options, check_sizes, convert
+from quorum.runtimes.option_base import Count, Existing, Hint, OptionError, Options, convert
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantisation = Literal["fp8", "int8_sq", "int8_wo", "int4_wo", "int4_awq", "w4a8_awq", "nvfp4"]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1), Hint("a share", "it lies between 0 and 1")]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
 
 
 class OpenVinoOptions(Options, frozen=True, kw_only=True):
@@ -18,9 +24,8 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
 
     Attributes:
         model: Folder that ``quorum build`` made.
-        threads: CPU threads.
-        max_new_tokens: Longest answer.
-        kv_cache_blocks: Size of the KV cache in blocks of 32 tokens.
+        threads: CPU threads; 0: one per core.
+        kv_cache_blocks: Size of the KV cache in blocks of 32 tokens; 0: it grows.
         precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on CPUs that have it.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
         prefix_caching: Whether questions share the KV cache of common prefixes.
@@ -36,20 +41,12 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
             holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
         ),
     ]
-    threads: int = 1
-    max_new_tokens: int = 256
-    kv_cache_blocks: int = 256
+    threads: CountOrZero = 1
+    max_new_tokens: Count = 256
+    kv_cache_blocks: CountOrZero = 256
     precision: Literal["f32", "bf16"] = "f32"
     chat: bool | None = None
     prefix_caching: bool = True
-
-    def __post_init__(self) -> None:
-        check_sizes(max_new_tokens=self.max_new_tokens)
-
-    @property
-    def llm(self) -> str:
-        """The model's folder."""
-        return self.model
 
 
 class HfOptions(Options, frozen=True, kw_only=True):
@@ -60,8 +57,6 @@ class HfOptions(Options, frozen=True, kw_only=True):
         lora: Folder of a PEFT adapter, merged into the weights at start.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
-        threads: CPU threads.
-        max_new_tokens: Longest answer.
         max_batch: Questions answered at once.
         max_seq_len: Tokens of a question with its answer; longer ones abstain; None: the model's.
         batching: ``dynamic``, or ``continuous`` with a KV cache of ``kv_cache_tokens``.
@@ -86,23 +81,18 @@ class HfOptions(Options, frozen=True, kw_only=True):
         Existing(fix="save an adapter there with PEFT's save_pretrained", holds=("adapter_config.json",)),
     ] = None
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    threads: int = 1
-    max_new_tokens: int = 256
-    max_batch: int = 32
-    max_seq_len: int | None = None
+    dtype: Dtype = "auto"
+    threads: Count = 1
+    max_new_tokens: Count = 256
+    max_batch: Count = 32
+    max_seq_len: Count | None = None
     batching: Literal["dynamic", "continuous"] = "dynamic"
-    kv_cache_tokens: int = 16384
+    kv_cache_tokens: Count = 16384
     guided: bool = True
     chat: bool | None = None
 
     def __post_init__(self) -> None:
-        check_sizes(
-            max_batch=self.max_batch,
-            max_seq_len=self.max_seq_len,
-            max_new_tokens=self.max_new_tokens,
-            kv_cache_tokens=self.kv_cache_tokens,
-        )
+        super().__post_init__()
         if self.max_seq_len is not None and self.max_seq_len <= self.max_new_tokens:
             raise OptionError(
                 "max_seq_len",
@@ -110,24 +100,13 @@ class HfOptions(Options, frozen=True, kw_only=True):
                 f" {self.max_new_tokens} (max_new_tokens); make one larger or the other smaller",
             )
 
-    @property
-    def llm(self) -> str:
-        """The checkpoint's folder."""
-        return self.model
-
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter of a TensorRT-LLM member.
-
-    Attributes:
-        path: Folder of a PEFT adapter.
-        name: Its name; None: that of its folder.
-        rank: Its rank; None: that of the adapter.
-    """
+    """A LoRA adapter of a TensorRT-LLM member: a PEFT folder, and its rank if it must be this one."""
 
     path: str
     name: str | None = None
-    rank: int | None = None
+    rank: Count | None = None
 
     @property
     def title(self) -> str:
@@ -136,47 +115,49 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that both runtimes of TensorRT-LLM have.
+    """Options that both runtimes of TensorRT-LLM have; others than these are as in :class:`HfOptions`.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
-        tensor_parallel: Number of GPUs.
-        gpus: Their numbers; None: the first ones.
-        lora: An adapter.
+        gpus: Numbers of its ``tensor_parallel`` GPUs; None: the first ones.
         kv_cache_fraction: The KV cache's share of the memory free after loading.
         kv_cache_gib: Upper limit of the KV cache.
-        max_batch_size: Questions answered at once.
-        max_tokens: Longest answer.
         max_num_tokens: Tokens computed at once.
         max_seq_len: Tokens of a question with its answer; None: the model's.
         quantization: Of the weights, e.g. ``fp8``. An engine is built with it; with the LLM API the
             checkpoint decides, and only planning reads the option.
-        guided: Whether answers keep to the catalogue's grammar.
-        chat: Whether to apply the chat template; None: if there is one.
     """
 
-    dtype: str = "auto"
-    tensor_parallel: int = 1
+    dtype: Dtype = "auto"
+    tensor_parallel: Annotated[
+        int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")
+    ] = 1
     gpus: Annotated[
-        tuple[int, ...] | None, Hint("a list of different GPU numbers", "write it as in [0, 1]")
+        tuple[Annotated[int, msgspec.Meta(ge=0, le=1023)], ...] | None,
+        Hint("a list of different GPU numbers", "write it as in [0, 1]"),
     ] = None
-    lora: Annotated[Lora | None, Hint("an adapter", "it has path, and may have name and rank")] = None
-    kv_cache_fraction: float | None = None
-    kv_cache_gib: float | None = None
-    max_batch_size: int = 256
-    max_tokens: int = 256
-    max_num_tokens: int = 8192
-    max_seq_len: int | None = None
-    quantization: str | None = None
+    lora: Annotated[
+        Lora | None, Hint("an adapter", "it has path, and may have name and rank (at least 1)")
+    ] = None
+    kv_cache_fraction: (
+        Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")] | None
+    ) = None
+    kv_cache_gib: (
+        Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
+        | None
+    ) = None
+    max_batch_size: Count = 256
+    max_tokens: Count = 256
+    max_num_tokens: Count = 8192
+    max_seq_len: Count | None = None
+    quantization: Quantisation | None = None
     guided: bool = True
     chat: bool | None = None
 
     def __post_init__(self) -> None:
-        check_sizes(max_seq_len=self.max_seq_len)
+        super().__post_init__()
         parallel, gpus = self.tensor_parallel, self.gpus
-        if parallel < 1:
-            raise OptionError("tensor_parallel", f"{parallel} is not a number of GPUs; it is at least 1")
-        if gpus is not None and (min(gpus, default=0) < 0 or len(set(gpus)) != len(gpus)):
+        if gpus is not None and len(set(gpus)) != len(gpus):
             raise OptionError(
                 "gpus", f"{list(gpus)} is not a list of different GPU numbers; write it as in [0, 1]"
             )
@@ -185,13 +166,6 @@ class GpuOptions(Options, frozen=True, kw_only=True):
                 "gpus",
                 f"{list(gpus)} are {len(gpus)} GPUs, but tensor_parallel is {parallel}; set the same in both",
             )
-        fraction, gib = self.kv_cache_fraction, self.kv_cache_gib
-        if fraction is not None and not 0 < fraction <= 1:
-            raise OptionError(
-                "kv_cache_fraction", f"{fraction:g} is not a share of a GPU; it lies between 0 and 1"
-            )
-        if gib is not None and not 0 < gib < float("inf"):
-            raise OptionError("kv_cache_gib", f"{gib:g} is not an amount of memory; it is more than 0")
 
     @property
     def devices(self) -> tuple[int, ...]:
@@ -200,21 +174,12 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``.
-
-    Attributes:
-        model: Folder of a checkpoint, or its Hugging Face id.
-    """
+    """Options of the runtime ``tensorrt_llm``."""
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
 
     model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
-
-    @property
-    def llm(self) -> str:
-        """The checkpoint."""
-        return self.model
 
 
 class EngineOptions(GpuOptions, frozen=True, kw_only=True):
@@ -246,10 +211,8 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         votes: Path of a votes table.
         recorded_as: Column to answer from; None: the member's name.
         latency_ms: Mean think time.
-        latency_shape: Its distribution.
         fail_share: Share of questions, in [0, 1], that raise.
         hang_share: Share of questions, in [0, 1], that time out.
-        seed: Of the draws.
     """
 
     runtime: ClassVar[str] = "replay"
@@ -257,11 +220,15 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
 
     votes: Annotated[str, Existing(fix="record one with `quorum extract FILE --votes`")]
     recorded_as: str | None = None
-    latency_ms: float = 0.0
+    latency_ms: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=86_400_000),
+        Hint("a number of milliseconds", "it lies between 0 and a day"),
+    ] = 0.0
     latency_shape: Literal["exponential", "constant"] = "exponential"
-    fail_share: float = 0.0
-    hang_share: float = 0.0
-    seed: int = 0
+    fail_share: Share = 0.0
+    hang_share: Share = 0.0
+    seed: Int64 = 0
 
 
 RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(

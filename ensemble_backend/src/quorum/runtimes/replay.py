@@ -7,11 +7,10 @@ import asyncio
 import json
 import random
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
@@ -26,24 +25,21 @@ class ReplayRuntime:
         options = settings.options
         settings.check_files()
         self._answers = _load(settings.root / options.votes, options.recorded_as or settings.member)
-        self._latency_s = options.latency_ms / 1e3
-        self._constant = options.latency_shape == "constant"
-        self._fail_share, self._hang_share = options.fail_share, options.hang_share
+        self._options, self._latency_s = options, options.latency_ms / 1e3
         self._random = random.Random(options.seed)
         self._later = _Later()
 
-    def submit(self, question: Question, done: Callable[[Reply], None]) -> None:
+    def submit(self, question: Question, done: Done) -> None:
         """Look the product up by category and text; the member abstains from cells without a record.
 
         Raises:
             RuntimeError: For the share ``fail_share`` of questions.
         """
-        draw = self._random.random()
-        if draw < self._fail_share:
+        draw, options = self._random.random(), self._options
+        if draw < options.fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
-        if draw < self._fail_share + self._hang_share:
-            left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
-            self._later.call(left_s, lambda: done(Status.TIMEOUT))
+        if draw < options.fail_share + options.hang_share:
+            self._later.call(question.left_s, lambda: done(Status.TIMEOUT))
             return
         recorded = self._answers.get((question.category, question.text), {})
         answers = {name: recorded[name] for name in question.attributes if name in recorded}
@@ -51,7 +47,8 @@ class ReplayRuntime:
         if self._latency_s <= 0:
             done(reply)
             return
-        think_s = self._latency_s if self._constant else self._random.expovariate(1.0 / self._latency_s)
+        is_constant = options.latency_shape == "constant"
+        think_s = self._latency_s if is_constant else self._random.expovariate(1.0 / self._latency_s)
         self._later.call(think_s, lambda: done(reply))
 
     def close(self) -> None:
@@ -78,18 +75,13 @@ class _Later:
 
 
 def _load(path: Path, column: str) -> dict[tuple[str, str], dict[str, str]]:
-    """The recorded values of one member by (category, text) and attribute.
-
-    Raises:
-        RuntimeConfigError: The table cannot be used, or has no votes of that member.
-    """
+    """The recorded values of one member by (category, text) and attribute."""
     answers: dict[tuple[str, str], dict[str, str]] = {}
     try:
         for _, members, cell in read_rows(path, identified=False):
             if column not in members:
-                raise RuntimeConfigError(
-                    f"{path}: no votes of {column!r}; recorded are: {', '.join(members)}"
-                )
+                have = ", ".join(members)
+                raise RuntimeConfigError(f"{path}: no votes of {column!r}; recorded are: {have}")
             value = cell.values[members.index(column)]
             if value is not None:
                 answers.setdefault((cell.category, cell.title), {})[cell.attribute] = value

@@ -13,21 +13,22 @@ import json
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+import msgspec
+
+from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
+from quorum.runtimes.option_base import Count
 from quorum.runtimes.options import Lora, TensorRtLlmOptions
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
-
-Done = Callable[[Reply], None]
 
 GIB = 2**30
 _SHUTDOWN_S = 20.0
@@ -45,22 +46,23 @@ _LORA_MODULES = {
 
 
 class TensorRtLlmRuntime:
-    """Answers by ``LLM.generate_async``, which batches all questions in flight.
-
-    Options are :class:`quorum.runtimes.options.TensorRtLlmOptions`.
-    """
+    """Answers by ``LLM.generate_async``, which batches all questions in flight."""
 
     def __init__(self, settings: RuntimeSettings[TensorRtLlmOptions]) -> None:
         options = settings.options
         self._member = settings.member
         self._max_tokens, self._guided = options.max_tokens, options.guided
-        self._model = model_of(settings.root, options.model)
+        # A folder, or a Hugging Face id.
+        folder = settings.root / options.model
+        model = str(folder.resolve()) if folder.is_dir() else options.model
         loras = [_Lora.of(settings, own.lora) for own in (options, *settings.peers) if own.lora]
-        lora = _Lora.of(settings, options.lora) if options.lora else None
-        self._host = _Host.of(self._model, lambda: _arguments(self._model, options, loras))
+        self._host = _Host.of(model, options, loras)
         try:
-            self._adapter = self._host.adapter(lora) if lora else None
-            self._tokenizer = self._host.tokenizer(options.chat)
+            # Imported late, as TensorRT-LLM is.
+            from quorum.runtimes.chat import ChatTokenizer
+
+            self._adapter = self._host.adapter(loras[0]) if options.lora else None
+            self._tokenizer = ChatTokenizer(model, options.chat)
         except BaseException:
             self._host.release()
             raise
@@ -72,7 +74,8 @@ class TensorRtLlmRuntime:
         api = self._host.api
         guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
         parameters = api.SamplingParams(max_tokens=self._max_tokens, top_k=1, guided_decoding=guide)
-        work = self._host.ask(self._answer(question, tokens, parameters, done))
+        answer = self._answer(question, tokens, parameters, done)
+        work = asyncio.run_coroutine_threadsafe(answer, self._host.loop)
         self._live.add(work)
         work.add_done_callback(self._live.discard)
 
@@ -100,7 +103,7 @@ class TensorRtLlmRuntime:
         done(reply)
 
     async def _generate(self, question: Question, tokens: list[int], parameters: Any) -> Reply:
-        left_s = (question.deadline_ns - time.monotonic_ns()) / 1e9
+        left_s = question.left_s
         if left_s <= 0:
             return Status.TIMEOUT
         result = self._host.llm.generate_async(
@@ -116,41 +119,48 @@ class TensorRtLlmRuntime:
             raise
         answer = result.outputs[0]
         # Present since 1.1 but not part of the committed API.
-        self._host.count(len(tokens), getattr(result, "cached_tokens", 0) or 0)
+        self._host.reused += getattr(result, "cached_tokens", 0) or 0
+        self._host.prompt_tokens += len(tokens)
         if answer.finish_reason in ("timeout", "cancelled"):
             return Status.TIMEOUT
         text: str = answer.text
         return text
 
 
+class _AdapterConfig(msgspec.Struct):
+    r: Count
+    target_modules: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Lora:
     """A PEFT adapter; ``modules`` are the modules that it changes, by TensorRT-LLM's names."""
 
-    def __init__(self, name: str, path: Path, rank: int, modules: frozenset[str]) -> None:
-        self.name, self.path, self.rank, self.modules = name, path, rank, modules
+    name: str
+    path: Path
+    rank: int
+    modules: set[str]
 
     @classmethod
     def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
         """Read an adapter; raises RuntimeConfigError if TensorRT-LLM cannot load it."""
-        where = f"member {settings.member!r}: lora"
         path = settings.root / lora.path
         try:
-            adapter = json.loads((path / "adapter_config.json").read_text("utf-8"))
-            rank, targets = int(adapter["r"]), list(adapter["target_modules"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RuntimeConfigError(
-                f"{where}: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
+            text = (path / "adapter_config.json").read_bytes()
+            adapter = msgspec.json.decode(text, type=_AdapterConfig)
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
+            raise settings.error(
+                f"lora: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
             ) from error
-        if lora.rank and lora.rank != rank:
-            raise RuntimeConfigError(f"{where}: rank {lora.rank}, but the adapter in {path} has {rank}")
-        unsupported = sorted(set(targets) - set(_LORA_MODULES))
+        if lora.rank and lora.rank != adapter.r:
+            raise settings.error(f"lora: rank {lora.rank}, but the adapter in {path} has {adapter.r}")
+        unsupported = sorted(set(adapter.target_modules) - set(_LORA_MODULES))
         if unsupported:
-            raise RuntimeConfigError(
-                f"{where}: the adapter in {path} changes {', '.join(unsupported)};"
+            raise settings.error(
+                f"lora: the adapter in {path} changes {', '.join(unsupported)};"
                 f" only {', '.join(_LORA_MODULES)} can be served"
             )
-        modules = frozenset(_LORA_MODULES[target] for target in targets)
-        return cls(lora.title, path, rank, modules)
+        return cls(lora.title, path, adapter.r, {_LORA_MODULES[name] for name in adapter.target_modules})
 
 
 class _Host:
@@ -159,22 +169,22 @@ class _Host:
     _open: ClassVar[dict[str, _Host]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> None:
+    def __init__(self, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> None:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
         self.prompt_tokens = self.reused = 0
-        self.api, keywords = arguments()
+        self.api, keywords = _arguments(key, options, loras)
         logger.info("loading %s: %s", key, {k: v for k, v in keywords.items() if k != "model"})
         self.llm = self.api.LLM(**keywords)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-trtllm", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="quorum-trtllm", daemon=True)
         self._thread.start()
 
     @classmethod
-    def of(cls, key: str, arguments: Callable[[], tuple[_Api, dict[str, Any]]]) -> _Host:
+    def of(cls, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> _Host:
         """The LLM of a model, loaded for its first member."""
         with cls._lock:
-            host = cls._open.get(key) or cls(key, arguments)
+            host = cls._open.get(key) or cls(key, options, loras)
             cls._open[key] = host
             host.members += 1
             return host
@@ -192,16 +202,12 @@ class _Host:
         stopper.join(_SHUTDOWN_S)
         if stopper.is_alive():
             logger.warning("%s: still not shut down after %.0f s; left alone", self._key, _SHUTDOWN_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         # A call into the LLM that never returns blocks the loop too.
         self._thread.join(_SHUTDOWN_S)
         logger.info(
             "%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.prompt_tokens
         )
-
-    def ask(self, work: Any) -> Future[None]:
-        """Run a coroutine on the event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def adapter(self, lora: _Lora) -> Any:
         """The request object of an adapter; the same folder is the same adapter."""
@@ -212,46 +218,33 @@ class _Host:
             )
         return self._adapters[key]
 
-    def tokenizer(self, chat: bool | None) -> Any:
-        """The model's tokenizer."""
-        from quorum.runtimes.chat import ChatTokenizer
 
-        return ChatTokenizer(self._key, chat)
-
-    def count(self, tokens: int, reused: int) -> None:
-        """Count the prompt tokens of an answer, and those from the cache."""
-        self.prompt_tokens, self.reused = self.prompt_tokens + tokens, self.reused + reused
-
-
-class _Api:
+def _import_api() -> Any:
     """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU.
 
     Raises:
         RuntimeConfigError: It is not installed here.
     """
-
-    def __init__(self) -> None:
-        for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
-            del os.environ[name]
-        try:
-            from tensorrt_llm import LLM, SamplingParams
-            from tensorrt_llm.executor import LoRARequest
-            from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
-            from tensorrt_llm.lora_helper import LoraConfig
-        except ImportError as error:
-            raise RuntimeConfigError(
-                f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
-                " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
-            ) from error
-        self.LLM, self.SamplingParams, self.LoRARequest = LLM, SamplingParams, LoRARequest
-        self.GuidedDecodingParams, self.KvCacheConfig = GuidedDecodingParams, KvCacheConfig
-        self.LoraConfig = LoraConfig
-
-
-def model_of(root: Path, model: str) -> str:
-    """Resolve a checkpoint: a folder under ``root`` if it exists, else a Hugging Face id."""
-    folder = root / model
-    return str(folder.resolve()) if folder.is_dir() else model
+    for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
+        del os.environ[name]
+    try:
+        from tensorrt_llm import LLM, SamplingParams
+        from tensorrt_llm.executor import LoRARequest
+        from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
+        from tensorrt_llm.lora_helper import LoraConfig
+    except ImportError as error:
+        raise RuntimeConfigError(
+            f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
+            " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
+        ) from error
+    return SimpleNamespace(
+        LLM=LLM,
+        SamplingParams=SamplingParams,
+        LoRARequest=LoRARequest,
+        GuidedDecodingParams=GuidedDecodingParams,
+        KvCacheConfig=KvCacheConfig,
+        LoraConfig=LoraConfig,
+    )
 
 
 def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
@@ -264,27 +257,26 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)
-    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    heads = config.num_attention_heads
     quantised = Path(model) / "hf_quant_config.json"
     stored = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
     is_fp8 = stored.get("quantization", {}).get("kv_cache_quant_algo") == "FP8"
     return kv_bytes_per_token(
-        layers=int(config.num_hidden_layers),
-        kv_heads=heads,
-        head_dim=width,
+        layers=config.num_hidden_layers,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         tensor_parallel=tensor_parallel,
         bytes_each=1 if is_fp8 else 2,
     )
 
 
-def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[_Api, dict[str, Any]]:
+def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[Any, dict[str, Any]]:
     """Arguments of :class:`tensorrt_llm.LLM`."""
     if options.gpus:
         # Before CUDA is initialised; workers inherit the setting.
         devices = ",".join(map(str, options.gpus))
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
-    api = _Api()
+    api = _import_api()
     cache: dict[str, Any] = {"enable_block_reuse": True}
     if options.kv_cache_fraction is not None:
         cache["free_gpu_memory_fraction"] = options.kv_cache_fraction
@@ -307,7 +299,7 @@ def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> t
         folders = {lora.path.resolve() for lora in loras}
         arguments["lora_config"] = api.LoraConfig(
             max_lora_rank=max(lora.rank for lora in loras),
-            lora_target_modules=sorted(frozenset().union(*(lora.modules for lora in loras))),
+            lora_target_modules=sorted(set().union(*(lora.modules for lora in loras))),
             max_loras=len(folders),
             max_cpu_loras=len(folders),
         )

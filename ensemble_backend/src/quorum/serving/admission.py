@@ -39,10 +39,7 @@ def path_of(server_pid: int) -> Path:
 
 
 class Admission:
-    """The tickets of one server; each process opens its own view of the same file.
-
-    Args:
-        path: The shared file; created on first use.
+    """The tickets of one server; each process opens its own view of the same file, created on first use.
 
     Raises:
         PermissionError: The file belongs to another user.
@@ -94,16 +91,10 @@ class Admission:
         return int.from_bytes(digest, "little") >> (64 - 63 + _SLOT_BITS)
 
     def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
-        """Claim a slot.
-
-        Args:
-            limit: How many requests may be inside, 1 to ``CAPACITY``.
-            now_ns: ``time.monotonic_ns()``.
-            deadline_ns: The request's deadline, on the same clock.
-            seal: Seal of the question, see :meth:`seal`.
+        """Claim a slot for a question of that :meth:`seal`; times are of ``time.monotonic_ns()``.
 
         Returns:
-            A ticket (positive INT64), or ``None`` when ``limit`` requests are inside.
+            A ticket (positive INT64), or ``None`` when ``limit`` (1 to ``CAPACITY``) requests are inside.
         """
         slot = self._next if self._next < limit else 0
         if self._expires_ns[slot] > now_ns:

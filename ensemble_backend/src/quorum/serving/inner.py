@@ -15,14 +15,7 @@ def call(
 ) -> dict[str, Array]:
     """Call a model and wait for its response, without a time limit.
 
-    Args:
-        model: Name of the Triton model.
-        inputs: Tensors by name; BYTES as arrays of ``bytes`` objects.
-        outputs: Names of the output tensors to return.
-        request_id: Id by which a later request may refer to this one.
-
-    Returns:
-        Output tensors by name.
+    BYTES inputs are arrays of ``bytes`` objects. A later request may refer to this one by ``request_id``.
 
     Raises:
         InnerError: The model returned an error.

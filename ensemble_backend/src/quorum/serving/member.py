@@ -7,7 +7,6 @@ missed deadline, a full queue and unreadable text all become statuses.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
 import logging
@@ -27,14 +26,7 @@ from quorum.runtimes.options import read_options
 from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
-from quorum.serving.tensors import (
-    answer,
-    catalogue_path,
-    packed_inputs,
-    packed_tensor,
-    root_of,
-    settings_of,
-)
+from quorum.serving.tensors import answer, catalogue_path, packed_inputs, packed_tensor, root_of, settings_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
@@ -50,11 +42,7 @@ class TritonPythonModel:
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the catalogue and start the runtimes.
-
-        Raises:
-            RuntimeConfigError: A runtime cannot start with these settings; the load fails with it.
-        """
+        """Load the catalogue and start the runtimes; a RuntimeConfigError of one fails the load."""
         settings = settings_of(args)
         members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
@@ -75,11 +63,9 @@ class TritonPythonModel:
             raise
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Submit every request to the runtimes.
+        """Submit every request to the runtimes, and return the responses whose votes are all in.
 
-        Returns:
-            Per request its response if all votes are in, else ``None``: the response follows through a
-            response sender, which wakes two more processes and is therefore used only then.
+        Others are ``None``, and follow through a response sender, which wakes two more processes.
         """
         replies = [_Reply(self._prefixes) for _ in requests]
         for request, reply in zip(requests, replies, strict=True):
@@ -97,13 +83,12 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Stop the runtimes and the deadline thread."""
         for member in self._members:
-            member.close()
+            member.runtime.close()
         self._deadlines.close()
 
     def _ask(self, question: Admitted, ticket: int, body: bytes, reply: _Reply) -> None:
-        if not (
-            self._direct or self._admission.is_valid(ticket, time.monotonic_ns(), self._admission.seal(body))
-        ):
+        gate = self._admission
+        if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
             reply.fill(abstain(Status.REFUSED, len(question.attributes)))
             return
         for position, member in enumerate(self._members):
@@ -134,7 +119,7 @@ class _Member:
         self._timeout_ns = int(settings["timeout_s"] * 1e9)
         self._reserve_ns = int(settings["reserve_ms"] * 1e6)
         self._limit = int(settings["max_in_flight"])
-        self._catalogue, self._runtime, self._deadlines = catalogue, runtime, deadlines
+        self._catalogue, self.runtime, self._deadlines = catalogue, runtime, deadlines
         self._pending = _Counter()
         # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
@@ -147,17 +132,15 @@ class _Member:
             logger.exception("member %s: question failed", self._name)
             send(abstain(Status.ERROR, len(admitted.attributes)))
 
-    def close(self) -> None:
-        """Stop the runtime."""
-        self._runtime.close()
-
     def _ask(self, admitted: Admitted, send: Send) -> None:
         now = time.monotonic_ns()
         deadline = min(admitted.deadline_ns - self._reserve_ns, now + self._timeout_ns)
         count = len(admitted.attributes)
         if deadline <= now:
             return send(abstain(Status.TIMEOUT, count))
-        question = self._question(admitted, deadline)
+        instructions, schema = self._task(admitted.attributes)
+        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category)
+        question = Question(prompt, schema, admitted.text, admitted.category, admitted.attributes, deadline)
         leave = self._pending.enter(self._limit)
         if leave is None:
             return send(abstain(Status.OVERLOADED, count))
@@ -169,16 +152,10 @@ class _Member:
             send(self._votes(question, reply))
 
         try:
-            self._runtime.submit(question, done)
+            self.runtime.submit(question, done)
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(Status.ERROR)
-
-    def _question(self, admitted: Admitted, deadline_ns: int) -> Question:
-        text, category, attributes, _ = admitted
-        instructions, schema = self._task(attributes)
-        prompt = fill_prompt(self._style, instructions, text, category)
-        return Question(prompt, schema, text, category, attributes, deadline_ns)
 
     def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
         schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
@@ -204,21 +181,20 @@ class Deadlines:
         # (deadline, unique number, entry): the number keeps the heap from comparing entries.
         self._heap: list[tuple[int, int, _Deadline]] = []
         self._numbers = count()
-        self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
+        self._wake = threading.Condition(threading.Lock())
         self._open = True
         self._wakes_ns = _NEVER_NS
         self._thread = threading.Thread(target=self._run, name="quorum-deadlines", daemon=True)
         self._thread.start()
 
     def add(self, deadline_ns: int, call: Callable[[], None]) -> Callable[[], None]:
-        """Call ``call`` at ``deadline_ns`` on the monotonic clock, or a little later, unless it is cancelled.
+        """Call ``call`` at ``deadline_ns`` on the monotonic clock, or a little later.
 
         Returns:
-            A function that cancels the call; it may be called at any time, more than once.
+            A function that cancels the call, at any time and more than once.
         """
         entry = _Deadline(call)
-        with self._lock:
+        with self._wake:
             self._drop_cancelled()
             heapq.heappush(self._heap, (deadline_ns, next(self._numbers), entry))
             if deadline_ns < self._wakes_ns:
@@ -228,7 +204,7 @@ class Deadlines:
 
     def close(self) -> None:
         """Stop the thread and make all pending calls at once."""
-        with self._lock:
+        with self._wake:
             self._open = False
             self._wake.notify()
         self._thread.join()
@@ -237,7 +213,7 @@ class Deadlines:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
+            with self._wake:
                 if not self._open:
                     return
                 self._drop_cancelled()
@@ -296,13 +272,14 @@ class _Reply:
             if self._sender is None or len(self._votes) < len(self._prefixes):
                 return
             sender, self._sender = self._sender, None
-        try:
-            _send(sender, self._response())
-        except Exception:
-            # A request without a response would hang until the caller's deadline.
-            logger.exception("a response could not be sent; abstaining instead")
-            with contextlib.suppress(Exception):
-                _send(sender, self._abstained())
+        # A request without a response would hang until the caller's deadline.
+        for response in (self._response, self._abstained):
+            try:
+                sender.send(response(), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception:
+                logger.exception("a response could not be sent")
+            else:
+                return
 
     def now_or_later(self, request: Any) -> Any:
         """The response to ``request`` if all votes are in; else ``None``, and it is sent once they are."""
@@ -319,24 +296,17 @@ class _Reply:
 
     def _response(self) -> Any:
         try:
-            return _response(self._prefixes, self._votes)
+            return self._packed(self._votes)
         except Exception:
             logger.exception("votes could not be packed; abstaining instead")
             return self._abstained()
 
     def _abstained(self) -> Any:
-        votes = {position: abstain(Status.ERROR, len(given)) for position, given in self._votes.items()}
-        return _response(self._prefixes, votes)
+        return self._packed({at: abstain(Status.ERROR, len(given)) for at, given in self._votes.items()})
 
-
-def _send(sender: Any, response: Any) -> None:
-    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-def _response(prefixes: Sequence[str], votes: Mapping[int, Sequence[Vote]]) -> Any:
-    return answer(
-        *(packed_tensor(f"{prefix}{VOTES}", pack_votes(votes[i])) for i, prefix in enumerate(prefixes))
-    )
+    def _packed(self, votes: Mapping[int, Sequence[Vote]]) -> Any:
+        packed = [pack_votes(votes[position]) for position in range(len(self._prefixes))]
+        return answer(*map(packed_tensor, [f"{prefix}{VOTES}" for prefix in self._prefixes], packed))
 
 
 class _Counter:
@@ -344,18 +314,13 @@ class _Counter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside: set[int] = set()
-        self._numbers = count()
+        self._inside: set[object] = set()
 
     def enter(self, limit: int) -> Callable[[], None] | None:
         """Take a place and return an idempotent function that frees it; ``None`` if all are taken."""
+        place = object()
         with self._lock:
             if len(self._inside) >= limit:
                 return None
-            place = next(self._numbers)
             self._inside.add(place)
-        return partial(self._leave, place)
-
-    def _leave(self, place: int) -> None:
-        with self._lock:
-            self._inside.discard(place)
+        return partial(self._inside.discard, place)

@@ -9,13 +9,14 @@ msgspec reads and writes in C, and checks against the types below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
 from quorum_contract import MAX_ATTRIBUTES
 
 _TICKET_BYTES = 8
+Packed = TypeVar("Packed")
 # A caller that bypasses the gate may send anything: longer lists than the gate admits are never built.
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 Votes = Annotated[
@@ -24,14 +25,7 @@ Votes = Annotated[
 
 
 class Admitted(NamedTuple):
-    """A question that the gate has checked and admitted.
-
-    Attributes:
-        text: Product text.
-        category: May be empty.
-        attributes: ``A`` names, at most ``MAX_ATTRIBUTES``.
-        deadline_ns: On the monotonic clock of the machine.
-    """
+    """A question that the gate has admitted, with its deadline on the machine's monotonic clock."""
 
     text: str
     category: str
@@ -40,20 +34,15 @@ class Admitted(NamedTuple):
 
 
 class Ticketed(NamedTuple):
-    """A packed question with its ticket.
-
-    Attributes:
-        ticket: INT64, see :class:`quorum.serving.admission.Admission`.
-        body: The question as :func:`pack_question` packs it; the ticket is sealed over it.
-    """
+    """A question as :func:`pack_question` packs it, and the INT64 ticket that is sealed over it."""
 
     ticket: int
     body: bytes
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_question = msgspec.msgpack.Decoder(Admitted).decode
-_decode_votes = msgspec.msgpack.Decoder(Votes).decode
+_question = msgspec.msgpack.Decoder(Admitted)
+_votes = msgspec.msgpack.Decoder(Votes)
 
 
 def pack_question(question: Admitted) -> bytes:
@@ -62,15 +51,8 @@ def pack_question(question: Admitted) -> bytes:
 
 
 def unpack_question(body: bytes) -> Admitted:
-    """Inverse of :func:`pack_question`.
-
-    Raises:
-        ValueError: The bytes are not a packed question.
-    """
-    try:
-        return _decode_question(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not a question of the gate: {error}") from None
+    """Inverse of :func:`pack_question`; raises ValueError for other bytes."""
+    return _unpack(_question, body, "a question of the gate")
 
 
 def add_ticket(ticket: int, body: bytes) -> bytes:
@@ -89,12 +71,12 @@ def pack_votes(votes: Sequence[tuple[str, int]]) -> bytes:
 
 
 def unpack_votes(data: bytes) -> list[tuple[str, int]]:
-    """Inverse of :func:`pack_votes`.
+    """Inverse of :func:`pack_votes`; raises ValueError for other bytes."""
+    return _unpack(_votes, data, "a member's votes")
 
-    Raises:
-        ValueError: The bytes are not packed votes.
-    """
+
+def _unpack(decoder: msgspec.msgpack.Decoder[Packed], data: bytes, what: str) -> Packed:
     try:
-        return _decode_votes(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not a member's votes: {error}") from None
+        raise ValueError(f"not {what}: {error}") from None

@@ -23,24 +23,20 @@ PARAMETER = "quorum"
 
 def settings_of(args: Mapping[str, str]) -> dict[str, Any]:
     """Read the model's settings from its configuration."""
-    config = json.loads(args["model_config"])
-    settings: dict[str, Any] = json.loads(config["parameters"][PARAMETER]["string_value"])
+    parameters = json.loads(args["model_config"])["parameters"]
+    settings: dict[str, Any] = json.loads(parameters[PARAMETER]["string_value"])
     return settings
-
-
-def repository_of(args: Mapping[str, str]) -> Path:
-    """The model repository: ``args["model_repository"]`` is the folder of the model itself."""
-    return Path(args["model_repository"]).resolve().parent
 
 
 def root_of(args: Mapping[str, str]) -> Path:
     """The base of relative paths: ``QUORUM_ROOT``, else the folder that holds the model repository."""
-    return Path(os.environ.get("QUORUM_ROOT") or repository_of(args).parent)
+    return Path(os.environ.get("QUORUM_ROOT") or catalogue_path(args).parents[2])
 
 
 def catalogue_path(args: Mapping[str, str]) -> Path:
     """Path of the catalogue, rendered once into the gate's folder and read by every step."""
-    return repository_of(args) / GATE / "catalogue.json"
+    # The argument is the folder of the model itself.
+    return Path(args["model_repository"]).resolve().parent / GATE / "catalogue.json"
 
 
 def packed_inputs(request: Any) -> dict[str, bytes]:

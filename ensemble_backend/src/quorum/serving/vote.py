@@ -15,17 +15,9 @@ import triton_python_backend_utils as pb_utils
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Ballot, decide_one
 from quorum.decision.weights import WeightsError
+from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
-from quorum.serving.tensors import (
-    answer,
-    catalogue_path,
-    packed_inputs,
-    refusal,
-    settings_of,
-    tensor,
-    text_tensor,
-)
+from quorum.serving.packing import take_ticket, unpack_question, unpack_votes
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
@@ -52,13 +44,10 @@ class TritonPythonModel:
 
         If one version fails to load, Triton gives up the whole model, and at its start the whole server.
         Until the server has answered a request, a damaged version therefore loads without weights, and
-        responds to requests with an error that says what is wrong.
-
-        Raises:
-            WeightsError: The file is broken or made for other members or another catalogue. The load
-                fails with the message, and the versions already loaded go on serving.
+        responds to requests with an error that says what is wrong. Later its load fails with a WeightsError,
+        and the versions already loaded go on serving.
         """
-        settings = settings_of(args)
+        settings = tensors.settings_of(args)
         self._members: list[str] = settings["members"]
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
         self._inputs = [f"{name}_{VOTES}" for name in self._members]
@@ -69,7 +58,7 @@ class TritonPythonModel:
         self._damage: WeightsError | None = None
         try:
             self._weights = weights_file.load(path)
-            self._weights.check_fits(self._members, Catalogue.load(catalogue_path(args)).hash)
+            self._weights.check_fits(self._members, Catalogue.load(tensors.catalogue_path(args)).hash)
         except WeightsError as error:
             if self._admission.has_answered:
                 raise
@@ -83,31 +72,28 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _refuse(self, request: Any, damage: WeightsError) -> Any:
-        self._admission.release(take_ticket(packed_inputs(request)[QUESTION]).ticket)
+        self._admission.release(take_ticket(tensors.packed_inputs(request)[QUESTION]).ticket)
         # Only the last step of the ensemble may respond with an error.
-        return refusal(damage, pb_utils.TritonError.INTERNAL)
+        return tensors.refusal(damage, pb_utils.TritonError.INTERNAL)
 
     def _respond(self, request: Any) -> Any:
         attributes = 1
         try:
-            inputs = packed_inputs(request)
+            inputs = tensors.packed_inputs(request)
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            return self._decide(question, self._read(inputs, question, ticket))
+            ballots = self._read(inputs, len(question.attributes), ticket)
+            cells = zip(question.attributes, zip(*ballots, strict=True), strict=True)
+            rules = self._weights.parameters
+            return self._answer(
+                [decide_one(rules(name, question.category), cell) for name, cell in cells], ballots
+            )
         except Exception:
             logger.exception("vote: could not decide a request")
             return self._answer([("", 0.0)] * attributes, self._abstentions(Status.ERROR, attributes))
 
-    def _decide(self, question: Admitted, ballots: Sequence[Sequence[Ballot]]) -> Any:
-        cells = zip(question.attributes, zip(*ballots, strict=True), strict=True)
-        return self._answer(
-            [decide_one(self._weights.parameters(name, question.category), cell) for name, cell in cells],
-            ballots,
-        )
-
-    def _read(self, inputs: Mapping[str, bytes], question: Admitted, ticket: int) -> list[list[Ballot]]:
-        attributes = len(question.attributes)
+    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int) -> list[list[Ballot]]:
         if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
             return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
@@ -123,11 +109,13 @@ class TritonPythonModel:
 
     def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:
         shape = (len(self._members), len(decisions))
-        return answer(
-            text_tensor(VALUES, [value for value, _ in decisions]),
-            tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
+        return tensors.answer(
+            tensors.text_tensor(VALUES, [value for value, _ in decisions]),
+            tensors.tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
             pb_utils.Tensor(MEMBERS, self._names),
-            text_tensor(MEMBER_VALUES, [value for votes in ballots for value, _ in votes], shape),
-            tensor(MEMBER_STATUS, [status for votes in ballots for _, status in votes], np.int32, shape),
-            tensor(WEIGHTS_VERSION, [self._version], np.int64),
+            tensors.text_tensor(MEMBER_VALUES, [value for votes in ballots for value, _ in votes], shape),
+            tensors.tensor(
+                MEMBER_STATUS, [status for votes in ballots for _, status in votes], np.int32, shape
+            ),
+            tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )
