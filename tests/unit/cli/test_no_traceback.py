@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quorum.cli import app
-from quorum.learning import LearnError, design, learn_statistic, loglinear
+from quorum.learning import LearnError, design, learn_statistic
 from quorum.learning import learn as learn_module
 from quorum.learning.newton import NoConvergenceError
 from quorum.votes import read_votes
@@ -30,8 +30,7 @@ def test_a_minimum_that_is_not_reached_is_a_message(
     def fail(*_: Any, **__: Any) -> None:
         raise NoConvergenceError("not reached in 200 rounds")
 
-    for module in (design, loglinear):
-        monkeypatch.setattr(module, "minimise", fail)
+    monkeypatch.setattr(design, "minimise", fail)
     method = "--methods" if arguments[0] == "evaluate" else "--method"
     code, _, err = run(*arguments, method, "loglinear")
     assert code == 1
