@@ -235,7 +235,7 @@ def test_a_server_is_not_given_what_another_deployment_says(spec: Deployment) ->
     rollout = rollout_on(spec, spec.repository_path)
     old = rollout.store.state()
     new = old.pinned(STABLE, 3)
-    pending = Pending("now", "promote", 3, 2, "", (STABLE,), old, new)
+    pending = Pending("now", "promote", 3, 2, "", models=(STABLE,), old=old, new=new)
     journal = Journal(spec, rollout.store, rollout.history)
     journal.begin(pending)
     journal.apply(pending)

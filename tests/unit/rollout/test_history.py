@@ -17,7 +17,8 @@ def history(tmp_path: Path) -> History:
 
 
 def add(history: History, action: str, version: int, before: int | None, outcome: str = "done") -> None:
-    history.append(Event(timestamp(), "somebody", action, version, before, f"sha256:{version}", outcome))
+    step = (timestamp(), action, version, before, f"sha256:{version}")
+    history.append(Event(*step, who="somebody", outcome=outcome))
 
 
 def test_events_come_back_in_order(history: History) -> None:

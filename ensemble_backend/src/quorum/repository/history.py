@@ -7,41 +7,49 @@ import errno
 import getpass
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 HISTORY_FILE = "rollout.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the log.
+class Step(msgspec.Struct, frozen=True):
+    """What a change of the state does; the part that its journal and its line in the log share.
 
     Attributes:
-        at: When the change began, ISO 8601, UTC; no two are equal.
-        who: Account that ran the command.
+        at: When it began, ISO 8601, UTC; no two are equal.
         action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire``, ``quarantine``, ``reset``
             (equal weights again), ``render`` (the first state) or ``migrate`` (a state from the
             configurations of an earlier release).
         version: The version that was changed or pinned.
         before: The channel's version before; ``None`` where no channel changed.
-        weights_hash: Content hash of the version's weights.
-        outcome: ``done``, or why it failed and was undone.
+        weights_hash: Content hash of the version's weights; empty where they cannot be read.
         reason: Why a check was overridden, a canary's share or verdict, or the damage of a version.
-        retired: Versions that a ``publish`` unloaded to make room.
+        retired: Versions that a ``publish`` unloads to make room.
     """
 
     at: str
-    who: str
     action: str
     version: int
     before: int | None
     weights_hash: str
-    outcome: str = "done"
     reason: str | None = None
-    retired: Sequence[int] = ()
+    retired: tuple[int, ...] = ()
+
+
+class Event(Step, frozen=True, kw_only=True):
+    """One line of the log.
+
+    Attributes:
+        who: Account that ran the command.
+        outcome: ``done``, or why it failed and was undone.
+    """
+
+    who: str
+    outcome: str = "done"
 
 
 class History:
@@ -58,7 +66,7 @@ class History:
         """Append one event durably."""
         size = self.path.stat().st_size if self.path.exists() else 0
         torn = size and self.path.read_bytes()[-1:] != b"\n"
-        line = (("\n" if torn else "") + json.dumps(asdict(event)) + "\n").encode()
+        line = (("\n" if torn else "") + json.dumps(msgspec.to_builtins(event)) + "\n").encode()
         # Unbuffered: closing a buffer would retry a failed write.
         with self.path.open("ab", buffering=0) as file:
             try:
@@ -75,14 +83,15 @@ class History:
         return next(reversed(list(self.events())), None)
 
     def events(self) -> Iterator[Event]:
-        """All events, oldest first; a line cut off by a crash is skipped."""
+        """All events, oldest first; keys of other releases and lines that are no event are passed over."""
         if not self.path.exists():
             return
-        for line in self.path.read_text("utf-8").splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
-                yield Event(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
+                event = msgspec.json.decode(line, type=Event)
+            except (ValueError, RecursionError):
                 continue
+            yield event
 
     def before_last_change(self, current: int) -> int | None:
         """The stable channel's version before ``current`` was promoted.

@@ -69,17 +69,13 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
-    """Compare a repository with its deployment and state; nothing is written.
-
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
+    """Compare a repository, by default the deployment's own, with deployment and state; write nothing.
 
     Raises:
         RepositoryError: The state cannot be read.
     """
-    path = repository or spec.repository_path
-    store = Store(path)
+    store = Store(repository or spec.repository_path)
+    path = store.path
     state = current_state(store)
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
@@ -166,12 +162,8 @@ def _log_beginning(store: Store) -> None:
     state = state_of_configs(store)
     action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
     version = (state or current_state(store)).pins[STABLE]
-    try:
-        weights_hash = store.weights(version).content_hash
-    except WeightsError:
-        weights_hash = ""
-    event = Event(timestamp(), account(), action, version, None, weights_hash, reason=why)
-    History(store.path).append(event)
+    step = (timestamp(), action, version, None, store.hash_if_sound(version), why)
+    History(store.path).append(Event(*step, who=account()))
 
 
 def _is_initial(store: Store) -> bool:

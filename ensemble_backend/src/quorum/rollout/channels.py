@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quorum.decision.weights import Weights, WeightsError
+from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
 from quorum.repository.history import History, timestamp
@@ -80,9 +80,7 @@ class Rollout:
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
-        Args:
-            weights: New weights.
-            reason: Why to publish even if they are worse on the held-out votes; logged.
+        ``reason`` says why to publish even if they are worse on the held-out votes; it is logged.
 
         Raises:
             WeightsError: Made for other members or another catalogue.
@@ -105,22 +103,12 @@ class Rollout:
             if self._dry_run:
                 return replace(change, planned=True)
             old = self.store.state()
-            pending = Pending(
-                timestamp(),
-                "publish",
-                version,
-                None,
-                weights.content_hash,
-                (VOTE,),
-                old,
-                old.listing([*(v for v in sound if v not in retired), version]),
-                adds_version=True,
-                reason=reason,
-                retired=retired,
-            )
+            new = old.listing([*(v for v in sound if v not in retired), version])
+            step = (timestamp(), "publish", version, None, weights.content_hash, reason, retired)
+            pending = Pending(*step, models=(VOTE,), old=old, new=new, adds_version=True)
             with self._change(pending):
                 self.store.add_version(version, weights)
-                if self._hash(version) != weights.content_hash:
+                if self.store.weights(version).content_hash != weights.content_hash:
                     raise RolloutError(f"{self.store.weights_path(version)} does not read back as written")
                 self._apply(pending)
                 if not self._server.is_ready(VOTE, str(version)):
@@ -160,7 +148,7 @@ class Rollout:
     def version_for(self, weights: Weights) -> int:
         """The version that holds these weights, else the next number; numbers are never reused."""
         for version in reversed(self.store.state().versions):
-            if self._hash_if_sound(version) == weights.content_hash:
+            if self.store.hash_if_sound(version) == weights.content_hash:
                 return version
         return self.store.next_version(self.store.state().versions)
 
@@ -183,11 +171,7 @@ class Rollout:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Pin the canary channel to ``version``, for a share of the products.
-
-        Args:
-            version: A published version.
-            share: In [0, 1]; every answer announces it to callers.
+        """Pin the canary channel to ``version``, for a share of the products that answers tell callers.
 
         Raises:
             RolloutError: No such version, a share outside [0, 1], or the channel does not answer with it.
@@ -195,13 +179,13 @@ class Rollout:
         if not 0 <= share <= 1:
             raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
-            return self._pin_locked("canary", CANARY, version, share)
+            return self._pin("canary", CANARY, version, share)
 
     def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
         """Set the canary's share to 0 and pin it to stable's version; with ``of``, only if pinned to that."""
         with self._locked():
             self._check_pinned(CANARY, of)
-            return self._pin_locked("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
+            return self._pin("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
         """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one.
@@ -211,23 +195,19 @@ class Rollout:
         """
         with self._locked():
             self._check_pinned(STABLE, over)
-            return self._pin_locked("promote", STABLE, version, reason=reason)
+            return self._pin("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
         """Pin the stable channel to its version before the last promotion.
 
         Raises:
-            RolloutError: It never changed, or the version before is gone.
+            RolloutError: The running version was not promoted over another, or the one before is gone.
         """
         with self._locked():
-            return self._pin_locked("rollback", STABLE, self.rollback_target())
+            return self._pin("rollback", STABLE, self.rollback_target())
 
     def rollback_target(self) -> int:
-        """The version that :meth:`rollback` goes to.
-
-        Raises:
-            RolloutError: The running version was not promoted over another.
-        """
+        """The version that :meth:`rollback` goes to; raises RolloutError where there is none."""
         current = self.store.state().pins[STABLE]
         before = self.history.before_last_change(current)
         if before is None:
@@ -258,13 +238,13 @@ class Rollout:
             if self._dry_run:
                 return Change("retire", version, planned=True)
             new = old.listing([v for v in self._sound_versions() if v != version])
-            weights_hash = self._hash_if_sound(version)
-            pending = Pending(timestamp(), "retire", version, None, weights_hash, (VOTE,), old, new)
+            step = (timestamp(), "retire", version, None, self.store.hash_if_sound(version))
+            pending = Pending(*step, models=(VOTE,), old=old, new=new)
             with self._change(pending):
                 self._apply(pending)
         return Change("retire", version)
 
-    def _pin_locked(
+    def _pin(
         self, action: str, channel: str, version: int, share: float | None = None, reason: str | None = None
     ) -> Change:
         self._check_listed(action, version)
@@ -283,9 +263,8 @@ class Rollout:
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
         models = (channel,) if new.canary_share == old.canary_share else (channel, GATE)
-        pending = Pending(
-            timestamp(), action, version, before, self._hash(version), models, old, new, reason=reason
-        )
+        step = (timestamp(), action, version, before, self.store.hash_if_sound(version), reason)
+        pending = Pending(*step, models=models, old=old, new=new)
         with self._change(pending):
             self._apply(pending)
         return Change(action, version, before)
@@ -351,22 +330,13 @@ class Rollout:
     def _check_listed(self, action: str, version: int) -> None:
         listed = self.store.state().versions
         if version not in listed:
-            have = ", ".join(map(str, listed)) or "none"
+            have = ", ".join(map(str, listed))
             if version in self.store.versions_on_disk():
                 raise RolloutError(
                     f"version {version} is not loaded, so there is nothing to {action}; loaded are: {have}. "
                     f"To have it back, publish it again: `quorum publish {self.store.weights_path(version)}`"
                 )
             raise RolloutError(f"there is no version {version} to {action}; published are: {have}")
-
-    def _hash(self, version: int) -> str:
-        return self.store.weights(version).content_hash
-
-    def _hash_if_sound(self, version: int) -> str:
-        try:
-            return self._hash(version)
-        except WeightsError:
-            return ""
 
     def _answers_with(self, channel: str, version: int) -> bool:
         try:
