@@ -116,6 +116,43 @@ def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
     assert difference(spec).is_clean
 
 
+ALPHA_ALONE = [{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "1/model.onnx", "2/.gitkeep"])
+def test_files_of_others_in_the_folder_of_a_member_that_is_gone_are_not_removed(
+    spec: Deployment, name: str
+) -> None:
+    render(spec)
+    foreign = spec.repository_path / "beta" / name
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("mine", encoding="utf-8")
+    before = tree(spec)
+    spec = changed(spec, members=ALPHA_ALONE)
+    with pytest.raises(RepositoryError, match=rf"'beta' is no longer .*beta/{name}.*move that away"):
+        render(spec)
+    assert tree(spec) == before
+    foreign.rename(spec.root / "mine")
+    if name == "2/.gitkeep":
+        foreign.parent.rmdir()
+    render(spec)
+    assert not (spec.repository_path / "beta").exists()
+
+
+@pytest.mark.parametrize("name", ["beta", "beta/1", "beta/config.pbtxt"])
+def test_links_of_a_member_that_is_gone_are_not_followed(spec: Deployment, name: str) -> None:
+    render(spec)
+    linked = spec.repository_path / name
+    elsewhere = linked.rename(spec.root / "elsewhere")
+    linked.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    spec = changed(spec, members=ALPHA_ALONE)
+    with pytest.raises(RepositoryError, match=rf"quorum did not write: \S*{name}; move that away"):
+        render(spec)
+    assert linked.is_symlink()
+    assert sorted(elsewhere.rglob("*")) == before
+
+
 def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> None:
     render(spec)
     teach(spec)

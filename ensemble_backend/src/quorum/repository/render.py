@@ -9,7 +9,6 @@ keeps. Of the weights only a first, equal version is rendered.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,13 @@ from quorum.repository.configs import HEADER, member_config, print_config, state
 from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
-from quorum.repository.state import STATE_FILE, State, dump_state
+from quorum.repository.state import STATE_FILE, RepositoryError, State, dump_state
 from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, read_text
 from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 FIRST_VERSION = 1
-_KEEP_FILE = ".gitkeep"
+# Triton wants a version folder in every model; git keeps no empty ones.
+_KEEP_FILE = "1/.gitkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     configs = model_configs(spec, state)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     files[f"{GATE}/catalogue.json"] = catalogue_text(spec)
-    # Triton wants a version folder in every model; git keeps no empty ones.
-    return files | {f"{model}/1/{_KEEP_FILE}": "" for model in configs if model != VOTE}
+    return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model != VOTE}
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
@@ -96,17 +95,31 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     1 with equal weights; the history logs it. Returns the changes.
 
     Raises:
-        RepositoryError: The state, or the configurations to take it from, cannot be read.
+        RepositoryError: The state, or the configurations to take it from, cannot be read; or the folder of a
+            member that is gone holds files of others. Nothing is written then.
     """
     store = Store(repository or spec.repository_path)
     changes = difference(spec, store.path)
+    obsolete = [path for model in changes.remove for path in _written(store.path / model)]
     for name, text in changes.write.items():
         if name == STATE_FILE and not store.has_state():
             _log_beginning(store)
         write_atomic(store.path / name, text)
-    for model in changes.remove:
-        shutil.rmtree(store.path / model)
+    for path in obsolete:
+        path.rmdir() if path.is_dir() else path.unlink()
     return changes
+
+
+def _written(model: Path) -> list[Path]:
+    """What rendering wrote of a model, in the order to remove it; refuses a folder with anything else."""
+    own = [model / _KEEP_FILE, model / "1", model / CONFIG_FILE, model]
+    foreign = sorted(str(p) for p in (model, *model.rglob("*")) if p not in own or p.is_symlink())
+    if foreign:
+        raise RepositoryError(
+            f"{model.name!r} is no longer in the deployment, but its folder holds what quorum did not write: "
+            f"{', '.join(foreign[:3])}; move that away and run `quorum render` again"
+        )
+    return [path for path in own if path.exists()]
 
 
 def current_state(store: Store) -> State:
