@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.table import Table
 
@@ -126,7 +125,7 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     """
     events = quorum.history(load(deploy))
     if json:
-        print_json(msgspec.to_builtins(events))
+        print_json([event.to_json() for event in events])
         return
     table = Table("at (UTC)", "who", "action", "version", "before", "outcome", "reason")
     for e in events:

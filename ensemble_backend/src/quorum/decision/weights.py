@@ -17,6 +17,7 @@ from typing import Any
 from quorum.decision.cell import Parameters
 from quorum_contract.errors import QuorumError
 
+WEIGHTS_FILE = "weights.json"
 SCHEMA_VERSION = 1
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,6 +52,10 @@ class Event(Step, frozen=True, kw_only=True):
     who: str
     outcome: str = "done"
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return msgspec.structs.asdict(self)
+
 
 class History:
     """The log of one repository.
@@ -66,7 +71,7 @@ class History:
         """Append one event durably."""
         size = self.path.stat().st_size if self.path.exists() else 0
         torn = size and self.path.read_bytes()[-1:] != b"\n"
-        line = (("\n" if torn else "") + json.dumps(msgspec.to_builtins(event)) + "\n").encode()
+        line = (("\n" if torn else "") + json.dumps(event.to_json()) + "\n").encode()
         # Unbuffered: closing a buffer would retry a failed write.
         with self.path.open("ab", buffering=0) as file:
             try:

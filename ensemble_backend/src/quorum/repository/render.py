@@ -15,7 +15,7 @@ from pathlib import Path
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.decision.weights import WEIGHTS_FILE, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
 from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
@@ -23,7 +23,8 @@ from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
 from quorum.repository.state import STATE_FILE, RepositoryError, State, dump_state
-from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, read_text
+from quorum.repository.store import CONFIG_FILE, Store, read_text
+from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 FIRST_VERSION = 1
@@ -46,9 +47,14 @@ class Difference:
     misfits: dict[int, str]
 
     @property
+    def names(self) -> list[str]:
+        """Files to write, then folders to remove."""
+        return [*sorted(self.write), *self.remove]
+
+    @property
     def is_clean(self) -> bool:
         """Whether there is no difference."""
-        return not (self.write or self.remove or self.misfits)
+        return not (self.names or self.misfits)
 
 
 def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
@@ -63,7 +69,8 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     """Relative path -> content of every file that Triton and the serving steps read, except weights."""
     configs = model_configs(spec, state)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
-    files[f"{GATE}/catalogue.json"] = catalogue_text(spec)
+    catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
+    files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
     return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model != VOTE}
 
 
@@ -78,7 +85,7 @@ def difference(spec: Deployment, repository: Path | None = None) -> Difference:
     state = current_state(store)
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
-    first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(first_weights(spec))}
+    first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(equal_weights(spec.member_names))}
     files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
     write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
@@ -158,16 +165,6 @@ def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
         except WeightsError as error:
             reasons[version] = str(error)
     return reasons
-
-
-def first_weights(spec: Deployment) -> Weights:
-    """Version 1 of every deployment: equal weights, for any catalogue."""
-    return equal_weights(spec.member_names)
-
-
-def catalogue_text(spec: Deployment) -> str:
-    """The text of ``catalogue.json``, which gate, members and vote share."""
-    return json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
 
 
 def _log_beginning(store: Store) -> None:

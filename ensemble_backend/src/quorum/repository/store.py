@@ -12,14 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import Weights, WeightsError
+from quorum.decision.weights import WEIGHTS_FILE, Weights, WeightsError
 from quorum.files import sync_folder, write_atomic
 from quorum.repository.state import STATE_FILE, State, dump_state, read_state
 from quorum.repository.state import RepositoryError as RepositoryError
 from quorum_contract import VOTE
 
 CONFIG_FILE = "config.pbtxt"
-WEIGHTS_FILE = "weights.json"
 PENDING_FILE = "rollout.pending.json"
 
 
@@ -129,7 +128,7 @@ class Store:
 def read_text(path: Path) -> str | None:
     """The content of a file; ``None`` when there is none."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
 

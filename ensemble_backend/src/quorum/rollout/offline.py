@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorum.decision.weights import equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
-from quorum.repository.render import current_state, first_weights, misfits
+from quorum.repository.render import current_state, misfits
 from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.rollout.journal import Journal, Pending
@@ -96,7 +97,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
     with locked(store.path):
         journal = Journal(spec, store, History(store.path))
         journal.recover(None)
-        old, weights = current_state(store), first_weights(spec)
+        old, weights = current_state(store), equal_weights(spec.member_names)
         is_rendered = store.has_state() or store.read_config(VOTE) is not None
         version = store.next_version(old.versions if is_rendered else ())
         fitting = [v for v in old.versions if v not in misfits(spec, store, old)]

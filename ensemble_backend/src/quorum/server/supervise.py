@@ -74,9 +74,7 @@ def serve(
                 on_started(server)
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
-                raise ServerProcessError(
-                    f"tritonserver stopped after its start; last log lines:\n{server.log_tail()}"
-                )
+                raise server.failure("stopped after its start")
             leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
             yield server
         finally:
@@ -133,5 +131,5 @@ def check_repository(spec: Deployment, repository: Path | None = None) -> None:
             "put the file back, or start again from equal weights: `quorum render --reset-weights`"
         )
     if not changes.is_clean:
-        names = ", ".join([*sorted(changes.write), *changes.remove][:4])
+        names = ", ".join(changes.names[:4])
         raise RepositoryError(f"{path} differs from {spec.path} ({names}, ...); run `quorum render`")

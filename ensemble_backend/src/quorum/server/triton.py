@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import shutil
@@ -26,8 +25,6 @@ from quorum.server.launch import launch_command
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
 from quorum_contract import CHANNELS, GATE, VOTE
 from quorum_contract.errors import QuorumError
-
-logger = logging.getLogger(__name__)
 
 ADMIN_KEY_VARIABLE = "QUORUM_ADMIN_KEY"
 ADMIN_HEADER = "quorum-admin-key"
@@ -123,31 +120,20 @@ class TritonServer:
             )
         self._started_pid = self._process.pid
 
-    def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
-        """Wait until ``probe`` succeeds.
-
-        Args:
-            probe: Checks the server; ``False`` means not yet.
-            timeout_s: How long to wait.
-
-        Returns:
-            Seconds waited.
+    def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until ``probe``, which checks the server, is true.
 
         Raises:
             ServerProcessError: The process ended or the time ran out; the message holds the last log lines.
         """
-        start = time.monotonic()
-        while time.monotonic() - start < timeout_s:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
             if self.pid is None:
-                raise ServerProcessError(
-                    f"tritonserver stopped while starting; last log lines:\n{self.log_tail()}"
-                )
+                raise self.failure("stopped while starting")
             if probe():
-                return time.monotonic() - start
+                return
             time.sleep(0.1)
-        raise ServerProcessError(
-            f"tritonserver not ready after {timeout_s:.0f} s; last log lines:\n{self.log_tail()}"
-        )
+        raise self.failure(f"not ready after {timeout_s:.0f} s")
 
     def stop(self, drain_s: float = 30.0) -> None:
         """Refuse new requests, wait for those in flight, stop the process and remove its files.
@@ -181,18 +167,15 @@ class TritonServer:
             traces.append(path_of(self._started_pid))
         return sorted(map(str, traces))
 
-    def log_tail(self, lines: int = _TAIL_LINES) -> str:
+    def log_tail(self) -> str:
         """The last lines of the server's log."""
         with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
+            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:])
         return ""
 
-    def __enter__(self) -> TritonServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def failure(self, what: str) -> ServerProcessError:
+        """The error that the server did ``what``, with the last log lines."""
+        return ServerProcessError(f"tritonserver {what}; last log lines:\n{self.log_tail()}")
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
@@ -282,11 +265,8 @@ def _free_port(host: str, claims: list[socket.socket]) -> int:
 
 
 def _check_ports(endpoint: Endpoint) -> None:
-    for key, port in [
-        ("grpc_port", endpoint.grpc_port),
-        ("http_port", endpoint.http_port),
-        ("metrics_port", endpoint.metrics_port),
-    ]:
+    for key in ("grpc_port", "http_port", "metrics_port"):
+        port = getattr(endpoint, key)
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

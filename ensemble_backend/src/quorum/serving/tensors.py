@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import GATE
 from quorum_contract.errors import QuorumError, with_code
 
@@ -40,7 +41,7 @@ def root_of(args: Mapping[str, str]) -> Path:
 
 def catalogue_path(args: Mapping[str, str]) -> Path:
     """Path of the catalogue, rendered once into the gate's folder and read by every step."""
-    return repository_of(args) / GATE / "catalogue.json"
+    return repository_of(args) / GATE / CATALOGUE_FILE
 
 
 def packed_inputs(request: Any) -> dict[str, bytes]:

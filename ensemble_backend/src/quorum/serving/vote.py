@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Ballot, decide_one
-from quorum.decision.weights import WeightsError
+from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, take_ticket, unpack_question, unpack_votes
 from quorum.serving.tensors import (
@@ -40,8 +40,6 @@ from quorum_contract import (
 )
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS_FILE = "weights.json"
 
 
 class TritonPythonModel:
