@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from quorum.decision.weights import Weights
@@ -51,14 +51,10 @@ class Change:
 
 
 class Rollout:
-    """Changes versions and channels of one repository and the server that serves it.
+    """Changes versions and channels of one repository, by default the spec's, on a running server.
 
-    Args:
-        spec: The deployment.
-        server: The running server.
-        probe: Sends one canned request to a channel and returns the version that answered.
-        repository: The repository folder; the spec's own by default.
-        dry_run: Check everything, change nothing.
+    With ``dry_run`` all is checked and nothing changed. Every change raises RolloutError when it is refused,
+    or fails and is undone.
     """
 
     def __init__(
@@ -80,12 +76,10 @@ class Rollout:
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
-        ``reason`` says why to publish even if they are worse on the held-out votes; it is logged.
+        Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
 
         Raises:
             WeightsError: Made for other members or another catalogue.
-            RolloutError: Worse than the running weights by more than ``rollout.margin``, or refused by the
-                server; repository and server are as before.
         """
         weights.check_fits(self._spec.member_names, self._spec.catalogue().hash)
         with self._locked():
@@ -94,14 +88,13 @@ class Rollout:
                 raise RolloutError(
                     f"not published: {comparison}; see `quorum diff`, or --force it with a reason"
                 )
-            version = self.version_for(weights)
-            sound = self._sound_versions()
+            version, sound = self.version_for(weights), self._sound_versions()
             if version in sound:
                 return Change("publish", version, already=True, comparison=comparison)
             retired = self._surplus(sound, version)
-            change = Change("publish", version, comparison=comparison, retired=retired)
+            change = Change("publish", version, comparison=comparison, retired=retired, planned=self._dry_run)
             if self._dry_run:
-                return replace(change, planned=True)
+                return change
             old = self.store.state()
             new = old.listing([*(v for v in sound if v not in retired), version])
             step = (timestamp(), "publish", version, None, weights.content_hash, reason, retired)
@@ -116,11 +109,7 @@ class Rollout:
         return change
 
     def _sound_versions(self) -> list[int]:
-        """The loaded versions without damaged ones.
-
-        Raises:
-            RolloutError: A channel is pinned to a damaged one; loading the vote now would take it down.
-        """
+        """The loaded versions without damaged ones; loading the vote with a channel on one would end it."""
         damaged, state = self.store.damaged(), self.store.state()
         for channel, pinned in state.pins.items():
             if pinned in damaged:
@@ -171,11 +160,7 @@ class Rollout:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Pin the canary channel to ``version``, for a share of the products that answers tell callers.
-
-        Raises:
-            RolloutError: No such version, a share outside [0, 1], or the channel does not answer with it.
-        """
+        """Pin the canary channel to ``version``; every answer tells callers the share, in [0, 1]."""
         if not 0 <= share <= 1:
             raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
@@ -188,21 +173,13 @@ class Rollout:
             return self._pin("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
-        """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one.
-
-        Raises:
-            RolloutError: There is no such version, or the channel does not answer with it.
-        """
+        """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one."""
         with self._locked():
             self._check_pinned(STABLE, over)
             return self._pin("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
-        """Pin the stable channel to its version before the last promotion.
-
-        Raises:
-            RolloutError: The running version was not promoted over another, or the one before is gone.
-        """
+        """Pin the stable channel to its version before the last promotion."""
         with self._locked():
             return self._pin("rollback", STABLE, self.rollback_target())
 
@@ -218,11 +195,7 @@ class Rollout:
         return before
 
     def retire(self, version: int) -> Change:
-        """Unload a version. Its folder stays on disk, so its number is never reused.
-
-        Raises:
-            RolloutError: There is no such version, or a channel is pinned to it.
-        """
+        """Unload a version that no channel is pinned to. Its folder stays, so its number is never reused."""
         with self._locked():
             old = self.store.state()
             if version in self.store.versions_on_disk() and version not in old.versions:

@@ -44,12 +44,8 @@ class Quarantined:
 def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:
     """Undo an interrupted rollout before a server starts from the repository, and return it.
 
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
-
-    Raises:
-        RolloutError: A rollout is running.
+    As for all here, the repository is the deployment's own by default, and a running rollout is a
+    RolloutError.
     """
     store = Store(repository or spec.repository_path)
     with locked(store.path):
@@ -60,8 +56,7 @@ def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarant
     """Leave damaged versions out of the next start: Triton cannot start with one of them.
 
     A channel pinned to one goes to an earlier version of the stable channel. Where there is none, nothing
-    changes: a version that was never promoted does not go live by itself. Arguments and errors are those of
-    :func:`recover_offline`.
+    changes: a version that was never promoted does not go live by itself.
     """
     store = Store(repository or spec.repository_path)
     history = History(store.path)
@@ -89,8 +84,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
     """Pin both channels to a new version of equal weights, and return its number.
 
     For a change of members or catalogue that no version on disk fits. Versions stay on disk, but misfits are
-    no longer loaded. The server must be stopped; a running one takes weights by a rollout. Arguments and
-    errors are those of :func:`recover_offline`.
+    no longer loaded. The server must be stopped; a running one takes weights by a rollout.
     """
     store = Store(repository or spec.repository_path)
     store.path.mkdir(parents=True, exist_ok=True)

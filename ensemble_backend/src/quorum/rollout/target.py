@@ -62,8 +62,8 @@ def check_graph(server: Server, spec: Deployment, store: Store) -> None:
     changes = difference(spec, store.path)
     if changes.names:
         raise RolloutError(
-            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}); a rollout would load half "
-            "of it. Stop the server, run `quorum render`, start it again"
+            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}); a rollout would load "
+            "half of it. Stop the server, run `quorum render`, start it again"
         )
     configs = model_configs(spec, state)
     stale = [model for model, config in configs.items() if not server.runs(model, config)]
