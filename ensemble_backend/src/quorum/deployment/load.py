@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,13 +24,7 @@ class DeploymentError(QuorumError, ValueError):
 
 
 def load_deployment(path: str | Path) -> Deployment:
-    """Read and check a deployment.
-
-    Args:
-        path: A ``deploy.yaml``.
-
-    Returns:
-        The deployment; paths stay relative to the file.
+    """Read and check a ``deploy.yaml``; its paths stay relative to the file.
 
     Raises:
         DeploymentError: The file is missing, no YAML, or describes no valid deployment.
@@ -55,7 +49,7 @@ def load_deployment(path: str | Path) -> Deployment:
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
     try:
-        duplicates = _duplicate_keys(node)
+        duplicates = [*_duplicate_keys(node)]
     except RecursionError:
         raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
     if duplicates:
@@ -68,40 +62,30 @@ def load_deployment(path: str | Path) -> Deployment:
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
-        problems = [
-            _describe(path, node, _location(e), e["type"], e["msg"], e.get("input")) for e in error.errors()
-        ]
+        problems = [_describe(path, node, problem) for problem in error.errors()]
         raise DeploymentError("\n".join(problems)) from error
     except TypeError as error:
         raise DeploymentError(f"{path}: keys must be text ({error})") from error
 
 
-def _location(error: Mapping[str, Any]) -> Location:
-    """Location of the error: a check of a whole mapping may name the faulty key."""
-    key = error.get("ctx", {}).get("key")
-    return (*error["loc"], key) if error["type"] == "at_key" else error["loc"]
-
-
-def _describe(path: Path, node: yaml.Node, loc: Location, kind: str, message: str, given: Any) -> str:
-    line = _line_of(node, loc)
-    key = (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc).lstrip(".")
-        or "top level"
-    )
+def _describe(path: Path, node: yaml.Node, error: Mapping[str, Any]) -> str:
+    loc, kind = error["loc"], error["type"]
+    if kind == "at_key":
+        # A check of a whole mapping names the faulty key.
+        loc = (*loc, error["ctx"]["key"])
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc).lstrip(".")
+    text = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
-        fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{path}:{line}: {key}: unknown key; {fix}"
-    if kind == "missing":
-        return f"{path}:{line}: {key}: missing; add it"
-    text = message.removeprefix("Value error, ")
-    shown = (
-        f" (given: {given!r})"
-        if kind not in ("value_error", "at_key") and not isinstance(given, dict | list)
-        else ""
-    )
-    return f"{path}:{line}: {key}: {text}{shown}"
+        text = "unknown key; " + (
+            f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        )
+    elif kind == "missing":
+        text = "missing; add it"
+    elif kind not in ("value_error", "at_key") and not isinstance(error.get("input"), dict | list):
+        text += f" (given: {error.get('input')!r})"
+    return f"{path}:{_line_of(node, loc)}: {key or 'top level'}: {text}"
 
 
 def _shown(key: str) -> str:
@@ -130,32 +114,26 @@ def _known_keys(loc: Sequence[str | int]) -> list[str]:
     model: type[BaseModel] = Deployment
     for part in loc:
         field = model.model_fields.get(str(part))
-        if field is None:
-            continue
-        nested = [t for t in [field.annotation, *_type_args(field.annotation)] if _is_model(t)]
-        if nested:
-            model = nested[0]
+        model = (field and _model_in(field.annotation)) or model
     return [name for name, field in model.model_fields.items() if not field.exclude]
 
 
-def _type_args(annotation: Any) -> list[Any]:
-    return [inner for arg in get_args(annotation) for inner in [arg, *_type_args(arg)]]
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or holds as a list's or mapping's value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
-    duplicates: list[tuple[str, int]] = []
+def _duplicate_keys(node: yaml.Node) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping has already, with their lines."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
-                duplicates.append((key.value, key.start_mark.line + 1))
+                yield key.value, key.start_mark.line + 1
             seen.add(key.value)
-            duplicates += _duplicate_keys(value)
+            yield from _duplicate_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            duplicates += _duplicate_keys(value)
-    return duplicates
+            yield from _duplicate_keys(value)

@@ -58,11 +58,7 @@ class Event(Step, frozen=True, kw_only=True):
 
 
 class History:
-    """The log of one repository.
-
-    Args:
-        repository: The repository folder.
-    """
+    """The log of the repository in a folder."""
 
     def __init__(self, repository: Path) -> None:
         self.path = repository / HISTORY_FILE
@@ -103,22 +99,21 @@ class History:
 
         Only promotions over another version count: rolling back twice goes back twice.
         """
-        for event in reversed(list(self.events())):
-            promoted = event.action == "promote" and event.outcome == "done" and event.version == current
-            if promoted and event.before != current:
-                return event.before
-        return None
+        return next((e.before for e in self._done("promote") if e.version == current != e.before), None)
 
     def served(self) -> list[int]:
         """Former versions of the stable channel: latest first, rolled-back versions at the end."""
         versions: list[int] = []
         rolled_back: set[int | None] = set()
-        for event in reversed(list(self.events())):
-            if event.action in ("promote", "rollback") and event.outcome == "done":
-                if event.action == "rollback" and event.before not in versions:
-                    rolled_back.add(event.before)
-                versions += [v for v in (event.version, event.before) if v is not None]
+        for event in self._done("promote", "rollback"):
+            if event.action == "rollback" and event.before not in versions:
+                rolled_back.add(event.before)
+            versions += [v for v in (event.version, event.before) if v is not None]
         return sorted(dict.fromkeys(versions), key=lambda version: version in rolled_back)
+
+    def _done(self, *actions: str) -> list[Event]:
+        """The changes by these actions that were not undone, newest first."""
+        return [e for e in reversed([*self.events()]) if e.action in actions and e.outcome == "done"]
 
 
 def timestamp() -> str:

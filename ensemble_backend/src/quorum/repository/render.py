@@ -81,8 +81,7 @@ def difference(spec: Deployment, repository: Path | None = None) -> Difference:
         RepositoryError: The state cannot be read.
     """
     store = Store(repository or spec.repository_path)
-    path = store.path
-    state = current_state(store)
+    path, state = store.path, current_state(store)
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
     first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(equal_weights(spec.member_names))}
@@ -158,13 +157,8 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
 
 def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
     """Loaded versions whose weights do not fit the deployment, with the reason."""
-    reasons = {}
-    for version in state.versions:
-        try:
-            store.weights(version).check_fits(spec.member_names, spec.catalogue().hash)
-        except WeightsError as error:
-            reasons[version] = str(error)
-    return reasons
+    members, catalogue = spec.member_names, spec.catalogue().hash
+    return store.refused(state.versions, lambda weights: weights.check_fits(members, catalogue))
 
 
 def _log_beginning(store: Store) -> None:

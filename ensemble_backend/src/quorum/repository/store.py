@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
@@ -23,13 +23,7 @@ PENDING_FILE = "rollout.pending.json"
 
 
 class Store:
-    """Reads and writes one model repository.
-
-    Attributes:
-        path: The repository folder.
-        state_path: ``state.json``.
-        pending_path: The journal of a pending change.
-    """
+    """Reads and writes the model repository in the folder ``path``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,10 +57,14 @@ class Store:
 
     def damaged(self) -> dict[int, str]:
         """Loaded versions with unreadable weights, with the reason: Triton would not start with them."""
+        return self.refused(self.state().versions, lambda weights: None)
+
+    def refused(self, versions: Iterable[int], check: Callable[[Weights], None]) -> dict[int, str]:
+        """Versions whose weights cannot be read or fail a check by WeightsError, with the reason."""
         reasons = {}
-        for version in self.state().versions:
+        for version in versions:
             try:
-                self.weights(version)
+                check(self.weights(version))
             except WeightsError as error:
                 reasons[version] = str(error)
         return reasons

@@ -18,7 +18,7 @@ from quorum_contract.foreign import Meaning, meaning_of
 
 
 class ControlError(QuorumError, RuntimeError):
-    """The server refused a call or is unreachable; the message names the call and the fix."""
+    """The server refused a call, knows no such model or is unreachable; the message names call and fix."""
 
     code = "SERVER_CONTROL_FAILED"
 
@@ -41,13 +41,7 @@ class ModelState:
 
 
 class Control:
-    """Administers one server over gRPC.
-
-    Args:
-        url: ``host:port``.
-        admin_key: Value of the admin header.
-        timeout_s: Deadline of each call; without one a load can hang forever.
-    """
+    """Administers the server at ``url`` (``host:port``); without a deadline a load can hang forever."""
 
     def __init__(self, url: str, admin_key: str, timeout_s: float = 60.0) -> None:
         self.url = url
@@ -57,11 +51,7 @@ class Control:
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def load(self, model: str) -> None:
-        """Load or reload a model from its files; when that fails, loaded versions keep serving.
-
-        Raises:
-            ControlError: The load failed.
-        """
+        """Load or reload a model from its files; when that fails, loaded versions keep serving."""
         request = pb.RepositoryModelLoadRequest(model_name=model)
         self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request)
 
@@ -70,11 +60,7 @@ class Control:
         self.index()
 
     def index(self) -> list[ModelState]:
-        """List every model and version that the server knows.
-
-        Raises:
-            ControlError: The server is unreachable.
-        """
+        """List every model and version that the server knows."""
         response = self._call("list models", self._stub.RepositoryIndex, pb.RepositoryIndexRequest())
         return [ModelState(m.name, m.version, m.state or "UNAVAILABLE", m.reason) for m in response.models]
 
@@ -87,19 +73,11 @@ class Control:
             return False
 
     def runs(self, model: str, config: ModelConfig) -> bool:
-        """Whether the server loaded a model from this configuration, apart from versions.
-
-        Raises:
-            ControlError: The server is unreachable, or has no such model.
-        """
+        """Whether the server loaded a model from this configuration, apart from versions."""
         return graph_of(self._config(model)) == graph_of(config)
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that the server loaded a channel with.
-
-        Raises:
-            ControlError: The server is unreachable, or has no such channel.
-        """
+        """The version of the weights that the server loaded a channel with."""
         return int(vote_step(self._config(channel)).model_version)
 
     def _config(self, model: str) -> Any:

@@ -22,17 +22,8 @@ _IDLE_S = 5.0
 class ProbeServer:
     """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
 
-    Results are cached: a channel is probed at most once a second.
-
-    Args:
-        host: Address to listen on.
-        port: Port; 0 for a free one, see :attr:`port`.
-        channels: Channels to report.
-        pulse: Probes a channel, see :func:`quorum.server.probe.take_pulse`.
-        live: Whether the server should keep running.
-
-    Raises:
-        OSError: The port is taken.
+    Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
+    server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError.
     """
 
     def __init__(
@@ -87,8 +78,7 @@ class ProbeServer:
         self.close()
 
     def _answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
-        parts = path.strip("/").split("/")
-        match parts:
+        match path.strip("/").split("/"):
             case ["live"]:
                 live = self._live()
                 return _status(live), {"live": live}

@@ -94,11 +94,7 @@ class TritonServer:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the process and return at once; see :meth:`wait_ready`.
-
-        Raises:
-            ServerProcessError: A port is taken.
-        """
+        """Start the process and return at once; raises ServerProcessError if a port is taken."""
         _check_ports(self.endpoint)
         self._scratch = Path(tempfile.mkdtemp(prefix="quorum-server-"))
         backends = self._install.prepare_backends(self._scratch)
@@ -121,11 +117,7 @@ class TritonServer:
         self._started_pid = self._process.pid
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until ``probe``, which checks the server, is true.
-
-        Raises:
-            ServerProcessError: The process ended or the time ran out; the message holds the last log lines.
-        """
+        """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.pid is None:
@@ -145,7 +137,7 @@ class TritonServer:
         if process is None:
             return
         if process.poll() is None:
-            self._wait_idle(process.pid, drain_s)
+            _wait_idle(process.pid, drain_s)
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=drain_s)
@@ -156,16 +148,18 @@ class TritonServer:
         deadline = time.monotonic() + _DYING_S
         while _lives_on(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._sweep(process.pid)
+        for trace in self.leftovers():
+            Path(trace).unlink(missing_ok=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._process = None
 
     def leftovers(self) -> list[str]:
         """Files of this server in shared memory; empty after :meth:`stop`."""
-        if self._scratch is None:
+        if self._started_pid is None:
             return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*")]
-        if self._started_pid is not None and path_of(self._started_pid).exists():
-            traces.append(path_of(self._started_pid))
-        return sorted(map(str, traces))
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), path_of(self._started_pid)]
+        return sorted(str(trace) for trace in traces if trace.exists())
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
@@ -206,22 +200,15 @@ class TritonServer:
         assert self._scratch is not None
         return f"{self._scratch.name}_"
 
-    def _wait_idle(self, pid: int, timeout_s: float) -> None:
-        """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
-        deadline = time.monotonic() + timeout_s
-        admission = Admission(path_of(pid))
-        admission.close_gate()
-        while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(_LAST_ANSWERS_S)
 
-    def _sweep(self, pid: int) -> None:
-        for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
-            region.unlink(missing_ok=True)
-        path_of(pid).unlink(missing_ok=True)
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        self._process = None
+def _wait_idle(pid: int, timeout_s: float) -> None:
+    """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
+    deadline = time.monotonic() + timeout_s
+    admission = Admission(path_of(pid))
+    admission.close_gate()
+    while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(_LAST_ANSWERS_S)
 
 
 def _lives_on(session: int) -> bool:
@@ -235,11 +222,8 @@ def _lives_on(session: int) -> bool:
 
 def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
     s = spec.server
-    grpc_port, http_port, metrics_port = (
-        p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
-    )
-    key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
-    return Endpoint(s.host, grpc_port, http_port, metrics_port, key)
+    ports = [p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)]
+    return Endpoint(s.host, *ports, os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24))
 
 
 def _free_port(host: str, claims: list[socket.socket]) -> int:
