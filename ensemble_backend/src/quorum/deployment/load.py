@@ -73,23 +73,19 @@ def _describe(path: Path, node: yaml.Node, error: Mapping[str, Any]) -> str:
     if kind == "at_key":
         # A check of a whole mapping names the faulty key.
         loc = (*loc, error["ctx"]["key"])
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc).lstrip(".")
+    names = [part if isinstance(part, int) or part.isprintable() else repr(part) for part in loc]
+    key = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
     text = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
-        text = "unknown key; " + (
-            f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        )
+        fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        text = f"unknown key; {fix}"
     elif kind == "missing":
         text = "missing; add it"
     elif kind not in ("value_error", "at_key") and not isinstance(error.get("input"), dict | list):
         text += f" (given: {error.get('input')!r})"
     return f"{path}:{_line_of(node, loc)}: {key or 'top level'}: {text}"
-
-
-def _shown(key: str) -> str:
-    return key if key.isprintable() else repr(key)
 
 
 def _line_of(node: yaml.Node, loc: Location) -> int:

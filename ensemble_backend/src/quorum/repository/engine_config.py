@@ -177,7 +177,7 @@ def _kv_bytes_per_token(spec: Deployment, name: str, engine: str) -> int:
             tensor_parallel=int(model.get("mapping", {}).get("tp_size", 1)),
             bytes_each=1 if quantised else 2,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeploymentError(
             f"{spec.path}: member {name}: kv_cache_gib is turned into tokens by {path}, which cannot be read"
             f" ({error!r}); run `quorum build {name}` and render again, or set kv_cache_fraction"

@@ -82,7 +82,7 @@ def _on_each(change: Callable[Concatenate[Rollout, P], Change]) -> Callable[Conc
     """A change of one rollout as the same change of a fleet."""
 
     @wraps(change)
-    def on_each(fleet: Fleet, *args: P.args, **kwargs: P.kwargs) -> Change:
+    def on_each(fleet: Fleet, /, *args: P.args, **kwargs: P.kwargs) -> Change:
         return fleet.each(lambda rollout: change(rollout, *args, **kwargs))
 
     return on_each

@@ -222,8 +222,11 @@ def _lives_on(session: int) -> bool:
 
 def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
     s = spec.server
-    ports = [p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)]
-    return Endpoint(s.host, *ports, os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24))
+    grpc, http, metrics = (
+        p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
+    )
+    key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
+    return Endpoint(s.host, grpc, http, metrics, key)
 
 
 def _free_port(host: str, claims: list[socket.socket]) -> int:
