@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from quorum.deployment.schema import Deployment
 from quorum_contract.errors import QuorumError
 
-Location = tuple[str | int, ...]
+Place = tuple[str, ...]
+"""Keys and numbers of list items, from the top of the file."""
 
 
 class DeploymentError(QuorumError, ValueError):
@@ -48,27 +49,20 @@ def load_deployment(path: str | Path) -> Deployment:
         raise DeploymentError(f"{path}: a value cannot be read ({error}); write it in quotes") from error
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
-    try:
-        duplicates = [*_duplicate_keys(node)]
-    except RecursionError:
-        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
-    if duplicates:
-        raise DeploymentError(
-            "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in duplicates)
-        )
+    lines = _lines_of(path, node)
     if "path" in data:
-        known = ", ".join(_known_keys(()))
-        raise DeploymentError(f"{path}:{_line_of(node, ('path',))}: path: unknown key; known keys: {known}")
+        unknown = {"loc": ("path",), "type": "extra_forbidden", "msg": ""}
+        raise DeploymentError(_describe(path, lines, unknown))
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
-        problems = [_describe(path, node, problem) for problem in error.errors()]
+        problems = [_describe(path, lines, problem) for problem in error.errors()]
         raise DeploymentError("\n".join(problems)) from error
     except TypeError as error:
         raise DeploymentError(f"{path}: keys must be text ({error})") from error
 
 
-def _describe(path: Path, node: yaml.Node, error: Mapping[str, Any]) -> str:
+def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) -> str:
     loc, kind = error["loc"], error["type"]
     if kind == "at_key":
         # A check of a whole mapping names the faulty key.
@@ -85,24 +79,39 @@ def _describe(path: Path, node: yaml.Node, error: Mapping[str, Any]) -> str:
         text = "missing; add it"
     elif kind not in ("value_error", "at_key") and not isinstance(error.get("input"), dict | list):
         text += f" (given: {error.get('input')!r})"
-    return f"{path}:{_line_of(node, loc)}: {key or 'top level'}: {text}"
+    # The line of the deepest part that is in the file.
+    place = tuple(map(str, loc))
+    while place not in lines:
+        place = place[:-1]
+    return f"{path}:{lines[place]}: {key or 'top level'}: {text}"
 
 
-def _line_of(node: yaml.Node, loc: Location) -> int:
-    """The 1-based line of the deepest part of ``loc`` that exists in the file."""
-    line = node.start_mark.line
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            matches = [(k, v) for k, v in node.value if k.value == str(part)]
-            if not matches:
-                break
-            line, node = matches[0][0].start_mark.line, matches[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line
-        else:
-            break
-    return line + 1
+def _lines_of(path: Path, node: yaml.Node) -> dict[Place, int]:
+    """The 1-based line of every key and list item; refuses keys that appear twice."""
+    lines: dict[Place, int] = {(): node.start_mark.line + 1}
+    twice: dict[Place, str] = {}
+    try:
+        for place, line in _lines(node):
+            if place in lines and not any(place[:depth] in twice for depth in range(len(place))):
+                twice[place] = f"{path}:{line}: key {place[-1]!r} appears twice; keep one"
+            lines[place] = line
+    except RecursionError:
+        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
+    if twice:
+        raise DeploymentError("\n".join(twice.values()))
+    return lines
+
+
+def _lines(node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    parts: list[tuple[object, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [(key.value, key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = [(number, item, item) for number, item in enumerate(node.value)]
+    for name, marked, value in parts:
+        here = (*place, str(name))
+        yield here, marked.start_mark.line + 1
+        yield from _lines(value, here)
 
 
 def _known_keys(loc: Sequence[str | int]) -> list[str]:
@@ -119,17 +128,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
-
-
-def _duplicate_keys(node: yaml.Node) -> Iterator[tuple[str, int]]:
-    """Keys that a mapping has already, with their lines."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicate_keys(value)

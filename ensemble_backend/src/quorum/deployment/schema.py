@@ -189,7 +189,6 @@ class ServerSpec(_Strict):
     """Addresses and settings of the server.
 
     Attributes:
-        host: Address.
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
         http_port: KServe v2 over HTTP.
         metrics_port: Prometheus.

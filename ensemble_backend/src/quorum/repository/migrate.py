@@ -24,11 +24,7 @@ class _GateSettings(msgspec.Struct):
 
 
 def state_of_configs(store: Store) -> State | None:
-    """Read versions, pins and share from rendered configurations; ``None`` when there are none.
-
-    Raises:
-        RepositoryError: A configuration cannot be read, or a change was interrupted.
-    """
+    """Read versions, pins and share from rendered configurations; ``None`` when there are none."""
     configs = {model: _parsed(store, model) for model in (VOTE, GATE, *CHANNELS)}
     if not any(configs.values()):
         return None

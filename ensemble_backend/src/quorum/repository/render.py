@@ -75,11 +75,7 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
-    """Compare a repository, by default the deployment's own, with deployment and state; write nothing.
-
-    Raises:
-        RepositoryError: The state cannot be read.
-    """
+    """Compare a repository, by default the deployment's own, with deployment and state; write nothing."""
     store = Store(repository or spec.repository_path)
     path, state = store.path, current_state(store)
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
@@ -129,11 +125,7 @@ def _written(model: Path) -> list[Path]:
 
 
 def current_state(store: Store) -> State:
-    """The state of a repository, or the one that rendering would give it.
-
-    Raises:
-        RepositoryError: The state, or the configurations to take it from, cannot be read.
-    """
+    """The state of a repository, or the one that rendering would give it."""
     if store.has_state():
         return store.state()
     versions = store.versions_on_disk() or [FIRST_VERSION]

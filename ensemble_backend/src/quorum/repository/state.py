@@ -81,11 +81,7 @@ def dump_state(state: State) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Inverse of :func:`dump_state`.
-
-    Raises:
-        RepositoryError: The file is missing, damaged, or of another release.
-    """
+    """Inverse of :func:`dump_state`; raises RepositoryError for a file that is missing, damaged or newer."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -123,9 +123,7 @@ def start_of(pid: int) -> str:
     """Boot id and start tick of a process, unique among all processes.
 
     psutil's ``create_time()`` is wall-clock time: a clock step would make a running server look like another.
-
-    Raises:
-        OSError: There is no such process, or it is a zombie.
+    A process that is gone, or a zombie, is an OSError.
     """
     after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     if after_name[0] == "Z":

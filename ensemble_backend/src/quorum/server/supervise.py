@@ -106,11 +106,7 @@ def _refuse_second(spec: Deployment) -> None:
 def wait_channels(
     server: TritonServer, timeout_s: float, on_ready: Callable[[str, int], None] | None = None
 ) -> None:
-    """Wait until every channel answers a real request.
-
-    Raises:
-        ServerProcessError: It does not start; the message holds the last log lines.
-    """
+    """Wait until every channel answers a real request; ServerProcessError holds the last log lines."""
     spec, endpoint = server.spec, server.endpoint
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
         server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)

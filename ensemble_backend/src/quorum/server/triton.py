@@ -61,13 +61,9 @@ class Endpoint:
 
 
 class TritonServer:
-    """Starts and stops one tritonserver for a deployment.
+    """Starts and stops one tritonserver for a deployment; its output goes to ``log_path``.
 
-    Args:
-        spec: The deployment.
-        repository: Model repository; the spec's own by default.
-        log_path: File for the server's output.
-        install: The tritonserver; found by default.
+    By default it is the installed one, and serves the deployment's own repository.
     """
 
     def __init__(

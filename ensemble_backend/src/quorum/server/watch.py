@@ -16,13 +16,7 @@ from quorum_contract import VOTE
 
 
 class Watch:
-    """Reloads dead models of one server.
-
-    Args:
-        server: The server.
-        report: Called with a message for each finding and action.
-        every_s: Seconds between checks.
-    """
+    """Reloads dead models of one server, and calls ``report`` with each finding and action."""
 
     def __init__(self, server: TritonServer, report: Callable[[str], None], every_s: float = 5.0) -> None:
         self._server = server
@@ -91,11 +85,7 @@ def _under_way(control: Control) -> set[str]:
 
 
 def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: float = 0.5) -> NoReturn:
-    """Watch a server until it stops.
-
-    Raises:
-        ServerProcessError: It stopped by itself; the message holds the last log lines.
-    """
+    """Watch a server until it stops; the ServerProcessError then holds the last log lines."""
     watch = Watch(server, report)
     while server.pid is not None:
         time.sleep(poll_s)
