@@ -183,7 +183,7 @@ def test_models_of_others_are_left_alone(spec: Deployment) -> None:
     render(spec)
     foreign = spec.repository_path / "resnet" / "config.pbtxt"
     foreign.parent.mkdir()
-    foreign.write_text('name: "resnet"\nplatform: "onnxruntime_onnx"\n', encoding="utf-8")
+    foreign.write_bytes('name: "resnet"  # für Fotos\nplatform: "onnxruntime_onnx"\n'.encode("latin-1"))
     assert difference(spec).remove == []
     render(spec)
     assert foreign.is_file()
@@ -278,6 +278,20 @@ def test_a_configuration_that_cannot_be_taken_over_is_named(spec: Deployment, mo
     (store.path / model / "config.pbtxt").unlink()
     render(spec)
     assert store.state() == State((1,), {STABLE: 1, CANARY: 1}, 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", ["[]", "{", '{"canary_share": "x"}', '{"canary_share": 2}', "[" * 100_000]
+)
+def test_settings_of_a_gate_that_cannot_be_taken_over_are_named(spec: Deployment, settings: str) -> None:
+    render(spec)
+    store = Store(spec.repository_path)
+    store.state_path.unlink()
+    gate = parse_config(store.read_config(GATE) or "")
+    gate.parameters["quorum"].string_value = settings
+    store.write_config(GATE, print_config(gate))
+    with pytest.raises(RepositoryError, match=r"restore it .*or remove it"):
+        render(spec)
 
 
 def test_a_channel_without_a_vote_cannot_be_taken_over(spec: Deployment) -> None:
