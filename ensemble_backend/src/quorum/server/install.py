@@ -89,10 +89,5 @@ def find_install() -> Install:
         raise ServerNotFound(
             f"nvidia-pytriton has no stub for Python 3.{sys.version_info.minor} (it has {have})"
         )
-    libpython = Path(sysconfig.get_config_var("LIBDIR"))
-    return Install(
-        server / "bin" / "tritonserver",
-        server / "backends",
-        stub,
-        (root.parent / "nvidia_pytriton.libs", libpython),
-    )
+    libraries = (root.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
+    return Install(server / "bin" / "tritonserver", server / "backends", stub, libraries)
