@@ -85,6 +85,13 @@ def test_an_event_with_a_key_of_another_release_is_kept(history: History) -> Non
     assert "ops-7" in history.path.read_text("utf-8")
 
 
+def test_a_reason_that_is_no_text_is_kept(history: History) -> None:
+    """As a command line gives it where a byte of an argument is no UTF-8."""
+    event = Event(timestamp(), "publish", 2, None, "", os.fsdecode(b"f\xfcr"), who="somebody")
+    history.append(event)
+    assert history.last() == event
+
+
 def test_a_line_is_an_event_as_json(history: History) -> None:
     add(history, "publish", 2, None)
     (event,) = history.events()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_a_journal_is_flat_and_reads_back(spec: Deployment, store: Store) -> Non
     assert (event.at, event.action, event.version, event.before) == ("now", "promote", 2, 1)
     assert event.outcome == "undone: the process that made it was interrupted"
     assert event.who
+
+
+def test_a_change_with_a_reason_that_is_no_text_is_undone(spec: Deployment, store: Store) -> None:
+    """As a command line gives it where a byte of an argument is no UTF-8."""
+    old = store.state()
+    new, reason = old.pinned(STABLE, 2), os.fsdecode(b"f\xfcr")
+    pending = Pending("now", "promote", 2, 1, "", reason, models=(STABLE,), old=old, new=new)
+    Journal(spec, store, History(store.path)).begin(pending)
+    assert recover_offline(spec) == pending
+    assert [event.reason for event in History(store.path).events()][-1] == reason
 
 
 EARLIER: dict[str, Any] = {"at": "then", "action": "promote", "version": 2, "pins": {"quorum": 1}}

@@ -89,7 +89,7 @@ class History:
             return
         for line in self.path.read_bytes().splitlines():
             try:
-                event = msgspec.json.decode(line, type=Event)
+                event = msgspec.convert(json.loads(line), Event)
             except (ValueError, RecursionError):
                 continue
             yield event

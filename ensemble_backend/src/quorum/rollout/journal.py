@@ -163,7 +163,7 @@ class Journal:
     def _is_logged(self, raw: bytes) -> bool:
         """Whether the noted change, of this release or an earlier one, is done and in the log."""
         try:
-            noted = msgspec.json.decode(raw, type=_Key)
+            noted = msgspec.convert(json.loads(raw), _Key)
         except (ValueError, RecursionError):
             return False
         last = self._history.last()
@@ -171,7 +171,7 @@ class Journal:
 
     def _read(self, raw: bytes) -> Pending:
         try:
-            return msgspec.json.decode(raw, type=Pending)
+            return msgspec.convert(json.loads(raw), Pending)
         except (ValueError, RecursionError) as error:
             raise RepositoryError(
                 f"{self.path}: not a journal of this release ({error}); if an earlier release wrote it, let "
