@@ -105,6 +105,16 @@ def test_memory_without_an_engine_to_measure_it_by_is_refused(tmp_path: Path) ->
         rendered(tmp_path, kv_cache_gib=16)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pretrained_config": []}', "[" * 100_000])
+def test_an_engine_that_does_not_say_its_shapes_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "engines" / "llama").mkdir(parents=True)
+    (tmp_path / "engines" / "llama" / "config.json").write_text(text)
+    with pytest.raises(
+        DeploymentError, match=r"llama/config\.json, which cannot be read.*quorum build llama"
+    ):
+        rendered(tmp_path, kv_cache_gib=16)
+
+
 def test_the_gpu_deployments_render(tmp_path: Path) -> None:
     shutil.copy(ROOT / "deploy.gpu.yaml", tmp_path / "deploy.yaml")
     spec = load_deployment(tmp_path / "deploy.yaml")

@@ -108,7 +108,10 @@ def parse_nvidia_smi(text: str) -> list[Gpu]:
             major, minor = int(number), round(number * 10) % 10
             gpus.append(Gpu(name, f"sm_{major}{minor}", parse_memory(total), held, int(index), driver))
         except (ValueError, GpuError) as error:
-            raise _unreadable(row) from error
+            raise GpuError(
+                f"nvidia-smi printed {', '.join(row)!r}, which does not match {','.join(QUERY)};"
+                " run it by hand and report the driver's version"
+            ) from error
     return gpus
 
 
@@ -133,10 +136,3 @@ def find_gpus() -> list[Gpu]:
             " is the driver installed and, in a container, was it started with --gpus all?"
         )
     return parse_nvidia_smi(result.stdout)
-
-
-def _unreadable(row: list[str]) -> GpuError:
-    return GpuError(
-        f"nvidia-smi printed {', '.join(row)!r}, which does not match {','.join(QUERY)};"
-        " run it by hand and report the driver's version"
-    )

@@ -116,6 +116,43 @@ def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
     assert difference(spec).is_clean
 
 
+ALPHA_ALONE = [{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "1/model.onnx", "2/.gitkeep"])
+def test_files_of_others_in_the_folder_of_a_member_that_is_gone_are_not_removed(
+    spec: Deployment, name: str
+) -> None:
+    render(spec)
+    foreign = spec.repository_path / "beta" / name
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("mine", encoding="utf-8")
+    before = tree(spec)
+    spec = changed(spec, members=ALPHA_ALONE)
+    with pytest.raises(RepositoryError, match=rf"'beta' is no longer .*beta/{name}.*move that away"):
+        render(spec)
+    assert tree(spec) == before
+    foreign.rename(spec.root / "mine")
+    if name == "2/.gitkeep":
+        foreign.parent.rmdir()
+    render(spec)
+    assert not (spec.repository_path / "beta").exists()
+
+
+@pytest.mark.parametrize("name", ["beta", "beta/1", "beta/config.pbtxt"])
+def test_links_of_a_member_that_is_gone_are_not_followed(spec: Deployment, name: str) -> None:
+    render(spec)
+    linked = spec.repository_path / name
+    elsewhere = linked.rename(spec.root / "elsewhere")
+    linked.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    spec = changed(spec, members=ALPHA_ALONE)
+    with pytest.raises(RepositoryError, match=rf"quorum did not write: \S*{name}; move that away"):
+        render(spec)
+    assert linked.is_symlink()
+    assert sorted(elsewhere.rglob("*")) == before
+
+
 def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> None:
     render(spec)
     teach(spec)
@@ -146,7 +183,7 @@ def test_models_of_others_are_left_alone(spec: Deployment) -> None:
     render(spec)
     foreign = spec.repository_path / "resnet" / "config.pbtxt"
     foreign.parent.mkdir()
-    foreign.write_text('name: "resnet"\nplatform: "onnxruntime_onnx"\n', encoding="utf-8")
+    foreign.write_bytes('name: "resnet"  # für Fotos\nplatform: "onnxruntime_onnx"\n'.encode("latin-1"))
     assert difference(spec).remove == []
     render(spec)
     assert foreign.is_file()
@@ -241,6 +278,20 @@ def test_a_configuration_that_cannot_be_taken_over_is_named(spec: Deployment, mo
     (store.path / model / "config.pbtxt").unlink()
     render(spec)
     assert store.state() == State((1,), {STABLE: 1, CANARY: 1}, 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", ["[]", "{", '{"canary_share": "x"}', '{"canary_share": 2}', "[" * 100_000]
+)
+def test_settings_of_a_gate_that_cannot_be_taken_over_are_named(spec: Deployment, settings: str) -> None:
+    render(spec)
+    store = Store(spec.repository_path)
+    store.state_path.unlink()
+    gate = parse_config(store.read_config(GATE) or "")
+    gate.parameters["quorum"].string_value = settings
+    store.write_config(GATE, print_config(gate))
+    with pytest.raises(RepositoryError, match=r"restore it .*or remove it"):
+        render(spec)
 
 
 def test_a_channel_without_a_vote_cannot_be_taken_over(spec: Deployment) -> None:

@@ -68,6 +68,8 @@ def test_the_file_is_one_fact_a_line() -> None:
         ({"pins": {"quorum": 1, "quorum_canary": 3, "other": 1}}, "pins are of"),
         ({"pins": {"quorum": 1, "quorum_canary": True}}, "got `bool`"),
         ({"canary_share": 1.5}, "canary_share 1.5 is not in [0, 1]"),
+        ({"canary_share": -0.01}, "canary_share -0.01 is not in [0, 1]"),
+        ({"canary_share": 10**400}, "$.canary_share"),
         ({"canary_share": "5%"}, "$.canary_share"),
         ({"more": 1}, "unknown field `more`"),
         ({"schema_version": 2}, "schema version 2, this release reads 1; use the release that wrote it"),
@@ -85,7 +87,23 @@ def test_what_no_server_could_serve_is_refused(tmp_path: Path, change: dict[str,
     assert ("remove it and run `quorum render`" in str(refused.value)) == ("schema_version" not in change)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", '{"versions": [1]}'])
+DEEP = "[" * 100_000
+DAMAGED = {
+    "empty": "",
+    "cut off": "{",
+    "a list": "[]",
+    "null": "null",
+    "no text": "\xff",
+    "no UTF-8 in a text": json.dumps(GOOD).replace("quorum_canary", "quorum_canar\xff"),
+    "no schema": '{"versions": [1]}',
+    "a deep value": json.dumps(GOOD).replace("0.05", DEEP),
+    "a deep value of an unknown key": '{"more": ' + DEEP,
+    "a number of 5 000 digits": json.dumps(GOOD).replace("3", "3" * 5000),
+    "a schema of 5 000 digits": json.dumps({"schema_version": 0}).replace("0", "1" * 5000),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_named_with_a_way_out(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text, encoding="latin-1")

@@ -428,7 +428,8 @@ def test_an_interrupted_promotion_is_taken_back_before_rolling_back(
     # As if the process had died between the change and its log.
     rollout.history.path.write_bytes(history)
     new = rollout.store.state()
-    rollout._journal.begin(Pending("now", "promote", 2, 3, "", (STABLE,), new.pinned(STABLE, 3), new))
+    old = new.pinned(STABLE, 3)
+    rollout._journal.begin(Pending("now", "promote", 2, 3, "", models=(STABLE,), old=old, new=new))
     with pytest.raises(RolloutError, match="without --dry-run"):
         Rollout(spec, server, server.probe, dry_run=True).promote(3)
     assert rollout.rollback().version == 2

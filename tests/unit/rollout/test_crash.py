@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import deployment
 from support.deployment import Served, write_deployment
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import Deployment, load_deployment
+from quorum.repository import configs
 from quorum.repository.configs import graph_of, parse_config
 from quorum.repository.history import History
 from quorum.repository.render import difference, render
@@ -80,6 +84,21 @@ CHANGES: dict[str, Callable[[Rollout, Weights], Any]] = {
     "retire": lambda rollout, _: rollout.retire(3),
     "failing publish": lambda rollout, weights: rollout.publish(weights),
 }
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder in memory: cases are about files that a process leaves, not about a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse equal configurations once: it is what takes most of the time."""
+    parsed = functools.cache(configs.parse_config)
+    for module in (configs, deployment, sys.modules[__name__]):
+        monkeypatch.setattr(module, "parse_config", parsed)
 
 
 @pytest.fixture
@@ -216,7 +235,7 @@ def test_a_server_is_not_given_what_another_deployment_says(spec: Deployment) ->
     rollout = rollout_on(spec, spec.repository_path)
     old = rollout.store.state()
     new = old.pinned(STABLE, 3)
-    pending = Pending("now", "promote", 3, 2, "", (STABLE,), old, new)
+    pending = Pending("now", "promote", 3, 2, "", models=(STABLE,), old=old, new=new)
     journal = Journal(spec, rollout.store, rollout.history)
     journal.begin(pending)
     journal.apply(pending)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -17,7 +18,8 @@ def history(tmp_path: Path) -> History:
 
 
 def add(history: History, action: str, version: int, before: int | None, outcome: str = "done") -> None:
-    history.append(Event(timestamp(), "somebody", action, version, before, f"sha256:{version}", outcome))
+    step = (timestamp(), action, version, before, f"sha256:{version}")
+    history.append(Event(*step, who="somebody", outcome=outcome))
 
 
 def test_events_come_back_in_order(history: History) -> None:
@@ -50,6 +52,53 @@ def test_lines_of_others_are_passed_over(history: History) -> None:
         file.write('[]\n7\n"x"\nnull\n\n{"at": "now"}\n{"from": "a newer release"}\n')
     add(history, "promote", 3, 2)
     assert [e.version for e in history.events()] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"at": ' + b"[" * 100_000,
+        b'{"more": ' + b"[" * 100_000,
+        b'{"at": "now", "version": ' + b"1" * 5000 + b"}",
+        b'{"at": "\xff"}',
+        b"\xff",
+        b'{"at": "now", "action": "promote", "version": "2", "before": 1, "weights_hash": "", "who": "me"}',
+    ],
+    ids=["deep", "deep in an unknown key", "5 000 digits", "no UTF-8", "no text", "another type"],
+)
+def test_damaged_lines_are_passed_over(history: History, line: bytes) -> None:
+    add(history, "promote", 2, 1)
+    with history.path.open("ab") as file:
+        file.write(line + b"\n")
+    add(history, "promote", 3, 2)
+    assert [e.version for e in history.events()] == [2, 3]
+    assert history.before_last_change(3) == 2
+
+
+def test_an_event_with_a_key_of_another_release_is_kept(history: History) -> None:
+    add(history, "promote", 2, 1)
+    line = json.loads(history.path.read_text("utf-8")) | {"version": 3, "before": 2, "ticket": "ops-7"}
+    with history.path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    assert [e.version for e in history.events()] == [2, 3]
+    assert history.before_last_change(3) == 2
+    assert "ops-7" in history.path.read_text("utf-8")
+
+
+def test_a_reason_that_is_no_text_is_kept(history: History) -> None:
+    """As a command line gives it where a byte of an argument is no UTF-8."""
+    event = Event(timestamp(), "publish", 2, None, "", os.fsdecode(b"f\xfcr"), who="somebody")
+    history.append(event)
+    assert history.last() == event
+
+
+def test_a_line_is_an_event_as_json(history: History) -> None:
+    add(history, "publish", 2, None)
+    (event,) = history.events()
+    assert json.loads(history.path.read_text("utf-8")) == json.loads(json.dumps(event.to_json())) == {
+        "at": event.at, "who": "somebody", "action": "publish", "version": 2, "before": None,
+        "weights_hash": "sha256:2", "outcome": "done", "reason": None, "retired": [],
+    }  # fmt: skip
 
 
 def test_only_promotions_that_were_done_are_gone_back_over(history: History) -> None:

@@ -3,14 +3,48 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
+import urllib.error
+import urllib.request
+from typing import Any
 
 import pytest
 
 from quorum.server.http import ProbeServer
 from quorum.server.probe import Pulse
+
+
+def get(port: int, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_liveness_and_readiness_are_told_with_a_status() -> None:
+    alive, asked = [True], list[str]()
+
+    def pulse(channel: str) -> Pulse:
+        asked.append(channel)
+        return Pulse(channel, channel == "quorum", 3, 1.5, "why")
+
+    with ProbeServer("127.0.0.1", 0, ["quorum", "other"], pulse, lambda: alive[0]) as probes:
+        assert get(probes.port, "/live") == (200, {"live": True})
+        alive[0] = False
+        assert get(probes.port, "/live?verbose") == (503, {"live": False})
+        fine = {"channel": "quorum", "ready": True, "version": 3, "latency_ms": 1.5, "reason": "why"}
+        assert get(probes.port, "/ready/quorum") == (200, fine)
+        status, body = get(probes.port, "/ready")
+        assert (status, body["ready"]) == (503, False)
+        assert body["channels"] == [fine, fine | {"channel": "other", "ready": False}]
+        assert asked == ["quorum", "other"], "a channel is asked once a second"
+        status, body = get(probes.port, "/ready/nobody")
+        assert status == 404
+        assert "/ready/other" in body["error"]
 
 
 def test_a_caller_that_does_not_wait_for_its_answer_leaves_no_traceback(

@@ -15,6 +15,7 @@ from quorum.decision.cell import Parameters
 from quorum.decision.hashed_json import check_hash, lay_out, parse, with_hash
 from quorum_contract.errors import QuorumError
 
+WEIGHTS_FILE = "weights.json"
 SCHEMA_VERSION = 1
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from quorum.deployment.schema import Deployment
 from quorum_contract.errors import QuorumError
 
-Location = tuple[str | int, ...]
+Place = tuple[str, ...]
+"""Keys and numbers of list items, from the top of the file."""
 
 
 class DeploymentError(QuorumError, ValueError):
@@ -24,13 +25,7 @@ class DeploymentError(QuorumError, ValueError):
 
 
 def load_deployment(path: str | Path) -> Deployment:
-    """Read and check a deployment.
-
-    Args:
-        path: A ``deploy.yaml``.
-
-    Returns:
-        The deployment; paths stay relative to the file.
+    """Read and check a ``deploy.yaml``; its paths stay relative to the file.
 
     Raises:
         DeploymentError: The file is missing, no YAML, or describes no valid deployment.
@@ -54,75 +49,69 @@ def load_deployment(path: str | Path) -> Deployment:
         raise DeploymentError(f"{path}: a value cannot be read ({error}); write it in quotes") from error
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
-    try:
-        duplicates = _duplicate_keys(node)
-    except RecursionError:
-        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
-    if duplicates:
-        raise DeploymentError(
-            "\n".join(f"{path}:{line}: key {key!r} appears twice; keep one" for key, line in duplicates)
-        )
+    lines = _lines_of(path, node)
     if "path" in data:
-        known = ", ".join(_known_keys(()))
-        raise DeploymentError(f"{path}:{_line_of(node, ('path',))}: path: unknown key; known keys: {known}")
+        unknown = {"loc": ("path",), "type": "extra_forbidden", "msg": ""}
+        raise DeploymentError(_describe(path, lines, unknown))
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
-        problems = [
-            _describe(path, node, _location(e), e["type"], e["msg"], e.get("input")) for e in error.errors()
-        ]
+        problems = [_describe(path, lines, problem) for problem in error.errors()]
         raise DeploymentError("\n".join(problems)) from error
     except TypeError as error:
         raise DeploymentError(f"{path}: keys must be text ({error})") from error
 
 
-def _location(error: Mapping[str, Any]) -> Location:
-    """Location of the error: a check of a whole mapping may name the faulty key."""
-    key = error.get("ctx", {}).get("key")
-    return (*error["loc"], key) if error["type"] == "at_key" else error["loc"]
-
-
-def _describe(path: Path, node: yaml.Node, loc: Location, kind: str, message: str, given: Any) -> str:
-    line = _line_of(node, loc)
-    key = (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc).lstrip(".")
-        or "top level"
-    )
+def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) -> str:
+    loc, kind = error["loc"], error["type"]
+    if kind == "at_key":
+        # A check of a whole mapping names the faulty key.
+        loc = (*loc, error["ctx"]["key"])
+    names = [part if isinstance(part, int) or part.isprintable() else repr(part) for part in loc]
+    key = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
+    text = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
         fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{path}:{line}: {key}: unknown key; {fix}"
-    if kind == "missing":
-        return f"{path}:{line}: {key}: missing; add it"
-    text = message.removeprefix("Value error, ")
-    shown = (
-        f" (given: {given!r})"
-        if kind not in ("value_error", "at_key") and not isinstance(given, dict | list)
-        else ""
-    )
-    return f"{path}:{line}: {key}: {text}{shown}"
+        text = f"unknown key; {fix}"
+    elif kind == "missing":
+        text = "missing; add it"
+    elif kind not in ("value_error", "at_key") and not isinstance(error.get("input"), dict | list):
+        text += f" (given: {error.get('input')!r})"
+    # The line of the deepest part that is in the file.
+    place = tuple(map(str, loc))
+    while place not in lines:
+        place = place[:-1]
+    return f"{path}:{lines[place]}: {key or 'top level'}: {text}"
 
 
-def _shown(key: str) -> str:
-    return key if key.isprintable() else repr(key)
+def _lines_of(path: Path, node: yaml.Node) -> dict[Place, int]:
+    """The 1-based line of every key and list item; refuses keys that appear twice."""
+    lines: dict[Place, int] = {(): node.start_mark.line + 1}
+    twice: dict[Place, str] = {}
+    try:
+        for place, line in _lines(node):
+            if place in lines and not any(place[:depth] in twice for depth in range(len(place))):
+                twice[place] = f"{path}:{line}: key {place[-1]!r} appears twice; keep one"
+            lines[place] = line
+    except RecursionError:
+        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
+    if twice:
+        raise DeploymentError("\n".join(twice.values()))
+    return lines
 
 
-def _line_of(node: yaml.Node, loc: Location) -> int:
-    """The 1-based line of the deepest part of ``loc`` that exists in the file."""
-    line = node.start_mark.line
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            matches = [(k, v) for k, v in node.value if k.value == str(part)]
-            if not matches:
-                break
-            line, node = matches[0][0].start_mark.line, matches[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line
-        else:
-            break
-    return line + 1
+def _lines(node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    parts: list[tuple[object, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [(key.value, key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = [(number, item, item) for number, item in enumerate(node.value)]
+    for name, marked, value in parts:
+        here = (*place, str(name))
+        yield here, marked.start_mark.line + 1
+        yield from _lines(value, here)
 
 
 def _known_keys(loc: Sequence[str | int]) -> list[str]:
@@ -130,32 +119,12 @@ def _known_keys(loc: Sequence[str | int]) -> list[str]:
     model: type[BaseModel] = Deployment
     for part in loc:
         field = model.model_fields.get(str(part))
-        if field is None:
-            continue
-        nested = [t for t in [field.annotation, *_type_args(field.annotation)] if _is_model(t)]
-        if nested:
-            model = nested[0]
+        model = (field and _model_in(field.annotation)) or model
     return [name for name, field in model.model_fields.items() if not field.exclude]
 
 
-def _type_args(annotation: Any) -> list[Any]:
-    return [inner for arg in get_args(annotation) for inner in [arg, *_type_args(arg)]]
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
-    duplicates: list[tuple[str, int]] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                duplicates.append((key.value, key.start_mark.line + 1))
-            seen.add(key.value)
-            duplicates += _duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            duplicates += _duplicate_keys(value)
-    return duplicates
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or holds as a list's or mapping's value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

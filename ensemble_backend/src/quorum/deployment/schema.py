@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,13 +45,16 @@ def _error_at(key: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("at_key", "{message}", {"message": message, "key": key})
 
 
-def _known_normaliser(name: str) -> str:
-    if name not in NORMALISERS:
-        raise ValueError(f"unknown normaliser {name!r}; use one of {', '.join(NORMALISERS)}")
-    return name
+def _one_of(what: str, known: Sequence[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}; use one of {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
 
 
-Normaliser = Annotated[str, AfterValidator(_known_normaliser)]
+Normaliser = Annotated[str, _one_of("normaliser", [*NORMALISERS])]
 
 
 def _typed_options(given: object, info: ValidationInfo) -> Options:
@@ -81,6 +85,10 @@ class AttributeSpec(_Strict):
     synonyms: dict[str, str] = {}
     normaliser: Normaliser = "text"
 
+    def named(self, name: str) -> Attribute:
+        """The attribute in the form that the serving code uses."""
+        return Attribute(name, self.question, tuple(self.values), self.synonyms, self.normaliser)
+
 
 class MemberSpec(_Strict):
     """One LLM.
@@ -96,7 +104,7 @@ class MemberSpec(_Strict):
     """
 
     name: str
-    runtime: str
+    runtime: Annotated[str, _one_of("runtime", sorted(RUNTIMES))]
     options: MemberOptions = Field(default={}, validate_default=True)
     prompt: Literal["instruct", "bare"] = "instruct"
     timeout_s: Positive = 30.0
@@ -110,13 +118,6 @@ class MemberSpec(_Strict):
             raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
         if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX)):
             raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
-        return name
-
-    @field_validator("runtime")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in RUNTIMES:
-            raise ValueError(f"unknown runtime {name!r}; use one of {', '.join(sorted(RUNTIMES))}")
         return name
 
 
@@ -188,7 +189,6 @@ class ServerSpec(_Strict):
     """Addresses and settings of the server.
 
     Attributes:
-        host: Address.
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
         http_port: KServe v2 over HTTP.
         metrics_port: Prometheus.
@@ -239,7 +239,7 @@ class Deployment(_Strict):
                 raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
             try:
                 check_name(name, "attributes")
-                Attribute(name, spec.question, tuple(spec.values), spec.synonyms, spec.normaliser)
+                spec.named(name)
             except (CatalogueError, InvalidRequest) as error:
                 raise _error_at(name, str(error)) from error
         return attributes
@@ -287,13 +287,8 @@ class Deployment(_Strict):
 
     def catalogue(self) -> Catalogue:
         """The attribute catalogue in the form that the serving code uses."""
-        return Catalogue.of(
-            [
-                Attribute(name, a.question, tuple(a.values), a.synonyms, a.normaliser)
-                for name, a in self.attributes.items()
-            ],
-            self.default_normaliser,
-        )
+        attributes = [spec.named(name) for name, spec in self.attributes.items()]
+        return Catalogue.of(attributes, self.default_normaliser)
 
 
 def _check_shared(members: list[MemberSpec]) -> None:

@@ -55,23 +55,20 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
     """Configure an ensemble whose vote step is pinned to one version of the weights."""
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
     _declare(config, ASKED, [*ANSWERED, SHARE])
-    steps = config.ensemble_scheduling.step
-    gate = steps.add(model_name=GATE, model_version=-1)
-    for tensor in ASKED:
-        gate.input_map[tensor.name] = tensor.name
-    for tensor in (PACKED_QUESTION, SHARE):
-        gate.output_map[tensor.name] = tensor.name
+    add = config.ensemble_scheduling.step.add
+    add(
+        model_name=GATE,
+        model_version=-1,
+        input_map={tensor.name: tensor.name for tensor in ASKED},
+        output_map={tensor.name: tensor.name for tensor in (PACKED_QUESTION, SHARE)},
+    )
+    votes = {QUESTION: QUESTION}
     for model, members in spec.models().items():
-        step = steps.add(model_name=model, model_version=-1)
-        step.input_map[QUESTION] = QUESTION
-        for wire, made in _votes(members):
-            step.output_map[made] = wire
-    vote = steps.add(model_name=VOTE, model_version=version)
-    vote.input_map[QUESTION] = QUESTION
-    for member in spec.member_names:
-        vote.input_map[f"{member}_{VOTES}"] = f"{member}_{VOTES}"
-    for tensor in ANSWERED:
-        vote.output_map[tensor.name] = tensor.name
+        made = {made: wire for wire, made in _votes(members)}
+        add(model_name=model, model_version=-1, input_map={QUESTION: QUESTION}, output_map=made)
+        votes |= {wire: wire for wire in made.values()}
+    answered = {tensor.name: tensor.name for tensor in ANSWERED}
+    add(model_name=VOTE, model_version=version, input_map=votes, output_map=answered)
     return config
 
 
@@ -97,11 +94,7 @@ def print_config(config: pb.ModelConfig) -> str:
 
 
 def parse_config(text: str) -> pb.ModelConfig:
-    """Inverse of :func:`print_config`.
-
-    Raises:
-        google.protobuf.text_format.ParseError: Not a ``ModelConfig``.
-    """
+    """Inverse of :func:`print_config`; raises ``text_format.ParseError`` for other texts."""
     return text_format.Parse(text, pb.ModelConfig())
 
 
@@ -116,9 +109,13 @@ def graph_of(config: pb.ModelConfig) -> str:
     steps.CopyFrom(config.ensemble_scheduling)
     for step in steps.step:
         step.ClearField("model_version")
+    return f"{settings_of(config)}{text_format.MessageToString(steps)}"
+
+
+def settings_of(config: pb.ModelConfig) -> str:
+    """The settings of one of quorum's own models, as JSON; empty for other models."""
     # Reading an absent entry of a protobuf map would create it.
-    settings = config.parameters["quorum"].string_value if "quorum" in config.parameters else ""
-    return f"{settings}{text_format.MessageToString(steps)}"
+    return config.parameters["quorum"].string_value if "quorum" in config.parameters else ""
 
 
 def _python_model(
@@ -127,8 +124,7 @@ def _python_model(
     config = pb.ModelConfig(name=name, backend=backend, max_batch_size=0)
     _declare(config, inputs, outputs)
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
-    config.parameters["quorum"].string_value = text
+    config.parameters["quorum"].string_value = json.dumps(settings, ensure_ascii=False, sort_keys=True)
     return config
 
 

@@ -9,6 +9,7 @@ variable, as the template's own tool leaves it: the backend reads that as unset.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -22,91 +23,61 @@ from quorum.runtimes.options import EngineOptions
 _WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
 
 _INPUTS = """
-input_ids INT32 [-1] optional ragged
-encoder_input_features FP16 [-1,-1] optional ragged
-encoder_output_lengths INT32 [1] optional scalar
-input_lengths INT32 [1] scalar
-request_output_len INT32 [1] scalar
-num_return_sequences INT32 [1] optional scalar
-draft_input_ids INT32 [-1] optional ragged
-decoder_input_ids INT32 [-1] optional ragged
-decoder_input_lengths INT32 [1] optional scalar
-draft_logits FP32 [-1,-1] optional ragged
-draft_acceptance_threshold FP32 [1] optional scalar
-end_id INT32 [1] optional scalar
-pad_id INT32 [1] optional scalar
-stop_words_list INT32 [2,-1] optional ragged
-bad_words_list INT32 [2,-1] optional ragged
-embedding_bias FP32 [-1] optional ragged
-beam_width INT32 [1] optional scalar
-temperature FP32 [1] optional scalar
-runtime_top_k INT32 [1] optional scalar
-runtime_top_p FP32 [1] optional scalar
-runtime_top_p_min FP32 [1] optional scalar
-runtime_top_p_decay FP32 [1] optional scalar
-runtime_top_p_reset_ids INT32 [1] optional scalar
-len_penalty FP32 [1] optional scalar
-early_stopping BOOL [1] optional scalar
-repetition_penalty FP32 [1] optional scalar
-min_tokens INT32 [1] optional scalar
-beam_search_diversity_rate FP32 [1] optional scalar
-presence_penalty FP32 [1] optional scalar
-frequency_penalty FP32 [1] optional scalar
-seed UINT64 [1] optional scalar
-return_log_probs BOOL [1] optional scalar
-return_context_logits BOOL [1] optional scalar
-return_generation_logits BOOL [1] optional scalar
-return_perf_metrics BOOL [1] optional scalar
-return_num_input_tokens BOOL [1] optional scalar
-return_num_output_tokens BOOL [1] optional scalar
-exclude_input_in_output BOOL [1] optional scalar
-stop BOOL [1] optional scalar
-streaming BOOL [1] optional scalar
-prompt_embedding_table FP16 [-1,-1] optional ragged
-prompt_table_extra_ids UINT64 [-1] optional ragged
-prompt_vocab_size INT32 [1] optional scalar
-cross_attention_mask BOOL [-1,-1] optional ragged
-mrope_rotary_cos_sin FP32 [-1] optional
-mrope_position_deltas INT64 [1] optional
-lora_task_id UINT64 [1] optional scalar
-lora_weights FP16 [-1,-1] optional ragged
-lora_config INT32 [-1,3] optional ragged
-context_phase_params UINT8 [-1] optional ragged
-skip_cross_attn_blocks BOOL [1] optional ragged
-retention_token_range_starts INT32 [-1] optional ragged
-retention_token_range_ends INT32 [-1] optional ragged
-retention_token_range_priorities INT32 [-1] optional ragged
-retention_token_range_durations_ms INT32 [-1] optional ragged
-retention_decode_priority INT32 [1] optional ragged
-retention_decode_duration_ms INT32 [1] optional ragged
-guided_decoding_guide_type STRING [1] optional ragged
-guided_decoding_guide STRING [1] optional ragged
-lookahead_window_size INT32 [1] optional ragged
-lookahead_ngram_size INT32 [1] optional ragged
-lookahead_verification_set_size INT32 [1] optional ragged
+INT32 [-1] optional ragged: input_ids
+FP16 [-1,-1] optional ragged: encoder_input_features
+INT32 [1] optional scalar: encoder_output_lengths
+INT32 [1] scalar: input_lengths request_output_len
+INT32 [1] optional scalar: num_return_sequences
+INT32 [-1] optional ragged: draft_input_ids decoder_input_ids
+INT32 [1] optional scalar: decoder_input_lengths
+FP32 [-1,-1] optional ragged: draft_logits
+FP32 [1] optional scalar: draft_acceptance_threshold
+INT32 [1] optional scalar: end_id pad_id
+INT32 [2,-1] optional ragged: stop_words_list bad_words_list
+FP32 [-1] optional ragged: embedding_bias
+INT32 [1] optional scalar: beam_width
+FP32 [1] optional scalar: temperature
+INT32 [1] optional scalar: runtime_top_k
+FP32 [1] optional scalar: runtime_top_p runtime_top_p_min runtime_top_p_decay
+INT32 [1] optional scalar: runtime_top_p_reset_ids
+FP32 [1] optional scalar: len_penalty
+BOOL [1] optional scalar: early_stopping
+FP32 [1] optional scalar: repetition_penalty
+INT32 [1] optional scalar: min_tokens
+FP32 [1] optional scalar: beam_search_diversity_rate presence_penalty frequency_penalty
+UINT64 [1] optional scalar: seed
+BOOL [1] optional scalar: return_log_probs return_context_logits return_generation_logits
+BOOL [1] optional scalar: return_perf_metrics return_num_input_tokens return_num_output_tokens
+BOOL [1] optional scalar: exclude_input_in_output stop streaming
+FP16 [-1,-1] optional ragged: prompt_embedding_table
+UINT64 [-1] optional ragged: prompt_table_extra_ids
+INT32 [1] optional scalar: prompt_vocab_size
+BOOL [-1,-1] optional ragged: cross_attention_mask
+FP32 [-1] optional: mrope_rotary_cos_sin
+INT64 [1] optional: mrope_position_deltas
+UINT64 [1] optional scalar: lora_task_id
+FP16 [-1,-1] optional ragged: lora_weights
+INT32 [-1,3] optional ragged: lora_config
+UINT8 [-1] optional ragged: context_phase_params
+BOOL [1] optional ragged: skip_cross_attn_blocks
+INT32 [-1] optional ragged: retention_token_range_starts retention_token_range_ends
+INT32 [-1] optional ragged: retention_token_range_priorities retention_token_range_durations_ms
+INT32 [1] optional ragged: retention_decode_priority retention_decode_duration_ms
+STRING [1] optional ragged: guided_decoding_guide_type guided_decoding_guide
+INT32 [1] optional ragged: lookahead_window_size lookahead_ngram_size lookahead_verification_set_size
 """
 _OUTPUTS = """
-output_ids INT32 [-1,-1]
-sequence_length INT32 [-1]
-cum_log_probs FP32 [-1]
-output_log_probs FP32 [-1,-1]
-context_logits FP32 [-1,-1]
-generation_logits FP32 [-1,-1,-1]
-batch_index INT32 [1]
-sequence_index INT32 [1]
-context_phase_params UINT8 [-1]
-kv_cache_alloc_new_blocks INT32 [1]
-kv_cache_reused_blocks INT32 [1]
-kv_cache_alloc_total_blocks INT32 [1]
-arrival_time_ns INT64 [1]
-first_scheduled_time_ns INT64 [1]
-first_token_time_ns INT64 [1]
-last_token_time_ns INT64 [1]
-acceptance_rate FP32 [1]
-total_accepted_draft_tokens INT32 [1]
-total_draft_tokens INT32 [1]
-num_input_tokens INT32 [1]
-num_output_tokens INT32 [1]
+INT32 [-1,-1]: output_ids
+INT32 [-1]: sequence_length
+FP32 [-1]: cum_log_probs
+FP32 [-1,-1]: output_log_probs context_logits
+FP32 [-1,-1,-1]: generation_logits
+INT32 [1]: batch_index sequence_index
+UINT8 [-1]: context_phase_params
+INT32 [1]: kv_cache_alloc_new_blocks kv_cache_reused_blocks kv_cache_alloc_total_blocks
+INT64 [1]: arrival_time_ns first_scheduled_time_ns first_token_time_ns last_token_time_ns
+FP32 [1]: acceptance_rate
+INT32 [1]: total_accepted_draft_tokens total_draft_tokens num_input_tokens num_output_tokens
 """
 _PARAMETERS = """
 max_beam_width FORCE_CPU_ONLY_INPUT_TENSORS gpt_model_type gpt_model_path encoder_model_path
@@ -135,28 +106,34 @@ def engine_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
     Raises:
         DeploymentError: ``kv_cache_gib`` is set, but no engine exists to compute the bytes per token from.
     """
-    name, options = member.name, member.options
+    options = member.options
     assert isinstance(options, EngineOptions), member.runtime
-    config = pb.ModelConfig(
-        name=f"{PREFIX}{name}", backend="tensorrtllm", max_batch_size=options.max_batch_size
-    )
+    model = f"{PREFIX}{member.name}"
+    config = pb.ModelConfig(name=model, backend="tensorrtllm", max_batch_size=options.max_batch_size)
     config.model_transaction_policy.decoupled = False
     config.dynamic_batching.preferred_batch_size.append(config.max_batch_size)
     config.dynamic_batching.default_queue_policy.max_queue_size = 0
-    for line in _INPUTS.strip().splitlines():
-        label, kind, dims, *flags = line.split()
-        tensor = config.input.add(name=label, data_type=f"TYPE_{kind}", dims=json.loads(dims))
+    for name, kind, dims, flags in _tensors(_INPUTS):
+        tensor = config.input.add(name=name, data_type=kind, dims=dims)
         tensor.optional, tensor.allow_ragged_batch = "optional" in flags, "ragged" in flags
         if "scalar" in flags:
             tensor.reshape.SetInParent()
-    for line in _OUTPUTS.strip().splitlines():
-        label, kind, dims = line.split()
-        config.output.add(name=label, data_type=f"TYPE_{kind}", dims=json.loads(dims))
+    for name, kind, dims, _ in _tensors(_OUTPUTS):
+        config.output.add(name=name, data_type=kind, dims=dims)
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    parameters = _settings(spec, name, options)
+    parameters = _settings(spec, member.name, options)
     for key in _PARAMETERS.split():
         config.parameters[key].string_value = parameters.get(key, f"${{{_VARIABLES.get(key, key)}}}")
     return config
+
+
+def _tensors(table: str) -> Iterator[tuple[str, str, list[int], list[str]]]:
+    """Name, type, dims and flags of each tensor of a table, in its order."""
+    for line in table.strip().splitlines():
+        declaration, names = line.split(":")
+        kind, dims, *flags = declaration.split()
+        for name in names.split():
+            yield name, f"TYPE_{kind}", json.loads(dims), flags
 
 
 def _settings(spec: Deployment, name: str, options: EngineOptions) -> dict[str, str]:
@@ -200,7 +177,7 @@ def _kv_bytes_per_token(spec: Deployment, name: str, engine: str) -> int:
             tensor_parallel=int(model.get("mapping", {}).get("tp_size", 1)),
             bytes_each=1 if quantised else 2,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeploymentError(
             f"{spec.path}: member {name}: kv_cache_gib is turned into tokens by {path}, which cannot be read"
             f" ({error!r}); run `quorum build {name}` and render again, or set kv_cache_fraction"

@@ -7,49 +7,58 @@ import errno
 import getpass
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 HISTORY_FILE = "rollout.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the log.
+class Step(msgspec.Struct, frozen=True):
+    """What a change of the state does; the part that its journal and its line in the log share.
 
     Attributes:
-        at: When the change began, ISO 8601, UTC; no two are equal.
-        who: Account that ran the command.
+        at: When it began, ISO 8601, UTC; no two are equal.
         action: ``publish``, ``canary``, ``promote``, ``rollback``, ``retire``, ``quarantine``, ``reset``
             (equal weights again), ``render`` (the first state) or ``migrate`` (a state from the
             configurations of an earlier release).
         version: The version that was changed or pinned.
         before: The channel's version before; ``None`` where no channel changed.
-        weights_hash: Content hash of the version's weights.
-        outcome: ``done``, or why it failed and was undone.
+        weights_hash: Content hash of the version's weights; empty where they cannot be read.
         reason: Why a check was overridden, a canary's share or verdict, or the damage of a version.
-        retired: Versions that a ``publish`` unloaded to make room.
+        retired: Versions that a ``publish`` unloads to make room.
     """
 
     at: str
-    who: str
     action: str
     version: int
     before: int | None
     weights_hash: str
-    outcome: str = "done"
     reason: str | None = None
-    retired: Sequence[int] = ()
+    retired: tuple[int, ...] = ()
+
+
+class Event(Step, frozen=True, kw_only=True):
+    """One line of the log.
+
+    Attributes:
+        who: Account that ran the command.
+        outcome: ``done``, or why it failed and was undone.
+    """
+
+    who: str
+    outcome: str = "done"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return msgspec.structs.asdict(self)
 
 
 class History:
-    """The log of one repository.
-
-    Args:
-        repository: The repository folder.
-    """
+    """The log of the repository in a folder."""
 
     def __init__(self, repository: Path) -> None:
         self.path = repository / HISTORY_FILE
@@ -58,7 +67,7 @@ class History:
         """Append one event durably."""
         size = self.path.stat().st_size if self.path.exists() else 0
         torn = size and self.path.read_bytes()[-1:] != b"\n"
-        line = (("\n" if torn else "") + json.dumps(asdict(event)) + "\n").encode()
+        line = (("\n" if torn else "") + json.dumps(event.to_json()) + "\n").encode()
         # Unbuffered: closing a buffer would retry a failed write.
         with self.path.open("ab", buffering=0) as file:
             try:
@@ -75,36 +84,36 @@ class History:
         return next(reversed(list(self.events())), None)
 
     def events(self) -> Iterator[Event]:
-        """All events, oldest first; a line cut off by a crash is skipped."""
+        """All events, oldest first; keys of other releases and lines that are no event are passed over."""
         if not self.path.exists():
             return
-        for line in self.path.read_text("utf-8").splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
-                yield Event(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
+                event = msgspec.convert(json.loads(line), Event)
+            except (ValueError, RecursionError):
                 continue
+            yield event
 
     def before_last_change(self, current: int) -> int | None:
         """The stable channel's version before ``current`` was promoted.
 
         Only promotions over another version count: rolling back twice goes back twice.
         """
-        for event in reversed(list(self.events())):
-            promoted = event.action == "promote" and event.outcome == "done" and event.version == current
-            if promoted and event.before != current:
-                return event.before
-        return None
+        return next((e.before for e in self._done("promote") if e.version == current != e.before), None)
 
     def served(self) -> list[int]:
         """Former versions of the stable channel: latest first, rolled-back versions at the end."""
         versions: list[int] = []
         rolled_back: set[int | None] = set()
-        for event in reversed(list(self.events())):
-            if event.action in ("promote", "rollback") and event.outcome == "done":
-                if event.action == "rollback" and event.before not in versions:
-                    rolled_back.add(event.before)
-                versions += [v for v in (event.version, event.before) if v is not None]
+        for event in self._done("promote", "rollback"):
+            if event.action == "rollback" and event.before not in versions:
+                rolled_back.add(event.before)
+            versions += [v for v in (event.version, event.before) if v is not None]
         return sorted(dict.fromkeys(versions), key=lambda version: version in rolled_back)
+
+    def _done(self, *actions: str) -> list[Event]:
+        """The changes by these actions that were not undone, newest first."""
+        return [e for e in reversed([*self.events()]) if e.action in actions and e.outcome == "done"]
 
 
 def timestamp() -> str:

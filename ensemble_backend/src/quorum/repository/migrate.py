@@ -7,31 +7,30 @@ Triton's files back.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import msgspec
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from quorum.repository.configs import parse_config, vote_step
+from quorum.repository.configs import parse_config, settings_of, vote_step
 from quorum.repository.state import RepositoryError, State
 from quorum.repository.store import CONFIG_FILE, Store
 from quorum_contract import CHANNELS, GATE, VOTE
 
 
-def state_of_configs(store: Store) -> State | None:
-    """Read versions, pins and share from rendered configurations; ``None`` when there are none.
+class _GateSettings(msgspec.Struct):
+    canary_share: float = 0.0
 
-    Raises:
-        RepositoryError: A configuration cannot be read, or a change was interrupted.
-    """
+
+def state_of_configs(store: Store) -> State | None:
+    """Read versions, pins and share from rendered configurations; ``None`` when there are none."""
     configs = {model: _parsed(store, model) for model in (VOTE, GATE, *CHANNELS)}
     if not any(configs.values()):
         return None
-    pending = store.pending_path
-    if pending.exists():
+    if store.pending_path.exists():
         raise RepositoryError(
-            f"{pending}: a change was interrupted; let the release that made it undo it first "
+            f"{store.pending_path}: a change was interrupted; let the release that made it undo it first "
             "(`quorum up`), then run `quorum render`"
         )
     vote, gate = configs[VOTE], configs[GATE]
@@ -44,22 +43,19 @@ def state_of_configs(store: Store) -> State | None:
             if step is None:
                 raise _damaged(store.path / channel / CONFIG_FILE, f"no step asks {VOTE!r}")
             pins[channel] = int(step.model_version)
-    settings = gate.parameters["quorum"].string_value if gate and "quorum" in gate.parameters else "{}"
     try:
-        share = float(json.loads(settings).get("canary_share", 0.0))
-        return State(tuple(sorted({*(versions or [1])})), pins, share)
-    except ValueError as error:
+        settings = msgspec.json.decode((gate and settings_of(gate)) or "{}", type=_GateSettings)
+        return State(tuple(sorted({*(versions or [1])})), pins, settings.canary_share)
+    except (ValueError, RecursionError) as error:
         raise _damaged(store.path, str(error)) from error
 
 
 def _parsed(store: Store, model: str) -> pb.ModelConfig | None:
-    path = store.path / model / CONFIG_FILE
+    text = store.read_config(model)
     try:
-        return parse_config(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
+        return None if text is None else parse_config(text)
     except text_format.ParseError as error:
-        raise _damaged(path, f"not a Triton configuration ({error})") from error
+        raise _damaged(store.path / model / CONFIG_FILE, f"not a Triton configuration ({error})") from error
 
 
 def _damaged(path: Path, why: str) -> RepositoryError:

@@ -9,26 +9,27 @@ keeps. Of the weights only a first, equal version is rendered.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.decision.weights import WEIGHTS_FILE, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
 from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
 from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
-from quorum.repository.state import STATE_FILE, State, dump_state
-from quorum.repository.store import CONFIG_FILE, WEIGHTS_FILE, Store, read_text
+from quorum.repository.state import STATE_FILE, RepositoryError, State, dump_state
+from quorum.repository.store import CONFIG_FILE, Store, read_text
+from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import CHANNELS, GATE, STABLE, VOTE
 
 FIRST_VERSION = 1
-_KEEP_FILE = ".gitkeep"
+# Triton wants a version folder in every model; git keeps no empty ones.
+_KEEP_FILE = "1/.gitkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,14 @@ class Difference:
     misfits: dict[int, str]
 
     @property
+    def names(self) -> list[str]:
+        """Files to write, then folders to remove."""
+        return [*sorted(self.write), *self.remove]
+
+    @property
     def is_clean(self) -> bool:
         """Whether there is no difference."""
-        return not (self.write or self.remove or self.misfits)
+        return not (self.names or self.misfits)
 
 
 def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
@@ -63,27 +69,18 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     """Relative path -> content of every file that Triton and the serving steps read, except weights."""
     configs = model_configs(spec, state)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
-    files[f"{GATE}/catalogue.json"] = catalogue_text(spec)
-    # Triton wants a version folder in every model; git keeps no empty ones.
-    return files | {f"{model}/1/{_KEEP_FILE}": "" for model in configs if model != VOTE}
+    catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
+    files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
+    return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model != VOTE}
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
-    """Compare a repository with its deployment and state; nothing is written.
-
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
-
-    Raises:
-        RepositoryError: The state cannot be read.
-    """
-    path = repository or spec.repository_path
-    store = Store(path)
-    state = current_state(store)
+    """Compare a repository, by default the deployment's own, with deployment and state; write nothing."""
+    store = Store(repository or spec.repository_path)
+    path, state = store.path, current_state(store)
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
-    first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(first_weights(spec))}
+    first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(equal_weights(spec.member_names))}
     files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
     write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
@@ -100,25 +97,35 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     1 with equal weights; the history logs it. Returns the changes.
 
     Raises:
-        RepositoryError: The state, or the configurations to take it from, cannot be read.
+        RepositoryError: The state, or the configurations to take it from, cannot be read; or the folder of a
+            member that is gone holds files of others. Nothing is written then.
     """
     store = Store(repository or spec.repository_path)
     changes = difference(spec, store.path)
+    obsolete = [path for model in changes.remove for path in _written(store.path / model)]
     for name, text in changes.write.items():
         if name == STATE_FILE and not store.has_state():
             _log_beginning(store)
         write_atomic(store.path / name, text)
-    for model in changes.remove:
-        shutil.rmtree(store.path / model)
+    for path in obsolete:
+        path.rmdir() if path.is_dir() else path.unlink()
     return changes
 
 
-def current_state(store: Store) -> State:
-    """The state of a repository, or the one that rendering would give it.
+def _written(model: Path) -> list[Path]:
+    """What rendering wrote of a model, in the order to remove it; refuses a folder with anything else."""
+    own = [model / _KEEP_FILE, model / "1", model / CONFIG_FILE, model]
+    foreign = sorted(str(p) for p in (model, *model.rglob("*")) if p not in own or p.is_symlink())
+    if foreign:
+        raise RepositoryError(
+            f"{model.name!r} is no longer in the deployment, but its folder holds what quorum did not write: "
+            f"{', '.join(foreign[:3])}; move that away and run `quorum render` again"
+        )
+    return [path for path in own if path.exists()]
 
-    Raises:
-        RepositoryError: The state, or the configurations to take it from, cannot be read.
-    """
+
+def current_state(store: Store) -> State:
+    """The state of a repository, or the one that rendering would give it."""
     if store.has_state():
         return store.state()
     versions = store.versions_on_disk() or [FIRST_VERSION]
@@ -142,23 +149,8 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
 
 def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
     """Loaded versions whose weights do not fit the deployment, with the reason."""
-    reasons = {}
-    for version in state.versions:
-        try:
-            store.weights(version).check_fits(spec.member_names, spec.catalogue().hash)
-        except WeightsError as error:
-            reasons[version] = str(error)
-    return reasons
-
-
-def first_weights(spec: Deployment) -> Weights:
-    """Version 1 of every deployment: equal weights, for any catalogue."""
-    return equal_weights(spec.member_names)
-
-
-def catalogue_text(spec: Deployment) -> str:
-    """The text of ``catalogue.json``, which gate, members and vote share."""
-    return json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
+    members, catalogue = spec.member_names, spec.catalogue().hash
+    return store.refused(state.versions, lambda weights: weights.check_fits(members, catalogue))
 
 
 def _log_beginning(store: Store) -> None:
@@ -166,12 +158,8 @@ def _log_beginning(store: Store) -> None:
     state = state_of_configs(store)
     action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
     version = (state or current_state(store)).pins[STABLE]
-    try:
-        weights_hash = store.weights(version).content_hash
-    except WeightsError:
-        weights_hash = ""
-    event = Event(timestamp(), account(), action, version, None, weights_hash, reason=why)
-    History(store.path).append(event)
+    step = (timestamp(), action, version, None, store.hash_if_sound(version), why)
+    History(store.path).append(Event(*step, who=account()))
 
 
 def _is_initial(store: Store) -> bool:

@@ -40,21 +40,14 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary_share: float
 
     def __post_init__(self) -> None:
-        """Refuse a state that no server can serve.
-
-        Raises:
-            ValueError: Versions that are not ascending numbers, a channel without a pin or pinned to a
-                version that is not loaded, or a share outside [0, 1].
-        """
+        """Refuse, as ValueError, a state that no server can serve."""
         if not self.versions or list(self.versions) != sorted({*self.versions}) or self.versions[0] < 1:
             raise ValueError(f"versions {list(self.versions)} are not ascending numbers from 1")
         if self.pins.keys() != {*CHANNELS}:
             raise ValueError(f"pins are of {sorted(self.pins)}, expected {sorted(CHANNELS)}")
         for channel, version in self.pins.items():
             if version not in self.versions:
-                raise ValueError(
-                    f"{channel} is pinned to version {version}, loaded are {list(self.versions)}"
-                )
+                raise ValueError(f"{channel} is pinned to version {version}, loaded are {[*self.versions]}")
         if not 0 <= self.canary_share <= 1:
             raise ValueError(f"canary_share {self.canary_share} is not in [0, 1]")
 
@@ -72,8 +65,8 @@ class _Schema(msgspec.Struct):
     schema_version: int
 
 
-class _File(State, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    schema_version: int
+class _File(State, frozen=True, forbid_unknown_fields=True):
+    schema_version: int = SCHEMA_VERSION
 
 
 def dump_state(state: State) -> str:
@@ -88,11 +81,7 @@ def dump_state(state: State) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Inverse of :func:`dump_state`.
-
-    Raises:
-        RepositoryError: The file is missing, damaged, or of another release.
-    """
+    """Inverse of :func:`dump_state`; raises RepositoryError for a file that is missing, damaged or newer."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -108,7 +97,7 @@ def read_state(path: Path) -> State:
                 "wrote it"
             )
         file = msgspec.json.decode(raw, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RepositoryError(
             f"{path}: {error}; restore it from version control, or remove it and run `quorum render`, which "
             "takes versions and pins from the configurations that were rendered last"

@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import Weights, WeightsError
+from quorum.decision.weights import WEIGHTS_FILE, Weights, WeightsError
 from quorum.files import sync_folder, write_atomic
 from quorum.repository.state import STATE_FILE, State, dump_state, read_state
 from quorum.repository.state import RepositoryError as RepositoryError
 from quorum_contract import VOTE
 
 CONFIG_FILE = "config.pbtxt"
-WEIGHTS_FILE = "weights.json"
 PENDING_FILE = "rollout.pending.json"
 
 
 class Store:
-    """Reads and writes one model repository.
-
-    Args:
-        path: The repository folder.
-    """
+    """Reads and writes the model repository in the folder ``path``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.state_path = path / STATE_FILE
+        self.pending_path = path / PENDING_FILE
 
     def versions_on_disk(self) -> list[int]:
         """Versions of the weights that have a folder, ascending."""
@@ -47,64 +44,49 @@ class Store:
         return self.state_path.exists()
 
     def state(self) -> State:
-        """The content of ``state.json``.
-
-        Raises:
-            RepositoryError: It is missing, damaged or of another release.
-        """
+        """The content of ``state.json``; raises RepositoryError as :func:`read_state` does."""
         return read_state(self.state_path)
 
     def state_if_any(self) -> State | None:
-        """The state; ``None`` for a repository that has none yet, or is missing.
-
-        Raises:
-            RepositoryError: ``state.json`` is damaged or of another release.
-        """
+        """The state; ``None`` for a repository that has none yet, or is missing."""
         return self.state() if self.has_state() else None
 
     def write_state(self, state: State) -> None:
         """Replace ``state.json``; the caller updates Triton's files."""
         _replace(self.state_path, dump_state(state))
 
-    @property
-    def pending_path(self) -> Path:
-        """Path of the journal of a pending change."""
-        return self.path / PENDING_FILE
-
-    @property
-    def state_path(self) -> Path:
-        """Path of ``state.json``."""
-        return self.path / STATE_FILE
-
     def damaged(self) -> dict[int, str]:
         """Loaded versions with unreadable weights, with the reason: Triton would not start with them."""
+        return self.refused(self.state().versions, lambda weights: None)
+
+    def refused(self, versions: Iterable[int], check: Callable[[Weights], None]) -> dict[int, str]:
+        """Versions whose weights cannot be read or fail a check by WeightsError, with the reason."""
         reasons = {}
-        for version in self.state().versions:
+        for version in versions:
             try:
-                self.weights(version)
+                check(self.weights(version))
             except WeightsError as error:
                 reasons[version] = str(error)
         return reasons
 
     def weights(self, version: int) -> Weights:
-        """The weights of a version.
-
-        Raises:
-            WeightsError: Missing or broken.
-        """
+        """The weights of a version; raises WeightsError where they are missing or broken."""
         return weights_file.load(self.weights_path(version))
+
+    def hash_if_sound(self, version: int) -> str:
+        """The content hash of a version's weights; empty where they cannot be read."""
+        try:
+            return self.weights(version).content_hash
+        except WeightsError:
+            return ""
 
     def weights_path(self, version: int) -> Path:
         """Path of a version's weights."""
         return self.path / VOTE / str(version) / WEIGHTS_FILE
 
     def add_version(self, version: int, weights: Weights) -> None:
-        """Write a version folder; it appears complete or not at all.
-
-        Raises:
-            RepositoryError: The version exists already.
-        """
-        folder = self.path / VOTE / str(version)
+        """Write a version folder; it appears complete or not at all. One that exists is a RepositoryError."""
+        folder = self.weights_path(version).parent
         if folder.exists():
             raise RepositoryError(f"{folder} exists; versions are never overwritten, publish a new one")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +103,7 @@ class Store:
 
     def remove_version(self, version: int) -> None:
         """Delete a version folder atomically."""
-        folder = self.path / VOTE / str(version)
+        folder = self.weights_path(version).parent
         if folder.exists():
             bin_ = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.path))
             folder.rename(bin_ / folder.name)
@@ -144,7 +126,7 @@ class Store:
 def read_text(path: Path) -> str | None:
     """The content of a file; ``None`` when there is none."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
 

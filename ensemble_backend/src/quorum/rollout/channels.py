@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from quorum.decision.weights import Weights, WeightsError
+from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
 from quorum.repository.history import History, timestamp
@@ -51,14 +51,10 @@ class Change:
 
 
 class Rollout:
-    """Changes versions and channels of one repository and the server that serves it.
+    """Changes versions and channels of one repository, by default the spec's, on a running server.
 
-    Args:
-        spec: The deployment.
-        server: The running server.
-        probe: Sends one canned request to a channel and returns the version that answered.
-        repository: The repository folder; the spec's own by default.
-        dry_run: Check everything, change nothing.
+    With ``dry_run`` all is checked and nothing changed. Every change raises RolloutError when it is refused,
+    or fails and is undone.
     """
 
     def __init__(
@@ -80,14 +76,10 @@ class Rollout:
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
-        Args:
-            weights: New weights.
-            reason: Why to publish even if they are worse on the held-out votes; logged.
+        Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
 
         Raises:
             WeightsError: Made for other members or another catalogue.
-            RolloutError: Worse than the running weights by more than ``rollout.margin``, or refused by the
-                server; repository and server are as before.
         """
         weights.check_fits(self._spec.member_names, self._spec.catalogue().hash)
         with self._locked():
@@ -96,31 +88,20 @@ class Rollout:
                 raise RolloutError(
                     f"not published: {comparison}; see `quorum diff`, or --force it with a reason"
                 )
-            version = self.version_for(weights)
-            sound = self._sound_versions()
+            version, sound = self.version_for(weights), self._sound_versions()
             if version in sound:
                 return Change("publish", version, already=True, comparison=comparison)
             retired = self._surplus(sound, version)
-            change = Change("publish", version, comparison=comparison, retired=retired)
+            change = Change("publish", version, comparison=comparison, retired=retired, planned=self._dry_run)
             if self._dry_run:
-                return replace(change, planned=True)
+                return change
             old = self.store.state()
-            pending = Pending(
-                timestamp(),
-                "publish",
-                version,
-                None,
-                weights.content_hash,
-                (VOTE,),
-                old,
-                old.listing([*(v for v in sound if v not in retired), version]),
-                adds_version=True,
-                reason=reason,
-                retired=retired,
-            )
+            new = old.listing([*(v for v in sound if v not in retired), version])
+            step = (timestamp(), "publish", version, None, weights.content_hash, reason, retired)
+            pending = Pending(*step, models=(VOTE,), old=old, new=new, adds_version=True)
             with self._change(pending):
                 self.store.add_version(version, weights)
-                if self._hash(version) != weights.content_hash:
+                if self.store.weights(version).content_hash != weights.content_hash:
                     raise RolloutError(f"{self.store.weights_path(version)} does not read back as written")
                 self._apply(pending)
                 if not self._server.is_ready(VOTE, str(version)):
@@ -128,11 +109,7 @@ class Rollout:
         return change
 
     def _sound_versions(self) -> list[int]:
-        """The loaded versions without damaged ones.
-
-        Raises:
-            RolloutError: A channel is pinned to a damaged one; loading the vote now would take it down.
-        """
+        """The loaded versions without damaged ones; loading the vote with a channel on one would end it."""
         damaged, state = self.store.damaged(), self.store.state()
         for channel, pinned in state.pins.items():
             if pinned in damaged:
@@ -160,7 +137,7 @@ class Rollout:
     def version_for(self, weights: Weights) -> int:
         """The version that holds these weights, else the next number; numbers are never reused."""
         for version in reversed(self.store.state().versions):
-            if self._hash_if_sound(version) == weights.content_hash:
+            if self.store.hash_if_sound(version) == weights.content_hash:
                 return version
         return self.store.next_version(self.store.state().versions)
 
@@ -183,51 +160,31 @@ class Rollout:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Pin the canary channel to ``version``, for a share of the products.
-
-        Args:
-            version: A published version.
-            share: In [0, 1]; every answer announces it to callers.
-
-        Raises:
-            RolloutError: No such version, a share outside [0, 1], or the channel does not answer with it.
-        """
+        """Pin the canary channel to ``version``; every answer tells callers the share, in [0, 1]."""
         if not 0 <= share <= 1:
             raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
-            return self._pin_locked("canary", CANARY, version, share)
+            return self._pin("canary", CANARY, version, share)
 
     def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
         """Set the canary's share to 0 and pin it to stable's version; with ``of``, only if pinned to that."""
         with self._locked():
             self._check_pinned(CANARY, of)
-            return self._pin_locked("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
+            return self._pin("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
-        """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one.
-
-        Raises:
-            RolloutError: There is no such version, or the channel does not answer with it.
-        """
+        """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one."""
         with self._locked():
             self._check_pinned(STABLE, over)
-            return self._pin_locked("promote", STABLE, version, reason=reason)
+            return self._pin("promote", STABLE, version, reason=reason)
 
     def rollback(self) -> Change:
-        """Pin the stable channel to its version before the last promotion.
-
-        Raises:
-            RolloutError: It never changed, or the version before is gone.
-        """
+        """Pin the stable channel to its version before the last promotion."""
         with self._locked():
-            return self._pin_locked("rollback", STABLE, self.rollback_target())
+            return self._pin("rollback", STABLE, self.rollback_target())
 
     def rollback_target(self) -> int:
-        """The version that :meth:`rollback` goes to.
-
-        Raises:
-            RolloutError: The running version was not promoted over another.
-        """
+        """The version that :meth:`rollback` goes to; raises RolloutError where there is none."""
         current = self.store.state().pins[STABLE]
         before = self.history.before_last_change(current)
         if before is None:
@@ -238,11 +195,7 @@ class Rollout:
         return before
 
     def retire(self, version: int) -> Change:
-        """Unload a version. Its folder stays on disk, so its number is never reused.
-
-        Raises:
-            RolloutError: There is no such version, or a channel is pinned to it.
-        """
+        """Unload a version that no channel is pinned to. Its folder stays, so its number is never reused."""
         with self._locked():
             old = self.store.state()
             if version in self.store.versions_on_disk() and version not in old.versions:
@@ -258,13 +211,13 @@ class Rollout:
             if self._dry_run:
                 return Change("retire", version, planned=True)
             new = old.listing([v for v in self._sound_versions() if v != version])
-            weights_hash = self._hash_if_sound(version)
-            pending = Pending(timestamp(), "retire", version, None, weights_hash, (VOTE,), old, new)
+            step = (timestamp(), "retire", version, None, self.store.hash_if_sound(version))
+            pending = Pending(*step, models=(VOTE,), old=old, new=new)
             with self._change(pending):
                 self._apply(pending)
         return Change("retire", version)
 
-    def _pin_locked(
+    def _pin(
         self, action: str, channel: str, version: int, share: float | None = None, reason: str | None = None
     ) -> Change:
         self._check_listed(action, version)
@@ -283,9 +236,8 @@ class Rollout:
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
         models = (channel,) if new.canary_share == old.canary_share else (channel, GATE)
-        pending = Pending(
-            timestamp(), action, version, before, self._hash(version), models, old, new, reason=reason
-        )
+        step = (timestamp(), action, version, before, self.store.hash_if_sound(version), reason)
+        pending = Pending(*step, models=models, old=old, new=new)
         with self._change(pending):
             self._apply(pending)
         return Change(action, version, before)
@@ -351,22 +303,13 @@ class Rollout:
     def _check_listed(self, action: str, version: int) -> None:
         listed = self.store.state().versions
         if version not in listed:
-            have = ", ".join(map(str, listed)) or "none"
+            have = ", ".join(map(str, listed))
             if version in self.store.versions_on_disk():
                 raise RolloutError(
                     f"version {version} is not loaded, so there is nothing to {action}; loaded are: {have}. "
                     f"To have it back, publish it again: `quorum publish {self.store.weights_path(version)}`"
                 )
             raise RolloutError(f"there is no version {version} to {action}; published are: {have}")
-
-    def _hash(self, version: int) -> str:
-        return self.store.weights(version).content_hash
-
-    def _hash_if_sound(self, version: int) -> str:
-        try:
-            return self._hash(version)
-        except WeightsError:
-            return ""
 
     def _answers_with(self, channel: str, version: int) -> bool:
         try:

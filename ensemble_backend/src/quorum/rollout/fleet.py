@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -14,13 +16,11 @@ from quorum.rollout.channels import Change, Rollout, RolloutError
 from quorum.rollout.target import Probe, Server, answering
 from quorum_contract import STABLE
 
+P = ParamSpec("P")
+
 
 class SharedRepository:
-    """Servers that read one repository, as the one server of a :class:`Rollout`; called one at a time.
-
-    Args:
-        servers: Address -> the server and its probe.
-    """
+    """Servers that read one repository, by address, as the one server of a :class:`Rollout`."""
 
     def __init__(self, servers: dict[str, tuple[Server, Probe]]) -> None:
         self._servers = servers
@@ -62,11 +62,7 @@ class SharedRepository:
         return self._same(channel, lambda server, _: server.pinned(channel))
 
     def probe(self, channel: str) -> int:
-        """Ask the channel on each server.
-
-        Raises:
-            RolloutError: A server does not answer, or versions differ.
-        """
+        """Ask the channel on each server; raises RolloutError when one does not answer or versions differ."""
         return self._same(channel, lambda server, probe: answering(server, probe, channel))
 
     def _same(self, channel: str, ask: Callable[[Server, Probe], int]) -> int:
@@ -82,22 +78,27 @@ class SharedRepository:
         return next(iter(versions.values()))
 
 
-class Fleet:
-    """Makes the same change on every repository in turn; the first failure undoes itself and stops the rest.
+def _on_each(change: Callable[Concatenate[Rollout, P], Change]) -> Callable[Concatenate[Fleet, P], Change]:
+    """A change of one rollout as the same change of a fleet."""
 
-    Args:
-        rollouts: Name of each repository, for messages -> its rollout.
+    @wraps(change)
+    def on_each(fleet: Fleet, /, *args: P.args, **kwargs: P.kwargs) -> Change:
+        return fleet.each(lambda rollout: change(rollout, *args, **kwargs))
+
+    return on_each
+
+
+class Fleet:
+    """Makes the same change on every repository, by name, in turn.
+
+    The first failure undoes itself and stops the rest.
     """
 
     def __init__(self, rollouts: dict[str, Rollout]) -> None:
         self._rollouts = rollouts
 
     def publish(self, weights: Weights, reason: str | None = None) -> Change:
-        """As :meth:`Rollout.publish`, on each.
-
-        Raises:
-            RolloutError: A repository failed, or the version would get different numbers.
-        """
+        """As :meth:`Rollout.publish`, on each, if the version gets the same number everywhere."""
         self._settle()
         numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
         if len(set(numbers.values())) > 1:
@@ -106,76 +107,58 @@ class Fleet:
                 f"the servers have different versions on disk, these weights would be {listed}; "
                 "bring their repositories together first"
             )
-        return self._each(lambda rollout: rollout.publish(weights, reason))
+        return self.each(lambda rollout: rollout.publish(weights, reason))
 
-    def canary(self, version: int, share: float = 0.0) -> Change:
-        """As :meth:`Rollout.canary`, on each."""
-        return self._each(lambda rollout: rollout.canary(version, share))
-
-    def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
-        """As :meth:`Rollout.end_canary`, on each."""
-        return self._each(lambda rollout: rollout.end_canary(reason, of))
-
-    def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
-        """As :meth:`Rollout.promote`, on each."""
-        return self._each(lambda rollout: rollout.promote(version, reason, over))
+    canary = _on_each(Rollout.canary)
+    end_canary = _on_each(Rollout.end_canary)
+    promote = _on_each(Rollout.promote)
+    retire = _on_each(Rollout.retire)
 
     def rollback(self) -> Change:
-        """As :meth:`Rollout.rollback`, on each.
-
-        Raises:
-            RolloutError: They do not all go back from and to the same version.
-        """
+        """As :meth:`Rollout.rollback`, on each, if all go back from and to the same version."""
         if len(self._rollouts) == 1:
-            return self._each(lambda rollout: rollout.rollback())
+            return self.each(lambda rollout: rollout.rollback())
         self._settle()
         ways = {
-            name: (rollout.store.state().pins[STABLE], rollout.rollback_target())
+            name: f"from {rollout.store.state().pins[STABLE]} to {rollout.rollback_target()}"
             for name, rollout in self._rollouts.items()
         }
         if len(set(ways.values())) > 1:
-            listed = ", ".join(f"{name} from {now} to {before}" for name, (now, before) in ways.items())
+            listed = ", ".join(f"{name} {way}" for name, way in ways.items())
             raise RolloutError(
                 f"the servers would go back differently ({listed}); name one version: `quorum promote N`"
             )
-        return self._each(lambda rollout: rollout.rollback())
-
-    def retire(self, version: int) -> Change:
-        """As :meth:`Rollout.retire`, on each."""
-        return self._each(lambda rollout: rollout.retire(version))
+        return self.each(lambda rollout: rollout.rollback())
 
     def _settle(self) -> None:
         """Undo interrupted changes first: they would make the repositories differ."""
         for rollout in self._rollouts.values():
             rollout.settle()
 
-    def _each(self, act: Callable[[Rollout], Change]) -> Change:
-        finished: list[str] = []
-        change: Change | None = None
+    def each(self, act: Callable[[Rollout], Change]) -> Change:
+        """Make a change on every repository; raises RolloutError where it stopped."""
+        changes: dict[str, Change] = {}
         for name, rollout in self._rollouts.items():
             try:
-                change = act(rollout)
+                changes[name] = act(rollout)
             except Exception as error:
-                if not finished:
+                if not changes:
                     raise
-                untried = ", ".join(n for n in self._rollouts if n not in (*finished, name)) or "none"
+                untried = ", ".join(n for n in self._rollouts if n not in (*changes, name)) or "none"
                 raise RolloutError(
-                    f"stopped at {name}: {error}. Done on {', '.join(finished)}; not tried on {untried}. "
-                    f"{_next_step(change)}"
+                    f"stopped at {name}: {error}. Done on {', '.join(changes)}; not tried on {untried}. "
+                    f"{_next_step(next(reversed(changes.values())))}"
                 ) from error
-            finished.append(name)
-        if change is None:
-            raise RolloutError("the fleet has no servers; list them under `fleet` in deploy.yaml")
-        return change
+        return next(reversed(changes.values()))
 
 
-def _next_step(change: Change | None) -> str:
+def _next_step(change: Change) -> str:
     """Advice after a change that only some of the repositories made."""
     again = "the same command again"
-    if change and change.action == "rollback":
+    if change.action == "rollback":
         # Versions differ between the servers now, so a rollback would go to different ones.
         again = f"`quorum promote {change.version}`"
-    if change is None or change.before is None:
+    if change.before is None:
         return f"Fix it and run {again}"
     command = "canary" if change.action == "canary" else "promote"
     return f"Fix it and run {again}, or go back by `quorum {command} {change.before}`"
@@ -193,9 +176,8 @@ def resolve(address: str) -> list[str]:
     try:
         records = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        raise RolloutError(
-            f"fleet: {address}: {error}; write dns:NAME:PORT with a name that resolves"
-        ) from error
+        fix = "write dns:NAME:PORT with a name that resolves"
+        raise RolloutError(f"fleet: {address}: {error}; {fix}") from error
     return sorted({":".join(map(str, record[4][:2])) for record in records})
 
 

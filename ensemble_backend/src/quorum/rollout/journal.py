@@ -34,51 +34,42 @@ import msgspec
 from quorum.deployment.schema import Deployment
 from quorum.files import sync_folder, write_atomic
 from quorum.repository.configs import print_config, state_configs
-from quorum.repository.history import Event, History, account
+from quorum.repository.history import Event, History, Step, account
 from quorum.repository.render import put_state
-from quorum.repository.state import RepositoryError, State
-from quorum.repository.store import PENDING_FILE, Store
+from quorum.repository.state import STATE_FILE, RepositoryError, State
+from quorum.repository.store import CONFIG_FILE, PENDING_FILE, Store
 from quorum.rollout.lock import RolloutError
 
-_SCRATCH_FOLDERS = (".publish-*", ".retired-*")
-# Temporary files of quorum.files.
-_SCRATCH_FILES = ("*/.config.pbtxt.*", ".state.json.*", f".{PENDING_FILE}.*")
+# Temporary folders of quorum.repository.store, and temporary files of quorum.files.
+_SCRATCH = (
+    ".publish-*", ".retired-*", f"*/.{CONFIG_FILE}.*", f".{STATE_FILE}.*", f".{PENDING_FILE}.*",
+)  # fmt: skip
 
 
-class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A change that has begun; fields not listed are those of :class:`quorum.repository.history.Event`.
+class Pending(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A change that has begun.
 
     Attributes:
-        at: When, ISO 8601; the same as in the log entry of the finished change.
         models: Models whose configuration changes, and which a running server loads.
+        old: The state before.
+        new: The state after.
         adds_version: Whether the change creates the version's folder.
     """
 
-    at: str
-    action: str
-    version: int
-    before: int | None
-    weights_hash: str
     models: tuple[str, ...]
     old: State
     new: State
     adds_version: bool = False
-    reason: str | None = None
-    retired: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a journal whose undo would remove the folder of a loaded version."""
+        if self.adds_version and self.version in self.old.versions:
+            raise ValueError(f"it adds version {self.version}, which is loaded already")
 
     def event(self, outcome: str) -> Event:
         """The log entry."""
-        return Event(
-            self.at,
-            account(),
-            self.action,
-            self.version,
-            self.before,
-            self.weights_hash,
-            outcome,
-            self.reason,
-            self.retired,
-        )
+        step = {field: getattr(self, field) for field in Step.__struct_fields__}
+        return Event(**step, who=account(), outcome=outcome)
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -90,13 +81,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The pending change of one repository; at most one exists.
-
-    Args:
-        spec: The deployment, from which configurations follow.
-        store: The repository.
-        history: Its log.
-    """
+    """The pending change of one repository; at most one exists."""
 
     def __init__(self, spec: Deployment, store: Store, history: History) -> None:
         self._spec = spec
@@ -112,13 +97,8 @@ class Journal:
         """Write the new state and its configurations; folders that it lists must exist."""
         put_state(self._spec, self._store, pending.models, pending.old, pending.new)
 
-    def finish(self, pending: Pending) -> None:
-        """Log a change that is made and verified, and remove the journal."""
-        self.log(pending)
-        self.clear()
-
     def log(self, pending: Pending) -> None:
-        """Log the change; from here on it counts as made."""
+        """Log a change that is made and verified; from here on it counts as made."""
         self._history.append(pending.event("done"))
 
     def clear(self) -> None:
@@ -127,13 +107,7 @@ class Journal:
         sync_folder(self.path.parent)
 
     def undo(self, pending: Pending, why: str, load: Callable[[str], None] | None) -> None:
-        """Restore the state before the change.
-
-        Args:
-            pending: The change.
-            why: For the log.
-            load: Reloads a model on a running server; ``None`` when no server runs.
-        """
+        """Restore the state before the change, and log why; ``load`` reloads a model if a server runs."""
         put_state(self._spec, self._store, pending.models, pending.new, pending.old)
         if pending.adds_version:
             self._store.remove_version(pending.version)
@@ -145,30 +119,28 @@ class Journal:
         self.clear()
 
     def recover(self, load: Callable[[str], None] | None) -> Pending | None:
-        """Undo a change whose process was interrupted; the caller holds the lock, or no server runs.
+        """Undo a change whose process was interrupted, and return it.
 
-        Args:
-            load: As for :meth:`undo`.
-
-        Returns:
-            The undone change, if any.
+        The caller holds the lock, or no server runs; ``load`` as for :meth:`undo`.
 
         Raises:
             RepositoryError: The journal cannot be read.
             RolloutError: A server runs, and ``deploy.yaml`` was changed since the change began.
         """
-        for pattern in _SCRATCH_FOLDERS:
-            for folder in self._store.path.glob(pattern):
-                shutil.rmtree(folder, ignore_errors=True)
-        for pattern in _SCRATCH_FILES:
-            for file in self._store.path.glob(pattern):
-                file.unlink(missing_ok=True)
-        if self._is_logged():
+        for pattern in _SCRATCH:
+            for path in self._store.path.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if self._is_logged(raw):
             self.clear()
             return None
-        pending = self._read()
-        if pending is None:
-            return None
+        pending = self._read(raw)
         if load is not None:
             self._check_unchanged(pending)
         self.undo(pending, "the process that made it was interrupted", load)
@@ -188,21 +160,19 @@ class Journal:
                     "start it again: that undoes the interrupted change"
                 )
 
-    def _is_logged(self) -> bool:
+    def _is_logged(self, raw: bytes) -> bool:
         """Whether the noted change, of this release or an earlier one, is done and in the log."""
         try:
-            noted = msgspec.json.decode(self.path.read_bytes(), type=_Key)
-        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+            noted = msgspec.convert(json.loads(raw), _Key)
+        except (ValueError, RecursionError):
             return False
         last = self._history.last()
         return last is not None and _Key(last.at, last.action, last.version) == noted
 
-    def _read(self) -> Pending | None:
+    def _read(self, raw: bytes) -> Pending:
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=Pending)
-        except FileNotFoundError:
-            return None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return msgspec.convert(json.loads(raw), Pending)
+        except (ValueError, RecursionError) as error:
             raise RepositoryError(
                 f"{self.path}: not a journal of this release ({error}); if an earlier release wrote it, let "
                 "that one undo the change (`quorum up`), else look at it, then remove it"

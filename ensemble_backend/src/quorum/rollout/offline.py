@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorum.decision.weights import equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
-from quorum.repository.render import current_state, first_weights, misfits
+from quorum.repository.render import current_state, misfits
 from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.rollout.journal import Journal, Pending
@@ -43,12 +44,8 @@ class Quarantined:
 def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:
     """Undo an interrupted rollout before a server starts from the repository, and return it.
 
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
-
-    Raises:
-        RolloutError: A rollout is running.
+    As for all here, the repository is the deployment's own by default, and a running rollout is a
+    RolloutError.
     """
     store = Store(repository or spec.repository_path)
     with locked(store.path):
@@ -60,16 +57,10 @@ def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarant
 
     A channel pinned to one goes to an earlier version of the stable channel. Where there is none, nothing
     changes: a version that was never promoted does not go live by itself.
-
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
-
-    Raises:
-        RolloutError: A rollout is running.
     """
     store = Store(repository or spec.repository_path)
     history = History(store.path)
+    journal = Journal(spec, store, history)
     with locked(store.path):
         left_out = []
         for version, why in store.damaged().items():
@@ -78,59 +69,49 @@ def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarant
                 continue
             old = store.state()
             new = old.listing([v for v in old.versions if v != version], moved)
-            models = (*moved, VOTE)
-            pending = Pending(timestamp(), "quarantine", version, None, "", models, old, new, reason=why)
-            journal = Journal(spec, store, history)
+            pending = Pending(
+                timestamp(), "quarantine", version, None, "", why, models=(*moved, VOTE), old=old, new=new
+            )
             journal.begin(pending)
             journal.apply(pending)
-            journal.finish(pending)
+            journal.log(pending)
+            journal.clear()
             left_out.append(Quarantined(version, why, moved))
         return left_out
 
 
 def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
-    """Pin both channels to a new version of equal weights.
+    """Pin both channels to a new version of equal weights, and return its number.
 
     For a change of members or catalogue that no version on disk fits. Versions stay on disk, but misfits are
     no longer loaded. The server must be stopped; a running one takes weights by a rollout.
-
-    Args:
-        spec: The deployment.
-        repository: The repository folder; the deployment's own by default.
-
-    Returns:
-        The new version.
-
-    Raises:
-        RolloutError: A rollout is running.
     """
     store = Store(repository or spec.repository_path)
-    history = History(store.path)
     store.path.mkdir(parents=True, exist_ok=True)
     with locked(store.path):
-        journal = Journal(spec, store, history)
+        journal = Journal(spec, store, History(store.path))
         journal.recover(None)
-        old, weights = current_state(store), first_weights(spec)
+        old, weights = current_state(store), equal_weights(spec.member_names)
         is_rendered = store.has_state() or store.read_config(VOTE) is not None
         version = store.next_version(old.versions if is_rendered else ())
         fitting = [v for v in old.versions if v not in misfits(spec, store, old)]
-        new = State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share)
         pending = Pending(
             timestamp(),
             "reset",
             version,
             old.pins[STABLE],
             weights.content_hash,
-            (VOTE, *CHANNELS),
-            old,
-            new,
-            adds_version=True,
-            reason="equal weights",
+            "equal weights",
+            models=(VOTE, *CHANNELS),
+            old=old,
+            new=State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share),
+            adds_version=version not in old.versions,
         )
         journal.begin(pending)
         store.add_version(version, weights)
         journal.apply(pending)
-        journal.finish(pending)
+        journal.log(pending)
+        journal.clear()
     return version
 
 

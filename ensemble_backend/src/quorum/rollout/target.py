@@ -60,11 +60,10 @@ def check_graph(server: Server, spec: Deployment, store: Store) -> None:
     """
     state = store.state()
     changes = difference(spec, store.path)
-    if changes.write or changes.remove:
-        names = ", ".join([*sorted(changes.write), *changes.remove][:3])
+    if changes.names:
         raise RolloutError(
-            f"{store.path} differs from {spec.path} ({names}); a rollout would load half of it. "
-            "Stop the server, run `quorum render`, start it again"
+            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}); a rollout would load "
+            "half of it. Stop the server, run `quorum render`, start it again"
         )
     configs = model_configs(spec, state)
     stale = [model for model, config in configs.items() if not server.runs(model, config)]

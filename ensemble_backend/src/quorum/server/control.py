@@ -18,7 +18,7 @@ from quorum_contract.foreign import Meaning, meaning_of
 
 
 class ControlError(QuorumError, RuntimeError):
-    """The server refused a call or is unreachable; the message names the call and the fix."""
+    """The server refused a call, knows no such model or is unreachable; the message names call and fix."""
 
     code = "SERVER_CONTROL_FAILED"
 
@@ -41,13 +41,7 @@ class ModelState:
 
 
 class Control:
-    """Administers one server over gRPC.
-
-    Args:
-        url: ``host:port``.
-        admin_key: Value of the admin header.
-        timeout_s: Deadline of each call; without one a load can hang forever.
-    """
+    """Administers the server at ``url`` (``host:port``); without a deadline a load can hang forever."""
 
     def __init__(self, url: str, admin_key: str, timeout_s: float = 60.0) -> None:
         self.url = url
@@ -57,37 +51,17 @@ class Control:
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def load(self, model: str) -> None:
-        """Load or reload a model from the files of its repository.
-
-        Raises:
-            ControlError: The load failed; versions already loaded keep serving.
-        """
-        try:
-            request = pb.RepositoryModelLoadRequest(model_name=model)
-            self._stub.RepositoryModelLoad(request, timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._error(f"load {model!r}", error) from error
+        """Load or reload a model from its files; when that fails, loaded versions keep serving."""
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request)
 
     def ping(self) -> None:
-        """Check that the server is reachable and accepts the admin key.
-
-        Raises:
-            ControlError: It is unreachable, or the key is wrong.
-        """
+        """Raise ControlError when the server is unreachable or refuses the admin key."""
         self.index()
 
     def index(self) -> list[ModelState]:
-        """List every model and version that the server knows.
-
-        Raises:
-            ControlError: The server is unreachable.
-        """
-        try:
-            response = self._stub.RepositoryIndex(
-                pb.RepositoryIndexRequest(), timeout=self._timeout_s, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise self._error("list models", error) from error
+        """List every model and version that the server knows."""
+        response = self._call("list models", self._stub.RepositoryIndex, pb.RepositoryIndexRequest())
         return [ModelState(m.name, m.version, m.state or "UNAVAILABLE", m.reason) for m in response.models]
 
     def is_ready(self, model: str, version: str = "") -> bool:
@@ -99,27 +73,16 @@ class Control:
             return False
 
     def runs(self, model: str, config: ModelConfig) -> bool:
-        """Whether the server loaded a model from this configuration, apart from versions.
-
-        Raises:
-            ControlError: The server is unreachable, or has no such model.
-        """
+        """Whether the server loaded a model from this configuration, apart from versions."""
         return graph_of(self._config(model)) == graph_of(config)
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that the server loaded a channel with.
-
-        Raises:
-            ControlError: The server is unreachable, or has no such channel.
-        """
+        """The version of the weights that the server loaded a channel with."""
         return int(vote_step(self._config(channel)).model_version)
 
     def _config(self, model: str) -> Any:
-        try:
-            request = pb.ModelConfigRequest(name=model)
-            return self._stub.ModelConfig(request, timeout=self._timeout_s, metadata=self._metadata).config
-        except grpc.RpcError as error:
-            raise self._error(f"see the configuration of {model!r}", error) from error
+        request = pb.ModelConfigRequest(name=model)
+        return self._call(f"see the configuration of {model!r}", self._stub.ModelConfig, request).config
 
     def is_live(self) -> bool:
         """Whether the server process is live; ``False`` also when it is unreachable."""
@@ -138,12 +101,15 @@ class Control:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _error(self, action: str, error: grpc.RpcError) -> ControlError:
-        code, details = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNAVAILABLE and meaning_of(details) is Meaning.KEY_WANTED:
-            return ControlError(
-                f"{action}: {self.url} refuses this admin key; set QUORUM_ADMIN_KEY to the server's own"
-            )
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return ControlError(f"{action}: no server answers at {self.url}; start it with `quorum up`")
-        return ControlError(f"{action}: {code.name}: {details}")
+    def _call(self, action: str, method: Any, request: Any) -> Any:
+        """Call with the admin key; ``action`` says what failed."""
+        try:
+            return method(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details() or ""
+            why = f"{code.name}: {details}"
+            if code == grpc.StatusCode.UNAVAILABLE:
+                why = f"no server answers at {self.url}; start it with `quorum up`"
+                if meaning_of(details) is Meaning.KEY_WANTED:
+                    why = f"{self.url} refuses this admin key; set QUORUM_ADMIN_KEY to the server's own"
+            raise ControlError(f"{action}: {why}") from error

@@ -38,15 +38,9 @@ class StepFailure:
 
 
 def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dict[str, str]:
-    """Find models whose process is dead; a model that is only busy does not count.
+    """Find models whose process is dead -> their error; a model that is only busy does not count.
 
-    Args:
-        spec: The deployment.
-        url: ``host:port`` of the gRPC endpoint.
-        vote_versions: Loaded versions of the vote; each has its own process.
-
-    Returns:
-        Model -> its error.
+    ``vote_versions`` are the loaded versions of the vote: each has its own process.
     """
     failures = call_steps(spec, url, vote_versions, _TIMEOUT_S)
     return {m: str(error) for m, error in failures.items() if error.code != grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -55,28 +49,19 @@ def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dic
 def call_steps(
     spec: Deployment, url: str, vote_versions: Iterable[int | None], timeout_s: float
 ) -> dict[str, StepFailure]:
-    """Call every step at once, bypassing the gate.
+    """Call every step at once, bypassing the gate; model -> its failure, for those that failed.
 
-    Args:
-        spec: The deployment.
-        url: ``host:port`` of the gRPC endpoint.
-        vote_versions: Versions of the vote to call; ``None`` is the newest.
-        timeout_s: For all of them together.
-
-    Returns:
-        Model -> its failure, for each step that failed.
+    ``vote_versions`` are the versions of the vote to call, ``None`` the newest; the timeout is for all steps.
     """
     failures = {}
     with grpc.insecure_channel(url) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        calls = [
-            (request.model_name, stub.ModelInfer.future(request, timeout=timeout_s))
-            for request in _requests(spec, vote_versions)
-        ]
-        for model, future in calls:
+        requests = [*_requests(spec, vote_versions)]
+        futures = [stub.ModelInfer.future(request, timeout=timeout_s) for request in requests]
+        for request, future in zip(requests, futures, strict=True):
             error = future.exception()
             if error is not None and error.code() != grpc.StatusCode.INVALID_ARGUMENT:
-                failures[model] = StepFailure(error.code(), error.details() or "")
+                failures[request.model_name] = StepFailure(error.code(), error.details() or "")
     return failures
 
 

@@ -19,21 +19,15 @@ _FRESH_S = 1.0
 _IDLE_S = 5.0
 
 
-class ProbeServer:
+class ProbeServer(ThreadingHTTPServer):
     """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
 
-    Results are cached: a channel is probed at most once a second.
-
-    Args:
-        host: Address to listen on.
-        port: Port; 0 for a free one, see :attr:`port`.
-        channels: Channels to report.
-        pulse: Probes a channel, see :func:`quorum.server.probe.take_pulse`.
-        live: Whether the server should keep running.
-
-    Raises:
-        OSError: The port is taken.
+    Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
+    server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError.
     """
+
+    # Joined on close: no thread stays inside gRPC when the process ends.
+    daemon_threads = False
 
     def __init__(
         self,
@@ -43,52 +37,29 @@ class ProbeServer:
         pulse: Callable[[str], Pulse],
         live: Callable[[], bool],
     ) -> None:
+        super().__init__((host, port), _Handler)
         self._channels = {channel: _Shared(channel, pulse) for channel in channels}
         self._live = live
-        answer = self._answer
-
-        class Handler(BaseHTTPRequestHandler):
-            # An idle caller does not hold its thread.
-            timeout = _IDLE_S
-
-            def do_GET(self) -> None:
-                status, body = answer(self.path.partition("?")[0])
-                raw = (json.dumps(body) + "\n").encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_: Any) -> None:
-                """Log nothing: probes come every few seconds."""
-
-        self._server = _Listener((host, port), Handler)
-        # Joined on close: no thread stays inside gRPC when the process ends.
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(target=self._server.serve_forever, name="quorum-probes", daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, name="quorum-probes", daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.server_address[1])
+        return self.server_port
 
     def close(self) -> None:
         """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
-
-    def __enter__(self) -> ProbeServer:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
-        parts = path.strip("/").split("/")
-        match parts:
+    def answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
+        """Status and body of the response to a request for ``path``."""
+        match path.strip("/").split("/"):
             case ["live"]:
                 live = self._live()
                 return _status(live), {"live": live}
@@ -102,12 +73,28 @@ class ProbeServer:
         known = ["/live", "/ready", *(f"/ready/{channel}" for channel in self._channels)]
         return HTTPStatus.NOT_FOUND, {"error": f"no {path}; ask {', '.join(known)}"}
 
-
-class _Listener(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore callers that disconnect before the response; report anything else, which is a bug."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ProbeServer
+    # An idle caller does not hold its thread.
+    timeout = _IDLE_S
+
+    def do_GET(self) -> None:
+        status, body = self.server.answer(self.path.partition("?")[0])
+        raw = (json.dumps(body) + "\n").encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing: probes come every few seconds."""
 
 
 class _Shared:

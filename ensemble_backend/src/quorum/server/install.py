@@ -43,11 +43,10 @@ class Install:
 
     def environment(self) -> dict[str, str]:
         """Build the server's environment, with this interpreter's packages for the Python models."""
-        env = dict(os.environ)
-        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
-        paths = [*map(str, self.libraries), env.get("LD_LIBRARY_PATH", "")]
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(p for p in paths if p)
-        return env
+        path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+        libraries = [*map(str, self.libraries), os.environ.get("LD_LIBRARY_PATH", "")]
+        lists = {"PATH": path, "LD_LIBRARY_PATH": [folder for folder in libraries if folder]}
+        return os.environ | {name: os.pathsep.join(folders) for name, folders in lists.items()}
 
     def prepare_backends(self, scratch: Path) -> Path:
         """Return a backend directory with the Python backend and quorum's, built in the empty ``scratch``.
@@ -90,10 +89,5 @@ def find_install() -> Install:
         raise ServerNotFound(
             f"nvidia-pytriton has no stub for Python 3.{sys.version_info.minor} (it has {have})"
         )
-    libpython = Path(sysconfig.get_config_var("LIBDIR"))
-    return Install(
-        server / "bin" / "tritonserver",
-        server / "backends",
-        stub,
-        (root.parent / "nvidia_pytriton.libs", libpython),
-    )
+    libraries = (root.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
+    return Install(server / "bin" / "tritonserver", server / "backends", stub, libraries)

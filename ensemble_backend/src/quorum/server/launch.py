@@ -27,10 +27,6 @@ def launch_command(command: list[str], *, aslr: bool) -> list[str]:
     PDEATHSIG follows the thread that starts the process, so only the main thread sets it. A new interpreter
     sets the flags and then execs the command: ``preexec_fn`` would fork a process that may have gRPC threads.
     A refusal by the kernel is printed to standard output, and the command still runs.
-
-    Args:
-        command: A program's path and arguments.
-        aslr: Whether to keep the inherited setting: random addresses, as a rule.
     """
     settings = []
     if threading.current_thread() is threading.main_thread():

@@ -53,12 +53,7 @@ def take_pulse(
 ) -> Pulse:
     """Probe whether a channel can answer, within the timeout and without raising.
 
-    Args:
-        spec: The deployment.
-        url: ``host:port`` of the gRPC endpoint.
-        channel: Name of an ensemble.
-        timeout_s: A channel without an answer by then is not ready.
-        full: Ask the LLMs a real question, of which at least one must work. Default: ask no LLM.
+    With ``full``, the LLMs are asked a real question, and at least one must work; else no LLM is asked.
     """
     start = time.monotonic()
     version, ready, reason = None, False, ""
@@ -78,15 +73,9 @@ def take_pulse(
 
 
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
-    """Ask a channel one real question and return the version of the weights that answered.
+    """Ask a channel for the first attribute and return the version of the weights that answered.
 
     Members that take more than two seconds abstain.
-
-    Args:
-        spec: The deployment; its first attribute is asked for.
-        url: ``host:port`` of the gRPC endpoint.
-        channel: Name of an ensemble.
-        timeout_s: How long to wait for the answer.
 
     Raises:
         quorum_client.QuorumError: No answer, or one of another deployment.

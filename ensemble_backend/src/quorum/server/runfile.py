@@ -6,8 +6,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
@@ -16,6 +19,7 @@ from quorum.server.triton import ADMIN_KEY_VARIABLE, Endpoint
 STATE_FOLDER = ".quorum"
 _FILE = "server.json"
 _ATTEMPT_FILE = "up.json"
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +58,12 @@ class Attempt:
     @property
     def is_alive(self) -> bool:
         """Whether the process still runs and has not failed."""
-        try:
-            return self.failed is None and start_of(self.pid) == self.started
-        except OSError:
-            return False
+        return self.failed is None and _runs(self.pid, self.started)
 
 
 def leave_attempt(spec: Deployment, failed: str | None = None) -> None:
     """Record that this process begins to serve, or that it failed to."""
-    attempt = Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed)
-    write_atomic(state_folder(spec) / _ATTEMPT_FILE, json.dumps(asdict(attempt)) + "\n", mode=0o600)
+    _write(spec, _ATTEMPT_FILE, Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed))
 
 
 def remove_attempt(spec: Deployment) -> None:
@@ -73,10 +73,7 @@ def remove_attempt(spec: Deployment) -> None:
 
 def last_attempt(spec: Deployment) -> Attempt | None:
     """The last attempt to serve this deployment from this machine, unless it stopped cleanly."""
-    try:
-        return Attempt(**json.loads((state_folder(spec) / _ATTEMPT_FILE).read_text("utf-8")))
-    except (OSError, TypeError, ValueError):
-        return None
+    return _read(spec, _ATTEMPT_FILE, Attempt)
 
 
 def state_folder(spec: Deployment) -> Path:
@@ -86,15 +83,7 @@ def state_folder(spec: Deployment) -> Path:
 
 def leave_note(spec: Deployment, running: Running) -> Path:
     """Write the record, readable by its owner only."""
-    path = state_folder(spec) / _FILE
-    data = {
-        "pid": running.pid,
-        "started": running.started,
-        "repository": str(running.repository),
-        "endpoint": asdict(running.endpoint),
-    }
-    write_atomic(path, json.dumps(data, indent=2) + "\n", mode=0o600)
-    return path
+    return _write(spec, _FILE, running)
 
 
 def remove_note(spec: Deployment) -> None:
@@ -104,23 +93,37 @@ def remove_note(spec: Deployment) -> None:
 
 def find_running(spec: Deployment) -> Running | None:
     """The server of this deployment on this machine, if one is alive."""
+    running = _read(spec, _FILE, Running)
+    return running if running and _runs(running.pid, running.started) else None
+
+
+def _write(spec: Deployment, name: str, record: Running | Attempt) -> Path:
+    path = state_folder(spec) / name
+    text = json.dumps(msgspec.to_builtins(record, enc_hook=str), indent=2)
+    write_atomic(path, text + "\n", mode=0o600)
+    return path
+
+
+def _read(spec: Deployment, name: str, kind: type[_Record]) -> _Record | None:
     try:
-        data = json.loads((state_folder(spec) / _FILE).read_text("utf-8"))
-        running = Running(
-            int(data["pid"]), data["started"], Path(data["repository"]), Endpoint(**data["endpoint"])
-        )
-        return running if start_of(running.pid) == running.started else None
-    except (OSError, KeyError, TypeError, ValueError):
+        raw = (state_folder(spec) / name).read_bytes()
+        return msgspec.json.decode(raw, type=kind, dec_hook=lambda wanted, value: wanted(value))
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _runs(pid: int, started: str) -> bool:
+    try:
+        return start_of(pid) == started
+    except OSError:
+        return False
 
 
 def start_of(pid: int) -> str:
     """Boot id and start tick of a process, unique among all processes.
 
     psutil's ``create_time()`` is wall-clock time: a clock step would make a running server look like another.
-
-    Raises:
-        OSError: There is no such process, or it is a zombie.
+    A process that is gone, or a zombie, is an OSError.
     """
     after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     if after_name[0] == "Z":

@@ -74,9 +74,7 @@ def serve(
                 on_started(server)
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
-                raise ServerProcessError(
-                    f"tritonserver stopped after its start; last log lines:\n{server.log_tail()}"
-                )
+                raise server.failure("stopped after its start")
             leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
             yield server
         finally:
@@ -108,11 +106,7 @@ def _refuse_second(spec: Deployment) -> None:
 def wait_channels(
     server: TritonServer, timeout_s: float, on_ready: Callable[[str, int], None] | None = None
 ) -> None:
-    """Wait until every channel answers a real request.
-
-    Raises:
-        ServerProcessError: It does not start; the message holds the last log lines.
-    """
+    """Wait until every channel answers a real request; ServerProcessError holds the last log lines."""
     spec, endpoint = server.spec, server.endpoint
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
         server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
@@ -133,5 +127,5 @@ def check_repository(spec: Deployment, repository: Path | None = None) -> None:
             "put the file back, or start again from equal weights: `quorum render --reset-weights`"
         )
     if not changes.is_clean:
-        names = ", ".join([*sorted(changes.write), *changes.remove][:4])
+        names = ", ".join(changes.names[:4])
         raise RepositoryError(f"{path} differs from {spec.path} ({names}, ...); run `quorum render`")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import shutil
@@ -26,8 +25,6 @@ from quorum.server.launch import launch_command
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
 from quorum_contract import CHANNELS, GATE, VOTE
 from quorum_contract.errors import QuorumError
-
-logger = logging.getLogger(__name__)
 
 ADMIN_KEY_VARIABLE = "QUORUM_ADMIN_KEY"
 ADMIN_HEADER = "quorum-admin-key"
@@ -64,13 +61,9 @@ class Endpoint:
 
 
 class TritonServer:
-    """Starts and stops one tritonserver for a deployment.
+    """Starts and stops one tritonserver for a deployment; its output goes to ``log_path``.
 
-    Args:
-        spec: The deployment.
-        repository: Model repository; the spec's own by default.
-        log_path: File for the server's output.
-        install: The tritonserver; found by default.
+    By default it is the installed one, and serves the deployment's own repository.
     """
 
     def __init__(
@@ -97,11 +90,7 @@ class TritonServer:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the process and return at once; see :meth:`wait_ready`.
-
-        Raises:
-            ServerProcessError: A port is taken.
-        """
+        """Start the process and return at once; raises ServerProcessError if a port is taken."""
         _check_ports(self.endpoint)
         self._scratch = Path(tempfile.mkdtemp(prefix="quorum-server-"))
         backends = self._install.prepare_backends(self._scratch)
@@ -123,31 +112,16 @@ class TritonServer:
             )
         self._started_pid = self._process.pid
 
-    def wait_ready(self, probe: Callable[[], bool], timeout_s: float = 120.0) -> float:
-        """Wait until ``probe`` succeeds.
-
-        Args:
-            probe: Checks the server; ``False`` means not yet.
-            timeout_s: How long to wait.
-
-        Returns:
-            Seconds waited.
-
-        Raises:
-            ServerProcessError: The process ended or the time ran out; the message holds the last log lines.
-        """
-        start = time.monotonic()
-        while time.monotonic() - start < timeout_s:
+    def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
             if self.pid is None:
-                raise ServerProcessError(
-                    f"tritonserver stopped while starting; last log lines:\n{self.log_tail()}"
-                )
+                raise self.failure("stopped while starting")
             if probe():
-                return time.monotonic() - start
+                return
             time.sleep(0.1)
-        raise ServerProcessError(
-            f"tritonserver not ready after {timeout_s:.0f} s; last log lines:\n{self.log_tail()}"
-        )
+        raise self.failure(f"not ready after {timeout_s:.0f} s")
 
     def stop(self, drain_s: float = 30.0) -> None:
         """Refuse new requests, wait for those in flight, stop the process and remove its files.
@@ -162,7 +136,7 @@ class TritonServer:
         if process is None:
             return
         if process.poll() is None:
-            self._wait_idle(process.pid, drain_s)
+            _wait_idle(process.pid, drain_s)
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=drain_s)
@@ -173,29 +147,28 @@ class TritonServer:
         deadline = time.monotonic() + _DYING_S
         while _lives_on(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._sweep(process.pid)
+        for trace in self.leftovers():
+            Path(trace).unlink(missing_ok=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._process = None
 
     def leftovers(self) -> list[str]:
         """Files of this server in shared memory; empty after :meth:`stop`."""
-        if self._scratch is None:
+        if self._started_pid is None:
             return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*")]
-        if self._started_pid is not None and path_of(self._started_pid).exists():
-            traces.append(path_of(self._started_pid))
-        return sorted(map(str, traces))
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), path_of(self._started_pid)]
+        return sorted(str(trace) for trace in traces if trace.exists())
 
-    def log_tail(self, lines: int = _TAIL_LINES) -> str:
+    def log_tail(self) -> str:
         """The last lines of the server's log."""
         with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
+            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:])
         return ""
 
-    def __enter__(self) -> TritonServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def failure(self, what: str) -> ServerProcessError:
+        """The error that the server did ``what``, with the last log lines."""
+        return ServerProcessError(f"tritonserver {what}; last log lines:\n{self.log_tail()}")
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
@@ -226,22 +199,15 @@ class TritonServer:
         assert self._scratch is not None
         return f"{self._scratch.name}_"
 
-    def _wait_idle(self, pid: int, timeout_s: float) -> None:
-        """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
-        deadline = time.monotonic() + timeout_s
-        admission = Admission(path_of(pid))
-        admission.close_gate()
-        while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(_LAST_ANSWERS_S)
 
-    def _sweep(self, pid: int) -> None:
-        for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
-            region.unlink(missing_ok=True)
-        path_of(pid).unlink(missing_ok=True)
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        self._process = None
+def _wait_idle(pid: int, timeout_s: float) -> None:
+    """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
+    deadline = time.monotonic() + timeout_s
+    admission = Admission(path_of(pid))
+    admission.close_gate()
+    while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(_LAST_ANSWERS_S)
 
 
 def _lives_on(session: int) -> bool:
@@ -255,11 +221,11 @@ def _lives_on(session: int) -> bool:
 
 def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
     s = spec.server
-    grpc_port, http_port, metrics_port = (
+    grpc, http, metrics = (
         p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
     )
     key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
-    return Endpoint(s.host, grpc_port, http_port, metrics_port, key)
+    return Endpoint(s.host, grpc, http, metrics, key)
 
 
 def _free_port(host: str, claims: list[socket.socket]) -> int:
@@ -285,11 +251,8 @@ def _free_port(host: str, claims: list[socket.socket]) -> int:
 
 
 def _check_ports(endpoint: Endpoint) -> None:
-    for key, port in [
-        ("grpc_port", endpoint.grpc_port),
-        ("http_port", endpoint.http_port),
-        ("metrics_port", endpoint.metrics_port),
-    ]:
+    for key in ("grpc_port", "http_port", "metrics_port"):
+        port = getattr(endpoint, key)
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from quorum.repository.state import RepositoryError
 from quorum.repository.store import Store
-from quorum.server.control import Control, ControlError
+from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.health import dead_models, revive
-from quorum.server.triton import ServerProcessError, TritonServer
+from quorum.server.triton import TritonServer
 from quorum_contract import VOTE
-
-logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Reloads dead models of one server.
-
-    Args:
-        server: The server.
-        report: Called with a message for each finding and action.
-        every_s: Seconds between checks.
-    """
+    """Reloads dead models of one server, and calls ``report`` with each finding and action."""
 
     def __init__(self, server: TritonServer, report: Callable[[str], None], every_s: float = 5.0) -> None:
         self._server = server
@@ -70,34 +61,33 @@ class Watch:
             self._report(f"{model} is back")
 
 
+def _index(control: Control) -> list[ModelState]:
+    """The models that the server knows; empty when it does not say."""
+    try:
+        return control.index()
+    except ControlError:
+        return []
+
+
 def _tried(control: Control, versions: Sequence[int]) -> list[int]:
     """The versions of the vote that the server has tried to load.
 
     An interrupted publish can leave one in the state that the server was never given.
     """
-    try:
-        tried = {m.version for m in control.index() if m.name == VOTE}
-    except ControlError:
-        return list(versions)
-    return [version for version in versions if str(version) in tried]
+    index = _index(control)
+    tried = {m.version for m in index if m.name == VOTE}
+    return [version for version in versions if str(version) in tried or not index]
 
 
 def _under_way(control: Control) -> set[str]:
     """Models that are being loaded or unloaded: their errors mean nothing now."""
-    try:
-        return {m.name for m in control.index() if m.state in ("LOADING", "UNLOADING")}
-    except ControlError:
-        return set()
+    return {m.name for m in _index(control) if m.state in ("LOADING", "UNLOADING")}
 
 
 def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: float = 0.5) -> NoReturn:
-    """Watch a server until it stops.
-
-    Raises:
-        ServerProcessError: It stopped by itself; the message holds the last log lines.
-    """
+    """Watch a server until it stops; the ServerProcessError then holds the last log lines."""
     watch = Watch(server, report)
     while server.pid is not None:
         time.sleep(poll_s)
         watch.look()
-    raise ServerProcessError(f"tritonserver stopped by itself; last log lines:\n{server.log_tail()}")
+    raise server.failure("stopped by itself")

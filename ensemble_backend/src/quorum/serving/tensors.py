@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import GATE
 from quorum_contract.errors import QuorumError, with_code
 
@@ -36,7 +37,7 @@ def root_of(args: Mapping[str, str]) -> Path:
 def catalogue_path(args: Mapping[str, str]) -> Path:
     """Path of the catalogue, rendered once into the gate's folder and read by every step."""
     # The argument is the folder of the model itself.
-    return Path(args["model_repository"]).resolve().parent / GATE / "catalogue.json"
+    return Path(args["model_repository"]).resolve().parent / GATE / CATALOGUE_FILE
 
 
 def packed_inputs(request: Any) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Ballot, decide_one
-from quorum.decision.weights import WeightsError
+from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import take_ticket, unpack_question, unpack_votes
@@ -32,8 +32,6 @@ from quorum_contract import (
 )
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS_FILE = "weights.json"
 
 
 class TritonPythonModel:

@@ -14,6 +14,7 @@ from quorum.tasks.normalise import NORMALISERS, is_not_given
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
+CATALOGUE_FILE = "catalogue.json"
 SCHEMA_VERSION = 1
 MAX_OPEN_VALUE_CHARS = 64
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status of a server whose repository was never rendered; of others in ``tests/e2e``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.deployment import load_deployment
+from quorum.operations import status as operation
+from quorum.operations.status import ServerStatus, status
+from quorum.repository.render import render
+from quorum.repository.state import RepositoryError
+from quorum.repository.store import Store
+from quorum.server.probe import Pulse
+
+
+@contextmanager
+def control(*_: object, **how: object) -> Iterator[Any]:
+    yield SimpleNamespace(index=list)
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "Control", control)
+    monkeypatch.setattr(operation, "take_pulse", lambda spec, url, channel: Pulse(channel, False, None, 0.0))
+
+
+def test_without_a_state_nothing_is_pinned_and_no_version_is_listed(tmp_path: Path) -> None:
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    for rendered in (False, True):
+        if rendered:
+            render(spec)
+            Store(spec.repository_path).state_path.unlink()
+        found = status(spec)
+        assert isinstance(found, ServerStatus)
+        assert found.versions == {}
+        assert [channel.pinned for channel in found.channels.values()] == [None, None]
+        assert found.canary_share == 0.0
+        assert {name: state.state for name, state in found.members.items()} == {
+            "alpha": "UNAVAILABLE",
+            "beta": "UNAVAILABLE",
+        }
+
+
+def test_a_state_that_is_damaged_is_named(tmp_path: Path) -> None:
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    render(spec)
+    Store(spec.repository_path).state_path.write_bytes(b"\xff")
+    with pytest.raises(RepositoryError, match=r"state\.json"):
+        status(spec)
