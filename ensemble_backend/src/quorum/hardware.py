@@ -68,11 +68,7 @@ KNOWN: Mapping[str, Gpu] = MappingProxyType(
 
 
 def parse_memory(text: str) -> int:
-    """``80GiB``, ``80 GB``, ``81559MiB`` in bytes.
-
-    Raises:
-        GpuError: Not an amount of memory.
-    """
+    """``80GiB``, ``80 GB``, ``81559MiB`` in bytes; raises GpuError for anything else."""
     amount = _MEMORY.fullmatch(text)
     if not amount:
         raise GpuError(f"{text!r} is no amount of memory; write it as in 80GiB, 80GB or 81559MiB")
@@ -93,9 +89,7 @@ def parse_nvidia_smi(text: str) -> list[Gpu]:
     """Parse the output of ``nvidia-smi --query-gpu=<QUERY> --format=csv,noheader``.
 
     Memory is printed as ``81559 MiB``, an unknown field as ``[N/A]`` or ``[Not Supported]``.
-
-    Raises:
-        GpuError: The text is something else.
+    Raises GpuError for any other text.
     """
     gpus = []
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
@@ -116,11 +110,7 @@ def parse_nvidia_smi(text: str) -> list[Gpu]:
 
 
 def find_gpus() -> list[Gpu]:
-    """The GPUs of this machine; none where there is no ``nvidia-smi``.
-
-    Raises:
-        GpuError: ``nvidia-smi`` fails.
-    """
+    """The GPUs of this machine; none where there is no ``nvidia-smi``. Raises GpuError if that fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

@@ -20,7 +20,7 @@ from gpu_support import (
 
 from quorum.build import BuildError
 from quorum.build.shapes import _known, find_shape, known_models, read_shape
-from quorum.capacity.memory import need_of
+from quorum.capacity.memory import UNCHANGED, read_llm
 from quorum.capacity.plan import DRIVER_BYTES, plan_memory
 from quorum.hardware import GIB, KNOWN, MIB, GpuError, known_gpu, parse_memory, parse_nvidia_smi
 
@@ -171,8 +171,10 @@ def test_unknown_model_names_what_is_known(tmp_path):
 
 
 def test_need_adds_up_and_is_split_over_gpus(tmp_path):
-    one = need_of(deployment(tmp_path, member("a", LLAMA_8B)).members, tmp_path)
-    two = need_of(deployment(tmp_path, member("a", LLAMA_8B, tensor_parallel=2)).members, tmp_path)
+    one = read_llm(deployment(tmp_path, member("a", LLAMA_8B)).members, tmp_path)(UNCHANGED)
+    two = read_llm(deployment(tmp_path, member("a", LLAMA_8B, tensor_parallel=2)).members, tmp_path)(
+        UNCHANGED
+    )
     assert one.weights == 2 * 8_030_261_248
     assert two.weights == one.weights // 2
     assert two.gpus == (0, 1)
@@ -207,7 +209,7 @@ def test_an_engine_that_others_built_is_planned_from_its_own_files(tmp_path, kv,
     options = {"model": None, "engine": "engine", "tensor_parallel": 2, "kv_cache_gib": 4}
     said = member("a", "", "engine")
     said["options"] = {k: v for k, v in {**said["options"], **options}.items() if v is not None}
-    (need,) = (need_of(deployment(tmp_path, said).members, tmp_path),)
+    need = read_llm(deployment(tmp_path, said).members, tmp_path)(UNCHANGED)
     assert need.weights == 4096, "the size of one rank's file"
     assert need.kv_per_token == 2 * 32 * 4 * 128 * each
     assert need.gpus == (0, 1)

@@ -120,7 +120,7 @@ def test_gold_masks():
     gold = np.array([1, 3, 0, -1, 2])
     assert right_mask(codes, gold).tolist() == [0b101, 0, 0b011, -1, 0]
     hist = histogram(codes, None, right_mask(codes, gold))
-    assert right_members(hist)[hist.right == 0b101].tolist() == [[True, False, True]]
+    assert right_members(hist.right, hist.members)[hist.right == 0b101].tolist() == [[True, False, True]]
     assert hist.labelled().total == 4
     assert hist.unlabelled().labelled().total == 0
 

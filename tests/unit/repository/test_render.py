@@ -310,4 +310,4 @@ def test_an_interrupted_change_of_before_is_not_taken_over(spec: Deployment) -> 
     (store.path / "rollout.pending.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RepositoryError, match=r"rollout\.pending\.json.*`quorum up`"):
         render(spec)
-    assert not store.has_state()
+    assert not store.state_path.exists()

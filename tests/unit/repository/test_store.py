@@ -133,7 +133,7 @@ def test_only_numbered_folders_are_versions(store: Store) -> None:
 
 def test_an_unrendered_repository_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
-    assert (store.versions_on_disk(), store.has_state(), store.next_version([])) == ([], False, 1)
+    assert (store.versions_on_disk(), store.state_path.exists(), store.next_version([])) == ([], False, 1)
     with pytest.raises(RepositoryError, match=r"nowhere/state\.json is missing: run `quorum render`"):
         store.state()
     assert store.read_config("quorum") is None

@@ -155,14 +155,12 @@ def _blocs(quick: bool) -> Iterator[Row]:
             statistic = Statistic(tuple(map(str, range(m))), (("", "a"),), histogram(codes))
             counts = {"a": values} if known else {}
             with_, without = (
-                accuracy_percent(
-                    decide(codes, as_rule([learn_statistic(statistic, "em", value_counts=counts,
-                                                           settings={"blocs": blocs}).parameters("a")])),
-                    codes,
-                    truth,
+                accuracy_percent(decide(codes, as_rule(weights, statistic.groups)), codes, truth)
+                for weights in (
+                    learn_statistic(statistic, "em", value_counts=counts, settings={"blocs": blocs})
+                    for blocs in (True, False)
                 )
-                for blocs in (True, False)
-            )  # fmt: skip
+            )
             best.append(without)
             lost.append(without - with_)
         yield _row(f"{m} members, K {values}, {'known' if known else 'taken for 10'}", best, 0.5, lost)

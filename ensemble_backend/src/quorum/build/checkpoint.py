@@ -103,11 +103,7 @@ def _config(path: Path) -> _Config:
 
 
 def read_json(file: Path, kind: type[Kind], advice: str = "fetch the checkpoint again") -> Kind:
-    """Read a JSON file as a type that msgspec knows; a struct ignores other keys.
-
-    Raises:
-        BuildError: It cannot be read or has invalid values; the message ends with the advice.
-    """
+    """Read a JSON file as a type; a struct ignores other keys. Its BuildError ends with the advice."""
     try:
         return msgspec.convert(json.loads(file.read_text("utf-8")), kind)
     except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:

@@ -56,10 +56,8 @@ def run_command(
 ) -> tuple[int, str]:
     """Run a command to its end, or kill it when the caller is interrupted; returns exit code and last lines.
 
-    ``on_line`` is called with each line of its output, standard error included.
-
-    Raises:
-        OSError: It cannot be started.
+    ``on_line`` is called with each line of its output, standard error included. Raises OSError if it
+    cannot be started.
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with subprocess.Popen(

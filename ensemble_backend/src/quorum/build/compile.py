@@ -61,17 +61,7 @@ def compile_engine(
     on_step: Callable[[int, Step, bool], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> EngineManifest:
-    """Build a member's engine, resuming an earlier build, and return its manifest.
-
-    Args:
-        build: The commands.
-        tools: The tools that they were laid out for.
-        on_step: Called with each step's number, the step, and whether it was done already.
-        on_line: Called with every line that a program prints.
-
-    Raises:
-        BuildError: Something is missing, does not fit, or a program failed.
-    """
+    """Build a member's engine, resuming an earlier build; as :func:`quorum.operations.build.build_member`."""
     tell = on_step or (lambda *_: None)
     machine = find_machine(tools)
     checkpoint = inspect_checkpoint(build.checkpoint)

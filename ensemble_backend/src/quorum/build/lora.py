@@ -88,11 +88,7 @@ class Adapter:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter's configuration and the shapes of its weights.
-
-    Raises:
-        BuildError: It is no PEFT LoRA adapter.
-    """
+    """Read an adapter's configuration and tensor shapes; raises BuildError if it is no PEFT LoRA adapter."""
     file = folder / CONFIG
     config = read_json(file, _Config, "name the folder that PEFT's save_pretrained wrote")
     if config.peft_type.upper() != "LORA":

@@ -61,10 +61,6 @@ def write_json(file: Path, manifest: Any) -> None:
 
 
 def read_engine_manifest(folder: Path) -> EngineManifest:
-    """Read the manifest of an engine.
-
-    Raises:
-        BuildError: There is none, or it is of another schema.
-    """
+    """Read the manifest of an engine; raises BuildError where there is none, or one of another schema."""
     advice = "build the engine with `quorum build MEMBER --spec FILE`"
     return read_json(folder / MANIFEST, EngineManifest, advice)

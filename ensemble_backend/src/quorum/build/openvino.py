@@ -122,20 +122,12 @@ def build_openvino(
 
 
 def read_manifest(folder: Path) -> BuildManifest:
-    """Read the manifest of a built model.
-
-    Raises:
-        BuildError: There is none, or it is of another schema.
-    """
+    """Read the manifest of a built model; raises BuildError if there is none, or one of another schema."""
     return read_json(folder / MANIFEST, BuildManifest, "build the model again with `quorum build`")
 
 
 def exporter_versions(python: Path) -> dict[str, str]:
-    """Versions of the exporter's packages in the build environment of ``python``.
-
-    Raises:
-        BuildError: ``python`` does not run, or a package is not installed there.
-    """
+    """Versions of the exporter's packages that ``python`` has; raises BuildError if it lacks one or fails."""
     advice = "run `make build-env`, or name the interpreter of another build environment"
     try:
         versions = package_versions(str(python), BUILD_PACKAGES, _environment())

@@ -27,10 +27,8 @@ class NoAttributesError(QuorumError, ValueError):
 def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Note = ignore) -> list[str]:
     """The attributes to ask for: those named, else the whole catalogue.
 
-    ``note`` takes a remark on each name outside the catalogue, which is asked as an open one.
-
-    Raises:
-        NoAttributesError: None is named, and the catalogue is empty.
+    ``note`` takes a remark on each name outside the catalogue, which is asked as an open one. Raises
+    NoAttributesError if none is named and the catalogue is empty.
     """
     known = deployment.attributes
     wanted = list(known) if names is None else list(names)
@@ -100,11 +98,7 @@ def ask_all(
     concurrency: int,
     progress: Progress = ignore,
 ) -> list[Extraction]:
-    """Ask about all listings and return the answers in order.
-
-    Raises:
-        quorum_client.QuorumError: The first request that failed.
-    """
+    """Ask about all listings and return the answers in order; raises the first error."""
 
     async def run() -> list[Extraction]:
         results: list[Extraction] = []

@@ -17,6 +17,7 @@ from quorum.bulk.ask import ask_in_order, attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
+from quorum.records import Record, plain
 from quorum.server.runfile import endpoint_of
 from quorum_client import (
     AsyncClient,
@@ -81,7 +82,7 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractReport:
+class ExtractReport(Record):
     """Result of a run.
 
     Attributes:
@@ -113,9 +114,7 @@ class ExtractReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
-        data: dict[str, Any] = {"answered": self.answered, "failed": self.failed, "left": self.left}
-        files = {"out": self.out, "votes": self.votes}
-        data |= {name: str(path) if path else None for name, path in files.items()}
+        data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
         return data | ({"channels": self.by_channel} if self.routed else {})
 
 

@@ -151,11 +151,6 @@ def read_llm(members: Sequence[MemberSpec], root: Path) -> NeedUnder:
     return partial(_need, name, options[0], shape, sum(adapter.bytes for adapter in adapters))
 
 
-def need_of(members: Sequence[MemberSpec], root: Path) -> Need:
-    """The memory of one LLM of TensorRT-LLM; see :func:`read_llm`."""
-    return read_llm(members, root)(UNCHANGED)
-
-
 def _check_quantisation(options: GpuOptions, shape: Shape) -> None:
     """Refuse an option that differs from the checkpoint: the LLM API does not quantise."""
     method = options.quantization

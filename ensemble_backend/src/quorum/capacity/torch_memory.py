@@ -43,9 +43,7 @@ def read_torch_llm(member: str, options: HfOptions, root: Path) -> NeedUnder | s
     """Read the model of a member of runtime ``hf``, or say why its memory cannot be estimated.
 
     That is no reason to refuse it: Transformers serves more than decoders of the usual shape.
-
-    Raises:
-        BuildError: Its LoRA adapter was made for another model.
+    A LoRA adapter of another model is one: it raises BuildError.
     """
     try:
         shape = find_shape(options.model, root)

@@ -14,7 +14,7 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
 from quorum.cli.options import load_if_any
-from quorum.review.sheet import SEPARATOR
+from quorum.review.sheet import SEPARATOR, members_by_answer
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
@@ -95,18 +95,14 @@ def _ask_all(session: quorum.LabelSession) -> None:
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
     """Ask for the acceptable values of a cell; empty to skip, ``None`` to end."""
-    named: dict[str, list[str]] = {}
-    for member, value in zip(members, cell.values, strict=True):
-        if value is not None:
-            named.setdefault(value, []).append(member)
-    candidates = sorted(named, key=lambda value: -len(named[value]))
+    named = members_by_answer(cell, members)
     note("")
     note(Text.assemble((f"{place}  ", "dim"), (cell.category and f"{cell.category}: "), cell.title))
     note(Text.assemble(("What is the right ", ""), (cell.attribute, "bold"), ("?  ", ""), (reason, "dim")))
-    for number, value in enumerate(candidates, 1):
-        note(Text.assemble(f"  {number}  ", (value, "bold"), (f"  {', '.join(named[value])}", "dim")))
+    for number, (value, who) in enumerate(named.items(), 1):
+        note(Text.assemble(f"  {number}  ", (value, "bold"), (f"  {', '.join(who)}", "dim")))
     typed = str(typer.prompt("gold", default="", show_default=False, err=True)).strip()
-    return None if typed.lower() == "q" else _read(typed, candidates)
+    return None if typed.lower() == "q" else _read(typed, list(named))
 
 
 def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:

@@ -75,11 +75,7 @@ class Histogram:
         )
 
     def scaled(self, factor: float) -> Histogram:
-        """Multiply every count by ``factor`` in (0, 1]: exponential forgetting.
-
-        Raises:
-            ValueError: The factor is not in (0, 1].
-        """
+        """Multiply every count by ``factor``, to forget; raises ValueError if it is not in (0, 1]."""
         if not 0.0 < factor <= 1.0:
             raise ValueError(f"factor is {factor}; it must be above 0 and at most 1")
         return replace(self, counts=self.counts * factor)
@@ -179,10 +175,9 @@ def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
     return np.where(gold == ABSTAIN, np.int64(UNLABELLED), masks)
 
 
-def right_members(hist: Histogram) -> npt.NDArray[np.bool_]:
-    """(r, m) whether each member is right; False throughout for rows without gold."""
-    bits = np.arange(hist.members, dtype=np.int64)
-    return ((np.maximum(hist.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
+def right_members(right: npt.NDArray[np.int64], members: int) -> npt.NDArray[np.bool_]:
+    """(n, m) whether each member is right, by (n,) bit masks; False throughout for rows without gold."""
+    return ((np.maximum(right, 0)[:, None] >> np.arange(members)) & 1).astype(np.bool_)
 
 
 def ranks(values: Keys, space: int) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:

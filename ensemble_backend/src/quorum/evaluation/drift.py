@@ -181,7 +181,7 @@ class _Cells:
         names = [*statistic.groups, *day.group_names]
         self.rule = Rule(np.ones((len(names), len(self.members))), np.zeros(len(names)))
         if weights:
-            learned = as_rule([weights.parameters(attribute, category) for category, attribute in names])
+            learned = as_rule(weights, names)
             # Without the other biases, so that the confidence is agreement.
             self.rule = Rule(learned.weights, learned.na_bias)
         known = {name: i for i, name in enumerate(sorted({attribute for _, attribute in statistic.groups}))}

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,12 +79,12 @@ def score(
 
 def apply(table: VotesTable, weights: Weights) -> Decision:
     """Decide every cell of a table as the vote model would with these weights."""
-    rows = [weights.parameters(attribute, category) for category, attribute in table.group_names]
-    return decide(table.codes, as_rule(rows), table.groups, table.parts)
+    return decide(table.codes, as_rule(weights, table.group_names), table.groups, table.parts)
 
 
-def as_rule(rows: list[Any]) -> Rule:
-    """Stack :class:`quorum.decision.cell.Parameters` into the arrays of a rule."""
+def as_rule(weights: Weights, groups: Sequence[tuple[str, str]]) -> Rule:
+    """The parameters of each (category, attribute) as the arrays of a rule."""
+    rows = [weights.parameters(attribute, category) for category, attribute in groups]
     nones = [row.none_bias for row in rows]
     return Rule(
         np.array([row.weights for row in rows], np.float64),

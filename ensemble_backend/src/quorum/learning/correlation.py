@@ -78,7 +78,7 @@ def _same(hist: Histogram, of: Flags) -> Floats:
 def _errors(hist: Histogram) -> tuple[Floats, Floats]:
     """(m, m) correlation of errors and share of common errors that are the same answer."""
     answered = hist.codes != ABSTAIN
-    wrong = answered & ~right_members(hist)
+    wrong = answered & ~right_members(hist.right, hist.members)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = _together(hist, wrong, answered) / _together(hist, answered, answered)
         scale = np.sqrt(rate * (1.0 - rate) * rate.T * (1.0 - rate.T))

@@ -36,7 +36,7 @@ class Design:
         self.features[:, :m, m] = lead & (codes == NA)
         self.features[:, m, m + 1] = 1
         self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
-        right = right_members(hist) & lead
+        right = right_members(hist.right, m) & lead
         self.right = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
         self.counts, self.groups, self.n_groups = hist.counts, hist.groups, n_groups
 

@@ -61,11 +61,7 @@ class OneCoin:
     log_likelihood_: list[float] = field(init=False)
 
     def fit(self, hist: Histogram) -> OneCoin:
-        """Learn from a histogram; gold is not looked at.
-
-        Raises:
-            TooFewMembersError: Fewer than 3 members gave any vote.
-        """
+        """Learn from votes, not from gold; raises TooFewMembersError if fewer than 3 members gave any."""
         hist = hist.unlabelled().na_as_value()
         active = hist.active
         if active.sum() < MIN_MEMBERS:

@@ -47,10 +47,7 @@ def probe_server(
 ) -> ProbeServer:
     """Serve ``/live`` and ``/ready/CHANNEL`` over HTTP during a ``with`` block; see :func:`probe`.
 
-    It listens on ``host`` and ``port``; 0 is a free port.
-
-    Raises:
-        ServerProcessError: The port cannot be opened.
+    It listens on ``host`` and ``port``, 0 for a free one; raises ServerProcessError if that cannot be opened.
     """
 
     def address() -> str:
@@ -70,10 +67,7 @@ def probe_server(
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
     """Serve ``/live`` and ``/ready/CHANNEL`` of a server of this process during a ``with`` block.
 
-    A server that still loads its LLMs is live and not ready.
-
-    Raises:
-        ServerProcessError: The port cannot be opened.
+    A server that still loads its LLMs is live and not ready. Raises as :func:`probe_server`.
     """
 
     def pulse(channel: str) -> Pulse:

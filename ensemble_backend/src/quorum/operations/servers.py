@@ -12,11 +12,7 @@ from quorum.server.runfile import endpoint_of, find_running
 
 
 def servers_of(deployment: Deployment) -> dict[Path, list[str]]:
-    """Repository -> addresses of the servers that read it, in the order of the spec.
-
-    Raises:
-        RolloutError: A DNS name does not resolve.
-    """
+    """Repository -> servers that read it, in the spec's order; RolloutError for an unknown DNS name."""
     return by_repository(_servers(deployment))
 
 

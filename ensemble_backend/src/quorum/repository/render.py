@@ -104,7 +104,7 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     changes = difference(spec, store.path)
     obsolete = [path for model in changes.remove for path in _written(store.path / model)]
     for name, text in changes.write.items():
-        if name == STATE_FILE and not store.has_state():
+        if name == STATE_FILE and not store.state_path.exists():
             _log_beginning(store)
         write_atomic(store.path / name, text)
     for path in obsolete:
@@ -126,8 +126,8 @@ def _written(model: Path) -> list[Path]:
 
 def current_state(store: Store) -> State:
     """The state of a repository, or the one that rendering would give it."""
-    if store.has_state():
-        return store.state()
+    if state := store.state_if_any():
+        return state
     versions = store.versions_on_disk() or [FIRST_VERSION]
     first = State(tuple(versions), dict.fromkeys(CHANNELS, versions[0]), 0.0)
     return state_of_configs(store) or first

@@ -39,17 +39,13 @@ class Store:
         """The number of the next version, neither on disk nor ``loaded``; numbers are never reused."""
         return max([*self.versions_on_disk(), *loaded], default=0) + 1
 
-    def has_state(self) -> bool:
-        """Whether there is a ``state.json``."""
-        return self.state_path.exists()
-
     def state(self) -> State:
         """The content of ``state.json``; raises RepositoryError as :func:`read_state` does."""
         return read_state(self.state_path)
 
     def state_if_any(self) -> State | None:
         """The state; ``None`` for a repository that has none yet, or is missing."""
-        return self.state() if self.has_state() else None
+        return self.state() if self.state_path.exists() else None
 
     def write_state(self, state: State) -> None:
         """Replace ``state.json``; the caller updates Triton's files."""

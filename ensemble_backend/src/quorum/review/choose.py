@@ -30,11 +30,10 @@ class LabelError(QuorumError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A row of the table to label, why, for people, and its weight in the draw among cells of its kind."""
+    """A row of the table to label, and why, for people."""
 
     index: int
     reason: str
-    gain: float
 
 
 def choose(
@@ -80,8 +79,8 @@ def choose(
     parts = []
     for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
-        places = zip(rows[drawn].tolist(), alike[drawn].tolist(), gain[drawn].tolist(), strict=True)
-        parts.append([Choice(row, _reason(table, row, like), weight) for row, like, weight in places])
+        places = zip(rows[drawn].tolist(), alike[drawn].tolist(), strict=True)
+        parts.append([Choice(row, _reason(table, row, like)) for row, like in places])
     return _mixed(*parts)
 
 
@@ -90,8 +89,7 @@ def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
     answered = table.codes != ABSTAIN
     each = np.ones(table.codes.shape)
     if weights is not None:
-        rows = [weights.parameters(attribute, category) for category, attribute in table.group_names]
-        each = as_rule(rows).weights[table.groups]
+        each = as_rule(weights, table.group_names).weights[table.groups]
     held = np.where(answered, each, 0.0)
     held = np.where(held.sum(axis=1, keepdims=True) > 0.0, held, answered)
     total = np.maximum(held.sum(axis=1, keepdims=True), 1e-12)

@@ -4,33 +4,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
+from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
 
 SHEET = Path("label.csv")
+_REPORTED = ("added", "same", "outside", "conflicts", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
-class SheetReport:
+class SheetReport(Record):
     """A sheet for people to fill in: its file and the number of its cells."""
 
     out: Path
     cells: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"out": str(self.out), "cells": self.cells}
-
 
 @dataclass(frozen=True, slots=True)
-class GoldReport:
+class GoldReport(Record):
     """The file of a table with gold, its labelled cells, and the added and rejected labels."""
 
     out: Path
@@ -39,13 +37,8 @@ class GoldReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "out": str(self.out),
-            "gold_labels": self.labels,
-            **{name: getattr(self.labelling, name) for name in ("added", "same", "outside")},
-            "conflicts": [asdict(conflict) for conflict in self.labelling.conflicts],
-            "unknown": [asdict(row) for row in self.labelling.unknown],
-        }
+        counted = {name: getattr(self.labelling, name) for name in _REPORTED}
+        return plain({"out": self.out, "gold_labels": self.labels} | counted)
 
 
 def choose_sheet(
@@ -105,7 +98,7 @@ def apply_sheet(
     table, target = _open_table(votes, out, force)
     result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(sheet)])
     write_votes(result.table, target)
-    return _report(result, target)
+    return GoldReport(target, int(result.table.labelled.sum()), result)
 
 
 class LabelSession:
@@ -159,7 +152,8 @@ class LabelSession:
         """The gold so far; raises LabelError without any."""
         if not self._rows:
             raise LabelError(f"nothing was answered; {self._target} is as it was")
-        return _report(apply_gold(self._table, self._rows), self._target)
+        result = apply_gold(self._table, self._rows)
+        return GoldReport(self._target, int(result.table.labelled.sum()), result)
 
 
 def _choose(
@@ -195,7 +189,3 @@ def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
     if catalogue is None:
         return row
     return replace(row, gold=tuple(dict.fromkeys(catalogue.spelled(row.attribute, row.gold))))
-
-
-def _report(result: Labelling, target: Path) -> GoldReport:
-    return GoldReport(target, int(result.table.labelled.sum()), result)

@@ -74,7 +74,8 @@ def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) 
         writer.writerow(COLUMNS)
         for choice in choices:
             cell = table.cells[choice.index]
-            answers = _answers(cell, table.members)
+            named = members_by_answer(cell, table.members)
+            answers = "; ".join(f"{value} ({', '.join(who)})" for value, who in named.items())
             texts = [cell.product, cell.category, cell.title, cell.attribute, answers, "", choice.reason]
             writer.writerow(["'" + text if text.startswith(_FORMULA) else text for text in texts])
 
@@ -127,14 +128,13 @@ def apply_gold(table: VotesTable, rows: Sequence[GoldRow]) -> Labelling:
     return Labelling(build_table(table.members, cells), added, same, outside, conflicts, unknown)
 
 
-def _answers(cell: Cell, members: Sequence[str]) -> str:
-    """For people: "red (a, b); blue (c)"."""
+def members_by_answer(cell: Cell, members: Sequence[str]) -> dict[str, list[str]]:
+    """Value -> the members that named it, the most frequent value first."""
     named: dict[str, list[str]] = {}
     for member, value in zip(members, cell.values, strict=True):
         if value is not None:
             named.setdefault(value, []).append(member)
-    order = sorted(named, key=lambda value: -len(named[value]))
-    return "; ".join(f"{value} ({', '.join(named[value])})" for value in order)
+    return dict(sorted(named.items(), key=lambda answer: -len(answer[1])))
 
 
 def _gold_rows(reader: Iterator[list[str]]) -> Iterator[GoldRow]:

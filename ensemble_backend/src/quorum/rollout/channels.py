@@ -77,9 +77,7 @@ class Rollout:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
         Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
-
-        Raises:
-            WeightsError: Made for other members or another catalogue.
+        Raises WeightsError for weights of other members or another catalogue.
         """
         weights.check_fits(self._spec.member_names, self._spec.catalogue().hash)
         with self._locked():

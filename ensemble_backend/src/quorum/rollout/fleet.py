@@ -165,11 +165,7 @@ def _next_step(change: Change) -> str:
 
 
 def resolve(address: str) -> list[str]:
-    """Resolve an address: ``host:port`` to itself, ``dns:host:port`` to every address of that name.
-
-    Raises:
-        RolloutError: The name does not resolve.
-    """
+    """Resolve ``host:port`` to itself, ``dns:host:port`` to all its addresses; RolloutError if none."""
     if not address.startswith("dns:"):
         return [address]
     host, _, port = address.removeprefix("dns:").rpartition(":")

@@ -21,11 +21,7 @@ class RolloutError(QuorumError, RuntimeError):
 
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Lock the repository until the block or the process ends.
-
-    Raises:
-        RolloutError: Another process holds the lock.
-    """
+    """Lock the repository until the block or the process ends; raises RolloutError if another holds it."""
     with (repository / LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -92,7 +92,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
         journal = Journal(spec, store, History(store.path))
         journal.recover(None)
         old, weights = current_state(store), equal_weights(spec.member_names)
-        is_rendered = store.has_state() or store.read_config(VOTE) is not None
+        is_rendered = store.state_path.exists() or store.read_config(VOTE) is not None
         version = store.next_version(old.versions if is_rendered else ())
         fitting = [v for v in old.versions if v not in misfits(spec, store, old)]
         pending = Pending(

@@ -11,11 +11,7 @@ from quorum.runtimes.option_base import Options
 
 
 def create(settings: RuntimeSettings[Options]) -> Runtime:
-    """Start the runtime of these options.
-
-    Raises:
-        RuntimeConfigError: It cannot start with these settings, or a package is missing.
-    """
+    """Start the runtime of these options; raises RuntimeConfigError if it cannot, or lacks a package."""
     options = settings.options
     module, runtime_class = options.served_by.split(":")
     try:

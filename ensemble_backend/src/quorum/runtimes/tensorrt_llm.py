@@ -220,11 +220,7 @@ class _Host:
 
 
 def _import_api() -> Any:
-    """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU.
-
-    Raises:
-        RuntimeConfigError: It is not installed here.
-    """
+    """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU."""
     for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
         del os.environ[name]
     try:

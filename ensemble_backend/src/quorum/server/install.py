@@ -67,11 +67,7 @@ class Install:
 
 
 def find_install() -> Install:
-    """Find the tritonserver to use: ``/opt/tritonserver``, else the wheel's.
-
-    Raises:
-        ServerNotFound: Neither is installed, or the wheel has no stub for this Python.
-    """
+    """Find the tritonserver: ``/opt/tritonserver``, else the wheel's for this Python, else ServerNotFound."""
     binary = _CONTAINER / "bin" / "tritonserver"
     if binary.is_file():
         return Install(binary, _CONTAINER / "backends", None, ())

@@ -75,10 +75,8 @@ def take_pulse(
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
     """Ask a channel for the first attribute and return the version of the weights that answered.
 
-    Members that take more than two seconds abstain.
-
-    Raises:
-        quorum_client.QuorumError: No answer, or one of another deployment.
+    Members that take more than two seconds abstain. Raises quorum_client.QuorumError without an answer, or
+    for one of another deployment.
     """
     deadline = time.monotonic() + timeout_s
     while True:

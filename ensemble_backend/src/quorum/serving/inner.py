@@ -16,9 +16,7 @@ def call(
     """Call a model and wait for its response, without a time limit.
 
     BYTES inputs are arrays of ``bytes`` objects. A later request may refer to this one by ``request_id``.
-
-    Raises:
-        InnerError: The model returned an error.
+    Raises InnerError if the model returned an error.
     """
     request = pb_utils.InferenceRequest(
         model_name=model,

@@ -153,11 +153,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path) -> Catalogue:
-        """Read a ``catalogue.json`` as the renderer writes it.
-
-        Raises:
-            CatalogueError: The file is missing, no JSON, or of another schema.
-        """
+        """Read a ``catalogue.json`` as the renderer writes it; raises CatalogueError for any other file."""
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

@@ -46,11 +46,7 @@ _EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
 
 
 class ColumnsFile:
-    """A votes table in Parquet or Arrow.
-
-    Raises:
-        VotesError: Unreadable, a newer schema version, or two columns of one name.
-    """
+    """A votes table in Parquet or Arrow; VotesError if it is unreadable, too new, or has a name twice."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

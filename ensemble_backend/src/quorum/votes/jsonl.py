@@ -32,11 +32,7 @@ class Row(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Read the lines of a file.
-
-    Raises:
-        VotesError: Unreadable, or no text in UTF-8.
-    """
+    """Read the lines of a file; raises VotesError if it is unreadable, or no text in UTF-8."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):

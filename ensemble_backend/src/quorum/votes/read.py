@@ -85,11 +85,7 @@ def read_coded(
 
 
 def read_members(path: str | Path) -> tuple[str, ...]:
-    """Read the names of the members only.
-
-    Raises:
-        VotesError: As :func:`read_votes`, for the first row.
-    """
+    """Read the names of the members only; raises VotesError as :func:`read_votes`, for the first row."""
     source = Path(path)
     if is_columnar(source):
         return open_columns(source).members()
@@ -99,11 +95,7 @@ def read_members(path: str | Path) -> tuple[str, ...]:
 
 
 def is_large(path: str | Path) -> bool:
-    """Whether a file of columns has more than :data:`LARGE` cells; JSON lines do not state their number.
-
-    Raises:
-        VotesError: An unreadable file of columns.
-    """
+    """Whether a file states over :data:`LARGE` cells; JSON lines do not. VotesError if unreadable."""
     source = Path(path)
     return is_columnar(source) and len(open_columns(source)) > LARGE
 

@@ -95,11 +95,7 @@ def is_columnar(path: Path) -> bool:
 
 
 def check_members(members: Sequence[str], path: Path | None = None) -> None:
-    """Refuse members that a pattern cannot hold, or names that no member's column can have in this file.
-
-    Raises:
-        VotesError: No member, a name twice, too many, or a column with another meaning.
-    """
+    """Refuse, by VotesError, members that a pattern, or names that this file's columns, cannot hold."""
     source = f"{path}: " if path else ""
     taken = sorted(RESERVED.intersection(members)) if path and is_columnar(path) else []
     if taken:
@@ -111,11 +107,7 @@ def check_members(members: Sequence[str], path: Path | None = None) -> None:
 
 
 def check_wanted(members: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuse votes of other members than those wanted; the order may differ.
-
-    Raises:
-        VotesError: The members differ.
-    """
+    """Refuse, by VotesError, votes of other members than those wanted; the order may differ."""
     if sorted(members) != sorted(wanted):
         raise VotesError(
             f"these are votes of {', '.join(members)}, wanted are votes of {', '.join(wanted)}; "
@@ -124,11 +116,7 @@ def check_wanted(members: Sequence[str], wanted: Sequence[str]) -> None:
 
 
 def check_version(version: object) -> int:
-    """Return the version of a row or a file; ``None`` is version 1.
-
-    Raises:
-        VotesError: A version that this code does not read.
-    """
+    """The version of a row or file, ``None`` being 1; raises VotesError if this code does not read it."""
     if version is None:
         return UNVERSIONED
     if isinstance(version, bool) or not isinstance(version, int) or version < UNVERSIONED:
@@ -144,10 +132,8 @@ def check_version(version: object) -> int:
 def read_origin(row: Mapping[str, Any], version: int) -> Origin | None:
     """Return the origin of a row, None where it states none.
 
-    Version 1 had no such columns, so a value of another type under such a name is left out there.
-
-    Raises:
-        VotesError: A value of the wrong type in a row of version 2.
+    Version 1 had no such columns, so a value of another type under such a name is left out there;
+    in version 2 it raises VotesError.
     """
     known: dict[str, Any] = {}
     for name, (wanted, kind) in _ORIGIN.items():

@@ -38,11 +38,7 @@ class Statistic:
     gold: Histogram | None = None
 
     def __add__(self, other: Statistic) -> Statistic:
-        """The statistic of both tables.
-
-        Raises:
-            StatisticError: Other members, or another order of them.
-        """
+        """The statistic of both tables; raises StatisticError for other members, or another order."""
         if self.members != other.members:
             raise StatisticError(
                 f"members {list(self.members)} and {list(other.members)} differ; only votes of the "

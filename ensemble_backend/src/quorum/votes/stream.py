@@ -45,8 +45,7 @@ def read_statistic(
         VotesError: No file, an unreadable one, a missing column, one of another type, a row without
             product or attribute, or a duplicate (product, attribute).
     """
-    files = _files(paths)
-    names = _names(files[0], members)
+    files, names = _inputs(paths, members)
     with DuplicateCheck() as seen:
         reducer = _Reducer(names, seen)
         for file in files:
@@ -71,8 +70,7 @@ def read_statistic_ray(
     Raises:
         VotesError: Ray is not installed, or as in :func:`read_statistic`.
     """
-    files = _files(paths)
-    names = _names(files[0], members)
+    files, names = _inputs(paths, members)
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
@@ -149,14 +147,13 @@ def _size(part: Statistic) -> int:
     return len(part.hist.counts)
 
 
-def _files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def _inputs(
+    paths: str | Path | Sequence[str | Path], members: Sequence[str] | None
+) -> tuple[list[Path], tuple[str, ...]]:
+    """The files, and the members to read."""
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not files:
         raise VotesError("no file of votes given")
-    return files
-
-
-def _names(path: Path, members: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(members) if members is not None else read_members(path)
-    check_members(names, path)
-    return names
+    names = tuple(members) if members is not None else read_members(files[0])
+    check_members(names, files[0])
+    return files, names

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.histogram import UNLABELLED, histogram
+from quorum.decision.histogram import UNLABELLED, histogram, right_members
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
 from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
@@ -94,19 +94,14 @@ class VotesTable:
 
     def correct(self) -> npt.NDArray[np.bool_]:
         """(n, m) whether each member is right; False where there is no gold."""
-        bits = np.arange(len(self.members), dtype=np.int64)
-        return ((np.maximum(self.right, 0)[:, None] >> bits) & 1).astype(np.bool_)
+        return right_members(self.right, len(self.members))
 
     def take(self, rows: npt.NDArray[np.integer[Any]] | Sequence[int]) -> VotesTable:
         """A table of the given rows."""
         return build_table(self.members, [self.cells[int(i)] for i in rows])
 
     def of_members(self, members: Sequence[str]) -> VotesTable:
-        """The same table with its columns in the order of ``members``.
-
-        Raises:
-            VotesError: The table has votes of other members.
-        """
+        """The same table with its columns in the order of ``members``; VotesError for other members."""
         check_wanted(self.members, members)
         places = [self.members.index(name) for name in members]
         return build_table(members, [cell.of_members(places) for cell in self.cells])
@@ -146,11 +141,7 @@ class VotesTable:
 
 
 def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
-    """Encode checked cells as arrays.
-
-    Raises:
-        VotesError: No member, a name twice, or more members than a pattern can hold.
-    """
+    """Encode checked cells as arrays; raises VotesError for members that :func:`check_members` refuses."""
     check_members(members)
     codes = np.empty((len(cells), len(members)), np.int8)
     right = np.empty(len(cells), np.int64)

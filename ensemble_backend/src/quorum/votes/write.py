@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_target(path: str | Path) -> None:
-    """Refuse a file name that votes cannot be written to; without a suffix it means JSON lines.
-
-    Raises:
-        VotesError: An ending of no format, or of one whose library is not installed.
-    """
+    """Refuse, by VotesError, a name that votes cannot be written to; without a suffix it is JSON lines."""
     target = Path(path)
     if is_columnar(target):
         check_pyarrow(target)
