@@ -177,7 +177,7 @@ def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:
 
 def right_members(right: npt.NDArray[np.int64], members: int) -> npt.NDArray[np.bool_]:
     """(n, m) whether each member is right, by (n,) bit masks; False throughout for rows without gold."""
-    return ((np.maximum(right, 0)[:, None] >> np.arange(members)) & 1).astype(np.bool_)
+    return np.asarray((np.maximum(right, 0)[:, None] >> np.arange(members)) & 1, np.bool_)
 
 
 def ranks(values: Keys, space: int) -> tuple[npt.NDArray[np.int64], Keys, npt.NDArray[np.int64]]:

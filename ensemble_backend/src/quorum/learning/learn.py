@@ -200,7 +200,7 @@ METHODS: Mapping[str, Callable[..., Learned]] = {
 
 
 def label_counts(names: tuple[str, ...], counts: Mapping[str, int]) -> Floats:
-    """(g,) number of possible answers per attribute, 10 where it is open; below 2 it is a LearnError."""
+    """(g,) number of possible answers per attribute, 10 where open; raises LearnError for one below 2."""
     for name, count in counts.items():
         if count < 2:
             raise LearnError(f"value_counts[{name!r}] is {count}; at least 2 answers must be possible")

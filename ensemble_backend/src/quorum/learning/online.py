@@ -180,7 +180,7 @@ def dump_state(state: State, path: str | Path) -> None:
 
 
 def load_state(path: str | Path) -> State:
-    """Read a state of :func:`dump_state`; raises OnlineError if it was edited or is of another schema."""
+    """Read a state of :func:`dump_state`; raises OnlineError if unreadable, edited or of another schema."""
     try:
         content = parse(Path(path).read_text(encoding="utf-8"), SCHEMA_VERSION)
         file = msgspec.convert(content, _File)

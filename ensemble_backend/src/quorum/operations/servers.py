@@ -12,7 +12,7 @@ from quorum.server.runfile import endpoint_of, find_running
 
 
 def servers_of(deployment: Deployment) -> dict[Path, list[str]]:
-    """Repository -> servers that read it, in the spec's order; RolloutError for an unknown DNS name."""
+    """Repository -> servers that read it, in the spec's order; raises RolloutError for an unknown name."""
     return by_repository(_servers(deployment))
 
 

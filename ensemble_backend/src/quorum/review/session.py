@@ -37,8 +37,9 @@ class GoldReport(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        counted = {name: getattr(self.labelling, name) for name in _REPORTED}
-        return plain({"out": self.out, "gold_labels": self.labels} | counted)
+        values = {"out": self.out, "gold_labels": self.labels}
+        values |= {name: getattr(self.labelling, name) for name in _REPORTED}
+        return {name: plain(value) for name, value in values.items()}
 
 
 def choose_sheet(

@@ -165,7 +165,7 @@ def _next_step(change: Change) -> str:
 
 
 def resolve(address: str) -> list[str]:
-    """Resolve ``host:port`` to itself, ``dns:host:port`` to all its addresses; RolloutError if none."""
+    """Resolve ``host:port`` to itself, ``dns:host:port`` to all addresses; raises RolloutError if none."""
     if not address.startswith("dns:"):
         return [address]
     host, _, port = address.removeprefix("dns:").rpartition(":")

@@ -46,7 +46,7 @@ _EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
 
 
 class ColumnsFile:
-    """A votes table in Parquet or Arrow; VotesError if it is unreadable, too new, or has a name twice."""
+    """A votes table in Parquet or Arrow; raises VotesError if unreadable, too new, or with a name twice."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -95,7 +95,7 @@ def read_members(path: str | Path) -> tuple[str, ...]:
 
 
 def is_large(path: str | Path) -> bool:
-    """Whether a file states over :data:`LARGE` cells; JSON lines do not. VotesError if unreadable."""
+    """Whether a file states over :data:`LARGE` cells, as only columns do; raises VotesError if unreadable."""
     source = Path(path)
     return is_columnar(source) and len(open_columns(source)) > LARGE
 

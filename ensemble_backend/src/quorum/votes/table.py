@@ -101,7 +101,7 @@ class VotesTable:
         return build_table(self.members, [self.cells[int(i)] for i in rows])
 
     def of_members(self, members: Sequence[str]) -> VotesTable:
-        """The same table with its columns in the order of ``members``; VotesError for other members."""
+        """The same table with its columns in the order of ``members``; raises VotesError for others."""
         check_wanted(self.members, members)
         places = [self.members.index(name) for name in members]
         return build_table(members, [cell.of_members(places) for cell in self.cells])
