@@ -67,7 +67,8 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
         if not line.strip():
             continue
         try:
-            row = load_json(line, _DECODER)
+            # A recorded answer may hold half a character, as an LLM may write one; its member abstains.
+            row = load_json(line, _DECODER, surrogates=not identified)
             votes = _votes(row)
             members = (members if identified else ()) or tuple(votes)
             cell = _cell(row, votes, members) if identified else _recorded(row, votes)
@@ -76,15 +77,15 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
         yield Row(number, members, cell)
 
 
-def load_json(text: str, decoder: json.JSONDecoder = _PLAIN) -> Any:
-    """Parse JSON from a file of a user.
+def load_json(text: str, decoder: json.JSONDecoder = _PLAIN, surrogates: bool = False) -> Any:
+    """Parse JSON from a file of a user; ``surrogates``: lone ones may pass.
 
     Raises:
         ValueError: Not JSON, nested too deeply, too long a number, or a text that UTF-8 cannot hold.
     """
     try:
         value = decoder.decode(text)
-        if "\\u" in text:
+        if "\\u" in text and not surrogates:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error}); is it cut off?") from error
