@@ -62,7 +62,7 @@ class Servers:
 
     def kill(self, number: int) -> None:
         os.kill(self.servers[number].pid or 0, signal.SIGKILL)
-        self.servers[number].stop()
+        self.servers[number].stop(drain_s=0)
 
 
 def start_two(folder: Path, own: bool) -> Servers:
@@ -89,7 +89,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     two = start_two(tmp_path, own=request.param != "shared repository")
     with ExitStack() as stack:
         for server in two.servers:
-            stack.callback(server.stop)
+            stack.callback(server.stop, drain_s=0)
             server.start()
         for server in two.servers:
             wait_channels(server, 90)

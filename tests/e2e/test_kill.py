@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A rollout killed at any step leaves a repository that a fresh server serves the last promoted version from.
 
-By default a publish is killed at each of its steps. ``QUORUM_LONG=1`` kills every other change as well, also
-while it is taken back, and 50 changes at random; and lets two publishers meet.
+By default a publish is killed where it leaves something else behind than a step before. ``QUORUM_LONG=1``
+kills it and every other change at each step, also while it is taken back, and 50 changes at random; and lets
+two publishers meet. tests/unit/rollout/test_crash.py kills every change before every file operation, without
+a server.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ from quorum.server.probe import probe_channel
 from quorum_contract import CANARY, STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-CHANGES = tuple(crashing.STEPS) if LONG else ("publish",)
+STEPS = (
+    crashing.STEPS
+    if LONG
+    else {"publish": ["after note", "before rename", "after state", "after configuration", "before log"]}
+)
 KILLS = 50
 long_form = pytest.mark.skipif(not LONG, reason="a long form: set QUORUM_LONG=1")
 
@@ -119,7 +125,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize(
-    ("action", "step"), [(action, step) for action in CHANGES for step in crashing.STEPS[action]]
+    ("action", "step"), [(action, step) for action, steps in STEPS.items() for step in steps]
 )
 def test_killed_at_a_named_step(world: World, action: str, step: str) -> None:
     argument = world.weights() if "publish" in action else prepare(world, action)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support.deployment import ATTRIBUTES, Live, plain_triton, running, title
 from support.rollout import rollout_of, trusting, write_split
 
 from quorum.deployment import load_deployment
+from quorum.repository.history import History
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.offline import quarantine
@@ -24,19 +26,26 @@ from quorum_contract import CANARY, STABLE
 HALF = '{"schema_version": 1, "method": "maj'
 
 
-@pytest.fixture
-def deploy(tmp_path: Path) -> Path:
-    return write_split(tmp_path)
-
-
-@pytest.fixture
-def live(deploy: Path) -> Iterator[Live]:
-    """Versions 1 to 4, promoted in order; 3 is the canary, 4 stable."""
-    with running(deploy) as live:
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deployment with versions 1 to 4, promoted in order; 3 is the canary, 4 stable. To be copied."""
+    folder = tmp_path_factory.mktemp("grown")
+    with running(write_split(folder)) as live:
         rollout = rollout_of(live)
         for member in ("alpha", "beta", "gamma"):
             rollout.promote(rollout.publish(trusting(live.spec.catalogue().hash, member)).version)
         rollout.canary(3)
+    return folder
+
+
+@pytest.fixture
+def deploy(grown: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(grown, tmp_path, dirs_exist_ok=True)) / "deploy.yaml"
+
+
+@pytest.fixture
+def live(deploy: Path) -> Iterator[Live]:
+    with running(deploy) as live:
         yield live
 
 
@@ -91,11 +100,10 @@ def test_a_damaged_version_of_a_channel_serves_on_until_another_is_promoted(
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
-def test_plain_tritonserver_starts_beside_a_damaged_version(live: Live, deploy: Path, version: int) -> None:
+def test_plain_tritonserver_starts_beside_a_damaged_version(deploy: Path, version: int) -> None:
     """No channel but one that is pinned to it is out, and that one says why."""
-    live.server.stop()
-    pins = Store(live.server.repository).state().pins
-    whole = damage(Store(live.server.repository), version)
+    store = Store(deploy.parent / "model_repository")
+    pins, whole = store.state().pins, damage(store, version)
     with plain_triton(deploy) as again, Client(again.url) as client:
         for channel, pinned in pins.items():
             if pinned == version:
@@ -103,24 +111,21 @@ def test_plain_tritonserver_starts_beside_a_damaged_version(live: Live, deploy: 
                     client.extract(title(0), ATTRIBUTES, channel=channel)
             else:
                 assert client.extract(title(0), ATTRIBUTES, channel=channel).weights_version == pinned
-        Store(live.server.repository).weights_path(version).write_text(whole, encoding="utf-8")
+        store.weights_path(version).write_text(whole, encoding="utf-8")
         again.control.load("quorum_vote")
         assert versions(again) == (pins[STABLE], pins[CANARY])
 
 
 @pytest.mark.parametrize(("version", "stable", "canary"), [(2, 4, 3), (3, 4, 4), (4, 3, 3)])
-def test_quorum_up_leaves_a_damaged_version_out(
-    live: Live, deploy: Path, version: int, stable: int, canary: int
-) -> None:
-    live.server.stop()
-    store = Store(live.server.repository)
+def test_quorum_up_leaves_a_damaged_version_out(deploy: Path, version: int, stable: int, canary: int) -> None:
+    store = Store(deploy.parent / "model_repository")
     damage(store, version)
     process = start(deploy.parent, "up")
     try:
         quorum(deploy.parent, "status", "--wait", "60")
         assert find_running(load_deployment(deploy))
         assert store.state().pins == {STABLE: stable, CANARY: canary}
-        event = Rollout(live.spec, live.control, lambda _: 0).history.last()
+        event = History(store.path).last()
         assert event is not None
         assert (event.action, event.version, event.outcome) == ("quarantine", version, "done")
         damage(store, 1)

@@ -70,7 +70,7 @@ def serving(folder: Path, certificates: Path, mutual: bool) -> Iterator[str]:
             server.wait_ready(client.is_ready, START_S)
         yield server.endpoint.grpc_url
     finally:
-        server.stop()
+        server.stop(drain_s=0)
 
 
 def check(url: str, tls: Tls) -> None:
