@@ -9,24 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support import forking
+
 from quorum.deployment import load_deployment
 from quorum.server.runfile import find_running
 
+MEASURED = "COVERAGE_PROCESS_START" in os.environ
+"""Whether coverage is measured, which a forked process does not write down."""
 _ENTRY = "import sys; sys.argv[0] = 'quorum'; from quorum.cli import main; main()"
 
 
 def start(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start a command in ``folder``."""
-    env = {k: v for k, v in os.environ.items() if k != "QUORUM_ADMIN_KEY"} | {"COLUMNS": "200"} | environment
     return subprocess.Popen(
         [sys.executable, "-c", _ENTRY, *map(str, arguments)],
         cwd=folder,
-        env=env,
+        env=_environment(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,11 +39,20 @@ def start(folder: Path, *arguments: str | Path, **environment: str) -> subproces
 
 def quorum(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> tuple[str, str]:
     """Run a command to its end; standard output and standard error."""
-    process = start(folder, *arguments, **environment)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+    if MEASURED:
+        process = start(folder, *arguments, **environment)
+        out, err = process.communicate(timeout=100)
+        ended = process.returncode
+    else:
+        ended, out, err = forking.run(folder, [*map(str, arguments)], _environment(environment))
+    assert ended == code, f"exit code {ended}\n{out}\n{err}"
     assert "Traceback" not in err, err
     return out, err
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name != "QUORUM_ADMIN_KEY"}
+    return own | {"COLUMNS": "200"} | dict(more)
 
 
 def quorum_json(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> Any:

@@ -6,7 +6,6 @@ The product knows nothing of it: the steps are wrapped from outside.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from support.forking import context
 
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
@@ -60,15 +61,12 @@ STEPS: dict[str, list[str]] = {
 }  # fmt: skip
 """Change -> the steps at which it is killed; a publish that fails is killed while it is taken back."""
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["support.crashing"])
-
 
 def start(deploy: Path, url: str, key: str, action: str, argument: Any, step: str = "") -> Any:
     """Start a change in a process of its own; its event ``begun`` is set when the change begins."""
-    begun = _context.Event()
+    begun = context.Event()
     how = (deploy, url, key, action, argument, step, begun)
-    process: Any = _context.Process(target=_change, args=how, daemon=True)
+    process: Any = context.Process(target=_change, args=how, daemon=True)
     process.start()
     process.begun = begun
     return process
