@@ -98,7 +98,7 @@ def extract(
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
     It stops when 20 listings in a row find no server to answer. Exit code 1 when a listing failed, 130 after
-    Ctrl-C; answers so far are written.
+    Ctrl-C or SIGTERM; answers so far are written.
 
     Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
     """
