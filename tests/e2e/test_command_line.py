@@ -115,7 +115,7 @@ def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
     source, out = write_jsonl(folder / "long.jsonl", rows), folder / "long-out.jsonl"
     out.unlink(missing_ok=True)
-    process = start(folder, "extract", source, "--out", out, "--json")
+    process = start(folder, "extract", source, "--out", out, "--votes", "long-votes.parquet", "--json")
     end = time.monotonic() + 60
     while not (out.exists() and out.read_bytes().count(b"\n") > 5):
         assert process.poll() is None, process.communicate()
@@ -124,9 +124,10 @@ def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, out
 
 
-def test_extract_that_is_interrupted_says_what_it_wrote(up: Up) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_extract_that_is_interrupted_says_what_it_wrote(up: Up, number: signal.Signals) -> None:
     process, out = begin_long_extract(up.folder)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
@@ -136,6 +137,8 @@ def test_extract_that_is_interrupted_says_what_it_wrote(up: Up) -> None:
     assert done["left"] > 0
     assert [row["product"] for row in rows] == [f"s{i}" for i in range(len(rows))]
     assert f"interrupted; to go on, extract the rows from {len(rows) + 1} on" in " ".join(err.split())
+    votes = read_votes(up.folder / "long-votes.parquet")
+    assert votes.n_products == len(rows), "Parquet cannot be read without its footer, which is written last"
 
 
 def test_extract_stops_when_the_server_goes_away(tmp_path: Path) -> None:

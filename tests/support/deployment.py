@@ -196,4 +196,4 @@ def plain_triton(deploy: Path, **how: Any) -> Iterator[Live]:
         # Triton takes two seconds to stop in order, which other tests look at.
         if server.pid:
             os.killpg(server.pid, signal.SIGKILL)
-        server.stop()
+        server.stop(drain_s=0)

@@ -140,8 +140,9 @@ class Connection:
             # Without it gRPC waits a second before it dials again, and all attempts are over by then.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
-            # By its name the shortest pause, but also the longest time that one attempt to connect may take.
-            ("grpc.min_reconnect_backoff_ms", 5_000),
+            # By its name the shortest pause, but also the longest time that one attempt to connect may take:
+            # half of a call's, so that who accepts and says nothing is unreachable, not slow to answer.
+            ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
             # gRPC retries by itself what was never sent.
             ("grpc.enable_retries", int(retries)),
         ]

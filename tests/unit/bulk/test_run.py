@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,6 @@ from support.deployment import write_deployment
 import quorum
 from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
-from quorum.votes import read_votes
 from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Status, Unreachable, Vote
 from quorum_contract.errors import QuorumError
 
@@ -104,47 +99,6 @@ def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: py
     done = report.answered + report.failed
     assert (report.ended, report.resume, report.left) == ("interrupted", done + 1, ROWS - done)
     assert report.answered <= 12
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_a_termination_closes_the_files(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    """Parquet cannot be read without its footer, which is written last."""
-    if ending == "parquet":
-        pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
-    serve(monkeypatch, {})
-    answer = AsyncClient.extract
-
-    async def extract(client: AsyncClient, text: str, *rest: Any, **more: Any) -> Extraction:
-        if text == "12":
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(60)
-        return await answer(client, text, *rest, **more)
-
-    monkeypatch.setattr(AsyncClient, "extract", extract)
-    files = quorum.ExtractOptions(
-        out="out.jsonl", votes=f"votes.{ending}", attributes=["color"], concurrency=1
-    )
-    report = quorum.extract(deployment, "in.csv", files)
-    assert (report.ended, report.answered, report.resume) == ("interrupted", 12, 13)
-    assert len(read_votes(f"votes.{ending}")) == 12
-    assert len(Path("out.jsonl").read_text("utf-8").splitlines()) == 12
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_a_handler_of_the_calling_program_stays(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(monkeypatch, {})
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        assert quorum.extract(deployment, "in.csv", options()).ended == "complete"
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    with ThreadPoolExecutor(1) as threads:
-        assert threads.submit(quorum.extract, deployment, "in.csv", options()).result().ended == "complete"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def test_two_servers_that_start_at_once_never_choose_the_same_port(
     servers = [TritonServer(spec, log_path=spec.root / "log") for _ in range(3)]
     ports = [(s.endpoint.grpc_port, s.endpoint.http_port, s.endpoint.metrics_port) for s in servers]
     assert len({port for three in ports for port in three}) == 9
+    servers.append(TritonServer(spec, log_path=spec.root / "log"))
+    with pytest.raises(ServerProcessError, match=r"no port of 127\.0\.0\.1 is free"):
+        TritonServer(spec, log_path=spec.root / "log")
+    servers.pop().stop()
+    TritonServer(spec, log_path=spec.root / "log")
 
 
 def test_the_server_of_this_machine_is_found_with_quorums_backends(tmp_path: Path) -> None:

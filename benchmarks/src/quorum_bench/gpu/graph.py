@@ -173,7 +173,7 @@ def _serving(spec: Deployment, subject: Subject, folder: Path) -> Iterator[Trito
         wait_channels(server, START_S)
         yield server
     finally:
-        server.stop(drain_s=0)
+        server.stop()
 
 
 def _summed(concurrency: int, pairs: list[Row]) -> Row:

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +89,7 @@ class ExtractReport(Record):
         failed: Listings that are marked with an error.
         left: Listings that were not asked about, because the run ended early.
         by_channel: Channel, or "CHANNEL for CHANNEL" after a fall-back -> listings that it answered.
-        ended: Why the run ended: "complete", "interrupted" by Ctrl-C or SIGTERM, or "unavailable" after
+        ended: Why the run ended: "complete", "interrupted" by Ctrl-C, or "unavailable" after
             :data:`GIVE_UP_AFTER` listings in a row without a server.
         silent: Number of these; 0 for other ends.
         last_error: The last of these failures; None for other ends.
@@ -128,8 +127,9 @@ def extract(
 ) -> ExtractReport:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
-    The run stops after :data:`GIVE_UP_AFTER` listings in a row without a server to answer them. Ctrl-C and
-    SIGTERM end it too and are reported, not raised. Answers so far are in the files either way.
+    The run stops after :data:`GIVE_UP_AFTER` listings in a row without a server to answer them. Ctrl-C ends
+    it too and is reported, not raised. Answers so far are in the files either way. Other signals are the
+    caller's: one that ends the process leaves a Parquet file without its footer, which cannot be read.
 
     Args:
         deployment: The deployment that is served.
@@ -164,7 +164,7 @@ def extract(
         sinks = open_sinks(files, out, votes, list(listings[0].row), names, deployment.catalogue())
         try:
             asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except KeyboardInterrupt:
             interrupted = True
     return _report(count, len(listings) - count.done, interrupted, options)
 
@@ -216,7 +216,6 @@ async def _ask_each(
     progress: Progress,
 ) -> None:
     """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
-    _end_on_sigterm()
     progress(0, len(listings))
     async with client:
         async for listing, result in ask_in_order(client, listings, attributes, concurrency):
@@ -232,17 +231,6 @@ async def _ask_each(
             count.silent = count.silent + 1 if gone else 0
             if count.silent == GIVE_UP_AFTER:
                 return
-
-
-def _end_on_sigterm() -> None:
-    """Let SIGTERM cancel the task that calls this, so that its files are closed, as Ctrl-C does already.
-
-    Handlers of the calling program stay; and only the main thread may set one.
-    """
-    task = asyncio.current_task()
-    if task and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        with suppress(NotImplementedError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _channel(result: Extraction) -> str:

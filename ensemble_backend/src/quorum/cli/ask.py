@@ -14,6 +14,7 @@ import quorum
 from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
+from quorum.cli.signals import terminated_as_interrupted
 from quorum_contract import STABLE
 
 _INTERRUPTED = 130
@@ -114,7 +115,7 @@ def extract(
         url=url,
         timeout_s=timeout,
     )
-    with ProgressBar("extract") as bar:
+    with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
     print_json(report) if json else _show(report)
     if report.ended != "complete":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -132,6 +133,8 @@ class TritonServer:
         Args:
             drain_s: How long requests in flight may take, and then the process itself; 0 kills it.
         """
+        while self._claims:
+            self._claims.pop().close()
         process = self._process
         if process is None:
             return
@@ -234,8 +237,7 @@ def _free_port(host: str, claims: list[socket.socket]) -> int:
     A claim is a name in Linux's abstract namespace: the kernel gives it to one process and frees it when the
     socket is closed, at the latest with the process. Claims are appended to ``claims``.
     """
-    while True:
-        port = secrets.choice(_FREE_PORTS)
+    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
         claim = socket.socket(socket.AF_UNIX)
         try:
             claim.bind(f"\0quorum-port-{port}")
@@ -248,6 +250,7 @@ def _free_port(host: str, claims: list[socket.socket]) -> int:
         else:
             claims.append(claim)
             return port
+    raise ServerProcessError(f"no port of {host} is free; name the ports of `server` in deploy.yaml")
 
 
 def _check_ports(endpoint: Endpoint) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from quorum.votes.schema import (
 )
 
 _PLAIN = json.JSONDecoder()
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Row(NamedTuple):
@@ -85,7 +87,7 @@ def load_json(text: str, decoder: json.JSONDecoder = _PLAIN, surrogates: bool = 
     """
     try:
         value = decoder.decode(text)
-        if "\\u" in text and not surrogates:
+        if not surrogates and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error}); is it cut off?") from error
