@@ -115,6 +115,15 @@ def test_changing_the_share_under_load_fails_nobody(live: Live, rollout: Rollout
     }
 
 
+def test_a_canary_that_goes_on_is_named(live: Live, rollout: Rollout) -> None:
+    """Who rolls back because version 2 is bad wants to know that some products still get it."""
+    assert rollout.promote(2).canary is None
+    assert rollout.rollback().canary == 2
+    rollout.end_canary()
+    assert rollout.promote(2).canary is None
+    assert rollout.rollback().canary is None
+
+
 class GateFails:
     """The server, but for the gate's first load."""
 

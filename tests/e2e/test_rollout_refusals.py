@@ -83,7 +83,7 @@ def test_refusals_say_what_where_and_what_next(desk: Desk) -> None:
     assert desk.done("publish", desk.weights())["version"] == 2
     said = desk.refused("retire", "1")
     assert "version 1 cannot be retired: quorum and quorum_canary answer with it" in said
-    assert "promote another version first" in said
+    assert "promote another version first, or end the canary (`quorum canary off`)" in said
     assert "there is no version 9 to promote; published are: 1, 2" in desk.refused("promote", "9")
 
     said = desk.refused("promote", "2", key="a guess")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
@@ -112,10 +112,16 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     if json:
         print_json(events)
         return
-    table = Table("at (UTC)", "who", "action", "version", "before", "outcome", "reason")
+    table = Table(Column("at (UTC)", no_wrap=True), "who", "action", "version", "before", "outcome", "reason")
     for e in events:
         table.add_row(
-            e.at[:19], e.who, e.action, str(e.version), str(e.before or ""), e.outcome, e.reason or ""
+            e.at[:19].replace("T", " "),
+            e.who,
+            e.action,
+            str(e.version),
+            str(e.before or ""),
+            e.outcome,
+            e.reason or "",
         )
     out.print(table)
 
@@ -124,7 +130,13 @@ def moved(channel: str, change: quorum.Change) -> str:
     """Describe the change of a channel."""
     if change.already:
         return f"{channel} answered with version {change.version} already"
-    return f"{channel} answers with version {change.version} (before: {change.before})"
+    text = f"{channel} answers with version {change.version} (before: {change.before})"
+    if change.canary is None:
+        return text
+    return (
+        f"{text}. The canary goes on: its share of the products gets version {change.canary}; "
+        "`quorum canary off` ends it"
+    )
 
 
 def show_change(change: quorum.Change, json: bool, text: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quorum.decision.weights import Weights
@@ -39,6 +39,7 @@ class Change:
         planned: Whether it was only checked (``dry_run``).
         comparison: New weights against the running ones, for ``publish`` with held-out votes.
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
+        canary: Another version than stable's, that a share of the products goes on to get.
     """
 
     action: str
@@ -48,6 +49,7 @@ class Change:
     planned: bool = False
     comparison: Comparison | None = None
     retired: tuple[int, ...] = ()
+    canary: int | None = None
 
 
 class Rollout:
@@ -204,7 +206,7 @@ class Rollout:
                 verb = "answers" if len(users) == 1 else "answer"
                 raise RolloutError(
                     f"version {version} cannot be retired: {' and '.join(users)} {verb} with it; "
-                    "promote another version first"
+                    "promote another version first, or end the canary (`quorum canary off`)"
                 )
             if self._dry_run:
                 return Change("retire", version, planned=True)
@@ -229,8 +231,10 @@ class Rollout:
         new, before = old.pinned(channel, version, share), old.pins[channel]
         if new == old and self._answers_with(channel, version):
             return Change(action, version, before, already=True)
+        on_canary = new.pins[CANARY] if channel == STABLE and new.canary_share else version
+        change = Change(action, version, before, canary=on_canary if on_canary != version else None)
         if self._dry_run:
-            return Change(action, version, before, planned=True)
+            return replace(change, planned=True)
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
         models = (channel,) if new.canary_share == old.canary_share else (channel, GATE)
@@ -238,7 +242,7 @@ class Rollout:
         pending = Pending(*step, models=models, old=old, new=new)
         with self._change(pending):
             self._apply(pending)
-        return Change(action, version, before)
+        return change
 
     @contextmanager
     def _change(self, pending: Pending) -> Iterator[None]:
