@@ -124,7 +124,7 @@ def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_extract_that_is_interrupted_says_what_it_wrote(up: Up, number: signal.Signals) -> None:
     process, out = begin_long_extract(up.folder)
     process.send_signal(number)

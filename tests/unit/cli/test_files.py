@@ -15,6 +15,7 @@ import typer
 from quorum.cli.console import describe_os_error, friendly
 from quorum.deployment import DeploymentError, load_deployment
 from quorum.learning.newton import NoConvergenceError
+from quorum.repository.history import Event, History
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.triton import Endpoint
 
@@ -63,6 +64,29 @@ def test_errors_of_sockets_are_no_mistakes_of_files() -> None:
         fail(ConnectionResetError(errno.ECONNRESET, "reset"))
     with pytest.raises(typer.Exit):
         fail(FileNotFoundError(errno.ENOENT, "No such file or directory", "x"))
+
+
+def test_a_full_disk_is_a_message_when_a_write_does_not_name_the_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @friendly
+    def fill() -> None:
+        with Path("/dev/full").open("w", buffering=1) as file:
+            file.write("a line\n")
+
+    with pytest.raises(typer.Exit):
+        fill()
+    assert "error: No space left on device; free some space" in capsys.readouterr().err
+
+
+def test_brackets_are_text_in_tables_and_messages(folder: Path, run: Any) -> None:
+    history = History(folder / "model_repository")
+    history.path.parent.mkdir()
+    history.append(Event("2026-11-29T20:00", "publish", 2, None, "", reason="[/x] [red]", who="me"))
+    code, out, err = run("history")
+    assert code == 0, err
+    assert "[/x]" in out
+    assert "[red]" in out
 
 
 def test_learning_and_evaluating_need_no_deployment(folder: Path, run: Any) -> None:

@@ -62,6 +62,7 @@ def test_the_file_is_one_fact_a_line() -> None:
         ({"versions": [3, 1]}, "versions [3, 1] are not ascending"),
         ({"versions": [1, 1, 3]}, "are not ascending"),
         ({"versions": [0, 1, 3]}, "are not ascending"),
+        ({"versions": [1, 3, 1 << 63]}, "are not ascending numbers from 1 to 2^63"),
         ({"versions": [1, "3"]}, "$.versions[1]"),
         ({"versions": [1]}, "quorum_canary is pinned to version 3, loaded are [1]"),
         ({"pins": {"quorum": 1}}, "pins are of ['quorum'], expected ['quorum', 'quorum_canary']"),

@@ -103,7 +103,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         # Spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
-                yield from csv.DictReader(file)
+                yield from csv.DictReader(file, strict=True)
             else:
                 yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
     except OSError as error:

@@ -102,7 +102,7 @@ def _members(spec: Deployment, name: str | None, tools: Tools, dry_run: bool, js
 def _show(steps: BuildSteps) -> None:
     for number, step in enumerate(steps.steps, 1):
         note(Text(f"# {steps.member}, step {number} of {len(steps.steps)}: {step.name}", "dim"))
-        out.print(shlex.join(step.command), soft_wrap=True, highlight=False, markup=False)
+        out.print(shlex.join(step.command), soft_wrap=True, highlight=False)
     note(Text(f"# then {steps.fresh} moves to {steps.engine}", "dim"))
 
 

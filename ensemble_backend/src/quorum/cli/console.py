@@ -20,8 +20,9 @@ from rich.text import Text
 from quorum.records import plain
 from quorum_contract.errors import QuorumError
 
-out = Console()
-err = Console(stderr=True)
+# Names and values may hold brackets, which are no markup.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +65,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             raise _end(f"{error}{hint}") from error
         except OSError as error:
             # Only of files: errors of sockets and pipes mean nothing to a user.
-            if error.filename is None:
+            if error.filename is None and error.errno != errno.ENOSPC:
                 raise
             raise _end(describe_os_error(error)) from error
 
@@ -78,6 +79,8 @@ def _end(message: str) -> typer.Exit:
 
 def describe_os_error(error: OSError) -> str:
     """Name the file, the error and the fix."""
+    if error.filename is None:
+        return f"{error.strerror}; {_REMEDIES[error.errno or 0]}"
     name = os.fsdecode(error.filename2 or error.filename)
     refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
     if refused and not os.path.lexists(name):
@@ -92,8 +95,8 @@ def print_json(data: Any) -> None:
 
 
 def note(text: str | Text) -> None:
-    """Print one line on standard error; brackets are not markup."""
-    err.print(text, highlight=False, soft_wrap=True, markup=False)
+    """Print one line on standard error."""
+    err.print(text, highlight=False, soft_wrap=True)
 
 
 class ProgressBar:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE
 from rich.table import Column, Table
+from rich.text import Text
 
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
@@ -55,7 +56,7 @@ def _show(result: quorum.Evaluation) -> None:
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         table.add_row(
-            f"[bold]{name}[/]",
+            Text(name, "bold"),
             _interval(m.accuracy, *m.ci95),
             f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
             *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),

@@ -22,7 +22,7 @@ def plan(
     deploy: Annotated[Path, typer.Argument(help="The deployment to plan.")] = Path("deploy.gpu.yaml"),
     gpu: Annotated[str | None, typer.Option(help=f"Plan for this GPU: {', '.join(KNOWN)}.")] = None,
     gpu_memory: Annotated[str | None, typer.Option(help="Plan for a GPU with so much, as in 80GiB.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="Plan for so many of them.", min=1)] = None,
+    gpus: Annotated[int | None, typer.Option(help="Plan for so many of them.", min=1, max=1024)] = None,
     listings: Annotated[float | None, typer.Option(help="Cost: so many listings.", min=0)] = None,
     rate: Annotated[
         float | None, typer.Option(help="Cost: listings per second that the box answers, as measured.")
@@ -83,7 +83,7 @@ def _show(report: quorum.PlanReport) -> None:
 
 def _print(*lines: str) -> None:
     for number, line in enumerate(lines):
-        out.print(("  " if number else "") + line, soft_wrap=True, highlight=False, markup=False)
+        out.print(("  " if number else "") + line, soft_wrap=True, highlight=False)
 
 
 def _arithmetic(share: Share) -> list[str]:

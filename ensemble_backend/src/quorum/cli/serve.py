@@ -120,7 +120,7 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
             note(f"version {number} is damaged on disk: {v.damaged}")
             continue
         short = (v.content_hash or "").removeprefix("sha256:")[:12]
-        versions.add_row(str(number), v.state, v.method, str(v.gold_labels), v.created or "-", short)
+        versions.add_row(str(number), v.state, v.method, str(v.gold_labels), str(v.created or "-"), short)
     members = Table("member", "state", "reason")
     for name, m in report.members.items():
         members.add_row(name, m.state, Text(m.reason))

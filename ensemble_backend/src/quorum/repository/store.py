@@ -120,7 +120,9 @@ class Store:
 
 
 def read_text(path: Path) -> str | None:
-    """The content of a file; ``None`` when there is none."""
+    """The content of a file; ``None`` when there is none, or something that would never end, as a pipe."""
+    if path.is_fifo():
+        return None
     try:
         return path.read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
