@@ -14,6 +14,10 @@ import msgspec
 _flat = partial(json.dumps, ensure_ascii=False)
 
 
+class RemedyError(ValueError):
+    """A file is refused, and the message says what to do: writing it again would be wrong or too much."""
+
+
 def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
     """Add ``content_hash``, ``sha256:`` of the canonical JSON of the content, as the last field.
 
@@ -45,8 +49,8 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     """Read the JSON object of a file with this ``schema_version``.
 
     Raises:
-        ValueError: Not JSON or too deep, a number too long, a name that stands twice, or another version.
-        msgspec.ValidationError: Another value than an object.
+        RemedyError: A newer version, or a name that stands twice.
+        ValueError: Not JSON or too deep, a number too long, no object, or another version.
     """
     try:
         content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
@@ -55,8 +59,10 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")
+    if type(version) is int and version > schema_version:
+        raise RemedyError(f"schema_version is {version}, this quorum reads {schema_version}; upgrade quorum")
     if type(version) is not int or version != schema_version:
-        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}; is it too old?")
+        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}")
     return content
 
 
@@ -74,6 +80,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
-            raise ValueError(f"key {name!r} stands twice in one object; keep one of them")
+            raise RemedyError(f"key {name!r} stands twice in one object; keep one of them")
         result[name] = value
     return result
