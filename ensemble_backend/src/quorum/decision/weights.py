@@ -153,10 +153,9 @@ def loads(text: str, source: str = "weights") -> Weights:
                 content[key] = {k: _parameters(v, f"{key}[{k!r}]") for k, v in entries.items()}
         weights = msgspec.convert(content, Weights)
         check_hash(content["content_hash"], weights.content_hash)
-    except RemedyError as error:
-        raise WeightsError(f"{source}: {error}") from error
     except ValueError as error:
-        raise WeightsError(f"{source}: {error}; write it again with `quorum learn`") from error
+        remedy = "" if isinstance(error, RemedyError) else "; write it again with `quorum learn`"
+        raise WeightsError(f"{source}: {error}{remedy}") from error
     return weights
 
 

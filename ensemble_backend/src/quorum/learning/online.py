@@ -190,10 +190,9 @@ def load_state(path: str | Path) -> State:
             gold = _histogram(file.gold_rows, n_groups, len(file.members), "gold_rows")
         state = State(Statistic(file.members, file.groups, hist, file.products, gold), file.days)
         check_hash(file.content_hash, state.content_hash)
-    except RemedyError as error:
-        raise OnlineError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
-        raise OnlineError(f"{path}: {error}; begin a new state from recorded votes") from error
+        remedy = "" if isinstance(error, RemedyError) else "; begin a new state from recorded votes"
+        raise OnlineError(f"{path}: {error}{remedy}") from error
     return state
 
 
