@@ -29,11 +29,12 @@ def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
     with ExitStack() as controls:
         rollouts = {}
         for repository, urls in servers_of(deployment).items():
-            reached = {
-                url: (controls.enter_context(Control(url, key)), partial(probe_channel, deployment, url))
-                for url in urls
-            }
-            servers = SharedRepository(reached)
+            servers = SharedRepository(
+                {
+                    url: (controls.enter_context(Control(url, key)), partial(probe_channel, deployment, url))
+                    for url in urls
+                }
+            )
             rollouts[", ".join(urls)] = Rollout(deployment, servers, servers.probe, repository, dry_run)
         yield Fleet(rollouts)
 
@@ -56,7 +57,7 @@ def publish(
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
-    """Pin the canary, for a share of products in [0, 1]; RolloutError if it fails. ``dry_run``: a check."""
+    """Pin the canary, for a share of products (0 to 1); RolloutError if it fails. ``dry_run`` only checks."""
     with connect(deployment, dry_run) as rollout:
         return rollout.canary(version, share)
 
