@@ -11,11 +11,8 @@ from typing import Any
 
 import msgspec
 
+_OWN_REMEDIES = ("upgrade quorum", "keep one of them")
 _flat = partial(json.dumps, ensure_ascii=False)
-
-
-class RemedyError(ValueError):
-    """A file is refused, and the message says what to do: writing it again would be wrong or too much."""
 
 
 def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,8 +46,8 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     """Read the JSON object of a file with this ``schema_version``.
 
     Raises:
-        RemedyError: A newer version, or a name that stands twice.
-        ValueError: Not JSON or too deep, a number too long, no object, or another version.
+        ValueError: Not JSON or too deep, a number too long, a name that stands twice, no object, or another
+            version.
     """
     try:
         content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
@@ -60,7 +57,7 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")
     if type(version) is int and version > schema_version:
-        raise RemedyError(f"schema_version is {version}, this quorum reads {schema_version}; upgrade quorum")
+        raise ValueError(f"schema_version is {version}, this quorum reads {schema_version}; upgrade quorum")
     if type(version) is not int or version != schema_version:
         raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}")
     return content
@@ -72,6 +69,11 @@ def check_hash(stated: str, actual: str) -> None:
         raise ValueError(f"content_hash is {stated!r}, the content's is {actual!r}: edited or damaged")
 
 
+def advise(error: Exception, remedy: str) -> str:
+    """Words of an error, with what to do where they do not say it themselves."""
+    return str(error) if str(error).endswith(_OWN_REMEDIES) else f"{error}; {remedy}"
+
+
 def _block(brackets: str, entries: Iterable[str]) -> str:
     return brackets[0] + "\n    " + ",\n    ".join(entries) + "\n  " + brackets[1]
 
@@ -80,6 +82,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
-            raise RemedyError(f"key {name!r} stands twice in one object; keep one of them")
+            raise ValueError(f"key {name!r} stands twice in one object; keep one of them")
         result[name] = value
     return result

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from quorum.decision.cell import Parameters
-from quorum.decision.hashed_json import RemedyError, check_hash, lay_out, parse, with_hash
+from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
@@ -154,8 +154,7 @@ def loads(text: str, source: str = "weights") -> Weights:
         weights = msgspec.convert(content, Weights)
         check_hash(content["content_hash"], weights.content_hash)
     except ValueError as error:
-        remedy = "" if isinstance(error, RemedyError) else "; write it again with `quorum learn`"
-        raise WeightsError(f"{source}: {error}{remedy}") from error
+        raise WeightsError(f"{source}: {advise(error, 'write it again with `quorum learn`')}") from error
     return weights
 
 

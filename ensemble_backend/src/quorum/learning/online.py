@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from quorum.decision.hashed_json import RemedyError, check_hash, lay_out, parse, with_hash
+from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS
 from quorum.decision.weights import Weights
@@ -191,8 +191,7 @@ def load_state(path: str | Path) -> State:
         state = State(Statistic(file.members, file.groups, hist, file.products, gold), file.days)
         check_hash(file.content_hash, state.content_hash)
     except (OSError, ValueError) as error:
-        remedy = "" if isinstance(error, RemedyError) else "; begin a new state from recorded votes"
-        raise OnlineError(f"{path}: {error}{remedy}") from error
+        raise OnlineError(f"{path}: {advise(error, 'begin a new state from recorded votes')}") from error
     return state
 
 
