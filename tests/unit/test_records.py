@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from quorum.records import Record, plain
 
 
@@ -33,6 +35,21 @@ class Outer(Record):
 def test_fields_stand_under_their_names_without_those_at_their_default() -> None:
     assert Inner(Path("a/b")).to_json() == {"where": "a/b"}
     assert Inner(Path("a"), "why").to_json() == {"where": "a", "reason": "why"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Record):
+    found: int = 0
+    done: bool = False
+
+
+def test_a_count_of_zero_and_a_no_are_shown() -> None:
+    assert Counted().to_json() == {"found": 0, "done": False}
+
+
+def test_a_value_without_a_json_form_is_refused() -> None:
+    with pytest.raises(TypeError, match="no JSON form"):
+        plain({"members": {"a", "b"}})
 
 
 def test_what_a_record_holds_is_plain_too() -> None:

@@ -132,6 +132,13 @@ def test_what_is_refused_leaves_earlier_outputs(
     assert [Path(name).read_text("utf-8") for name in ("out.csv", "votes.jsonl")] == ["yesterday"] * 2
 
 
+def test_no_empty_answers_stay_where_the_votes_cannot_be_opened(deployment: quorum.Deployment) -> None:
+    changed = replace(options(), out="new.csv", votes="absent/votes.jsonl")
+    with pytest.raises(OutputError, match=r"absent/votes\.jsonl: No such file"):
+        quorum.extract(deployment, "in.csv", changed)
+    assert not Path("new.csv").exists()
+
+
 def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:
     with pytest.raises(OutputError, match="nothing to write"):
         quorum.extract(deployment, "in.csv", quorum.ExtractOptions())

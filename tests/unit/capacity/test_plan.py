@@ -36,6 +36,8 @@ def test_memory_of_a_known_model_by_hand(tmp_path):
     # Embeddings, head and norms stay in 16 bits: 2 x 128256 x 4096 + (2 x 32 + 1) x 4096.
     kept = 2 * 128_256 * 4096 + 65 * 4096
     assert llama.weight_bytes(quantisation="fp8") == (8_030_261_248 - kept) + 2 * kept
+    with pytest.raises(BuildError, match="quantisation 'fp9' is unknown; use fp8"):
+        llama.weight_bytes(quantisation="fp9")
     assert llama.kv_bytes_per_token() == 2 * 32 * 8 * 128 * 2 == 131_072
     assert llama.kv_bytes_per_token(each=1) == 65_536
     assert llama.kv_bytes_per_token(tensor_parallel=2) == 65_536

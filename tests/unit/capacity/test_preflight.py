@@ -80,6 +80,7 @@ def test_a_manifest_that_says_nothing_is_named(tmp_path, content):
     spec = engine_of(tmp_path)
     (tmp_path / "engines" / "llama" / MANIFEST).write_text(content)
     (problem,) = preflight(spec, gpus=[H100], installed="1.2.1").problems
+    assert f"{spec.path}: member llama: " in problem
     assert "quorum-engine.json: cannot be read" in problem
 
 

@@ -109,7 +109,6 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "promote without a server": (["promote", "2"], ["127.0.0.1:9", "quorum up"]),
     "rollback without a server": (["rollback"], ["127.0.0.1:9", "quorum up"]),
     "up without render": (["up"], ["quorum render"]),
-    "build by an unknown format": (["build", ".", "out", "--weight-format", "int1"], ["int1", "int8"]),
 }
 
 
@@ -165,6 +164,13 @@ def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
     code, _, err = run(*arguments)
     assert code == 2
     assert "Usage" in err
+
+
+def test_an_unknown_weight_format_is_refused_before_anything_is_built(run: Any) -> None:
+    code, out, err = run("build", ".", "out", "--weight-format", "int1")
+    assert (code, out) == (2, "")
+    assert "building" not in err
+    assert all(word in err for word in ("--weight-format", "'int1'", "'int8'"))
 
 
 def test_every_command_has_help_with_an_example(run: Any) -> None:

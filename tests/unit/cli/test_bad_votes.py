@@ -79,7 +79,7 @@ def refused(run: Any, command: list[Any]) -> str:
         (lambda table: table.insert(9, table[4]), "line 10: product 'p2', attribute 'colour' stood on"),
         (vote(5, "x", "zed"), "line 6: members differ from the first line: unknown ['zed"),
         (lambda table: table[5]["votes"].pop("beta"), "line 6: members differ from the first line"),
-        (vote(7, float("nan")), "line 8: not JSON: NaN is not a JSON value; write null"),
+        (vote(7, float("nan")), "line 8: NaN is not a JSON value; write null"),
         (vote(7, 5), "line 8: votes['alpha'] is 5"),
         (lambda table: table[7].update(product=5), "line 8: `product` is 5"),
     ],

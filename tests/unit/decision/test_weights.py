@@ -78,7 +78,7 @@ def test_the_order_of_keys_does_not_change_the_hash():
     [
         (dumps(LEARNED)[:-20], ["not JSON", "quorum learn"]),
         ("[]", ["Expected `object`", "quorum learn"]),
-        (edited(schema_version=2), ["schema_version is 2", "reads 1"]),
+        (edited(schema_version=0), ["schema_version is 0", "reads 1", "quorum learn"]),
         (edited(schema_version=True), ["schema_version is True"]),
         (edited(extra=1), ["unknown: ['extra']"]),
         (edited(members=["llama", "qwen"]), ["3 numbers for 2 members"]),
@@ -87,14 +87,15 @@ def test_the_order_of_keys_does_not_change_the_hash():
         (edited(method="magic"), ["magic", "loglinear"]),
         (edited(confidence="agreement"), ["none_bias", "agreement needs null"]),
         (default([1, 1, -1]), ["default", "'gpt' is -1.0"]),
-        (default([1, 1, "2"]), ["Expected `float`", "$.default.weights[2]"]),
-        (default([1, 1, True]), ["got `bool`", "$.default.weights[2]"]),
-        (default([1, 1, 10**400]), ["out of range", "$.default.weights[2]"]),
-        (default([1, 1, 1], na_bias=0), ["default.none_bias is None", "needs a number"]),
-        (default(3), ["Expected `array`", "$.default.weights"]),
+        (default([1, 1, "2"]), ["default: Expected `float`", "$.weights[2]"]),
+        (default([1, 1, True]), ["got `bool`", "$.weights[2]"]),
+        (default([1, 1, 10**400]), ["out of range", "$.weights[2]"]),
+        (default([1, 1, 1], na_bias=0, none_bias=None), ["default.none_bias is None", "needs a number"]),
+        (default(3), ["default: Expected `array`", "$.weights"]),
         (edited(attributes=[]), ["Expected `object`", "$.attributes"]),
         (edited(attributes={"x": 3}), ["attributes['x']: Expected `object`"]),
-        (edited(groups={"s|x": {"bias": 0}}), ["groups['s|x']", "unknown field `bias`"]),
+        (edited(groups={"s|x": {"bias": 0}}), ["groups['s|x']: keys missing: ['na_bias', 'none_bias']"]),
+        (edited(attributes={"x": {"na_bias": 0, "none_bias": 0, "b": 0}}), ["unknown field `b`"]),
         (edited(catalogue_hash=3), ["catalogue_hash"]),
         (edited(method="em"), ["content_hash", "edited or damaged"]),
         ('{"schema_version": 1, "schema_version": 1}', ["stands twice"]),
@@ -106,6 +107,26 @@ def test_the_order_of_keys_does_not_change_the_hash():
 )  # fmt: skip
 def test_refused(text, words):
     refused(text, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (edited(schema_version=2), "this quorum reads 1; upgrade quorum"),
+        (dumps(LEARNED).replace('"method"', '"method": "em", "method"'), "keep one of them"),
+        (edited(method="em"), "edited or damaged; write it again with `quorum learn`"),
+    ],
+)
+def test_the_remedy_fits_the_cause(text, end):
+    with pytest.raises(WeightsError) as caught:
+        loads(text)
+    assert str(caught.value).endswith(end)
+
+
+def test_an_entry_without_its_biases_is_refused_though_the_hash_fits():
+    content = json.loads(dumps(equal_weights(MEMBERS)))
+    del content["default"]["na_bias"], content["default"]["none_bias"]
+    refused(json.dumps(content), "default: keys missing: ['na_bias', 'none_bias']")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

@@ -92,6 +92,13 @@ def test_iwmv_on_patterns_is_iwmv_row_by_row(seed):
     assert [codes[i, j] if j >= 0 else None for i, j in enumerate(winner)] == labelled
 
 
+def test_global_iwmv_decides_the_cells_of_any_group():
+    codes, _ = independent(np.random.default_rng(2), 60, wide(np.random.default_rng(2), 4), 4)
+    fitted = Iwmv(4.0).fit(histogram(codes))
+    groups = np.arange(60, dtype=np.int32) % 3
+    assert np.array_equal(fitted.predict(codes, groups).winner, fitted.predict(codes).winner)
+
+
 def test_iwmv_per_group_is_iwmv_of_each_group():
     rng = np.random.default_rng(1)
     codes, _ = independent(rng, 600, wide(rng, 4), 4)

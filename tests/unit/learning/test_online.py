@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema_version is 2"),
+        (lambda c: c.update(schema_version=0), "schema_version is 0"),
         (lambda c: c.pop("days"), "missing required field `days`"),
         (lambda c: c.update(more=1), "unknown field `more`"),
         (lambda c: c["rows"][0].pop(), "every row needs 7 numbers"),
@@ -168,6 +168,15 @@ def test_a_damaged_file_is_refused(tmp_path, change, message):
         load_state(path)
     assert str(path) in str(caught.value)
     assert "begin a new state" in str(caught.value)
+
+
+def test_a_file_of_a_newer_quorum_is_to_be_kept(tmp_path):
+    path = tmp_path / "s.json"
+    dump_state(begin(DAYS[0]), path)
+    newer = path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 2')
+    path.write_text(newer, encoding="utf-8")
+    with pytest.raises(OnlineError, match=r"this quorum reads 1; upgrade quorum$"):
+        load_state(path)
 
 
 def test_no_file_half_a_file_or_one_that_no_reader_can_hold(tmp_path):

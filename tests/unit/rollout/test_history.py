@@ -62,7 +62,7 @@ def test_lines_of_others_are_passed_over(history: History) -> None:
         b'{"at": "now", "version": ' + b"1" * 5000 + b"}",
         b'{"at": "\xff"}',
         b"\xff",
-        b'{"at": "now", "action": "promote", "version": "2", "before": 1, "weights_hash": "", "who": "me"}',
+        b'{"at": "now", "action": "promote", "version": "two", "before": 1, "weights_hash": "", "who": "me"}',
     ],
     ids=["deep", "deep in an unknown key", "5 000 digits", "no UTF-8", "no text", "another type"],
 )
@@ -73,6 +73,36 @@ def test_damaged_lines_are_passed_over(history: History, line: bytes) -> None:
     add(history, "promote", 3, 2)
     assert [e.version for e in history.events()] == [2, 3]
     assert history.before_last_change(3) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights_hash": None},
+        {"version": 4.0},
+        {"before": 3.0},
+        {"reason": 7},
+        {"retired": None},
+        {"who": []},
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_leaves_the_way_back(history: History, other: dict[str, object]) -> None:
+    add(history, "promote", 4, 3)
+    line = json.loads(history.path.read_text("utf-8")) | other
+    history.path.write_text(json.dumps(line) + "\n", "utf-8")
+    assert history.before_last_change(4) == 3
+    assert history.served() == [4, 3]
+    (event,) = history.events()
+    assert isinstance(event.weights_hash, str)
+    assert isinstance(event.version, int)
+
+
+def test_an_outcome_that_is_no_text_is_not_done(history: History) -> None:
+    add(history, "promote", 4, 3)
+    line = json.loads(history.path.read_text("utf-8")) | {"outcome": None}
+    history.path.write_text(json.dumps(line) + "\n", "utf-8")
+    assert history.before_last_change(4) is None
 
 
 def test_an_event_with_a_key_of_another_release_is_kept(history: History) -> None:

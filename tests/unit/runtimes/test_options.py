@@ -125,6 +125,11 @@ def test_every_quantisation_that_an_option_may_name_has_a_size() -> None:
     assert set(get_args(Quantisation)) == set(QUANTISATIONS)
 
 
+def test_the_llm_api_knows_quantisations_that_no_engine_is_built_with() -> None:
+    options = read_options("tensorrt_llm", {"model": "m", "quantization": "fp8_block_scales"})
+    assert options == TensorRtLlmOptions(model="m", quantization="fp8_block_scales")
+
+
 def test_zero_leaves_the_choice_to_openvino() -> None:
     options = read_options("openvino", {"model": "m", "threads": 0, "kv_cache_blocks": 0})
     assert options == OpenVinoOptions(model="m", threads=0, kv_cache_blocks=0)

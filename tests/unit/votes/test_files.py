@@ -319,6 +319,13 @@ def test_hostile_rows_are_refused_by_line(tmp_path: Path, read, line: str, words
         read(path)
 
 
+def test_what_is_json_is_not_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(ROW % ', "product": "q"', "utf-8")
+    with pytest.raises(VotesError, match=r"line 1: 'product' stands twice"):
+        read_votes(path)
+
+
 def test_lines_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "v.jsonl").write_text(PLAIN, "utf-8-sig")
     assert read_votes(tmp_path / "v.jsonl").members == ("m",)

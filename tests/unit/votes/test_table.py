@@ -67,7 +67,7 @@ def test_round_trip(tmp_path):
         ("[1]", "line 2: a JSON object is needed, not list"),
         (
             json.dumps(ROW | {"votes": {"a": float("nan")}}),
-            "line 2: not JSON: NaN is not a JSON value; write null",
+            "line 2: NaN is not a JSON value; write null",
         ),
         (json.dumps(ROW | {"votes": {}}), "line 2: `votes` must be"),
         (

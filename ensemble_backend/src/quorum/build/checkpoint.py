@@ -106,7 +106,7 @@ def read_json(file: Path, kind: type[Kind], advice: str = "fetch the checkpoint 
     """Read a JSON file as a type; a struct ignores other keys. Its BuildError ends with the advice."""
     try:
         return msgspec.convert(json.loads(file.read_text("utf-8")), kind)
-    except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"{file}: cannot be read ({error}); {advice}") from error
 
 

@@ -119,7 +119,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
             quantisation: One of :data:`QUANTISATIONS`; empty: the checkpoint's own.
 
         Raises:
-            BuildError: The type is unknown.
+            BuildError: The type or the quantisation is unknown.
         """
         plain = self.dtype if dtype == "auto" else dtype
         if dtype == "auto" and plain == "float32":
@@ -127,6 +127,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         if plain not in _DTYPES:
             raise BuildError(f"{self.name}: dtype {plain!r} is unknown; use auto, {', '.join(_DTYPES)}")
         chosen = quantisation or self.quantisation
+        if chosen and chosen not in _QUANTISED:
+            raise BuildError(f"{self.name}: quantisation {chosen!r} is unknown; use {', '.join(_QUANTISED)}")
         if self.stored_bytes and self.quantisation == chosen and plain == self.dtype:
             return self.stored_bytes
         linear = _QUANTISED[chosen] if chosen else _DTYPES[plain]

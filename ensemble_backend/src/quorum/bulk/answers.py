@@ -154,10 +154,12 @@ def open_sinks(
         OutputError: A file cannot be written, or lacks room for a column of the input (``columns``).
     """
     sinks: list[Sink] = []
+    made: list[Path] = []
     if out is not None and out.suffix == ".csv":
         csv_columns(columns, attributes)
     try:
         for path in filter(None, (out, votes)):
+            made += [] if path.exists() else [path]
             path.open("a").close()
         if out is not None:
             # Buffered by line: an answer is on disk at once.
@@ -166,5 +168,7 @@ def open_sinks(
         if votes is not None:
             sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))
     except OSError as error:
+        for path in filter(Path.exists, made):
+            path.unlink()
         raise OutputError(f"{error.filename}: {error.strerror}") from error
     return sinks

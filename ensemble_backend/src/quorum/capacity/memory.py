@@ -175,7 +175,7 @@ def _need(name: str, options: GpuOptions, shape: Shape, adapter: int, changes: C
         quantisation=quantisation,
         kv_bytes=1 if shape.kv_quantised or is_fp8 else 2,
         tokens=options.max_num_tokens,
-        told=f"{options.max_num_tokens} tokens",
+        tokens_text=f"{options.max_num_tokens} tokens",
         batch=options.max_batch_size,
         longest=min(options.max_seq_len or shape.max_positions, shape.max_positions),
     )
@@ -198,13 +198,13 @@ def base_need(
     quantisation: str = "",
     kv_bytes: int,
     tokens: int,
-    told: str,
+    tokens_text: str,
     batch: int,
     longest: int,
     value_bytes: int = 2,
     logit_bytes: int = 12,
 ) -> Need:
-    """Memory of the weights and of the largest step, its ``tokens`` also in words (``told``)."""
+    """Memory of the weights and of the largest step, its ``tokens`` also in words (``tokens_text``)."""
     parallel = len(gpus)
     wide = 2 * shape.hidden + 3 * shape.intermediate // parallel
     values, logits = tokens * wide * value_bytes, batch * shape.vocabulary * logit_bytes
@@ -221,7 +221,7 @@ def base_need(
             "weights": _weights_text(shape, dtype, quantisation, parallel),
             "context": "CUDA context, libraries, graphs" + (", NCCL" if parallel > 1 else ""),
             "activations": (
-                f"{ACTIVATION_FACTOR} x ({told} x {wide} values x {value_bytes} B"
+                f"{ACTIVATION_FACTOR} x ({tokens_text} x {wide} values x {value_bytes} B"
                 f" + {batch} questions x {shape.vocabulary} logits x {logit_bytes} B)"
             ),
             "kv_per_token": (

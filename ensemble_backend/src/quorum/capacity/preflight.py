@@ -173,7 +173,10 @@ def _engine_problems(
             made_by = str(read_json(folder / "config.json", dict[str, Any]).get("version", ""))
             yield from (where + problem for problem in _other_version(made_by, version, again))
     else:
-        manifest = read_engine_manifest(folder)
+        try:
+            manifest = read_engine_manifest(folder)
+        except BuildError as error:
+            raise BuildError(f"member {member}: {error}") from error
         own = [gpu for gpu in gpus if gpu.index in (options.gpus or range(manifest.tensor_parallel))]
         found = [*_misfits(manifest, own, again), *_other_version(manifest.tensorrt_llm, version, again)]
         found += _outgrown(manifest, options, folder, again)

@@ -80,11 +80,11 @@ def _need(member: str, options: HfOptions, shape: Shape, changes: Changes) -> Ne
     if options.batching == "continuous":
         cached = options.kv_cache_tokens
         tokens = min(STEP_TOKENS, cached)
-        told, kept = f"{tokens} tokens", f"{cached} tokens (kv_cache_tokens)"
+        text, kept = f"{tokens} tokens", f"{cached} tokens (kv_cache_tokens)"
     else:
         prompt = max(longest - options.max_new_tokens, 1)
         tokens, cached = batch * prompt, batch * longest
-        told, kept = f"{batch} questions x {prompt} tokens", f"{batch} questions x {longest} tokens"
+        text, kept = f"{batch} questions x {prompt} tokens", f"{batch} questions x {longest} tokens"
     need = base_need(
         member,
         (gpu_of(options) or 0,),
@@ -92,7 +92,7 @@ def _need(member: str, options: HfOptions, shape: Shape, changes: Changes) -> Ne
         dtype=dtype,
         kv_bytes=each,
         tokens=tokens,
-        told=told,
+        tokens_text=text,
         batch=batch,
         longest=longest,
         value_bytes=each,

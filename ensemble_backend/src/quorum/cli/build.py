@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -39,9 +39,7 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --spec: print every command, run none.")
     ] = False,
-    weight_format: Annotated[
-        str, typer.Option(help="For a checkpoint, precision of the weights: fp32, fp16, int8 or int4.")
-    ] = "int8",
+    weight_format: Annotated[WeightFormat, typer.Option(help="For a checkpoint: precision.")] = "int8",
     python: Annotated[
         str | None,
         typer.Option(
@@ -126,13 +124,13 @@ def _line(line: str) -> None:
 
 
 def _openvino(
-    checkpoint: Path, target: Path, weight_format: str, python: str | None, force: bool, json: bool
+    checkpoint: Path, target: Path, weight_format: WeightFormat, python: str | None, force: bool, json: bool
 ) -> None:
     note(f"building {target} from {checkpoint} ({weight_format}); this takes a minute")
     manifest = quorum.build_openvino(
         checkpoint,
         target,
-        weight_format=cast("WeightFormat", weight_format),
+        weight_format=weight_format,
         python=Path(python) if python else BUILD_PYTHON,
         force=force,
         on_line=None if json else _line,

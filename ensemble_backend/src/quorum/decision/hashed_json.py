@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+_OWN_REMEDIES = ("upgrade quorum", "keep one of them")
 _flat = partial(json.dumps, ensure_ascii=False)
 
 
@@ -45,8 +46,8 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     """Read the JSON object of a file with this ``schema_version``.
 
     Raises:
-        ValueError: Not JSON or too deep, a number too long, a name that stands twice, or another version.
-        msgspec.ValidationError: Another value than an object.
+        ValueError: Not JSON or too deep, a number too long, a name that stands twice, no object, or another
+            version.
     """
     try:
         content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
@@ -55,8 +56,10 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")
+    if type(version) is int and version > schema_version:
+        raise ValueError(f"schema_version is {version}, this quorum reads {schema_version}; upgrade quorum")
     if type(version) is not int or version != schema_version:
-        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}; is it too old?")
+        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}")
     return content
 
 
@@ -64,6 +67,11 @@ def check_hash(stated: str, actual: str) -> None:
     """Raise ValueError if the hash that a file states is not that of its content."""
     if stated != actual:
         raise ValueError(f"content_hash is {stated!r}, the content's is {actual!r}: edited or damaged")
+
+
+def advise(error: Exception, remedy: str) -> str:
+    """Words of an error, with what to do where they do not say it themselves."""
+    return str(error) if str(error).endswith(_OWN_REMEDIES) else f"{error}; {remedy}"
 
 
 def _block(brackets: str, entries: Iterable[str]) -> str:

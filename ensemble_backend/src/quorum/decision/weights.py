@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from quorum.decision.cell import Parameters
-from quorum.decision.hashed_json import check_hash, lay_out, parse, with_hash
+from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
@@ -146,19 +146,21 @@ def loads(text: str, source: str = "weights") -> Weights:
         if (content.keys() | _OPTIONAL) != _FIELDS:
             missing = sorted(_FIELDS - _OPTIONAL - content.keys())
             raise WeightsError(f"keys missing: {missing}, unknown: {sorted(content.keys() - _FIELDS)}")
+        # One by one, so that a message names the attribute; what is no object is refused below.
+        content["default"] = _parameters(content["default"], "default")
         for key in ("attributes", "groups"):
-            # One by one, so that a message names the attribute; what is no object is refused below.
             if isinstance(entries := content.get(key), dict):
                 content[key] = {k: _parameters(v, f"{key}[{k!r}]") for k, v in entries.items()}
         weights = msgspec.convert(content, Weights)
         check_hash(content["content_hash"], weights.content_hash)
-    except (ValueError, msgspec.ValidationError) as error:
-        remedy = "write it again with `quorum learn` or quorum.decision.weights.dump"
-        raise WeightsError(f"{source}: {error}; {remedy}") from error
+    except ValueError as error:
+        raise WeightsError(f"{source}: {advise(error, 'write it again with `quorum learn`')}") from error
     return weights
 
 
 def _parameters(value: object, where: str) -> Parameters:
+    if isinstance(value, dict) and (missing := sorted({"na_bias", "none_bias"} - value.keys())):
+        raise WeightsError(f"{where}: keys missing: {missing}")
     try:
         return msgspec.convert(value, Parameters)
     except msgspec.ValidationError as error:
@@ -168,8 +170,7 @@ def _parameters(value: object, where: str) -> Parameters:
 def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> None:
     if len(parameters.weights) != len(weights.members):
         raise WeightsError(
-            f"{where}.weights has {len(parameters.weights)} numbers for {len(weights.members)} members; "
-            "learn the weights from votes of exactly these members"
+            f"{where}.weights has {len(parameters.weights)} numbers for {len(weights.members)} members"
         )
     for name, weight in zip(weights.members, parameters.weights, strict=True):
         if not math.isfinite(weight) or weight < 0.0:

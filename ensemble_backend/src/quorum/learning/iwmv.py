@@ -70,5 +70,5 @@ class Iwmv:
         return self
 
     def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
-        """Decide (n, m) codes of the given (n,) groups; None: group 0."""
-        return decide(codes, self.rule_, groups)
+        """Decide (n, m) codes of the given (n,) groups; None: group 0. Global weights are for every group."""
+        return decide(codes, self.rule_, groups if self.per_group else None)

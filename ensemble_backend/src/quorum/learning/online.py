@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from quorum.decision.hashed_json import check_hash, lay_out, parse, with_hash
+from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS
 from quorum.decision.weights import Weights
@@ -190,8 +190,8 @@ def load_state(path: str | Path) -> State:
             gold = _histogram(file.gold_rows, n_groups, len(file.members), "gold_rows")
         state = State(Statistic(file.members, file.groups, hist, file.products, gold), file.days)
         check_hash(file.content_hash, state.content_hash)
-    except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise OnlineError(f"{path}: {error}; begin a new state from recorded votes") from error
+    except (OSError, ValueError) as error:
+        raise OnlineError(f"{path}: {advise(error, 'begin a new state from recorded votes')}") from error
     return state
 
 

@@ -56,10 +56,13 @@ class CanaryOptions:
     Attributes:
         votes: Recorded votes, as ``extract`` writes them.
         replay: Listings to ask both channels about instead; one of the two is needed.
-        promote: Promote the canary if the rules say so; ``roll_back``: end it if they say so.
-        attributes: For a replay, as in :class:`quorum.ExtractOptions`, like ``text_column``, ``concurrency``
-            and ``url``.
+        promote: Promote the canary if the rules say so.
+        roll_back: End the canary if the rules say so.
+        attributes: For a replay, attributes to ask for; None: the whole catalogue.
+        text_column: For a replay, column with the product text.
+        concurrency: For a replay, listings in flight.
         top: How many of the most frequent differences to list.
+        url: For a replay, ``host:port`` of the server; None: the local one, else that of ``deploy.yaml``.
     """
 
     votes: str | Path | None = None

@@ -29,7 +29,14 @@ class ReportError(QuorumError, RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """Options of :func:`evaluate`, as in :func:`quorum.evaluation.evaluate.evaluate`."""
+    """Options of :func:`evaluate`.
+
+    Attributes:
+        methods: Ways to learn.
+        folds: Parts that the products are split into, at least 2.
+        gold_labels: Learn from only this many labels per fold; None: all others.
+        seed: Of folds, labels and intervals.
+    """
 
     methods: Sequence[str] = DEFAULT_METHODS
     folds: int = 5

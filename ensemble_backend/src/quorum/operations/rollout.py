@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights on the servers of a deployment, and pin channels to versions.
-
-Every change goes to all servers of the fleet, or to the one server. ``dry_run`` checks everything and changes
-nothing. A change raises RolloutError where it does not apply, such as for a version that is not published, or
-where a server refuses it or a channel then does not answer as it should; all is then as before.
-"""
+"""Publish weights on all servers of a deployment, and pin channels to versions; errors change nothing."""
 
 from __future__ import annotations
 
@@ -34,11 +29,10 @@ def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
     with ExitStack() as controls:
         rollouts = {}
         for repository, urls in servers_of(deployment).items():
-            connections = {url: controls.enter_context(Control(url, key)) for url in urls}
             servers = SharedRepository(
                 {
-                    url: (control, partial(probe_channel, deployment, url))
-                    for url, control in connections.items()
+                    url: (controls.enter_context(Control(url, key)), partial(probe_channel, deployment, url))
+                    for url in urls
                 }
             )
             rollouts[", ".join(urls)] = Rollout(deployment, servers, servers.probe, repository, dry_run)
@@ -50,7 +44,8 @@ def publish(
 ) -> Change:
     """Make weights, or those of a file, a new version on the running server; no channel changes yet.
 
-    ``force`` publishes them even if they are worse on the held-out votes; it is the reason, for the history.
+    ``force``, the reason for the history, publishes them even if they are worse on the held-out votes;
+    ``dry_run`` checks everything and changes nothing.
 
     Raises:
         WeightsError: The file cannot be used, or is made for other members or another catalogue.
@@ -62,31 +57,34 @@ def publish(
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
-    """Pin the canary channel to a version, for a share of the products in [0, 1]."""
+    """Pin the canary, for a share of products (0 to 1); RolloutError if it fails. ``dry_run`` only checks."""
     with connect(deployment, dry_run) as rollout:
         return rollout.canary(version, share)
 
 
 def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Route no product to the canary any more, and pin its channel to the stable version."""
+    """Set the canary back: no share, stable's version; RolloutError if it fails. ``dry_run`` only checks."""
     with connect(deployment, dry_run) as rollout:
         return rollout.end_canary()
 
 
 def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
-    """Pin the stable channel to a version."""
+    """Pin stable to a version; RolloutError if there is none such or it fails. ``dry_run`` only checks."""
     with connect(deployment, dry_run) as rollout:
         return rollout.promote(version)
 
 
 def rollback(deployment: Deployment, *, dry_run: bool = False) -> Change:
-    """Pin the stable channel to its version before the last promotion, which must still be there."""
+    """Pin the stable channel to its version before the last promotion; ``dry_run`` only checks.
+
+    Raises RolloutError: It never changed, the version before is gone, or the channel does not answer with it.
+    """
     with connect(deployment, dry_run) as rollout:
         return rollout.rollback()
 
 
 def retire(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
-    """Unload a version that no channel answers with; its file stays on disk."""
+    """Unload a version but keep its file; RolloutError if a channel needs it. ``dry_run`` only checks."""
     with connect(deployment, dry_run) as rollout:
         return rollout.retire(version)
 

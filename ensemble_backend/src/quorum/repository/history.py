@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,8 @@ class History:
         if not self.path.exists():
             return
         for line in self.path.read_bytes().splitlines():
-            try:
-                event = msgspec.convert(json.loads(line), Event)
-            except (ValueError, RecursionError):
-                continue
-            yield event
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                yield _event(json.loads(line))
 
     def before_last_change(self, current: int) -> int | None:
         """The stable channel's version before ``current`` was promoted.
@@ -114,6 +112,20 @@ class History:
     def _done(self, *actions: str) -> list[Event]:
         """The changes by these actions that were not undone, newest first."""
         return [e for e in reversed([*self.events()]) if e.action in actions and e.outcome == "done"]
+
+
+def _event(found: dict[str, Any]) -> Event:
+    """Read a line; of values of another type, only those of the versions make it no event."""
+    values = {}
+    for field in msgspec.structs.fields(Event):
+        try:
+            if field.required or field.name in found:
+                values[field.name] = msgspec.convert(found[field.name], field.type, strict=False)
+        except msgspec.ValidationError:
+            if field.name in ("version", "before"):
+                raise
+            values[field.name] = "" if field.type is str else field.default
+    return Event(**values)
 
 
 def timestamp() -> str:

@@ -16,6 +16,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["fp8", "int8_sq", "int8_wo", "int4_wo", "int4_awq", "w4a8_awq", "nvfp4"]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1), Hint("a share", "it lies between 0 and 1")]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
+Parallel = Annotated[int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")]
+GpuShare = Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")]
+Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
 
 
@@ -25,6 +28,7 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
     Attributes:
         model: Folder that ``quorum build`` made.
         threads: CPU threads; 0: one per core.
+        max_new_tokens: Longest answer.
         kv_cache_blocks: Size of the KV cache in blocks of 32 tokens; 0: it grows.
         precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on CPUs that have it.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
@@ -57,6 +61,8 @@ class HfOptions(Options, frozen=True, kw_only=True):
         lora: Folder of a PEFT adapter, merged into the weights at start.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
+        threads: CPU threads.
+        max_new_tokens: Longest answer.
         max_batch: Questions answered at once.
         max_seq_len: Tokens of a question with its answer; longer ones abstain; None: the model's.
         batching: ``dynamic``, or ``continuous`` with a KV cache of ``kv_cache_tokens``.
@@ -102,7 +108,7 @@ class HfOptions(Options, frozen=True, kw_only=True):
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter of a TensorRT-LLM member: a PEFT folder, and its rank if it must be this one."""
+    """A LoRA adapter: a PEFT folder, its name (None: the folder's), and its rank if it must be this one."""
 
     path: str
     name: str | None = None
@@ -115,13 +121,17 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that both runtimes of TensorRT-LLM have; others than these are as in :class:`HfOptions`.
+    """Options that both runtimes of TensorRT-LLM have; ``guided`` and ``chat`` as in :class:`HfOptions`.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
-        gpus: Numbers of its ``tensor_parallel`` GPUs; None: the first ones.
+        tensor_parallel: Number of GPUs.
+        gpus: Their numbers; None: the first ones.
+        lora: An adapter, applied to each question while the weights stay as they are.
         kv_cache_fraction: The KV cache's share of the memory free after loading.
         kv_cache_gib: Upper limit of the KV cache.
+        max_batch_size: Questions answered at once.
+        max_tokens: Longest answer.
         max_num_tokens: Tokens computed at once.
         max_seq_len: Tokens of a question with its answer; None: the model's.
         quantization: Of the weights, e.g. ``fp8``. An engine is built with it; with the LLM API the
@@ -129,9 +139,7 @@ class GpuOptions(Options, frozen=True, kw_only=True):
     """
 
     dtype: Dtype = "auto"
-    tensor_parallel: Annotated[
-        int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")
-    ] = 1
+    tensor_parallel: Parallel = 1
     gpus: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=0, le=1023)], ...] | None,
         Hint("a list of different GPU numbers", "write it as in [0, 1]"),
@@ -139,18 +147,13 @@ class GpuOptions(Options, frozen=True, kw_only=True):
     lora: Annotated[
         Lora | None, Hint("an adapter", "it has path, and may have name and rank (at least 1)")
     ] = None
-    kv_cache_fraction: (
-        Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")] | None
-    ) = None
-    kv_cache_gib: (
-        Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
-        | None
-    ) = None
+    kv_cache_fraction: GpuShare | None = None
+    kv_cache_gib: Gib | None = None
     max_batch_size: Count = 256
     max_tokens: Count = 256
     max_num_tokens: Count = 8192
     max_seq_len: Count | None = None
-    quantization: Quantisation | None = None
+    quantization: str | None = None
     guided: bool = True
     chat: bool | None = None
 
@@ -197,6 +200,7 @@ class EngineOptions(GpuOptions, frozen=True, kw_only=True):
     engine: Annotated[str, Existing(fix="make it: `quorum build MEMBER --spec FILE`")]
     tokenizer: Annotated[str | None, Existing(fix="name the folder that holds its tokenizer")] = None
     model: str | None = None
+    quantization: Quantisation | None = None
 
     @property
     def llm(self) -> str:
@@ -211,8 +215,10 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         votes: Path of a votes table.
         recorded_as: Column to answer from; None: the member's name.
         latency_ms: Mean think time.
+        latency_shape: Its distribution.
         fail_share: Share of questions, in [0, 1], that raise.
         hang_share: Share of questions, in [0, 1], that time out.
+        seed: Of the draws.
     """
 
     runtime: ClassVar[str] = "replay"

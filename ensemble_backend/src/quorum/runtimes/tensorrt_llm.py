@@ -148,7 +148,7 @@ class _Lora:
         try:
             text = (path / "adapter_config.json").read_bytes()
             adapter = msgspec.json.decode(text, type=_AdapterConfig)
-        except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise settings.error(
                 f"lora: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
             ) from error

@@ -98,7 +98,8 @@ def load_json(text: str, decoder: json.JSONDecoder = _PLAIN, surrogates: bool = 
         raise ValueError("nested too deeply; a row holds texts, and lists or objects of them") from error
     except ValueError as error:
         # Of a number that is too long, Python goes on to name a setting of its own.
-        raise ValueError(f"not JSON: {str(error).partition('; use sys.')[0]}") from error
+        text, setting, _ = str(error).partition("; use sys.")
+        raise ValueError(f"not JSON: {text}" if setting else text) from error
     return value
 
 
