@@ -178,6 +178,8 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
                 f"{where}.weights: the weight of {name!r} is {weight}; weights are finite and not negative "
                 "(0 = no say)"
             )
+    if not math.isfinite(sum(parameters.weights)):
+        raise WeightsError(f"{where}.weights are so large that their sum is no number")
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
     if not all(map(math.isfinite, (parameters.na_bias, none_bias, parameters.part_bias))):
         raise WeightsError(f"{where}: the biases must be finite")

@@ -27,8 +27,7 @@ class DeploymentError(QuorumError, ValueError):
 def load_deployment(path: str | Path) -> Deployment:
     """Read and check a ``deploy.yaml``; its paths stay relative to the file.
 
-    Raises:
-        DeploymentError: The file is missing, no YAML, or describes no valid deployment.
+    Raises DeploymentError for a file that is missing, no YAML, or describes no valid deployment.
     """
     path = Path(path)
     try:

@@ -27,12 +27,7 @@ class NoConvergenceError(QuorumError, ArithmeticError):
     code = "NO_CONVERGENCE"
 
 
-def minimise(
-    objective: Objective,
-    start: Floats,
-    lower: Floats,
-    fixed: Flags | None = None,
-) -> Floats:
+def minimise(objective: Objective, start: Floats, lower: Floats, fixed: Flags | None = None) -> Floats:
     """Minimise g independent functions of d numbers by projected Newton steps.
 
     A step is halved until the value decreases enough (Armijo's rule): without that, steps from flat regions

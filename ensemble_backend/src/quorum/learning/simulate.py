@@ -45,7 +45,7 @@ def independent(
 def with_bloc(
     rng: np.random.Generator, cells: int, accuracy: Floats, values: int, bloc: Sequence[int], share: float
 ) -> tuple[Labels, Truth]:
-    """Draw one-coin members of which some repeat each other.
+    """Draw (n, m) codes of one-coin members of which some repeat each other, and the (n,) truth.
 
     With probability ``share``, two members of the bloc use the same draw, for luck and for the wrong value.
 
@@ -56,9 +56,6 @@ def with_bloc(
         values: K, number of possible values, coded 1..K.
         bloc: Members that repeat each other.
         share: Probability that a pair of them does, in [0, 1].
-
-    Returns:
-        (n, m) codes without abstentions and (n,) truth.
     """
     members = len(accuracy)
     truth = rng.integers(1, values + 1, cells)

@@ -103,8 +103,7 @@ _VARIABLES = {
 def engine_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
     """Configure the Triton model that serves a member's engine.
 
-    Raises:
-        DeploymentError: ``kv_cache_gib`` is set, but no engine exists to compute the bytes per token from.
+    Raises DeploymentError if ``kv_cache_gib`` is set and no engine exists to compute bytes per token from.
     """
     options = member.options
     assert isinstance(options, EngineOptions), member.runtime

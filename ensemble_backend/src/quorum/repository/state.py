@@ -41,11 +41,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse, as ValueError, a state that no server can serve."""
-        if (
-            not self.versions
-            or list(self.versions) != sorted({*self.versions})
-            or not 1 <= self.versions[0] <= self.versions[-1] < 1 << 63
-        ):
+        ascending = self.versions and list(self.versions) == sorted({*self.versions})
+        if not ascending or not 1 <= self.versions[0] <= self.versions[-1] < 1 << 63:
             raise ValueError(f"versions {list(self.versions)} are not ascending numbers from 1 to 2^63")
         if self.pins.keys() != {*CHANNELS}:
             raise ValueError(f"pins are of {sorted(self.pins)}, expected {sorted(CHANNELS)}")

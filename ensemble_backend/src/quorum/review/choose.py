@@ -36,13 +36,7 @@ class Choice:
     reason: str
 
 
-def choose(
-    table: VotesTable,
-    count: int,
-    *,
-    weights: Weights | None = None,
-    seed: int = 0,
-) -> list[Choice]:
+def choose(table: VotesTable, count: int, *, weights: Weights | None = None, seed: int = 0) -> list[Choice]:
     """Choose the most informative unlabelled cells.
 
     Cells with disagreement and cells with agreement are drawn separately and mixed evenly, so that labelling

@@ -38,8 +38,7 @@ class Loaded:
 def load(settings: RuntimeSettings[HfOptions]) -> Loaded:
     """Load the checkpoint and adapter of a member's options.
 
-    Raises:
-        RuntimeConfigError: No such device, or the checkpoint or the adapter cannot be loaded.
+    Raises RuntimeConfigError: no such device, or the checkpoint or the adapter cannot be loaded.
     """
     options = settings.options
     device = _device(settings)

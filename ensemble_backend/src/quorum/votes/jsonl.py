@@ -82,8 +82,7 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
 def load_json(text: str, decoder: json.JSONDecoder = _PLAIN, surrogates: bool = False) -> Any:
     """Parse JSON from a file of a user; ``surrogates``: lone ones may pass.
 
-    Raises:
-        ValueError: Not JSON, nested too deeply, too long a number, or a text that UTF-8 cannot hold.
+    Raises ValueError: not JSON, nested too deeply, too long a number, or a text that UTF-8 cannot hold.
     """
     try:
         value = decoder.decode(text)

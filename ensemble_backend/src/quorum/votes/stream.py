@@ -22,7 +22,7 @@ def read_statistic(
     members: Sequence[str] | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> Statistic:
-    """Compute the histogram of votes, holding at most one batch in memory.
+    """Compute the histogram of votes for ``learn_statistic``, holding at most one batch in memory.
 
     A file of columns needs the texts ``product`` and ``attribute``, and one per member (null: it abstained);
     it may have ``category``, and ``gold``: text, or a list of texts; ``title`` is not read. Memory: a batch,
@@ -37,10 +37,6 @@ def read_statistic(
         paths: Votes tables in any format, see :func:`quorum.votes.read_votes`.
         members: Which members, in which order; None: all of the first file.
         batch_rows: Rows per batch.
-
-    Returns:
-        The statistic, equal to that of the same votes in memory; give it to
-        :func:`quorum.learning.learn.learn_statistic`.
 
     Raises:
         VotesError: No file, an unreadable one, a missing column, one of another type, a row without

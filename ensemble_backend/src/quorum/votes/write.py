@@ -47,8 +47,7 @@ class VotesWriter:
     def write(self, cell: Cell, members: Sequence[str]) -> None:
         """Write one row; ``members`` are those of the cell's values.
 
-        Raises:
-            VotesError: Other members than those of the first row, or names that no column can have.
+        Raises VotesError for other members than those of the first row, or names that no column can have.
         """
         if not self._members:
             if is_columnar(self._path):
