@@ -234,8 +234,7 @@ def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint
 def _free_port(host: str, claims: list[socket.socket]) -> int:
     """Choose a port that nobody listens on and no other server that is about to start has chosen.
 
-    A claim is a name in Linux's abstract namespace: the kernel gives it to one process and frees it when the
-    socket is closed, at the latest with the process. Claims are appended to ``claims``.
+    A claim, appended to ``claims``, is an abstract socket: the kernel gives a name to one process at a time.
     """
     for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
         claim = socket.socket(socket.AF_UNIX)
