@@ -121,10 +121,10 @@ def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -
     assert part["redeploy"]["errors"] == []
     assert part["redeploy"]["failed"] == 0
     assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0
-    told = part["bare_prompt_tokens"]
-    assert 0 < told[0]["reused"] < told[0]["all"]
+    counts = part["bare_prompt_tokens"]
+    assert 0 < counts[0]["reused"] < counts[0]["all"]
     if LONG:
-        told.append(parts["tensorrt_llm-demo-llama/answers"]["prompt_tokens"])
-        assert 0.4 * told[1]["all"] < told[1]["reused"] < told[1]["all"]
-    for one in told:
+        counts.append(parts["tensorrt_llm-demo-llama/answers"]["prompt_tokens"])
+        assert 0.4 * counts[1]["all"] < counts[1]["reused"] < counts[1]["all"]
+    for one in counts:
         assert f"{one['reused']} of {one['all']} prompt tokens came from the KV cache" in run.stdout

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,6 +192,4 @@ def plain_triton(deploy: Path, **how: Any) -> Iterator[Live]:
             live.close()
     finally:
         # Triton takes two seconds to stop in order, which other tests look at.
-        if server.pid:
-            os.killpg(server.pid, signal.SIGKILL)
         server.stop(drain_s=0)

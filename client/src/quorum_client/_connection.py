@@ -141,7 +141,7 @@ class Connection:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),
             # By its name the shortest pause, but also the longest time that one attempt to connect may take:
-            # half of a call's, so that who accepts and says nothing is unreachable, not slow to answer.
+            # half of a call's, so that a listener that never answers is unreachable, not a slow server.
             ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
             # gRPC retries by itself what was never sent.
             ("grpc.enable_retries", int(retries)),

@@ -336,7 +336,7 @@ def test_a_server_that_is_far_away_is_reached(triton: Any, make: Any) -> None:
         assert make(wire.url, retries=False).extract("t", ["a"]).weights_version == 7
 
 
-def test_who_accepts_and_says_nothing_is_unreachable(make: Any) -> None:
+def test_a_listener_that_never_answers_is_unreachable(make: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = make(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=1.0, retries=False)
         with pytest.raises(qc.Unreachable):

@@ -122,7 +122,7 @@ class QuorumTarget:
             self._statistics.close()
             self._statistics = None
         self._give_back()
-        # Nobody asks any more, and stopping in order takes two seconds.
+        # No request is in flight, and an orderly stop takes two seconds.
         self._server.stop(drain_s=0)
         self._scratch.cleanup()
 

@@ -50,7 +50,7 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
             version.
     """
     try:
-        content = msgspec.convert(json.loads(text, object_pairs_hook=_unique), dict[str, Any])
+        content = msgspec.convert(json.loads(text, object_pairs_hook=unique), dict[str, Any])
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error}); the file may be cut off") from error
     except RecursionError as error:
@@ -78,10 +78,11 @@ def _block(brackets: str, entries: Iterable[str]) -> str:
     return brackets[0] + "\n    " + ",\n    ".join(entries) + "\n  " + brackets[1]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"key {name!r} stands twice in one object; keep one of them")
-        result[name] = value
-    return result
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object, as ``object_pairs_hook`` of a JSON decoder; raises ValueError if a name repeats."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object; keep one of them")
+    return found

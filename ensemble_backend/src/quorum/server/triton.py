@@ -131,14 +131,14 @@ class TritonServer:
         Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before.
 
         Args:
-            drain_s: How long requests in flight may take, and then the process itself; 0 kills it.
+            drain_s: How long requests in flight may take, and then the process itself; 0 kills it at once.
         """
         while self._claims:
             self._claims.pop().close()
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
+        if drain_s > 0 and process.poll() is None:
             _wait_idle(process.pid, drain_s)
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -232,7 +232,7 @@ def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint
 
 
 def _free_port(host: str, claims: list[socket.socket]) -> int:
-    """Choose a port that nobody listens on and no other server that is about to start has chosen.
+    """Choose a free port that no other server has claimed for its start.
 
     A claim, appended to ``claims``, is an abstract socket: the kernel gives a name to one process at a time.
     """

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from quorum.decision.hashed_json import unique
 from quorum.votes.schema import (
     CELL_COLUMNS,
     COLUMN_SUFFIXES,
@@ -126,16 +127,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object; keep one of the two")
-    return found
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unique)
 
 
 def _votes(row: object) -> Mapping[str, object]:
