@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,21 @@ class Question:
         return (self.deadline_ns - time.monotonic_ns()) / 1e9
 
 
-Reply = str | Status
+class Generated(NamedTuple):
+    """A text that an LLM generated, with the log-probability of each token where the runtime knows them.
+
+    Attributes:
+        text: The text.
+        ends: (t,) characters of ``text`` up to and with each token, never falling.
+        log_probs: (t,) log-probability of each token given all before, in nats; nan: not known.
+    """
+
+    text: str
+    ends: Sequence[int] = ()
+    log_probs: Sequence[float] = ()
+
+
+Reply = Generated | Status
 """The generated text, or the status of an abstention."""
 Done = Callable[[Reply], None]
 

@@ -14,10 +14,17 @@ from quorum_contract import NOT_APPLICABLE, Status
 
 
 class Vote(NamedTuple):
-    """One member's vote on one attribute: a canonical value, or ``""`` with the status that says why not."""
+    """One member's vote on one attribute.
+
+    Attributes:
+        value: Canonical; ``""`` for an abstention.
+        status: ``ANSWERED``, or the reason of the abstention.
+        score: Log-probability of the value's tokens given all before, in nats; None: not known.
+    """
 
     value: str
     status: Status
+    score: float | None = None
 
 
 _DECODER = json.JSONDecoder()
