@@ -112,7 +112,7 @@ def test_refused(text, words):
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        (edited(schema_version=2), "this quorum reads 1; upgrade quorum"),
+        (edited(schema_version=3), "this quorum reads 1 to 2; upgrade quorum"),
         (dumps(LEARNED).replace('"method"', '"method": "em", "method"'), "keep one of them"),
         (edited(method="em"), "edited or damaged; write it again with `quorum learn`"),
     ],

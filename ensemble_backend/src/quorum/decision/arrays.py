@@ -12,6 +12,7 @@ from quorum.decision.cell import RELATIVE_TIE
 from quorum.decision.histogram import Floats as Floats
 from quorum.decision.histogram import compress
 from quorum.decision.patterns import ABSTAIN, NA, Codes, Keys, spread
+from quorum.decision.scores import NO_SCORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,24 @@ class Rule:
         na_bias: (g,) added to the score of "n/a".
         none_bias: (g,) score of "none of these"; None: the confidence is weighted agreement.
         part_bias: (g,) added to the score of a value that is part of others; None: no such bias.
+        scores: (g, m, levels) added to the weight of a vote with a score of that level; None: scores do not
+            count.
     """
 
     weights: Floats
     na_bias: Floats
     none_bias: Floats | None = None
     part_bias: Floats | None = None
+    scores: Floats | None = None
+
+    def of_votes(self, groups: Keys, levels: Codes | None) -> Floats:
+        """(n, m) weight of each vote, by its (n, m) score level, -1 for none; None: no vote has a score."""
+        weights = self.weights[groups]
+        if self.scores is None or levels is None:
+            return weights
+        members = np.arange(weights.shape[1])
+        offsets = self.scores[groups[:, None], members, np.maximum(levels, 0)]
+        return np.where(levels == NO_SCORE, weights, np.maximum(weights + offsets, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +66,21 @@ def equal_rule(members: int) -> Rule:
     return Rule(np.ones((1, members)), np.zeros(1))
 
 
-def decide(codes: Codes, rule: Rule, groups: Keys | None = None, parts: Codes | None = None) -> Decision:
-    """Decide many cells; the work is per distinct pattern.
+def decide(
+    codes: Codes,
+    rule: Rule,
+    groups: Keys | None = None,
+    parts: Codes | None = None,
+    levels: Codes | None = None,
+) -> Decision:
+    """Decide many cells; the work is per distinct pattern, and per cell where scores count.
 
     Args:
         codes: (n, m) codes, see :mod:`quorum.decision.patterns`.
         rule: Weights and biases per group.
         groups: (n,) row of the rule for each cell; None: row 0.
         parts: (n,) code of the value that is part of others, -1 where none is; None: -1 everywhere.
+        levels: (n, m) level of each vote's score, -1 where it has none; None: no vote has a score.
 
     Raises:
         ValueError: Not as many members as weights, or a group without a row in the rule.
@@ -72,14 +92,20 @@ def decide(codes: Codes, rule: Rule, groups: Keys | None = None, parts: Codes | 
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
     if rule.part_bias is None or not rule.part_bias.any():
         parts = None
+    if rule.scores is not None and levels is not None:
+        return decide_rows(
+            codes, rule, np.zeros(len(codes), np.int32) if groups is None else groups, parts, levels
+        )
     hist, where = compress(codes if parts is None else np.column_stack([codes, parts]), groups)
     part = None if parts is None else hist.codes[:, m]
     return decide_rows(hist.codes[:, :m], rule, hist.groups, part).spread(where)
 
 
-def decide_rows(codes: Codes, rule: Rule, groups: Keys, parts: Codes | None = None) -> Decision:
+def decide_rows(
+    codes: Codes, rule: Rule, groups: Keys, parts: Codes | None = None, levels: Codes | None = None
+) -> Decision:
     """Decide each row: :func:`decide` without compression, for rows that are distinct patterns already."""
-    weights, answered = rule.weights[groups], codes != ABSTAIN
+    weights, answered = rule.of_votes(groups, levels), codes != ABSTAIN
     na_bias = rule.na_bias[groups]
     scores = block_scores(codes, weights, na_bias)
     at_stake = np.abs(na_bias)

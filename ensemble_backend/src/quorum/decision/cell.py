@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from quorum.decision.parts import find_part
+from quorum.decision.scores import level_of
 
 NOT_APPLICABLE = "n/a"
 ANSWERED = 0
@@ -30,52 +31,78 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         na_bias: Added to the score of the value "n/a".
         none_bias: Score of the candidate "none of these"; None: the confidence is weighted agreement.
         part_bias: Added to the score of a value that is part of others (:mod:`quorum.decision.parts`).
+        scores: Per member and level (:mod:`quorum.decision.scores`), added to the weight of a vote with a
+            score of that level; (): votes weigh the same whatever their scores.
     """
 
     weights: tuple[float, ...]
     na_bias: float = 0.0
     none_bias: float | None = None
     part_bias: float = 0.0
+    scores: tuple[tuple[float, ...], ...] = ()
 
     @property
     def calibrated(self) -> bool:
         """Whether the confidence is a probability of being right, not a share of the weights."""
         return self.none_bias is not None
 
+    def at(self, scores: Sequence[float | None]) -> Parameters:
+        """The parameters of a cell whose votes have these scores: every weight is that of the vote."""
+        if not self.scores:
+            return self
+        weights = [
+            weight if (level := level_of(score)) < 0 else max(0.0, weight + offsets[level])
+            for weight, offsets, score in zip(self.weights, self.scores, scores, strict=True)
+        ]
+        return Parameters(tuple(weights), self.na_bias, self.none_bias, self.part_bias)
 
-def decide_one(parameters: Parameters, ballots: Sequence[Ballot]) -> tuple[str, float]:
+    def highest(self) -> tuple[float, ...]:
+        """Per member, the highest weight that a vote can have."""
+        if not self.scores:
+            return self.weights
+        pairs = zip(self.weights, self.scores, strict=True)
+        return tuple(max(0.0, weight, weight + max(offsets)) for weight, offsets in pairs)
+
+
+def decide_one(
+    parameters: Parameters, ballots: Sequence[Ballot], scores: Sequence[float | None] = ()
+) -> tuple[str, float]:
     """Decide one cell.
 
-    The score of a named value is the sum of the weights of the members that named it, plus ``na_bias``
-    for "n/a", plus ``part_bias`` for the value that is part of others. The highest score wins; a tie goes
-    to the tied value of the heaviest member, then of the lowest member index. A value on which all
-    answering members agree therefore always wins.
+    A vote weighs as much as its member; with ``parameters.scores`` and a score of its own, by the offset of
+    that score's level more, at least 0. The total of a named value is the sum of the weights of its votes,
+    plus ``na_bias`` for "n/a", plus ``part_bias`` for the value that is part of others. The highest total
+    wins; a tie goes to the tied value of the heaviest vote, then of the lowest member index. A value on which
+    all answering members agree therefore always wins.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member, in the order of the weights: (value, status).
+        scores: Per member, log-probability of its value in nats, None where not known; (): for none.
 
     Returns:
         The value and the confidence in [0, 1]: its share of the answering members' weights (agreement), or
         softmax over the candidates and "none of these" (calibrated). ``("", 0.0)`` if all members abstained.
 
     Raises:
-        ValueError: Not as many ballots as weights.
+        ValueError: Not as many ballots as weights, or as many scores.
     """
+    if scores:
+        parameters = parameters.at(scores)
     support = tally(parameters.weights, ballots)
     if not support:
         return "", 0.0
-    scores = dict(support)
-    if NOT_APPLICABLE in scores:
-        scores[NOT_APPLICABLE] += parameters.na_bias
+    totals = dict(support)
+    if NOT_APPLICABLE in totals:
+        totals[NOT_APPLICABLE] += parameters.na_bias
     if parameters.part_bias:
         named = [v if status == ANSWERED and v != NOT_APPLICABLE else None for v, status in ballots]
         if (part := find_part(named)) >= 0:
-            scores[ballots[part][0]] += parameters.part_bias
-    winner = _winner(parameters, ballots, scores) if len(scores) > 1 else next(iter(scores))
+            totals[ballots[part][0]] += parameters.part_bias
+    winner = _winner(parameters, ballots, totals) if len(totals) > 1 else next(iter(totals))
     if parameters.none_bias is None:
         return winner, _agreement(support, winner, ballots)
-    return winner, _softmax(scores, winner, parameters.none_bias)
+    return winner, _softmax(totals, winner, parameters.none_bias)
 
 
 def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[str, float]:

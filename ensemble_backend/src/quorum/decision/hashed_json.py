@@ -42,8 +42,8 @@ def lay_out(content: Mapping[str, Any], by_line: Collection[str]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def parse(text: str, schema_version: int) -> dict[str, Any]:
-    """Read the JSON object of a file with this ``schema_version``.
+def parse(text: str, newest: int) -> dict[str, Any]:
+    """Read the JSON object of a file with a ``schema_version`` of 1 to ``newest``.
 
     Raises:
         ValueError: Not JSON or too deep, a number too long, a name that stands twice, no object, or another
@@ -56,10 +56,11 @@ def parse(text: str, schema_version: int) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     version = content.get("schema_version")
-    if type(version) is int and version > schema_version:
-        raise ValueError(f"schema_version is {version}, this quorum reads {schema_version}; upgrade quorum")
-    if type(version) is not int or version != schema_version:
-        raise ValueError(f"schema_version is {version!r}, this quorum reads {schema_version}")
+    known = f"1 to {newest}" if newest > 1 else "1"
+    if type(version) is int and version > newest:
+        raise ValueError(f"schema_version is {version}, this quorum reads {known}; upgrade quorum")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"schema_version is {version!r}, this quorum reads {known}")
     return content
 
 

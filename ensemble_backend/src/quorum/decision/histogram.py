@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count agreement patterns: a small, additive sufficient statistic of all linear methods."""
+"""Count agreement patterns, and levels of scores: an additive sufficient statistic of all linear methods."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from quorum.decision.patterns import (
     pattern_keys,
     spread,
 )
+from quorum.decision.scores import LEVELS, NO_SCORE
 
 Floats = npt.NDArray[np.float64]
 UNLABELLED = -1
@@ -28,7 +29,7 @@ _DENSE = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Distinct (group, pattern, gold) rows, sorted, with their counts.
+    """Distinct (group, pattern, gold, levels) rows, sorted, with their counts.
 
     Attributes:
         codes: (r, m) int8 canonical codes, see :mod:`quorum.decision.patterns`.
@@ -36,12 +37,15 @@ class Histogram:
         right: (r,) int64 bit mask of the members that are right, :data:`UNLABELLED` without gold. A mask of 0
             is a labelled cell whose gold no member named.
         counts: (r,) float64 > 0; fractional after forgetting.
+        levels: (r, m) int8 level of each vote's score (:mod:`quorum.decision.scores`), -1 for none; None: the
+            cells are not told apart by scores. The votes may be followed by columns without any.
     """
 
     codes: npt.NDArray[np.int8]
     groups: npt.NDArray[np.int32]
     right: npt.NDArray[np.int64]
     counts: Floats
+    levels: npt.NDArray[np.int8] | None = None
 
     @property
     def members(self) -> int:
@@ -67,12 +71,19 @@ class Histogram:
         """The histogram of both sets of cells, of the same members and groups."""
         if self.members != other.members:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
+        levels = None
+        if self.levels is not None or other.levels is not None:
+            levels = np.concatenate([self._all_levels(), other._all_levels()])
         return histogram(
             np.concatenate([self.codes, other.codes]),
             np.concatenate([self.groups, other.groups]),
             np.concatenate([self.right, other.right]),
             np.concatenate([self.counts, other.counts]),
+            levels,
         )
+
+    def _all_levels(self) -> npt.NDArray[np.int8]:
+        return np.full(self.codes.shape, NO_SCORE, np.int8) if self.levels is None else self.levels
 
     def scaled(self, factor: float) -> Histogram:
         """Multiply every count by ``factor``, to forget; raises ValueError if it is not in (0, 1]."""
@@ -86,9 +97,10 @@ class Histogram:
         sums = [np.bincount(self.groups, self.counts * column, n_groups) for column in columns.T]
         return np.stack(sums, axis=1).astype(np.float64)
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> Histogram:
-        """The rows where the (r,) mask is true."""
-        return Histogram(self.codes[rows], self.groups[rows], self.right[rows], self.counts[rows])
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Histogram:
+        """The rows where the (r,) mask is true, or those of the given indices."""
+        levels = None if self.levels is None else self.levels[rows]
+        return Histogram(self.codes[rows], self.groups[rows], self.right[rows], self.counts[rows], levels)
 
     def labelled(self) -> Histogram:
         """The rows with gold."""
@@ -96,11 +108,16 @@ class Histogram:
 
     def regrouped(self, groups: npt.NDArray[np.int32]) -> Histogram:
         """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
-        return histogram(self.codes, groups[self.groups], self.right, self.counts)
+        return histogram(self.codes, groups[self.groups], self.right, self.counts, self.levels)
 
     def unlabelled(self) -> Histogram:
         """All cells, without gold."""
-        return histogram(self.codes, self.groups, np.full_like(self.right, UNLABELLED), self.counts)
+        unknown = np.full_like(self.right, UNLABELLED)
+        return histogram(self.codes, self.groups, unknown, self.counts, self.levels)
+
+    def without_levels(self) -> Histogram:
+        """All cells, not told apart by scores."""
+        return self if self.levels is None else histogram(self.codes, self.groups, self.right, self.counts)
 
     def pooled(self) -> Histogram:
         """All cells in one group."""
@@ -109,11 +126,15 @@ class Histogram:
     def na_as_value(self) -> Histogram:
         """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
-        return histogram(codes, self.groups, self.right, self.counts)
+        return histogram(codes, self.groups, self.right, self.counts, self.levels)
 
 
 def histogram(
-    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
+    codes: Codes,
+    groups: Keys | None = None,
+    right: Keys | None = None,
+    counts: Floats | None = None,
+    levels: Codes | None = None,
 ) -> Histogram:
     """Count cells by pattern.
 
@@ -122,17 +143,24 @@ def histogram(
         groups: (n,) group ids, 0 and up; None: one group.
         right: (n,) bit masks of the members that are right, -1 without gold; None: no gold.
         counts: (n,) how many cells each row stands for; None: one.
+        levels: (n, m) level of each vote's score, -1 for none; None: scores do not tell cells apart.
 
     Raises:
         ValueError: Wrong shape or type.
     """
-    return compress(codes, groups, right, counts)[0]
+    return compress(codes, groups, right, counts, levels)[0]
 
 
 def compress(
-    codes: Codes, groups: Keys | None = None, right: Keys | None = None, counts: Floats | None = None
+    codes: Codes,
+    groups: Keys | None = None,
+    right: Keys | None = None,
+    counts: Floats | None = None,
+    levels: Codes | None = None,
 ) -> tuple[Histogram, Keys]:
     """:func:`histogram` and the (n,) row of each cell: decide rows, then look decisions up per cell."""
+    if levels is not None:
+        return _compress_scored(codes, groups, right, counts, levels)
     keys, members = pattern_keys(codes), codes.shape[1]
     for name, column in (("groups", groups), ("right", right)):
         if column is not None and column.shape != (len(keys),):
@@ -161,6 +189,30 @@ def compress(
         counts=totals.astype(np.float64),
     )
     return hist, where
+
+
+def _compress_scored(
+    codes: Codes, groups: Keys | None, right: Keys | None, counts: Floats | None, levels: Codes
+) -> tuple[Histogram, Keys]:
+    """:func:`compress` of votes with levels: the rows of votes without, split by the levels of the votes."""
+    if levels.shape != codes.shape:
+        raise ValueError(f"levels have shape {levels.shape} for codes of shape {codes.shape}")
+    plain, where = compress(codes, groups, right)
+    keys = np.zeros(len(codes), np.int64)
+    for column in levels.T:
+        np.multiply(keys, LEVELS + 1, out=keys)
+        np.add(keys, np.where(column < 0, 0, column + 1), out=keys)
+    known, index, _ = ranks(keys, 0)
+    cells = where.astype(np.int64) * len(known) + index
+    rows, where, seen = ranks(cells, 0)
+    row, key = np.divmod(rows, len(known))
+    totals = seen if counts is None else np.bincount(where, weights=counts, minlength=len(rows))
+    rest, columns = known[key], np.empty((len(rows), codes.shape[1]), np.int8)
+    for j in range(codes.shape[1] - 1, -1, -1):
+        rest, digit = np.divmod(rest, LEVELS + 1)
+        columns[:, j] = digit - 1
+    split = plain.take(row)
+    return Histogram(split.codes, split.groups, split.right, totals.astype(np.float64), columns), where
 
 
 def right_mask(codes: Codes, gold: Keys) -> npt.NDArray[np.int64]:

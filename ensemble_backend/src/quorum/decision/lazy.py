@@ -21,37 +21,45 @@ def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> lis
     return sorted(range(len(weights)), key=lambda j: (-abs(weights[j]) / prices[j], j))
 
 
-def is_settled(parameters: Parameters, ballots: Sequence[Ballot | None]) -> bool:
-    """Whether the decision is final, whatever the remaining members answer.
+def is_settled(
+    parameters: Parameters, ballots: Sequence[Ballot | None], scores: Sequence[float | None] = ()
+) -> bool:
+    """Whether the decision is final, whatever the remaining members answer, and however sure they are.
 
     The leader must be ahead of every other candidate, and of a value not named yet (score 0, or ``na_bias``
-    for "n/a"), by more than the sum of the remaining absolute weights and of ``|part_bias|``. A lead of
-    exactly that sum is enough when the member that wins every tie has named the leader.
+    for "n/a"), by more than the sum of the highest weights that the remaining votes can have and of
+    ``|part_bias|``. A lead of exactly that sum is enough when the vote that wins every tie names the leader.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member: (value, status), or None if it has not been asked yet.
+        scores: As in :func:`quorum.decision.cell.decide_one`.
 
     Returns:
         True if no answer can change the value any more; the confidence may still change.
     """
+    if parameters.scores:
+        given = parameters.at(scores or [None] * len(ballots)).weights
+        pairs = zip(ballots, given, parameters.highest(), strict=True)
+        bounds = (high if ballot is None else weight for ballot, weight, high in pairs)
+        parameters = Parameters(tuple(bounds), parameters.na_bias, parameters.none_bias, parameters.part_bias)
     weights = parameters.weights
     open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]
     if not open_weights:
         return True
-    scores = tally(weights, ballots)
-    if not scores:
+    support = tally(weights, ballots)
+    if not support:
         return False
-    if NOT_APPLICABLE in scores:
-        scores[NOT_APPLICABLE] += parameters.na_bias
-    leader = max(scores, key=scores.__getitem__)
+    if NOT_APPLICABLE in support:
+        support[NOT_APPLICABLE] += parameters.na_bias
+    leader = max(support, key=support.__getitem__)
     # A value not named yet scores 0, "n/a" its bias.
-    rivals = {NOT_APPLICABLE: parameters.na_bias, **scores, leader: 0.0}
+    rivals = {NOT_APPLICABLE: parameters.na_bias, **support, leader: 0.0}
     at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
     slack = RELATIVE_TIE * 4.0 * at_stake
     # Which value is part of others is known only at the end: the bias may change the lead once, either way.
     open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
-    margin = scores[leader] - max(rivals.values()) - open_sum
+    margin = support[leader] - max(rivals.values()) - open_sum
     if margin > slack:
         return True
     heaviest = max(range(len(ballots)), key=lambda j: (weights[j], -j))

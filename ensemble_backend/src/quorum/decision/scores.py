@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,7 @@ NO_SCORE = -1
 LOG_ODDS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Log odds that each level stands for, rising."""
 LEVELS = len(LOG_ODDS)
-EDGES = tuple(
-    -math.log1p(math.exp(-0.5 * (low + high))) for low, high in zip(LOG_ODDS, LOG_ODDS[1:], strict=False)
-)
+EDGES = tuple(-math.log1p(math.exp(-0.5 * (low + high))) for low, high in pairwise(LOG_ODDS))
 """Lowest score of each level but the first."""
 
 
@@ -30,7 +30,7 @@ def level_of(score: float | None) -> int:
     return NO_SCORE if score is None or score != score else bisect_right(EDGES, score)
 
 
-def levels_of(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int8]:
+def levels_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
     """:func:`level_of` over an array of any shape, nan where there is no score."""
     levels = np.searchsorted(EDGES, np.nan_to_num(scores, nan=0.0), side="right")
     return np.where(np.isnan(scores), NO_SCORE, levels).astype(np.int8)

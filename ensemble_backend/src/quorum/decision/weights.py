@@ -13,10 +13,12 @@ import msgspec
 
 from quorum.decision.cell import Parameters
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
+from quorum.decision.scores import LEVELS, LOG_ODDS
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The newest schema: 2 adds ``scores``. Weights without them are written as 1, byte for byte as ever."""
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
 
@@ -93,13 +95,20 @@ class Weights:
             )
 
     @property
+    def uses_scores(self) -> bool:
+        """Whether the weight of a vote depends on its score."""
+        return any(p.scores for p in (self.default, *self.attributes.values(), *self.groups.values()))
+
+    @property
     def content_hash(self) -> str:
         """``sha256:`` of the canonical JSON of everything but the hash itself."""
         return str(_content(self)["content_hash"])
 
 
-_FIELDS = frozenset({"schema_version", "content_hash", *(f.name for f in fields(Weights))})
-_OPTIONAL = frozenset({"groups", "settings"})
+_LEVELS = "score_log_odds"
+"""Field of schema 2: the log odds of the levels that ``scores`` has one number for."""
+_FIELDS = frozenset({"schema_version", "content_hash", _LEVELS, *(f.name for f in fields(Weights))})
+_OPTIONAL = frozenset({"groups", "settings", _LEVELS})
 
 
 def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> Weights:
@@ -146,6 +155,7 @@ def loads(text: str, source: str = "weights") -> Weights:
         if (content.keys() | _OPTIONAL) != _FIELDS:
             missing = sorted(_FIELDS - _OPTIONAL - content.keys())
             raise WeightsError(f"keys missing: {missing}, unknown: {sorted(content.keys() - _FIELDS)}")
+        _check_levels(content)
         # One by one, so that a message names the attribute; what is no object is refused below.
         content["default"] = _parameters(content["default"], "default")
         for key in ("attributes", "groups"):
@@ -156,6 +166,19 @@ def loads(text: str, source: str = "weights") -> Weights:
     except ValueError as error:
         raise WeightsError(f"{source}: {advise(error, 'write it again with `quorum learn`')}") from error
     return weights
+
+
+def _check_levels(content: Mapping[str, Any]) -> None:
+    """Refuse offsets for other levels of scores than this code's."""
+    if (content["schema_version"] > 1) != (_LEVELS in content):
+        raise WeightsError(
+            f"schema_version is {content['schema_version']}, which is 2 exactly with {_LEVELS}"
+        )
+    if _LEVELS in content and content[_LEVELS] != list(LOG_ODDS):
+        raise WeightsError(
+            f"{_LEVELS} are {content[_LEVELS]}, this quorum has the levels {list(LOG_ODDS)}; learn the "
+            "weights again from recorded votes"
+        )
 
 
 def _parameters(value: object, where: str) -> Parameters:
@@ -180,6 +203,7 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
             )
     if not math.isfinite(sum(parameters.weights)):
         raise WeightsError(f"{where}.weights are so large that their sum is no number")
+    _check_scores(parameters, where, weights)
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
     if not all(map(math.isfinite, (parameters.na_bias, none_bias, parameters.part_bias))):
         raise WeightsError(f"{where}: the biases must be finite")
@@ -190,10 +214,25 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
         )
 
 
+def _check_scores(parameters: Parameters, where: str, weights: Weights) -> None:
+    if not parameters.scores:
+        return
+    sizes = [len(offsets) for offsets in parameters.scores]
+    if sizes != [LEVELS] * len(weights.members):
+        raise WeightsError(
+            f"{where}.scores must have {LEVELS} numbers for each of {len(weights.members)} members, "
+            f"not {sizes}"
+        )
+    if not all(math.isfinite(offset) for offsets in parameters.scores for offset in offsets):
+        raise WeightsError(f"{where}.scores must be finite")
+    if not math.isfinite(sum(parameters.highest())):
+        raise WeightsError(f"{where}.scores are so large that the sum of the weights is no number")
+
+
 def _content(weights: Weights) -> dict[str, Any]:
     """All that the file holds, the hash last."""
     content = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION if weights.uses_scores else 1,
         "method": weights.method,
         "settings": dict(weights.settings),
         "members": weights.members,
@@ -204,6 +243,8 @@ def _content(weights: Weights) -> dict[str, Any]:
         "confidence": weights.confidence,
         "provenance": dict(weights.provenance),
     }
+    if weights.uses_scores:
+        content[_LEVELS] = LOG_ODDS
     try:
         return with_hash(content)
     except ValueError as error:
@@ -212,6 +253,7 @@ def _content(weights: Weights) -> dict[str, Any]:
 
 def _plain(parameters: Parameters) -> dict[str, Any]:
     entry = msgspec.structs.asdict(parameters)
-    if not parameters.part_bias:
-        del entry["part_bias"]
+    for name in ("part_bias", "scores"):
+        if not entry[name]:
+            del entry[name]
     return entry

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Rule, decide
+from quorum.decision.arrays import Decision, Floats, Rule, decide
+from quorum.decision.cell import Parameters
+from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.stats import TAIL_95, Estimate, means_over_products
 from quorum.records import Record
@@ -91,7 +93,16 @@ def as_rule(weights: Weights, groups: Sequence[tuple[str, str]]) -> Rule:
         np.array([row.na_bias for row in rows], np.float64),
         None if None in nones else np.array(nones, np.float64),
         np.array([row.part_bias for row in rows], np.float64),
+        _offsets(rows),
     )
+
+
+def _offsets(rows: Sequence[Parameters]) -> Floats | None:
+    """(g, m, levels) offsets of scores; None where no row has any."""
+    if not any(row.scores for row in rows):
+        return None
+    nothing = ((0.0,) * LEVELS,) * len(rows[0].weights)
+    return np.array([row.scores or nothing for row in rows], np.float64)
 
 
 def is_right(table: VotesTable, decision: Decision) -> npt.NDArray[np.bool_]:

@@ -70,7 +70,7 @@ class OneCoin:
                 f"{MIN_MEMBERS}: add members, label some cells (loglinear), or use majority"
             )
         labels = np.broadcast_to(np.asarray(self.labels, np.float64), (hist.n_groups,))
-        rows = _Rows(hist.codes, labels[hist.groups])
+        rows = CellRows(hist.codes, labels[hist.groups])
         accuracy, self.strength_ = self._fit_global(hist, rows), math.inf
         shrunk = np.repeat(accuracy[None], hist.n_groups, axis=0)
         if self.per_group and hist.n_groups > 1:
@@ -81,7 +81,7 @@ class OneCoin:
         self.rule_ = Rule(np.maximum(weights, 0.0), np.zeros(hist.n_groups))
         return self
 
-    def _fit_global(self, hist: Histogram, rows: _Rows) -> Floats:
+    def _fit_global(self, hist: Histogram, rows: CellRows) -> Floats:
         given = hist.per_group(rows.answered).sum(axis=0)
         accuracy, self.log_likelihood_ = _majority_start(hist), []
         for _ in range(self.max_rounds):
@@ -94,7 +94,7 @@ class OneCoin:
                 break
         return accuracy
 
-    def _fit_groups(self, hist: Histogram, rows: _Rows, shrunk: Floats) -> tuple[Floats, Floats]:
+    def _fit_groups(self, hist: Histogram, rows: CellRows, shrunk: Floats) -> tuple[Floats, Floats]:
         """The accuracies again, with the groups' own deviations taken out, and (g, m) shrunk ones."""
         given = hist.per_group(rows.answered)
         for _ in range(self.max_rounds):
@@ -138,10 +138,10 @@ def posterior(codes: Codes, accuracy: Floats, labels: float) -> tuple[Floats, Fl
         (r, m) probabilities (0 for an abstention), (r,) the probability of "none of the above", and (r,) the
         log-likelihood of each row.
     """
-    return _Rows(codes, np.full(len(codes), labels)).expect(np.broadcast_to(accuracy, codes.shape))
+    return CellRows(codes, np.full(len(codes), labels)).expect(np.broadcast_to(accuracy, codes.shape))
 
 
-class _Rows:
+class CellRows:
     """The rows of votes that an E step runs over.
 
     Args:

@@ -21,6 +21,7 @@ from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembe
 from quorum.learning.iwmv import Iwmv
 from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
 from quorum.learning.newton import NoConvergenceError
+from quorum.learning.scored import ScoredCoin
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
@@ -147,12 +148,17 @@ def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool =
 
 
 def _em(
-    statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True, blocs: bool = True
+    statistic: Statistic,
+    counts: Mapping[str, int],
+    per_attribute: bool = True,
+    blocs: bool = True,
+    scores: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
-    model = OneCoin(label_counts(names, counts), per_group=per_attribute).fit(hist)
+    labels = label_counts(names, counts)
+    model = OneCoin(labels, per_group=per_attribute).fit(hist)
     bloc = find_bloc(hist, _typical(names, hist, counts)) if blocs else None
-    default = model.default_rule(DEFAULT_LABELS)
+    default, own = model.default_rule(DEFAULT_LABELS), model.rule_
     factor = np.ones(hist.members) if bloc is None else bloc.weights / np.maximum(default.weights[0], _LIGHT)
     settings = {
         "per_attribute": per_attribute,
@@ -162,8 +168,25 @@ def _em(
         "strength": None if math.isinf(model.strength_) else model.strength_,
         "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
     }
-    scaled, own = (replace(rule, weights=rule.weights * factor) for rule in (default, model.rule_))
+    if statistic.scored is not None:
+        coin = _scored(statistic, labels) if scores else None
+        settings["scores"] = scores
+        settings["score_slopes"] = [0.0] * hist.members if coin is None else coin.slope_.round(4).tolist()
+        if coin is not None:
+            default, own = coin.rule(np.array([DEFAULT_LABELS])), coin.rule_
+    scaled, own = (_scaled(rule, factor) for rule in (default, own))
     return Learned(_parameters(scaled), _by_name(names, own), {}, settings)
+
+
+def _scored(statistic: Statistic, labels: Floats) -> ScoredCoin | None:
+    """Accuracies by the scores of votes; None where the scores of no member say anything."""
+    coin = ScoredCoin(labels).fit(statistic.by_attribute(statistic.scored)[1])
+    return coin if coin.informative else None
+
+
+def _scaled(rule: Rule, factor: Floats) -> Rule:
+    offsets = None if rule.scores is None else rule.scores * factor[:, None]
+    return replace(rule, weights=rule.weights * factor, scores=offsets)
 
 
 def _loglinear(
@@ -220,7 +243,10 @@ def _parameters(rule: Rule, row: int = 0) -> Parameters:
     none = None if rule.none_bias is None else _rounded(rule.none_bias[row])
     weights = tuple(_rounded(max(w, 0.0)) for w in rule.weights[row])
     part_bias = 0.0 if rule.part_bias is None else _rounded(rule.part_bias[row])
-    return Parameters(weights, _rounded(rule.na_bias[row]), none, part_bias)
+    scores: tuple[tuple[float, ...], ...] = ()
+    if rule.scores is not None and rule.scores[row].any():
+        scores = tuple(tuple(map(_rounded, offsets)) for offsets in rule.scores[row])
+    return Parameters(weights, _rounded(rule.na_bias[row]), none, part_bias, scores)
 
 
 def _rounded(value: float) -> float:

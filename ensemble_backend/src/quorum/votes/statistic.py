@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from quorum.decision.histogram import UNLABELLED, Histogram
-from quorum.decision.patterns import ABSTAIN, NA
+from quorum.decision.histogram import UNLABELLED, Histogram, histogram
+from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes, Keys
+from quorum.decision.scores import NO_SCORE, levels_of
 from quorum_contract.errors import QuorumError
 
 
@@ -28,7 +32,9 @@ class Statistic:
         hist: Histogram over these groups.
         products: Distinct products; a sum of statistics counts a product once per part that it is in.
         gold: The labelled cells again, with a last column: the code of the value that is part of others, see
-            :func:`quorum.decision.parts.find_part`. None: not computed, so there is no bias for parts.
+            :func:`quorum.decision.parts.find_part`; told apart by scores where ``scored`` is there. None: not
+            computed, so there is no bias for parts.
+        scored: The cells again, without gold, told apart by the scores of their votes. None: no vote has one.
     """
 
     members: tuple[str, ...]
@@ -36,6 +42,7 @@ class Statistic:
     hist: Histogram
     products: int = 0
     gold: Histogram | None = None
+    scored: Histogram | None = None
 
     def __add__(self, other: Statistic) -> Statistic:
         """The statistic of both tables; raises StatisticError for other members, or another order."""
@@ -51,19 +58,32 @@ class Statistic:
         gold = None
         if self.gold is not None and other.gold is not None:
             gold = self.gold.regrouped(maps[0]) + other.gold.regrouped(maps[1])
-        return Statistic(self.members, names, hist, self.products + other.products, gold)
+        scored = None
+        if self.scored is not None or other.scored is not None:
+            parts = [part.scored or part.hist.unlabelled() for part in (self, other)]
+            scored = parts[0].regrouped(maps[0]) + parts[1].regrouped(maps[1])
+        return Statistic(self.members, names, hist, self.products + other.products, gold, scored)
 
     def scaled(self, factor: float) -> Statistic:
         """Multiply every count by ``factor`` in (0, 1], to forget old votes."""
-        gold = None if self.gold is None else self.gold.scaled(factor)
-        return replace(self, hist=self.hist.scaled(factor), gold=gold)
+        return self.mapped(lambda hist: hist.scaled(factor))
 
-    def by_attribute(self) -> tuple[tuple[str, ...], Histogram]:
-        """Attribute names, sorted, and the histogram with one group per attribute."""
+    def mapped(self, change: Callable[[Histogram], Histogram]) -> Statistic:
+        """Apply a function to each histogram."""
+        gold, scored = (None if part is None else change(part) for part in (self.gold, self.scored))
+        return replace(self, hist=change(self.hist), gold=gold, scored=scored)
+
+    def without_scores(self) -> Statistic:
+        """The statistic as if no vote had a score."""
+        gold = None if self.gold is None else self.gold.without_levels()
+        return replace(self, gold=gold, scored=None)
+
+    def by_attribute(self, scored: Histogram | None = None) -> tuple[tuple[str, ...], Histogram]:
+        """Attribute names, sorted, and the histogram, or ``scored``, with one group per attribute."""
         names = tuple(sorted({attribute for _, attribute in self.groups}))
         index = {name: i for i, name in enumerate(names)}
         mapping = np.array([index[attribute] for _, attribute in self.groups], np.int32)
-        return names, self.hist.regrouped(mapping)
+        return names, (self.hist if scored is None else scored).regrouped(mapping)
 
     def remarks(self) -> tuple[str, ...]:
         """Describe limits of the votes: silent members, attributes of "n/a" only, unnamed gold."""
@@ -85,3 +105,33 @@ class Statistic:
                 "get those cells right"
             )
         return tuple(remarks)
+
+
+def count(
+    members: tuple[str, ...],
+    groups: tuple[tuple[str, str], ...],
+    codes: Codes,
+    group: Keys,
+    right: Keys,
+    parts: Codes,
+    products: int,
+    scores: npt.NDArray[np.floating[Any]] | None = None,
+) -> Statistic:
+    """Count the cells of a table, see :class:`quorum.votes.table.CodedVotes` for the arrays.
+
+    ``scores`` is (n, m), nan where a vote has none; None, or nan throughout: no vote has one.
+    """
+    levels = scored = gold = None
+    if scores is not None:
+        found = np.where(codes == ABSTAIN, np.int8(NO_SCORE), levels_of(scores))
+        levels = found if (found != NO_SCORE).any() else None
+    if levels is not None:
+        scored = histogram(codes, group, np.full(len(codes), UNLABELLED, np.int64), None, levels)
+    if len(members) < MAX_MEMBERS:
+        labelled = right != UNLABELLED
+        both = np.column_stack([codes[labelled], parts[labelled]])
+        own = None
+        if levels is not None:
+            own = np.column_stack([levels[labelled], np.full(len(both), NO_SCORE, np.int8)])
+        gold = histogram(both, group[labelled], right[labelled], None, own)
+    return Statistic(members, groups, histogram(codes, group, right), products, gold, scored)

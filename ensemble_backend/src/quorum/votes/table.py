@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.histogram import UNLABELLED, histogram, right_members
+from quorum.decision.histogram import right_members
 from quorum.decision.parts import find_part
-from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes
+from quorum.decision.patterns import ABSTAIN, NA, Codes
 from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
-from quorum.votes.statistic import Statistic
+from quorum.votes.statistic import Statistic, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,10 @@ class CodedVotes:
 
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
-        hist = histogram(self.codes, self.groups, self.right)
-        gold = None
-        if len(self.members) < MAX_MEMBERS:
-            labelled = self.right != UNLABELLED
-            codes = np.column_stack([self.codes[labelled], self.parts[labelled]])
-            gold = histogram(codes, self.groups[labelled], self.right[labelled])
-        return Statistic(self.members, self.group_names, hist, len(self.product_names), gold)
+        return count(
+            self.members, self.group_names, self.codes, self.groups, self.right, self.parts,
+            len(self.product_names),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

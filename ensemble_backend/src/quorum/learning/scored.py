@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One-coin members whose accuracy rises with the score of a vote, learned from agreement alone by EM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.arrays import Floats, Rule
+from quorum.decision.histogram import Histogram
+from quorum.decision.patterns import ABSTAIN
+from quorum.decision.scores import LEVELS, LOG_ODDS, NO_SCORE
+from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, CellRows, TooFewMembersError
+
+CERTAIN_Z = 3.0
+LEAST_SLOPE = 0.2
+"""A member's scores count if its slope is this high, and :data:`CERTAIN_Z` standard errors above 0."""
+_INTERCEPT, _SLOPE, _PLAIN = range(3)
+_CENTER = np.array([0.0, 1.0, 0.0])
+_PULL = np.array([1.0, 1.0, 0.1])
+_GROUP_PULL = 3.0
+_LONGEST_STEP = 2.0
+_NEWTON_STEPS = 4
+_PSEUDO = 20.0
+_START = 1.4
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(eq=False, repr=False)
+class ScoredCoin:
+    """Accuracy of each member as a function of its own score, without gold.
+
+    Model: as :class:`quorum.learning.em.OneCoin`, but the log odds of a vote being right are ``a_j + c_j s``,
+    with ``s`` the log odds of the vote's score level: ``c_j`` = 1 and ``a_j`` = 0 for a member that knows how
+    sure it is, ``c_j`` = 0 for one whose scores say nothing. A ridge of 1 pulls towards the former.
+
+    First the slopes are learned beside an intercept per member and attribute, so that attributes that are
+    both easy and highly scored do not make a slope. The scores of a member whose slope is not clearly above 0
+    are ignored from then on. Then the other slopes are learned again with one intercept per member:
+    intercepts per attribute would follow errors that members share.
+
+    Source: two-parameter calibration, Platt 1999; EM as Dawid and Skene 1979, doi:10.2307/2346806.
+
+    Attributes:
+        labels: L, the number of possible values, >= 2: one number, or (g,) per group.
+        tolerance: Stop when no log odds move by more than this in a round.
+        max_rounds: Rounds of each EM loop at most.
+        slope_: (m,) ``c_j``; 0 where the scores of a member are ignored.
+        intercept_: (m,) ``a_j``.
+        plain_: (m,) log odds of a vote without a score.
+        certainty_: (m,) slope within attributes, in standard errors.
+        rule_: One row per group; confidence is agreement.
+    """
+
+    labels: Floats | float = DEFAULT_LABELS
+    tolerance: float = 1e-4
+    max_rounds: int = 150
+    slope_: Numbers = field(init=False)
+    intercept_: Numbers = field(init=False)
+    plain_: Numbers = field(init=False)
+    certainty_: Numbers = field(init=False)
+    rule_: Rule = field(init=False)
+    _active: npt.NDArray[np.bool_] = field(init=False)
+
+    def fit(self, hist: Histogram) -> ScoredCoin:
+        """Learn from the votes and their levels; raises TooFewMembersError as OneCoin does."""
+        hist = hist.unlabelled().na_as_value()
+        if hist.levels is None:
+            raise ValueError("the votes have no scores; use OneCoin")
+        if hist.active.sum() < MIN_MEMBERS:
+            raise TooFewMembersError(f"{int(hist.active.sum())} members answered, {MIN_MEMBERS} are needed")
+        labels = np.broadcast_to(np.asarray(self.labels, np.float64), (hist.n_groups,))
+        em = _Em(hist, hist.levels, labels, self.tolerance, self.max_rounds)
+        slopes, self.certainty_ = em.within_groups()
+        trusted = (self.certainty_ > CERTAIN_Z) & (slopes > LEAST_SLOPE)
+        ignored = np.where(trusted, hist.levels, np.int8(NO_SCORE))
+        em = _Em(hist, ignored, labels, self.tolerance, self.max_rounds)
+        theta, self.plain_ = em.pooled()
+        self.intercept_ = np.where(trusted, theta[:, _INTERCEPT], self.plain_)
+        self.slope_ = np.where(trusted, theta[:, _SLOPE], 0.0)
+        self._active = hist.active
+        self.rule_ = self.rule(labels)
+        return self
+
+    @property
+    def informative(self) -> bool:
+        """Whether the scores of any member count."""
+        return bool(self.slope_.any())
+
+    def rule(self, labels: Floats) -> Rule:
+        """Weights and offsets per level, (g,) L per group."""
+        chance = np.log(labels - 1.0)[:, None]
+        plain = np.where(self._active, np.maximum(chance + self.plain_, 0.0), 0.0)
+        scored = self.intercept_[:, None] + self.slope_[:, None] * np.array(LOG_ODDS)
+        offsets = chance[:, :, None] + scored - plain[:, :, None]
+        offsets = np.where((self.slope_ > 0.0)[:, None], offsets, 0.0)
+        return Rule(plain, np.zeros(len(labels)), scores=offsets)
+
+
+class _Em:
+    """The EM loop over the rows of a histogram, with its M step on counts per group and level."""
+
+    def __init__(
+        self, hist: Histogram, levels: npt.NDArray[np.int8], labels: Floats, tolerance: float, rounds: int
+    ) -> None:
+        self.rows = CellRows(hist.codes, labels[hist.groups])
+        self.counts, self.groups, self.n_groups = hist.counts, hist.groups, hist.n_groups
+        self.answered, self.tolerance, self.rounds = hist.codes != ABSTAIN, tolerance, rounds
+        self.place = hist.groups[:, None] * np.int64(LEVELS + 1) + levels + 1
+        self.given = self.tally(np.ones(hist.codes.shape))
+        self.cell = np.zeros((LEVELS + 1, 3))
+        self.cell[0, _PLAIN] = self.cell[1:, _INTERCEPT] = 1.0
+        self.cell[1:, _SLOPE] = LOG_ODDS
+
+    def tally(self, right: Floats) -> Numbers:
+        """(m, g, levels + 1) sums over the cells of numbers per vote; first the votes without a score."""
+        size, shape = self.n_groups * (LEVELS + 1), (self.n_groups, LEVELS + 1)
+        columns = zip(self.place.T, np.where(self.answered, right, 0.0).T, strict=True)
+        return np.stack([np.bincount(at, self.counts * n, size).reshape(shape) for at, n in columns])
+
+    def right(self, log_odds: Numbers) -> Numbers:
+        """E step: tally of the votes expected to be right, given (m, g, levels + 1) log odds."""
+        flat = log_odds.reshape(len(log_odds), -1)
+        accuracy = np.stack([sigmoid(own)[at] for own, at in zip(flat, self.place.T, strict=True)], axis=1)
+        return self.tally(self.rows.expect(accuracy)[0])
+
+    def within_groups(self) -> tuple[Numbers, Numbers]:
+        """(m,) slopes beside intercepts per group, and each slope in standard errors."""
+        groups = np.repeat(np.eye(self.n_groups), LEVELS + 1, axis=0)
+        design = np.concatenate([np.tile(self.cell, (self.n_groups, 1)), groups], axis=1)
+        theta = self._loop(self.given, design, np.append(_PULL, np.full(self.n_groups, _GROUP_PULL)))
+        odds = (theta @ design.T).reshape(self.given.shape)[:, :, 1:]
+        spread = self.given[:, :, 1:] * sigmoid(odds) * sigmoid(-odds)
+        mass = np.maximum(spread.sum(axis=2, keepdims=True), 1e-12)
+        away = np.array(LOG_ODDS) - (spread * LOG_ODDS).sum(axis=2, keepdims=True) / mass
+        information = (spread * away**2).sum(axis=(1, 2))
+        return theta[:, _SLOPE], theta[:, _SLOPE] * np.sqrt(information)
+
+    def pooled(self) -> tuple[Numbers, Numbers]:
+        """(m, 3) intercept, slope and unused, and (m,) log odds of votes without a score."""
+        theta = self._loop(self.given.sum(axis=1, keepdims=True), self.cell, _PULL)
+        right = self.right(np.broadcast_to((theta @ self.cell.T)[:, None], self.given.shape)).sum(axis=1)
+        given = self.given.sum(axis=1)
+        usual = (right.sum(axis=1) + 1.0) / (given.sum(axis=1) + 2.0)
+        # A member that has always scored its votes may stop to do so.
+        plain = (right[:, 0] + _PSEUDO * usual) / (given[:, 0] + _PSEUDO)
+        return theta, np.log(plain / (1.0 - plain))
+
+    def _loop(self, given: Numbers, design: Numbers, pull: Numbers) -> Numbers:
+        """(m, d) parameters of the log odds ``design @ theta`` at every place of ``given``."""
+        center = np.append(_CENTER, np.zeros(len(pull) - 3))
+        theta = np.tile(center, (len(given), 1))
+        theta[:, _PLAIN] = _START
+        for _ in range(self.rounds):
+            odds = (theta @ design.T).reshape(given.shape)
+            right = self.right(np.broadcast_to(odds, self.given.shape))
+            if given.shape != self.given.shape:
+                right = right.sum(axis=1, keepdims=True)
+            before, theta = theta, theta.copy()
+            for own, n, y in zip(theta, given, right, strict=True):
+                _fit_logit(own, design, n.ravel(), y.ravel(), center, pull)
+            if np.abs(theta - before).max() < self.tolerance:
+                break
+        return theta
+
+
+def _fit_logit(
+    theta: Numbers, design: Numbers, given: Numbers, right: Numbers, center: Numbers, pull: Numbers
+) -> None:
+    """Move one member's parameters, in place, towards the best ones: damped Newton steps, slope >= 0."""
+    for _ in range(_NEWTON_STEPS):
+        p = sigmoid(design @ theta)
+        slope = design.T @ (given * p - right) + pull * (theta - center)
+        curvature = (design * (given * p * (1.0 - p))[:, None]).T @ design + np.diag(pull)
+        theta -= np.clip(np.linalg.solve(curvature, slope), -_LONGEST_STEP, _LONGEST_STEP)
+        theta[_SLOPE] = max(theta[_SLOPE], 0.0)
+
+
+def sigmoid(x: Numbers) -> Numbers:
+    """Logistic function, without overflow."""
+    return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
