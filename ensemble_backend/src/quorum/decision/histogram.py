@@ -115,6 +115,11 @@ class Histogram:
         unknown = np.full_like(self.right, UNLABELLED)
         return histogram(self.codes, self.groups, unknown, self.counts, self.levels)
 
+    def first(self, columns: int) -> Histogram:
+        """All cells with their first columns only."""
+        levels = None if self.levels is None else self.levels[:, :columns]
+        return histogram(self.codes[:, :columns], self.groups, self.right, self.counts, levels)
+
     def without_levels(self) -> Histogram:
         """All cells, not told apart by scores."""
         return self if self.levels is None else histogram(self.codes, self.groups, self.right, self.counts)

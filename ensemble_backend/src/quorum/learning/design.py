@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.decision.arrays import Floats, agreeing, leaders
 from quorum.decision.histogram import Histogram, right_members
 from quorum.decision.patterns import NA
+from quorum.decision.scores import LOG_ODDS, NO_SCORE
 from quorum.learning.newton import Objective, minimise
 
 _CHUNK = 2048
@@ -19,22 +21,31 @@ _TINY = 1e-300
 class Design:
     """Features of each candidate: the members that named it, is it "n/a", is it "none of these".
 
+    With scores, the features of the members are followed by as many more: by how much the score of the
+    member that named the candidate, as log odds, is above its usual one; 0 without a score.
+
     Args:
         hist: Votes; only the labelled rows count.
         n_groups: Number of groups, those without gold included.
         members: The columns of ``hist`` that are members; a further one holds the value that is part of
             others, and is a feature like a member that names it. None: all are members.
+        usual: (members,) usual log odds of each member's scores; None: without scores.
     """
 
-    def __init__(self, hist: Histogram, n_groups: int = 1, members: int | None = None) -> None:
+    def __init__(
+        self, hist: Histogram, n_groups: int = 1, members: int | None = None, usual: Floats | None = None
+    ) -> None:
         hist = hist.labelled()
         self.members = hist.members if members is None else members
         codes, m = hist.codes, hist.members
         lead = leaders(codes)
-        self.features = np.zeros((len(codes), m + 1, m + 2), np.int8)
-        self.features[:, :m, :m] = agreeing(codes) & lead[:, :, None]
-        self.features[:, :m, m] = lead & (codes == NA)
-        self.features[:, m, m + 1] = 1
+        features = np.zeros((len(codes), m + 1, m + 2), np.int8)
+        features[:, :m, :m] = agreeing(codes) & lead[:, :, None]
+        features[:, :m, m] = lead & (codes == NA)
+        features[:, m, m + 1] = 1
+        self.features: npt.NDArray[Any] = features
+        if usual is not None:
+            self.features = _with_scores(features, hist, self.members, usual)
         self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
         right = right_members(hist.right, m) & lead
         self.right = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
@@ -44,10 +55,10 @@ class Design:
         """Negative log-likelihood per group, gradients and Gauss-Newton curvatures.
 
         Args:
-            theta: (g, m + 2) weights, n/a bias, none bias.
+            theta: (g, d) weights, slopes if with scores, bias of parts if there are any, n/a bias, none bias.
 
         Returns:
-            (g,), (g, m + 2) and (g, m + 2, m + 2).
+            (g,), (g, d) and (g, d, d).
         """
         d = theta.shape[1]
         value = np.zeros(self.n_groups)
@@ -72,6 +83,18 @@ class Design:
             gradient[present] += np.add.reduceat(slopes, first)
             curvature[present] += np.add.reduceat(counts[:, None, None] * second, first)
         return value, gradient, curvature
+
+
+def _with_scores(
+    features: npt.NDArray[np.int8], hist: Histogram, members: int, usual: Floats
+) -> npt.NDArray[np.float32]:
+    """Insert the features of scores behind those of the members."""
+    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
+    levels = levels[:, :members]
+    above = np.where(levels == NO_SCORE, 0.0, np.array(LOG_ODDS)[np.maximum(levels, 0)] - usual)
+    named = features[:, :, :members]
+    both = [named, named * above[:, None, :], features[:, :, members:]]
+    return np.asarray(np.concatenate(both, axis=2), np.float32)
 
 
 class Fit(NamedTuple):

@@ -196,14 +196,18 @@ def _loglinear(
     na_bias: bool = True,
     gold_for_groups: float = GOLD_FOR_GROUPS,
     part_bias: bool = True,
+    scores: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = _typical(names, hist, counts)
     attribute = np.array([names.index(name) for _, name in statistic.groups], np.int32)
     levels = [attribute, np.arange(len(attribute), dtype=np.int32)]
-    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups).fit(
-        statistic.hist, statistic.gold if part_bias else None
-    )
+    known = statistic if scores else statistic.without_scores()
+    gold = known.gold
+    if not part_bias and gold is not None:
+        gold = None if known.scored is None else gold.first(hist.members)
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups)
+    model.fit(statistic.hist, gold, None if gold is None else known.scored)
     settings = {
         "ridge": model.ridge_,
         "na_bias": na_bias,
@@ -211,6 +215,8 @@ def _loglinear(
         "part_bias": part_bias and statistic.gold is not None,
         "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
     }
+    if statistic.scored is not None:
+        settings["scores"] = model.default_.scores is not None
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}

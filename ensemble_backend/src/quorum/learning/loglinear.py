@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import Codes, Keys
+from quorum.decision.scores import LOG_ODDS
 from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around
 from quorum.learning.em import MIN_MEMBERS, OneCoin
+from quorum.learning.scored import ScoredCoin, usual_log_odds
 from quorum_contract.errors import QuorumError
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -26,6 +28,12 @@ GOLD_FOR_GROUPS = 1000
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
+_USUAL_SLOPE = 0.5
+_SLOPE_RIDGES = 4.0
+"""Ridge of slopes in those of weights: log odds of scores spread about twice as far as being named or not."""
+
+_Prior = tuple[Floats, Floats | None]
+"""(m,) direction of the weights, and of the slopes of scores."""
 
 
 class NoGoldError(QuorumError, ValueError):
@@ -82,14 +90,19 @@ class LogLinear:
     gold_: float = field(init=False)
     _members: int = field(init=False)
     _answered: npt.NDArray[np.bool_] = field(init=False)
+    _usual: Floats | None = field(init=False)
 
-    def fit(self, hist: Histogram, gold: Histogram | None = None) -> LogLinear:
+    def fit(
+        self, hist: Histogram, gold: Histogram | None = None, scored: Histogram | None = None
+    ) -> LogLinear:
         """Learn from the labelled rows; the unlabelled ones only inform the prior.
 
         Args:
             hist: All cells.
             gold: The labelled cells again, with one more column: the code of the value that is part of
                 others, see :func:`quorum.decision.parts.find_part`. None: parts get no bias.
+            scored: All cells again, with the levels of scores that ``gold`` then has too. None: scores do
+                not count.
 
         Raises:
             NoGoldError: No labelled cell.
@@ -100,7 +113,7 @@ class LogLinear:
         self.gold_ = gold.total
         if not self.gold_:
             raise NoGoldError("no labelled cell: label some, or learn without gold (em)")
-        theta = self._fit_global(hist.pooled(), Design(gold.pooled(), members=self._members))
+        theta = self._fit_global(hist.pooled(), gold.pooled(), scored)
         self.default_ = self._as_rule(theta)
         self.levels_, self.group_ridges_ = [self.default_], []
         above = np.zeros(hist.n_groups, np.int32)
@@ -108,7 +121,7 @@ class LogLinear:
             theta = theta[_parents(above, level)]
             ridge = math.inf
             if self.gold_ >= self.gold_for_groups:
-                design = Design(gold.regrouped(level), len(theta), self._members)
+                design = Design(gold.regrouped(level), len(theta), self._members, self._usual)
                 theta, ridge = self._deviate(design, theta)
             self.levels_.append(self._as_rule(theta))
             self.group_ridges_.append(ridge)
@@ -116,36 +129,73 @@ class LogLinear:
         self.rule_ = self.levels_[-1]
         return self
 
-    def predict(self, codes: Codes, groups: Keys | None = None, parts: Codes | None = None) -> Decision:
-        """Decide (n, m) codes; (n,) groups of the last level, None: without groups; (n,) codes of parts."""
-        return decide(codes, self.default_ if groups is None else self.rule_, groups, parts)
+    def predict(
+        self,
+        codes: Codes,
+        groups: Keys | None = None,
+        parts: Codes | None = None,
+        levels: Codes | None = None,
+    ) -> Decision:
+        """Decide (n, m) codes; (n,) groups of the last level, None: without groups; (n,) codes of parts.
 
-    def _fit_global(self, hist: Histogram, design: Design) -> Floats:
-        tried = [
-            (self._fit_around(design, center, ridge, min(ridge, 1.0), _INTERCEPT_RIDGE), ridge, center)
-            for center in (self._center(design, direction) for direction in self._directions(hist))
-            for ridge in (RIDGES if self.ridge is None else (self.ridge,))
-        ]
-        best, self.ridge_, center = max(tried, key=lambda one: one[0].evidence)
+        ``levels`` are the (n, m) levels of the votes' scores.
+        """
+        return decide(codes, self.default_ if groups is None else self.rule_, groups, parts, levels)
+
+    def _fit_global(self, hist: Histogram, gold: Histogram, scored: Histogram | None) -> Floats:
+        priors: list[_Prior] = [(direction, None) for direction in self._directions(hist)]
+        plain = Design(gold.without_levels(), members=self._members)
+        tried: list[tuple[Fit, float, Floats, Floats | None]]
+        tried = [(*fit, None) for fit in self._fits(plain, priors)]
+        if scored is not None:
+            usual = usual_log_odds(scored)
+            design = Design(gold, members=self._members, usual=usual)
+            priors = [(weights, self._answered * 1.0) for weights, _ in priors] + self._agreed(scored)
+            tried += [(*fit, usual) for fit in self._fits(design, priors)]
+        best, self.ridge_, center, self._usual = max(tried, key=lambda one: one[0].evidence)
         self.prior_ = center[0, : self._members]
         return best.theta
 
+    def _agreed(self, scored: Histogram) -> list[_Prior]:
+        """The prior that agreement alone gives, if it finds scores that say anything."""
+        if self.prior is not None or scored.active.sum() < MIN_MEMBERS:
+            return []
+        coin = ScoredCoin(self.labels).fit(scored)
+        weights = np.maximum(coin.usual_weights(self.labels), 0.0)
+        return [(weights, coin.slope_)] if coin.informative and weights.any() else []
+
+    def _fits(self, design: Design, priors: Sequence[_Prior]) -> Iterator[tuple[Fit, float, Floats]]:
+        """A fit, its ridge and its center, for each ridge around each prior of weights and slopes."""
+        for weights, slopes in priors:
+            center = self._center(design, weights, slopes)
+            for ridge in RIDGES if self.ridge is None else (self.ridge,):
+                na = min(ridge, 1.0)
+                yield (
+                    self._fit_around(design, center, ridge, na, _INTERCEPT_RIDGE, slopes is not None),
+                    ridge,
+                    center,
+                )
+
     def _deviate(self, design: Design, center: Floats) -> tuple[Floats, float]:
         """Let groups deviate from their parents as far as the evidence supports it; (parameters, ridge)."""
+        scored = self._usual is not None
         tried = [(Fit(center, -float(design.loss(center)[0].sum())), math.inf)]
         tried += [
-            (self._fit_around(design, center, ridge, na_ridge, _GROUP_INTERCEPT_RIDGE), ridge)
+            (self._fit_around(design, center, ridge, na_ridge, _GROUP_INTERCEPT_RIDGE, scored), ridge)
             for ridge, na_ridge in itertools.product(GROUP_RIDGES, NA_RIDGES)
         ]
         best, ridge = max(tried, key=lambda one: one[0].evidence)
         return best.theta, ridge
 
-    def _fit_around(self, design: Design, center: Floats, ridge: float, na: float, none: float) -> Fit:
+    def _fit_around(
+        self, design: Design, center: Floats, ridge: float, na: float, none: float, scored: bool
+    ) -> Fit:
         """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
-        na = ridge if math.isinf(ridge) else na
-        parts = [na] * (center.shape[1] - self._members - 2)
-        ridges = [ridge] * self._members + parts + [na if self.na_bias else math.inf, none]
-        return fit_around(design.loss, center, np.array(ridges), self._members)
+        na, m = ridge if math.isinf(ridge) else na, self._members
+        slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)
+        parts = [na] * (center.shape[1] - m - len(slopes) - 2)
+        ridges = [ridge] * m + slopes + parts + [na if self.na_bias else math.inf, none]
+        return fit_around(design.loss, center, np.array(ridges), m + len(slopes))
 
     def _directions(self, hist: Histogram) -> list[Floats]:
         if self.prior is not None:
@@ -157,27 +207,36 @@ class LogLinear:
                 directions.append(bloc.weights)
         return [direction for direction in directions if direction.any()]
 
-    def _center(self, design: Design, direction: Floats) -> Floats:
-        """Scale the direction to the gold, together with the two biases."""
-        basis = np.zeros((design.features.shape[2], 3))
-        basis[: self._members, 0] = direction / direction.max()
-        basis[-2, 1] = basis[-1, 2] = 1.0
+    def _center(self, design: Design, weights: Floats, slopes: Floats | None) -> Floats:
+        """Scale weights, and slopes, to the gold, together with the two biases."""
+        m, bounded = self._members, 1 if slopes is None else 2
+        basis = np.zeros((design.features.shape[2], bounded + 2))
+        basis[:m, 0] = weights / weights.max()
+        if slopes is not None:
+            basis[m : 2 * m, 1] = slopes / slopes.max()
+        basis[-2, -2] = basis[-1, -1] = 1.0
 
         def loss(z: Floats) -> tuple[Floats, Floats, Floats]:
             value, gradient, curvature = design.loss(z @ basis.T)
             return value, gradient @ basis, basis.T @ curvature @ basis
 
         pinned = self.ridge is not None and math.isinf(self.ridge)
-        ridges = np.array([1.0, 1.0 if self.na_bias and not pinned else math.inf, _INTERCEPT_RIDGE])
-        center = fit_around(loss, np.array([[_USUAL_SCALE, 0.0, 0.0]]), ridges, 1).theta @ basis.T
-        center[:, self._members : -1] = 0.0
+        na = 1.0 if self.na_bias and not pinned else math.inf
+        ridges = np.array([1.0] * bounded + [na, _INTERCEPT_RIDGE])
+        start = np.array([[_USUAL_SCALE, *([_USUAL_SLOPE] * (bounded - 1)), 0.0, 0.0]])
+        center = fit_around(loss, start, ridges, bounded).theta @ basis.T
+        center[:, m * bounded : -1] = 0.0
         return np.asarray(center)
 
     def _as_rule(self, theta: Floats) -> Rule:
-        m = self._members
-        part_bias = theta[:, m].copy() if theta.shape[1] > m + 2 else None
+        m, scores = self._members, None
         # A member that never answered has nothing but its prior: it gets weight 0.
-        return Rule(theta[:, :m] * self._answered, theta[:, -2].copy(), theta[:, -1].copy(), part_bias)
+        weights = theta[:, :m] * self._answered
+        if self._usual is not None:
+            slopes, theta = theta[:, m : 2 * m] * self._answered, np.delete(theta, np.s_[m : 2 * m], axis=1)
+            scores = slopes[:, :, None] * (np.array(LOG_ODDS) - self._usual[:, None])
+        part_bias = theta[:, m].copy() if theta.shape[1] > m + 2 else None
+        return Rule(weights, theta[:, -2].copy(), theta[:, -1].copy(), part_bias, scores)
 
 
 def _parents(above: npt.NDArray[np.int32], level: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

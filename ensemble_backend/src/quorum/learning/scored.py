@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +65,7 @@ class ScoredCoin:
     certainty_: Numbers = field(init=False)
     rule_: Rule = field(init=False)
     _active: npt.NDArray[np.bool_] = field(init=False)
+    _usual: Numbers = field(init=False)
 
     def fit(self, hist: Histogram) -> ScoredCoin:
         """Learn from the votes and their levels; raises TooFewMembersError as OneCoin does."""
@@ -82,6 +84,7 @@ class ScoredCoin:
         self.intercept_ = np.where(trusted, theta[:, _INTERCEPT], self.plain_)
         self.slope_ = np.where(trusted, theta[:, _SLOPE], 0.0)
         self._active = hist.active
+        self._usual = usual_log_odds(hist)
         self.rule_ = self.rule(labels)
         return self
 
@@ -89,6 +92,11 @@ class ScoredCoin:
     def informative(self) -> bool:
         """Whether the scores of any member count."""
         return bool(self.slope_.any())
+
+    def usual_weights(self, labels: float) -> Numbers:
+        """(m,) weight of a vote with a member's usual score, where L values are possible."""
+        scored = self.intercept_ + self.slope_ * self._usual
+        return np.asarray(math.log(labels - 1.0) + np.where(self.slope_ > 0.0, scored, self.plain_))
 
     def rule(self, labels: Floats) -> Rule:
         """Weights and offsets per level, (g,) L per group."""
@@ -98,6 +106,14 @@ class ScoredCoin:
         offsets = chance[:, :, None] + scored - plain[:, :, None]
         offsets = np.where((self.slope_ > 0.0)[:, None], offsets, 0.0)
         return Rule(plain, np.zeros(len(labels)), scores=offsets)
+
+
+def usual_log_odds(hist: Histogram) -> Numbers:
+    """(m,) mean log odds of the levels of each member's scores; 0 for a member without scores."""
+    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
+    scored = levels != NO_SCORE
+    total = hist.counts @ np.where(scored, np.array(LOG_ODDS)[np.maximum(levels, 0)], 0.0)
+    return np.asarray(total / np.maximum(hist.counts @ scored, 1e-12))
 
 
 class _Em:
