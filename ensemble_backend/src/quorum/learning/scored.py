@@ -18,6 +18,8 @@ from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, CellRows, TooFewMemb
 CERTAIN_Z = 3.0
 LEAST_SLOPE = 0.2
 """A member's scores count if its slope is this high, and :data:`CERTAIN_Z` standard errors above 0."""
+LEAST_MEAN = 0.3
+"""Scores count at all if the slopes of the members that give some come to this mean."""
 _INTERCEPT, _SLOPE, _PLAIN = range(3)
 _CENTER = np.array([0.0, 1.0, 0.0])
 _PULL = np.array([1.0, 1.0, 0.1])
@@ -40,7 +42,7 @@ class ScoredCoin:
 
     First the slopes are learned beside an intercept per member and attribute, so that attributes that are
     both easy and highly scored do not make a slope. The scores of a member whose slope is not clearly above 0
-    are ignored from then on. Then the other slopes are learned again with one intercept per member:
+    are ignored from then on, and those of all where the slopes are low: little is lost. Then the other slopes are learned again with one intercept per member:
     intercepts per attribute would follow errors that members share.
 
     Source: two-parameter calibration, Platt 1999; EM as Dawid and Skene 1979, doi:10.2307/2346806.
@@ -78,6 +80,9 @@ class ScoredCoin:
         em = _Em(hist, hist.levels, labels, self.tolerance, self.max_rounds)
         slopes, self.certainty_ = em.within_groups()
         trusted = (self.certainty_ > CERTAIN_Z) & (slopes > LEAST_SLOPE)
+        scoring = (hist.levels != NO_SCORE).any(axis=0)
+        if np.where(trusted, slopes, 0.0).sum() < LEAST_MEAN * scoring.sum():
+            trusted &= False
         ignored = np.where(trusted, hist.levels, np.int8(NO_SCORE))
         em = _Em(hist, ignored, labels, self.tolerance, self.max_rounds)
         theta, self.plain_ = em.pooled()
