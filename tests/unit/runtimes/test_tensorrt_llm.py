@@ -15,7 +15,7 @@ import yaml
 from support import standin
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.options import read_options
 from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
@@ -108,7 +108,7 @@ def test_what_listings_share_is_computed_once(
             replies: SimpleQueue[Any] = SimpleQueue()
             deadline = time.monotonic_ns() + 60 * 10**9
             runtime.submit(Question(prompt, "{}", prompt, "", names, deadline), replies.put)
-            assert isinstance(replies.get(timeout=60), str)
+            assert isinstance(replies.get(timeout=60), Generated)
         reused = runtime.prompt_tokens
         runtime.close()
     finally:

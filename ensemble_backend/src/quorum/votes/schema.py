@@ -68,6 +68,7 @@ class Cell:
         values: One per member; None: the member abstained.
         gold: Acceptable answers, the preferred one first; empty: no gold.
         origin: The server's answer; None: not recorded.
+        scores: One per member, or none at all; None: not known.
     """
 
     product: str
@@ -77,6 +78,7 @@ class Cell:
     values: tuple[str | None, ...]
     gold: tuple[str, ...] = ()
     origin: Origin | None = None
+    scores: tuple[float | None, ...] = ()
 
     def is_right(self, value: str | None) -> bool:
         """Whether an answer is acceptable; "n/a" only if it is the preferred gold answer."""
