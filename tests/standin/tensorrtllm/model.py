@@ -81,7 +81,9 @@ class TritonPythonModel:
                 # Of the token among the best one: certain.
                 known = [0.0] * len(known)
             # The real one fills the row up with end_id.
-            sender.send(answer(output.token_ids, 3, known), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            sender.send(
+                answer(output.token_ids, 3, known), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+            )
         except Exception as error:
             self._refuse(sender, str(error))
         finally:

@@ -42,7 +42,9 @@ def sentence_piece() -> Tokenizer:
     words += ["▁", "▁{", *'{}":,."', *"abcdefghijklmnopqrstuvwxyz"]
     merges: list[tuple[str, str]] = [('"', ":"), (":", '"'), ("▁", "a"), ("a", "v"), ("n", "a")]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*words, *map("".join, merges)]))}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]

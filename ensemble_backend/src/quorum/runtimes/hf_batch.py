@@ -82,7 +82,11 @@ class Answers:
 
     def _generated(self, job: Job) -> Generated:
         text = self._decode(job.answer)
-        return Generated(text, self._ends.find(job.answer, text), job.log_probs) if self._scores else Generated(text)
+        return (
+            Generated(text, self._ends.find(job.answer, text), job.log_probs)
+            if self._scores
+            else Generated(text)
+        )
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)

@@ -114,9 +114,8 @@ class ContinuousBatcher:
         if self._mask and (tracked := self._mask.matchers.get(result.request_id)):
             log_probs = tracked.log_probs
         seen = len(job.answer)
-        tokens = result.generated_tokens[seen:]
-        new = itertools.zip_longest(tokens, log_probs[seen:][: len(tokens)], fillvalue=math.nan)
-        for token, log_prob in new:
+        known = itertools.chain(log_probs[seen:], itertools.repeat(math.nan))
+        for token, log_prob in zip(result.generated_tokens[seen:], known, strict=False):
             if self._answers.take(job, token, log_prob):
                 break
         if not job.settled and result.status == RequestStatus.FAILED:

@@ -9,10 +9,10 @@ together. Where these texts do not join to the answer's, every prefix of the ans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from os.path import commonpath
 
 _INCOMPLETE = "\ufffd"
 _KEPT = 4096
@@ -82,7 +82,7 @@ class TokenEnds:
         return both[len(text) :] if both.startswith(text) else None
 
     def _ends_by_runs(self, tokens: Sequence[int], pieces: Sequence[str], text: str) -> list[int]:
-        """The ends, with adjacent tokens of incomplete characters decoded together; empty: it does not fit."""
+        """The ends, with adjacent tokens of incomplete characters decoded together; empty: no fit."""
         ends: list[int] = []
         place = at = 0
         while at < len(tokens):
@@ -115,4 +115,4 @@ class TokenEnds:
 
 def _shared(prefix: str, text: str) -> int:
     """How many characters two texts begin with alike."""
-    return len(prefix) if text.startswith(prefix) else len(os.path.commonprefix([prefix, text]))
+    return len(prefix) if text.startswith(prefix) else len(commonpath([prefix, text]))

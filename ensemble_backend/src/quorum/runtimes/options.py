@@ -125,7 +125,7 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that both runtimes of TensorRT-LLM have; ``guided``, ``chat`` and ``scores`` as in :class:`HfOptions`.
+    """Options that both runtimes of TensorRT-LLM have; the last three as in :class:`HfOptions`.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.

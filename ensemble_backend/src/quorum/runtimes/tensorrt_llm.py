@@ -139,7 +139,7 @@ class TensorRtLlmRuntime:
 
 
 def _log_prob_of(token: int, known: Any) -> float:
-    """The token's log-probability after the grammar's mask, from a table of tokens or alone; nan: not there."""
+    """The token's log-probability, given alone or in a table of the likeliest tokens; nan: not there."""
     found = known.get(token) if isinstance(known, dict) else known
     log_prob = getattr(found, "logprob", found)
     return float(log_prob) if isinstance(log_prob, int | float) else math.nan

@@ -165,7 +165,8 @@ def _locate(attributes: Sequence[str], answer: str, start: int) -> Mapping[str, 
     if pairs:
         return pairs
     return {
-        name: Span(start, end + (answer[end : end + 1] in _QUOTES)) for name, (start, end) in _lines(attributes, answer)
+        name: Span(start, end + (answer[end : end + 1] in _QUOTES))
+        for name, (start, end) in _lines(attributes, answer)
     }
 
 
@@ -174,9 +175,9 @@ def _locate_members(answer: str, start: int) -> Mapping[str, object]:
     found: dict[str, object] = {}
     at = _skip(answer, start + 1)
     while answer[at] != "}":
-        key, at = _DECODER.scan_once(answer, at)
+        key, at = _DECODER.raw_decode(answer, at)
         at = _skip(answer, _skip(answer, at) + 1)
-        end = _DECODER.scan_once(answer, at)[1]
+        end = _DECODER.raw_decode(answer, at)[1]
         found[key] = _locate_value(answer, at, end)
         at = _skip(answer, end)
         if answer[at] == ",":
@@ -190,7 +191,7 @@ def _locate_value(answer: str, start: int, end: int) -> object:
         start = _skip(answer, start + 1)
         if answer[start] == "]":
             return _MISSING
-        end = _DECODER.scan_once(answer, start)[1]
+        end = _DECODER.raw_decode(answer, start)[1]
     if answer[start] in "[{":
         return _MISSING
     return Span(start + (answer[start] == '"'), end)
