@@ -48,7 +48,7 @@ class EngineRuntime:
             missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
             raise settings.error(f"{missing}name the folder of its tokenizer in `tokenizer`")
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
-        self._ends = TokenEnds(self._tokenizer.decode)
+        self._ends = TokenEnds(self._tokenizer.decode_all)
         self._max_tokens, self._guided, self._scores = options.max_tokens, options.guided, options.scores
         self._outputs = (*_OUTPUTS, _LOG_PROBS) if options.scores else _OUTPUTS
         self._lora = options.lora is not None

@@ -9,16 +9,16 @@ together. Where these texts do not join to the answer's, every prefix of the ans
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from os.path import commonpath
 
 _INCOMPLETE = "\ufffd"
 _KEPT = 4096
 
-Decode = Callable[[Sequence[int]], str]
-"""Decodes tokens to text, without special ones."""
+Decode = Callable[[list[list[int]]], list[str]]
+"""Decodes each of several lists of tokens to text, without special ones."""
 
 
 class TokenEnds:
@@ -28,9 +28,9 @@ class TokenEnds:
         self._decode = decode
         self._laters: dict[int, str] = {}
         # Tokens and their text, after which others are decoded.
-        self._anchor: tuple[tuple[int, ...], str] | None = None
-        self._first = lru_cache(maxsize=_KEPT)(self._decode)
-        self._run_ends = lru_cache(maxsize=_KEPT)(self._ends_in_run)
+        self._anchor: tuple[list[int], str] = [], ""
+        self._first = lru_cache(maxsize=_KEPT)(self._text_of)
+        self._run_ends = lru_cache(maxsize=_KEPT)(self._ends_of_run)
 
     def find(self, tokens: Sequence[int], text: str) -> list[int]:
         """Find the number of characters of a text up to and with each of its tokens.
@@ -44,6 +44,8 @@ class TokenEnds:
         Returns:
             (t,) ends, never falling; empty if the text is not what the tokens decode to.
         """
+        if not tokens:
+            return []
         pieces = self._pieces(tokens)
         if pieces is not None:
             joined = "".join(pieces)
@@ -55,31 +57,31 @@ class TokenEnds:
 
     def _pieces(self, tokens: Sequence[int]) -> list[str] | None:
         """The text of each token; None if one has none that can be told."""
-        if not tokens:
-            return None
         # The first token may have no text: a special one, or a space that is dropped.
         count = 1
         while not (text := self._first(tuple(tokens[:count]))) and count < len(tokens):
             count += 1
-        if self._anchor is None and text and _INCOMPLETE not in text:
-            self._anchor = tuple(tokens[:count]), text
-        pieces, laters = [""] * (count - 1) + [text], self._laters
-        for token in tokens[count:]:
-            piece = laters.get(token)
-            if piece is None:
-                piece = self._after_anchor((token,))
-                if piece is None:
-                    return None
-                laters[token] = piece
-            pieces.append(piece)
-        return pieces
+        if not self._anchor[0] and text and _INCOMPLETE not in text:
+            self._anchor = list(tokens[:count]), text
+        later, laters = tokens[count:], self._laters
+        missing = list({token: None for token in later if token not in laters})
+        if missing:
+            found = self._after_anchor([[token] for token in missing])
+            if found is None:
+                return None
+            laters.update(zip(missing, found, strict=True))
+        return [*[""] * (count - 1), text, *[laters[token] for token in later]]
 
-    def _after_anchor(self, tokens: Sequence[int]) -> str | None:
-        if self._anchor is None:
-            return None
+    def _text_of(self, tokens: tuple[int, ...]) -> str:
+        return self._decode([list(tokens)])[0]
+
+    def _after_anchor(self, lists: list[list[int]]) -> list[str] | None:
+        """The texts of lists of tokens that stand after others; None if that cannot be told."""
         anchor, text = self._anchor
-        both = self._decode((*anchor, *tokens))
-        return both[len(text) :] if both.startswith(text) else None
+        if not anchor:
+            return None
+        both = self._decode([[*anchor, *tokens] for tokens in lists])
+        return [one[len(text) :] for one in both] if all(one.startswith(text) for one in both) else None
 
     def _ends_by_runs(self, tokens: Sequence[int], pieces: Sequence[str], text: str) -> list[int]:
         """The ends, with adjacent tokens of incomplete characters decoded together; empty: no fit."""
@@ -99,20 +101,26 @@ class TokenEnds:
             place += len(run)
         return ends if place == len(text) else []
 
-    def _ends_in_run(self, tokens: tuple[int, ...], is_later: bool) -> tuple[str, tuple[int, ...]]:
+    def _ends_of_run(self, tokens: tuple[int, ...], is_later: bool) -> tuple[str, tuple[int, ...]]:
         """The text of tokens and their ends in it."""
-        decode: Callable[[Sequence[int]], str | None] = self._after_anchor if is_later else self._decode
-        text = decode(tokens) or ""
-        prefixes = (decode(tokens[: count + 1]) or "" for count in range(len(tokens)))
-        return text, tuple(accumulate((_shared(prefix, text) for prefix in prefixes), max))
+        prefixes = _prefixes(tokens)
+        texts = (self._after_anchor(prefixes) if is_later else self._decode(prefixes)) or [""] * len(tokens)
+        return texts[-1], tuple(_ends_in(texts[-1], texts))
 
     def _ends_by_prefixes(self, tokens: Sequence[int], text: str) -> list[int]:
-        if not tokens or self._decode(tokens) != text:
-            return []
-        prefixes = (self._decode(tokens[: count + 1]) for count in range(len(tokens)))
-        return list(accumulate((_shared(prefix, text) for prefix in prefixes), max))
+        texts = self._decode(_prefixes(tokens))
+        return _ends_in(text, texts) if texts[-1] == text else []
+
+
+def _prefixes(tokens: Sequence[int]) -> list[list[int]]:
+    return [list(tokens[: count + 1]) for count in range(len(tokens))]
+
+
+def _ends_in(text: str, prefixes: Sequence[str]) -> list[int]:
+    """How many characters of a text each of the growing prefixes has, never falling."""
+    return list(accumulate((_shared(prefix, text) for prefix in prefixes), max))
 
 
 def _shared(prefix: str, text: str) -> int:
     """How many characters two texts begin with alike."""
-    return len(prefix) if text.startswith(prefix) else len(commonpath([prefix, text]))
+    return len(prefix) if text.startswith(prefix) else len(os.path.commonprefix([prefix, text]))

@@ -43,7 +43,7 @@ class OpenVinoRuntime:
         self._folder = settings.root / settings.options.model
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
-        self._ends = TokenEnds(lambda tokens: str(self._tokenizer.decode(tokens)))
+        self._ends = TokenEnds(lambda lists: list(self._tokenizer.decode(lists)))
         self._retry_at = 0.0
         chat = self._options.chat
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat

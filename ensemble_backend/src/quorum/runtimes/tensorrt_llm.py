@@ -65,7 +65,7 @@ class TensorRtLlmRuntime:
 
             self._adapter = self._host.adapter(loras[0]) if options.lora else None
             self._tokenizer = ChatTokenizer(model, options.chat)
-            self._ends = TokenEnds(self._tokenizer.decode)
+            self._ends = TokenEnds(self._tokenizer.decode_all)
         except BaseException:
             self._host.release()
             raise
