@@ -27,7 +27,11 @@ from quorum_contract import Status
 MODELS = Path(__file__).parents[3] / "examples" / "demo" / "models"
 DEMO = sorted(folder.parent.name for folder in MODELS.glob("*/openvino_model.xml"))
 CATALOGUE = Catalogue.of(
-    [Attribute("brand", normaliser="exact"), Attribute("color", values=("navy blue", "red")), Attribute("size")]
+    [
+        Attribute("brand", normaliser="exact"),
+        Attribute("color", values=("navy blue", "red")),
+        Attribute("size"),
+    ]
 )
 NAMES = tuple(CATALOGUE.attributes)
 TEXTS = ("red shoe 42", "Velmora größe № 5 trail running shoes, navy", "navy")
@@ -70,7 +74,9 @@ def forward(model: str, prompt: Sequence[int], answer: Sequence[int]) -> list[fl
         "position_ids": np.arange(tokens.shape[1])[None],
         "beam_idx": np.zeros(1, np.int32),
     }
-    logits = compiled.create_infer_request().infer(inputs)["logits"][0, len(prompt) - 1 : -1].astype(np.float64)
+    logits = (
+        compiled.create_infer_request().infer(inputs)["logits"][0, len(prompt) - 1 : -1].astype(np.float64)
+    )
     return [float(row[token] - np.logaddexp.reduce(row)) for row, token in zip(logits, answer, strict=True)]
 
 
@@ -109,4 +115,6 @@ def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.Monk
 def test_without_scores_the_text_is_the_same() -> None:
     plain, scored = (ask(DEMO[0], TEXTS, scores=scores) for scores in (False, True))
     assert plain == [Generated(reply.text) for reply in scored if isinstance(reply, Generated)]
-    assert all(isinstance(reply, Generated) and len(reply.ends) == len(reply.log_probs) > 9 for reply in scored)
+    assert all(
+        isinstance(reply, Generated) and len(reply.ends) == len(reply.log_probs) > 9 for reply in scored
+    )

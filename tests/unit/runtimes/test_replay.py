@@ -12,7 +12,10 @@ import pytest
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import parse_answer
 from quorum.votes import read_votes, write_votes
+from quorum.votes.schema import Cell
 from quorum_contract import Status
 
 ROWS: list[dict[str, Any]] = [
@@ -55,6 +58,38 @@ def test_it_answers_what_was_recorded(folder: Path) -> None:
     assert json.loads(text_of(ask(m, "c", "size", "unheard"))) == {"size": "n/a"}
     other = runtime(folder, recorded_as="other")
     assert json.loads(text_of(ask(other, "", "brand"))) == {"brand": "x"}
+
+
+def record(monkeypatch: pytest.MonkeyPatch, scores: tuple[float | None, ...]) -> None:
+    """Makes the table one with these scores of ``m``, as its reader gives it."""
+    pairs = zip(("brand", "size"), ('Nike "é"', "n/a"), strict=True)
+    cells = [
+        Cell("1", "c", "t", name, (value, "x"), scores=scores[place : place + 1] * 2)
+        for place, (name, value) in enumerate(pairs)
+    ]
+    rows = [(number, ("m", "other"), cell) for number, cell in enumerate(cells)]
+    monkeypatch.setattr("quorum.runtimes.replay.read_rows", lambda *_, **__: iter(rows))
+
+
+def test_recorded_scores_come_back_as_they_were(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(monkeypatch, (-0.10000000149011612, None))
+    reply = ask(runtime(folder), "c", "size", "brand")
+    assert isinstance(reply, Generated)
+    assert reply.text == '{"size": "n/a", "brand": "Nike \\"é\\""}'
+    pieces = [reply.text[a:b] for a, b in zip([0, *reply.ends], reply.ends, strict=False)]
+    assert pieces == ['{"size": "', 'n/a"', ', "brand": "', 'Nike \\"é\\""', "}"]
+    votes = parse_answer(Catalogue({}), ("size", "brand"), *reply)
+    assert [vote.score for vote in votes] == [None, -0.10000000149011612]
+
+
+@pytest.mark.parametrize(
+    ("scores", "options"), [((None, None), {}), ((), {}), ((-1.0, -2.0), {"scores": False})]
+)
+def test_a_table_without_scores_gives_plain_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scores: tuple[float | None, ...], options: dict[str, bool]
+) -> None:
+    record(monkeypatch, scores)
+    assert text_of(ask(runtime(folder, **options), "c", "size")) == '{"size": "n/a"}'
 
 
 def test_it_abstains_where_nothing_was_recorded(folder: Path) -> None:
