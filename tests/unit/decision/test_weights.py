@@ -221,7 +221,7 @@ def test_weights_with_scores_are_schema_2_and_others_are_still_schema_1():
             ["default: ", "scores"],
         ),
         (
-            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[1.7e308] * 9] * 3}),
+            scored(default={"weights": [1] * 3, "na_bias": 0, "none_bias": 0, "scores": [[1.7e308] * 9] * 3}),
             ["default.scores are so large"],
         ),
         (
