@@ -90,9 +90,8 @@ def test_days_teach_what_the_joined_table_teaches(method, days):
 
 
 def rows_of(hist):
-    return [
-        *zip(*(part.tolist() for part in (hist.groups, hist.right, hist.counts, hist.codes, hist.levels)))
-    ]
+    columns = (hist.groups, hist.right, hist.counts, hist.codes, hist.levels)
+    return [*zip(*(column.tolist() for column in columns), strict=True)]
 
 
 @pytest.mark.parametrize("days", [SCORED_DAYS, MIXED_DAYS], ids=["scores", "some scores"])

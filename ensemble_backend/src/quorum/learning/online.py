@@ -184,7 +184,7 @@ def dump_state(state: State, path: str | Path) -> None:
     """Write a state as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
 
     ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last code.
-    Where votes have scores, ``scored_rows`` repeats all cells, and both end in the level of each vote's score.
+    Where votes have scores, ``scored_rows`` repeats all cells, and both end in the levels of scores.
     """
     text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows", "scored_rows"})
     Path(path).write_text(text, encoding="utf-8")
