@@ -51,7 +51,10 @@ class Answers:
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded) -> None:
         self._tokenizer, self._end = loaded.tokenizer, frozenset(loaded.end)
         self._limit, self._member = settings.options.max_new_tokens, settings.member
-        self._scores, self._ends = settings.options.scores, TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists])
+        self._scores, self._ends = (
+            settings.options.scores,
+            TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists]),
+        )
 
     def take(self, job: Job, token: int, log_prob: float) -> bool:
         """Add a token to an answer; returns whether this settled it."""
