@@ -63,14 +63,14 @@ class TokenEnds:
             count += 1
         if not self._anchor[0] and text and _INCOMPLETE not in text:
             self._anchor = list(tokens[:count]), text
-        later, laters = tokens[count:], self._laters
-        missing = list({token: None for token in later if token not in laters})
+        later = tokens[count:]
+        missing = list(set(later).difference(self._laters))
         if missing:
             found = self._after_anchor([[token] for token in missing])
             if found is None:
                 return None
-            laters.update(zip(missing, found, strict=True))
-        return [*[""] * (count - 1), text, *[laters[token] for token in later]]
+            self._laters.update(zip(missing, found, strict=True))
+        return [*[""] * (count - 1), text, *map(self._laters.__getitem__, later)]
 
     def _text_of(self, tokens: tuple[int, ...]) -> str:
         return self._decode([list(tokens)])[0]
