@@ -9,7 +9,6 @@ together. Where these texts do not join to the answer's, every prefix of the ans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -123,4 +122,7 @@ def _ends_in(text: str, prefixes: Sequence[str]) -> list[int]:
 
 def _shared(prefix: str, text: str) -> int:
     """How many characters two texts begin with alike."""
-    return len(prefix) if text.startswith(prefix) else len(os.path.commonprefix([prefix, text]))
+    if text.startswith(prefix):
+        return len(prefix)
+    pairs = enumerate(zip(prefix, text, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(text))
