@@ -54,6 +54,14 @@ class TokenEnds:
                 return ends
         return self._ends_by_prefixes(tokens, text)
 
+    def join(self, tokens: Sequence[int]) -> str | None:
+        """Join the texts of single tokens; None where a character is spread over several.
+
+        It is what the tokens decode to if the tokenizer does nothing but join the bytes of tokens.
+        """
+        text = "".join(self._pieces(tokens) or [_INCOMPLETE]) if tokens else ""
+        return None if _INCOMPLETE in text else text
+
     def _pieces(self, tokens: Sequence[int]) -> list[str] | None:
         """The text of each token; None if one has none that can be told."""
         # The first token may have no text: a special one, or a space that is dropped.
