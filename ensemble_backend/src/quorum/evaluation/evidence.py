@@ -105,7 +105,7 @@ def _since_any_start(gains: Floats) -> Floats:
     total = np.cumsum(gains)
     at_start = np.append(0.0, total)[starts]
     running = np.logaddexp.accumulate(np.log(mass) - at_start)
-    return np.logaddexp(running[block] + total, waiting)
+    return np.asarray(np.logaddexp(running[block] + total, waiting))
 
 
 def _joined(gains: Floats, known: npt.NDArray[np.bool_], products: Products) -> Floats:
