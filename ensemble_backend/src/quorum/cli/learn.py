@@ -41,6 +41,7 @@ def learn(
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
+    Where votes have scores, both also learn what these are worth.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day.
 
@@ -61,6 +62,9 @@ def learn(
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
     note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    offsets = zip(report.weights.members, report.weights.default.scores, strict=False)
+    if sure := [name for name, levels in offsets if any(levels)]:
+        note(f"a vote weighs more the surer its member is of it: {', '.join(sure)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
