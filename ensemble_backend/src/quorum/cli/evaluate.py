@@ -16,7 +16,6 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.options import load_if_any, names_in
-from quorum.evaluation.measures import merged
 
 if TYPE_CHECKING:
     from quorum.evaluation.member_scores import ScoresResult
@@ -93,7 +92,7 @@ def _show_scores(scores: ScoresResult) -> None:
     heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
     table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
     for name, m in scores.members.items():
-        bins = " ".join(f"{100 * b.confidence:.0f}:{100 * b.accuracy:.0f}" for b in merged(m.reliability, 5))
+        bins = " ".join(f"{100 * b.confidence:.0f}:{100 * b.accuracy:.0f}" for b in m.bins(5))
         figures = (_percent(math.nan if share is None else share) for share in (m.auroc, m.ece, m.scored))
         table.add_row(Text(name), *figures, bins)
     out.print(table)

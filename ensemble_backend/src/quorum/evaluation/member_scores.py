@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
 from quorum.decision.patterns import ABSTAIN
-from quorum.evaluation.measures import Flags, ReliabilityBin, calibration_error, reliability
+from quorum.evaluation.measures import Flags, ReliabilityBin, calibration_error, merged, reliability
 from quorum.evaluation.stats import Estimate
 from quorum.votes.table import VotesTable, scores_or_none
 
@@ -35,6 +35,10 @@ class MemberScores:
     auroc: float | None
     ece: float | None
     reliability: Sequence[ReliabilityBin]
+
+    def bins(self, number: int) -> list[ReliabilityBin]:
+        """The reliability diagram in fewer bins."""
+        return merged(self.reliability, number)
 
 
 @dataclass(frozen=True, slots=True)
