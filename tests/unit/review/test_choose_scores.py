@@ -81,5 +81,5 @@ def test_contradictions_are_drawn_more_often_and_say_so() -> None:
         assert reasons[1] == "members disagree 2 : 1; 200 unlabelled like this"
         assert reasons[2].startswith("members agree, but are not sure of it; 200 unlabelled")
         assert reasons[3] == "members disagree 2 : 1, and a minority is surer; 200 unlabelled like this"
-    assert 1.5 * seen[0] < seen[2] < 4.0 * seen[0]
-    assert 1.5 * seen[1] < seen[3] < 4.0 * seen[1]
+    assert 1.3 * seen[0] < seen[2] < 3.0 * seen[0]
+    assert 1.3 * seen[1] < seen[3] < 3.0 * seen[1]

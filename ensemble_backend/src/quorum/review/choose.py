@@ -21,7 +21,7 @@ AGREED = 0.6
 """Share of cells that members agree on: disagreement alone cannot measure how reliable agreement is."""
 FREQUENCY = 0.5
 """Power of a pattern's frequency: 0 draws every pattern equally often, 1 as often as it occurs."""
-CONTRADICTION = 2.0
+CONTRADICTION = 1.0
 """How much more often than others a cell is drawn whose scores and votes contradict each other entirely."""
 _NOTABLE = 0.3
 
