@@ -107,11 +107,11 @@ def directly(live: Live, model: str, ticket: int) -> list[tuple[int, ...]]:
     add(QUESTION, add_ticket(ticket, pack_question(Admitted(title(0), "", tuple(ATTRIBUTES), deadline))))
     if model == "quorum_vote":
         for member in live.spec.member_names:
-            add(f"{member}_{VOTES}", pack_votes([("forged", 0)] * len(ATTRIBUTES)))
+            add(f"{member}_{VOTES}", pack_votes([("forged", 0, None)] * len(ATTRIBUTES)))
     response = live.stub.ModelInfer(request, timeout=30)
     raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
     if VOTES in raw:
-        return [(len(value), status) for value, status in unpack_votes(raw[VOTES])]
+        return [(len(value), status) for value, status, _ in unpack_votes(raw[VOTES])]
     values, status = elements(raw["VALUES"]), raw["MEMBER_STATUS"]
     codes = [int.from_bytes(status[i : i + 4], "little") for i in range(0, len(status), 4)]
     return [(len(value), code) for value, code in zip(values * len(codes), codes, strict=False)]

@@ -197,8 +197,10 @@ def as_raw(found: Extraction) -> Reply:
         m: [(a.votes[j].value or "", int(a.votes[j].status)) for a in found.answers]
         for j, m in enumerate(members)
     }
+    scores = {m: [a.votes[j].score for a in found.answers] for j, m in enumerate(members)}
     values = [a.value or "" for a in found.answers]
-    return Reply(values, [a.confidence for a in found.answers], members, votes, found.weights_version)
+    confidence = [a.confidence for a in found.answers]
+    return Reply(values, confidence, members, votes, found.weights_version, scores)
 
 
 @pytest.mark.parametrize("channel", ["quorum", "quorum_canary"])

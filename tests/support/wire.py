@@ -12,13 +12,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of a channel; ``votes[member][attribute position]`` is (value, status)."""
+    """One answer of a channel.
+
+    Attributes:
+        votes: ``votes[member][attribute position]`` is (value, status).
+        scores: ``scores[member][attribute position]``; None: the vote has none.
+    """
 
     values: list[str]
     confidence: list[float]
     members: list[str]
     votes: dict[str, list[tuple[str, int]]]
     version: int
+    scores: dict[str, list[float | None]]
 
 
 def elements(raw: bytes) -> list[str]:
@@ -41,8 +47,11 @@ def reply_of(buffers: Mapping[str, bytes]) -> Reply:
     votes = {
         member: [(said[j * a + i], status[j * a + i]) for i in range(a)] for j, member in enumerate(members)
     }
+    numbers = [None if x != x else x for x in struct.unpack(f"<{n * a}f", buffers["MEMBER_SCORES"])]
+    scores = {member: numbers[j * a : (j + 1) * a] for j, member in enumerate(members)}
     confidence = list(struct.unpack(f"<{a}f", buffers["CONFIDENCE"]))
-    return Reply(values, confidence, members, votes, struct.unpack("<q", buffers["WEIGHTS_VERSION"])[0])
+    (version,) = struct.unpack("<q", buffers["WEIGHTS_VERSION"])
+    return Reply(values, confidence, members, votes, version, scores)
 
 
 def grpc_reply(response: Any) -> Reply:
@@ -65,7 +74,10 @@ def json_reply(answer: Mapping[str, Any]) -> Reply:
         )
         for j, member in enumerate(data["MEMBERS"])
     }
-    return Reply(data["VALUES"], data["CONFIDENCE"], data["MEMBERS"], votes, data["WEIGHTS_VERSION"][0])
+    numbers = [None if x != x else x for x in data["MEMBER_SCORES"]]
+    scores = {member: numbers[j * a : (j + 1) * a] for j, member in enumerate(data["MEMBERS"])}
+    version = data["WEIGHTS_VERSION"][0]
+    return Reply(data["VALUES"], data["CONFIDENCE"], data["MEMBERS"], votes, version, scores)
 
 
 def plain_majority(ballots: Sequence[tuple[str, int]]) -> str:

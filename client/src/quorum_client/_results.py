@@ -18,11 +18,14 @@ class Vote:
         value: Its value; ``"n/a"`` is a value (*the text does not say*), ``None`` an abstention.
         status: ``Status.ANSWERED``, or why it abstained. A code unknown to this client (from a newer server)
             reads as ``Status.ERROR``.
+        score: Log-probability that the member's LLM gave to the value, in nats, so ``math.exp(score)`` is its
+            probability; ``None`` for abstentions, and where the runtime or an older server gives none.
     """
 
     member: str
     value: str | None
     status: Status
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ from quorum_contract import (
 from quorum_contract.checks import encode, encode_attributes, encode_category, encode_text
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
-from quorum_contract.tensors import ANSWERED, ASKED, SHARE
+from quorum_contract.scores import valid_score
+from quorum_contract.tensors import ASKED, REQUIRED, SCORES, SHARE
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
@@ -213,15 +214,15 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
     if len(response.outputs) != len(response.raw_output_contents):
         raise ValueError(f"{len(response.outputs)} outputs, {len(response.raw_output_contents)} contents")
     raw = {o.name: (o, c) for o, c in zip(response.outputs, response.raw_output_contents, strict=True)}
-    missing = {tensor.name for tensor in ANSWERED} - raw.keys()
+    missing = {tensor.name for tensor in REQUIRED} - raw.keys()
     if missing:
         raise ValueError(f"no output {', '.join(sorted(missing))}")
-    for tensor in ANSWERED:
+    for tensor in REQUIRED:
         if raw[tensor.name][0].datatype != tensor.datatype:
             raise ValueError(f"{tensor.name} is {raw[tensor.name][0].datatype}, expected {tensor.datatype}")
     members = _strings(MEMBERS, raw[MEMBERS][1])
     a, n = len(attributes), len(members)
-    for tensor in ANSWERED:
+    for tensor in REQUIRED:
         shape, expected = list(raw[tensor.name][0].shape), tensor.sizes(attributes=a, members=n)
         if shape != expected:
             raise ValueError(f"{tensor.name} has shape {shape}, expected {expected}")
@@ -231,21 +232,28 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
     confidence = struct.unpack(f"<{a}f", raw[CONFIDENCE][1])
     if not all(0.0 <= c <= 1.0 for c in confidence):
         raise ValueError(f"{CONFIDENCE} {confidence} is not in [0, 1]")
-    by_attribute = [
-        tuple(
-            Vote(
-                member, votes[j * a + i] if status[j * a + i] is Status.ANSWERED else None, status[j * a + i]
-            )
-            for j, member in enumerate(members)
-        )
-        for i in range(a)
+    scores = _scores(*raw.get(SCORES.name, (None, b"")), attributes=a, members=n)
+    all_votes = [
+        Vote(members[at // a], value, code, score)
+        if code is Status.ANSWERED
+        else Vote(members[at // a], None, code)
+        for at, (value, code, score) in enumerate(zip(votes, status, scores, strict=True))
     ]
     answers = tuple(
-        Answer(attribute, values[i] or None, confidence[i], by_attribute[i])
+        Answer(attribute, values[i] or None, confidence[i], tuple(all_votes[i::a]))
         for i, attribute in enumerate(attributes)
     )
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
     return Extraction(response.id, answers, version, latency_s)
+
+
+def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequence[float | None]:
+    """Read the score of each vote; no answer fails for its scores, so a tensor without sense has none."""
+    count = attributes * members
+    expected = (SCORES.datatype, SCORES.sizes(attributes, members), count * 4)
+    if output is None or (output.datatype, list(output.shape), len(raw)) != expected:
+        return [None] * count
+    return [valid_score(number) for number in struct.unpack(f"<{count}f", raw)]
 
 
 def _strings(name: str, raw: bytes, count: int | None = None) -> list[str]:

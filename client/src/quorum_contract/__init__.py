@@ -7,6 +7,7 @@ module                          content
 :mod:`quorum_contract.tensors`  the tensors: name, datatype and shape of each
 :mod:`quorum_contract.names`    the names of models and channels
 :mod:`quorum_contract.status`   the status of a vote
+:mod:`quorum_contract.scores`   the range of a vote's score
 :mod:`quorum_contract.checks`   the limits of a request, and their checks
 :mod:`quorum_contract.errors`   the base of every exception, and error codes in messages
 :mod:`quorum_contract.foreign`  the meaning of ``UNAVAILABLE`` from other programs

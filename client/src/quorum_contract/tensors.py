@@ -66,15 +66,26 @@ ASKED = (
 )
 """The inputs of a channel."""
 
-ANSWERED = (
+REQUIRED = (
     Tensor(VALUES, "BYTES", ("A",), "decision per attribute; empty when no member answered"),
     Tensor(CONFIDENCE, "FP32", ("A",), "in [0, 1]; 0 when no member answered"),
-    Tensor(MEMBERS, "BYTES", ("N",), "member names, in the order of the two tensors below"),
+    Tensor(MEMBERS, "BYTES", ("N",), "member names, in the order of the tensors of votes below"),
     Tensor(MEMBER_VALUES, "BYTES", ("N", "A"), "each vote after normalisation; empty for an abstention"),
     Tensor(MEMBER_STATUS, "INT32", ("N", "A"), "a Status per vote"),
     Tensor(WEIGHTS_VERSION, "INT64", (1,), "version of quorum_vote that decided"),
 )
-"""The outputs of the vote, and of a channel."""
+"""The outputs that no answer may lack."""
+
+SCORES = Tensor(
+    MEMBER_SCORES,
+    "FP32",
+    ("N", "A"),
+    "log-probability of each vote's value by its member, nats; NaN where there is none",
+)
+"""Servers of earlier releases do not send it; a client then reads every vote as one without a score."""
+
+ANSWERED = (*REQUIRED, SCORES)
+"""The outputs of the vote, and of a channel; clients ignore outputs that they do not know."""
 
 SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canary channel is to answer")
 """Output of the gate, and of every channel, so every answer carries it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink
+from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink, extraction_json
 from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.votes import Origin, VotesWriter, read_votes
@@ -26,6 +26,13 @@ def extraction(value: str | None = "red") -> Extraction:
         Vote("c", "n/a", Status.ANSWERED),
     )
     return Extraction("id", (Answer("color", value, 0.61239, votes),), 3, 0.01)
+
+
+def scored(score: float | None) -> Extraction:
+    """The same with a score for the first vote."""
+    (answer,) = extraction().answers
+    votes = (replace(answer.votes[0], score=score), *answer.votes[1:])
+    return replace(extraction(), answers=(replace(answer, votes=votes),))
 
 
 def listing(**parts: Any) -> Listing:
@@ -149,7 +156,11 @@ def test_json_out_is_one_object_a_line() -> None:
     sink.write(listing(), extraction())
     sink.write(listing(text="größe 🧦"), ValueError("too late"))
     first, second = map(json.loads, file.getvalue().splitlines())
-    assert first["attributes"]["color"]["votes"]["b"] == {"value": None, "status": "TIMEOUT"}
+    assert first["attributes"]["color"]["votes"]["b"] == {
+        "value": None,
+        "status": "TIMEOUT",
+        "score": None,
+    }
     assert (first["attributes"]["color"]["value"], first["weights_version"]) == ("red", 3)
     assert (second["title"], second["error"]) == ("größe 🧦", "too late")
 
@@ -177,3 +188,21 @@ def test_votes_out_says_when_stable_stood_in_for_the_canary(tmp_path: Path, endi
         VotesSink(writer, CATALOGUE).write(listing(), replace(extraction(), fallback_from="quorum_canary"))
     (cell,) = read_votes(path).cells
     assert cell.origin == Origin("quorum", 3, 10.0, "quorum_canary")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_votes_out_keeps_scores(tmp_path: Path, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    path = tmp_path / f"votes.{ending}"
+    with VotesWriter(path) as writer:
+        sink = VotesSink(writer, CATALOGUE)
+        sink.write(listing(), extraction())
+        sink.write(listing(product="q"), scored(-0.5))
+    assert [cell.scores for cell in read_votes(path).cells] == [(), (-0.5, None, None)]
+
+
+@pytest.mark.parametrize(("score", "shown"), [(-0.12345678, "-0.123457"), (-1e-9, "0.0"), (None, "None")])
+def test_json_out_has_scores_as_short_numbers(score: float | None, shown: str) -> None:
+    votes = extraction_json(scored(score))["attributes"]["color"]["votes"]
+    assert [str(vote["score"]) for vote in votes.values()] == [shown, "None", "None"]

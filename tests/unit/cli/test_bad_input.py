@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,31 @@ def test_values_with_brackets_are_shown_whole(
     code, out, _ = run("ask", "a shoe", "-a", value)
     assert code == 0
     assert out.count(value) == 3
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [
+        (None, "red"),
+        (math.log(0.93), "red p=.93"),
+        (math.log(0.1), "red p=.10"),
+        (0.0, "red p>.99"),
+        (math.log(0.996), "red p>.99"),
+        (-700.0, "red p<.01"),
+    ],
+)
+def test_ask_shows_how_sure_a_member_is(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, score: float | None, shown: str
+) -> None:
+    votes = (Vote("alpha", "red", Status.ANSWERED, score), Vote("beta", None, Status.TIMEOUT))
+    answer = Answer("color", "blue", 0.5, votes)
+    monkeypatch.setattr(Client, "extract", lambda *_, **__: Extraction("id", (answer,), 1, 0.01))
+    _, out, _ = run("ask", "a shoe", "-a", "color")
+    (cells,) = [line.split("│") for line in out.splitlines() if "blue" in line]
+    assert [cell.strip() for cell in cells[4:6]] == [shown, "(timeout)"]
+    stated = json.loads(run("ask", "a shoe", "-a", "color", "--json")[1])["attributes"]["color"]["votes"]
+    assert stated["alpha"]["score"] == (None if score is None else pytest.approx(score, abs=1e-6))
+    assert stated["beta"]["score"] is None
 
 
 @pytest.mark.parametrize(("header", "said"), [("sku", 0), ("shelf", 1)])

@@ -151,3 +151,19 @@ def test_a_replay_asks_both_channels(
     assert found["latency"]["ratio"]["value"] == pytest.approx(2.0)
     assert found["top"][0]["better"] == 7
     assert "7 of 7 cells differently" in " ".join(err.split())
+
+
+def test_members_that_are_less_sure_the_second_time_answered_the_same(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def extract(_: AsyncClient, text: str, *__: Any, channel: str, **___: Any) -> Extraction:
+        version, score = (2, -0.25) if channel == "quorum_canary" else (1, -0.5)
+        answer = Answer("brand", "x", 0.5, (Vote("alpha", "x", Status.ANSWERED, score),))
+        return Extraction("id", (answer,), version, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    try_version_2(folder)
+    path = write(folder, [{"title": f"shoe {i}", "gold": {"brand": ["x"]}} for i in range(8)])
+    code, _, err = run("canary", "report", "--replay", path, "-a", "brand", "--json")
+    assert code == 0, err
+    assert "differently" not in err

@@ -91,7 +91,7 @@ def test_a_question_and_its_answer(triton: Any, make: Any) -> None:
     assert triton.headers[0]["x-key"] == "k"
     assert found.request_id == "r-1"
     assert [a.value for a in found.answers] == ["v-brand", "v-size"]
-    assert [v.member for v in found["brand"].votes] == ["llama", "qwen"]
+    assert [(v.member, v.score) for v in found["brand"].votes] == [("llama", -0.5), ("qwen", -0.5)]
     assert 0 < found.latency_s < 10
 
 

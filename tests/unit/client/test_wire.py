@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -84,6 +85,7 @@ def answer(bend: Callable[[dict[str, list[Any]]], None] = lambda t: None, ident:
         "MEMBERS": ["BYTES", [3], strings(b"x", b"y", b"z")],
         "MEMBER_VALUES": ["BYTES", [3, 2], strings("größe".encode(), b"", b"n/a", b"", b"", b"")],
         "MEMBER_STATUS": ["INT32", [3, 2], struct.pack("<6i", 0, 1, 0, 4, 2, 99)],
+        "MEMBER_SCORES": ["FP32", [3, 2], struct.pack("<6f", -0.5, -1.0, math.nan, -2.0, -3.0, -4.0)],
         "WEIGHTS_VERSION": ["INT64", [1], struct.pack("<q", 1 << 40)],
     }
     bend(tensors)
@@ -143,6 +145,47 @@ def test_a_wrong_answer_is_a_protocol_error(bend: Any, words: str) -> None:
     with pytest.raises(ProtocolError, match=words) as caught:
         answer(bend)
     assert caught.value.request_id == "r1"
+
+
+def scores(found: Extraction) -> list[list[float | None]]:
+    return [[vote.score for vote in answer.votes] for answer in found.answers]
+
+
+def test_a_score_stands_at_the_vote_that_it_is_of_and_no_abstention_has_one() -> None:
+    assert scores(answer()) == [[-0.5, None, None], [None, None, None]]
+
+
+def test_an_older_server_sends_no_scores() -> None:
+    found = answer(lambda tensors: tensors.pop("MEMBER_SCORES"))
+    assert scores(found) == [[None] * 3] * 2
+    assert [a.value for a in found.answers] == [a.value for a in answer().answers]
+
+
+@pytest.mark.parametrize(
+    ("number", "score"),
+    [
+        (-0.0, 0.0),
+        (0.0005, 0.0),
+        (0.002, None),
+        (1.0, None),
+        (math.inf, None),
+        (-math.inf, None),
+        (-3e38, struct.unpack("<f", struct.pack("<f", -3e38))[0]),
+    ],
+)
+def test_what_no_log_probability_can_be_is_no_score(number: float, score: float | None) -> None:
+    found = answer(replace("MEMBER_SCORES", 2, struct.pack("<6f", *[number] * 6)))
+    assert scores(found)[0] == [score, score, None]
+    assert str(scores(found)[0][0]) == str(score)
+
+
+@pytest.mark.parametrize(("index", "value"), [(0, "FP64"), (1, [2, 3]), (1, [6]), (2, b"\0" * 20)])
+def test_scores_that_make_no_sense_cost_no_answer(index: int, value: Any) -> None:
+    assert scores(answer(replace("MEMBER_SCORES", index, value))) == [[None] * 3] * 2
+
+
+def test_an_output_of_a_newer_server_is_ignored() -> None:
+    assert answer(lambda t: t.update(MEMBER_MOODS=["BYTES", [7, 7, 7], b"\xff"])) == answer()
 
 
 def test_the_answer_to_another_request_is_refused() -> None:

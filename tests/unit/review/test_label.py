@@ -15,8 +15,9 @@ from quorum.evaluation.score import is_right
 from quorum.learning import learn
 from quorum.learning.simulate import independent
 from quorum.review.choose import LabelError, choose, disagreement
+from quorum.review.session import LabelSession, apply_sheet
 from quorum.review.sheet import apply_gold, read_sheet, write_sheet
-from quorum.votes import Cell, build_table, read_votes
+from quorum.votes import Cell, build_table, read_votes, write_votes
 
 
 def simulated(seed, accuracy, cells=900, labelled=900):
@@ -180,6 +181,18 @@ def test_gold_that_is_there_stays(tmp_path):
     ]
     assert [(row.product, row.row) for row in result.unknown] == [("absent", 5)]
     assert [cell.gold for cell in result.table.cells] == [("red",), ("41", "EU 41"), ("n/a",), ()]
+
+
+def test_gold_leaves_scores_as_they_are(tmp_path):
+    votes, out = tmp_path / "votes.jsonl", tmp_path / "gold.jsonl"
+    cells = [Cell(f"p{i}", "", "", "a", ("x", "y"), (), None, (-0.5, -1.0 - i)) for i in range(3)]
+    write_votes(build_table(["m", "n"], cells), votes)
+    (tmp_path / "label.csv").write_text("product,attribute,gold\np1,a,x\n")
+    apply_sheet(votes, tmp_path / "label.csv", out)
+    assert read_votes(out).cells == (cells[0], replace(cells[1], gold=("x",)), cells[2])
+    session = LabelSession(out, out)
+    session.answer(session.choices[0], ["y"])
+    assert [cell.scores for cell in read_votes(out).cells] == [cell.scores for cell in cells]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_votes_that_are_there_at_once_need_no_sender() -> None:
     reply(abstain(Status.TIMEOUT, 1))
     request = Request(Sender())
     (tensor,) = reply.now_or_later(request).output_tensors
-    assert unpack_votes(tensor.array.tobytes()) == [("red", 0)]
+    assert unpack_votes(tensor.array.tobytes()) == [("red", 0, None)]
     reply(abstain(Status.TIMEOUT, 1))
     assert len(request._senders) == 1
     assert request.get_response_sender().sent == []
@@ -140,8 +140,8 @@ def test_several_members_answer_when_the_last_of_them_has() -> None:
     reply([Vote("blue", Status.ANSWERED)], position=0)
     (sent,) = sender.sent
     assert {name: unpack_votes(bytes(data)) for name, data in sent.items()} == {
-        "a_VOTES": [("blue", 0)],
-        "b_VOTES": [("red", 0)],
+        "a_VOTES": [("blue", 0, None)],
+        "b_VOTES": [("red", 0, None)],
     }
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_sent_becomes_an_abstention() -> None:
 
     sender = Sender()
     once(sender)([Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)])
-    assert [unpack_votes(bytes(one["VOTES"])) for one in sender.sent] == [[("", int(Status.ERROR))] * 2]
+    assert [unpack_votes(bytes(one["VOTES"])) for one in sender.sent] == [[("", int(Status.ERROR), None)] * 2]
 
 
 def test_an_answer_that_could_not_be_sent_becomes_an_abstention() -> None:
@@ -158,7 +158,7 @@ def test_an_answer_that_could_not_be_sent_becomes_an_abstention() -> None:
 
     sender = Sender(failures=1)
     once(sender)([Vote("red", Status.ANSWERED)])
-    assert [unpack_votes(bytes(one["VOTES"])) for one in sender.sent] == [[("", int(Status.ERROR))]]
+    assert [unpack_votes(bytes(one["VOTES"])) for one in sender.sent] == [[("", int(Status.ERROR), None)]]
 
 
 def test_a_caller_who_is_gone_harms_nobody() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ from quorum_contract import MAX_ATTRIBUTES, Status
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 QUESTIONS = st.builds(Admitted, TEXTS, TEXTS, st.lists(TEXTS, max_size=64).map(tuple), INT64)
-VOTES = st.lists(st.builds(Vote, TEXTS, st.sampled_from(Status)), max_size=64)
+SCORES = st.none() | st.floats(max_value=0.0, width=32)
+VOTES = st.lists(st.builds(Vote, TEXTS, st.sampled_from(Status), SCORES), max_size=64)
 
 
 @given(QUESTIONS)
@@ -41,7 +43,7 @@ def test_a_ticket_comes_off_again(question: Admitted, ticket: int) -> None:
 
 @given(VOTES)
 def test_votes_read_back(votes: list[Vote]) -> None:
-    assert unpack_votes(pack_votes(votes)) == [(vote.value, int(vote.status)) for vote in votes]
+    assert unpack_votes(pack_votes(votes)) == [(vote.value, int(vote.status), vote.score) for vote in votes]
 
 
 @given(st.binary(max_size=80))
@@ -68,10 +70,16 @@ def test_a_question_that_is_cut_off_or_longer_is_refused(question: Admitted, dat
         pytest.param(b"\xdd\xff\xff\xff\xff" + bytes(100), id="a count beyond the bytes"),
         pytest.param(b"\x91" * 100_000, id="deeper than any recursion"),
         pytest.param(b"\x91\x92\xa1\xff\x00", id="not UTF-8"),
-        pytest.param(pack_votes([("red", 0)]) + b"\0", id="more than votes"),
-        pytest.param(pack_votes([("red", 0)] * (MAX_ATTRIBUTES + 1)), id="more votes than attributes can be"),
-        pytest.param(pack_votes([("red", 1 << 40)]), id="a status that wraps round to answered"),
-        pytest.param(pack_votes([("red", -1)]), id="a status below all"),
+        pytest.param(pack_votes([("red", 0, None)]) + b"\0", id="more than votes"),
+        pytest.param(
+            pack_votes([("red", 0, None)] * (MAX_ATTRIBUTES + 1)), id="more votes than attributes can be"
+        ),
+        pytest.param(pack_votes([("red", 1 << 40, None)]), id="a status that wraps round to answered"),
+        pytest.param(pack_votes([("red", -1, None)]), id="a status below all"),
+        pytest.param(msgspec.msgpack.encode([("red", 0)]), id="votes of a release without scores"),
+        pytest.param(msgspec.msgpack.encode([("red", 0, "-0.5")]), id="a score that is a text"),
+        pytest.param(msgspec.msgpack.encode([("red", 0, True)]), id="a score that is true"),
+        pytest.param(msgspec.msgpack.encode([("red", 0, None, 1)]), id="more than a vote"),
         pytest.param(pack_question(Admitted("a", "", ("b",), 0)), id="a question"),
     ],
 )
@@ -90,4 +98,4 @@ def test_more_names_than_the_gate_lets_through_are_not_built() -> None:
 
 def test_half_a_character_is_not_packed() -> None:
     with pytest.raises(ValueError, match="surrogates"):
-        pack_votes([("\ud800", 0)])
+        pack_votes([("\ud800", 0, None)])

@@ -189,7 +189,8 @@ def _votes(
             if usual and rng.random() < world.bias:
                 values[member] = usual[cell.attribute]
         kept = cell.gold if row in keeps else ()
-        cells.append(replace(cell, product=f"{week}-{cell.product}", values=tuple(values), gold=kept))
+        product = f"{week}-{cell.product}"
+        cells.append(replace(cell, product=product, values=tuple(values), gold=kept, scores=()))
     return build_table(recorded.members, cells)
 
 

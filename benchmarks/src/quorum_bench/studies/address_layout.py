@@ -42,8 +42,9 @@ def work() -> None:
     """Do one piece of work: some 20 microseconds when nothing else runs in between."""
     fill_prompt("instruct", INSTRUCTIONS, "a shoe that is neither new nor blue", "shoes")
     votes = unpack_votes(pack_votes(parse_answer(CATALOGUE, NAMES, ANSWER)))
+    ballots = [(value, status) for value, status, _ in votes]
     for _ in NAMES:
-        decide_one(PARAMETERS, votes)
+        decide_one(PARAMETERS, ballots)
 
 
 def take_turns(read: int, write: int, turns: int) -> float:

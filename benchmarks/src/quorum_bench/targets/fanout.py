@@ -72,7 +72,8 @@ class FanoutCaller:
         answers = await asyncio.gather(
             *(self._client.infer(member, [asked], client_timeout=self._timeout_s) for member in self._members)
         )
-        votes = [unpack_votes(answer.as_numpy(VOTES).tobytes()) for answer in answers]
+        packed = [answer.as_numpy(VOTES).tobytes() for answer in answers]
+        votes = [[(value, status) for value, status, _ in unpack_votes(one)] for one in packed]
         return [decide_one(self._parameters, ballots) for ballots in zip(*votes, strict=True)]
 
     def check(self, number: int, answer: Sequence[tuple[str, float]]) -> None:

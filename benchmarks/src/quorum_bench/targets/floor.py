@@ -49,7 +49,7 @@ class FloorTarget(QuorumTarget):
         question = pack_question(Admitted(product.text, product.category, product.attributes, 0))
         packed = {
             QUESTION: add_ticket(0, question),
-            VOTES: pack_votes([("value 3", 0)] * len(product.attributes)),
+            VOTES: pack_votes([("value 3", 0, None)] * len(product.attributes)),
         }
         sizes = {t.name: t.sizes(len(product.attributes), len(self.members)) for t in ANSWERED}
         outputs: dict[str, tuple[str, list[int], str]] = {}

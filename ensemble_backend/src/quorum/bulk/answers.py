@@ -14,6 +14,7 @@ from typing import Any, Protocol, TextIO
 from quorum.bulk.listings import Listing, gold_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, Origin, VotesWriter, check_target
+from quorum.votes.schema import known_scores
 from quorum_client import Extraction
 from quorum_contract.errors import QuorumError
 
@@ -97,6 +98,7 @@ class VotesSink:
                 values=tuple(vote.value for vote in answer.votes),
                 gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
                 origin=_origin(result),
+                scores=known_scores(vote.score for vote in answer.votes),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])
 
@@ -108,12 +110,20 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
             answer.attribute: {
                 "value": answer.value,
                 "confidence": round(answer.confidence, 4),
-                "votes": {v.member: {"value": v.value, "status": v.status.name} for v in answer.votes},
+                "votes": {
+                    v.member: {"value": v.value, "status": v.status.name, "score": _rounded(v.score)}
+                    for v in answer.votes
+                },
             }
             for answer in result.answers
         },
         **{name: value for name, value in asdict(_origin(result)).items() if value is not None},
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    # Adding 0 makes -0.0 a plain 0.
+    return None if score is None else round(score, 6) + 0.0
 
 
 def _origin(result: Extraction) -> Origin:

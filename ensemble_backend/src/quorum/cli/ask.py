@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
+from quorum_client import Vote
 from quorum_contract import STABLE
 
 _INTERRUPTED = 130
@@ -33,6 +35,8 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Ask about one product; shows the answer and every member's vote.
+
+    p=.93: the member itself gave its answer the probability 0.93. With --json, `score` is its logarithm.
 
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
@@ -56,7 +60,7 @@ def ask(
             Text(answer.attribute),
             _cell(answer.value, "no member answered", "bold"),
             f"{answer.confidence:.0%}",
-            *(_cell(vote.value, vote.status.name.lower()) for vote in answer.votes),
+            *map(_vote_cell, answer.votes),
         )
     out.print(table)
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
@@ -64,6 +68,19 @@ def ask(
 
 def _cell(value: str | None, reason: str, style: str = "") -> Text:
     return Text(f"({reason})", "dim") if value is None else Text(value, style)
+
+
+def _vote_cell(vote: Vote) -> Text:
+    cell = _cell(vote.value, vote.status.name.lower())
+    return cell if vote.score is None else cell.append(f" {_probability(vote.score)}", "dim")
+
+
+def _probability(score: float) -> str:
+    """The probability of a vote, short; none is shown as certain or impossible."""
+    probability = math.exp(score)
+    if 0.005 <= probability < 0.995:
+        return f"p={probability:.2f}".replace("0.", ".")
+    return "p<.01" if probability < 0.5 else "p>.99"
 
 
 def extract(

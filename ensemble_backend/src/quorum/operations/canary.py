@@ -30,7 +30,7 @@ from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
 from quorum_client import Answer, AsyncClient, Extraction
-from quorum_contract import CANARY, STABLE
+from quorum_contract import CANARY, STABLE, Status
 from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
@@ -186,7 +186,7 @@ def _replay(
         if isinstance(left, QuorumError) or isinstance(right, QuorumError):
             continue
         for a, b in zip(left.answers, right.answers, strict=True):
-            changed += a.votes != b.votes
+            changed += _said(a) != _said(b)
             gold = tuple(gold_of(listing, a.attribute, catalogue))
             pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
     if not pairs:
@@ -194,6 +194,11 @@ def _replay(
     if changed:
         note(f"members answered {changed} of {len(pairs)} cells differently the second time")
     return pairs, observed, False
+
+
+def _said(answer: Answer) -> list[tuple[str | None, Status]]:
+    """What each member answered; how sure it was of that may differ."""
+    return [(vote.value, vote.status) for vote in answer.votes]
 
 
 def _decided(answer: Answer) -> Decided:

@@ -79,7 +79,7 @@ def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator
     question = (PACKED_QUESTION, add_ticket(0, pack_question(Admitted("", "", ("probe",), 0))))
     for name in spec.models():
         yield _request(name, "", [question])
-    packed = pack_votes([("", 0)])
+    packed = pack_votes([("", 0, None)])
     votes = [(PACKED_VOTES.named(f"{name}_{VOTES}"), packed) for name in spec.member_names]
     for version in vote_versions:
         yield _request(VOTE, str(version or ""), [question, *votes])

@@ -19,9 +19,9 @@ _TICKET_BYTES = 8
 Packed = TypeVar("Packed")
 # A caller that bypasses the gate may send anything: longer lists than the gate admits are never built.
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
-Votes = Annotated[
-    list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)]]], msgspec.Meta(max_length=MAX_ATTRIBUTES)
-]
+PackedVote = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)], float | None]
+"""Value, status and score of one vote."""
+Votes = Annotated[list[PackedVote], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 
 
 class Admitted(NamedTuple):
@@ -65,12 +65,12 @@ def take_ticket(data: bytes) -> Ticketed:
     return Ticketed(int.from_bytes(data[:_TICKET_BYTES], "little", signed=True), data[_TICKET_BYTES:])
 
 
-def pack_votes(votes: Sequence[tuple[str, int]]) -> bytes:
-    """Pack value and status of each attribute."""
+def pack_votes(votes: Sequence[tuple[str, int, float | None]]) -> bytes:
+    """Pack value, status and score of each attribute."""
     return _encode(votes)
 
 
-def unpack_votes(data: bytes) -> list[tuple[str, int]]:
+def unpack_votes(data: bytes) -> list[PackedVote]:
     """Inverse of :func:`pack_votes`; raises ValueError for other bytes."""
     return _unpack(_votes, data, "a member's votes")
 

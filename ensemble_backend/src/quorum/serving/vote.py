@@ -13,14 +13,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
-from quorum.decision.cell import Ballot, decide_one
+from quorum.decision.cell import decide_one
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
-from quorum.serving.packing import take_ticket, unpack_question, unpack_votes
+from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
+    MEMBER_SCORES,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
@@ -81,39 +82,49 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            ballots = self._read(inputs, len(question.attributes), ticket)
-            cells = zip(question.attributes, zip(*ballots, strict=True), strict=True)
-            rules = self._weights.parameters
-            return self._answer(
-                [decide_one(rules(name, question.category), cell) for name, cell in cells], ballots
-            )
+            votes = self._read(inputs, len(question.attributes), ticket)
+            return self._answer(self._decide(question, votes), votes)
         except Exception:
             logger.exception("vote: could not decide a request")
             return self._answer([("", 0.0)] * attributes, self._abstentions(Status.ERROR, attributes))
 
-    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int) -> list[list[Ballot]]:
+    def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[tuple[str, float]]:
+        """Decide each attribute; ``votes`` are one member's after the other's."""
+        rules, step = self._weights.parameters, len(question.attributes)
+        ballots = [(value, status) for value, status, _ in votes]
+        # The scores of an attribute's votes: scores[at::step].
+        return [
+            decide_one(rules(name, question.category), ballots[at::step])
+            for at, name in enumerate(question.attributes)
+        ]
+
+    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int) -> list[PackedVote]:
         if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
             return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
         self._admission.mark_answered()
-        ballots: list[list[Ballot]] = []
+        votes: list[PackedVote] = []
         for name in self._inputs:
-            votes = unpack_votes(inputs[name])
-            ballots.append(votes if len(votes) == attributes else [("", int(Status.ERROR))] * attributes)
-        return ballots
+            given = unpack_votes(inputs[name])
+            votes += given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
+        return votes
 
-    def _abstentions(self, status: Status, attributes: int) -> list[list[Ballot]]:
-        return [[("", int(status))] * attributes] * len(self._members)
+    def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
+        return [_abstained(status)] * (attributes * len(self._members))
 
-    def _answer(self, decisions: Sequence[tuple[str, float]], ballots: Sequence[Sequence[Ballot]]) -> Any:
+    def _answer(self, decisions: Sequence[tuple[str, float]], votes: Sequence[PackedVote]) -> Any:
         shape = (len(self._members), len(decisions))
         return tensors.answer(
             tensors.text_tensor(VALUES, [value for value, _ in decisions]),
             tensors.tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
             pb_utils.Tensor(MEMBERS, self._names),
-            tensors.text_tensor(MEMBER_VALUES, [value for votes in ballots for value, _ in votes], shape),
-            tensors.tensor(
-                MEMBER_STATUS, [status for votes in ballots for _, status in votes], np.int32, shape
-            ),
+            tensors.text_tensor(MEMBER_VALUES, [value for value, _, _ in votes], shape),
+            tensors.tensor(MEMBER_STATUS, [status for _, status, _ in votes], np.int32, shape),
+            # Numpy reads None as nan.
+            tensors.tensor(MEMBER_SCORES, [score for _, _, score in votes], np.float32, shape),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )
+
+
+def _abstained(status: Status) -> PackedVote:
+    return "", int(status), None

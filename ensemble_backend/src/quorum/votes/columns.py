@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read votes tables from Parquet and Arrow in batches, as cells or codes; write them in row groups."""
+"""Read votes tables from Parquet and Arrow in batches, as cells or codes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import UNLABELLED
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, NA, Codes
+from quorum.votes import score_column
 from quorum.votes.jsonl import Row
 from quorum.votes.schema import (
     ARROW_SUFFIXES,
     CELL_COLUMNS,
     ORIGIN_COLUMNS,
     RESERVED,
-    SCHEMA_VERSION,
+    SCORE_NEEDED,
+    SCORES_COLUMN,
     TEXT_COLUMNS,
     UNVERSIONED,
     VERSION_FIELD,
@@ -33,13 +35,13 @@ from quorum.votes.schema import (
     VotesError,
     check_members,
     check_version,
+    known_scores,
     read_origin,
 )
-from quorum.votes.table import CodedVotes
+from quorum.votes.table import CodedVotes, Scores, scores_or_none
 from quorum_contract import CHANNELS
 
-_ROW_GROUP_ROWS = 1 << 16
-_VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
+VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
 _FILE_BUFFER = 1 << 20
 _EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
 """The texts under a reserved name that cannot be the votes of a member; under other names none."""
@@ -56,15 +58,16 @@ class ColumnsFile:
         except (OSError, pa.ArrowException) as error:
             hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
             raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
-        stated = (schema.metadata or {}).get(_VERSION_KEY)
+        stated = (schema.metadata or {}).get(VERSION_KEY)
         try:
-            self._version = check_version(int(stated) if stated and stated.isdigit() else stated)
+            self.version = check_version(int(stated) if stated and stated.isdigit() else stated)
         except VotesError as error:
             raise VotesError(f"{path}: {error}") from error
         self._names: list[str] = schema.names
         twice = sorted({name for name in RESERVED if self._names.count(name) > 1})
         if twice:
             raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
+        self.has_scores = SCORES_COLUMN in self._names and self._are_scores(schema.field(SCORES_COLUMN).type)
 
     def __len__(self) -> int:
         """Number of rows; Parquet states it, Arrow is read for it."""
@@ -74,7 +77,7 @@ class ColumnsFile:
 
     def members(self) -> tuple[str, ...]:
         """Names of the member columns: those with no other meaning; raises VotesError without any."""
-        members = tuple(name for name in self._names if name not in RESERVED)
+        members = self._member_columns()
         check_members(members, self.path)
         return members
 
@@ -86,14 +89,28 @@ class ColumnsFile:
         """
         members = self.members()
         required = ("product" if identified else "title", "attribute", *members)
-        for batch in self._batches((*CELL_COLUMNS, *ORIGIN_COLUMNS, *members), batch_rows, required):
-            yield from batch.rows(members, self._version)
+        columns = (*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, *members)
+        for batch in self._batches(columns, batch_rows, required):
+            yield from batch.rows(members)
 
     def coded(self, members: tuple[str, ...], batch_rows: int) -> Iterator[tuple[Sequence[int], CodedVotes]]:
         """Read batches of coded votes, with their row numbers; raises VotesError like :meth:`rows`."""
         required = ("product", "attribute", *members)
-        for batch in self._batches((*required, "category", "gold"), batch_rows, required):
+        for batch in self._batches((*required, "category", "gold", SCORES_COLUMN), batch_rows, required):
             yield range(batch.start + 1, batch.start + len(batch) + 1), batch.coded(members)
+
+    def _member_columns(self) -> tuple[str, ...]:
+        return tuple(name for name in self._names if name not in RESERVED)
+
+    def _are_scores(self, kind: Any) -> bool:
+        """Whether a column holds scores; version 1 had none, and may have another column of that name."""
+        try:
+            score_column.check_type(kind, self._member_columns())
+        except VotesError as error:
+            if self.version > UNVERSIONED:
+                raise VotesError(f"{self.path}: {error}") from error
+            return False
+        return True
 
     @property
     def _is_arrow(self) -> bool:
@@ -118,13 +135,13 @@ class ColumnsFile:
                 f"{self.path}: columns {missing} are missing; the file needs one per member, and "
                 f"{list(required)}"
             )
-        reserved = RESERVED.difference(CELL_COLUMNS) if self._version == UNVERSIONED else frozenset()
+        reserved = RESERVED.difference(CELL_COLUMNS) if self.version == UNVERSIONED else frozenset()
         wanted = [name for name in self._names if name in columns or name in reserved]
         start = 0
         try:
             with self._open() as file:
                 for arrow in self._arrow_batches(file, wanted, batch_rows):
-                    batch = _Batch(arrow, self.path, start, required)
+                    batch = _Batch(arrow, self, start, required)
                     batch.refuse_votes(reserved)
                     yield batch
                     start += len(batch)
@@ -149,8 +166,8 @@ class ColumnsFile:
 class _Batch:
     """Rows of a file from row ``start`` on, counted from 0; product and attribute may be ``required``."""
 
-    def __init__(self, arrow: Any, path: Path, start: int, required: Sequence[str]) -> None:
-        self._arrow, self._path, self.start = arrow, path, start
+    def __init__(self, arrow: Any, file: ColumnsFile, start: int, required: Sequence[str]) -> None:
+        self._arrow, self._file, self.start = arrow, file, start
         self._required = {"product", "attribute"}.intersection(required)
 
     def __len__(self) -> int:
@@ -170,23 +187,26 @@ class _Batch:
                 "member another name, or leave the column out",
             )
 
-    def rows(self, members: tuple[str, ...], version: int) -> Iterator[Row]:
+    def rows(self, members: tuple[str, ...]) -> Iterator[Row]:
         """The rows as cells."""
         texts = [self._texts(name).fill_null("").to_pylist() for name in TEXT_COLUMNS]
-        votes = [self._votes(name).to_pylist() for name in members]
+        columns = [self._votes(name) for name in members]
+        votes = [column.to_pylist() for column in columns]
+        silent = np.column_stack([column.is_null().to_numpy(zero_copy_only=False) for column in columns])
+        scores = self._cell_scores(members, silent)
         gold: list[tuple[str, ...]] = [()] * len(self)
         accepted, owner = self._gold()
         for text, at in zip(accepted.to_pylist(), owner.tolist(), strict=True):
             gold[at] = (*gold[at], text)
         recorded = [name for name in ORIGIN_COLUMNS if name in self._arrow.schema.names]
         origins = self._arrow.select(recorded).to_pylist()
-        rows = zip(*texts, zip(*votes, strict=True), gold, origins, strict=True)
-        for i, (product, category, title, attribute, values, answers, stated) in enumerate(rows):
+        rows = zip(*texts, zip(*votes, strict=True), gold, origins, scores, strict=True)
+        for i, (product, category, title, attribute, values, answers, stated, known) in enumerate(rows):
             try:
-                origin = read_origin(stated, version)
+                origin = read_origin(stated, self._file.version)
             except VotesError as error:
                 raise self._error(str(error), i) from error
-            cell = Cell(product, category, title, attribute, values, answers, origin)
+            cell = Cell(product, category, title, attribute, values, answers, origin, known)
             yield Row(self.start + i + 1, members, cell)
 
     def coded(self, members: tuple[str, ...]) -> CodedVotes:
@@ -205,9 +225,31 @@ class _Batch:
         right = _right(codes, ids[indices[-1]], owner)
         product_names, products = self._dictionary("product")
         group_names, groups = self._groups()
-        return CodedVotes(
-            members, codes, right, groups, group_names, products, product_names, _parts(votes, codes, right)
-        )
+        parts, scores = _parts(votes, codes, right), self._scores(members, codes == ABSTAIN)
+        return CodedVotes(members, codes, right, groups, group_names, products, product_names, parts, scores)
+
+    def _cell_scores(
+        self, members: tuple[str, ...], silent: npt.NDArray[np.bool_]
+    ) -> Sequence[tuple[float | None, ...]]:
+        """The scores of each row, as of a cell."""
+        scores = self._scores(members, silent)
+        if scores is None:
+            return [()] * len(self)
+        return [known_scores(None if x != x else x for x in row) for row in scores.tolist()]
+
+    def _scores(self, members: tuple[str, ...], silent: npt.NDArray[np.bool_]) -> Scores | None:
+        """(n, m) scores, nan where there is none or the member was ``silent``; None if all are."""
+        if not self._file.has_scores:
+            return None
+        numbers = score_column.read_column(self._column(SCORES_COLUMN), members)
+        bad = score_column.misfits(numbers)
+        if self._file.version == UNVERSIONED:
+            silent = silent | bad.any(axis=1, keepdims=True)
+        elif bad.any():
+            row, at = (int(place) for place in np.argwhere(bad)[0])
+            raise self._error(f"scores[{members[at]!r}] is {numbers[row, at]:g}; {SCORE_NEEDED}", row)
+        numbers[silent] = np.nan
+        return scores_or_none((np.minimum(numbers, 0.0) + 0.0).astype(np.float32))
 
     def _groups(self) -> tuple[tuple[tuple[str, str], ...], npt.NDArray[np.int32]]:
         """Distinct (category, attribute), sorted, and the (n,) index of each row's."""
@@ -276,53 +318,7 @@ class _Batch:
 
     def _error(self, message: str, offset: int | None = None) -> VotesError:
         row = "" if offset is None else f", row {self.start + offset + 1}"
-        return VotesError(f"{self._path}{row}: {message}")
-
-
-class ColumnsSink:
-    """Writes cells as Parquet or Arrow, a row group at a time."""
-
-    def __init__(self, path: Path, row_group_rows: int | None = None) -> None:
-        self._path, self._group = path, row_group_rows or _ROW_GROUP_ROWS
-        self._cells: list[Cell] = []
-        self._members: tuple[str, ...] = ()
-        self._writer: Any = None
-        self._file = path.open("wb")
-
-    def write(self, cell: Cell, members: Sequence[str]) -> None:
-        """Write a cell; all of them are of the same members."""
-        self._members = tuple(members)
-        self._cells.append(cell)
-        if len(self._cells) == self._group:
-            self._flush()
-
-    def close(self) -> None:
-        """Write the buffered cells and the footer, which makes the file readable."""
-        with self._file:
-            if self._cells or self._writer is None:
-                self._flush()
-            self._writer.close()
-
-    def _flush(self) -> None:
-        cells, self._cells = self._cells, []
-        table = _as_columns(cells, self._members)
-        if self._writer is None:
-            arrow = self._path.suffix in ARROW_SUFFIXES
-            self._writer = (pa.ipc.new_file if arrow else pq.ParquetWriter)(self._file, table.schema)
-        self._writer.write_table(table)
-
-
-def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in TEXT_COLUMNS
-    }
-    columns["gold"] = pa.array([cell.gold for cell in cells], pa.list_(pa.string()))
-    for j, name in enumerate(members):
-        columns[name] = pa.array([cell.values[j] for cell in cells], pa.string())
-    kinds = (pa.string(), pa.int64(), pa.float64(), pa.string())
-    for name, kind in zip(ORIGIN_COLUMNS, kinds, strict=True):
-        columns[name] = pa.array([getattr(cell.origin, name, None) for cell in cells], kind)
-    return pa.table(columns, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+        return VotesError(f"{self._file.path}{row}: {message}")
 
 
 def _is_lines(path: Path) -> bool:

@@ -10,16 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import numpy as np
+
 from quorum.decision.hashed_json import unique
 from quorum.votes.schema import (
     CELL_COLUMNS,
     COLUMN_SUFFIXES,
     SCHEMA_VERSION,
+    SCORES_COLUMN,
     VERSION_FIELD,
     Cell,
     VotesError,
     check_version,
     read_origin,
+    read_scores,
 )
 
 _PLAIN = json.JSONDecoder()
@@ -114,6 +118,8 @@ class LinesSink:
         row: dict[str, Any] = {VERSION_FIELD: SCHEMA_VERSION}
         row |= {name: getattr(cell, name) for name in CELL_COLUMNS}
         row["votes"] = dict(zip(members, cell.values, strict=True))
+        if cell.scores:
+            row[SCORES_COLUMN] = dict(zip(members, map(_shortest, cell.scores), strict=True))
         if cell.origin is not None:
             row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -121,6 +127,11 @@ class LinesSink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _shortest(score: float | None) -> float | None:
+    """The shortest number that is the same float32."""
+    return None if score is None or score != score else float(str(np.float32(score)))
 
 
 def _refuse_constant(name: str) -> None:
@@ -141,12 +152,15 @@ def _votes(row: object) -> Mapping[str, object]:
 
 def _recorded(row: Mapping[str, Any], votes: Mapping[str, object]) -> Cell:
     """The votes of a row that is looked up by its title."""
-    check_version(row.get(VERSION_FIELD))
+    version = check_version(row.get(VERSION_FIELD))
     if row.get("title") is None:
         raise VotesError("no `title`; rows are looked up by their text")
     values = tuple(None if value is None else str(value) for value in votes.values())
     category, title = _text(row, "category", optional=True), _text(row, "title")
-    return Cell(str(row.get("product") or ""), category, title, _text(row, "attribute"), values)
+    scores = read_scores(row, votes, version)
+    return Cell(
+        str(row.get("product") or ""), category, title, _text(row, "attribute"), values, scores=scores
+    )
 
 
 def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...]) -> Cell:
@@ -172,6 +186,7 @@ def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[st
         values=values,
         gold=tuple(value for value in accepted if value is not None),
         origin=read_origin(row, version),
+        scores=read_scores(row, {name: votes[name] for name in members}, version),
     )
 
 

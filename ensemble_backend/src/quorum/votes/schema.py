@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import MAX_MEMBERS
 from quorum_contract.errors import QuorumError
+from quorum_contract.scores import valid_score
 
 SCHEMA_VERSION = 2
 """Written into every row of JSON lines and into the metadata of a file of columns; see docs/adr/0061."""
@@ -23,13 +25,17 @@ UNVERSIONED = 1
 TEXT_COLUMNS = ("product", "category", "title", "attribute")
 CELL_COLUMNS = (*TEXT_COLUMNS, "gold")
 ORIGIN_COLUMNS = ("channel", "weights_version", "latency_ms", "fallback_from")
-RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, "scores", VERSION_FIELD})
-"""Columns that are no member's; `scores` is reserved for a probability per vote."""
+SCORES_COLUMN = "scores"
+RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, VERSION_FIELD})
+"""Columns that are no member's."""
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIX = ".parquet"
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 COLUMN_SUFFIXES = (PARQUET_SUFFIX, *ARROW_SUFFIXES)
+SCORE_NEEDED = (
+    "a score is the natural logarithm of a probability, a number up to 0, or null where none is known"
+)
 ENDINGS = "JSON lines end in .jsonl or .ndjson, Parquet in .parquet, Arrow in .arrow, .feather or .ipc"
 
 
@@ -68,6 +74,8 @@ class Cell:
         values: One per member; None: the member abstained.
         gold: Acceptable answers, the preferred one first; empty: no gold.
         origin: The server's answer; None: not recorded.
+        scores: One per member: log-probability of the vote by its member, in nats, rounded to float32; None:
+            not known. Empty: none is known.
     """
 
     product: str
@@ -77,6 +85,7 @@ class Cell:
     values: tuple[str | None, ...]
     gold: tuple[str, ...] = ()
     origin: Origin | None = None
+    scores: tuple[float | None, ...] = ()
 
     def is_right(self, value: str | None) -> bool:
         """Whether an answer is acceptable; "n/a" only if it is the preferred gold answer."""
@@ -86,7 +95,14 @@ class Cell:
 
     def of_members(self, places: Sequence[int]) -> Cell:
         """The cell with the votes at these places only, in their order."""
-        return replace(self, values=tuple(self.values[i] for i in places))
+        scores = known_scores([self.scores[i] for i in places]) if self.scores else ()
+        return replace(self, values=tuple(self.values[i] for i in places), scores=scores)
+
+
+def known_scores(scores: Iterable[float | None]) -> tuple[float | None, ...]:
+    """The scores of a cell, empty if none is known."""
+    found = tuple(scores)
+    return found if any(score is not None for score in found) else ()
 
 
 def is_columnar(path: Path) -> bool:
@@ -148,6 +164,43 @@ def read_origin(row: Mapping[str, Any], version: int) -> Origin | None:
             if version > UNVERSIONED:
                 raise VotesError(f"`{name}` is {value!r}; {wanted} or null is needed") from error
     return Origin(**known) if known else None
+
+
+def read_scores(
+    row: Mapping[str, Any], votes: Mapping[str, object], version: int
+) -> tuple[float | None, ...]:
+    """Return the scores of a row's ``votes``, in their order; empty where it states none.
+
+    A score of a member without a vote is left out. What version 1 has under this name is left out if it does
+    not fit, as in :func:`read_origin`; in version 2 it raises VotesError.
+    """
+    stated = row.get(SCORES_COLUMN)
+    if stated is None:
+        return ()
+    try:
+        if not isinstance(stated, dict):
+            raise VotesError(f"`scores` is {stated!r}; an object of member: number is needed, or null")
+        unknown = sorted(stated.keys() - votes.keys())
+        if unknown:
+            raise VotesError(f"`scores` names {unknown}; the members are {list(votes)}")
+        scores = {name: _score(score, name) for name, score in stated.items()}
+    except VotesError:
+        if version > UNVERSIONED:
+            raise
+        return ()
+    return known_scores(None if vote is None else scores.get(name) for name, vote in votes.items())
+
+
+def _score(number: object, member: str) -> float | None:
+    if number is None:
+        return None
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or (score := valid_score(number)) is None
+    ):
+        raise VotesError(f"scores[{member!r}] is {number!r}; {SCORE_NEEDED}")
+    return float(np.float32(score))
 
 
 _MOST = sys.float_info.max

@@ -19,6 +19,8 @@ from quorum.decision.patterns import ABSTAIN, NA, Codes
 from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
 from quorum.votes.statistic import Statistic, count
 
+Scores = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class CodedVotes:
@@ -27,6 +29,7 @@ class CodedVotes:
     Attributes:
         product_names: Distinct products in order of first appearance.
         parts: As in a table; may be -1 throughout where there is no gold.
+        scores: As in a table; None if there is none.
     """
 
     members: tuple[str, ...]
@@ -37,6 +40,7 @@ class CodedVotes:
     products: npt.NDArray[np.signedinteger[Any]]
     product_names: Sequence[str]
     parts: Codes
+    scores: Scores | None = None
 
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
@@ -59,6 +63,7 @@ class VotesTable:
         group_names: Distinct (category, attribute), sorted.
         products: (n,) int32 product of each row, numbered in order of first appearance.
         parts: (n,) int8 code of the value that is part of others, -1 where none is.
+        scores: (n, m) float32 log-probability of each vote by its member, nats; nan where none is known.
     """
 
     members: tuple[str, ...]
@@ -69,6 +74,7 @@ class VotesTable:
     group_names: tuple[tuple[str, str], ...]
     products: npt.NDArray[np.int32]
     parts: npt.NDArray[np.int8]
+    scores: Scores
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -122,18 +128,20 @@ class VotesTable:
         """The votes without their texts."""
         names = list(dict.fromkeys(cell.product for cell in self.cells))
         arrays = (self.codes, self.right, self.groups, self.group_names, self.products, names, self.parts)
-        return CodedVotes(self.members, *arrays)
+        return CodedVotes(self.members, *arrays, scores_or_none(self.scores))
 
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
         return self.coded().statistic()
 
     def data_hash(self) -> str:
-        """``sha256:`` over products, attributes, votes and gold in their order; titles do not count."""
+        """``sha256:`` over products, attributes, votes, scores and gold in their order, not over titles."""
         digest = hashlib.sha256(json.dumps(self.members).encode())
         for cell in self.cells:
             row = [cell.product, cell.category, cell.attribute, cell.values, cell.gold]
             digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        if scores_or_none(self.scores) is not None:
+            digest.update(self.scores.astype("<f4").tobytes())
         return "sha256:" + digest.hexdigest()
 
 
@@ -148,14 +156,26 @@ def build_table(members: Sequence[str], cells: Sequence[Cell]) -> VotesTable:
     names = sorted({(cell.category, cell.attribute) for cell in cells})
     index = {name: i for i, name in enumerate(names)}
     groups = np.empty(len(cells), np.int32)
+    scores = np.full(codes.shape, np.nan, np.float32)
     for i, cell in enumerate(cells):
         codes[i] = _encode(cell.values)
+        if cell.scores:
+            # Numpy reads None as nan.
+            scores[i] = cell.scores
         if (part := find_part([v if v != NOT_APPLICABLE else None for v in cell.values])) >= 0:
             parts[i] = codes[i, part]
         right[i] = sum(cell.is_right(v) << j for j, v in enumerate(cell.values)) if cell.gold else -1
         groups[i] = index[cell.category, cell.attribute]
         product[i] = products.setdefault(cell.product, len(products))
-    return VotesTable(tuple(members), tuple(cells), codes, right, groups, tuple(names), product, parts)
+    scores[codes == ABSTAIN] = np.nan
+    return VotesTable(
+        tuple(members), tuple(cells), codes, right, groups, tuple(names), product, parts, scores
+    )
+
+
+def scores_or_none(scores: Scores) -> Scores | None:
+    """The scores, None if all are nan."""
+    return None if np.isnan(scores).all() else scores
 
 
 def _encode(values: Sequence[str | None]) -> list[int]:

@@ -15,7 +15,7 @@ from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, check_
 from quorum.votes.table import VotesTable
 
 if TYPE_CHECKING:
-    from quorum.votes.columns import ColumnsSink
+    from quorum.votes.column_sink import ColumnsSink
 
 
 def check_target(path: str | Path) -> None:
@@ -104,6 +104,6 @@ def _open_sink(
 ) -> LinesSink | ColumnsSink:
     if not is_columnar(path):
         return LinesSink(path, buffered)
-    from quorum.votes.columns import ColumnsSink
+    from quorum.votes.column_sink import ColumnsSink
 
     return ColumnsSink(path, row_group_rows)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last step without its server: which votes and scores it decides by and hands on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quorum.decision.cell import Parameters
+from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
+from quorum_contract import Status
+from quorum_contract.tensors import ANSWERED
+
+pytestmark = pytest.mark.usefixtures("serving")
+
+MEMBERS = ["a", "b"]
+Votes = list[tuple[str, int, float | None]]
+
+
+class Admission:
+    def __init__(self, valid: bool) -> None:
+        self.is_valid = lambda *_: valid
+
+    def release(self, ticket: int) -> None:
+        pass
+
+    def mark_answered(self) -> None:
+        pass
+
+
+def answer(given: dict[str, Votes], valid: bool = True) -> dict[str, list[Any]]:
+    """Answer a question of two attributes by the step; tensor -> its values."""
+    from quorum.serving.vote import TritonPythonModel
+
+    step = TritonPythonModel()
+    step._members, step._inputs = MEMBERS, [f"{name}_VOTES" for name in MEMBERS]
+    step._names = np.array([name.encode() for name in MEMBERS], object)
+    step._direct, step._version, step._damage = False, 7, None
+    step._admission = Admission(valid)
+    step._weights = SimpleNamespace(parameters=lambda *_: Parameters((1.0, 2.0)))
+    question = add_ticket(1, pack_question(Admitted("shoe", "", ("colour", "size"), 0)))
+    packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
+    inputs = [
+        SimpleNamespace(name=lambda name=name: name, as_numpy=lambda data=data: np.frombuffer(data, np.uint8))
+        for name, data in packed.items()
+    ]
+    (response,) = step.execute([SimpleNamespace(inputs=lambda: inputs)])
+    arrays = {tensor.name: tensor.array for tensor in response.output_tensors}
+    for tensor in ANSWERED:
+        assert list(arrays[tensor.name].shape) == tensor.sizes(attributes=2, members=2), tensor.name
+    assert arrays["MEMBER_SCORES"].dtype == np.float32
+    return {name: array.tolist() for name, array in arrays.items()}
+
+
+def test_every_vote_stands_at_its_member_and_attribute() -> None:
+    found = answer({"a": [("red", 0, -0.5), ("42", 0, None)], "b": [("blue", 0, -0.25), ("", 4, None)]})
+    assert found["MEMBER_VALUES"] == [[b"red", b"42"], [b"blue", b""]]
+    assert found["MEMBER_STATUS"] == [[0, 0], [0, 4]]
+    assert str(found["MEMBER_SCORES"]) == "[[-0.5, nan], [-0.25, nan]]"
+    assert found["VALUES"] == [b"blue", b"42"]
+
+
+def test_a_member_of_another_number_of_votes_abstains_alone() -> None:
+    found = answer({"a": [("red", 0, -0.5)], "b": [("blue", 0, -0.25), ("43", 0, -1.0)]})
+    assert found["MEMBER_STATUS"] == [[int(Status.ERROR)] * 2, [0, 0]]
+    assert str(found["MEMBER_SCORES"]) == "[[nan, nan], [-0.25, -1.0]]"
+    assert found["VALUES"] == [b"blue", b"43"]
+
+
+def test_votes_around_the_gate_leave_no_score() -> None:
+    votes: Votes = [("red", 0, -0.5)] * 2
+    found = answer({"a": votes, "b": votes}, valid=False)
+    assert found["MEMBER_STATUS"] == [[int(Status.REFUSED)] * 2] * 2
+    assert str(found["MEMBER_SCORES"]) == "[[nan, nan], [nan, nan]]"
+    assert found["VALUES"] == [b"", b""]
