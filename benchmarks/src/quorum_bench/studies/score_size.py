@@ -42,7 +42,7 @@ SIZE_HEAD = (
     f"{'loglinear':>10}{'plain':>9}{'scores':>8}"
 )
 TIME_HEAD = (
-    f"Microseconds per cell, one at a time, least of {_REPEATS}\n"
+    f"Microseconds per cell, one at a time, least of {_REPEATS}; wanted: < {MOST_EXTRA_US:g} more to decide\n"
     f"{'members':>8}{'decide':>10}{'with scores':>13}{'more':>8}"
     f"{'settled?':>11}{'with scores':>13}{'more':>8}"
 )
@@ -113,7 +113,7 @@ def time_line(row: Row) -> str:
     return (
         f"{row['members']:8d}{row['decide_us']:10.2f}{row['decide_scores_us']:13.2f}{more:+8.2f}"
         f"{row['settled_us']:11.2f}{row['settled_scores_us']:13.2f}{later:+8.2f}"
-        f"  wanted < {MOST_EXTRA_US:g} more to decide: {verdict}"
+        f"  {verdict}"
     )
 
 

@@ -236,11 +236,12 @@ def _by_loglinear(table: Halves, golds: Sequence[Flags], scores: bool = True) ->
     return float(np.mean([percent(hits(judge, own)) for own in weights]))
 
 
+_PAIR = f"{'mean':>8}{'worst':>8}"
 NOISE_HEAD = (
     f"Points that scores add, mean and worst table; loglinear: {GOLD} gold labels\n"
     f"{'':32}{'em, to the better':>18}{'em, to':>16}{'loglinear,':>16}\n"
     f"{'':32}{'of em, majority':>18}{'em without':>16}{'to without':>16}\n"
-    f"{'votes':13}{'scores':19}{'mean':>10}{'worst':>8}{'mean':>8}{'worst':>8}{'mean':>8}{'worst':>8}  verdict"
+    f"{'votes':13}{'scores':19}  {_PAIR}{_PAIR}{_PAIR}  verdict"
 )
 
 
@@ -261,8 +262,7 @@ def noise_verdict(row: Row) -> str:
 def noise_summary(rows: Sequence[Row]) -> str:
     """Return the worst row of noise and of other scores."""
     lines = [
-        f"wanted: no table more than {MOST_LOST:g} below; `em is as low`: only em without scores, too, is "
-        "below majority"
+        f"wanted: no table more than {MOST_LOST:g} below (`em is as low`: without scores, too, em is below)"
     ]
     for title, is_noise in (("noise", True), ("other scores", False)):
         own = [row for row in rows if row["noise"] is is_noise]
