@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from demo_report import write_report
-from demo_table import Row, interval, show_table, verdict
+from demo_table import Row, interval, show_attributes, show_table, verdict
 from demo_traffic import Traffic
 from rich.table import Table
 
@@ -66,12 +66,12 @@ class DemoReport:
     left: list[str]
     report: Path
 
-    def table(self) -> Table:
-        """The rows for a terminal."""
-        return show_table(self.rows)
+    def tables(self) -> tuple[Table, Table]:
+        """The rows for a terminal, as a whole and by attribute."""
+        return show_table(self.rows), show_attributes(self.rows)
 
     def verdict(self) -> str:
-        """The last row against the best single LLM and against majority, in words."""
+        """Each learned version against the best single LLM and against majority, in words."""
         return verdict(self.rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _ensemble(run: _Demo) -> Traffic:
         unlabelled = votes.with_gold(np.zeros(len(votes), dtype=np.bool_))
         em = _learn(run, unlabelled, "em")
         with traffic:
-            _publish(run, rollout, traffic, em, "learned from agreement alone, no gold labels")
+            _publish(run, rollout, traffic, em, "learned from agreement and scores, no gold labels")
             traffic.let_run(_PAUSE_S)
             _mark(run, traffic, "promote 2", lambda: rollout.promote(2))
             traffic.let_run(_PAUSE_S)

@@ -65,22 +65,56 @@ def interval(right: Sequence[Sequence[bool]]) -> Estimate:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """The last row against the best single LLM and against majority, on the same cells, in words."""
-    last = rows[-1]
+    """Each learned version against the best single LLM and against majority, on the same cells, in words.
+
+    A line per version, with the attribute where it does worst against majority.
+    """
     alone = [row for row in rows if row.is_alone]
     best = max(alone, key=lambda row: row.accuracy.value)
-    majority = next(row for row in rows if not row.is_alone)
-    parts = []
-    for other in (best, majority):
-        gain = _mean(np.array(last.right, dtype=np.float64) - np.array(other.right, dtype=np.float64))
-        low, value, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.value, gain.high))
-        parts.append(f"{value} points ({low} to {high}) on {other.name}")
-    return f"{last.name}: {', '.join(parts)}"
+    majority, *learned = (row for row in rows if not row.is_alone)
+    lines = []
+    for row in learned:
+        against = ", ".join(f"{_points(_gain(row, other))} on {other.name}" for other in (best, majority))
+        attributes = list(row.by_attribute)
+        gains = [_gain(row, majority, [at]) for at in range(len(attributes))]
+        worst = min(range(len(gains)), key=lambda at: gains[at].value)
+        lines.append(
+            f"{row.name}: {against}; at worst {attributes[worst]}, {_points(gains[worst])} on majority"
+        )
+    return "\n".join(lines)
+
+
+def _gain(row: Row, other: Row, attributes: Sequence[int] | slice = slice(None)) -> Estimate:
+    """Gain of one row on another, over some attributes."""
+    mine, theirs = (np.array(one.right, dtype=np.float64)[attributes] for one in (row, other))
+    return _mean(mine - theirs)
+
+
+def _points(gain: Estimate) -> str:
+    low, value, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.value, gain.high))
+    return f"{value} points ({low} to {high})"
 
 
 def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Estimate:
     products = np.tile(np.arange(cells.shape[1], dtype=np.int32), cells.shape[0])
     return mean_over_products(cells.reshape(-1), products)
+
+
+def show_attributes(rows: Sequence[Row]) -> Table:
+    """Shares of right cells by attribute, for a terminal; the best of each attribute is bold."""
+    attributes = list(rows[0].by_attribute)
+    table = Table("right, %", *(name.replace("_", " ") for name in attributes))
+    best = {name: max(row.by_attribute[name] for row in rows) for name in attributes}
+    for row in rows:
+        shares = [row.by_attribute[name] for name in attributes]
+        table.add_row(
+            row.name,
+            *(
+                f"[bold]{100 * share:.1f}[/]" if share == best[name] else f"{100 * share:.1f}"
+                for name, share in zip(attributes, shares, strict=True)
+            ),
+        )
+    return table
 
 
 def show_table(rows: Sequence[Row]) -> Table:

@@ -23,7 +23,7 @@ from cards import Scores, write_card
 from demo_format import bare_prompt
 from vocabulary import ATTRIBUTES, HERE
 
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.openvino import OpenVinoRuntime
 from quorum.runtimes.options import OpenVinoOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
@@ -105,7 +105,8 @@ def ask_model(folder: Path, catalogue: Catalogue, rows: Sequence[Row]) -> Answer
         runtime.close()
     values: dict[tuple[str, str], str | None] = {}
     for row, reply in zip(rows, replies, strict=True):
-        votes = parse_answer(catalogue, ATTRIBUTES, reply if isinstance(reply, str) else "")
+        generated = reply if isinstance(reply, Generated) else Generated("")
+        votes = parse_answer(catalogue, ATTRIBUTES, *generated)
         for attribute, vote in zip(ATTRIBUTES, votes, strict=True):
             values[row["product"], attribute] = vote.value or None
     return Answers(values, SINGLE_COUNT / single, len(rows) / batch)

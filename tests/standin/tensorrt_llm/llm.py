@@ -41,6 +41,12 @@ class CompletionOutput:
     disaggregated_params: Any = None
 
 
+@dataclass(slots=True)
+class Logprob:
+    logprob: float
+    rank: int | None = None
+
+
 class RequestOutput:
     """What ``generate_async`` gives; made by the LLM only."""
 
@@ -209,6 +215,9 @@ class LLM:
             max_new_tokens=parameters.max_tokens, do_sample=False, apply_chat_template=False
         )
         config.eos_token_id = self._tokenizer.get_eos_token_id()
+        if parameters.logprobs not in (None, 1):
+            raise NotImplementedError("the stand-in gives the log-probability of the token that it takes")
+        config.logprobs = parameters.logprobs or 0
         guide = parameters.guided_decoding
         if guide is not None:
             if self._guided is None:
@@ -260,6 +269,9 @@ class LLM:
         if handle.get_status() == genai.GenerationStatus.FINISHED:
             answer = handle.read_all()[0]
             result.outputs[0].token_ids = list(answer.generated_ids)
+            if any(answer.generated_log_probs):
+                pairs = zip(answer.generated_ids, answer.generated_log_probs, strict=True)
+                result.outputs[0].logprobs = [{token: Logprob(known, 1)} for token, known in pairs]
             result.outputs[0].text = self._tokenizer.decode(answer.generated_ids)
             stopped = answer.finish_reason == genai.GenerationFinishReason.STOP
             result._finish("stop" if stopped else "length")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class TritonPythonModel:
                 max_tokens=int(value(request, "request_output_len")),
                 top_k=int(value(request, "runtime_top_k")),
                 guided_decoding=GuidedDecodingParams(regex=guide.decode()) if kind == b"regex" else None,
+                logprobs=1 if value(request, "return_log_probs") else None,
             ),
         )
         self._live[number] = result
@@ -73,9 +75,15 @@ class TritonPythonModel:
 
     def _wait(self, number: str, result: Any, sender: Any) -> None:
         try:
-            tokens = result.result().outputs[0].token_ids
+            output = result.result().outputs[0]
+            known = [one.logprob for pairs in output.logprobs for one in pairs.values()]
+            if self._said.get("normalize_log_probs") != "false":
+                # Of the token among the best one: certain.
+                known = [0.0] * len(known)
             # The real one fills the row up with end_id.
-            sender.send(answer(tokens, 3), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            sender.send(
+                answer(output.token_ids, 3, known), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+            )
         except Exception as error:
             self._refuse(sender, str(error))
         finally:
@@ -94,9 +102,11 @@ def value(request: Any, name: str) -> Any:
     return None if tensor is None else tensor.as_numpy().reshape(-1)[0]
 
 
-def answer(tokens: list[int], padding: int) -> Any:
+def answer(tokens: list[int], padding: int, log_probs: Sequence[float] = ()) -> Any:
     ids = np.array([[[*tokens, *[0] * padding]]], np.int32)
     length = np.array([[len(tokens)]], np.int32)
-    return pb_utils.InferenceResponse(
-        [pb_utils.Tensor("output_ids", ids), pb_utils.Tensor("sequence_length", length)]
-    )
+    # Zeros where nobody asked.
+    known = np.zeros((1, 1, len(tokens)), np.float32)
+    known[0, 0, : len(log_probs)] = log_probs
+    tensors = {"output_ids": ids, "sequence_length": length, "output_log_probs": known}
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])

@@ -178,3 +178,62 @@ def test_files(tmp_path):
 def test_not_writable_as_json():
     with pytest.raises(WeightsError, match="JSON"):
         dumps(replace(LEARNED, settings={"ridge": float("nan")}))
+
+
+OFFSETS = ((-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5),) * 3
+SCORED = replace(LEARNED, default=Parameters((1.0, 0.5, 2.25), -0.5, 0.75, 0.0, OFFSETS))
+
+
+def scored(**changes):
+    content = json.loads(dumps(SCORED))
+    content.update(changes)
+    return json.dumps(content)
+
+
+def test_weights_with_scores_are_schema_2_and_others_are_still_schema_1():
+    assert loads(dumps(SCORED)) == SCORED
+    assert json.loads(dumps(SCORED))["schema_version"] == 2
+    assert json.loads(dumps(SCORED))["score_log_odds"] == [-3, -2, -1, 0, 1, 2, 3, 4, 5]
+    assert "scores" not in json.loads(dumps(SCORED))["attributes"]["gender"]
+    assert json.loads(dumps(LEARNED))["schema_version"] == 1
+    assert "score" not in dumps(LEARNED)
+    assert SCORED.uses_scores
+    assert not LEARNED.uses_scores
+    assert SCORED.content_hash != LEARNED.content_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (scored(score_log_odds=[0, 1]), ["score_log_odds are [0, 1]", "learn the weights again"]),
+        (scored(schema_version=1), ["schema_version is 1", "score_log_odds"]),
+        (edited(schema_version=2), ["schema_version is 2", "score_log_odds"]),
+        (
+            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[0] * 9] * 2}),
+            ["default.scores must have 9 numbers for each of 3 members"],
+        ),
+        (
+            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[0] * 8] * 3}),
+            ["default.scores must have 9 numbers"],
+        ),
+        (
+            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [["x"] * 9] * 3}),
+            ["default: ", "scores"],
+        ),
+        (
+            scored(default={"weights": [1] * 3, "na_bias": 0, "none_bias": 0, "scores": [[1.7e308] * 9] * 3}),
+            ["default.scores are so large"],
+        ),
+        (
+            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "evidence": {}}),
+            ["default: ", "evidence"],
+        ),
+    ],
+)  # fmt: skip
+def test_scores_that_are_refused(text, words):
+    refused(text, *words)
+
+
+def test_an_infinite_offset_is_refused():
+    with pytest.raises(WeightsError, match=r"default.scores must be finite"):
+        replace(SCORED, default=Parameters((1.0,) * 3, 0.0, 0.5, 0.0, ((float("nan"),) * 9,) * 3))

@@ -42,9 +42,17 @@ def day(codes, groups, texts=False):
             Cell(f"p{i}", "shoes", "", GROUPS[g][1], tuple(names[v] for v in row))
             for i, (g, row) in enumerate(zip(groups.tolist(), codes.tolist(), strict=True))
         )
-    blank = np.full(n, -1, np.int64)
+    blank, nothing = np.full(n, -1, np.int64), np.full((n, m), np.nan, np.float32)
     return VotesTable(
-        MEMBERS[:m], cells, codes, blank, groups, GROUPS, np.arange(n, dtype=np.int32), blank.astype(np.int8)
+        MEMBERS[:m],
+        cells,
+        codes,
+        blank,
+        groups,
+        GROUPS,
+        np.arange(n, dtype=np.int32),
+        blank.astype(np.int8),
+        nothing,
     )
 
 

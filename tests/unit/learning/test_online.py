@@ -2,6 +2,7 @@
 """Days added to a state teach what their joined table teaches; the state survives its file."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -49,12 +50,32 @@ def joined(*days):
 DAYS = (day(1), day(2, start=200), day(3, start=400))
 
 
+def with_scores(table, seed, share=0.8):
+    """Members are surer of votes that most others share; some votes have no score."""
+    rng = np.random.default_rng([7, seed])
+    rows = []
+    for cell in table.cells:
+        alike = np.array([cell.values.count(value) for value in cell.values])
+        scores = np.log(rng.beta(1.0 + 3.0 * alike, 2.0)).astype(np.float32).tolist()
+        known = rng.random(len(scores)) < share
+        rows.append(replace(cell, scores=tuple(
+            score if have and value is not None else None
+            for score, have, value in zip(scores, known, cell.values, strict=True)
+        )))  # fmt: skip
+    return build_table(table.members, rows)
+
+
+SCORED_DAYS = tuple(with_scores(table, seed) for seed, table in enumerate(DAYS))
+MIXED_DAYS = (DAYS[0], SCORED_DAYS[1], DAYS[2])
+
+
+@pytest.mark.parametrize("days", [DAYS, SCORED_DAYS, MIXED_DAYS], ids=["no scores", "scores", "some scores"])
 @pytest.mark.parametrize("method", ["majority", "iwmv", "em", "loglinear", "auto"])
-def test_days_teach_what_the_joined_table_teaches(method):
-    state = begin(DAYS[0])
-    for table in DAYS[1:]:
+def test_days_teach_what_the_joined_table_teaches(method, days):
+    state = begin(days[0])
+    for table in days[1:]:
         state = update(state, table)
-    online, whole = relearn(state, method, created=WHEN), learn(joined(*DAYS), method, created=WHEN)
+    online, whole = relearn(state, method, created=WHEN), learn(joined(*days), method, created=WHEN)
     assert (online.default, online.attributes, online.groups) == (
         whole.default,
         whole.attributes,
@@ -66,6 +87,21 @@ def test_days_teach_what_the_joined_table_teaches(method):
     assert online.provenance["days"] == 3
     assert online.provenance["data_hash"] == state.content_hash
     assert online.provenance["labelled_tables"] == [d.data_hash for d in state.days if d.gold_labels]
+
+
+def rows_of(hist):
+    columns = (hist.groups, hist.right, hist.counts, hist.codes, hist.levels)
+    return [*zip(*(column.tolist() for column in columns), strict=True)]
+
+
+@pytest.mark.parametrize("days", [SCORED_DAYS, MIXED_DAYS], ids=["scores", "some scores"])
+def test_the_state_of_scored_days_is_that_of_their_joined_table(days):
+    state, whole = begin(days[0]), joined(*days).statistic()
+    for table in days[1:]:
+        state = update(state, table)
+    assert rows_of(state.statistic.scored) == rows_of(whole.scored)
+    assert rows_of(state.statistic.gold) == rows_of(whole.gold)
+    assert len(whole.scored.counts) > 1.2 * len(whole.hist.unlabelled().counts)
 
 
 def test_a_forgotten_cell_counts_as_a_part_of_one():
@@ -95,31 +131,49 @@ def test_what_is_forgotten_leaves_the_state():
         assert relearn(state, method, created=WHEN).default == learn(DAYS[0], method, created=WHEN).default
 
 
-def test_the_file_gives_the_state_back(tmp_path):
-    state = update(begin(DAYS[0]), DAYS[1], forgetting=0.3)
+@pytest.mark.parametrize("days", [DAYS, SCORED_DAYS, MIXED_DAYS], ids=["no scores", "scores", "some scores"])
+def test_the_file_gives_the_state_back(tmp_path, days):
+    state = update(begin(days[0]), days[1], forgetting=0.3)
     path = state_path(tmp_path / "weights.json")
     assert path.name == "weights.state.json"
     dump_state(state, path)
     loaded = load_state(path)
     assert loaded.content_hash == state.content_hash
     assert loaded.days == state.days
-    further = [update(s, DAYS[2]) for s in (state, loaded)]
+    further = [update(s, days[2]) for s in (state, loaded)]
     assert relearn(further[0], created=WHEN) == relearn(further[1], created=WHEN)
     assert path.read_text(encoding="utf-8").count("\n") > len(state.statistic.hist.counts)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["schema_version"] == (1 if days is DAYS else 2)
+    assert ("scored_rows" in content) == (days is not DAYS)
     dump_state(loaded, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
-def test_gold_given_later_takes_the_place_of_the_votes_without_it(tmp_path):
-    blank = DAYS[0].with_gold(np.zeros(len(DAYS[0]), bool))
-    state = update(update(begin(blank), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+STATE_BEFORE_SCORES = "sha256:3ef7c970fd856a6840d315e749b0bb38e9f5baeecc0f7eb0eceb9e537c6225df"
+
+
+def test_a_state_without_scores_is_written_as_before(tmp_path):
+    state = update(begin(DAYS[0]), DAYS[1], forgetting=0.3)
+    assert state.content_hash == STATE_BEFORE_SCORES
+    faded = update(begin(SCORED_DAYS[0]), DAYS[1], forgetting=FORGOTTEN / 2)
+    assert faded.statistic.scored is None
+    assert faded.statistic.gold.levels is None
+
+
+@pytest.mark.parametrize("days", [DAYS, SCORED_DAYS, MIXED_DAYS], ids=["no scores", "scores", "some scores"])
+def test_gold_given_later_takes_the_place_of_the_votes_without_it(tmp_path, days):
+    blank = days[0].with_gold(np.zeros(len(days[0]), bool))
+    state = update(update(begin(blank), days[1], forgetting=0.3), days[2], forgetting=0.7)
     dump_state(state, tmp_path / "state.json")
-    late = update(load_state(tmp_path / "state.json"), DAYS[0], forgetting=0.5)
-    soon = update(update(begin(DAYS[0]), DAYS[1], forgetting=0.3), DAYS[2], forgetting=0.7)
+    late = update(load_state(tmp_path / "state.json"), days[0], forgetting=0.5)
+    soon = update(update(begin(days[0]), days[1], forgetting=0.3), days[2], forgetting=0.7)
     assert late.days == soon.days
     assert late.statistic.products == soon.statistic.products
-    for name in ("hist", "gold"):
+    for name in ("hist", "gold", "scored") if days is not DAYS else ("hist", "gold"):
         one, other = getattr(late.statistic, name), getattr(soon.statistic, name)
+        assert (one.levels is None) == (days is DAYS or name == "hist")
+        assert one.levels is None or np.array_equal(one.levels, other.levels)
         assert np.array_equal(one.codes, other.codes)
         assert np.array_equal(one.right, other.right)
         assert one.counts == pytest.approx(other.counts)
@@ -170,12 +224,33 @@ def test_a_damaged_file_is_refused(tmp_path, change, message):
     assert "begin a new state" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["scored_rows"][0].pop(), "scored_rows: every row needs 11 numbers"),
+        (lambda c: c["gold_rows"][0].pop(), "gold_rows: every row needs 12 numbers"),
+        (lambda c: c["scored_rows"][0].__setitem__(-1, 9), "scored_rows: a row holds a number out of range"),
+        (lambda c: c["scored_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
+        (lambda c: c.pop("scored_rows"), "2 exactly with scored_rows"),
+        (lambda c: c.update(schema_version=1), "2 exactly with scored_rows"),
+    ],
+)
+def test_damaged_scores_are_refused(tmp_path, change, message):
+    path = tmp_path / "s.json"
+    dump_state(begin(SCORED_DAYS[0]), path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(OnlineError, match=message):
+        load_state(path)
+
+
 def test_a_file_of_a_newer_quorum_is_to_be_kept(tmp_path):
     path = tmp_path / "s.json"
     dump_state(begin(DAYS[0]), path)
-    newer = path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 2')
+    newer = path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 3')
     path.write_text(newer, encoding="utf-8")
-    with pytest.raises(OnlineError, match=r"this quorum reads 1; upgrade quorum$"):
+    with pytest.raises(OnlineError, match=r"this quorum reads 1 to 2; upgrade quorum$"):
         load_state(path)
 
 

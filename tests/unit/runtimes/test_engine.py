@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from quorum.runtimes import create
-from quorum.runtimes.base import InnerError, Question, RuntimeSettings
+from quorum.runtimes.base import Generated, InnerError, Question, RuntimeSettings
 from quorum.runtimes.engine import CALLS
 from quorum.runtimes.options import EngineOptions, Lora
 from quorum.tasks.catalogue import Attribute, Catalogue
@@ -34,6 +34,7 @@ class Inner:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any], str]] = []
         self.tokens: list[int] = []
+        self.log_probs: list[float] = []
         self.error, self.hang = "", False
         self.inside = self.most = 0
         self._stopped: dict[str, threading.Event] = {}
@@ -57,8 +58,14 @@ class Inner:
         finally:
             with self._lock:
                 self.inside -= 1
-        length = np.array([[len(self.tokens)]], np.int32)
-        return {"output_ids": np.array([[[*self.tokens, 0, 0]]], np.int32), "sequence_length": length}
+        answer = {
+            "output_ids": np.array([[[*self.tokens, 0, 0]]], np.int32),
+            "sequence_length": np.array([[len(self.tokens)]], np.int32),
+            "output_log_probs": np.zeros((1, 1, len(self.tokens)), np.float32),
+        }
+        if "return_log_probs" in inputs and inputs["return_log_probs"].all():
+            answer["output_log_probs"] = np.array([[self.log_probs]], np.float32)
+        return {name: answer[name] for name in outputs}
 
 
 @pytest.fixture
@@ -68,12 +75,18 @@ def inner() -> Inner:
 
 @pytest.fixture
 def runtime(inner: Inner) -> Iterator[Any]:
-    options = EngineOptions(engine=".", tokenizer="demo-llama", lora=Lora("x"), max_tokens=40)
-    folder = ROOT / "examples" / "demo" / "models"
-    made = create(RuntimeSettings("llama", folder, options, infer=inner))
-    inner.tokens = made._tokenizer.encode('{"color":"red"}')  # type: ignore[attr-defined]
+    made = start(inner)
     yield made
     made.close()
+
+
+def start(inner: Inner, **given: Any) -> Any:
+    options = EngineOptions(engine=".", tokenizer="demo-llama", lora=Lora("x"), max_tokens=40, **given)
+    folder = ROOT / "examples" / "demo" / "models"
+    made: Any = create(RuntimeSettings("llama", folder, options, infer=inner))
+    inner.tokens = made._tokenizer.encode('{"color":"red"}')
+    inner.log_probs = [-0.5 * number for number in range(len(inner.tokens))]
+    return made
 
 
 def ask(runtime: Any, seconds: float = 30.0, times: int = 1) -> list[Any]:
@@ -93,7 +106,27 @@ def ask(runtime: Any, seconds: float = 30.0, times: int = 1) -> list[Any]:
 
 
 def test_the_answer_is_what_the_tokens_say(runtime: Any, inner: Inner) -> None:
-    assert ask(runtime) == ['{"color":"red"}']
+    (reply,) = ask(runtime)
+    assert reply.text == '{"color":"red"}'
+    assert list(reply.log_probs) == inner.log_probs
+    assert len(reply.ends) == len(inner.tokens)
+    assert [reply.text[a:b] for a, b in zip([0, *reply.ends], reply.ends, strict=False)][-1] == '"}'
+
+
+@pytest.mark.parametrize("log_probs", [[0.0] * 5, [-0.5] * 3], ids=["not-computed", "too-few"])
+def test_log_probs_that_were_not_computed_are_none(
+    runtime: Any, inner: Inner, log_probs: list[float]
+) -> None:
+    assert len(inner.tokens) == 5
+    inner.log_probs = log_probs
+    assert ask(runtime) == [Generated('{"color":"red"}')]
+
+
+def test_log_probs_are_not_asked_for_without_scores(inner: Inner) -> None:
+    runtime = start(inner, scores=False)
+    assert ask(runtime) == [Generated('{"color":"red"}')]
+    runtime.close()
+    assert "return_log_probs" not in inner.asked[0][1]
 
 
 def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> None:

@@ -16,7 +16,7 @@ import pytest
 from support.checkpoints import CHAT, write_checkpoint
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
@@ -83,6 +83,15 @@ def ask(runtime: HfRuntime, questions: Sequence[Question]) -> list[Reply]:
     return [replies[number] for number in range(len(questions))]
 
 
+def assert_alike(replies: Sequence[Reply], others: Sequence[Reply]) -> None:
+    """The same texts; log-probabilities depend on the batch in their last bits."""
+    for one, other in zip(replies, others, strict=True):
+        assert isinstance(one, Generated)
+        assert isinstance(other, Generated)
+        assert one[:2] == other[:2]
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
 @pytest.fixture
 def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, ...], list[int]]:
     """Prompt tokens -> answer tokens: text can hide a difference."""
@@ -131,26 +140,62 @@ def test_greedy_answers_are_those_of_transformers(family, start, tokens, batchin
     assert tokens == expected
 
 
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_scores_are_those_of_a_forward_pass(checkpoint, start, tokens, batching, guided) -> None:
+    """Of all tokens before the grammar's mask, and of values: the sum over their tokens."""
+    runtime = start(checkpoint, batching=batching, guided=guided, max_new_tokens=200, max_batch=3)
+    replies = ask(runtime, [question(text) for text in TEXTS])
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    names = tuple(CATALOGUE.attributes)
+    for text, reply in zip(TEXTS, replies, strict=True):
+        prompt = tokenizer(text)["input_ids"]
+        answer = tokens[tuple(prompt)]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(answer).unsqueeze(1)).squeeze(1).tolist()
+        assert isinstance(reply, Generated)
+        assert reply.log_probs == pytest.approx(expected, abs=1e-3)
+        if guided:
+            # Tokens are bytes here.
+            data, at = tokenizer.decode(answer).encode(), 0
+            for name, vote in zip(names, parse_answer(CATALOGUE, names, *reply), strict=True):
+                at = data.index(f'"{name}":"'.encode(), at) + len(f'"{name}":"'.encode())
+                value = json.dumps(json.loads(reply.text)[name], ensure_ascii=False)[1:].encode()
+                assert data[at:].startswith(value)
+                assert vote.score == pytest.approx(sum(expected[at : at + len(value)]), abs=1e-3)
+                assert vote.score < -1
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_without_scores_answers_are_the_same(checkpoint, start, batching) -> None:
+    asked = [question(text) for text in TEXTS[:2]]
+    plain = ask(start(checkpoint, batching=batching, max_new_tokens=200, scores=False), asked)
+    scored = ask(start(checkpoint, batching=batching, max_new_tokens=200), asked)
+    assert plain == [Generated(reply.text) for reply in scored]
+
+
 @pytest.mark.parametrize("batching", BATCHINGS)
 def test_guided_answers_always_parse_alone_and_together(checkpoint, start, batching) -> None:
     runtime = start(checkpoint, batching=batching, max_new_tokens=400, max_batch=3)
     together = ask(runtime, [question(text) for text in TEXTS])
     alone = [ask(runtime, [question(text)])[0] for text in TEXTS]
-    assert together == alone
+    assert_alike(together, alone)
     for reply in together:
-        assert isinstance(reply, str)
-        answer = json.loads(reply)
+        assert isinstance(reply, Generated)
+        answer = json.loads(reply.text)
         assert list(answer) == list(CATALOGUE.attributes)
         assert answer["color"] in {*CATALOGUE.get("color").values, "n/a"}
         assert answer["gender"] in {"women", "men", "n/a"}
-        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), reply)
+        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), *reply)
         assert [vote.status for vote in votes] == [Status.ANSWERED] * 3
 
 
 def test_both_ways_of_batching_give_the_same_guided_answers(checkpoint, start) -> None:
     questions = [question(text, attributes=("color", "gender")) for text in TEXTS]
     dynamic, continuous = (ask(start(checkpoint, batching=batching), questions) for batching in BATCHINGS)
-    assert dynamic == continuous
+    assert_alike(dynamic, continuous)
 
 
 class Impatient(Question):
@@ -176,17 +221,17 @@ def test_a_deadline_stops_generation_and_nobody_else(checkpoint, start, monkeypa
     taken: dict[str, int] = {}
     take = Answers.take
 
-    def count(self: Answers, job: Any, token: int) -> bool:
+    def count(self: Answers, job: Any, token: int, log_prob: float) -> bool:
         taken[job.question.prompt] = taken.get(job.question.prompt, 0) + 1
-        return take(self, job, token)
+        return take(self, job, token, log_prob)
 
     monkeypatch.setattr(Answers, "take", count)
     runtime = start(checkpoint, guided=False, batching=batching, max_new_tokens=300)
     free, late, after = ask(runtime, [question("patient"), impatient("late", 9), question("after")])
     assert late == Status.TIMEOUT
     assert taken.get("late", 0) <= 10
-    assert isinstance(free, str)
-    assert isinstance(after, str)
+    assert isinstance(free, Generated)
+    assert isinstance(after, Generated)
     assert ask(runtime, [question("too late already", seconds=-1)]) == [Status.TIMEOUT]
     assert "too late already" not in taken
 
@@ -272,13 +317,13 @@ def test_a_prompt_longer_than_the_model_is_abstained_from(tmp_path, start, caplo
     runtime = start(write_checkpoint(tmp_path / "m", positions=128), max_new_tokens=64)
     assert ask(runtime, [question("x" * 65)]) == [Status.ERROR]
     assert "exceed the model's 128 positions" in caplog.text
-    assert isinstance(ask(runtime, [question("x" * 64)])[0], str)
+    assert isinstance(ask(runtime, [question("x" * 64)])[0], Generated)
 
 
 def test_a_question_longer_than_max_seq_len_is_abstained_from(checkpoint, start, caplog) -> None:
     runtime = start(checkpoint, max_seq_len=70, max_new_tokens=60, guided=False)
     short, long = ask(runtime, [question("a" * 10), question("a" * 11)])
-    assert isinstance(short, str)
+    assert isinstance(short, Generated)
     assert long == Status.ERROR
     assert "a prompt of 11 tokens and max_new_tokens 60 exceed max_seq_len 70" in caplog.text
 
@@ -289,8 +334,8 @@ def test_more_prompt_than_one_step_takes_is_guided_too(checkpoint, start, batchi
     runtime = start(checkpoint, batching=batching, max_new_tokens=400)
     replies = ask(runtime, [question(f"{number} " * 200) for number in range(9)])
     for reply in replies:
-        assert isinstance(reply, str)
-        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), reply)
+        assert isinstance(reply, Generated)
+        votes = parse_answer(CATALOGUE, tuple(CATALOGUE.attributes), *reply)
         assert {vote.status for vote in votes} == {Status.ANSWERED}
 
 
@@ -312,7 +357,7 @@ def test_a_batch_that_fails_costs_its_own_questions_only(checkpoint, start, monk
     monkeypatch.setattr(model, "generate", fail)
     assert set(ask(runtime, [question(text) for text in TEXTS])) == {Status.ERROR}
     monkeypatch.setattr(model, "generate", generate)
-    assert isinstance(ask(runtime, [question("shoe")])[0], str)
+    assert isinstance(ask(runtime, [question("shoe")])[0], Generated)
 
 
 def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) -> None:
@@ -329,7 +374,7 @@ def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) ->
         return generate(**given)
 
     monkeypatch.setattr(model, "generate", small_gpu)
-    assert ask(runtime, [question(text) for text in TEXTS]) == expected
+    assert_alike(ask(runtime, [question(text) for text in TEXTS]), expected)
     assert max(sizes) > 2
     monkeypatch.setattr(model, "generate", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     assert ask(runtime, [question("shoe")]) == [Status.ERROR]
@@ -394,9 +439,9 @@ def test_a_continuous_batch_that_fails_is_made_anew(checkpoint, start, monkeypat
     assert set(ask(runtime, [question(text) for text in TEXTS])) == {Status.ERROR}
     monkeypatch.setattr(runtime._loaded.model, "forward", forward)
     end = time.monotonic() + WAIT_S
-    while (got := ask(runtime, [question("shoe")])) != expected:
-        assert got == [Status.ERROR]
+    while (got := ask(runtime, [question("shoe")])) == [Status.ERROR]:
         assert time.monotonic() < end
+    assert_alike(got, expected)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

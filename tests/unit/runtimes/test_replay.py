@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import parse_answer
 from quorum.votes import read_votes, write_votes
+from quorum.votes.schema import Cell
 from quorum_contract import Status
 
 ROWS: list[dict[str, Any]] = [
@@ -43,12 +46,50 @@ def ask(runtime: Any, category: str, *attributes: str) -> Reply:
     return reply
 
 
+def text_of(reply: Reply) -> str:
+    assert isinstance(reply, Generated)
+    assert not reply.log_probs
+    return reply.text
+
+
 def test_it_answers_what_was_recorded(folder: Path) -> None:
     m = runtime(folder)
-    assert json.loads(str(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
-    assert json.loads(str(ask(m, "c", "size", "unheard"))) == {"size": "n/a"}
+    assert json.loads(text_of(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
+    assert json.loads(text_of(ask(m, "c", "size", "unheard"))) == {"size": "n/a"}
     other = runtime(folder, recorded_as="other")
-    assert json.loads(str(ask(other, "", "brand"))) == {"brand": "x"}
+    assert json.loads(text_of(ask(other, "", "brand"))) == {"brand": "x"}
+
+
+def record(monkeypatch: pytest.MonkeyPatch, scores: tuple[float | None, ...]) -> None:
+    """Makes the table one with these scores of ``m``, as its reader gives it."""
+    pairs = zip(("brand", "size"), ('Nike "é"', "n/a"), strict=True)
+    cells = [
+        Cell("1", "c", "t", name, (value, "x"), scores=scores[place : place + 1] * 2)
+        for place, (name, value) in enumerate(pairs)
+    ]
+    rows = [(number, ("m", "other"), cell) for number, cell in enumerate(cells)]
+    monkeypatch.setattr("quorum.runtimes.replay.read_rows", lambda *_, **__: iter(rows))
+
+
+def test_recorded_scores_come_back_as_they_were(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(monkeypatch, (-0.10000000149011612, None))
+    reply = ask(runtime(folder), "c", "size", "brand")
+    assert isinstance(reply, Generated)
+    assert reply.text == '{"size": "n/a", "brand": "Nike \\"é\\""}'
+    pieces = [reply.text[a:b] for a, b in zip([0, *reply.ends], reply.ends, strict=False)]
+    assert pieces == ['{"size": "', 'n/a"', ', "brand": "', 'Nike \\"é\\""', "}"]
+    votes = parse_answer(Catalogue({}), ("size", "brand"), *reply)
+    assert [vote.score for vote in votes] == [None, -0.10000000149011612]
+
+
+@pytest.mark.parametrize(
+    ("scores", "options"), [((None, None), {}), ((), {}), ((-1.0, -2.0), {"scores": False})]
+)
+def test_a_table_without_scores_gives_plain_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scores: tuple[float | None, ...], options: dict[str, bool]
+) -> None:
+    record(monkeypatch, scores)
+    assert text_of(ask(runtime(folder, **options), "c", "size")) == '{"size": "n/a"}'
 
 
 def test_it_abstains_where_nothing_was_recorded(folder: Path) -> None:
@@ -131,7 +172,7 @@ def test_a_table_is_read_as_learning_reads_it(folder: Path) -> None:
     with (folder / "votes.jsonl").open("a", encoding="utf-8") as file:
         file.write(f"\n{json.dumps(row)}\n  \n{json.dumps(bare)}\n\n")
     m = runtime(folder)
-    assert json.loads(str(ask(m, "", "size"))) == {"size": "7"}
+    assert json.loads(text_of(ask(m, "", "size"))) == {"size": "7"}
     assert len(read_votes(_with_products(folder)).cells) == len(ROWS) + 2
 
 
@@ -139,7 +180,7 @@ def test_a_table_in_columns_is_replayed_like_its_lines(folder: Path) -> None:
     pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     write_votes(read_votes(_with_products(folder)), folder / "votes.parquet")
     m = create(RuntimeSettings("m", folder, ReplayOptions(votes="votes.parquet")))
-    assert json.loads(str(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
+    assert json.loads(text_of(ask(m, "c", "size", "brand"))) == {"size": "n/a", "brand": "Nike"}
     assert ask(m, "", "brand") is Status.NOT_ASKED
 
 

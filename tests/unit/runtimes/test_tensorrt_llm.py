@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +17,10 @@ import yaml
 from support import standin
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.options import read_options
-from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
+from quorum.runtimes.tensorrt_llm import _log_prob_of, checkpoint_kv_bytes
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.prompt import build_prompt
 
@@ -108,7 +110,11 @@ def test_what_listings_share_is_computed_once(
             replies: SimpleQueue[Any] = SimpleQueue()
             deadline = time.monotonic_ns() + 60 * 10**9
             runtime.submit(Question(prompt, "{}", prompt, "", names, deadline), replies.put)
-            assert isinstance(replies.get(timeout=60), str)
+            reply = replies.get(timeout=60)
+            assert isinstance(reply, Generated)
+            assert len(reply.log_probs) == len(reply.ends) == 4
+            assert reply.ends[-1] == len(reply.text)
+            assert all(log_prob < 0 for log_prob in reply.log_probs)
         reused = runtime.prompt_tokens
         runtime.close()
     finally:
@@ -122,3 +128,17 @@ def test_what_listings_share_is_computed_once(
     assert second["cached"] > 0.6 * second["tokens"]
     assert reused == (second["cached"], first["tokens"] + second["tokens"])
     assert f"{reused[0]} of {reused[1]} prompt tokens came from the cache" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("known", "log_prob"),
+    [
+        ({7: SimpleNamespace(logprob=-0.5, rank=1)}, -0.5),
+        ({3: SimpleNamespace(logprob=-0.1, rank=1), 7: SimpleNamespace(logprob=-2, rank=9)}, -2.0),
+        ({3: SimpleNamespace(logprob=-0.1, rank=1)}, math.nan),
+        (-0.25, -0.25),
+        (None, math.nan),
+    ],
+)
+def test_a_log_probability_is_of_the_token_that_was_taken(known: Any, log_prob: float) -> None:
+    assert _log_prob_of(7, known) == pytest.approx(log_prob, nan_ok=True)

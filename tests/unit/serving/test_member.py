@@ -3,11 +3,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from quorum.serving.packing import unpack_votes
+from quorum.runtimes.base import Done, Generated, Question
+from quorum.serving.packing import Admitted, unpack_votes
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import Vote
 from quorum_contract import Status
 
 pytestmark = pytest.mark.usefixtures("serving")
@@ -224,3 +228,22 @@ def test_closing_calls_what_waits_but_not_what_was_cancelled() -> None:
     timer.add(far, lambda: called.append("cancelled"))()
     timer.close()
     assert called == ["waiting"]
+
+
+def test_votes_have_the_scores_of_their_tokens() -> None:
+    from quorum.serving.member import _Member
+
+    settings = {"name": "m", "prompt": "bare", "timeout_s": 9, "reserve_ms": 0, "max_in_flight": 9}
+
+    class Runtime:
+        def submit(self, question: Question, done: Done) -> None:
+            done(Generated('{"a":"x","b":"y"}', [6, 8, 14, 16, 17], [-1.0, -0.1, -2.0, -0.25, -3.0]))
+
+        def close(self) -> None:
+            pass
+
+    timer, sent = deadlines(), list[Sequence[Vote]]()
+    member = _Member(settings, Catalogue({}), Runtime(), timer)
+    member.ask(Admitted("text", "", ("b", "c", "a"), time.monotonic_ns() + 10**10), sent.append)
+    timer.close()
+    assert sent == [[("y", 0, -0.25), ("", Status.UNPARSABLE, None), ("x", 0, -0.10000000149011612)]]

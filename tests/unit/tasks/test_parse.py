@@ -23,8 +23,8 @@ def read(answer: str, names: list[str] = NAMES) -> list[str | Status]:
     """Values, or why there is none."""
     votes = parse_answer(CATALOGUE, names, answer)
     assert len(votes) == len(names)
-    assert all(bool(value) == (status is Status.ANSWERED) for value, status in votes)
-    return [value or status for value, status in votes]
+    assert all(bool(value) == (status is Status.ANSWERED) for value, status, _ in votes)
+    return [value or status for value, status, _ in votes]
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_json_is_read_as_the_catalogue_spells_it(answer: dict[str, str], indent:
 
 
 def test_abstentions_name_their_reason() -> None:
-    assert abstain(Status.TIMEOUT, 2) == [("", Status.TIMEOUT)] * 2
+    assert abstain(Status.TIMEOUT, 2) == [("", Status.TIMEOUT, None)] * 2

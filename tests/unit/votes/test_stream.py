@@ -44,6 +44,11 @@ def assert_equal(left, right):
     for name in ("codes", "groups", "right", "counts"):
         assert np.array_equal(getattr(left.hist, name), getattr(right.hist, name)), name
         assert np.array_equal(getattr(left.gold, name), getattr(right.gold, name)), name
+    assert (left.scored is None) == (right.scored is None)
+    if left.scored and right.scored:
+        for name in ("codes", "groups", "right", "counts", "levels"):
+            assert np.array_equal(getattr(left.scored, name), getattr(right.scored, name)), name
+        assert np.array_equal(left.gold.levels, right.gold.levels)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 65536])
@@ -52,6 +57,21 @@ def test_the_same_statistic_as_in_memory(tmp_path, batch_rows, group_rows):
     table = random_table(0)
     write_votes(table, tmp_path / "v.parquet", row_group_rows=group_rows)
     assert_equal(read_statistic(tmp_path / "v.parquet", batch_rows=batch_rows), table.statistic())
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 65536])
+@pytest.mark.parametrize("name", ["v.parquet", "v.arrow", "v.jsonl"])
+def test_the_same_levels_of_scores_as_in_memory(tmp_path, batch_rows, name):
+    rng, cells = np.random.default_rng(5), []
+    for i, cell in enumerate(random_table(1).cells):
+        scores = -rng.exponential(2.0, 4).astype(np.float32)
+        known = tuple(None if rng.random() < 0.3 else score for score in scores.tolist())
+        cells.append(replace(cell, scores=known if i % 5 else ()))
+    table = build_table(MEMBERS, cells)
+    write_votes(table, tmp_path / name, row_group_rows=16)
+    statistic = read_statistic(tmp_path / name, batch_rows=batch_rows)
+    assert_equal(statistic, table.statistic())
+    assert len(np.unique(statistic.scored.levels)) > 5
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ import numpy as np
 
 from quorum.evaluation.stats import quantile
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, Runtime, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, Runtime, RuntimeSettings
 from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style, build_prompt
@@ -105,6 +105,13 @@ def gpu_memory_mib() -> float | None:
     return None
 
 
+def _text_of(reply: Reply | None) -> str | None:
+    """What was answered, or the name of the status."""
+    if isinstance(reply, Generated):
+        return reply.text
+    return None if reply is None else reply.name
+
+
 class Bare:
     """A runtime and the ways to ask it."""
 
@@ -130,7 +137,7 @@ class Bare:
                 left.acquire(timeout=PATIENCE_S)
         for _ in range(count if together else 0):
             left.acquire(timeout=PATIENCE_S)
-        return {"answers": [reply.name if isinstance(reply, Status) else reply for reply in replies]}
+        return {"answers": [_text_of(reply) for reply in replies]}
 
     def load(self, concurrency: int, seconds: float) -> Row:
         """Keep that many questions in flight for that long; return rate and latencies."""

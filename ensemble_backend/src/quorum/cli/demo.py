@@ -45,7 +45,7 @@ def demo(
     if json:
         print_json(result)
     else:
-        out.print(result.table())
+        out.print(*result.tables())
         note(result.verdict())
     if result.failed or result.left:
         leftovers = result.left or "nothing"

@@ -13,6 +13,7 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import compress
 from quorum.decision.lazy import is_settled, order
 from quorum.decision.patterns import ABSTAIN, NA
+from quorum.decision.scores import levels_of
 from quorum.decision.weights import Weights
 from quorum.evaluation.score import apply, is_right
 from quorum.learning.dawid_skene import DawidSkene
@@ -109,16 +110,21 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
 
 def calls_saved(table: VotesTable, weights: Weights) -> float:
     """Share of member calls saved by asking in order of weight and stopping once the decision is final."""
-    hist, _ = compress(table.codes, table.groups)
+    levels = levels_of(table.scores) if weights.uses_scores else None
+    hist, where = compress(table.codes, table.groups, levels=levels)
+    # Any cell of a row: they differ in their scores, but not in the levels of these.
+    cells = np.unique(where, return_index=True)[1]
+    rows = zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, cells.tolist(), strict=True)
     asked = 0.0
-    for codes, group, count in zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, strict=True):
+    for codes, group, count, cell in rows:
         category, attribute = table.group_names[group]
         parameters = weights.parameters(attribute, category)
         ballots = [(NOT_APPLICABLE if code == NA else str(code), int(code == ABSTAIN)) for code in codes]
         known: list[tuple[str, int] | None] = [None] * len(ballots)
+        scores = table.scores[cell].tolist() if parameters.scores else ()
         for calls, j in enumerate(order(parameters.weights), start=1):
             known[j] = ballots[j]
-            if is_settled(parameters, known):
+            if is_settled(parameters, known, scores):
                 asked += calls * count
                 break
     return 1.0 - asked / (hist.total * len(table.members))

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.cell import Parameters
-from quorum.decision.scores import LEVELS
+from quorum.decision.scores import LEVELS, levels_of
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.stats import TAIL_95, Estimate, means_over_products
 from quorum.records import Record
-from quorum.votes.table import VotesTable
+from quorum.votes.table import VotesTable, scores_or_none
 from quorum_contract.errors import QuorumError
 
 
@@ -81,7 +81,10 @@ def score(
 
 def apply(table: VotesTable, weights: Weights) -> Decision:
     """Decide every cell of a table as the vote model would with these weights."""
-    return decide(table.codes, as_rule(weights, table.group_names), table.groups, table.parts)
+    rule = as_rule(weights, table.group_names)
+    scores = None if rule.scores is None else scores_or_none(table.scores)
+    levels = None if scores is None else levels_of(scores)
+    return decide(table.codes, rule, table.groups, table.parts, levels)
 
 
 def as_rule(weights: Weights, groups: Sequence[tuple[str, str]]) -> Rule:

@@ -15,13 +15,15 @@ import numpy as np
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS
+from quorum.decision.scores import LEVELS, NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.learning.learn import learn_statistic
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: a state of votes with scores. All others are written as version 1, byte for byte as before."""
 FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
 
@@ -119,7 +121,7 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
             "recorded votes"
         )
     before = table.with_gold(np.zeros(len(table), np.bool_)).statistic().scaled(old.factor)
-    removed = replace(before, hist=replace(before.hist, counts=-before.hist.counts))
+    removed = before.mapped(lambda hist: replace(hist, counts=-hist.counts))
     joined = _kept(state.statistic + removed + table.statistic().scaled(old.factor))
     days = list(state.days)
     days[number - 1] = _day(table, old.factor)
@@ -128,14 +130,22 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
 
 def _kept(statistic: Statistic) -> Statistic:
     """Leave out the rows that are forgotten, and the groups that have none left."""
-    hist, gold = statistic.hist.take(statistic.hist.counts >= FORGOTTEN), statistic.gold
+    hist = statistic.hist.take(statistic.hist.counts >= FORGOTTEN)
     present = np.unique(hist.groups)
     number = np.zeros(len(statistic.groups), np.int32)
     number[present] = np.arange(len(present))
-    if gold is not None:
-        gold = gold.take((gold.counts >= FORGOTTEN) & np.isin(gold.groups, present)).regrouped(number)
+
+    def kept(part: Histogram) -> Histogram:
+        return part.take((part.counts >= FORGOTTEN) & np.isin(part.groups, present)).regrouped(number)
+
     groups = tuple(statistic.groups[group] for group in present)
-    return replace(statistic, groups=groups, hist=hist.regrouped(number), gold=gold)
+    left = replace(statistic.mapped(kept), groups=groups)
+    # Without a score any more it is, and is written as, a state of votes without scores.
+    return left if left.scored is None or _has_scores(left.scored) else left.without_scores()
+
+
+def _has_scores(hist: Histogram) -> bool:
+    return hist.levels is not None and bool((hist.levels != NO_SCORE).any())
 
 
 def relearn(
@@ -173,9 +183,10 @@ def state_path(weights: str | Path) -> Path:
 def dump_state(state: State, path: str | Path) -> None:
     """Write a state as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
 
-    ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last entry.
+    ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last code.
+    Where votes have scores, ``scored_rows`` repeats all cells, and both end in the levels of scores.
     """
-    text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows"})
+    text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows", "scored_rows"})
     Path(path).write_text(text, encoding="utf-8")
 
 
@@ -184,11 +195,7 @@ def load_state(path: str | Path) -> State:
     try:
         content = parse(Path(path).read_text(encoding="utf-8"), SCHEMA_VERSION)
         file = msgspec.convert(content, _File)
-        n_groups, gold = len(file.groups), None
-        hist = _histogram(file.rows, n_groups, len(file.members), "rows")
-        if file.gold_rows is not None:
-            gold = _histogram(file.gold_rows, n_groups, len(file.members), "gold_rows")
-        state = State(Statistic(file.members, file.groups, hist, file.products, gold), file.days)
+        state = State(_statistic(file), file.days)
         check_hash(file.content_hash, state.content_hash)
     except (OSError, ValueError) as error:
         raise OnlineError(f"{path}: {advise(error, 'begin a new state from recorded votes')}") from error
@@ -204,6 +211,21 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[list[float]]
     content_hash: str
     gold_rows: list[list[float]] | None = None
+    scored_rows: list[list[float]] | None = None
+
+
+def _statistic(file: _File) -> Statistic:
+    n_groups, members, gold, scored = len(file.groups), len(file.members), None, None
+    levels = members if file.scored_rows is not None else 0
+    if (file.schema_version > 1) != (file.scored_rows is not None):
+        version = file.schema_version
+        raise OnlineError(f"schema_version is {version}, which is 2 exactly with scored_rows")
+    hist = _histogram(file.rows, n_groups, members, "rows")
+    if file.gold_rows is not None:
+        gold = _histogram(file.gold_rows, n_groups, members, "gold_rows", 1, levels)
+    if file.scored_rows is not None:
+        scored = _histogram(file.scored_rows, n_groups, members, "scored_rows", 0, levels)
+    return Statistic(file.members, file.groups, hist, file.products, gold, scored)
 
 
 def _day(table: VotesTable, factor: float = 1.0) -> Day:
@@ -213,35 +235,49 @@ def _day(table: VotesTable, factor: float = 1.0) -> Day:
 
 def _content(state: State) -> dict[str, Any]:
     """All that the file holds, the hash last."""
-    statistic = state.statistic
+    statistic, members = state.statistic, len(state.statistic.members)
     content = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION if statistic.scored is not None else 1,
         "members": statistic.members,
         "groups": statistic.groups,
         "products": statistic.products,
         "days": msgspec.to_builtins(state.days),
-        "rows": _rows(statistic.hist),
+        "rows": _rows(statistic.hist, members),
     }
-    return with_hash(content | ({} if statistic.gold is None else {"gold_rows": _rows(statistic.gold)}))
+    more = {"gold_rows": statistic.gold, "scored_rows": statistic.scored}
+    return with_hash(
+        content | {name: _rows(part, members) for name, part in more.items() if part is not None}
+    )
 
 
-def _rows(hist: Histogram) -> list[list[float]]:
-    columns = (hist.groups.tolist(), hist.right.tolist(), hist.counts.tolist(), hist.codes.tolist())
-    return [[g, right, count, *codes] for g, right, count, codes in zip(*columns, strict=True)]
+def _rows(hist: Histogram, members: int) -> list[list[float]]:
+    numbers = hist.codes
+    if hist.levels is not None:
+        numbers = np.concatenate([hist.codes, hist.levels[:, :members]], axis=1)
+    columns = (hist.groups.tolist(), hist.right.tolist(), hist.counts.tolist(), numbers.tolist())
+    return [[g, right, count, *row] for g, right, count, row in zip(*columns, strict=True)]
 
 
-def _histogram(rows: list[list[float]], groups: int, members: int, where: str) -> Histogram:
-    width = members + (3 if where == "rows" else 4)
+def _histogram(
+    rows: list[list[float]], groups: int, members: int, where: str, parts: int = 0, levels: int = 0
+) -> Histogram:
+    """Rows of numbers as a histogram: ``members + parts`` codes, then ``levels`` levels."""
+    width = 3 + members + parts + levels
     if any(len(row) != width for row in rows):
         raise OnlineError(f"{where}: every row needs {width} numbers for {members} members")
     table = np.array(rows, np.float64).reshape(len(rows), width)
-    group, right, counts, codes = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
+    group, right, counts, codes = table[:, 0], table[:, 1], table[:, 2], table[:, 3 : width - levels]
+    level = table[:, width - levels :]
     fine = (
         ((codes >= ABSTAIN) & (codes <= members)).all()
         and ((group >= 0) & (group < groups)).all()
         and ((right >= UNLABELLED) & (right < 1 << members)).all()
         and (np.isfinite(counts) & (counts > 0)).all()
+        and ((level >= NO_SCORE) & (level < LEVELS)).all()
     )
     if not fine:
         raise OnlineError(f"{where}: a row holds a number out of range")
-    return Histogram(codes.astype(np.int8), group.astype(np.int32), right.astype(np.int64), counts)
+    own = None
+    if levels:
+        own = np.concatenate([level, np.full((len(rows), parts), NO_SCORE)], axis=1).astype(np.int8)
+    return Histogram(codes.astype(np.int8), group.astype(np.int32), right.astype(np.int64), counts, own)

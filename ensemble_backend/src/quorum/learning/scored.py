@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,19 @@ from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import LEVELS, LOG_ODDS, NO_SCORE
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, CellRows, TooFewMembersError
+from quorum.learning.newton import minimise
 
 CERTAIN_Z = 3.0
 LEAST_SLOPE = 0.2
 """A member's scores count if its slope is this high, and :data:`CERTAIN_Z` standard errors above 0."""
 LEAST_MEAN = 0.3
 """Scores count at all if the slopes of the members that give some come to this mean."""
+MAX_ROWS = 1 << 18
+"""With more rows than this, as many cells drawn by their counts stand for all."""
 _INTERCEPT, _SLOPE, _PLAIN = range(3)
 _CENTER = np.array([0.0, 1.0, 0.0])
 _PULL = np.array([1.0, 1.0, 0.1])
-_GROUP_PULL = 3.0
-_LONGEST_STEP = 2.0
-_NEWTON_STEPS = 4
+_GROUP_PULL = 0.1
 _PSEUDO = 20.0
 _START = 1.4
 
@@ -42,8 +43,9 @@ class ScoredCoin:
 
     First the slopes are learned beside an intercept per member and attribute, so that attributes that are
     both easy and highly scored do not make a slope. The scores of a member whose slope is not clearly above 0
-    are ignored from then on, and those of all where the slopes are low: little is lost. Then the other slopes are learned again with one intercept per member:
-    intercepts per attribute would follow errors that members share.
+    are ignored from then on, and those of all members where the slopes are low: little is lost. Then the
+    other slopes are learned again with one intercept per member: intercepts per attribute would follow errors
+    that members share.
 
     Source: two-parameter calibration, Platt 1999; EM as Dawid and Skene 1979, doi:10.2307/2346806.
 
@@ -71,7 +73,7 @@ class ScoredCoin:
 
     def fit(self, hist: Histogram) -> ScoredCoin:
         """Learn from the votes and their levels; raises TooFewMembersError as OneCoin does."""
-        hist = hist.unlabelled().na_as_value()
+        hist = _drawn(hist.unlabelled().na_as_value())
         if hist.levels is None:
             raise ValueError("the votes have no scores; use OneCoin")
         if hist.active.sum() < MIN_MEMBERS:
@@ -119,6 +121,15 @@ def usual_log_odds(hist: Histogram) -> Numbers:
     scored = levels != NO_SCORE
     total = hist.counts @ np.where(scored, np.array(LOG_ODDS)[np.maximum(levels, 0)], 0.0)
     return np.asarray(total / np.maximum(hist.counts @ scored, 1e-12))
+
+
+def _drawn(hist: Histogram) -> Histogram:
+    """The histogram, or one of :data:`MAX_ROWS` cells drawn from it."""
+    if len(hist.counts) <= MAX_ROWS:
+        return hist
+    rows = np.random.default_rng(0).choice(len(hist.counts), MAX_ROWS, p=hist.counts / hist.total)
+    counts = np.bincount(rows, minlength=len(hist.counts)) * (hist.total / MAX_ROWS)
+    return replace(hist, counts=counts).take(counts > 0.0)
 
 
 class _Em:
@@ -180,24 +191,27 @@ class _Em:
             right = self.right(np.broadcast_to(odds, self.given.shape))
             if given.shape != self.given.shape:
                 right = right.sum(axis=1, keepdims=True)
-            before, theta = theta, theta.copy()
-            for own, n, y in zip(theta, given, right, strict=True):
-                _fit_logit(own, design, n.ravel(), y.ravel(), center, pull)
+            before, theta = theta, _fit_logits(theta, design, (given, right), center, pull)
             if np.abs(theta - before).max() < self.tolerance:
                 break
         return theta
 
 
-def _fit_logit(
-    theta: Numbers, design: Numbers, given: Numbers, right: Numbers, center: Numbers, pull: Numbers
-) -> None:
-    """Move one member's parameters, in place, towards the best ones: damped Newton steps, slope >= 0."""
-    for _ in range(_NEWTON_STEPS):
-        p = sigmoid(design @ theta)
-        slope = design.T @ (given * p - right) + pull * (theta - center)
-        curvature = (design * (given * p * (1.0 - p))[:, None]).T @ design + np.diag(pull)
-        theta -= np.clip(np.linalg.solve(curvature, slope), -_LONGEST_STEP, _LONGEST_STEP)
-        theta[_SLOPE] = max(theta[_SLOPE], 0.0)
+def _fit_logits(
+    start: Numbers, design: Numbers, cells: tuple[Numbers, Numbers], center: Numbers, pull: Numbers
+) -> Numbers:
+    """M step: (m, d) ridge logistic regression of each member, by (given, right) votes; slopes are >= 0."""
+    given, right = (part.reshape(len(start), -1) for part in cells)
+
+    def objective(theta: Floats) -> tuple[Floats, Floats, Floats]:
+        odds, away = theta @ design.T, theta - center
+        p = sigmoid(odds)
+        value = (given * np.logaddexp(0.0, odds) - right * odds).sum(axis=1) + 0.5 * away**2 @ pull
+        second = np.matmul(design.T * (given * p * (1.0 - p))[:, None, :], design) + np.diag(pull)
+        return value, (given * p - right) @ design + pull * away, second
+
+    lower = np.where(np.arange(start.shape[1]) == _SLOPE, 0.0, -np.inf)
+    return minimise(objective, start, lower)
 
 
 def sigmoid(x: Numbers) -> Numbers:

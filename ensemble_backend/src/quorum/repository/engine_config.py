@@ -148,6 +148,9 @@ def _settings(spec: Deployment, name: str, options: EngineOptions) -> dict[str, 
         "exclude_input_in_output": "true",
         "executor_worker_path": _WORKER,
     }
+    if options.scores:
+        # Else a log-probability is of the token among the top_k best: 0 for the best one.
+        parameters["normalize_log_probs"] = "false"
     if options.kv_cache_fraction is not None:
         parameters["kv_cache_free_gpu_mem_fraction"] = str(options.kv_cache_fraction)
     if options.kv_cache_gib is not None:

@@ -43,3 +43,7 @@ class ChatTokenizer:
         """The text of an answer's tokens, without special ones."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
+
+    def decode_all(self, lists: list[list[int]]) -> list[str]:
+        """The text of each of several answers, as :meth:`decode` gives it."""
+        return [self.decode(tokens) for tokens in lists]

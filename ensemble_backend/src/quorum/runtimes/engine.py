@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from quorum.runtimes.base import Done, Infer, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Infer, Question, Reply, RuntimeSettings
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
+from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.options import EngineOptions
 from quorum_contract import Status
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 CALLS = 24
 """Maximum concurrent calls from a Python model; at about thirty it hangs."""
 _STOPPERS = 4
+_OUTPUTS = ("output_ids", "sequence_length")
+_LOG_PROBS = "output_log_probs"
 
 
 class EngineRuntime:
@@ -45,7 +48,9 @@ class EngineRuntime:
             missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
             raise settings.error(f"{missing}name the folder of its tokenizer in `tokenizer`")
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
-        self._max_tokens, self._guided = options.max_tokens, options.guided
+        self._ends = TokenEnds(self._tokenizer.decode_all)
+        self._max_tokens, self._guided, self._scores = options.max_tokens, options.guided, options.scores
+        self._outputs = (*_OUTPUTS, _LOG_PROBS) if options.scores else _OUTPUTS
         self._lora = options.lora is not None
         self._numbers = itertools.count(1)
         self._open = True
@@ -78,6 +83,8 @@ class EngineRuntime:
             pattern = answer_pattern(question.schema).encode()
             inputs["guided_decoding_guide_type"] = np.array([[b"regex"]], object)
             inputs["guided_decoding_guide"] = np.array([[pattern]], object)
+        if self._scores:
+            inputs["return_log_probs"] = np.array([[True]])
         if self._lora:
             inputs["lora_task_id"] = np.array([[LORA_TASK]], np.uint64)
         return inputs
@@ -95,15 +102,24 @@ class EngineRuntime:
         try:
             timer.start()
             try:
-                outputs = self._infer(self._model, inputs, ("output_ids", "sequence_length"), number)
+                outputs = self._infer(self._model, inputs, self._outputs, number)
             finally:
                 timer.cancel()
-            length = int(outputs["sequence_length"].reshape(-1)[0])
-            text = self._tokenizer.decode(outputs["output_ids"].reshape(-1)[:length].tolist())
+            reply = self._generated(outputs)
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
             return Status.ERROR
-        return Status.TIMEOUT if question.expired else text
+        return Status.TIMEOUT if question.expired else reply
+
+    def _generated(self, outputs: dict[str, Any]) -> Generated:
+        length = int(outputs["sequence_length"].reshape(-1)[0])
+        tokens = outputs["output_ids"].reshape(-1)[:length].tolist()
+        text = self._tokenizer.decode(tokens)
+        log_probs = outputs[_LOG_PROBS].reshape(-1)[:length] if self._scores else np.zeros(0)
+        # Zeros everywhere mean that the backend did not compute them.
+        if len(log_probs) < length or not log_probs.any():
+            return Generated(text)
+        return Generated(text, self._ends.find(tokens, text), log_probs.tolist())
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
         identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.hf_model import Loaded
+from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.options import HfOptions
 from quorum_contract import Status
 
@@ -24,6 +26,7 @@ class Job:
         prompt: The question's tokens.
         matcher: Tracks the answer in its grammar; ``None`` where decoding is not guided.
         answer: The tokens so far, without the end token.
+        log_probs: Their log-probabilities before the grammar's mask; nan: not known.
         settled: Whether ``done`` was called.
     """
 
@@ -32,6 +35,7 @@ class Job:
     prompt: list[int]
     matcher: Any = None
     answer: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
     settled: bool = False
 
     def settle(self, reply: Reply) -> None:
@@ -47,12 +51,14 @@ class Answers:
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded) -> None:
         self._tokenizer, self._end = loaded.tokenizer, frozenset(loaded.end)
         self._limit, self._member = settings.options.max_new_tokens, settings.member
+        self._scores, self._ends = settings.options.scores, TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists])
 
-    def take(self, job: Job, token: int) -> bool:
+    def take(self, job: Job, token: int, log_prob: float) -> bool:
         """Add a token to an answer; returns whether this settled it."""
         if token in self._end:
             return self.finish(job)
         job.answer.append(token)
+        job.log_probs.append(log_prob)
         if job.matcher is not None and not job.matcher.consume_token(token):
             error = job.matcher.get_error()
             logger.error("member %s: token %d left the grammar: %s", self._member, token, error)
@@ -68,8 +74,27 @@ class Answers:
     def finish(self, job: Job) -> bool:
         """Settle an answer that is complete or has the maximum length; returns True."""
         try:
-            job.settle(self._tokenizer.decode(job.answer, skip_special_tokens=True))
+            job.settle(self._generated(job))
         except Exception:
             logger.exception("member %s: an answer could not be read", self._member)
             job.settle(Status.ERROR)
         return True
+
+    def _generated(self, job: Job) -> Generated:
+        text = self._decode(job.answer)
+        return (
+            Generated(text, self._ends.find(job.answer, text), job.log_probs)
+            if self._scores
+            else Generated(text)
+        )
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
+
+def log_probs_of(logits: Any, tokens: Any) -> list[float]:
+    """The log-probabilities (``[B]``) of tokens (``[B]``) by logits ``[B, V]``."""
+    picked = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    found: list[float] = (picked - logits.logsumexp(1)).tolist()
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from transformers.generation.continuous_batching.requests import RequestStatus
 
 from quorum.runtimes.base import RuntimeSettings
-from quorum.runtimes.hf_batch import Answers, Job
+from quorum.runtimes.hf_batch import Answers, Job, log_probs_of
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.options import HfOptions
@@ -47,8 +48,10 @@ class ContinuousBatcher:
             use_cuda_graph=False if guide else None,
             # Flash attention would be downloaded.
             auto_switch_to_flash=False,
+            # With a guide they would be those after its mask.
+            return_logprobs=options.scores and guide is None,
         )
-        self._mask = _Mask(guide) if guide else None
+        self._mask = _Mask(guide, options.scores) if guide else None
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -107,8 +110,13 @@ class ContinuousBatcher:
         job = self._jobs.get(result.request_id)
         if job is None:
             return
-        for token in result.generated_tokens[len(job.answer) :]:
-            if self._answers.take(job, token):
+        log_probs = result.logprobs
+        if self._mask and (tracked := self._mask.matchers.get(result.request_id)):
+            log_probs = tracked.log_probs
+        seen = len(job.answer)
+        known = itertools.chain(log_probs[seen:], itertools.repeat(math.nan))
+        for token, log_prob in zip(result.generated_tokens[seen:], known, strict=False):
+            if self._answers.take(job, token, log_prob):
                 break
         if not job.settled and result.status == RequestStatus.FAILED:
             logger.error("member %s: a question failed: %s", self._member, result.error)
@@ -140,15 +148,19 @@ class ContinuousBatcher:
 
 
 class _Tracked:
-    """A matcher, brought up to the tokens of its answer."""
+    """A matcher, brought up to the tokens of its answer, and their log-probabilities before the mask."""
 
     def __init__(self, matcher: Any) -> None:
-        self._matcher, self._seen = matcher, 0
+        self.matcher, self._seen = matcher, 0
+        self.log_probs: list[float] = []
 
-    def catch_up(self, tokens: list[int]) -> Any:
-        self._matcher.consume_tokens(tokens[self._seen :])
+    def catch_up(self, tokens: list[int]) -> None:
+        self.matcher.consume_tokens(tokens[self._seen :])
         self._seen = len(tokens)
-        return self._matcher
+
+    def keep(self, log_prob: float) -> None:
+        """Take the log-probability of the token that comes next."""
+        self.log_probs[self._seen :] = [log_prob]
 
 
 class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
@@ -161,10 +173,10 @@ class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
     supported_kwargs: ClassVar[dict[str, type]] = {}
     ignored_kwargs = ()
 
-    def __init__(self, guide: Guide) -> None:
+    def __init__(self, guide: Guide, scores: bool) -> None:
         self.matchers: dict[str, _Tracked] = {}
-        self._guide = guide
-        self._rows: list[Any] = []
+        self._guide, self._scores = guide, scores
+        self._rows: list[_Tracked | None] = []
 
     def fill_defaults(self, int32_tensor: Any) -> None:
         """Set the unused integers to 0."""
@@ -172,16 +184,22 @@ class _Mask(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> Any:
         """Bring each request's matcher up to its last token."""
-        rows = []
-        for request in requests_with_new_token:
-            tracked = self.matchers.get(request.state.request_id)
-            tokens = request.state.to_generation_output().generated_tokens
-            rows.append(tracked.catch_up(tokens) if tracked else None)
-        self._rows = rows
-        return torch.zeros(len(rows), dtype=torch.int32)
+        self._rows = [self.matchers.get(request.state.request_id) for request in requests_with_new_token]
+        for request, tracked in zip(requests_with_new_token, self._rows, strict=True):
+            if tracked:
+                tracked.catch_up(request.state.to_generation_output().generated_tokens)
+        return torch.zeros(len(self._rows), dtype=torch.int32)
 
     def __call__(self, scores: Any, tensor_arg: Any) -> Any:
         """Set the scores of disallowed tokens to minus infinity."""
         # Unfinished prompts have rows too, after those that get a token; their scores are not read.
-        unread = [None] * (len(scores) - len(self._rows))
-        return self._guide.mask([*self._rows, *unread], scores)
+        count = len(self._rows)
+        matchers = [tracked.matcher if tracked else None for tracked in self._rows]
+        masked = self._guide.mask([*matchers, *[None] * (len(scores) - count)], scores)
+        if self._scores:
+            # The manager takes the same tokens.
+            log_probs = log_probs_of(scores[:count], masked[:count].argmax(-1))
+            for tracked, log_prob in zip(self._rows, log_probs, strict=True):
+                if tracked:
+                    tracked.keep(log_prob)
+        return masked

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from quorum.runtimes.base import RuntimeSettings
-from quorum.runtimes.hf_batch import Answers, Job
+from quorum.runtimes.hf_batch import Answers, Job, log_probs_of
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.options import HfOptions
@@ -99,6 +100,7 @@ class DynamicBatcher:
             return
         for job in unsettled:
             job.answer.clear()
+            job.log_probs.clear()
             if job.matcher is not None:
                 job.matcher.reset()
         half = (len(unsettled) + 1) // 2
@@ -113,15 +115,28 @@ class DynamicBatcher:
         for row, job in enumerate(jobs):
             tokens[row, longest - len(job.prompt) :] = torch.tensor(job.prompt)
             attended[row, longest - len(job.prompt) :] = 1
-        guides = [_Mask(jobs, self._guide)] if self._guide else []
+        kept = _Kept() if self._options.scores else None
+        processors: list[LogitsProcessor] = [kept] if kept else []
+        if self._guide:
+            processors.append(_Mask(jobs, self._guide))
         with torch.inference_mode():
             self._loaded.model.generate(
                 input_ids=tokens.to(self._loaded.device),
                 attention_mask=attended.to(self._loaded.device),
                 max_new_tokens=self._options.max_new_tokens,
-                logits_processor=LogitsProcessorList(guides),
-                stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, self._answers)]),
+                logits_processor=LogitsProcessorList(processors),
+                stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, self._answers, kept)]),
             )
+
+
+class _Kept(LogitsProcessor):  # type: ignore[misc]
+    """Keeps the last step's logits as the model gave them: those of all steps would not fit the GPU."""
+
+    logits: Any = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self.logits = scores
+        return scores
 
 
 class _Mask(LogitsProcessor):  # type: ignore[misc]
@@ -137,12 +152,16 @@ class _Mask(LogitsProcessor):  # type: ignore[misc]
 class _Watch(StoppingCriteria):  # type: ignore[misc]
     """Takes each new token, settles complete answers, and ends rows that are settled or expired."""
 
-    def __init__(self, batcher: DynamicBatcher, jobs: list[Job], answers: Answers) -> None:
-        self._batcher, self._jobs, self._answers = batcher, jobs, answers
+    def __init__(
+        self, batcher: DynamicBatcher, jobs: list[Job], answers: Answers, kept: _Kept | None
+    ) -> None:
+        self._batcher, self._jobs, self._answers, self._kept = batcher, jobs, answers, kept
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        for job, token in zip(self._jobs, input_ids[:, -1].tolist(), strict=True):
+        tokens = input_ids[:, -1]
+        log_probs = log_probs_of(self._kept.logits, tokens) if self._kept else [math.nan] * len(tokens)
+        for job, token, log_prob in zip(self._jobs, tokens.tolist(), log_probs, strict=True):
             if not self._batcher.is_over(job):
-                self._answers.take(job, token)
+                self._answers.take(job, token, log_prob)
         over = [self._batcher.is_over(job) for job in self._jobs]
         return torch.tensor(over, device=input_ids.device)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import openvino_genai as genai
 
-from quorum.runtimes.base import Done, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
+from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.options import OpenVinoOptions
 from quorum_contract import Status
 
@@ -42,6 +43,7 @@ class OpenVinoRuntime:
         self._folder = settings.root / settings.options.model
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
+        self._ends = TokenEnds(lambda lists: list(self._tokenizer.decode(lists)))
         self._retry_at = 0.0
         chat = self._options.chat
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
@@ -129,6 +131,8 @@ class OpenVinoRuntime:
             max_new_tokens=self._options.max_new_tokens, do_sample=False, apply_chat_template=False
         )
         config.eos_token_id = self._tokenizer.get_eos_token_id()
+        # 1: of the token that is chosen, before the grammar's mask.
+        config.logprobs = int(self._options.scores)
         config.structured_output_config = genai.StructuredOutputConfig(regex=answer_pattern(schema))
         return config
 
@@ -156,7 +160,7 @@ class OpenVinoRuntime:
                 live.handle.cancel()
                 reply = Status.TIMEOUT
             elif status == genai.GenerationStatus.FINISHED:
-                reply = self._tokenizer.decode(live.handle.read_all()[0].generated_ids)
+                reply = self._generated(live.handle.read_all()[0])
             else:
                 logger.warning(
                     "member %s: a question does not fit the KV cache (kv_cache_blocks)", self._member
@@ -165,3 +169,10 @@ class OpenVinoRuntime:
             logger.exception("member %s: an answer could not be read", self._member)
         live.done(reply)
         return True
+
+    def _generated(self, output: Any) -> Generated:
+        tokens = output.generated_ids
+        text = self._tokenizer.decode(tokens)
+        if not self._options.scores:
+            return Generated(text)
+        return Generated(text, self._ends.find(tokens, text), output.generated_log_probs)

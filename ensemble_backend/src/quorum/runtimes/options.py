@@ -33,6 +33,7 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
         precision: ``f32`` for the same answers on every CPU, ``bf16`` for speed on CPUs that have it.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
         prefix_caching: Whether questions share the KV cache of common prefixes.
+        scores: Whether votes come with the log-probability of their values.
     """
 
     runtime: ClassVar[str] = "openvino"
@@ -51,6 +52,7 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
     precision: Literal["f32", "bf16"] = "f32"
     chat: bool | None = None
     prefix_caching: bool = True
+    scores: bool = True
 
 
 class HfOptions(Options, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ class HfOptions(Options, frozen=True, kw_only=True):
         kv_cache_tokens: Size of that cache.
         guided: Whether answers keep to the catalogue's grammar.
         chat: Whether to apply the chat template; None: if the tokenizer has one.
+        scores: Whether votes come with the log-probability of their values.
     """
 
     runtime: ClassVar[str] = "hf"
@@ -96,6 +99,7 @@ class HfOptions(Options, frozen=True, kw_only=True):
     kv_cache_tokens: Count = 16384
     guided: bool = True
     chat: bool | None = None
+    scores: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +125,7 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuOptions(Options, frozen=True, kw_only=True):
-    """Options that both runtimes of TensorRT-LLM have; ``guided`` and ``chat`` as in :class:`HfOptions`.
+    """Options that both runtimes of TensorRT-LLM have; the last three as in :class:`HfOptions`.
 
     Attributes:
         dtype: Of the weights; ``auto``: the checkpoint's.
@@ -156,6 +160,7 @@ class GpuOptions(Options, frozen=True, kw_only=True):
     quantization: str | None = None
     guided: bool = True
     chat: bool | None = None
+    scores: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,6 +224,7 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         fail_share: Share of questions, in [0, 1], that raise.
         hang_share: Share of questions, in [0, 1], that time out.
         seed: Of the draws.
+        scores: Whether votes come with the scores that were recorded.
     """
 
     runtime: ClassVar[str] = "replay"
@@ -235,6 +241,7 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
     fail_share: Share = 0.0
     hang_share: Share = 0.0
     seed: Int64 = 0
+    scores: bool = True
 
 
 RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
@@ -245,7 +252,7 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
 )
 """Runtime -> its options."""
 
-SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat"})})
+SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat", "scores"})})
 """Runtimes whose members share an LLM in memory -> the options in which such members may differ."""
 
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
-from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
 
-_written = json.JSONEncoder(ensure_ascii=False).encode
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _Recorded(NamedTuple):
+    value: str
+    score: float | None
 
 
 class ReplayRuntime:
@@ -24,7 +32,8 @@ class ReplayRuntime:
     def __init__(self, settings: RuntimeSettings[ReplayOptions]) -> None:
         options = settings.options
         settings.check_files()
-        self._answers = _load(settings.root / options.votes, options.recorded_as or settings.member)
+        column = options.recorded_as or settings.member
+        self._answers = _load(settings.root / options.votes, column, options.scores)
         self._options, self._latency_s = options, options.latency_ms / 1e3
         self._random = random.Random(options.seed)
         self._later = _Later()
@@ -74,17 +83,34 @@ class _Later:
         self._loop.close()
 
 
-def _load(path: Path, column: str) -> dict[tuple[str, str], dict[str, str]]:
-    """The recorded values of one member by (category, text) and attribute."""
-    answers: dict[tuple[str, str], dict[str, str]] = {}
+def _written(answers: Mapping[str, _Recorded]) -> Generated:
+    """An answer as an LLM would give it, each value with its closing quote being one token."""
+    text = _encoded({name: recorded.value for name, recorded in answers.items()})
+    if all(recorded.score is None for recorded in answers.values()):
+        return Generated(text)
+    lengths: list[int] = []
+    log_probs: list[float] = []
+    for name, (value, score) in answers.items():
+        # {"name": "value", "name": "value"}
+        lengths += len(_encoded(name)) + len('{: "' if not lengths else ', : "'), len(_encoded(value)) - 1
+        log_probs += 0.0, math.nan if score is None else score
+    return Generated(text, [*accumulate(lengths), len(text)], [*log_probs, 0.0])
+
+
+def _load(path: Path, column: str, scores: bool) -> dict[tuple[str, str], dict[str, _Recorded]]:
+    """The recorded values of one member by (category, text) and attribute, with their scores if wanted."""
+    answers: dict[tuple[str, str], dict[str, _Recorded]] = {}
     try:
         for _, members, cell in read_rows(path, identified=False):
             if column not in members:
                 have = ", ".join(members)
                 raise RuntimeConfigError(f"{path}: no votes of {column!r}; recorded are: {have}")
-            value = cell.values[members.index(column)]
+            place = members.index(column)
+            value = cell.values[place]
+            score = cell.scores[place] if cell.scores and scores else None
             if value is not None:
-                answers.setdefault((cell.category, cell.title), {})[cell.attribute] = value
+                recorded = answers.setdefault((cell.category, cell.title), {})
+                recorded[cell.attribute] = _Recorded(value, score)
     except VotesError as error:
         raise RuntimeConfigError(str(error)) from error
     return answers

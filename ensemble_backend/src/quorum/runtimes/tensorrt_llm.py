@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import threading
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from quorum.runtimes.base import Done, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
 from quorum.runtimes.option_base import Count
@@ -51,7 +52,7 @@ class TensorRtLlmRuntime:
     def __init__(self, settings: RuntimeSettings[TensorRtLlmOptions]) -> None:
         options = settings.options
         self._member = settings.member
-        self._max_tokens, self._guided = options.max_tokens, options.guided
+        self._max_tokens, self._guided, self._scores = options.max_tokens, options.guided, options.scores
         # A folder, or a Hugging Face id.
         folder = settings.root / options.model
         model = str(folder.resolve()) if folder.is_dir() else options.model
@@ -60,9 +61,11 @@ class TensorRtLlmRuntime:
         try:
             # Imported late, as TensorRT-LLM is.
             from quorum.runtimes.chat import ChatTokenizer
+            from quorum.runtimes.offsets import TokenEnds
 
             self._adapter = self._host.adapter(loras[0]) if options.lora else None
             self._tokenizer = ChatTokenizer(model, options.chat)
+            self._ends = TokenEnds(self._tokenizer.decode_all)
         except BaseException:
             self._host.release()
             raise
@@ -73,7 +76,9 @@ class TensorRtLlmRuntime:
         tokens = self._tokenizer.encode(question.prompt)
         api = self._host.api
         guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
-        parameters = api.SamplingParams(max_tokens=self._max_tokens, top_k=1, guided_decoding=guide)
+        parameters = api.SamplingParams(
+            max_tokens=self._max_tokens, top_k=1, guided_decoding=guide, logprobs=1 if self._scores else None
+        )
         answer = self._answer(question, tokens, parameters, done)
         work = asyncio.run_coroutine_threadsafe(answer, self._host.loop)
         self._live.add(work)
@@ -123,8 +128,21 @@ class TensorRtLlmRuntime:
         self._host.prompt_tokens += len(tokens)
         if answer.finish_reason in ("timeout", "cancelled"):
             return Status.TIMEOUT
-        text: str = answer.text
-        return text
+        return self._generated(answer)
+
+    def _generated(self, answer: Any) -> Generated:
+        text, tokens = answer.text, answer.token_ids or []
+        if not self._scores or len(answer.logprobs or ()) != len(tokens):
+            return Generated(text)
+        log_probs = [_log_prob_of(token, known) for token, known in zip(tokens, answer.logprobs, strict=True)]
+        return Generated(text, self._ends.find(tokens, text), log_probs)
+
+
+def _log_prob_of(token: int, known: Any) -> float:
+    """The token's log-probability, given alone or in a table of the likeliest tokens; nan: not there."""
+    found = known.get(token) if isinstance(known, dict) else known
+    log_prob = getattr(found, "logprob", found)
+    return float(log_prob) if isinstance(log_prob, int | float) else math.nan
 
 
 class _AdapterConfig(msgspec.Struct):

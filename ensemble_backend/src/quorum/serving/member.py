@@ -165,7 +165,7 @@ class _Member:
         if isinstance(reply, Status):
             return abstain(reply, len(question.attributes))
         try:
-            return parse_answer(self._catalogue, question.attributes, reply)
+            return parse_answer(self._catalogue, question.attributes, *reply)
         except Exception:
             logger.exception("member %s: could not parse an answer", self._name)
             return abstain(Status.UNPARSABLE, len(question.attributes))

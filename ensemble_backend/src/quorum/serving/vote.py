@@ -92,9 +92,9 @@ class TritonPythonModel:
         """Decide each attribute; ``votes`` are one member's after the other's."""
         rules, step = self._weights.parameters, len(question.attributes)
         ballots = [(value, status) for value, status, _ in votes]
-        # The scores of an attribute's votes: scores[at::step].
+        scores = [score for _, _, score in votes]
         return [
-            decide_one(rules(name, question.category), ballots[at::step])
+            decide_one(rules(name, question.category), ballots[at::step], scores[at::step])
             for at, name in enumerate(question.attributes)
         ]
 

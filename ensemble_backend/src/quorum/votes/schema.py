@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import MAX_MEMBERS
@@ -200,9 +200,11 @@ def _score(number: object, member: str) -> float | None:
         or (score := valid_score(number)) is None
     ):
         raise VotesError(f"scores[{member!r}] is {number!r}; {SCORE_NEEDED}")
-    return float(np.float32(score))
+    (rounded,) = _FLOAT32.unpack(_FLOAT32.pack(score))
+    return float(rounded)
 
 
+_FLOAT32 = struct.Struct("<f")
 _MOST = sys.float_info.max
 _ORIGIN: Mapping[str, tuple[str, Any]] = {
     "channel": ("a text", str),

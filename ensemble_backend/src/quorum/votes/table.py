@@ -46,7 +46,7 @@ class CodedVotes:
         """The histogram of agreement patterns that all learning needs."""
         return count(
             self.members, self.group_names, self.codes, self.groups, self.right, self.parts,
-            len(self.product_names),
+            len(self.product_names), self.scores,
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from quorum.decision.cell import ANSWERED, Parameters, decide_one
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
@@ -134,9 +134,9 @@ class Llm:
 
         self._runtime.submit(question, done)
         reply = await future
-        if not isinstance(reply, str):
+        if not isinstance(reply, Generated):
             return [""] * len(attributes)
-        return [vote.value for vote in parse_answer(self._catalogue, attributes, reply)]
+        return [vote.value for vote in parse_answer(self._catalogue, attributes, reply.text)]
 
     def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
         schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sum the log-probabilities that an LLM gave to the tokens of a value, as the score of a vote."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_FLOAT32 = struct.Struct("<f")
+_LARGEST = (2.0 - 2.0**-23) * 2.0**127
+
+
+class Span(NamedTuple):
+    """Characters of a text, from ``start`` up to but not with ``end``."""
+
+    start: int
+    end: int
+
+
+def score_of(span: Span, ends: Sequence[int], log_probs: Sequence[float]) -> float | None:
+    """Sum the log-probabilities of the tokens that overlap a span, rounded to float32.
+
+    A token that reaches over a border of the span counts as a whole. A token without a character of its own,
+    of which several make one character, counts for the character that follows it.
+
+    Args:
+        span: A value's text with its closing quote.
+        ends: (t,) characters of the text up to and with each token, never falling.
+        log_probs: (t,) of the tokens.
+
+    Returns:
+        At most 0. None: no token overlaps, tokens do not reach the end of the span, or a log-probability is
+        not a finite number.
+    """
+    start, end = span
+    if not ends or len(ends) != len(log_probs) or start >= end or ends[-1] < end:
+        return None
+    first = bisect_right(ends, start)
+    # Tokens without characters that lie at the start: all with this end but the one that reached it.
+    reached = bisect_left(ends, start)
+    if reached < first:
+        first = reached if start == 0 else reached + 1
+    total = min(sum(log_probs[first : bisect_left(ends, end) + 1]), 0.0)
+    # False for nan too.
+    return _round(total) if total >= -_LARGEST else None
+
+
+def _round(score: float) -> float:
+    """The float32 next to a score, so that a score is equal in every format that it is written in."""
+    rounded: float = _FLOAT32.unpack(_FLOAT32.pack(score))[0]
+    return rounded

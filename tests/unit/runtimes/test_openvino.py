@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``openvino`` runtime on the demo's LLMs: log-probabilities are those of a forward pass."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai as genai
+import pytest
+
+from quorum.runtimes import create
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
+from quorum.runtimes.offsets import TokenEnds
+from quorum.runtimes.options import OpenVinoOptions
+from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.parse import parse_answer
+from quorum.tasks.prompt import build_prompt
+from quorum_contract import Status
+
+MODELS = Path(__file__).parents[3] / "examples" / "demo" / "models"
+DEMO = sorted(folder.parent.name for folder in MODELS.glob("*/openvino_model.xml"))
+CATALOGUE = Catalogue.of(
+    [
+        Attribute("brand", normaliser="exact"),
+        Attribute("color", values=("navy blue", "red")),
+        Attribute("size"),
+    ]
+)
+NAMES = tuple(CATALOGUE.attributes)
+TEXTS = ("red shoe 42", "Velmora größe № 5 trail running shoes, navy", "navy")
+
+
+def prompt_of(text: str) -> str:
+    return build_prompt(CATALOGUE, "bare", text, "shoes", NAMES)
+
+
+def question(text: str) -> Question:
+    schema = json.dumps(CATALOGUE.json_schema(NAMES))
+    return Question(prompt_of(text), schema, text, "shoes", NAMES, time.monotonic_ns() + 60 * 10**9)
+
+
+def ask(model: str, texts: Sequence[str], **options: Any) -> list[Reply]:
+    runtime = create(RuntimeSettings("m", MODELS, OpenVinoOptions(model=model, chat=False, **options)))
+    replies: dict[int, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def keep(number: int, reply: Reply) -> None:
+        replies[number] = reply
+        left.release()
+
+    for number, text in enumerate(texts):
+        runtime.submit(question(text), lambda reply, number=number: keep(number, reply))  # type: ignore[misc]
+    for _ in texts:
+        assert left.acquire(timeout=60)
+    runtime.close()
+    return [replies[number] for number in range(len(texts))]
+
+
+def forward(model: str, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
+    """The log-probability of each token of the answer, by one pass without a cache of earlier ones."""
+    properties = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    compiled = openvino.Core().compile_model(MODELS / model / "openvino_model.xml", "CPU", properties)
+    tokens = np.array([[*prompt, *answer]], np.int64)
+    inputs = {
+        "input_ids": tokens,
+        "attention_mask": np.ones_like(tokens),
+        "position_ids": np.arange(tokens.shape[1])[None],
+        "beam_idx": np.zeros(1, np.int32),
+    }
+    logits = (
+        compiled.create_infer_request().infer(inputs)["logits"][0, len(prompt) - 1 : -1].astype(np.float64)
+    )
+    return [float(row[token] - np.logaddexp.reduce(row)) for row, token in zip(logits, answer, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", DEMO)
+def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generated: dict[str, list[int]] = {}
+    find = TokenEnds.find
+
+    def spy(self: TokenEnds, tokens: Sequence[int], text: str) -> list[int]:
+        generated[text] = list(tokens)
+        return find(self, tokens, text)
+
+    monkeypatch.setattr(TokenEnds, "find", spy)
+    tokenizer = genai.Tokenizer(str(MODELS / model))
+    for text, reply in zip(TEXTS, ask(model, TEXTS), strict=True):
+        assert isinstance(reply, Generated)
+        prompt = tokenizer.encode(prompt_of(text)).input_ids.data[0].tolist()
+        answer = generated[reply.text]
+        expected = forward(model, prompt, answer)
+        assert tokenizer.decode(answer) == reply.text
+        assert list(reply.log_probs) == pytest.approx(expected, abs=1e-3)
+        pieces = [tokenizer.decode(answer[: count + 1]) for count in range(len(answer))]
+        for name, vote in zip(NAMES, parse_answer(CATALOGUE, NAMES, *reply), strict=True):
+            assert vote.status is Status.ANSWERED
+            start = reply.text.index(f'"{name}":"') + len(f'"{name}":"')
+            end = reply.text.index('"', start) + 1
+            chosen = [
+                log_prob
+                for log_prob, before, after in zip(expected, ["", *pieces], pieces, strict=False)
+                if len(after) > start and len(before) < end
+            ]
+            assert vote.score == pytest.approx(sum(chosen), abs=1e-3)
+
+
+def test_without_scores_the_text_is_the_same() -> None:
+    plain, scored = (ask(DEMO[0], TEXTS, scores=scores) for scores in (False, True))
+    assert plain == [Generated(reply.text) for reply in scored if isinstance(reply, Generated)]
+    assert all(
+        isinstance(reply, Generated) and len(reply.ends) == len(reply.log_probs) > 9 for reply in scored
+    )
