@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from quorum.decision.patterns import ABSTAIN
+from quorum.deployment import load_deployment
+from quorum.runtimes.base import Generated
+from quorum.votes import read_votes
 from quorum_bench.cli import study
 from quorum_bench.cli.app import app
 from quorum_bench.studies import score_size, score_votes, scores
 from quorum_bench.studies.score_noise import KINDS, changed, log_odds, simulated, with_drawn_scores
 from quorum_bench.studies.score_votes import halved, hits, learned, member_hits, statistic_of
+from quorum_contract import Status
 
+ROOT = Path(__file__).resolve().parents[3]
 ACCURACY = np.linspace(0.6, 0.9, 3)
 
 
@@ -152,7 +158,7 @@ def test_rows_of_noise_tell_the_scores_fault_from_that_of_em(monkeypatch):
     assert verdict(-1.0, -1.0, 0.0) == verdict(0.0, 0.0, -0.4) == "MISSED"
 
 
-def test_members_that_differ_in_sureness_are_all_drawn_scores(votes):
+def test_drawn_scores_are_those_of_the_votes_that_were_given(votes):
     drawn = with_drawn_scores(replace(votes, scores=None), np.random.default_rng(0))
     assert (np.isnan(drawn.scores) == (votes.codes == ABSTAIN)).all()
 
@@ -185,6 +191,64 @@ def test_parts_without_real_votes_say_so(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "AE-110K is left out" in done.output
     assert '"result": []' in file.read_text()
+
+
+class Scripted:
+    """Answers every question with one value per attribute; every character is a token."""
+
+    def __init__(self, settings):
+        self.member, self.asked = settings.member, 0
+
+    def submit(self, question, done):
+        self.asked += 1
+        if self.member == "demo-qwen2" and self.asked == 1:
+            done(Status.TIMEOUT)
+            return
+        assert question.prompt.endswith(f"{question.category}\n{question.text}\n")
+        text = json.dumps(dict.fromkeys(question.attributes, "n/a"), separators=(",", ":"))
+        done(Generated(text, range(1, len(text) + 1), [-0.5] * len(text)))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """The repository's deployment with scripted LLMs; the demo's modules are importable in the test only."""
+    monkeypatch.syspath_prepend(ROOT / "examples" / "demo")
+    monkeypatch.setattr(score_votes, "create", Scripted)
+    return ROOT / "deploy.yaml"
+
+
+def test_votes_are_recorded_with_scores_and_gold(demo, tmp_path):
+    (half,) = score_votes.seed_tables(tmp_path / "votes", demo, 1, products=4)
+    table = read_votes(tmp_path / "votes" / "seed-1.jsonl")
+    assert len(table) == 24
+    assert table.members == ("demo-llama", "demo-qwen2", "demo-qwen3")
+    assert table.labelled.all()
+    # Three letters and the closing quote.
+    assert (table.scores[6:] == np.float32(-2.0)).all()
+    assert (table.codes[:6, 1] == ABSTAIN).all()
+    assert np.isnan(table.scores[:6, 1]).all()
+    assert half.counts["gender"] == 4
+    assert {len(part.product_names) for part in (half.learn, half.judge)} == {2}
+
+
+def test_recorded_votes_are_read_and_not_asked_for_again(demo, tmp_path, monkeypatch):
+    first = score_votes.seed_tables(tmp_path, demo, 1, products=4)[0]
+    monkeypatch.delattr(score_votes, "create")
+    again = score_votes.seed_tables(tmp_path, demo, 1, products=4)[0]
+    assert np.array_equal(first.votes.scores, again.votes.scores, equal_nan=True)
+    assert first.votes.product_names == again.votes.product_names
+
+
+def test_members_without_scores_are_refused(demo, monkeypatch):
+    def submit(self, question, done):
+        done(Generated(json.dumps(dict.fromkeys(question.attributes, "n/a"))))
+
+    monkeypatch.setattr(Scripted, "submit", submit)
+    with pytest.raises(ValueError, match="no member gave a score"):
+        score_votes.record(load_deployment(demo), 1, 2)
 
 
 def test_a_deployment_without_the_demo_is_refused(tmp_path):
