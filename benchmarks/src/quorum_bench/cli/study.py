@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,8 @@ from quorum_bench.environment import describe_environment, machine_line
 from quorum_bench.studies import (
     address_layout,
     redeploys,
+    score_size,
+    scores,
     simulated_members,
     voting_accuracy,
     voting_speed,
@@ -52,6 +55,16 @@ class VotingPart(StrEnum):
     scale = "scale"
     parquet = "parquet"
     accuracy = "accuracy"
+
+
+class ScoresPart(StrEnum):
+    """Parts of the study ``scores``."""
+
+    seeds = "seeds"
+    draws = "draws"
+    noise = "noise"
+    size = "size"
+    equal = "equal"
 
 
 def register(app: typer.Typer) -> None:
@@ -121,6 +134,83 @@ def voting(
                 parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
                 figures = {"machine": environment, "cells": cells, "quick": quick, "result": result}
                 _write(json_file, parts | {name.value: figures})
+
+
+@studies.command("scores")
+def scores_(
+    part: Annotated[
+        list[ScoresPart] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recorded votes: read where they are there, recorded and kept if not."),
+    ] = None,
+    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
+    ae110k: Annotated[
+        Path | None,
+        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Tables of every kind.")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
+    ] = None,
+) -> None:
+    """Measure what scores of votes add to learned weights, what noise in their place costs, and their size.
+
+    Parts: `seeds` without gold, on listings of ten seeds; `draws` with 100 gold labels; `noise` instead of
+    scores, and distorted ones; `size` of histograms, seconds and microseconds; `equal` hashes of weights and
+    decisions by votes without scores. Votes on 600 listings a seed are recorded from the demo's LLMs.
+
+    Example: `quorum-bench study scores --part seeds --votes out/score-votes`.
+    """
+    environment = _begin()
+    if ae110k is None and (folder := os.environ.get("QUORUM_DATA")):
+        ae110k = Path(folder) / "ae-110k" / "votes.jsonl"
+    inputs = scores.Inputs(votes, deploy, ae110k, seeds)
+    with _errors():
+        for name in part or list(ScoresPart):
+            rows = _scores(name, inputs)
+            if json_file:
+                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
+                _write(
+                    json_file, parts | {name.value: {"machine": environment, "seeds": seeds, "result": rows}}
+                )
+
+
+def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:
+    """Measure a part, print its table line by line, return its figures."""
+    if part in (ScoresPart.noise, ScoresPart.equal) and inputs.real is None:
+        print(f"AE-110K is left out: no such file: {inputs.ae110k or '--ae110k FILE'}")
+    match part:
+        case ScoresPart.seeds:
+            rows = _shown(scores.SEEDS_HEAD, scores.seeds(inputs), scores.seeds_line)
+            print(scores.seeds_summary(rows) + "\n")
+        case ScoresPart.draws:
+            rows = list(scores.draws(inputs))
+            print(scores.draws_table(rows) + "\n")
+        case ScoresPart.noise:
+            rows = _shown(scores.NOISE_HEAD, scores.noise(inputs), scores.noise_line)
+            print(scores.noise_summary(rows) + "\n")
+        case ScoresPart.size:
+            rows = _shown(score_size.SIZE_HEAD, score_size.size(), score_size.size_line)
+            rows += _shown(score_size.TIME_HEAD, score_size.serving(), score_size.time_line)
+            print()
+        case ScoresPart.equal:
+            rows = _shown("Hashes of AE-110K without scores", scores.equal(inputs), scores.equal_line)
+            print()
+    return rows
+
+
+def _shown(
+    head: str, rows: Iterator[dict[str, Any]], line: Callable[[dict[str, Any]], str]
+) -> list[dict[str, Any]]:
+    """Print each row as soon as it is known, and return all."""
+    print(head)
+    found = []
+    for row in rows:
+        found.append(row)
+        print(line(row), flush=True)
+    return found
 
 
 @studies.command("redeploys")
