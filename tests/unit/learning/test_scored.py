@@ -203,3 +203,12 @@ def test_many_attributes_share_strata_of_alike_scores():
     assert coin.slope_ == pytest.approx(np.ones(3), abs=0.2)
     apart = np.repeat(np.linspace(-2, 4, 200)[groups][:, None], 3, axis=1)
     assert not ScoredCoin().fit(levelled(codes, apart, groups)).informative
+
+
+def test_a_group_that_is_not_drawn_still_gets_a_rule(monkeypatch):
+    codes, _, odds = cells(16, 3000)
+    groups = np.zeros(len(codes), np.int64)
+    groups[0] = 4
+    monkeypatch.setattr(scored, "MAX_ROWS", 500)
+    coin = ScoredCoin(np.array([10.0, 5.0, 3.0, 10.0, 4.0])).fit(levelled(codes, odds, groups))
+    assert coin.rule_.scores.shape == (5, 3, len(LOG_ODDS))

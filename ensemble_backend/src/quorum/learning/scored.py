@@ -75,14 +75,14 @@ class ScoredCoin:
 
     def fit(self, hist: Histogram) -> ScoredCoin:
         """Learn from the votes and their levels; raises TooFewMembersError as OneCoin does."""
-        hist = _drawn(hist.unlabelled().na_as_value())
+        groups, hist = hist.n_groups, _drawn(hist.unlabelled().na_as_value())
         if hist.levels is None:
             raise ValueError("the votes have no scores; use OneCoin")
         if hist.active.sum() < MIN_MEMBERS:
             raise TooFewMembersError(f"{int(hist.active.sum())} members answered, {MIN_MEMBERS} are needed")
-        labels = np.broadcast_to(np.asarray(self.labels, np.float64), (hist.n_groups,))
+        labels = np.broadcast_to(np.asarray(self.labels, np.float64), (groups,))
         em = _Em(hist, hist.levels, labels, self.tolerance, self.max_rounds)
-        slopes, self.certainty_ = em.within_groups(_strata(hist))
+        slopes, self.certainty_ = em.within_groups(_strata(em.given))
         trusted = (self.certainty_ > CERTAIN_Z) & (slopes > LEAST_SLOPE)
         scoring = (hist.levels != NO_SCORE).any(axis=0)
         if np.where(trusted, slopes, 0.0).sum() < LEAST_MEAN * scoring.sum():
@@ -130,7 +130,7 @@ def _drawn(hist: Histogram) -> Histogram:
     if len(hist.counts) <= MAX_ROWS:
         return hist
     rows = np.random.default_rng(0).choice(len(hist.counts), MAX_ROWS, p=hist.counts / hist.total)
-    counts = np.bincount(rows, minlength=len(hist.counts)) * (hist.total / MAX_ROWS)
+    counts = np.bincount(rows, minlength=len(hist.counts)).astype(np.float64)
     return replace(hist, counts=counts).take(counts > 0.0)
 
 
@@ -141,7 +141,7 @@ class _Em:
         self, hist: Histogram, levels: npt.NDArray[np.int8], labels: Floats, tolerance: float, rounds: int
     ) -> None:
         self.rows = CellRows(hist.codes, labels[hist.groups])
-        self.counts, self.groups, self.n_groups = hist.counts, hist.groups, hist.n_groups
+        self.counts, self.n_groups = hist.counts, len(labels)
         self.answered, self.tolerance, self.rounds = hist.codes != ABSTAIN, tolerance, rounds
         self.place = hist.groups[:, None] * np.int64(LEVELS + 1) + levels + 1
         self.given = self.tally(np.ones(hist.codes.shape))
@@ -201,15 +201,16 @@ class _Em:
         return theta
 
 
-def _strata(hist: Histogram) -> npt.NDArray[np.int64]:
-    """(g,) stratum of each group: its own, or one with the groups of alike mean scores."""
-    groups = np.arange(hist.n_groups)
+def _strata(given: Numbers) -> npt.NDArray[np.int64]:
+    """(g,) stratum of each group: its own, or one with the groups of alike mean scores.
+
+    ``given`` (m, g, levels + 1) counts the votes, first those without a score.
+    """
+    groups = np.arange(given.shape[1])
     if len(groups) <= MAX_STRATA:
         return groups
-    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
-    scored = levels != NO_SCORE
-    total, given = hist.per_group(np.where(scored, levels, 0)), hist.per_group(scored)
-    mean = (total.sum(axis=1) + 1e-9) / (given.sum(axis=1) + 1e-9)
+    scored = given[:, :, 1:].sum(axis=0)
+    mean = scored @ np.arange(LEVELS) / np.maximum(scored.sum(axis=1), 1e-9)
     return np.asarray(np.argsort(np.argsort(mean, kind="stable")) * MAX_STRATA // len(groups), np.int64)
 
 
