@@ -73,7 +73,7 @@ class Histogram:
             raise ValueError(f"cannot add histograms of {self.members} and {other.members} members")
         levels = None
         if self.levels is not None or other.levels is not None:
-            levels = np.concatenate([self._all_levels(), other._all_levels()])
+            levels = np.concatenate([self.all_levels(), other.all_levels()])
         return histogram(
             np.concatenate([self.codes, other.codes]),
             np.concatenate([self.groups, other.groups]),
@@ -82,7 +82,8 @@ class Histogram:
             levels,
         )
 
-    def _all_levels(self) -> npt.NDArray[np.int8]:
+    def all_levels(self) -> npt.NDArray[np.int8]:
+        """(r, m) levels; -1 throughout where cells are not told apart by scores."""
         return np.full(self.codes.shape, NO_SCORE, np.int8) if self.levels is None else self.levels
 
     def scaled(self, factor: float) -> Histogram:

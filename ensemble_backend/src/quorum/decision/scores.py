@@ -30,6 +30,11 @@ def level_of(score: float | None) -> int:
     return NO_SCORE if score is None or score != score else bisect_right(EDGES, score)
 
 
+def log_odds_of(levels: npt.NDArray[np.int8], missing: float = 0.0) -> npt.NDArray[np.float64]:
+    """Log odds that levels stand for; ``missing`` where there is no score."""
+    return np.where(levels == NO_SCORE, missing, np.array(LOG_ODDS)[np.maximum(levels, 0)])
+
+
 def levels_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
     """:func:`level_of` over an array of any shape, nan where there is no score."""
     levels = np.searchsorted(EDGES, np.nan_to_num(scores, nan=0.0), side="right")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from quorum.decision.arrays import Floats, agreeing, leaders
 from quorum.decision.histogram import Histogram, right_members
 from quorum.decision.patterns import NA
-from quorum.decision.scores import LOG_ODDS, NO_SCORE
+from quorum.decision.scores import NO_SCORE, log_odds_of
 from quorum.learning.newton import Objective, minimise
 
 _CHUNK = 2048
@@ -89,9 +89,8 @@ def _with_scores(
     features: npt.NDArray[np.int8], hist: Histogram, members: int, usual: Floats
 ) -> npt.NDArray[np.float32]:
     """Insert the features of scores behind those of the members."""
-    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
-    levels = levels[:, :members]
-    above = np.where(levels == NO_SCORE, 0.0, np.array(LOG_ODDS)[np.maximum(levels, 0)] - usual)
+    levels = hist.all_levels()[:, :members]
+    above = np.where(levels == NO_SCORE, 0.0, log_odds_of(levels) - usual)
     named = features[:, :, :members]
     both = [named, named * above[:, None, :], features[:, :, members:]]
     return np.asarray(np.concatenate(both, axis=2), np.float32)

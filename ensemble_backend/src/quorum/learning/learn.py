@@ -173,7 +173,11 @@ def _em(
         settings["scores"] = scores
         settings["score_slopes"] = [0.0] * hist.members if coin is None else coin.slope_.round(4).tolist()
         if coin is not None:
-            default, own = coin.rule(np.array([DEFAULT_LABELS])), coin.rule_
+            # Votes without a score, and members whose scores say nothing, keep the weights of em.
+            default = coin.rule(np.array([DEFAULT_LABELS]), default.weights)
+            own = coin.rule(labels, own.weights)
+            # A bloc takes no weight from a member that has hardly any without its scores.
+            factor = np.where((coin.slope_ > 0.0) & (default.weights[0] < _LIGHT), 1.0, factor)
     scaled, own = (_scaled(rule, factor) for rule in (default, own))
     return Learned(_parameters(scaled), _by_name(names, own), {}, settings)
 

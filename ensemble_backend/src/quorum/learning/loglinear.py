@@ -29,7 +29,7 @@ _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
 _USUAL_SLOPE = 0.5
-_LEAD = 1.5
+_LEAD = 2.0
 """Log evidence by which a fit with scores must be ahead of those without."""
 _SLOPE_RIDGES = 4.0
 """Ridge of slopes in those of weights: log odds of scores spread about twice as far as being named or not."""
@@ -46,7 +46,7 @@ class NoGoldError(QuorumError, ValueError):
 
 @dataclass(eq=False, repr=False)
 class LogLinear:
-    """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` parameters.
+    """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` parameters, more with scores.
 
     Score of a candidate: sum of the weights ``v_j >= 0`` of the members naming it, plus ``na_bias`` if it
     is "n/a", plus ``part_bias`` if it is part of others; "none of these" scores ``none_bias``. P(candidate is
@@ -56,6 +56,11 @@ class LogLinear:
     evidence chooses prior and ridge. Unlike independent log-odds, the fit discounts members that repeat each
     other. From 1000 gold labels on, groups may deviate, level by level, each shrunk towards the level above;
     the evidence chooses how strongly, and whether at all.
+
+    Votes with scores weigh ``v_j + c_j (s - u_j)``, with ``s`` the log odds of the score's level, ``u_j`` its
+    mean and a slope ``c_j >= 0`` with four times the ridge, pulled to equal slopes or those of
+    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence for them leads by 2. A weight
+    below 0, which is rare, is used in the fit and is 0 when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.

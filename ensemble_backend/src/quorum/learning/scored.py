@@ -12,7 +12,7 @@ import numpy.typing as npt
 from quorum.decision.arrays import Floats, Rule
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import ABSTAIN
-from quorum.decision.scores import LEVELS, LOG_ODDS, NO_SCORE
+from quorum.decision.scores import LEVELS, LOG_ODDS, NO_SCORE, log_odds_of
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, CellRows, TooFewMembersError
 from quorum.learning.newton import minimise
 
@@ -58,7 +58,7 @@ class ScoredCoin:
         slope_: (m,) ``c_j``; 0 where the scores of a member are ignored.
         intercept_: (m,) ``a_j``.
         plain_: (m,) log odds of a vote without a score.
-        certainty_: (m,) slope within attributes, in standard errors.
+        certainty_: (m,) slope within attributes, in standard errors as if the truth were known: optimistic.
         rule_: One row per group; confidence is agreement.
     """
 
@@ -74,7 +74,12 @@ class ScoredCoin:
     _usual: Numbers = field(init=False)
 
     def fit(self, hist: Histogram) -> ScoredCoin:
-        """Learn from the votes and their levels; raises TooFewMembersError as OneCoin does."""
+        """Learn from the votes and their levels.
+
+        Raises:
+            TooFewMembersError: As OneCoin does.
+            ValueError: The histogram has no levels.
+        """
         groups, hist = hist.n_groups, _drawn(hist.unlabelled().na_as_value())
         if hist.levels is None:
             raise ValueError("the votes have no scores; use OneCoin")
@@ -107,10 +112,17 @@ class ScoredCoin:
         scored = self.intercept_ + self.slope_ * self._usual
         return np.asarray(math.log(labels - 1.0) + np.where(self.slope_ > 0.0, scored, self.plain_))
 
-    def rule(self, labels: Floats) -> Rule:
-        """Weights and offsets per level, (g,) L per group."""
+    def rule(self, labels: Floats, plain: Floats | None = None) -> Rule:
+        """Weights and offsets per level.
+
+        Args:
+            labels: (g,) L per group.
+            plain: (g, m) weights of votes without a score, and of members whose scores are ignored; None:
+                by :attr:`plain_`.
+        """
         chance = np.log(labels - 1.0)[:, None]
-        plain = np.where(self._active, np.maximum(chance + self.plain_, 0.0), 0.0)
+        if plain is None:
+            plain = np.where(self._active, np.maximum(chance + self.plain_, 0.0), 0.0)
         scored = self.intercept_[:, None] + self.slope_[:, None] * np.array(LOG_ODDS)
         offsets = chance[:, :, None] + scored - plain[:, :, None]
         offsets = np.where((self.slope_ > 0.0)[:, None], offsets, 0.0)
@@ -119,10 +131,10 @@ class ScoredCoin:
 
 def usual_log_odds(hist: Histogram) -> Numbers:
     """(m,) mean log odds of the levels of each member's scores; 0 for a member without scores."""
-    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
-    scored = levels != NO_SCORE
-    total = hist.counts @ np.where(scored, np.array(LOG_ODDS)[np.maximum(levels, 0)], 0.0)
-    return np.asarray(total / np.maximum(hist.counts @ scored, 1e-12))
+    levels = hist.all_levels()
+    return np.asarray(
+        hist.counts @ log_odds_of(levels) / np.maximum(hist.counts @ (levels != NO_SCORE), 1e-12)
+    )
 
 
 def _drawn(hist: Histogram) -> Histogram:
