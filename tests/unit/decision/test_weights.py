@@ -237,3 +237,10 @@ def test_scores_that_are_refused(text, words):
 def test_an_infinite_offset_is_refused():
     with pytest.raises(WeightsError, match=r"default.scores must be finite"):
         replace(SCORED, default=Parameters((1.0,) * 3, 0.0, 0.5, 0.0, ((float("nan"),) * 9,) * 3))
+
+
+@pytest.mark.parametrize("bias", ["na_bias", "none_bias", "part_bias"])
+def test_weights_and_biases_whose_sum_is_no_number_are_refused(bias):
+    values = {"na_bias": 0.0, "none_bias": 0.5, bias: 1.7e308}
+    with pytest.raises(WeightsError, match="weights and biases are so large"):
+        replace(LEARNED, default=Parameters((5e307,) * 3, **values), attributes={}, groups={})

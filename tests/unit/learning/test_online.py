@@ -230,7 +230,14 @@ def test_a_damaged_file_is_refused(tmp_path, change, message):
         (lambda c: c["scored_rows"][0].pop(), "scored_rows: every row needs 11 numbers"),
         (lambda c: c["gold_rows"][0].pop(), "gold_rows: every row needs 12 numbers"),
         (lambda c: c["scored_rows"][0].__setitem__(-1, 9), "scored_rows: a row holds a number out of range"),
-        (lambda c: c["scored_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
+        (lambda c: c["scored_rows"][0].__setitem__(2, 99.0), "are not the cells of rows"),
+        (
+            lambda c: c["scored_rows"][0].__setitem__(2, 1e308),
+            "scored_rows: a row holds a number out of range",
+        ),
+        (lambda c: c["scored_rows"][0].__setitem__(1, 1), "are not the cells of rows"),
+        (lambda c: c["scored_rows"].clear(), "are not the cells of rows"),
+        (lambda c: c["gold_rows"][0].__setitem__(2, 99.0), "edited or damaged"),
         (lambda c: c.pop("scored_rows"), "2 exactly with scored_rows"),
         (lambda c: c.update(schema_version=1), "2 exactly with scored_rows"),
     ],
@@ -275,3 +282,22 @@ def test_the_state_of_earlier_weights_goes_when_weights_without_one_take_their_p
     assert load_state(state_path(out)).days == begin(DAYS[0]).days
     quorum.learn(votes, options=quorum.LearnOptions(gold_labels=60), out=out)
     assert not state_path(out).exists()
+
+
+def test_scores_that_come_later_take_the_place_of_the_votes_without_them():
+    without = DAYS[0].with_gold(np.zeros(len(DAYS[0]), np.bool_))
+    scored = SCORED_DAYS[0].with_gold(np.zeros(len(DAYS[0]), np.bool_))
+    again = update(begin(without), scored)
+    assert len(again.days) == 1
+    assert again.content_hash == begin(scored).content_hash
+    both = update(begin(without), SCORED_DAYS[0])
+    assert both.content_hash == begin(SCORED_DAYS[0]).content_hash
+
+
+def test_the_same_votes_with_other_scores_or_without_them_are_refused():
+    scored = SCORED_DAYS[0].with_gold(np.zeros(len(DAYS[0]), np.bool_))
+    state = begin(scored)
+    others = with_scores(DAYS[0], 99).with_gold(np.zeros(len(DAYS[0]), np.bool_))
+    for table in (scored.without_scores(), others):
+        with pytest.raises(OnlineError, match="added before, as table 1 of 1, with other scores"):
+            update(state, table)

@@ -172,3 +172,26 @@ def test_a_text_of_other_tokens_has_no_ends() -> None:
     assert ends.find(tokens, "navy blues") == []
     assert ends.find([], "") == []
     assert ends.find(tokens, "navy blue")[-1] == 9
+
+
+def test_a_tokenizer_that_needs_every_prefix_is_given_up() -> None:
+    calls = 0
+
+    def decode(lists: list[list[int]]) -> list[str]:
+        nonlocal calls
+        calls += 1
+        # What a token reads depends on how many there are: no piece can be kept.
+        return ["".join(chr(96 + len(tokens)) for _ in tokens) for tokens in lists]
+
+    ends = TokenEnds(decode)
+    for _ in range(30):
+        ends.find([1, 2, 3], "ccc")
+    before = calls
+    assert ends.find([1, 2, 3], "ccc") == []
+    assert calls - before <= 2
+
+
+def test_an_empty_answer_decodes_nothing() -> None:
+    decode = Counted(Tokenizer.from_file(str(DEMO[0])))
+    assert TokenEnds(decode).find([0] * 500, "") == [0] * 500
+    assert decode.calls == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -247,3 +247,22 @@ def test_votes_have_the_scores_of_their_tokens() -> None:
     member.ask(Admitted("text", "", ("b", "c", "a"), time.monotonic_ns() + 10**10), sent.append)
     timer.close()
     assert sent == [[("y", 0, -0.25), ("", Status.UNPARSABLE, None), ("x", 0, -0.10000000149011612)]]
+
+
+def test_an_answer_whose_scores_fail_still_votes() -> None:
+    from quorum.serving.member import _Member
+
+    settings = {"name": "m", "prompt": "bare", "timeout_s": 9, "reserve_ms": 0, "max_in_flight": 9}
+
+    class Runtime:
+        def submit(self, question: Question, done: Done) -> None:
+            done(Generated('{"a":"x"}', [6, 8, 9], cast("list[float]", [None, "?", object()])))
+
+        def close(self) -> None:
+            pass
+
+    timer, sent = deadlines(), list[Sequence[Vote]]()
+    member = _Member(settings, Catalogue({}), Runtime(), timer)
+    member.ask(Admitted("text", "", ("a",), time.monotonic_ns() + 10**10), sent.append)
+    timer.close()
+    assert sent == [[("x", 0, None)]]

@@ -76,7 +76,8 @@ def test_a_question_that_is_cut_off_or_longer_is_refused(question: Admitted, dat
         ),
         pytest.param(pack_votes([("red", 1 << 40, None)]), id="a status that wraps round to answered"),
         pytest.param(pack_votes([("red", -1, None)]), id="a status below all"),
-        pytest.param(msgspec.msgpack.encode([("red", 0)]), id="votes of a release without scores"),
+        pytest.param(msgspec.msgpack.encode([("red",)]), id="less than a vote"),
+        pytest.param(msgspec.msgpack.encode([("red", 0), ("red", 0, None)]), id="votes of two releases"),
         pytest.param(msgspec.msgpack.encode([("red", 0, "-0.5")]), id="a score that is a text"),
         pytest.param(msgspec.msgpack.encode([("red", 0, True)]), id="a score that is true"),
         pytest.param(msgspec.msgpack.encode([("red", 0, None, 1)]), id="more than a vote"),
@@ -86,6 +87,11 @@ def test_a_question_that_is_cut_off_or_longer_is_refused(question: Admitted, dat
 def test_what_no_member_wrote_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="votes"):
         unpack_votes(data)
+
+
+def test_votes_of_a_release_without_scores_are_read() -> None:
+    old = msgspec.msgpack.encode([("red", 0), ("", 3)])
+    assert unpack_votes(old) == [("red", 0, None), ("", 3, None)]
 
 
 def test_more_names_than_the_gate_lets_through_are_not_built() -> None:

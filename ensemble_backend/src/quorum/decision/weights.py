@@ -205,8 +205,11 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
         raise WeightsError(f"{where}.weights are so large that their sum is no number")
     _check_scores(parameters, where, weights)
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
-    if not all(map(math.isfinite, (parameters.na_bias, none_bias, parameters.part_bias))):
+    biases = (parameters.na_bias, none_bias, parameters.part_bias)
+    if not all(map(math.isfinite, biases)):
         raise WeightsError(f"{where}: the biases must be finite")
+    if not math.isfinite(sum(parameters.highest()) + sum(map(abs, biases))):
+        raise WeightsError(f"{where}: weights and biases are so large that their sum is no number")
     if parameters.calibrated != (weights.confidence == "calibrated"):
         raise WeightsError(
             f"{where}.none_bias is {parameters.none_bias} but confidence is {weights.confidence!r}: "

@@ -24,6 +24,7 @@ from quorum_contract.errors import QuorumError
 
 SCHEMA_VERSION = 2
 """2: a state of votes with scores. All others are written as version 1, byte for byte as before."""
+_MOST = 1e15
 FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
 
@@ -42,8 +43,8 @@ class Day(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         cells: Number of its cells.
         gold_labels: Number of its cells with gold.
         factor: Weight of one of its cells today, in (0, 1].
-        votes_hash: Hash of its votes without gold, to recognise the table when gold comes later; "": not
-            recorded.
+        votes_hash: Hash of its votes without gold and scores, to recognise the table when these come later;
+            "": not recorded.
     """
 
     data_hash: str
@@ -83,12 +84,12 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
     Counts become ``forgetting * old + new``: after ``d`` days a cell counts ``forgetting ** d``; half as much
     after ``h`` days with ``forgetting = 0.5 ** (1 / h)``. With 1, the state is that of the joined tables.
 
-    A table that was added without gold and comes again with gold replaces the first: nothing is forgotten,
-    and its cells count once. A single cell that is in two tables counts twice.
+    A table that was added without gold, or without scores, and comes again with them replaces the first:
+    nothing is forgotten, and its cells count once. A single cell that is in two tables counts twice.
 
     Raises:
-        OnlineError: Other members, a table that was added before, or again with other gold, or ``forgetting``
-            outside (0, 1].
+        OnlineError: Other members, a table that was added before, or again with other gold or scores, or
+            ``forgetting`` outside (0, 1].
     """
     if table.members != state.statistic.members:
         raise OnlineError(
@@ -112,7 +113,7 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
 
 
 def _exchange(state: State, number: int, table: VotesTable) -> State:
-    """Replace the ``number``-th table, which has no gold, by the same votes with gold."""
+    """Replace the ``number``-th table, which has no gold, by the same votes with gold or scores."""
     old = state.days[number - 1]
     if old.gold_labels:
         raise OnlineError(
@@ -120,7 +121,14 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
             f"the gold of {old.gold_labels}; which ones is not known any more: begin a new state from "
             "recorded votes"
         )
-    before = table.with_gold(np.zeros(len(table), np.bool_)).statistic().scaled(old.factor)
+    blank = _without_gold(table)
+    known = {votes.data_hash(): votes for votes in (blank.without_scores(), blank)}
+    if old.data_hash not in known:
+        raise OnlineError(
+            f"these {old.cells} cells were added before, as table {number} of {len(state.days)}, with other "
+            "scores; which ones is not known any more: begin a new state from recorded votes"
+        )
+    before = known[old.data_hash].statistic().scaled(old.factor)
     removed = before.mapped(lambda hist: replace(hist, counts=-hist.counts))
     joined = _kept(state.statistic + removed + table.statistic().scaled(old.factor))
     days = list(state.days)
@@ -225,12 +233,30 @@ def _statistic(file: _File) -> Statistic:
         gold = _histogram(file.gold_rows, n_groups, members, "gold_rows", 1, levels)
     if file.scored_rows is not None:
         scored = _histogram(file.scored_rows, n_groups, members, "scored_rows", 0, levels)
+        _check_same_cells(hist, scored)
     return Statistic(file.members, file.groups, hist, file.products, gold, scored)
 
 
+def _check_same_cells(hist: Histogram, scored: Histogram) -> None:
+    """Refuse rows with scores that are of other cells than those without."""
+    counts = [np.bincount(part.groups, part.counts, hist.n_groups) for part in (hist, scored)]
+    levels = scored.all_levels()
+    if (
+        scored.n_groups > hist.n_groups
+        or not np.allclose(*counts)
+        or (scored.right != UNLABELLED).any()
+        or (levels[scored.codes == ABSTAIN] != NO_SCORE).any()
+    ):
+        raise OnlineError("scored_rows: are not the cells of rows, without gold")
+
+
 def _day(table: VotesTable, factor: float = 1.0) -> Day:
-    votes = table.with_gold(np.zeros(len(table), np.bool_)).data_hash()
+    votes = _without_gold(table).without_scores().data_hash()
     return Day(table.data_hash(), len(table), int(table.labelled.sum()), factor, votes)
+
+
+def _without_gold(table: VotesTable) -> VotesTable:
+    return table.with_gold(np.zeros(len(table), np.bool_))
 
 
 def _content(state: State) -> dict[str, Any]:
@@ -272,7 +298,7 @@ def _histogram(
         ((codes >= ABSTAIN) & (codes <= members)).all()
         and ((group >= 0) & (group < groups)).all()
         and ((right >= UNLABELLED) & (right < 1 << members)).all()
-        and (np.isfinite(counts) & (counts > 0)).all()
+        and ((counts > 0) & (counts <= _MOST)).all()
         and ((level >= NO_SCORE) & (level < LEVELS)).all()
     )
     if not fine:

@@ -9,12 +9,17 @@ together. Where these texts do not join to the answer's, every prefix of the ans
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
+logger = logging.getLogger(__name__)
+
 _INCOMPLETE = "\ufffd"
 _KEPT = 4096
+_PATIENCE = 20
+"""Answers in a row whose every prefix is decoded; a tokenizer that needs more of them gives no ends."""
 
 Decode = Callable[[list[list[int]]], list[str]]
 """Decodes each of several lists of tokens to text, without special ones."""
@@ -26,6 +31,7 @@ class TokenEnds:
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
         self._laters: dict[int, str] = {}
+        self._slow = 0
         # Tokens and their text, after which others are decoded.
         self._anchor: tuple[list[int], str] = [], ""
         self._first = lru_cache(maxsize=_KEPT)(self._text_of)
@@ -41,18 +47,30 @@ class TokenEnds:
             text: What they decode to.
 
         Returns:
-            (t,) ends, never falling; empty if the text is not what the tokens decode to.
+            (t,) ends, never falling; empty if the tokens decode to another text, or if every prefix had to be
+            decoded for many answers in a row.
         """
-        if not tokens:
+        if not tokens or not text:
+            return [0] * len(tokens)
+        if ends := self._ends_by_pieces(tokens, text):
+            self._slow = 0
+            return ends
+        if self._slow >= _PATIENCE:
             return []
-        pieces = self._pieces(tokens)
-        if pieces is not None:
-            joined = "".join(pieces)
-            if joined == text and _INCOMPLETE not in text:
-                return list(accumulate(map(len, pieces)))
-            if _INCOMPLETE in joined and (ends := self._ends_by_runs(tokens, pieces, text)):
-                return ends
+        self._slow += 1
+        if self._slow == _PATIENCE:
+            logger.warning("tokens of this tokenizer cannot be told apart in a text: votes get no scores")
         return self._ends_by_prefixes(tokens, text)
+
+    def _ends_by_pieces(self, tokens: Sequence[int], text: str) -> list[int]:
+        """The ends, by the texts of single tokens; empty: no fit."""
+        pieces = self._pieces(tokens)
+        if pieces is None:
+            return []
+        joined = "".join(pieces)
+        if joined == text and _INCOMPLETE not in text:
+            return list(accumulate(map(len, pieces)))
+        return self._ends_by_runs(tokens, pieces, text) if _INCOMPLETE in joined else []
 
     def join(self, tokens: Sequence[int]) -> str | None:
         """Join the texts of single tokens; None where a character is spread over several.

@@ -56,7 +56,7 @@ class OpenVinoRuntime:
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
         self._ends = TokenEnds(lambda lists: list(self._tokenizer.decode(lists)))
-        self._joins = _joins_bytes(self._folder / "openvino_detokenizer.xml")
+        self._joins = self._options.scores and _joins_bytes(self._folder / "openvino_detokenizer.xml")
         self._retry_at = 0.0
         chat = self._options.chat
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat

@@ -20,7 +20,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
 from quorum.serving import inner
@@ -164,11 +164,13 @@ class _Member:
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
             return abstain(reply, len(question.attributes))
-        try:
-            return parse_answer(self._catalogue, question.attributes, *reply)
-        except Exception:
-            logger.exception("member %s: could not parse an answer", self._name)
-            return abstain(Status.UNPARSABLE, len(question.attributes))
+        # No vote is lost for its score.
+        for generated in (reply, Generated(reply.text)):
+            try:
+                return parse_answer(self._catalogue, question.attributes, *generated)
+            except Exception:
+                logger.exception("member %s: could not parse an answer", self._name)
+        return abstain(Status.UNPARSABLE, len(question.attributes))
 
 
 _NEVER_NS = 1 << 62

@@ -22,6 +22,9 @@ Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 PackedVote = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)], float | None]
 """Value, status and score of one vote."""
 Votes = Annotated[list[PackedVote], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
+Pairs = Annotated[
+    list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)]]], msgspec.Meta(max_length=MAX_ATTRIBUTES)
+]
 
 
 class Admitted(NamedTuple):
@@ -43,6 +46,7 @@ class Ticketed(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 _question = msgspec.msgpack.Decoder(Admitted)
 _votes = msgspec.msgpack.Decoder(Votes)
+_pairs = msgspec.msgpack.Decoder(Pairs)
 
 
 def pack_question(question: Admitted) -> bytes:
@@ -71,8 +75,14 @@ def pack_votes(votes: Sequence[tuple[str, int, float | None]]) -> bytes:
 
 
 def unpack_votes(data: bytes) -> list[PackedVote]:
-    """Inverse of :func:`pack_votes`; raises ValueError for other bytes."""
-    return _unpack(_votes, data, "a member's votes")
+    """Inverse of :func:`pack_votes`; raises ValueError for other bytes.
+
+    Votes without scores, of members that were loaded before an upgrade, are read too.
+    """
+    try:
+        return _unpack(_votes, data, "a member's votes")
+    except ValueError:
+        return [(value, status, None) for value, status in _unpack(_pairs, data, "a member's votes")]
 
 
 def _unpack(decoder: msgspec.msgpack.Decoder[Packed], data: bytes, what: str) -> Packed:

@@ -8,8 +8,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from quorum_contract.scores import valid_score
+
 _FLOAT32 = struct.Struct("<f")
-_LARGEST = (2.0 - 2.0**-23) * 2.0**127
 
 
 class Span(NamedTuple):
@@ -31,8 +32,8 @@ def score_of(span: Span, ends: Sequence[int], log_probs: Sequence[float]) -> flo
         log_probs: (t,) of the tokens.
 
     Returns:
-        At most 0. None: no token overlaps, tokens do not reach the end of the span, or a log-probability is
-        not a finite number.
+        At most 0. None: no token overlaps, tokens do not reach the end of the span, or what the tokens add up
+        to is no log-probability: not a finite number, or above 0 by more than rounding.
     """
     start, end = span
     if not ends or len(ends) != len(log_probs) or start >= end or ends[-1] < end:
@@ -42,9 +43,8 @@ def score_of(span: Span, ends: Sequence[int], log_probs: Sequence[float]) -> flo
     reached = bisect_left(ends, start)
     if reached < first:
         first = reached if start == 0 else reached + 1
-    total = min(sum(log_probs[first : bisect_left(ends, end) + 1]), 0.0)
-    # False for nan too.
-    return _round(total) if total >= -_LARGEST else None
+    score = valid_score(sum(log_probs[first : bisect_left(ends, end) + 1]))
+    return None if score is None else _round(score)
 
 
 def _round(score: float) -> float:

@@ -42,6 +42,7 @@ from quorum.votes.table import CodedVotes, Scores, scores_or_none
 from quorum_contract import CHANNELS
 
 VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
+_DIGITS = 10
 _FILE_BUFFER = 1 << 20
 _EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
 """The texts under a reserved name that cannot be the votes of a member; under other names none."""
@@ -60,7 +61,8 @@ class ColumnsFile:
             raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
         stated = (schema.metadata or {}).get(VERSION_KEY)
         try:
-            self.version = check_version(int(stated) if stated and stated.isdigit() else stated)
+            number = int(stated) if stated and stated.isdigit() and len(stated) < _DIGITS else stated
+            self.version = check_version(number)
         except VotesError as error:
             raise VotesError(f"{path}: {error}") from error
         self._names: list[str] = schema.names

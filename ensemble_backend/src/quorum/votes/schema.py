@@ -182,7 +182,8 @@ def read_scores(
             raise VotesError(f"`scores` is {stated!r}; an object of member: number is needed, or null")
         unknown = sorted(stated.keys() - votes.keys())
         if unknown:
-            raise VotesError(f"`scores` names {unknown}; the members are {list(votes)}")
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            raise VotesError(f"`scores` names {unknown[:_NAMED]}{more}; the members are {list(votes)}")
         scores = {name: _score(score, name) for name, score in stated.items()}
     except VotesError:
         if version > UNVERSIONED:
@@ -205,6 +206,7 @@ def _score(number: object, member: str) -> float | None:
 
 
 _FLOAT32 = struct.Struct("<f")
+_NAMED = 5
 _MOST = sys.float_info.max
 _ORIGIN: Mapping[str, tuple[str, Any]] = {
     "channel": ("a text", str),

@@ -134,6 +134,10 @@ class VotesTable:
         """The histogram of agreement patterns that all learning needs."""
         return self.coded().statistic()
 
+    def without_scores(self) -> VotesTable:
+        """The same cells as if no vote had a score."""
+        return replace(self, scores=np.full_like(self.scores, np.nan))
+
     def data_hash(self) -> str:
         """``sha256:`` over products, attributes, votes, scores and gold in their order, not over titles."""
         digest = hashlib.sha256(json.dumps(self.members).encode())
