@@ -98,6 +98,9 @@ def test_options_reach_the_parameters(tmp_path: Path) -> None:
     assert said["guided_decoding_backend"] == "xgrammar"
     assert said["xgrammar_tokenizer_info_path"] == "engines/llama/xgrammar_tokenizer_info.json"
     assert parameters(rendered(tmp_path, guided=False))["guided_decoding_backend"].startswith("${")
+    # Normalised, the log-probability of a greedy answer's tokens would be 0.
+    assert said["normalize_log_probs"] == "false"
+    assert parameters(rendered(tmp_path, scores=False))["normalize_log_probs"].startswith("${")
 
 
 def test_memory_without_an_engine_to_measure_it_by_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ CLASSES = {
     "LoRARequest": "tensorrt_llm.executor",
     "LoraConfig": "tensorrt_llm.lora_helper",
     "CompletionOutput": "tensorrt_llm.llm",
+    "Logprob": "tensorrt_llm.llm",
 }
 
 

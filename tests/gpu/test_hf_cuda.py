@@ -13,12 +13,14 @@ import pytest
 from support.checkpoints import write_checkpoint
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Question, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, RuntimeSettings
 from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
 transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
+
+from quorum.runtimes.hf_batch import Answers  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("hf") / "llama")
 
 
-def ask(folder: Path, **options: Any) -> list[str]:
+def ask(folder: Path, **options: Any) -> list[Generated]:
     runtime = create(RuntimeSettings("m", folder.parent, HfOptions(model=folder.name, **options)))
     assert runtime._loaded.model.device.type == "cuda"
     found: dict[str, Any] = {}
@@ -62,13 +64,39 @@ def test_greedy_answers_are_those_of_transformers(checkpoint: Path, batching: st
         out = model.generate(**given, do_sample=False, max_new_tokens=30)[0, given["input_ids"].shape[1] :]
         expected.append(tokenizer.decode(out, skip_special_tokens=True))
     said = ask(checkpoint, guided=False, max_new_tokens=30, dtype="float32", batching=batching)
-    assert said == expected
+    assert [reply.text for reply in said] == expected
 
 
 @pytest.mark.parametrize("batching", ["dynamic", "continuous"])
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
 def test_guided_answers_are_valid_in_every_precision(checkpoint: Path, dtype: str, batching: str) -> None:
-    for text in ask(checkpoint, dtype=dtype, batching=batching, max_new_tokens=300):
-        answer = json.loads(text)
+    for reply in ask(checkpoint, dtype=dtype, batching=batching, max_new_tokens=300):
+        answer = json.loads(reply.text)
         assert list(answer) == list(NAMES)
         assert answer["color"] in {"red", "navy blue", "n/a"}
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("batching", ["dynamic", "continuous"])
+def test_log_probabilities_are_those_of_a_forward_pass(
+    checkpoint: Path, batching: str, guided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[tuple[int, ...], list[int]] = {}
+    finish = Answers.finish
+
+    def spy(self: Answers, job: Any) -> bool:
+        answers[tuple(job.prompt)] = list(job.answer)
+        return finish(self, job)
+
+    monkeypatch.setattr(Answers, "finish", spy)
+    replies = ask(checkpoint, dtype="float32", batching=batching, guided=guided, max_new_tokens=60)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).to("cuda")
+    for text, reply in zip(TEXTS, replies, strict=True):
+        prompt = tokenizer(text)["input_ids"]
+        answer = answers[tuple(prompt)]
+        tokens = torch.tensor([prompt + answer], device="cuda")
+        with torch.inference_mode():
+            logits = model(tokens).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = logits.gather(1, tokens[0, len(prompt) :].unsqueeze(1)).squeeze(1).tolist()
+        assert reply.log_probs == pytest.approx(expected, abs=1e-2)

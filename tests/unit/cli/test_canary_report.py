@@ -11,6 +11,7 @@ import pytest
 import yaml
 from support.deployment import set_state
 
+from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
@@ -167,3 +168,19 @@ def test_members_that_are_less_sure_the_second_time_answered_the_same(
     code, _, err = run("canary", "report", "--replay", path, "-a", "brand", "--json")
     assert code == 0, err
     assert "differently" not in err
+
+
+def test_votes_without_the_scores_that_a_version_weighs_by_are_noted(folder: Path, run: Any) -> None:
+    """Alpha stands alone for "y", and wins only with a score."""
+    levels = ((9.0,) * LEVELS, (0.0,) * LEVELS, (0.0,) * LEVELS)
+    known = load_deployment(folder / "deploy.yaml").catalogue().hash
+    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue_hash=known)
+    try_version_2(folder, by_score)
+    scored = [row(i, "quorum", 1, scores={"alpha": -0.1, "beta": -1.0, "gamma": -1.0}) for i in range(3)]
+    bare = [row(i, "quorum", 1) for i in range(3, 9)]
+    for rows, changed, noted in ((scored, 1.0, ""), (bare, 0.0, "100%"), (scored + bare, 1 / 3, "67%")):
+        code, out, err = run("canary", "report", write(folder, rows), "--json")
+        assert code == 0, err
+        assert json.loads(out)["changed"]["value"] == pytest.approx(changed)
+        words = f"{noted} of the votes have no score, by which version 2 weighs votes"
+        assert (words in " ".join(err.split())) == bool(noted)

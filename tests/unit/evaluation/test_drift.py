@@ -9,7 +9,8 @@ import pytest
 
 from quorum.decision.histogram import histogram
 from quorum.decision.weights import WeightsError, equal_weights
-from quorum.evaluation.drift import BLOCK, DriftError, _evidence, drift
+from quorum.evaluation.drift import DriftError, drift
+from quorum.evaluation.evidence import BLOCK, evidence
 from quorum.learning import learn, learn_statistic
 from quorum.learning.online import begin
 from quorum.learning.simulate import independent
@@ -191,15 +192,13 @@ def test_evidence_is_the_mean_over_starts_and_rates():
                         value *= other / bound[i] if outcome[i] else (1 - other) / (1 - bound[i])
                 total += value
         expected.append(np.log(total))
-    assert np.allclose(_evidence(outcome, bound, up=True), expected)
+    assert np.allclose(evidence(outcome, bound, up=True), expected)
 
 
 def test_the_evidence_seldom_grows_at_the_bound():
     rng = np.random.default_rng(9)
     bound = np.full(2000, 0.12)
-    highest = [
-        _evidence((rng.random(2000) < 0.12).astype(np.int8), bound, up=True).max() for _ in range(1000)
-    ]
+    highest = [evidence((rng.random(2000) < 0.12).astype(np.int8), bound, up=True).max() for _ in range(1000)]
     # Ville: at most 100 of 1000 beyond log 10, less three standard errors.
     assert 5 <= np.sum(np.array(highest) > np.log(10)) <= 100
 

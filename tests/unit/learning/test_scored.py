@@ -194,3 +194,12 @@ def test_predictions_with_gold_use_the_scores():
     levels = levels_of(as_scores(odds))
     scored_right = accuracy_percent(model.predict(codes, levels=levels), codes, truth)
     assert scored_right > accuracy_percent(model.predict(codes), codes, truth) + 2
+
+
+def test_many_attributes_share_strata_of_alike_scores():
+    codes, _, odds = cells(15)
+    groups = np.arange(len(codes)) % 200
+    coin = ScoredCoin().fit(levelled(codes, odds, groups))
+    assert coin.slope_ == pytest.approx(np.ones(3), abs=0.2)
+    apart = np.repeat(np.linspace(-2, 4, 200)[groups][:, None], 3, axis=1)
+    assert not ScoredCoin().fit(levelled(codes, apart, groups)).informative

@@ -46,5 +46,6 @@ def test_options_are_rendered_with_their_defaults_and_read_back(tmp_path: Path) 
         "fail_share": 0.0,
         "hang_share": 0.0,
         "seed": 0,
+        "scores": True,
     }
     assert read_options("replay", member["options"]) == spec.members[0].options

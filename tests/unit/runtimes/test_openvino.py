@@ -18,6 +18,7 @@ import pytest
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.offsets import TokenEnds
+from quorum.runtimes.openvino import _joins_bytes
 from quorum.runtimes.options import OpenVinoOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
@@ -118,3 +119,27 @@ def test_without_scores_the_text_is_the_same() -> None:
     assert all(
         isinstance(reply, Generated) and len(reply.ends) == len(reply.log_probs) > 9 for reply in scored
     )
+
+
+def test_a_joined_text_is_what_the_tokens_decode_to() -> None:
+    """The demo's detokenizers only join bytes; others change the text, and are asked."""
+    for model in DEMO:
+        assert _joins_bytes(MODELS / model / "openvino_detokenizer.xml")
+        tokenizer = genai.Tokenizer(str(MODELS / model))
+        ends = TokenEnds(lambda lists, tokenizer=tokenizer: tokenizer.decode(lists))  # type: ignore[misc]
+        width, told = len(tokenizer.get_vocab()), 0
+        random = np.random.default_rng(1)
+        for _ in range(200):
+            tokens = random.integers(0, width, random.integers(0, 9)).tolist()
+            joined = ends.join(tokens)
+            assert joined in (None, tokenizer.decode(tokens))
+            told += joined is not None
+        assert told > 50
+
+
+def test_a_detokenizer_that_changes_text_is_known(tmp_path: Path) -> None:
+    plain = (MODELS / DEMO[0] / "openvino_detokenizer.xml").read_text()
+    other = plain.replace('type="FuzeRagged"', 'type="RegexNormalization"')
+    assert other != plain
+    (tmp_path / "openvino_detokenizer.xml").write_text(other)
+    assert not _joins_bytes(tmp_path / "openvino_detokenizer.xml")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -16,6 +16,9 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.options import load_if_any, names_in
+
+if TYPE_CHECKING:
+    from quorum.evaluation.member_scores import ScoresResult
 
 
 def evaluate(
@@ -31,6 +34,8 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Compare members, majority and every way to learn, on labels that they did not see.
+
+    Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 
     Example: `quorum evaluate votes.jsonl --gold-labels 200 --report evaluation.html`
     """
@@ -56,13 +61,15 @@ def _show(result: quorum.Evaluation) -> None:
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         table.add_row(
-            Text(name, "bold"),
+            Text(_label(name, result), "bold"),
             _interval(m.accuracy, *m.ci95),
             f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
             *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
         )
     out.print(table)
     note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
+    if result.scores:
+        _show_scores(result.scores)
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
@@ -72,6 +79,29 @@ def _show(result: quorum.Evaluation) -> None:
     for bloc in result.correlation.blocs:
         note(f"members that repeat each other's errors: {', '.join(bloc)}")
     note(result.verdict)
+
+
+def _label(name: str, result: quorum.Evaluation) -> str:
+    """The name of a method; where there are two lines without something, these are told apart when narrow."""
+    base, cut, rest = name.partition("_without_")
+    return f"  no {rest.replace('na_bias', 'n/a bias')}" if cut and result.scores else base + cut + rest
+
+
+def _show_scores(scores: ScoresResult) -> None:
+    """Print whether members know when they are right, and where methods lose against majority."""
+    heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
+    table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
+    for name, m in scores.members.items():
+        bins = " ".join(f"{100 * b.confidence:.0f}:{100 * b.accuracy:.0f}" for b in m.bins(5))
+        figures = (_percent(math.nan if share is None else share) for share in (m.auroc, m.ece, m.scored))
+        table.add_row(Text(name), *figures, bins)
+    out.print(table)
+    note("AUROC: of a right and a wrong vote of a member, how often the right one has the higher score.")
+    note("Said:right: the probability that the member gave to its votes, and how often they are right.")
+    worst = Table("worst attribute against majority", "", "points", "cells", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name, w in scores.worst_attributes.items():
+        worst.add_row(Text(name, "bold"), Text(w.attribute), f"{100 * w.delta:+.1f}", str(w.cells))
+    out.print(worst)
 
 
 def _percent(share: float) -> str:

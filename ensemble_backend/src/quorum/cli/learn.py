@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,6 +12,11 @@ from rich.table import Table
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quorum.evaluation.drift_scores import ScoreDrift
 
 
 def learn(
@@ -36,6 +41,7 @@ def learn(
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
+    Where votes have scores, both also learn what these are worth.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day.
 
@@ -56,6 +62,9 @@ def learn(
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
     note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    offsets = zip(report.weights.members, report.weights.default.scores, strict=False)
+    if sure := [name for name, levels in offsets if any(levels)]:
+        note(f"a vote weighs more the surer its member is of it: {', '.join(sure)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
@@ -69,6 +78,8 @@ def drift(
 ) -> None:
     """Name members that do not vote as they did: swapped, broken, or asked other things. Exit code 1 if any.
 
+    Where their votes have scores, also members that are surer, or less sure, of their votes than before.
+
     Example: `quorum drift weights.json tuesday.jsonl`
     """
     report = quorum.drift(weights, votes, alarm=alarm)
@@ -78,9 +89,22 @@ def drift(
         table = Table("member", "against the others", "before", "abstained", "before")
         for m in report.members:
             expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
+            against = (f"{m.disagreement:.1%}", expected) if len(report.members) > 1 else ("-", "-")
             shares = (f"{share:.1%}" for share in (m.abstained, m.abstained_before))
-            table.add_row(m.member, f"{m.disagreement:.1%}", expected, *shares)
+            table.add_row(m.member, *against, *shares)
         out.print(table)
+        if report.scores:
+            _show_scores(report.scores)
         note(report.verdict)
     if report.findings:
         raise typer.Exit(1)
+
+
+def _show_scores(members: Sequence[ScoreDrift]) -> None:
+    table = Table("member", "sure", "before", "no score", "before")
+    for m in members:
+        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
+        shares = (f"{share:.1%}" for share in (m.unscored, m.unscored_before))
+        table.add_row(m.member, f"{m.sure:.1%}", expected, *shares)
+    out.print(table)
+    note("Sure: votes in the upper half of the member's scores, as they were before.")

@@ -3,18 +3,11 @@
 
 Per member: does it disagree with the weighted decision of the others more, or less, than before, and does it
 abstain more? Cells are stratified by attribute and by how clear the decision of the others is, so that a day
-of harder cells is no change of a member; cells of attributes new to the reference are left out. The null
-hypothesis: the log odds of the rates are within ``z`` standard errors of the reference, with ``z`` for
-``INTERVAL``. Evidence is an e-process: the mean over moments of change ``k`` (half its mass on the first
-cell, half spread evenly over every ``BLOCK``-th) and over rates ``q1`` beyond the bound ``q`` of
-
-    prod_{t >= k} (q1 / q)^{x_t} ((1 - q1) / (1 - q))^{1 - x_t},
-
-whose mean is at most 1 as long as no rate left its interval. By Ville's inequality it then ever exceeds
-``tests / alarm`` with a probability of at most ``alarm / tests``: testing after every cell is allowed.
-
-Source: e-processes and Ville's inequality: Ramdas et al., arXiv:2210.01948; detecting a change by them: Shin,
-Ramdas and Rinaldo, arXiv:2203.03532.
+of harder cells is no change of a member; cells of attributes new to the reference are left out. Where its
+votes have scores: is it surer, or less sure, of them, and does it give fewer (:mod:`.drift_scores`)? That
+needs no other member. The null hypothesis: the log odds of the rates are within ``z`` standard errors of the
+reference, with ``z`` for ``INTERVAL``. The evidence of each test (:mod:`.evidence`) ever exceeds
+``tests / alarm`` with a probability of at most ``alarm / tests``.
 """
 
 from __future__ import annotations
@@ -22,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
-from quorum.decision.arrays import Floats, Rule, decide
+from quorum.decision.arrays import Rule, decide
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
+from quorum.evaluation.drift_scores import LESS_SURE, SCORE_KINDS, ScoredCells, ScoreDrift
+from quorum.evaluation.evidence import Outcomes, Rates, Strata, evidence, noticeable, reference_rates
 from quorum.evaluation.score import as_rule
 from quorum.learning.online import State
 from quorum.records import Record
@@ -38,19 +31,9 @@ from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
 
 KINDS = ("disagrees more", "disagrees less", "abstains more")
-"""Kinds of change that are tested for each member."""
-INTERVAL = 0.99
-"""Coverage of the intervals of the reference rates."""
-BLOCK = 50
-"""Cells between two candidate moments of a change."""
-_SHIFTS = (0.5, 1.0, 1.5)
+"""Kinds of change that are tested for each member; a single one can only abstain more."""
 _CLEAR = 2.0 / 3.0
 _CLARITIES = 3
-_POOLING = 10.0
-_QUANTILE = NormalDist().inv_cdf(0.5 + 0.5 * INTERVAL)
-
-Outcomes = npt.NDArray[np.int8]
-Strata = npt.NDArray[np.int64]
 
 
 class DriftError(QuorumError, ValueError):
@@ -64,7 +47,7 @@ class Finding:
     """A member that left its interval.
 
     Attributes:
-        kind: One of :data:`KINDS`.
+        kind: One of :data:`KINDS`, or of :data:`quorum.evaluation.drift_scores.SCORE_KINDS`.
         cell: Number of the cell, from 1, at which the evidence reached the bar.
         log_evidence: Natural logarithm of the day's highest evidence.
     """
@@ -110,6 +93,7 @@ class Drift(Record):
         reference_cells: Cells of the reference, discounted by forgetting.
         alarm: Bound on the probability that a day without a change has a finding.
         verdict: The result in words.
+        scores: How sure the members were whose votes had scores; None: no vote of the reference has one.
     """
 
     members: Sequence[MemberDrift]
@@ -118,6 +102,7 @@ class Drift(Record):
     reference_cells: float
     alarm: float
     verdict: str
+    scores: Sequence[ScoreDrift] | None = None
 
 
 def drift(
@@ -126,7 +111,8 @@ def drift(
     """Test whether members still vote as they did.
 
     A member that changed is left out of the decision of the others, and the rest are tested again. With fewer
-    than three members a disagreement cannot be attributed to one of them: then all are named.
+    than three members a disagreement cannot be attributed to one of them: then all are named. A single member
+    is compared with itself only, by its scores.
 
     Args:
         reference: Votes from before the day; the day must not be in it.
@@ -145,7 +131,7 @@ def drift(
     statistic = reference.statistic if isinstance(reference, State) else reference
     _check(statistic, day, weights, alarm)
     cells = _Cells(statistic, day, weights)
-    bar = math.log(len(day.members) * len(KINDS) / alarm)
+    bar = math.log(sum(map(len, cells.kinds)) / alarm)
     figures = [_figures(cells, member, bar) for member in range(len(day.members))]
     untested, findings = list(range(len(day.members))), []
     while untested:
@@ -158,24 +144,17 @@ def drift(
         member = day.members.index(changes[0].member)
         untested.remove(member)
         cells.exclude(member)
-    verdict = _verdict(findings, len(day), figures)
-    return Drift(figures, findings, len(day), statistic.hist.total, alarm, verdict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    """Reference rate per stratum with its interval."""
-
-    rate: Floats
-    low: Floats
-    high: Floats
+    scores = [cells.scored.figures(member) for member in cells.with_scores]
+    verdict = _verdict(findings, len(day), _power(figures) if len(day.members) > 1 else "")
+    total = statistic.hist.total
+    return Drift(figures, findings, len(day), total, alarm, verdict, scores or None)
 
 
 class _Cells:
     """Patterns of the reference, then cells of the day; excluded members take no part in their decisions."""
 
     def __init__(self, statistic: Statistic, day: VotesTable, weights: Weights | None) -> None:
-        self.members, self.counts = day.members, statistic.hist.counts
+        self.members, self.counts, self.products = day.members, statistic.hist.counts, day.products
         self.codes = np.concatenate([statistic.hist.codes, day.codes])
         self.groups = np.concatenate([statistic.hist.groups, day.groups + len(statistic.groups)])
         names = [*statistic.groups, *day.group_names]
@@ -189,6 +168,11 @@ class _Cells:
         self.n_strata = _CLARITIES * len(known)
         self.others = self.codes.copy()
         self.compared: dict[int, tuple[Outcomes, Strata]] = {}
+        self.scored = ScoredCells(statistic, day)
+        own = range(len(self.members))
+        self.with_scores = [j for j in own if statistic.scored is not None and self.scored.has_scores(j)]
+        usual = KINDS if len(self.members) > 1 else ("abstains more",)
+        self.kinds = [(*usual, *(SCORE_KINDS if j in self.with_scores else ())) for j in own]
 
     def exclude(self, member: int) -> None:
         """Leave a member out of the decisions of the others."""
@@ -217,73 +201,31 @@ class _Cells:
         absent = np.where(self.attribute >= 0, self.codes[:, member] == ABSTAIN, -1)
         return absent.astype(np.int8), np.maximum(self.attribute, 0) * _CLARITIES
 
-    def split(self, outcome: Outcomes, stratum: Strata) -> tuple[_Rates, Outcomes, Strata]:
-        """Rates of the reference; outcomes and strata of the day.
+    def series(self, member: int, kind: str) -> tuple[Rates, Outcomes, Strata]:
+        """What a kind of change of a member is tested on."""
+        if kind in SCORE_KINDS:
+            return self.scored.series(member, kind)
+        return self.split(*(self.abstains(member) if kind == "abstains more" else self.against(member)))
 
-        Rates per attribute and clarity are shrunk to the rate of the clarity; bounds are for a common shift.
-        """
+    def split(self, outcome: Outcomes, stratum: Strata) -> tuple[Rates, Outcomes, Strata]:
+        """Rates of the reference; outcomes and strata of the day."""
         past = len(self.counts)
-        known, strata = outcome[:past] >= 0, stratum[:past]
-        counts, strata, hit = self.counts[known], strata[known], outcome[:past][known] == 1
-        total = np.bincount(strata, counts, self.n_strata).reshape(-1, _CLARITIES)
-        hits = np.bincount(strata, counts * hit, self.n_strata).reshape(-1, _CLARITIES)
-        usual = (hits.sum(axis=0) + 0.5) / (total.sum(axis=0) + 1.0)
-        rate = (hits + _POOLING * usual) / (total + _POOLING)
-        width = _QUANTILE / math.sqrt(float((total * rate * (1.0 - rate)).sum()) + 0.25)
-        rate = rate.reshape(-1)
-        rates = _Rates(rate, _shifted(rate, -width), _shifted(rate, width))
+        rates = reference_rates(outcome[:past], stratum[:past], self.counts, self.n_strata, _CLARITIES)
         return rates, outcome[past:], stratum[past:]
 
 
 def _test(cells: _Cells, member: int, bar: float) -> Finding | None:
     """The strongest kind of change of a member whose evidence reached the bar."""
     findings = []
-    for kind in KINDS:
-        series = cells.abstains(member) if kind == "abstains more" else cells.against(member)
-        rates, outcome, stratum = cells.split(*series)
-        bounds, up = (rates.low, False) if kind == "disagrees less" else (rates.high, True)
-        evidence = _evidence(outcome, bounds[stratum], up)
-        if evidence.max() >= bar:
-            reached = int((evidence >= bar).argmax()) + 1
-            findings.append(Finding(cells.members[member], kind, reached, float(evidence.max())))
+    for kind in cells.kinds[member]:
+        rates, outcome, stratum = cells.series(member, kind)
+        bounds, up = (rates.low, False) if kind in ("disagrees less", LESS_SURE) else (rates.high, True)
+        products = cells.products if kind in SCORE_KINDS else None
+        found = evidence(outcome, bounds[stratum], up, products)
+        if found.max() >= bar:
+            reached = int((found >= bar).argmax()) + 1
+            findings.append(Finding(cells.members[member], kind, reached, float(found.max())))
     return max(findings, key=lambda finding: finding.log_evidence, default=None)
-
-
-def _shifted(rate: Floats, by: float | Floats) -> Floats:
-    """Rates whose log odds are higher by ``by``."""
-    odds = rate / (1.0 - rate) * np.exp(by)
-    return np.asarray(odds / (1.0 + odds))
-
-
-def _evidence(outcome: Outcomes, bound: Floats, up: bool) -> Floats:
-    """(n,) logarithm of the e-process after each cell, see the module."""
-    n = len(outcome)
-    starts = np.arange(0, n, BLOCK)
-    mass = np.full(len(starts), 0.5 / max(len(starts) - 1, 1))
-    mass[0] = 0.5 if len(starts) > 1 else 1.0
-    later = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0)
-    block = np.arange(n) // BLOCK
-    with np.errstate(divide="ignore"):
-        waiting = np.log(later)[block]
-    runs = []
-    for shift in _SHIFTS if up else [-shift for shift in _SHIFTS]:
-        # Log odds differ by the shift, so that is what the two likelihood ratios differ by.
-        miss = np.log((1.0 - _shifted(bound, shift)) / (1.0 - bound))
-        total = np.cumsum((miss + shift * (outcome == 1)) * (outcome >= 0))
-        at_start = np.append(0.0, total)[starts]
-        running = np.logaddexp.accumulate(np.log(mass) - at_start)
-        runs.append(np.logaddexp(running[block] + total, waiting))
-    return np.asarray(np.logaddexp.reduce(np.array(runs), axis=0) - math.log(len(_SHIFTS)))
-
-
-def _noticeable(rates: _Rates, cells: Strata, bar: float) -> float | None:
-    """Lowest mean rate at which the evidence is expected to reach the bar by the end of the day."""
-    true = _shifted(rates.rate, np.arange(0.1, 6.0, 0.1)[:, None])
-    shifts = np.array(_SHIFTS)[:, None]
-    miss = np.log((1.0 - _shifted(rates.high, shifts)) / (1.0 - rates.high))
-    gain = (true * cells) @ (miss + shifts).T + ((1.0 - true) * cells) @ miss.T
-    enough = np.flatnonzero(gain.max(axis=1) - math.log(2.0 * len(_SHIFTS)) >= bar)
-    return float(true[enough[0]] @ cells / cells.sum()) if len(enough) else None
 
 
 def _figures(cells: _Cells, member: int, bar: float) -> MemberDrift:
@@ -302,7 +244,7 @@ def _figures(cells: _Cells, member: int, bar: float) -> MemberDrift:
         high=high,
         abstained=float(absent[past:].mean()),
         abstained_before=float(np.average(absent[:past], weights=cells.counts)),
-        noticeable=_noticeable(rates, mixture, bar),
+        noticeable=noticeable(rates, mixture, bar),
     )
 
 
@@ -316,15 +258,18 @@ def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm
         raise WeightsError(f"weights for {list(weights.members)}, votes of {list(day.members)}")
     if not len(day) or not statistic.hist.total:
         raise DriftError("no votes to compare; both the reference and the day need some")
-    if len(day.members) < 2:
-        raise DriftError("a single member has no others to disagree with; drift needs at least 2 members")
+    if len(day.members) < 2 and statistic.scored is None:
+        raise DriftError(
+            "a single member has no others to disagree with; drift needs at least 2 members, or earlier "
+            "votes with scores"
+        )
     if not 0.0 < alarm < 1.0:
         raise DriftError(f"alarm is {alarm}; it is a probability above 0 and below 1")
 
 
-def _verdict(findings: Sequence[Finding], cells: int, figures: Sequence[MemberDrift]) -> str:
+def _verdict(findings: Sequence[Finding], cells: int, power: str) -> str:
     if not findings:
-        return f"No member changed, as far as {cells} cells tell. {_power(figures)}"
+        return f"No member changed, as far as {cells} cells tell. {power}".rstrip()
     parts = [f"{f.member} {f.kind} than before (alarm at cell {f.cell} of {cells})" for f in findings]
     return "; ".join(parts) + ". Look at what changed there, then learn the weights again."
 

@@ -14,17 +14,27 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN
 from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out, training
 from quorum.evaluation.measures import ReliabilityBin, accuracy_at, calibration_error, micro_f1, reliability
+from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores, worst_attribute
 from quorum.evaluation.score import NothingToScoreError
-from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_means, percentile_interval
+from quorum.evaluation.stats import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_means,
+    means_over_products,
+    percentile_interval,
+)
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
 from quorum.records import Record
-from quorum.votes.table import VotesTable
+from quorum.votes.table import VotesTable, scores_or_none
 
 CONFUSION = "dawid_skene"
+SCORE_METHODS = ("em", "loglinear")
+"""Methods that use the scores of votes."""
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
+_WITHOUT_SCORES = "_without_scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,8 @@ class Evaluation(Record):
 
     Attributes:
         members: Accuracy per member; ``best_member`` is the best of them, in hindsight.
-        methods: Figures per method; a method with a bias for "n/a" is listed without it too.
+        methods: Figures per method; a method with a bias for "n/a" is listed without it too, and one that
+            uses the scores of votes without these, if there are any.
         notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
         gold_labels: Labelled cells evaluated, of ``products`` products.
@@ -91,6 +102,7 @@ class Evaluation(Record):
         seed: Of folds and bootstrap.
         na_gold: Share of the labelled cells whose gold is "n/a"; near 0, accuracies with a learned bias
             against "n/a" are too high.
+        scores: What the scores of votes say and bring; None: no vote has one.
     """
 
     members: Mapping[str, Estimate]
@@ -105,6 +117,7 @@ class Evaluation(Record):
     folds: int
     seed: int
     na_gold: float
+    scores: ScoresResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, nan as None."""
@@ -146,6 +159,9 @@ def evaluate(
     seen = training(table, fold, gold_labels, seed)
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
     members, results = _results(table, rows, held, seed)
+    scores = _scores(table, rows, held, results, seed)
+    if scores is not None and scores.gains:
+        notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
     return Evaluation(
         members=members,
@@ -160,6 +176,7 @@ def evaluate(
         folds=folds,
         seed=seed,
         na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
+        scores=scores,
     )
 
 
@@ -210,9 +227,10 @@ def _decisions(
 ) -> tuple[dict[str, HeldOut], list[str]]:
     """Held-out decisions of every method that these votes allow, and the notes."""
     kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen)))
+    scored = scores_or_none(table.scores) is not None
     held = {
         name: held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in seen])
-        for name, (method, own) in _runs(kept, settings).items()
+        for name, (method, own) in _runs(kept, settings, scored).items()
     }
     if CONFUSION in kept:
         held[CONFUSION], note = _confusion(table, counts)
@@ -258,13 +276,15 @@ def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, s
 
 
 def _runs(
-    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]], scored: bool
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
     runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
         runs[name] = (name, settings.get(name, {}))
         if name == "loglinear":
             runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
+        if scored and name in SCORE_METHODS and settings.get(name, {}).get("scores", True):
+            runs[name + _WITHOUT_SCORES] = (name, {**settings.get(name, {}), "scores": False})
     return runs
 
 
@@ -307,6 +327,35 @@ def _results(
 
     members = {name: Estimate(shares[j], *interval(j)) for j, name in enumerate(table.members)}
     return members, {name: result(column, out) for column, (name, out) in enumerate(held.items(), majority)}
+
+
+def _scores(
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    held: Mapping[str, HeldOut],
+    results: Mapping[str, MethodResult],
+    seed: int,
+) -> ScoresResult | None:
+    """What the scores of votes say and bring; None: no vote has one."""
+    members = member_scores(table)
+    if not members:
+        return None
+    plain = {name: name + _WITHOUT_SCORES for name in held if name + _WITHOUT_SCORES in held}
+    gains: dict[str, Estimate] = {}
+    if plain:
+        right = [
+            held[name].right[rows].astype(np.float64) - held[other].right[rows]
+            for name, other in plain.items()
+        ]
+        estimates = means_over_products(np.stack(right, axis=1), table.products[rows], seed=seed)
+        gains = dict(zip(plain, estimates, strict=True))
+    majority = results["majority"].by_attribute
+    worst = {
+        name: worst_attribute(result.by_attribute, majority)
+        for name, result in results.items()
+        if name != "majority"
+    }
+    return ScoresResult(members, gains, worst)
 
 
 def _alikeness(table: VotesTable) -> Alikeness:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,20 @@ def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[Reli
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return [ReliabilityBin(float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts]
+
+
+def merged(rows: Sequence[ReliabilityBin], bins: int) -> list[ReliabilityBin]:
+    """Join neighbouring bins, so that at most ``bins`` are left."""
+    parts = [part for part in np.array_split(np.arange(len(rows)), bins) if len(part)]
+    joined = []
+    for part in parts:
+        cells = [rows[i].cells for i in part]
+        said, right = (
+            float(np.average([getattr(rows[i], name) for i in part], weights=cells))
+            for name in ("confidence", "accuracy")
+        )
+        joined.append(ReliabilityBin(said, right, sum(cells)))
+    return joined
 
 
 def calibration_error(confidence: Floats, right: Flags, bins: int = BINS) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from quorum.evaluation.evaluate import Evaluation
+from quorum.evaluation.member_scores import ScoresResult
 
 # Replaced by the colour of the page's text.
 _INK = "#010203"
@@ -55,9 +56,10 @@ def report_html(
         return environment.from_string(template).render(
             e=evaluation,
             title=title,
-            pct=lambda share: "-" if math.isnan(share) else f"{100 * share:.1f}",
+            pct=lambda share: "-" if share is None or math.isnan(share) else f"{100 * share:.1f}",
             signed=lambda share: f"{100 * share:+.2f}",
             reliability=_reliability(evaluation),
+            own_reliability=_own_reliability(evaluation.scores) if evaluation.scores else "",
             heat=_heat(evaluation),
             attributes=_attributes(evaluation),
             curve=_curve(evaluation, curve) if curve else "",
@@ -85,6 +87,20 @@ def _reliability(evaluation: Evaluation) -> str:
             label = f"{name} ({result.confidence})"
             axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=colour, label=label)
         axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend()
+
+    return _svg(6.2, 4.4, draw)
+
+
+def _own_reliability(scores: ScoresResult) -> str:
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
+        for number, (name, member) in enumerate(scores.members.items()):
+            x = [row.confidence for row in member.reliability]
+            y = [row.accuracy for row in member.reliability]
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=colour, label=name)
+        axes.set(xlabel="probability of its vote", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend()
 
     return _svg(6.2, 4.4, draw)

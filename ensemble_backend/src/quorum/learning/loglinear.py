@@ -29,6 +29,8 @@ _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
 _USUAL_SLOPE = 0.5
+_LEAD = 1.5
+"""Log evidence by which a fit with scores must be ahead of those without."""
 _SLOPE_RIDGES = 4.0
 """Ridge of slopes in those of weights: log odds of scores spread about twice as far as being named or not."""
 
@@ -152,7 +154,10 @@ class LogLinear:
             design = Design(gold, members=self._members, usual=usual)
             priors = [(weights, self._answered * 1.0) for weights, _ in priors] + self._agreed(scored)
             tried += [(*fit, usual) for fit in self._fits(design, priors)]
-        best, self.ridge_, center, self._usual = max(tried, key=lambda one: one[0].evidence)
+        # Useless scores win by a little now and then: they need a lead.
+        best, self.ridge_, center, self._usual = max(
+            tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else _LEAD)
+        )
         self.prior_ = center[0, : self._members]
         return best.theta
 
@@ -160,7 +165,7 @@ class LogLinear:
         """The prior that agreement alone gives, if it finds scores that say anything."""
         if self.prior is not None or scored.active.sum() < MIN_MEMBERS:
             return []
-        coin = ScoredCoin(self.labels).fit(scored)
+        coin = ScoredCoin(self.labels).fit(scored.regrouped(self.levels[0]) if self.levels else scored)
         weights = np.maximum(coin.usual_weights(self.labels), 0.0)
         return [(weights, coin.slope_)] if coin.informative and weights.any() else []
 

@@ -23,6 +23,8 @@ LEAST_MEAN = 0.3
 """Scores count at all if the slopes of the members that give some come to this mean."""
 MAX_ROWS = 1 << 18
 """With more rows than this, as many cells drawn by their counts stand for all."""
+MAX_STRATA = 32
+"""With more groups than this, those of alike scores share an intercept while the first slopes are learned."""
 _INTERCEPT, _SLOPE, _PLAIN = range(3)
 _CENTER = np.array([0.0, 1.0, 0.0])
 _PULL = np.array([1.0, 1.0, 0.1])
@@ -80,7 +82,7 @@ class ScoredCoin:
             raise TooFewMembersError(f"{int(hist.active.sum())} members answered, {MIN_MEMBERS} are needed")
         labels = np.broadcast_to(np.asarray(self.labels, np.float64), (hist.n_groups,))
         em = _Em(hist, hist.levels, labels, self.tolerance, self.max_rounds)
-        slopes, self.certainty_ = em.within_groups()
+        slopes, self.certainty_ = em.within_groups(_strata(hist))
         trusted = (self.certainty_ > CERTAIN_Z) & (slopes > LEAST_SLOPE)
         scoring = (hist.levels != NO_SCORE).any(axis=0)
         if np.where(trusted, slopes, 0.0).sum() < LEAST_MEAN * scoring.sum():
@@ -159,13 +161,16 @@ class _Em:
         accuracy = np.stack([sigmoid(own)[at] for own, at in zip(flat, self.place.T, strict=True)], axis=1)
         return self.tally(self.rows.expect(accuracy)[0])
 
-    def within_groups(self) -> tuple[Numbers, Numbers]:
-        """(m,) slopes beside intercepts per group, and each slope in standard errors."""
-        groups = np.repeat(np.eye(self.n_groups), LEVELS + 1, axis=0)
-        design = np.concatenate([np.tile(self.cell, (self.n_groups, 1)), groups], axis=1)
-        theta = self._loop(self.given, design, np.append(_PULL, np.full(self.n_groups, _GROUP_PULL)))
-        odds = (theta @ design.T).reshape(self.given.shape)[:, :, 1:]
-        spread = self.given[:, :, 1:] * sigmoid(odds) * sigmoid(-odds)
+    def within_groups(self, strata: npt.NDArray[np.int64]) -> tuple[Numbers, Numbers]:
+        """(m,) slopes beside intercepts per stratum, (g,) of the groups, and each in standard errors."""
+        size = int(strata.max(initial=0)) + 1
+        design = np.concatenate(
+            [np.tile(self.cell, (size, 1)), np.repeat(np.eye(size), LEVELS + 1, axis=0)], axis=1
+        )
+        theta = self._loop(design, np.append(_PULL, np.full(size, _GROUP_PULL)), strata)
+        given = _merged(self.given, strata)
+        odds = (theta @ design.T).reshape(given.shape)[:, :, 1:]
+        spread = given[:, :, 1:] * sigmoid(odds) * sigmoid(-odds)
         mass = np.maximum(spread.sum(axis=2, keepdims=True), 1e-12)
         away = np.array(LOG_ODDS) - (spread * LOG_ODDS).sum(axis=2, keepdims=True) / mass
         information = (spread * away**2).sum(axis=(1, 2))
@@ -173,7 +178,7 @@ class _Em:
 
     def pooled(self) -> tuple[Numbers, Numbers]:
         """(m, 3) intercept, slope and unused, and (m,) log odds of votes without a score."""
-        theta = self._loop(self.given.sum(axis=1, keepdims=True), self.cell, _PULL)
+        theta = self._loop(self.cell, _PULL, np.zeros(self.n_groups, np.int64))
         right = self.right(np.broadcast_to((theta @ self.cell.T)[:, None], self.given.shape)).sum(axis=1)
         given = self.given.sum(axis=1)
         usual = (right.sum(axis=1) + 1.0) / (given.sum(axis=1) + 2.0)
@@ -181,20 +186,37 @@ class _Em:
         plain = (right[:, 0] + _PSEUDO * usual) / (given[:, 0] + _PSEUDO)
         return theta, np.log(plain / (1.0 - plain))
 
-    def _loop(self, given: Numbers, design: Numbers, pull: Numbers) -> Numbers:
-        """(m, d) parameters of the log odds ``design @ theta`` at every place of ``given``."""
+    def _loop(self, design: Numbers, pull: Numbers, strata: npt.NDArray[np.int64]) -> Numbers:
+        """(m, d) parameters of the log odds ``design @ theta`` at every level of every stratum."""
         center = np.append(_CENTER, np.zeros(len(pull) - 3))
-        theta = np.tile(center, (len(given), 1))
+        theta = np.tile(center, (len(self.given), 1))
         theta[:, _PLAIN] = _START
+        given = _merged(self.given, strata)
         for _ in range(self.rounds):
             odds = (theta @ design.T).reshape(given.shape)
-            right = self.right(np.broadcast_to(odds, self.given.shape))
-            if given.shape != self.given.shape:
-                right = right.sum(axis=1, keepdims=True)
+            right = _merged(self.right(odds[:, strata]), strata)
             before, theta = theta, _fit_logits(theta, design, (given, right), center, pull)
             if np.abs(theta - before).max() < self.tolerance:
                 break
         return theta
+
+
+def _strata(hist: Histogram) -> npt.NDArray[np.int64]:
+    """(g,) stratum of each group: its own, or one with the groups of alike mean scores."""
+    groups = np.arange(hist.n_groups)
+    if len(groups) <= MAX_STRATA:
+        return groups
+    levels = np.full(hist.codes.shape, NO_SCORE, np.int8) if hist.levels is None else hist.levels
+    scored = levels != NO_SCORE
+    total, given = hist.per_group(np.where(scored, levels, 0)), hist.per_group(scored)
+    mean = (total.sum(axis=1) + 1e-9) / (given.sum(axis=1) + 1e-9)
+    return np.asarray(np.argsort(np.argsort(mean, kind="stable")) * MAX_STRATA // len(groups), np.int64)
+
+
+def _merged(tally: Numbers, strata: npt.NDArray[np.int64]) -> Numbers:
+    """(m, s, levels + 1) sums over the groups of each stratum."""
+    parts = (tally[:, strata == stratum].sum(axis=1) for stratum in range(int(strata.max(initial=0)) + 1))
+    return np.stack(list(parts), axis=1)
 
 
 def _fit_logits(

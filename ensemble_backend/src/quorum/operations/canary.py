@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.decision.patterns import ABSTAIN
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -34,6 +37,7 @@ from quorum_contract import CANARY, STABLE, Status
 from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
+_FEW_WITHOUT_SCORES = 0.05
 
 # Of the stable channel and of the canary.
 Versions = tuple[int, int]
@@ -101,7 +105,8 @@ def canary_report(
         deployment: The deployment that is served.
         options: See :class:`CanaryOptions`.
         progress: For a replay, called after each listing.
-        note: Takes remarks: unknown attributes, members that answer differently the second time.
+        note: Takes remarks: unknown attributes, members that answer differently the second time, recorded
+            votes without the scores that a version weighs them by.
 
     Raises:
         CanaryReportError: No evidence is named, there is no canary, or no listing was answered by both.
@@ -115,7 +120,7 @@ def canary_report(
     if stable == canary:
         raise CanaryReportError(f"both channels answer with version {stable}; begin with `quorum canary N`")
     if options.votes is not None:
-        pairs, observed, trained_on = _recorded(deployment, options.votes, versions)
+        pairs, observed, trained_on = _recorded(deployment, options.votes, versions, note)
     else:
         pairs, observed, trained_on = _replay(deployment, options, versions, progress, note)
     rules = deployment.rollout.canary
@@ -123,9 +128,17 @@ def canary_report(
     return CanaryReport(comparison, _act(deployment, comparison, options))
 
 
-def _recorded(deployment: Deployment, votes: str | Path, versions: Versions) -> Evidence:
+def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:
     stable, canary = (store_of(deployment).weights(version) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
+    weighing = [str(v) for v, w in zip(versions, (stable, canary), strict=True) if w.uses_scores]
+    answered = table.codes != ABSTAIN
+    missing = float((answered & np.isnan(table.scores)).sum() / max(int(answered.sum()), 1))
+    if weighing and missing > _FEW_WITHOUT_SCORES:
+        note(
+            f"{missing:.0%} of the votes have no score, by which version {' and '.join(weighing)} weighs "
+            "votes: served, it decides otherwise; record votes again"
+        )
     trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
 

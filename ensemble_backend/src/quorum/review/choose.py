@@ -14,12 +14,16 @@ from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
 from quorum.evaluation.score import as_rule
 from quorum.votes import VotesTable
+from quorum.votes.table import scores_or_none
 from quorum_contract.errors import QuorumError
 
 AGREED = 0.6
 """Share of cells that members agree on: disagreement alone cannot measure how reliable agreement is."""
 FREQUENCY = 0.5
 """Power of a pattern's frequency: 0 draws every pattern equally often, 1 as often as it occurs."""
+CONTRADICTION = 1.0
+"""How much more often than others a cell is drawn whose scores and votes contradict each other entirely."""
+_NOTABLE = 0.3
 
 
 class LabelError(QuorumError, ValueError):
@@ -42,6 +46,7 @@ def choose(table: VotesTable, count: int, *, weights: Weights | None = None, see
     Cells with disagreement and cells with agreement are drawn separately and mixed evenly, so that labelling
     may stop anywhere. The weight of a cell in its draw is the lag of its attribute's labels times
     ``f^(FREQUENCY - 1)``, with ``f`` how often its agreement pattern occurs among the cells to choose from.
+    Where votes have scores, cells whose scores contradict their votes weigh more (:func:`contradiction`).
     Every product gives one cell before any gives a second. The draws use votes, never gold, so the likelihood
     of the gold needs no importance weights; confidences come out a little low, not high.
 
@@ -68,13 +73,16 @@ def choose(table: VotesTable, count: int, *, weights: Weights | None = None, see
     alike = hist.counts[where]
     split = disagreement(table, weights)[rows] > 1e-9
     gain = _attribute_need(table)[rows] * alike ** (FREQUENCY - 1.0)
+    clash = contradiction(table, weights)
+    if clash is not None:
+        gain = gain * (1.0 + CONTRADICTION * clash[rows])
     wanted = min(count, len(rows))
     agreed = min(round(AGREED * wanted), int((~split).sum()))
     parts = []
     for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
-        places = zip(rows[drawn].tolist(), alike[drawn].tolist(), strict=True)
-        parts.append([Choice(row, _reason(table, row, like)) for row, like in places])
+        places = zip(rows[drawn].tolist(), alike[drawn].astype(int).tolist(), strict=True)
+        parts.append([Choice(row, _reason(table, row, like, clash)) for row, like in places])
     return _mixed(*parts)
 
 
@@ -91,6 +99,33 @@ def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
     behind = (same * held[:, None, :]).sum(axis=2) / total
     share = np.where(answered & (behind > 0.0), behind, 1.0)
     return np.asarray(np.maximum(-(held / total * np.log(share)).sum(axis=1), 0.0))
+
+
+def contradiction(table: VotesTable, weights: Weights | None = None) -> Floats | None:
+    """(n,) how much scores and votes contradict each other, in [0, 1]; None: no vote has a score.
+
+    Where votes agree: by how much less than sure the members are, on average. Where they do not: by how much
+    surer the surest dissenter is than the surest of the most frequent value; 0 if no value is most frequent.
+    """
+    if scores_or_none(table.scores) is None:
+        return None
+    heard = table.codes != ABSTAIN
+    if weights is not None:
+        heard &= as_rule(weights, table.group_names).weights[table.groups] > 0.0
+    known = heard & ~np.isnan(table.scores)
+    sure = np.where(known, np.exp(np.where(known, table.scores, 0.0)), 0.0)
+    same = (table.codes[:, :, None] == table.codes[:, None, :]) & heard[:, None, :] & heard[:, :, None]
+    behind = same.sum(axis=2)
+    top = behind.max(axis=1, keepdims=True)
+    most = heard & (behind == top)
+    alone = most.sum(axis=1) == top[:, 0]
+    dissent = heard & (behind < top)
+    # Without scores on both sides there is nothing to compare.
+    compared = alone & (known & most).any(axis=1) & dissent.any(axis=1)
+    surer = np.where(dissent, sure, 0.0).max(axis=1) - np.where(most, sure, 0.0).max(axis=1)
+    unsure = 1.0 - sure.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    agreed = ~dissent.any(axis=1) & alone & known.any(axis=1)
+    return np.asarray(np.where(agreed, unsure, np.where(compared, np.maximum(surer, 0.0), 0.0)))
 
 
 def _draw(
@@ -118,12 +153,15 @@ def _attribute_need(table: VotesTable) -> Floats:
     return np.asarray(((expected + 1.0) / (have + 1.0))[attribute])
 
 
-def _reason(table: VotesTable, row: int, alike: int) -> str:
+def _reason(table: VotesTable, row: int, alike: int, clash: Floats | None) -> str:
     votes = [value for value in table.cells[row].values if value is not None]
     shares = sorted((votes.count(value) for value in dict.fromkeys(votes)), reverse=True)
+    clashes = clash is not None and clash[row] >= _NOTABLE
     if len(shares) == 1:
-        return f"members agree; {alike} unlabelled like this: can agreement be trusted?"
-    return f"members disagree {' : '.join(map(str, shares))}; {alike} unlabelled like this"
+        though = ", but are not sure of it" if clashes else ""
+        return f"members agree{though}; {alike} unlabelled like this: can agreement be trusted?"
+    though = ", and a minority is surer" if clashes else ""
+    return f"members disagree {' : '.join(map(str, shares))}{though}; {alike} unlabelled like this"
 
 
 def _mixed(first: list[Choice], second: list[Choice]) -> list[Choice]:

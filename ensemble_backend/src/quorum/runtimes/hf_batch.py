@@ -51,7 +51,8 @@ class Answers:
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded) -> None:
         self._tokenizer, self._end = loaded.tokenizer, frozenset(loaded.end)
         self._limit, self._member = settings.options.max_new_tokens, settings.member
-        self._scores, self._ends = settings.options.scores, TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists])
+        self._scores = settings.options.scores
+        self._ends = TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists])
 
     def take(self, job: Job, token: int, log_prob: float) -> bool:
         """Add a token to an answer; returns whether this settled it."""
@@ -82,11 +83,9 @@ class Answers:
 
     def _generated(self, job: Job) -> Generated:
         text = self._decode(job.answer)
-        return (
-            Generated(text, self._ends.find(job.answer, text), job.log_probs)
-            if self._scores
-            else Generated(text)
-        )
+        if not self._scores:
+            return Generated(text)
+        return Generated(text, self._ends.find(job.answer, text), job.log_probs)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)

@@ -9,7 +9,6 @@ together. Where these texts do not join to the answer's, every prefix of the ans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -55,6 +54,14 @@ class TokenEnds:
                 return ends
         return self._ends_by_prefixes(tokens, text)
 
+    def join(self, tokens: Sequence[int]) -> str | None:
+        """Join the texts of single tokens; None where a character is spread over several.
+
+        It is what the tokens decode to if the tokenizer does nothing but join the bytes of tokens.
+        """
+        text = "".join(self._pieces(tokens) or [_INCOMPLETE]) if tokens else ""
+        return None if _INCOMPLETE in text else text
+
     def _pieces(self, tokens: Sequence[int]) -> list[str] | None:
         """The text of each token; None if one has none that can be told."""
         # The first token may have no text: a special one, or a space that is dropped.
@@ -63,14 +70,14 @@ class TokenEnds:
             count += 1
         if not self._anchor[0] and text and _INCOMPLETE not in text:
             self._anchor = list(tokens[:count]), text
-        later, laters = tokens[count:], self._laters
-        missing = list({token: None for token in later if token not in laters})
+        later = tokens[count:]
+        missing = list(set(later).difference(self._laters))
         if missing:
             found = self._after_anchor([[token] for token in missing])
             if found is None:
                 return None
-            laters.update(zip(missing, found, strict=True))
-        return [*[""] * (count - 1), text, *[laters[token] for token in later]]
+            self._laters.update(zip(missing, found, strict=True))
+        return [*[""] * (count - 1), text, *map(self._laters.__getitem__, later)]
 
     def _text_of(self, tokens: tuple[int, ...]) -> str:
         return self._decode([list(tokens)])[0]
@@ -123,4 +130,7 @@ def _ends_in(text: str, prefixes: Sequence[str]) -> list[int]:
 
 def _shared(prefix: str, text: str) -> int:
     """How many characters two texts begin with alike."""
-    return len(prefix) if text.startswith(prefix) else len(os.path.commonprefix([prefix, text]))
+    if text.startswith(prefix):
+        return len(prefix)
+    pairs = enumerate(zip(prefix, text, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(text))

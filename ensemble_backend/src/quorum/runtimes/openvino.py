@@ -8,7 +8,9 @@ import logging
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
 
 import openvino_genai as genai
 
@@ -24,6 +26,16 @@ logger = logging.getLogger(__name__)
 _TOKENS_PER_STEP = 256
 _SEQUENCES = 64
 _RETRY_S = 1.0
+_JOINING = {
+    "Parameter",
+    "Const",
+    "Convert",
+    "VocabDecoder",
+    "FuzeRagged",
+    "UTF8Validate",
+    "StringTensorPack",
+    "Result",
+}
 
 
 class _Live(NamedTuple):
@@ -44,6 +56,7 @@ class OpenVinoRuntime:
         self._pipeline: Any = self._open()
         self._tokenizer = self._pipeline.get_tokenizer()
         self._ends = TokenEnds(lambda lists: list(self._tokenizer.decode(lists)))
+        self._joins = _joins_bytes(self._folder / "openvino_detokenizer.xml")
         self._retry_at = 0.0
         chat = self._options.chat
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
@@ -172,7 +185,15 @@ class OpenVinoRuntime:
 
     def _generated(self, output: Any) -> Generated:
         tokens = output.generated_ids
-        text = self._tokenizer.decode(tokens)
         if not self._options.scores:
-            return Generated(text)
+            return Generated(self._tokenizer.decode(tokens))
+        # The detokenizer takes longer than all else that is done per answer.
+        joined = self._ends.join(tokens) if self._joins else None
+        text = self._tokenizer.decode(tokens) if joined is None else joined
         return Generated(text, self._ends.find(tokens, text), output.generated_log_probs)
+
+
+def _joins_bytes(detokenizer: Path) -> bool:
+    """Whether a detokenizer only looks up the bytes of each token and joins them."""
+    kinds = {layer.get("type") for layer in ET.parse(detokenizer).iter("layer")}  # noqa: S314
+    return kinds <= _JOINING
