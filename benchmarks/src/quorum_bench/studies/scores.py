@@ -264,7 +264,7 @@ def noise_summary(rows: Sequence[Row]) -> str:
     lines = [
         f"wanted: no table more than {MOST_LOST:g} below (`em is as low`: without scores, too, em is below)"
     ]
-    for title, is_noise in (("noise", True), ("other scores", False)):
+    for title, is_noise in (("other scores", False), ("noise", True)):
         own = [row for row in rows if row["noise"] is is_noise]
         missed = sum(noise_verdict(row) == "MISSED" for row in own)
         lines.append(f"{title}: {len(own)} rows, {missed} missed; the worst:")
@@ -296,7 +296,7 @@ def equal(inputs: Inputs) -> Iterator[Row]:
 
 def equal_line(row: Row) -> str:
     """Return a row of hashes as a line."""
-    return f"{row['what']:32}{row['hash'][:39]}"
+    return f"{row['what']:34}{row['hash'][:39]}"
 
 
 def _gain(own: Flags, other: Flags, products: Any) -> tuple[float, float, float]:
