@@ -11,6 +11,7 @@ from quorum_bench.scenarios import (
     learning,
     overhead,
     peers,
+    scores,
     stability,
     verify,
 )
@@ -28,6 +29,7 @@ ALL: tuple[Scenario, ...] = (
     accuracy.SCENARIO,
     learning.SCENARIO,
     peers.SCENARIO,
+    scores.SCENARIO,
     stability.SCENARIO,
     verify.SCENARIO,
     cross_check.SCENARIO,

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
+from quorum.deployment.schema import MemberSpec
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
+from quorum.runtimes.options import read_options
 from quorum.server.control import Control
 from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel
@@ -55,6 +58,7 @@ class QuorumTarget:
         deploy: Serve this file instead; ``members`` is then ignored.
         name: In tables.
         aslr: Instead of the deployment's own ``server.aslr``.
+        scores: Instead of the members' own option ``scores``.
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
     """
 
@@ -66,6 +70,7 @@ class QuorumTarget:
         deploy: Path | None = None,
         name: str = "quorum",
         aslr: bool | None = None,
+        scores: bool | None = None,
         base: Path | None = None,
     ) -> None:
         self.name = name
@@ -77,6 +82,9 @@ class QuorumTarget:
         free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
         self._aslr = aslr
         self._spec = spec.model_copy(update={"server": free})
+        if scores is not None:
+            scoring = [_scoring(member, scores) for member in spec.members]
+            self._spec = self._spec.model_copy(update={"members": scoring})
         self.members: Sequence[str] = self._spec.member_names
         self._repository = folder / "model_repository"
         self._server = TritonServer(self._spec, repository=self._repository, log_path=folder / "server.log")
@@ -220,6 +228,12 @@ class QuorumTarget:
             for question in itertools.chain(*self._questions.values()):
                 admission.release(take_ticket(question).ticket)
         self._questions.clear()
+
+
+def _scoring(member: MemberSpec, scores: bool) -> MemberSpec:
+    """A member with the option ``scores``."""
+    options = {**msgspec.to_builtins(member.options), "scores": scores}
+    return member.model_copy(update={"options": read_options(member.runtime, options)})
 
 
 def _write(folder: Path, workload: Workload, members: Mapping[str, Mapping[str, Any]]) -> Path:
