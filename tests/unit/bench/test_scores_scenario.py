@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from quorum_bench.bench import Bench, Options, Skipped
 from quorum_bench.measure import Effort
 from quorum_bench.scenarios import BY_NAME
