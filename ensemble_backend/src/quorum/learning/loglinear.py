@@ -29,7 +29,7 @@ _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
 _USUAL_SLOPE = 0.5
-_LEAD = 2.0
+_LEAD = 3.0
 """Log evidence by which a fit with scores must be ahead of those without."""
 _SLOPE_RIDGES = 4.0
 """Ridge of slopes in those of weights: log odds of scores spread about twice as far as being named or not."""
@@ -59,7 +59,7 @@ class LogLinear:
 
     Votes with scores weigh ``v_j + c_j (s - u_j)``, with ``s`` the log odds of the score's level, ``u_j`` its
     mean and a slope ``c_j >= 0`` with four times the ridge, pulled to equal slopes or those of
-    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence for them leads by 2. A weight
+    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence for them leads by 3. A weight
     below 0, which is rare, is used in the fit and is 0 when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
