@@ -202,3 +202,40 @@ def test_the_evidence_seldom_grows_at_the_bound_whatever_the_cells_of_a_product_
     # Ville: at most 25 of 500 beyond log 20, less three standard errors; cell by cell it would be far more.
     assert joined <= 25
     assert apart > 100
+
+
+def by_attribute(table: VotesTable) -> VotesTable:
+    """The same cells, sorted by attribute: those of a product are far from each other."""
+    order = np.argsort(table.groups, kind="stable")
+    arrays = {name: getattr(table, name)[order] for name in ("codes", "right", "groups", "products", "parts")}
+    return VotesTable(
+        members=table.members, cells=table.cells, group_names=table.group_names, scores=table.scores[order],
+        **arrays,
+    )  # fmt: skip
+
+
+def test_a_day_sorted_by_attribute_raises_no_more_alarms() -> None:
+    apart = joined = 0
+    for seed in range(40):
+        rng = np.random.default_rng([11, seed])
+        past, today = day(rng, 600, 1), day(rng, 300, 1)
+        findings = drift(reference(past), by_attribute(today), alarm=0.2).findings
+        apart += bool(findings)
+        joined += bool(drift(reference(past), today, alarm=0.2).findings)
+    assert apart <= joined + 1
+    rng = np.random.default_rng(12)
+    past, today = day(rng, 1500, 1), day(rng, 600, 1, temper=1.5)
+    (found,) = drift(reference(past), by_attribute(today)).findings
+    assert (found.member, found.kind) == ("a", LESS_SURE)
+    # The products are complete in the last attribute only.
+    assert found.cell > 5 * 600
+
+
+def test_cells_of_a_product_count_as_one_wherever_they_stand() -> None:
+    rng = np.random.default_rng(13)
+    highest = []
+    for _ in range(300):
+        same = np.tile((rng.random(50) < 0.5).astype(np.int8), 10)
+        products, bound = np.tile(np.arange(50, dtype=np.int32), 10), np.full(len(same), 0.5)
+        highest.append(evidence(same, bound, True, products).max())
+    assert (np.array(highest) > np.log(20)).sum() <= 15
