@@ -54,6 +54,20 @@ def test_drift_of_a_single_member_by_its_scores(folder: Path, run: Any) -> None:
     assert "m0 is less sure than before" in err
 
 
+def test_drift_shows_a_dash_for_a_member_that_gives_no_scores(folder: Path, run: Any) -> None:
+    without_deployment(folder)
+    past, today = (scored_table(np.random.default_rng(seed), 900, first=seed * 10000) for seed in (5, 6))
+    write_votes(past, folder / "past.jsonl")
+    bare = [replace(cell, scores=(None, *cell.scores[1:])) for cell in today.cells]
+    write_votes(build_table(today.members, bare), folder / "today.jsonl")
+    assert run("learn", "past.jsonl")[0] == 0
+    code, out, err = run("drift", "weights.json", "today.jsonl")
+    assert code == 1
+    row = [part.strip() for part in out.splitlines()[-4].split("│")[1:-1]]
+    assert row == ["m0", "-", "-", "100.0%", "0.0%"]
+    assert "m0 gives no scores any more" in err
+
+
 def test_the_sheet_says_where_scores_contradict_votes(folder: Path, run: Any) -> None:
     without_deployment(folder)
     write_votes(scored_table(np.random.default_rng(4), 600, easy=0.8, labelled=0), folder / "votes.jsonl")

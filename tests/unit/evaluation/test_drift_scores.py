@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 
+from quorum.decision.cell import Parameters
 from quorum.decision.patterns import ABSTAIN
+from quorum.decision.scores import LEVELS
+from quorum.decision.weights import Weights
 from quorum.evaluation.drift import DriftError, drift
 from quorum.evaluation.drift_scores import LESS_SURE, SURER, UNSCORED
 from quorum.evaluation.evidence import BLOCK, evidence
@@ -103,6 +107,31 @@ def test_a_member_that_stops_to_give_scores_is_named() -> None:
     assert sorted(named(past, day(rng, 300, unscored=0.3))) == [(name, UNSCORED) for name in MEMBERS]
     assert named(day(rng, 600, unscored=0.3), day(rng, 300, unscored=0.3)) == []
     assert named(day(rng, 600, unscored=0.3), day(rng, 300)) == []
+
+
+def test_a_member_that_gives_no_scores_any_more_says_so() -> None:
+    rng = np.random.default_rng(14)
+    past, today = day(rng, 600), day(rng, 100)
+    today.scores[:, 1] = np.nan
+    report = drift(reference(past), today)
+    assert [(f.member, f.kind) for f in report.findings] == [("b", UNSCORED)]
+    assert report.verdict.startswith("b gives no scores any more (alarm at cell ")
+    assert report.scores is not None
+    assert math.isnan(report.scores[1].sure)
+    assert report.to_json()["scores"][1]["sure"] is None
+    assert report.scores[1].unscored == 1.0
+
+
+def test_the_others_of_a_member_are_heard_by_the_weight_of_a_sure_vote() -> None:
+    """Without its scores only the first of the others would have a say, and the third would follow it."""
+    rng = np.random.default_rng(15)
+    past, today = day(rng, 300), day(rng, 300)
+    sure = ((0.0,) * LEVELS, (0.0,) * (LEVELS - 1) + (5.0,), (0.0,) * LEVELS)
+    found = [
+        drift(reference(past), today, weights=Weights("em", MEMBERS, parameters)).members[2]
+        for parameters in (Parameters((1.0, 5.0, 1.0)), Parameters((1.0, 0.0, 1.0), scores=sure))
+    ]
+    assert found[0] == found[1]
 
 
 def test_another_mix_of_attributes_makes_nobody_surer() -> None:

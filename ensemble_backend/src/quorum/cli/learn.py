@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,8 +104,8 @@ def drift(
 def _show_scores(members: Sequence[ScoreDrift]) -> None:
     table = Table("member", "sure", "before", "no score", "before")
     for m in members:
-        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
-        shares = (f"{share:.1%}" for share in (m.unscored, m.unscored_before))
-        table.add_row(m.member, f"{m.sure:.1%}", expected, *shares)
+        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})" if m.scored else "-"
+        sure, *shares = ("-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before))
+        table.add_row(m.member, sure, expected, *shares)
     out.print(table)
     note("Sure: votes in the upper half of the member's scores, as they were before.")
