@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
@@ -99,8 +100,25 @@ def diff(
     before, after = changes.methods
     table = Table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
     for name, (was, now) in changes.weights.items():
-        table.add_row(name, *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
+        table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
+    if any(changes.use_scores):
+        _show_use_of_scores(changes, old, new)
+
+
+def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None:
+    """Print which version weighs votes by their scores, and how much more sure votes weigh."""
+    title = f"a sure vote (p={changes.SURE}) weighs so much more than an unsure one (p={changes.UNSURE})"
+    table = Table("attribute", *changes.members, title=title)
+    for name, (was, now) in changes.sure_over_unsure.items():
+        table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
+    out.print(table)
+    if all(changes.use_scores):
+        note(f"{old} and {new} weigh votes by their scores")
+    else:
+        uses, ignores = (old, new) if changes.use_scores[0] else (new, old)
+        note(f"{uses} weighs votes by their scores, {ignores} does not")
+    note("the first table is for votes without a score; p: the probability that the member gave to its value")
 
 
 def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
