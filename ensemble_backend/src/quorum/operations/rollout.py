@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
@@ -53,7 +54,8 @@ def publish(
     """
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     with connect(deployment, dry_run) as rollout:
-        return rollout.publish(loaded, force)
+        change = rollout.publish(loaded, force)
+    return replace(change, unscored=tuple(missing_scores(deployment, loaded)))
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
