@@ -105,7 +105,9 @@ def _show_scores(members: Sequence[ScoreDrift]) -> None:
     table = Table("member", "sure", "before", "no score", "before")
     for m in members:
         expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})" if m.scored else "-"
-        sure, *shares = ("-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before))
+        sure, *shares = (
+            "-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before)
+        )
         table.add_row(m.member, sure, expected, *shares)
     out.print(table)
     note("Sure: votes in the upper half of the member's scores, as they were before.")

@@ -13,8 +13,8 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.describe import refuse_misfits
-from quorum.cli.signals import interrupt_once
 from quorum.cli.rollout import describe_missing
+from quorum.cli.signals import interrupt_once
 from quorum_contract import CANARY, CHANNELS, STABLE
 
 if TYPE_CHECKING:

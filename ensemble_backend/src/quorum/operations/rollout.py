@@ -23,6 +23,7 @@ from quorum.server.control import Control
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import endpoint_of
 
+
 @contextmanager
 def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
     """Open a rollout on the servers of a deployment, for several changes in a ``with`` block."""
