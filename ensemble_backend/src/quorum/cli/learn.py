@@ -36,13 +36,14 @@ def learn(
     forgetting: Annotated[
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
+    no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
-    Where votes have scores, both also learn what these are worth.
+    Where votes have scores, both also learn what these are worth, unless --no-scores.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day.
 
@@ -51,7 +52,12 @@ def learn(
     Example: `quorum learn tuesday.jsonl --update weights.json --forgetting 0.98`
     """
     options = quorum.LearnOptions(
-        method=method, gold_labels=gold_labels, seed=seed, update=before, forgetting=forgetting
+        method=method,
+        gold_labels=gold_labels,
+        seed=seed,
+        update=before,
+        forgetting=forgetting,
+        scores=not no_scores,
     )
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
@@ -63,9 +69,6 @@ def learn(
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
     note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
-    offsets = zip(report.weights.members, report.weights.default.scores, strict=False)
-    if sure := [name for name, levels in offsets if any(levels)]:
-        note(f"a vote weighs more the surer its member is of it: {', '.join(sure)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
