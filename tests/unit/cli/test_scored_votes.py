@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support.scored import scored_table
+from typer.testing import CliRunner
 
-from quorum.votes import build_table, write_votes
+from quorum.cli import app
+from quorum.votes import Cell, build_table, read_votes, write_votes
 
 
 def without_deployment(folder: Path) -> None:
@@ -50,11 +52,8 @@ def test_learn_says_how_many_votes_have_a_score_and_what_they_are_worth(folder: 
     write_votes(build_table(table.members, noise), folder / "noise.jsonl")
     code, _, err = run("learn", "votes.jsonl", "--method", "em")
     assert code == 0, err
-    assert err.splitlines()[1:3] == [
-        share,
-        "a vote weighs more the surer its member is of it: m0, m1, m2; without a score it keeps its member's "
-        "weight",
-    ]
+    named = "a vote weighs more the surer its member is of it: m0, m1, m2"
+    assert err.splitlines()[1:3] == [share, f"{named}; without a score it keeps its member's weight"]
     for command, words in (
         (("votes.jsonl", "--method", "majority"), f"{share}; majority does not use them"),
         (("votes.jsonl", "--no-scores"), f"{share}; they are left out, as asked for"),
@@ -123,6 +122,18 @@ def test_drift_shows_a_dash_for_a_member_that_gives_no_scores(folder: Path, run:
     row = [part.strip() for part in out.splitlines()[-4].split("│")[1:-1]]
     assert row == ["m0", "-", "-", "100.0%", "0.0%"]
     assert "m0 gives no scores any more" in err
+
+
+def test_label_asks_with_probabilities(folder: Path, run: Any) -> None:
+    without_deployment(folder)
+    scores = (float(np.float32(np.log(0.93))), None, float(np.float32(np.log(0.4))))
+    cell = Cell("p1", "", "a shoe", "colour", ("red", "red", "blue"), (), None, scores)
+    write_votes(build_table(("m0", "m1", "m2"), [cell]), folder / "votes.jsonl")
+    result = CliRunner().invoke(app, ["label", "votes.jsonl", "--ask"], input="2\n")
+    assert result.exit_code == 0, result.output
+    assert "  1  red  m0 p=.93, m1\n" in result.output
+    assert "  2  blue  m2 p=.40\n" in result.output
+    assert read_votes(folder / "votes-gold.jsonl").cells[0].gold == ("blue",)
 
 
 def test_the_sheet_says_where_scores_contradict_votes(folder: Path, run: Any) -> None:

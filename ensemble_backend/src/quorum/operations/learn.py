@@ -200,11 +200,8 @@ def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions
     known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
     share = f"{known:.0f} of {total:.0f} votes have a score"
     if sure := weighed_by_scores(weights):
-        return (
-            share,
-            f"a vote weighs more the surer its member is of it: {', '.join(sure)}; without a score it keeps "
-            "its member's weight",
-        )
+        named = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
+        return share, f"{named}; without a score it keeps its member's weight"
     if weights.method not in SCORE_METHODS:
         return (f"{share}; {weights.method} does not use them",)
     if not options.scores:
