@@ -14,7 +14,7 @@ import pytest
 CODE = """
 class Report:
     failed, left = 0, []
-    def table(self): return "the table"
+    def tables(self): return "the table", "by attribute"
     def verdict(self): return "the verdict"
     def to_json(self): return {"rows": [], "requests": 3, "failed": self.failed}
 
@@ -47,7 +47,7 @@ def test_without_the_examples_it_says_where_it_runs(folder: Path, run: Any) -> N
 
 def test_it_runs_the_code_of_the_checkout(checkout: Path, run: Any) -> None:
     code, out, err = run("demo")
-    assert (code, out) == (0, "the table\n")
+    assert (code, out) == (0, "the table by attribute\n")
     assert "asked alpha, beta, gamma about examples/demo/listings.jsonl" in err
     assert "the verdict" in err
     code, out, _ = run("demo", "--json")
