@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.box import SIMPLE
+from rich.table import Column, Table
+from rich.text import Text
 
 from quorum.evaluation.stats import Estimate, mean_over_products, quantile
 
@@ -67,21 +69,27 @@ def interval(right: Sequence[Sequence[bool]]) -> Estimate:
 def verdict(rows: Sequence[Row]) -> str:
     """Each learned version against the best single LLM and against majority, on the same cells, in words.
 
-    A line per version, with the attribute where it does worst against majority.
+    A line per version, with the attributes where it does worst against the one and the other.
     """
     alone = [row for row in rows if row.is_alone]
     best = max(alone, key=lambda row: row.accuracy.value)
     majority, *learned = (row for row in rows if not row.is_alone)
     lines = []
     for row in learned:
-        against = ", ".join(f"{_points(_gain(row, other))} on {other.name}" for other in (best, majority))
-        attributes = list(row.by_attribute)
-        gains = [_gain(row, majority, [at]) for at in range(len(attributes))]
-        worst = min(range(len(gains)), key=lambda at: gains[at].value)
-        lines.append(
-            f"{row.name}: {against}; at worst {attributes[worst]}, {_points(gains[worst])} on majority"
-        )
+        against = "; ".join(f"{_over(row, other)}, {_worst(row, other)}" for other in (best, majority))
+        lines.append(f"{row.name}: {against}")
     return "\n".join(lines)
+
+
+def _over(row: Row, other: Row) -> str:
+    return f"{_points(_gain(row, other))} over {other.name}"
+
+
+def _worst(row: Row, other: Row) -> str:
+    """The attribute where a row gains least on another, or loses most."""
+    gains = {name: _gain(row, other, [at]) for at, name in enumerate(row.by_attribute)}
+    name = min(gains, key=lambda key: gains[key].value)
+    return f"least on {name.replace('_', ' ')}: {_points(gains[name])}"
 
 
 def _gain(row: Row, other: Row, attributes: Sequence[int] | slice = slice(None)) -> Estimate:
@@ -103,16 +111,14 @@ def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Estimate:
 def show_attributes(rows: Sequence[Row]) -> Table:
     """Shares of right cells by attribute, for a terminal; the best of each attribute is bold."""
     attributes = list(rows[0].by_attribute)
-    table = Table("right, %", *(name.replace("_", " ") for name in attributes))
+    figures = [Column(name.replace("_", " "), justify="right", no_wrap=True) for name in attributes]
+    table = Table(Column("right, %", overflow="fold"), *figures, box=SIMPLE)
     best = {name: max(row.by_attribute[name] for row in rows) for name in attributes}
     for row in rows:
-        shares = [row.by_attribute[name] for name in attributes]
+        shares = row.by_attribute.items()
         table.add_row(
-            row.name,
-            *(
-                f"[bold]{100 * share:.1f}[/]" if share == best[name] else f"{100 * share:.1f}"
-                for name, share in zip(attributes, shares, strict=True)
-            ),
+            Text(row.name),
+            *(Text(f"{100 * share:.1f}", "bold" if share == best[name] else "") for name, share in shares),
         )
     return table
 

@@ -257,7 +257,8 @@ def test_ask_shows_how_sure_a_member_is(
     votes = (Vote("alpha", "red", Status.ANSWERED, score), Vote("beta", None, Status.TIMEOUT))
     answer = Answer("color", "blue", 0.5, votes)
     monkeypatch.setattr(Client, "extract", lambda *_, **__: Extraction("id", (answer,), 1, 0.01))
-    _, out, _ = run("ask", "a shoe", "-a", "color")
+    _, out, err = run("ask", "a shoe", "-a", "color")
+    assert ("p: the probability that the member gave to its value" in err) == (score is not None)
     (cells,) = [line.split("│") for line in out.splitlines() if "blue" in line]
     assert [cell.strip() for cell in cells[4:6]] == [shown, "(timeout)"]
     stated = json.loads(run("ask", "a shoe", "-a", "color", "--json")[1])["attributes"]["color"]["votes"]

@@ -182,5 +182,27 @@ def test_votes_without_the_scores_that_a_version_weighs_by_are_noted(folder: Pat
         code, out, err = run("canary", "report", write(folder, rows), "--json")
         assert code == 0, err
         assert json.loads(out)["changed"]["value"] == pytest.approx(changed)
-        words = f"{noted} of the votes have no score, by which version 2 weighs votes"
+        words = f"votes of alpha ({noted}) have no score, by which version 2 weighs them: served, it decides"
         assert (words in " ".join(err.split())) == bool(noted)
+        assert ("score" in err) == bool(noted)
+
+
+def test_votes_of_a_member_whose_scores_are_off_are_decided_as_when_served(folder: Path, run: Any) -> None:
+    levels = ((9.0,) * LEVELS, (9.0,) * LEVELS, (0.0,) * LEVELS)
+    known = load_deployment(folder / "deploy.yaml").catalogue().hash
+    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue_hash=known)
+    try_version_2(folder, by_score)
+    data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
+    data["members"][0]["options"]["scores"] = False
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    scored = [row(i, "quorum", 1, scores={"alpha": -0.1, "beta": -1.0, "gamma": -1.0}) for i in range(3)]
+    bare = [row(i, "quorum", 1, scores={"beta": -1.0}) for i in range(3)]
+    for rows, end in (
+        (bare, "as in these votes: served, it decides the same"),
+        (scored, "unlike these votes: served, it decides otherwise"),
+    ):
+        code, _, err = run("canary", "report", write(folder, rows), "--json")
+        assert code == 0, err
+        assert err.splitlines() == [
+            f"this deployment gives no scores of alpha, by which version 2 weighs votes, {end}; learn again"
+        ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from demo_table import Row, interval, show_attributes, show_table, verdict
 from rich.console import Console
@@ -29,9 +30,9 @@ def test_the_verdict_is_against_the_best_single_and_majority() -> None:
     ]
     first, second = verdict(rows).splitlines()
     assert first.startswith("learned: +50.0 points")
-    assert "on b alone" in first
+    assert "over b alone" in first
     assert "+25.0 points" in first
-    assert "on majority (version 1)" in first
+    assert "over majority (version 1)" in first
     assert second.startswith("learned again: +0.0 points")
     assert show_table(rows).row_count == 5
 
@@ -42,13 +43,33 @@ def test_the_verdict_names_the_attribute_that_lost_most() -> None:
         row("majority (version 1)", [[False, False], [True, True]]),
         row("learned", [[True, True], [True, False]]),
     ]
-    assert "at worst brand, -50.0 points" in verdict(rows)
+    (line,) = verdict(rows).splitlines()
+    best, majority = line.split("; ")
+    assert "over a alone, least on brand: +0.0 points" in best
+    assert "over majority (version 1), least on brand: -50.0 points" in majority
 
 
 def test_attributes_have_a_column_each_and_the_best_are_marked() -> None:
     rows = [row("a alone", [[True, False], [True, True]]), row("learned", [[True, True], [True, False]])]
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(width=80, markup=False, force_terminal=True, file=(shown := io.StringIO()))
     console.print(show_attributes(rows))
-    text = console.export_text()
-    for part in ("color", "brand", "50.0", "100.0"):
-        assert part in text
+    bold = re.findall(r"\x1b\[1m *([\d.]+)", shown.getvalue())
+    assert bold == ["100.0", "100.0"]
+    text = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
+    assert [line.split() for line in text.splitlines() if "." in line] == [
+        ["a", "alone", "50.0", "100.0"],
+        ["learned", "100.0", "50.0"],
+    ]
+
+
+def test_six_attributes_and_long_names_fit_a_terminal() -> None:
+    names = ("brand", "color", "material", "size", "gender", "age_group")
+    llms = ("a-long-name-of-an-llm-of-which-there-are-versions-1 alone", "demo-qwen2 alone")
+    rows = [Row(llm, interval([[True]]), dict.fromkeys(names, 1.0), [[True]], 1, [1.0]) for llm in llms]
+    console = Console(width=80, markup=False, file=(shown := io.StringIO()))
+    console.print(show_attributes(rows))
+    lines = shown.getvalue().splitlines()
+    assert sum(line.split()[-6:] == ["100.0"] * 6 for line in lines) == 2
+    assert "brand color material size gender age group" in " ".join(shown.getvalue().split())
+    assert "…" not in shown.getvalue()
+    assert "demo-qwen2 alone" in shown.getvalue()

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 
+from quorum.decision.cell import Parameters
 from quorum.decision.patterns import ABSTAIN
+from quorum.decision.scores import LEVELS
+from quorum.decision.weights import Weights
 from quorum.evaluation.drift import DriftError, drift
 from quorum.evaluation.drift_scores import LESS_SURE, SURER, UNSCORED
 from quorum.evaluation.evidence import BLOCK, evidence
@@ -103,6 +107,31 @@ def test_a_member_that_stops_to_give_scores_is_named() -> None:
     assert sorted(named(past, day(rng, 300, unscored=0.3))) == [(name, UNSCORED) for name in MEMBERS]
     assert named(day(rng, 600, unscored=0.3), day(rng, 300, unscored=0.3)) == []
     assert named(day(rng, 600, unscored=0.3), day(rng, 300)) == []
+
+
+def test_a_member_that_gives_no_scores_any_more_says_so() -> None:
+    rng = np.random.default_rng(14)
+    past, today = day(rng, 600), day(rng, 100)
+    today.scores[:, 1] = np.nan
+    report = drift(reference(past), today)
+    assert [(f.member, f.kind) for f in report.findings] == [("b", UNSCORED)]
+    assert report.verdict.startswith("b gives no scores any more (alarm at cell ")
+    assert report.scores is not None
+    assert math.isnan(report.scores[1].sure)
+    assert report.to_json()["scores"][1]["sure"] is None
+    assert report.scores[1].unscored == 1.0
+
+
+def test_the_others_of_a_member_are_heard_by_the_weight_of_a_sure_vote() -> None:
+    """Without its scores only the first of the others would have a say, and the third would follow it."""
+    rng = np.random.default_rng(15)
+    past, today = day(rng, 300), day(rng, 300)
+    sure = ((0.0,) * LEVELS, (0.0,) * (LEVELS - 1) + (5.0,), (0.0,) * LEVELS)
+    found = [
+        drift(reference(past), today, weights=Weights("em", MEMBERS, parameters)).members[2]
+        for parameters in (Parameters((1.0, 5.0, 1.0)), Parameters((1.0, 0.0, 1.0), scores=sure))
+    ]
+    assert found[0] == found[1]
 
 
 def test_another_mix_of_attributes_makes_nobody_surer() -> None:
@@ -202,3 +231,40 @@ def test_the_evidence_seldom_grows_at_the_bound_whatever_the_cells_of_a_product_
     # Ville: at most 25 of 500 beyond log 20, less three standard errors; cell by cell it would be far more.
     assert joined <= 25
     assert apart > 100
+
+
+def by_attribute(table: VotesTable) -> VotesTable:
+    """The same cells, sorted by attribute: those of a product are far from each other."""
+    order = np.argsort(table.groups, kind="stable")
+    arrays = {name: getattr(table, name)[order] for name in ("codes", "right", "groups", "products", "parts")}
+    return VotesTable(
+        members=table.members, cells=table.cells, group_names=table.group_names, scores=table.scores[order],
+        **arrays,
+    )  # fmt: skip
+
+
+def test_a_day_sorted_by_attribute_raises_no_more_alarms() -> None:
+    apart = joined = 0
+    for seed in range(40):
+        rng = np.random.default_rng([11, seed])
+        past, today = day(rng, 600, 1), day(rng, 300, 1)
+        findings = drift(reference(past), by_attribute(today), alarm=0.2).findings
+        apart += bool(findings)
+        joined += bool(drift(reference(past), today, alarm=0.2).findings)
+    assert apart <= joined + 1
+    rng = np.random.default_rng(12)
+    past, today = day(rng, 1500, 1), day(rng, 600, 1, temper=1.5)
+    (found,) = drift(reference(past), by_attribute(today)).findings
+    assert (found.member, found.kind) == ("a", LESS_SURE)
+    # The products are complete in the last attribute only.
+    assert found.cell > 5 * 600
+
+
+def test_cells_of_a_product_count_as_one_wherever_they_stand() -> None:
+    rng = np.random.default_rng(13)
+    highest = []
+    for _ in range(300):
+        same = np.tile((rng.random(50) < 0.5).astype(np.int8), 10)
+        products, bound = np.tile(np.arange(50, dtype=np.int32), 10), np.full(len(same), 0.5)
+        highest.append(evidence(same, bound, True, products).max())
+    assert (np.array(highest) > np.log(20)).sum() <= 15

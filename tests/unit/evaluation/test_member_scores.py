@@ -118,7 +118,9 @@ def test_without_scores_is_as_if_the_table_had_none() -> None:
 def test_words_of_gains() -> None:
     up, down, none = Estimate(0.05, 0.01, 0.09), Estimate(-0.05, -0.09, -0.01), Estimate(0.0, -0.01, 0.01)
     assert "em +5.0 points [+1.0, +9.0]; they make em better" in gains_in_words({"em": up})
-    assert gains_in_words({"em": up, "loglinear": down}).endswith("make loglinear worse: learn without them")
+    assert gains_in_words({"em": up, "loglinear": down}).endswith(
+        "make loglinear worse: learn without them (`quorum learn --no-scores`)"
+    )
     assert gains_in_words({"em": none}).endswith("no difference can be told")
 
 
@@ -137,7 +139,19 @@ def test_the_page_has_them_too() -> None:
         ET.fromstring(drawing)
     assert result.scores is not None
     assert f"<td>{100 * (result.scores.members['m0'].auroc or 0):.1f}</td>" in text
+    assert "_without_" not in text
+    assert text.count("em, no scores") == 3
     assert "Do the members know" not in report_html(evaluate(without_scores(table), ("em",)))
+
+
+def test_the_page_draws_a_line_for_every_method() -> None:
+    methods = ("iwmv", "em", "loglinear", "dawid_skene")
+    table = scored_table(np.random.default_rng(3), 300)
+    result = evaluate(table, methods, value_counts={"colour": 9})
+    assert len(result.methods) == 8
+    text = report_html(result)
+    for name, figures in result.methods.items():
+        assert f">{result.label(name)} ({figures.confidence})<" in text
 
 
 def test_the_command_fits_eighty_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +164,12 @@ def test_the_command_fits_eighty_columns(tmp_path: Path, monkeypatch: pytest.Mon
         CliRunner().invoke(app, ["evaluate", name]).stdout for name in ("votes.jsonl", "bare.jsonl")
     )
     assert max(map(len, shown.splitlines())) <= 80
-    for words in ("  no scores ", "  no n/a bias ", "AUROC", "said:right", "worst attribute"):
+    for words in ("no scores ", "AUROC", "said:right", "worst attribute"):
         assert words in shown
         assert words not in bare
-    assert "loglinear_w" in bare
+    # Of the methods, and of their worst attributes, under one name.
+    assert shown.count("em, no scores ") == 2
+    for text in (shown, bare):
+        assert "loglinear, no" in text
+        assert "_without_" not in text
+        assert "…" not in text

@@ -11,9 +11,10 @@ import pytest
 from support.scored import scored_table
 
 from quorum.decision.cell import Parameters
+from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights
 from quorum.review import choose as choosing
-from quorum.review.choose import choose, contradiction
+from quorum.review.choose import choose, contradiction, disagreement
 from quorum.votes import Cell, VotesTable, build_table
 
 Votes = tuple[str | None, ...]
@@ -52,6 +53,15 @@ def test_contradictions_by_hand() -> None:
 def test_members_without_weight_contradict_nothing() -> None:
     weights = Weights("em", tuple("abc"), Parameters((1.0, 1.0, 0.0)))
     assert clash_of(("x", "x", "y"), 0.3, 0.4, 0.9, weights=weights) == pytest.approx(1 - 0.35)
+
+
+def test_a_member_that_has_a_say_only_with_a_score_is_heard() -> None:
+    offsets = ((0.0,) * LEVELS, (0.0,) * LEVELS, (0.0,) * (LEVELS - 1) + (2.0,))
+    weights = Weights("em", tuple("abc"), Parameters((1.0, 1.0, 0.0), scores=offsets))
+    assert clash_of(("x", "x", "y"), 0.3, 0.4, 0.9, weights=weights) == pytest.approx(0.5)
+    split = disagreement(table_of((("x", "x", "y"), (0.3, 0.4, 0.9)), (("x",) * 3, (1.0,) * 3)), weights)
+    assert split[0] > 0.5
+    assert split[1] == 0.0
 
 
 def test_tables_without_scores_are_drawn_from_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

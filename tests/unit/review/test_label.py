@@ -2,6 +2,7 @@
 """Cells chosen for labelling teach about as much as twice as many random ones; sheets come back whole."""
 
 import csv
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +182,17 @@ def test_gold_that_is_there_stays(tmp_path):
     ]
     assert [(row.product, row.row) for row in result.unknown] == [("absent", 5)]
     assert [cell.gold for cell in result.table.cells] == [("red",), ("41", "EU 41"), ("n/a",), ()]
+
+
+def test_a_sheet_says_how_sure_members_are_and_comes_back(tmp_path):
+    sure = (math.log(0.93), None, math.log(0.4))
+    table = build_table("abc", [Cell("p1", "", "", "colour", ("red", "red", "=x"), (), None, sure)])
+    path = tmp_path / "label.csv"
+    write_sheet(table, choose(table, 1), path)
+    (row,) = fill(path, {("p1", "colour"): "red"})
+    assert row["answers"] == "red (a p=.93, b); =x (c p=.40)"
+    result = apply_gold(table, read_sheet(path))
+    assert [(cell.gold, cell.scores) for cell in result.table.cells] == [(("red",), table.cells[0].scores)]
 
 
 def test_gold_leaves_scores_as_they_are(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.score import as_probability as as_probability
 from quorum.votes import Cell, Origin, VotesWriter, check_target
 from quorum.votes.schema import known_scores
 from quorum_client import Extraction

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
+from quorum.bulk.answers import as_probability
 from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
@@ -63,6 +63,8 @@ def ask(
             *map(_vote_cell, answer.votes),
         )
     out.print(table)
+    if any(vote.score is not None for answer in result.answers for vote in answer.votes):
+        note("p: the probability that the member gave to its value")
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
 
 
@@ -72,15 +74,7 @@ def _cell(value: str | None, reason: str, style: str = "") -> Text:
 
 def _vote_cell(vote: Vote) -> Text:
     cell = _cell(vote.value, vote.status.name.lower())
-    return cell if vote.score is None else cell.append(f" {_probability(vote.score)}", "dim")
-
-
-def _probability(score: float) -> str:
-    """The probability of a vote, short; none is shown as certain or impossible."""
-    probability = math.exp(score)
-    if 0.005 <= probability < 0.995:
-        return f"p={probability:.2f}".replace("0.", ".")
-    return "p<.01" if probability < 0.5 else "p>.99"
+    return cell if vote.score is None else cell.append(f" {as_probability(vote.score)}", "dim")
 
 
 def extract(

@@ -10,6 +10,7 @@ import typer
 
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
+from quorum.cli.rollout import describe_missing
 
 if TYPE_CHECKING:
     from quorum.repository.render import Difference
@@ -80,6 +81,8 @@ def render(
         print_json(report)
     else:
         _show(changes, spec.repository_path, check)
+        for version, members in report.unscored.items():
+            note(describe_missing(version, members))
         if not check and not changes.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
     if changes.misfits or (check and not changes.is_clean):

@@ -18,6 +18,8 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out,
 from quorum.cli.options import load_if_any, names_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quorum.evaluation.member_scores import ScoresResult
 
 
@@ -54,14 +56,15 @@ def evaluate(
 
 def _show(result: quorum.Evaluation) -> None:
     heads = ("right (95 %)", "to best member", "F1", "ECE", "at 80 %", "saved")
-    table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=0)
+    figures = (Column(head, no_wrap=True) for head in heads)
+    table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)
     for name, accuracy in result.members.items():
         table.add_row(name, _interval(accuracy.value, accuracy.low, accuracy.high))
     table.add_section()
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         table.add_row(
-            Text(_label(name, result), "bold"),
+            Text(result.label(name), "bold"),
             _interval(m.accuracy, *m.ci95),
             f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
             *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
@@ -69,7 +72,7 @@ def _show(result: quorum.Evaluation) -> None:
     out.print(table)
     note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
     if result.scores:
-        _show_scores(result.scores)
+        _show_scores(result.scores, result.label)
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
@@ -81,13 +84,7 @@ def _show(result: quorum.Evaluation) -> None:
     note(result.verdict)
 
 
-def _label(name: str, result: quorum.Evaluation) -> str:
-    """The name of a method; where there are two lines without something, these are told apart when narrow."""
-    base, cut, rest = name.partition("_without_")
-    return f"  no {rest.replace('na_bias', 'n/a bias')}" if cut and result.scores else base + cut + rest
-
-
-def _show_scores(scores: ScoresResult) -> None:
+def _show_scores(scores: ScoresResult, label: Callable[[str], str]) -> None:
     """Print whether members know when they are right, and where methods lose against majority."""
     heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
     table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
@@ -100,7 +97,7 @@ def _show_scores(scores: ScoresResult) -> None:
     note("Said:right: the probability that the member gave to its votes, and how often they are right.")
     worst = Table("worst attribute against majority", "", "points", "cells", box=SIMPLE, padding=(0, 1, 0, 0))
     for name, w in scores.worst_attributes.items():
-        worst.add_row(Text(name, "bold"), Text(w.attribute), f"{100 * w.delta:+.1f}", str(w.cells))
+        worst.add_row(Text(label(name), "bold"), Text(w.attribute), f"{100 * w.delta:+.1f}", str(w.cells))
     out.print(worst)
 
 

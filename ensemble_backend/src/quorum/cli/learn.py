@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,13 +36,14 @@ def learn(
     forgetting: Annotated[
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
+    no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
-    Where votes have scores, both also learn what these are worth.
+    Where votes have scores, both also learn what these are worth, unless --no-scores.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day.
 
@@ -50,7 +52,12 @@ def learn(
     Example: `quorum learn tuesday.jsonl --update weights.json --forgetting 0.98`
     """
     options = quorum.LearnOptions(
-        method=method, gold_labels=gold_labels, seed=seed, update=before, forgetting=forgetting
+        method=method,
+        gold_labels=gold_labels,
+        seed=seed,
+        update=before,
+        forgetting=forgetting,
+        scores=not no_scores,
     )
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
@@ -62,9 +69,6 @@ def learn(
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
     note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
-    offsets = zip(report.weights.members, report.weights.default.scores, strict=False)
-    if sure := [name for name, levels in offsets if any(levels)]:
-        note(f"a vote weighs more the surer its member is of it: {', '.join(sure)}")
     note(f"wrote {target}; next: `quorum publish {target}`")
 
 
@@ -103,8 +107,10 @@ def drift(
 def _show_scores(members: Sequence[ScoreDrift]) -> None:
     table = Table("member", "sure", "before", "no score", "before")
     for m in members:
-        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
-        shares = (f"{share:.1%}" for share in (m.unscored, m.unscored_before))
-        table.add_row(m.member, f"{m.sure:.1%}", expected, *shares)
+        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})" if m.scored else "-"
+        sure, *shares = (
+            "-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before)
+        )
+        table.add_row(m.member, sure, expected, *shares)
     out.print(table)
     note("Sure: votes in the upper half of the member's scores, as they were before.")

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum_contract import STABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
@@ -41,6 +45,8 @@ def publish(
         note(f"held-out votes: {change.comparison}")
     if change.retired and not json:
         note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
+    if change.unscored and not json:
+        note(describe_missing(change.version, change.unscored))
     done = "these weights are already" if change.already else f"published {weights} as"
     show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 
@@ -99,8 +105,25 @@ def diff(
     before, after = changes.methods
     table = Table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
     for name, (was, now) in changes.weights.items():
-        table.add_row(name, *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
+        table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
+    if any(changes.use_scores):
+        _show_use_of_scores(changes, old, new)
+
+
+def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None:
+    """Print which version weighs votes by their scores, and how much more sure votes weigh."""
+    title = f"a sure vote (p={changes.SURE}) weighs more than an unsure one (p={changes.UNSURE}) by"
+    table = Table("attribute", *changes.members, title=title)
+    for name, (was, now) in changes.sure_over_unsure.items():
+        table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
+    out.print(table)
+    if all(changes.use_scores):
+        note(f"{old} and {new} weigh votes by their scores")
+    else:
+        uses, ignores = (old, new) if changes.use_scores[0] else (new, old)
+        note(f"{uses} weighs votes by their scores, {ignores} does not")
+    note("the first table is for votes without a score; p: the probability that the member gave to its value")
 
 
 def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
@@ -124,6 +147,15 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
             e.reason or "",
         )
     out.print(table)
+
+
+def describe_missing(version: int, members: Sequence[str]) -> str:
+    """Say that a version weighs members by scores that they do not give."""
+    whose = "its" if len(members) == 1 else "their"
+    return (
+        f"version {version} weighs {', '.join(members)} by {whose} scores, which this deployment does not "
+        "give: learn again"
+    )
 
 
 def moved(channel: str, change: quorum.Change) -> str:

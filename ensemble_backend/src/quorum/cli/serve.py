@@ -13,6 +13,7 @@ from rich.text import Text
 import quorum
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.describe import refuse_misfits
+from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
 from quorum_contract import CANARY, CHANNELS, STABLE
 
@@ -120,12 +121,18 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
             note(f"version {number} is damaged on disk: {v.damaged}")
             continue
         short = (v.content_hash or "").removeprefix("sha256:")[:12]
-        versions.add_row(str(number), v.state, v.method, str(v.gold_labels), str(v.created or "-"), short)
+        method = f"{v.method}, by scores" if v.uses_scores else v.method
+        learned = (v.created or "-")[:16].replace("T", " ")
+        versions.add_row(str(number), v.state, method, str(v.gold_labels), learned, short)
     members = Table("member", "state", "reason")
     for name, m in report.members.items():
         members.add_row(name, m.state, Text(m.reason))
     for table in (channels, versions, members):
         out.print(table)
+    pinned = {channel.pinned for channel in report.channels.values()}
+    for number, v in report.versions.items():
+        if v.unscored and number in pinned:
+            note(describe_missing(number, v.unscored))
     if report.canary_share:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
 

@@ -199,7 +199,7 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
         if not math.isfinite(weight) or weight < 0.0:
             raise WeightsError(
                 f"{where}.weights: the weight of {name!r} is {weight}; weights are finite and not negative "
-                "(0 = no say)"
+                "(0: a vote without a score has no say)"
             )
     if not math.isfinite(sum(parameters.weights)):
         raise WeightsError(f"{where}.weights are so large that their sum is no number")

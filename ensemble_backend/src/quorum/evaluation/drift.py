@@ -13,7 +13,7 @@ reference, with ``z`` for ``INTERVAL``. The evidence of each test (:mod:`.eviden
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,9 @@ import numpy as np
 from quorum.decision.arrays import Rule, decide
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
-from quorum.evaluation.drift_scores import LESS_SURE, SCORE_KINDS, ScoredCells, ScoreDrift
+from quorum.evaluation.drift_scores import LESS_SURE, SCORE_KINDS, ScoredCells, ScoreDrift, words_of
 from quorum.evaluation.evidence import Outcomes, Rates, Strata, evidence, noticeable, reference_rates
-from quorum.evaluation.score import as_rule
+from quorum.evaluation.score import as_rule, highest_weights
 from quorum.learning.online import State
 from quorum.records import Record
 from quorum.votes.statistic import Statistic
@@ -145,7 +145,8 @@ def drift(
         untested.remove(member)
         cells.exclude(member)
     scores = [cells.scored.figures(member) for member in cells.with_scores]
-    verdict = _verdict(findings, len(day), _power(figures) if len(day.members) > 1 else "")
+    power = _power(figures) if len(day.members) > 1 else ""
+    verdict = _verdict(findings, {s.member: s.scored for s in scores}, len(day), power)
     total = statistic.hist.total
     return Drift(figures, findings, len(day), total, alarm, verdict, scores or None)
 
@@ -162,7 +163,7 @@ class _Cells:
         if weights:
             learned = as_rule(weights, names)
             # Without the other biases, so that the confidence is agreement.
-            self.rule = Rule(learned.weights, learned.na_bias)
+            self.rule = Rule(highest_weights(weights, names), learned.na_bias)
         known = {name: i for i, name in enumerate(sorted({attribute for _, attribute in statistic.groups}))}
         self.attribute = np.array([known.get(name, -1) for _, name in names], np.int64)[self.groups]
         self.n_strata = _CLARITIES * len(known)
@@ -267,10 +268,13 @@ def _check(statistic: Statistic, day: VotesTable, weights: Weights | None, alarm
         raise DriftError(f"alarm is {alarm}; it is a probability above 0 and below 1")
 
 
-def _verdict(findings: Sequence[Finding], cells: int, power: str) -> str:
+def _verdict(findings: Sequence[Finding], scored: Mapping[str, int], cells: int, power: str) -> str:
     if not findings:
         return f"No member changed, as far as {cells} cells tell. {power}".rstrip()
-    parts = [f"{f.member} {f.kind} than before (alarm at cell {f.cell} of {cells})" for f in findings]
+    parts = [
+        f"{f.member} {words_of(f.kind, scored.get(f.member, 0))} (alarm at cell {f.cell} of {cells})"
+        for f in findings
+    ]
     return "; ".join(parts) + ". Look at what changed there, then learn the weights again."
 
 

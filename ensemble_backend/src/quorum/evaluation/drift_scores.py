@@ -8,6 +8,7 @@ it is in the upper one. Ties of scores at the border do no harm: the reference's
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,13 @@ from quorum.votes.table import VotesTable
 SURER, LESS_SURE, UNSCORED = "is surer", "is less sure", "gives fewer scores"
 SCORE_KINDS = (SURER, LESS_SURE, UNSCORED)
 """Kinds of change that are tested for each member whose votes had scores."""
+_NONE_LEFT = "gives no scores any more"
 _ANSWERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreDrift:
-    """How sure a member was of its votes; shares of the day's votes with a score.
+    """How sure a member was of its votes; shares of the day's votes with a score, nan where there are none.
 
     Attributes:
         scored: Votes of the day with a score.
@@ -78,18 +80,16 @@ class ScoredCells:
         rates, outcome, stratum = self.series(member, LESS_SURE)
         known, past = outcome >= 0, len(self.counts)
         scored = int(known.sum())
-        mixture = np.bincount(stratum[known], minlength=self.n_strata) / max(scored, 1)
+        all_scored = scored or math.nan
+        mixture = np.bincount(stratum[known], minlength=self.n_strata) / all_scored
         expected, low, high = (float(mixture @ rate) for rate in (rates.rate, rates.low, rates.high))
         answered = self.codes[:, member] != ABSTAIN
         silent = answered & (self.levels[:, member] == NO_SCORE)
         votes = np.array([answered[past:].sum(), self.counts @ answered[:past]])
-        unscored, before = np.array([silent[past:].sum(), self.counts @ silent[:past]]) / np.maximum(
-            votes, 1e-9
-        )
-        return ScoreDrift(
-            self.members[member], scored, float((outcome == 1).sum() / max(scored, 1)), expected, low, high,
-            float(unscored), float(before),
-        )  # fmt: skip
+        without = np.array([silent[past:].sum(), self.counts @ silent[:past]])
+        unscored, before = (without / np.where(votes > 0.0, votes, math.nan)).tolist()
+        sure = float((outcome == 1).sum() / all_scored)
+        return ScoreDrift(self.members[member], scored, sure, expected, low, high, unscored, before)
 
     def _sure(self, member: int) -> tuple[Outcomes, Strata]:
         """(n,) 1: in the upper half, 0: in the lower, -1: no score; (n,) stratum."""
@@ -112,6 +112,11 @@ class ScoredCells:
 
     def _strata(self, member: int) -> Strata:
         return np.asarray(np.maximum(self.attribute, 0) * _ANSWERS + (self.codes[:, member] == NA), np.int64)
+
+
+def words_of(kind: str, scored: int) -> str:
+    """A kind of change in words, given the number of the day's votes with a score."""
+    return _NONE_LEFT if kind == UNSCORED and not scored else f"{kind} than before"
 
 
 def _levels(hist: Histogram) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:

@@ -119,6 +119,12 @@ class Evaluation(Record):
     na_gold: float
     scores: ScoresResult | None = None
 
+    @staticmethod
+    def label(method: str) -> str:
+        """The name of one of :attr:`methods` for people, such as "em, no scores"."""
+        base, cut, rest = method.partition("_without_")
+        return f"{base}, no {rest.replace('na_bias', 'n/a bias')}" if cut else method
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, nan as None."""
         members = {name: {"accuracy": a.value, "ci95": [a.low, a.high]} for name, a in self.members.items()}
@@ -373,7 +379,7 @@ def _alikeness(table: VotesTable) -> Alikeness:
 
 def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:
     name = max((key for key in results if key != CONFUSION), key=lambda key: results[key].accuracy)
-    result = results[name]
+    result, name = results[name], Evaluation.label(name)
     low, high = result.delta_best_member_ci95
     figures = (
         f"{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "

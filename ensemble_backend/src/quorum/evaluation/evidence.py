@@ -81,7 +81,7 @@ def shifted(rate: Floats, by: float | Floats) -> Floats:
 def evidence(outcome: Outcomes, bound: Floats, up: bool, products: Products | None = None) -> Floats:
     """(n,) logarithm of the e-process after each cell, against rates beyond (n,) bounds, see the module.
 
-    With (n,) ``products`` the cells of one, which follow each other, count as one.
+    With (n,) ``products`` the cells of one, wherever they stand, count as one, at the last of them.
     """
     runs = []
     for shift in _SHIFTS if up else [-shift for shift in _SHIFTS]:
@@ -110,10 +110,10 @@ def _since_any_start(gains: Floats) -> Floats:
 
 def _joined(gains: Floats, known: npt.NDArray[np.bool_], products: Products) -> Floats:
     """(n,) gains where the last cell of each product has the gain of all, and the others have none."""
-    last = np.append(products[1:] != products[:-1], True)
-    run = np.append(0, np.cumsum(last)[:-1])
-    cells = np.bincount(run, known)
-    ratios = np.bincount(run, np.exp(gains) * known)
+    names, backwards, number = np.unique(products[::-1], return_index=True, return_inverse=True)
+    last, number = len(products) - 1 - backwards, number[::-1]
+    cells = np.bincount(number, known, len(names))
+    ratios = np.bincount(number, np.exp(gains) * known, len(names))
     joined = np.zeros(len(gains))
     joined[last] = np.log(np.where(cells > 0, ratios, 1.0) / np.maximum(cells, 1.0))
     return joined

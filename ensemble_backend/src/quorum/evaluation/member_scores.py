@@ -133,7 +133,7 @@ def gains_in_words(gains: Mapping[str, Estimate]) -> str:
     sure = [name for name, gain in gains.items() if gain.low > 0.0]
     worse = [name for name, gain in gains.items() if gain.high < 0.0]
     if worse:
-        end = f"they make {' and '.join(worse)} worse: learn without them"
+        end = f"they make {' and '.join(worse)} worse: learn without them (`quorum learn --no-scores`)"
     elif sure:
         end = f"they make {' and '.join(sure)} better"
     else:

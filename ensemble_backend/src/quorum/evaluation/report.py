@@ -18,6 +18,8 @@ from quorum.evaluation.member_scores import ScoresResult
 _INK = "#010203"
 _ATTRIBUTES_SHOWN = 20
 _COLOURS = ("#1f77b4", "#e07b00", "#2a9d5c", "#c2418c", "#8a6fd1", "#8c6d31")
+_DASHES = {"": "-", "scores": "--", "na_bias": ":"}
+"""Dashes of a method by what is left out of it."""
 _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
@@ -81,15 +83,23 @@ def _svg(width: float, height: float, draw: Callable[[Any], None]) -> str:
 def _reliability(evaluation: Evaluation) -> str:
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-        for colour, (name, result) in zip(_COLOURS, evaluation.methods.items(), strict=False):
+        bases = list(dict.fromkeys(name.partition("_without_")[0] for name in evaluation.methods))
+        for name, result in evaluation.methods.items():
             x = [row.confidence for row in result.reliability]
             y = [row.accuracy for row in result.reliability]
-            label = f"{name} ({result.confidence})"
-            axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=colour, label=label)
+            base, _, left_out = name.partition("_without_")
+            look = {"color": _COLOURS[bases.index(base) % len(_COLOURS)], "linestyle": _DASHES[left_out]}
+            label = f"{evaluation.label(name)} ({result.confidence})"
+            axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, label=label, **look)
         axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend()
+        _legend(axes, "right upper")
 
-    return _svg(6.2, 4.4, draw)
+    return _svg(8.4, 4.4, draw)
+
+
+def _legend(axes: Any, place: str, columns: int = 1) -> None:
+    """A legend beside the axes, where it covers nothing."""
+    axes.figure.legend(loc=f"outside {place}", ncols=columns)
 
 
 def _own_reliability(scores: ScoresResult) -> str:
@@ -101,9 +111,9 @@ def _own_reliability(scores: ScoresResult) -> str:
             colour = _COLOURS[number % len(_COLOURS)]
             axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=colour, label=name)
         axes.set(xlabel="probability of its vote", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend()
+        _legend(axes, "right upper")
 
-    return _svg(6.2, 4.4, draw)
+    return _svg(8.4, 4.4, draw)
 
 
 def _heat(evaluation: Evaluation) -> str:
@@ -126,16 +136,18 @@ def _attributes(evaluation: Evaluation) -> str:
     best, plain = evaluation.methods[name].by_attribute, evaluation.methods["majority"].by_attribute
     shown = sorted(best, key=lambda key: -best[key][1])[:_ATTRIBUTES_SHOWN]
 
+    label = evaluation.label(name)
+
     def draw(axes: Any) -> None:
         places = np.arange(len(shown))
-        axes.barh(places - 0.2, [best[key][0] for key in shown], 0.38, color=_COLOURS[0], label=name)
+        axes.barh(places - 0.2, [best[key][0] for key in shown], 0.38, color=_COLOURS[0], label=label)
         axes.barh(places + 0.2, [plain[key][0] for key in shown], 0.38, color=_COLOURS[1], label="majority")
         axes.set_yticks(places, [f"{key} ({best[key][1]})" for key in shown])
         axes.invert_yaxis()
         axes.set(xlabel="share right, held out (labelled cells in brackets)", xlim=(0, 1))
-        axes.legend()
+        _legend(axes, "upper center", 2)
 
-    return _svg(7.0, 0.9 + 0.3 * len(shown), draw)
+    return _svg(7.0, 1.2 + 0.3 * len(shown), draw)
 
 
 def _curve(evaluation: Evaluation, curve: Mapping[int, float]) -> str:
@@ -147,6 +159,6 @@ def _curve(evaluation: Evaluation, curve: Mapping[int, float]) -> str:
         axes.axhline(best, color=_COLOURS[1], linewidth=1.0, label=f"best single member ({member})")
         axes.axhline(majority, color=_INK, linewidth=0.8, linestyle=":", label="majority")
         axes.set(xlabel="gold labels", ylabel="share right, held out")
-        axes.legend()
+        _legend(axes, "upper center", 3)
 
-    return _svg(6.2, 3.6, draw)
+    return _svg(6.8, 3.8, draw)

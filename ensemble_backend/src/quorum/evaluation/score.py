@@ -100,6 +100,11 @@ def as_rule(weights: Weights, groups: Sequence[tuple[str, str]]) -> Rule:
     )
 
 
+def highest_weights(weights: Weights, groups: Sequence[tuple[str, str]]) -> Floats:
+    """(g, m) highest weight that a vote of each member can have, per (category, attribute)."""
+    return np.array([weights.parameters(name, category).highest() for category, name in groups], np.float64)
+
+
 def _offsets(rows: Sequence[Parameters]) -> Floats | None:
     """(g, m, levels) offsets of scores; None where no row has any."""
     if not any(row.scores for row in rows):

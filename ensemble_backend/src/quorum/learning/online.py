@@ -239,11 +239,11 @@ def _statistic(file: _File) -> Statistic:
 
 def _check_same_cells(hist: Histogram, scored: Histogram) -> None:
     """Refuse rows with scores that are of other cells than those without."""
-    counts = [np.bincount(part.groups, part.counts, hist.n_groups) for part in (hist, scored)]
+    plain, told = (np.bincount(part.groups, part.counts, hist.n_groups) for part in (hist, scored))
     levels = scored.all_levels()
     if (
         scored.n_groups > hist.n_groups
-        or not np.allclose(*counts)
+        or not np.allclose(plain, told)
         or (scored.right != UNLABELLED).any()
         or (levels[scored.codes == ABSTAIN] != NO_SCORE).any()
     ):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
 from quorum.decision.patterns import ABSTAIN
+from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -27,6 +28,7 @@ from quorum.evaluation.canary import (
     pairs_from_votes,
 )
 from quorum.operations.rollout import connect
+from quorum.operations.scores import gives_no_scores, weighed_by_scores
 from quorum.operations.servers import store_of
 from quorum.records import Record
 from quorum.rollout.channels import RolloutError
@@ -131,16 +133,39 @@ def canary_report(
 def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:
     stable, canary = (store_of(deployment).weights(version) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
-    weighing = [str(v) for v, w in zip(versions, (stable, canary), strict=True) if w.uses_scores]
-    answered = table.codes != ABSTAIN
-    missing = float((answered & np.isnan(table.scores)).sum() / max(int(answered.sum()), 1))
-    if weighing and missing > _FEW_WITHOUT_SCORES:
-        note(
-            f"{missing:.0%} of the votes have no score, by which version {' and '.join(weighing)} weighs "
-            "votes: served, it decides otherwise; record votes again"
-        )
+    for version, weights in zip(versions, (stable, canary), strict=True):
+        for remark in _without_scores(deployment, table, version, weights):
+            note(remark)
     trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
+
+
+def _without_scores(
+    deployment: Deployment, table: VotesTable, version: int, weights: Weights
+) -> Iterator[str]:
+    """Say where the scores that a version weighs votes by are not those that it is served with."""
+    weighed, silent = set(weighed_by_scores(weights)), gives_no_scores(deployment)
+    answered, unscored = table.codes != ABSTAIN, np.isnan(table.scores)
+    totals = np.maximum(answered.sum(axis=0), 1)
+    shares = dict(zip(table.members, ((answered & unscored).sum(axis=0) / totals).tolist(), strict=True))
+    lost = [n for n in weights.members if n in weighed - silent and shares[n] > _FEW_WITHOUT_SCORES]
+    if lost:
+        named = ", ".join(f"{name} ({shares[name]:.0%})" for name in lost)
+        yield (
+            f"votes of {named} have no score, by which version {version} weighs them: served, it decides "
+            "otherwise; record votes again"
+        )
+    off = [name for name in weights.members if name in weighed & silent]
+    alike = [name for name in off if shares[name] >= 1.0 - _FEW_WITHOUT_SCORES]
+    for names, end in (
+        (alike, "as in these votes: served, it decides the same"),
+        ([n for n in off if n not in alike], "unlike these votes: served, it decides otherwise"),
+    ):
+        if names:
+            yield (
+                f"this deployment gives no scores of {', '.join(names)}, by which version {version} weighs "
+                f"votes, {end}; learn again"
+            )
 
 
 def _observed(table: VotesTable, versions: Versions) -> Sides | None:

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
+from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
+from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
 from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
+from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.option_base import find_missing
 from quorum.server.runfile import find_running
@@ -53,16 +58,20 @@ class RenderReport(Record):
         difference: Files that differ, or were written.
         restarted_from: With ``reset_weights``, the new version of equal weights; else None.
         served: Whether a server runs; it reads the change at its next start.
+        unscored: Version that a channel answers with -> members that it weighs by their scores, which the
+            deployment does not give.
     """
 
     difference: Difference
     restarted_from: int | None
     served: bool
+    unscored: Mapping[int, list[str]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         changes = self.difference
-        return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write)}
+        more = {"unscored": plain(self.unscored)} if self.unscored else {}
+        return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write), **more}
 
 
 def render(deployment: Deployment, *, check: bool = False, reset_weights: bool = False) -> RenderReport:
@@ -82,4 +91,14 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         raise ServedError("this deployment is being served; stop it before resetting its weights")
     version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
-    return RenderReport(changes, version, served)
+    return RenderReport(changes, version, served, _unscored(deployment))
+
+
+def _unscored(deployment: Deployment) -> dict[int, list[str]]:
+    store, found = Store(deployment.repository_path), {}
+    state = store.state_if_any()
+    for version in sorted(set(state.pins.values())) if state else ():
+        # Of a version that cannot be read, the difference says so.
+        with suppress(WeightsError):
+            found[version] = missing_scores(deployment, store.weights(version))
+    return {version: members for version, members in found.items() if members}

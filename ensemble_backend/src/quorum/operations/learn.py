@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
+from quorum.decision.patterns import ABSTAIN
+from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
+from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.files import write_atomic
-from quorum.learning.learn import LearnError, learn_statistic
+from quorum.learning.learn import LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
+from quorum.votes.statistic import Statistic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class LearnOptions:
         seed: Draws the gold labels.
         update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
         forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
+        scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
     """
 
     method: str = "auto"
@@ -37,6 +43,7 @@ class LearnOptions:
     seed: int = 0
     update: str | Path | None = None
     forgetting: float = 1.0
+    scores: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +148,13 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     if deployment:
         table = table.of_members(deployment.member_names)
     labels, seed = options.gold_labels, options.seed
-    weights = learn_table(table, options.method, gold_labels=labels, seed=seed, **_catalogue(deployment))
+    statistic = table.statistic()
+    used = statistic if labels is None else table.sample_gold(labels, seed).statistic()
+    choice = _choice(used, options)
+    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
-    return LearnReport(weights, remarks=table.statistic().remarks()), state
+    remarks = (*statistic.remarks(), *_score_remarks(statistic, weights, options))
+    return LearnReport(weights, remarks=remarks), state
 
 
 def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
@@ -152,9 +163,10 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     if members:
         check_wanted(read_members(votes), members)
     statistic = read_statistic(votes, members=members)
-    weights = learn_statistic(statistic, options.method, **_catalogue(deployment))
+    weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    return LearnReport(weights, remarks=(streamed, *statistic.remarks())), None
+    remarks = (streamed, *statistic.remarks(), *_score_remarks(statistic, weights, options))
+    return LearnReport(weights, remarks=remarks), None
 
 
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
@@ -164,8 +176,37 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     changed = compare_day(state, table, weights=old)
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
-    weights = relearn(state, options.method, **catalogue)
-    return LearnReport(weights, drift=changed), state
+    weights = relearn(state, **_choice(state.statistic, options), **catalogue)
+    remarks = _score_remarks(state.statistic, weights, options)
+    return LearnReport(weights, drift=changed, remarks=remarks), state
+
+
+def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:
+    """Method and settings, as arguments of the learning functions."""
+    method = options.method
+    if options.scores:
+        return {"method": method}
+    method = choose_method(statistic) if method == "auto" else method
+    return {"method": method, "settings": {"scores": False} if method in SCORE_METHODS else None}
+
+
+def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
+    """Say how many votes have a score, and whose scores count."""
+    hist = statistic.scored
+    if hist is None or hist.levels is None:
+        return ()
+    answered = hist.codes != ABSTAIN
+    total = float(hist.counts @ answered.sum(axis=1))
+    known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
+    share = f"{known:.0f} of {total:.0f} votes have a score"
+    if sure := weighed_by_scores(weights):
+        named = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
+        return share, f"{named}; without a score it keeps its member's weight"
+    if weights.method not in SCORE_METHODS:
+        return (f"{share}; {weights.method} does not use them",)
+    if not options.scores:
+        return (f"{share}; they are left out, as asked for",)
+    return (f"{share}; those of no member say enough, so no vote weighs more for its score",)
 
 
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:

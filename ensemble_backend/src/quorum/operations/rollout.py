@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
@@ -53,7 +55,8 @@ def publish(
     """
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     with connect(deployment, dry_run) as rollout:
-        return rollout.publish(loaded, force)
+        change = rollout.publish(loaded, force)
+    return replace(change, unscored=tuple(missing_scores(deployment, loaded)))
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
@@ -100,17 +103,30 @@ class WeightsDiff:
 
     Attributes:
         methods: How they were learned.
-        weights: Attribute, or "default" -> weights in the order of ``members``.
+        weights: Attribute, or "default" -> weights of votes without a score, in the order of ``members``.
+        use_scores: Whether they weigh votes by their scores.
+        sure_over_unsure: Attribute, or "default" -> how much more a vote of probability ``SURE`` weighs than
+            one of ``UNSURE``, in the same unit.
     """
+
+    SURE: ClassVar[float] = 0.99
+    UNSURE: ClassVar[float] = 0.3
 
     members: tuple[str, ...]
     methods: tuple[str, str]
     weights: dict[str, tuple[list[float], list[float]]]
+    use_scores: tuple[bool, bool]
+    sure_over_unsure: dict[str, tuple[list[float], list[float]]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        pairs = {name: {"old": old, "new": new} for name, (old, new) in self.weights.items()}
-        return {"members": self.members, "weights": pairs}
+        old, new = self.use_scores
+        return {
+            "members": self.members,
+            "weights": _named(self.weights),
+            "use_scores": {"old": old, "new": new},
+            "sure_over_unsure": _named(self.sure_over_unsure),
+        }
 
 
 def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
@@ -119,10 +135,26 @@ def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
     before, after = store.weights(old), store.weights(new)
     names = ["default", *sorted({*before.attributes, *after.attributes})]
     pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
-    return WeightsDiff(after.members, (before.method, after.method), pairs)
+    gains = {name: (_sure_over_unsure(before, name), _sure_over_unsure(after, name)) for name in names}
+    use_scores = before.uses_scores, after.uses_scores
+    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains)
+
+
+def _named(pairs: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, dict[str, list[float]]]:
+    return {name: {"old": old, "new": new} for name, (old, new) in pairs.items()}
 
 
 def _relative(weights: Weights, attribute: str) -> list[float]:
     values = weights.parameters(attribute).weights
     top = max(values) or 1.0
     return [value / top for value in values]
+
+
+def _sure_over_unsure(weights: Weights, attribute: str) -> list[float]:
+    parameters = weights.parameters(attribute)
+    top = max(parameters.weights) or 1.0
+    sure, unsure = (
+        parameters.at([math.log(probability)] * len(weights.members)).weights
+        for probability in (WeightsDiff.SURE, WeightsDiff.UNSURE)
+    )
+    return [(high - low) / top for high, low in zip(sure, unsure, strict=True)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
+from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
 from quorum.repository.store import Store
@@ -49,6 +50,8 @@ class VersionStatus(Record):
         damaged: Why its file cannot be read; None where it can. A running server keeps it in memory.
         method: Learning method; None where the file is damaged, as all that follow.
         gold_labels: Number of labels that it was learned from.
+        uses_scores: Whether it weighs votes by their scores.
+        unscored: Members that it weighs by their scores, which the deployment does not give.
     """
 
     state: str
@@ -57,6 +60,8 @@ class VersionStatus(Record):
     content_hash: str | None = None
     created: str | None = None
     gold_labels: int | None = None
+    uses_scores: bool | None = None
+    unscored: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: state and damage, or state and provenance."""
@@ -163,7 +168,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         pid=running.pid if running else None,
         canary_share=state.canary_share if state else 0.0,
         channels=_channels(deployment, endpoint.grpc_url, pins),
-        versions={v: _version_status(store, v, models.get((VOTE, str(v)))) for v in versions},
+        versions={v: _version_status(deployment, store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
             member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
             for model, members in deployment.models().items()
@@ -189,14 +194,24 @@ def _channels(deployment: Deployment, url: str, pins: Mapping[str, int]) -> dict
     return {c: ChannelStatus(pins.get(c), p.ready, p.version, p.reason) for c, p in pulses.items()}
 
 
-def _version_status(store: Store, version: int, model: ModelState | None) -> VersionStatus:
+def _version_status(
+    deployment: Deployment, store: Store, version: int, model: ModelState | None
+) -> VersionStatus:
     state = model.state if model else "UNAVAILABLE"
     try:
         weights = store.weights(version)
     except WeightsError as error:
         return VersionStatus(state, damaged=str(error))
     created, labels = weights.provenance.get("created"), weights.provenance.get("gold_labels")
-    return VersionStatus(state, None, weights.method, weights.content_hash, created, labels)
+    return VersionStatus(
+        state,
+        method=weights.method,
+        content_hash=weights.content_hash,
+        created=created,
+        gold_labels=labels,
+        uses_scores=weights.uses_scores,
+        unscored=tuple(missing_scores(deployment, weights)),
+    )
 
 
 def _loaded(deployment: Deployment, url: str) -> tuple[list[int], str | None]:

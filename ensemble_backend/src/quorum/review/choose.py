@@ -12,7 +12,7 @@ from quorum.decision.arrays import Floats
 from quorum.decision.histogram import compress
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights, WeightsError
-from quorum.evaluation.score import as_rule
+from quorum.evaluation.score import highest_weights
 from quorum.votes import VotesTable
 from quorum.votes.table import scores_or_none
 from quorum_contract.errors import QuorumError
@@ -53,7 +53,7 @@ def choose(table: VotesTable, count: int, *, weights: Weights | None = None, see
     Args:
         table: Votes; existing gold counts as labels of its attributes.
         count: Number of cells, at least 1.
-        weights: Members with zero weight cannot disagree; None: all can.
+        weights: Members whose votes never weigh anything cannot disagree; None: all can.
         seed: Of the draws; the same input gives the same cells.
 
     Returns:
@@ -91,7 +91,7 @@ def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
     answered = table.codes != ABSTAIN
     each = np.ones(table.codes.shape)
     if weights is not None:
-        each = as_rule(weights, table.group_names).weights[table.groups]
+        each = highest_weights(weights, table.group_names)[table.groups]
     held = np.where(answered, each, 0.0)
     held = np.where(held.sum(axis=1, keepdims=True) > 0.0, held, answered)
     total = np.maximum(held.sum(axis=1, keepdims=True), 1e-12)
@@ -111,7 +111,7 @@ def contradiction(table: VotesTable, weights: Weights | None = None) -> Floats |
         return None
     heard = table.codes != ABSTAIN
     if weights is not None:
-        heard &= as_rule(weights, table.group_names).weights[table.groups] > 0.0
+        heard &= highest_weights(weights, table.group_names)[table.groups] > 0.0
     known = heard & ~np.isnan(table.scores)
     sure = np.where(known, np.exp(np.where(known, table.scores, 0.0)), 0.0)
     same = (table.codes[:, :, None] == table.codes[:, None, :]) & heard[:, None, :] & heard[:, :, None]

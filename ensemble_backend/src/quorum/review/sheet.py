@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
+from quorum.tasks.score import as_probability
 from quorum.votes import Cell, VotesTable, build_table
 
 SEPARATOR = " | "
@@ -129,11 +130,13 @@ def apply_gold(table: VotesTable, rows: Sequence[GoldRow]) -> Labelling:
 
 
 def members_by_answer(cell: Cell, members: Sequence[str]) -> dict[str, list[str]]:
-    """Value -> the members that named it, the most frequent value first."""
+    """Value -> the members that named it, with their probabilities of it; the most frequent value first."""
     named: dict[str, list[str]] = {}
-    for member, value in zip(members, cell.values, strict=True):
+    scores = cell.scores or (None,) * len(members)
+    for member, value, score in zip(members, cell.values, scores, strict=True):
         if value is not None:
-            named.setdefault(value, []).append(member)
+            who = member if score is None else f"{member} {as_probability(score)}"
+            named.setdefault(value, []).append(who)
     return dict(sorted(named.items(), key=lambda answer: -len(answer[1])))
 
 

@@ -40,6 +40,7 @@ class Change:
         comparison: New weights against the running ones, for ``publish`` with held-out votes.
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
         canary: Another version than stable's, that a share of the products goes on to get.
+        unscored: Members that new weights weigh by their scores, which the deployment does not give.
     """
 
     action: str
@@ -50,6 +51,7 @@ class Change:
     comparison: Comparison | None = None
     retired: tuple[int, ...] = ()
     canary: int | None = None
+    unscored: tuple[str, ...] = ()
 
 
 class Rollout:

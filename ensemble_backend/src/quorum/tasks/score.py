@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -45,6 +46,14 @@ def score_of(span: Span, ends: Sequence[int], log_probs: Sequence[float]) -> flo
         first = reached if start == 0 else reached + 1
     score = valid_score(sum(log_probs[first : bisect_left(ends, end) + 1]))
     return None if score is None else _round(score)
+
+
+def as_probability(score: float) -> str:
+    """Write a score as a probability for people, short; none is shown as certain or impossible."""
+    probability = math.exp(score)
+    if 0.005 <= probability < 0.995:
+        return f"p={probability:.2f}".replace("0.", ".")
+    return "p<.01" if probability < 0.5 else "p>.99"
 
 
 def _round(score: float) -> float:
