@@ -30,7 +30,8 @@ _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
 _USUAL_SLOPE = 0.5
 _LEAD = 3.0
-"""Log evidence by which a fit with scores must be ahead of those without."""
+"""Log evidence by which a fit must lead with scores of which agreement says nothing: useless ones, too, win
+by a little now and then."""
 _SLOPE_RIDGES = 4.0
 """Ridge of slopes in those of weights: log odds of scores spread about twice as far as being named or not."""
 
@@ -59,8 +60,9 @@ class LogLinear:
 
     Votes with scores weigh ``v_j + c_j (s - u_j)``, with ``s`` the log odds of the score's level, ``u_j`` its
     mean and a slope ``c_j >= 0`` with four times the ridge, pulled to equal slopes or those of
-    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence for them leads by 3. A weight
-    below 0, which is rare, is used in the fit and is 0 when it decides.
+    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence is for them, by 3 where agreement
+    does not say that they are worth anything. A weight below 0, which is rare, is used in the fit and is 0
+    when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
@@ -154,14 +156,15 @@ class LogLinear:
         plain = Design(gold.without_levels(), members=self._members)
         tried: list[tuple[Fit, float, Floats, Floats | None]]
         tried = [(*fit, None) for fit in self._fits(plain, priors)]
+        lead = 0.0
         if scored is not None:
-            usual = usual_log_odds(scored)
+            usual, agreed = usual_log_odds(scored), self._agreed(scored)
             design = Design(gold, members=self._members, usual=usual)
-            priors = [(weights, self._answered * 1.0) for weights, _ in priors] + self._agreed(scored)
+            priors = [(weights, self._answered * 1.0) for weights, _ in priors] + agreed
             tried += [(*fit, usual) for fit in self._fits(design, priors)]
-        # Useless scores win by a little now and then: they need a lead.
+            lead = 0.0 if agreed else _LEAD
         best, self.ridge_, center, self._usual = max(
-            tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else _LEAD)
+            tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else lead)
         )
         self.prior_ = center[0, : self._members]
         return best.theta
