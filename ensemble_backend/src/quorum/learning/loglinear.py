@@ -60,9 +60,9 @@ class LogLinear:
 
     Votes with scores weigh ``v_j + c_j (s - u_j)``, with ``s`` the log odds of the score's level, ``u_j`` its
     mean and a slope ``c_j >= 0`` with four times the ridge, pulled to equal slopes or those of
-    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence is for them, by 3 where agreement
-    does not say that they are worth anything. A weight below 0, which is rare, is used in the fit and is 0
-    when it decides.
+    :class:`~quorum.learning.scored.ScoredCoin`. Scores count if the evidence is for them, by 3 where
+    agreement finds them worthless. A weight below 0, which is rare, is used in the fit and is 0 when it
+    decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
