@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate members and methods on a file of labelled votes, optionally with an HTML report."""
+"""Evaluate members and methods, or given weights, on a file of labelled votes; optionally an HTML report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from quorum.bulk.callbacks import Note, ignore
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
 from quorum.evaluation.evaluate import evaluate as evaluate_table
+from quorum.evaluation.given import WeightsEvaluation
+from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
+from quorum.operations.scores import votes_without_scores
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
@@ -84,4 +90,34 @@ def evaluate(
         except ImportError as error:
             raise ReportError(str(error)) from error
         write_atomic(page, text)
+    return result
+
+
+def evaluate_weights(
+    votes: str | Path, weights: Weights | str | Path, *, seed: int = 0, note: Note = ignore
+) -> WeightsEvaluation:
+    """Judge weights, or those of a file, on labelled votes; nothing is learned, no deployment is needed.
+
+    Args:
+        votes: A votes table with gold, of the members of the weights.
+        weights: The weights.
+        seed: Of the intervals.
+        note: Takes a remark on votes without the scores that the weights weigh them by.
+
+    Raises:
+        VotesError: The table cannot be read.
+        WeightsError: The weights cannot be read, or are for other members.
+        NothingToScoreError: The table has no gold.
+    """
+    path, name = Path(votes), "the weights" if isinstance(weights, Weights) else str(weights)
+    loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
+    table = read_votes(path)
+    try:
+        result = evaluate_weights_on(table, loaded, seed=seed)
+    except NothingToScoreError as error:
+        raise NothingToScoreError(f"{path}: {error}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    for remark in votes_without_scores(table, loaded, name):
+        note(remark)
     return result
