@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Given weights are judged on labels: by hand where it can be, with intervals that few products cannot narrow."""
+"""Given weights are judged on labels: by hand where it can be, and few products prove nothing."""
 
 from __future__ import annotations
 

@@ -31,6 +31,10 @@ def evaluate(
     gold_labels: Annotated[
         int | None, typer.Option(help="Learn from only this many labels per fold; default: all others.")
     ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often to draw those labels; default: 20 with --gold-labels, else 1."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
     weights: Annotated[
         Path | None, typer.Option(help="Judge these weights (JSON) instead; nothing is learned.")
@@ -43,6 +47,9 @@ def evaluate(
 
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 
+    With `--gold-labels N` it draws N labels 20 times: the intervals, and the range of what N labels of yours
+    may give, hold what the choice of the labels does. The report's learning curve gets a band.
+
     With `--weights` it judges those weights on the labels instead, over all and by attribute; nothing is
     learned, and no deployment is needed.
 
@@ -51,10 +58,10 @@ def evaluate(
     Example: `quorum evaluate new-votes.jsonl --weights weights.json`
     """
     if weights:
-        if methods != "all" or folds != 5 or gold_labels is not None or report:
+        if methods != "all" or folds != 5 or gold_labels is not None or draws or report:
             raise CommandError(
-                "--weights learns nothing: leave out --methods, --folds, --gold-labels and --report, or "
-                "leave out --weights"
+                "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws and "
+                "--report, or leave out --weights"
             )
         judged = quorum.evaluate_weights(votes, weights, seed=seed, note=note)
         if json:
@@ -62,7 +69,9 @@ def evaluate(
         else:
             show_weights(judged, weights.name)
         return
-    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed)
+    if draws and draws > 1 and gold_labels is None and not report:
+        raise CommandError("--draws draws labels to learn from: say how many by --gold-labels N")
+    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed, draws=draws)
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):

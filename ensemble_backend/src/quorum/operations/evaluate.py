@@ -13,7 +13,9 @@ from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
+from quorum.evaluation.curve import learning_curve
+from quorum.evaluation.draws import USUAL_DRAWS
+from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation
 from quorum.evaluation.evaluate import evaluate as evaluate_table
 from quorum.evaluation.given import WeightsEvaluation
 from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
@@ -42,12 +44,15 @@ class EvaluateOptions:
         folds: Parts that the products are split into, at least 2.
         gold_labels: Learn from only this many labels per fold; None: all others.
         seed: Of folds, labels and intervals.
+        draws: How often the ``gold_labels``, and the labels of the report's learning curve, are drawn; None:
+            20 times with ``gold_labels``, else once.
     """
 
     methods: Sequence[str] = DEFAULT_METHODS
     folds: int = 5
     gold_labels: int | None = None
     seed: int = 0
+    draws: int | None = None
 
 
 def evaluate(
@@ -73,6 +78,7 @@ def evaluate(
     """
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
+    draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
     table = read_votes(path)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
@@ -80,11 +86,13 @@ def evaluate(
         code = errno.EISDIR if page.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(page))
     try:
-        result = evaluate_table(table, **asdict(chosen), value_counts=counts)
+        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     if page:
-        curve = learning_curve(table, _CURVE, folds=chosen.folds, seed=chosen.seed, value_counts=counts)
+        curve = learning_curve(
+            table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts
+        )
         try:
             text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
         except ImportError as error:
