@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from quorum.deployment.schema import Deployment as Deployment
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
+    from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
     from quorum.operations.build import member_builds as member_builds
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from quorum.operations.describe import validate as validate
     from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
     from quorum.operations.evaluate import evaluate as evaluate
+    from quorum.operations.evaluate import evaluate_weights as evaluate_weights
     from quorum.operations.learn import LearnOptions as LearnOptions
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
@@ -82,10 +84,11 @@ _MODULES = {
     "quorum.deployment.schema": ("Deployment",),
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
+    "quorum.evaluation.given": ("WeightsEvaluation",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
-    "quorum.operations.evaluate": ("EvaluateOptions", "evaluate"),
+    "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
     "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
     "quorum.operations.plan": ("PlanReport", "plan"),
     "quorum.operations.probe": ("probe", "probe_server", "probes_of"),

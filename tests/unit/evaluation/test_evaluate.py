@@ -14,7 +14,9 @@ import pytest
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights, equal_weights
 from quorum.evaluation import NothingToScoreError
-from quorum.evaluation.evaluate import evaluate, learning_curve
+from quorum.evaluation.curve import learning_curve
+from quorum.evaluation.draws import Spread
+from quorum.evaluation.evaluate import evaluate
 from quorum.evaluation.heldout import assign_folds, calls_saved, confusion
 from quorum.evaluation.measures import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.report import report_html
@@ -140,13 +142,15 @@ def test_learning_curve_rises():
     table = simulated(7, [0.95, 0.6, 0.6, 0.6], cells=1500)
     curve = learning_curve(table, (10, 400, 10_000))
     assert list(curve) == [10, 400]
-    assert curve[400] >= curve[10] - 0.01
+    assert curve[400].mean >= curve[10].mean - 0.01
+    assert curve[400].lowest == curve[400].highest == curve[400].mean
 
 
 def test_the_report_is_one_file_with_all_figures():
     table = simulated(8, [0.9, 0.8, 0.7], cells=300)
     result = evaluate(table, ("em", "loglinear"))
-    text = report_html(result, title="Shoes & <hats>", curve={50: 0.8, 100: 0.85})
+    curve = {50: Spread(0.8, 0.8, 0.8), 100: Spread(0.85, 0.85, 0.85)}
+    text = report_html(result, title="Shoes & <hats>", curve=curve)
     assert text.count("<svg") == 4
     assert "Shoes &amp; &lt;hats&gt;" in text
     assert not re.search(r"(src|href)=\"https?:", text)
@@ -156,7 +160,11 @@ def test_the_report_is_one_file_with_all_figures():
         assert f"<td>{100 * number:.1f}</td>" in text
     for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         ET.fromstring(drawing)
-    assert text == report_html(result, title="Shoes & <hats>", curve={50: 0.8, 100: 0.85})
+    assert text == report_html(result, title="Shoes & <hats>", curve=curve)
+    assert "by the draw of the labels" not in text
+    banded = report_html(result, curve={50: Spread(0.8, 0.7, 0.9), 100: Spread(0.85, 0.8, 0.9)})
+    assert "by the draw of the labels" in banded
+    assert banded.count("<svg") == 4
 
 
 @pytest.fixture(scope="module")

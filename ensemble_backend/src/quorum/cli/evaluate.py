@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum evaluate``: cross-validate members and methods on labelled votes."""
+"""``quorum evaluate``: cross-validate members and methods, or judge given weights, on labelled votes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.given_weights import interval, show_weights
 from quorum.cli.options import load_if_any, names_in
 
 if TYPE_CHECKING:
@@ -30,7 +31,14 @@ def evaluate(
     gold_labels: Annotated[
         int | None, typer.Option(help="Learn from only this many labels per fold; default: all others.")
     ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often to draw those labels; default: 20 with --gold-labels, else 1."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(help="Judge these weights (JSON) instead; nothing is learned.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -39,9 +47,31 @@ def evaluate(
 
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 
+    With `--gold-labels N` it draws N labels 20 times: the intervals, and the range of what N labels of yours
+    may give, hold what the choice of the labels does. The report's learning curve gets a band.
+
+    With `--weights` it judges those weights on the labels instead, over all and by attribute; nothing is
+    learned, and no deployment is needed.
+
     Example: `quorum evaluate votes.jsonl --gold-labels 200 --report evaluation.html`
+
+    Example: `quorum evaluate new-votes.jsonl --weights weights.json`
     """
-    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed)
+    if weights:
+        if methods != "all" or folds != 5 or gold_labels is not None or draws or report:
+            raise CommandError(
+                "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws and "
+                "--report, or leave out --weights"
+            )
+        judged = quorum.evaluate_weights(votes, weights, seed=seed, note=note)
+        if json:
+            print_json(judged)
+        else:
+            show_weights(judged, weights.name)
+        return
+    if draws and draws > 1 and gold_labels is None and not report:
+        raise CommandError("--draws draws labels to learn from: say how many by --gold-labels N")
+    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed, draws=draws)
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
@@ -59,13 +89,13 @@ def _show(result: quorum.Evaluation) -> None:
     figures = (Column(head, no_wrap=True) for head in heads)
     table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)
     for name, accuracy in result.members.items():
-        table.add_row(name, _interval(accuracy.value, accuracy.low, accuracy.high))
+        table.add_row(name, interval(accuracy.value, accuracy.low, accuracy.high))
     table.add_section()
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         table.add_row(
             Text(result.label(name), "bold"),
-            _interval(m.accuracy, *m.ci95),
+            interval(m.accuracy, *m.ci95),
             f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
             *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
         )
@@ -103,7 +133,3 @@ def _show_scores(scores: ScoresResult, label: Callable[[str], str]) -> None:
 
 def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}"
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,22 @@ import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN
-from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out, training
+from quorum.evaluation.draws import (
+    GOLD_FREE,
+    Draws,
+    Spread,
+    estimates,
+    in_words,
+    resampled,
+    right_cells,
+    spread,
+    training_draws,
+)
+from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
 from quorum.evaluation.measures import ReliabilityBin, accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores, worst_attribute
 from quorum.evaluation.score import NothingToScoreError
-from quorum.evaluation.stats import (
-    RESAMPLES,
-    Estimate,
-    bootstrap_means,
-    means_over_products,
-    percentile_interval,
-)
+from quorum.evaluation.stats import Estimate, percentile_interval
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
@@ -40,6 +45,8 @@ _WITHOUT_SCORES = "_without_scores"
 @dataclass(frozen=True, slots=True)
 class MethodResult:
     """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
+
+    Where labels are drawn several times, figures are means over the draws, and intervals are over these too.
 
     Attributes:
         accuracy: Share of labelled cells decided right; ``ci95`` is its interval.
@@ -103,6 +110,8 @@ class Evaluation(Record):
         na_gold: Share of the labelled cells whose gold is "n/a"; near 0, accuracies with a learned bias
             against "n/a" are too high.
         scores: What the scores of votes say and bring; None: no vote has one.
+        draws: How many times the labels to learn from were drawn; None: all were used.
+        spread: Method that learns from gold -> its accuracies over the draws; None: all were used.
     """
 
     members: Mapping[str, Estimate]
@@ -118,6 +127,8 @@ class Evaluation(Record):
     seed: int
     na_gold: float
     scores: ScoresResult | None = None
+    draws: int | None = None
+    spread: Mapping[str, Spread] | None = None
 
     @staticmethod
     def label(method: str) -> str:
@@ -138,6 +149,7 @@ def evaluate(
     gold_labels: int | None = None,
     seed: int = 0,
     *,
+    draws: int = 1,
     value_counts: Mapping[str, int] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Evaluation:
@@ -152,6 +164,8 @@ def evaluate(
         folds: Parts that the products are split into, at least 2.
         gold_labels: Number of random labels to learn from per fold; None: all of the other folds.
         seed: Seed of folds, labels and bootstrap.
+        draws: Number of times that ``gold_labels`` are drawn, so that intervals hold what the draw does;
+            without these it makes no difference.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
 
@@ -162,13 +176,22 @@ def evaluate(
     """
     rows = _rows(table, folds)
     fold = assign_folds(table.products, folds, seed)
-    seen = training(table, fold, gold_labels, seed)
+    seen = training_draws(table, fold, gold_labels, seed, draws)
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
     members, results = _results(table, rows, held, seed)
     scores = _scores(table, rows, held, results, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
+    by_draw = None
+    if gold_labels is not None:
+        gold_free = (*GOLD_FREE, CONFUSION)
+        by_draw = {
+            name: spread(right_cells(rows, of_method))
+            for name, of_method in held.items()
+            if name.partition("_without_")[0] not in gold_free
+        }
+        notes += in_words(gold_labels, draws, by_draw)
     return Evaluation(
         members=members,
         methods=results,
@@ -177,12 +200,14 @@ def evaluate(
         notes=tuple(notes),
         verdict=_verdict(results, best, members[best].value),
         gold_labels=len(rows),
-        gold_per_fold=float(np.mean([t.labelled.sum() for t in seen])),
+        gold_per_fold=float(np.mean([t.labelled.sum() for t in seen[0]])),
         products=len(np.unique(table.products[rows])),
         folds=folds,
         seed=seed,
         na_gold=float(np.mean([table.cells[i].gold[0] == NOT_APPLICABLE for i in rows])),
         scores=scores,
+        draws=None if gold_labels is None else draws,
+        spread=by_draw,
     )
 
 
@@ -197,49 +222,27 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
     return rows
 
 
-def learning_curve(
-    table: VotesTable,
-    sizes: Sequence[int],
-    method: str = "loglinear",
-    folds: int = 5,
-    seed: int = 0,
-    *,
-    value_counts: Mapping[str, int] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> dict[int, float]:
-    """Held-out accuracy of a method by the gold labels it learned from; sizes too large are left out.
-
-    ``value_counts`` and ``settings`` as in :func:`quorum.learning.learn.learn`.
-    """
-    fold = assign_folds(table.products, folds, seed)
-    rows = np.flatnonzero(table.labelled)
-    available = min(int(table.labelled[fold != part].sum()) for part in range(folds))
-    curve = {}
-    for size in sizes:
-        if size <= available:
-            seen = training(table, fold, size, seed)
-            learned = [learn(t, method, value_counts=value_counts, settings=settings) for t in seen]
-            curve[size] = float(held_out(table, fold, learned).right[rows].mean())
-    return curve
-
-
 def _decisions(
     table: VotesTable,
     fold: npt.NDArray[np.int64],
-    seen: Sequence[VotesTable],
+    seen: Sequence[Sequence[VotesTable]],
     methods: Sequence[str],
     counts: Mapping[str, int],
     settings: Mapping[str, Mapping[str, Any]],
-) -> tuple[dict[str, HeldOut], list[str]]:
+) -> tuple[dict[str, Draws], list[str]]:
     """Held-out decisions of every method that these votes allow, and the notes."""
-    kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen)))
+    kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen[0])))
     scored = scores_or_none(table.scores) is not None
-    held = {
-        name: held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in seen])
+    held: dict[str, Draws] = {
+        name: [
+            held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in draw])
+            for draw in (seen[:1] if method in GOLD_FREE else seen)
+        ]
         for name, (method, own) in _runs(kept, settings, scored).items()
     }
     if CONFUSION in kept:
-        held[CONFUSION], note = _confusion(table, counts)
+        out, note = _confusion(table, counts)
+        held[CONFUSION] = [out]
         notes.append(note)
     return held, notes
 
@@ -295,13 +298,14 @@ def _runs(
 
 
 def _results(
-    table: VotesTable, rows: npt.NDArray[np.int64], held: Mapping[str, HeldOut], seed: int
+    table: VotesTable, rows: npt.NDArray[np.int64], held: Mapping[str, Draws], seed: int
 ) -> tuple[dict[str, Estimate], dict[str, MethodResult]]:
     """Figures of each member and of each method; of the methods, majority stands first."""
-    hits = [table.correct()[rows], *[out.right[rows, None] for out in held.values()]]
-    columns = np.concatenate(hits, axis=1).astype(np.float64)
-    means = bootstrap_means(columns, table.products[rows], RESAMPLES, seed)
-    shares = [float(column.mean()) for column in columns.T]
+    hits = [table.correct()[rows, j, None] for j in range(len(table.members))]
+    hits += [right_cells(rows, draws) for draws in held.values()]
+    columns = [cells.astype(np.float64) for cells in hits]
+    means = resampled(columns, table.products[rows], seed)
+    shares = [float(column.mean()) for column in columns]
     majority = len(table.members)
     best = int(np.argmax(shares[:majority]))
     attributes = np.array([table.cells[i].attribute for i in rows.tolist()])
@@ -310,35 +314,42 @@ def _results(
         low, high = percentile_interval(means[:, column] - (0.0 if minus is None else means[:, minus]))
         return float(low), float(high)
 
-    def result(column: int, out: HeldOut) -> MethodResult:
-        right, confidence = out.right[rows], out.confidence[rows]
+    def mean(figures: Iterable[float]) -> float:
+        return float(np.mean(list(figures)))
+
+    def result(column: int, draws: Draws) -> MethodResult:
+        right = right_cells(rows, draws)
+        pairs = [(out.confidence[rows], out.right[rows]) for out in draws]
+        confidences, flags = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         return MethodResult(
             accuracy=shares[column],
             ci95=interval(column),
-            f1=micro_f1(table, [out.values[i] for i in rows.tolist()], rows),
-            ece=calibration_error(confidence, right),
-            accuracy_at_80=accuracy_at(confidence, right),
-            calls_saved=out.saved,
+            f1=mean(micro_f1(table, [out.values[i] for i in rows.tolist()], rows) for out in draws),
+            ece=mean(calibration_error(*pair) for pair in pairs),
+            accuracy_at_80=mean(accuracy_at(*pair) for pair in pairs),
+            calls_saved=mean(out.saved for out in draws),
             delta_best_member=shares[column] - shares[best],
             delta_best_member_ci95=interval(column, best),
             delta_majority=shares[column] - shares[majority],
             delta_majority_ci95=interval(column, majority),
-            confidence=out.kind,
+            confidence=draws[0].kind,
             by_attribute={
                 str(name): (float(right[attributes == name].mean()), int((attributes == name).sum()))
                 for name in np.unique(attributes)
             },
-            reliability=reliability(confidence, right),
+            reliability=reliability(confidences, flags),
         )
 
     members = {name: Estimate(shares[j], *interval(j)) for j, name in enumerate(table.members)}
-    return members, {name: result(column, out) for column, (name, out) in enumerate(held.items(), majority)}
+    return members, {
+        name: result(column, draws) for column, (name, draws) in enumerate(held.items(), majority)
+    }
 
 
 def _scores(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
-    held: Mapping[str, HeldOut],
+    held: Mapping[str, Draws],
     results: Mapping[str, MethodResult],
     seed: int,
 ) -> ScoresResult | None:
@@ -347,14 +358,11 @@ def _scores(
     if not members:
         return None
     plain = {name: name + _WITHOUT_SCORES for name in held if name + _WITHOUT_SCORES in held}
-    gains: dict[str, Estimate] = {}
-    if plain:
-        right = [
-            held[name].right[rows].astype(np.float64) - held[other].right[rows]
-            for name, other in plain.items()
-        ]
-        estimates = means_over_products(np.stack(right, axis=1), table.products[rows], seed=seed)
-        gains = dict(zip(plain, estimates, strict=True))
+    gained = {
+        name: right_cells(rows, held[name]).astype(np.float64) - right_cells(rows, held[other])
+        for name, other in plain.items()
+    }
+    gains = estimates(gained, table.products[rows], seed) if plain else {}
     majority = results["majority"].by_attribute
     worst = {
         name: worst_attribute(result.by_attribute, majority)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from quorum.evaluation.draws import Spread
 from quorum.evaluation.evaluate import Evaluation
 from quorum.evaluation.member_scores import ScoresResult
 
@@ -35,14 +36,14 @@ def report_html(
     evaluation: Evaluation,
     *,
     title: str = "Evaluation of members and methods",
-    curve: Mapping[int, float] | None = None,
+    curve: Mapping[int, Spread] | None = None,
 ) -> str:
     """Render an evaluation as an HTML page with tables and plots, everything inline.
 
     Args:
         evaluation: The figures.
         title: Heading of the page.
-        curve: Gold labels -> held-out accuracy, from :func:`quorum.evaluation.evaluate.learning_curve`.
+        curve: Gold labels -> held-out accuracy, from :func:`quorum.evaluation.curve.learning_curve`.
 
     Raises:
         ImportError: jinja2 or matplotlib is missing; the message names the extra to install.
@@ -150,15 +151,20 @@ def _attributes(evaluation: Evaluation) -> str:
     return _svg(7.0, 1.2 + 0.3 * len(shown), draw)
 
 
-def _curve(evaluation: Evaluation, curve: Mapping[int, float]) -> str:
+def _curve(evaluation: Evaluation, curve: Mapping[int, Spread]) -> str:
     member, majority = evaluation.best_member, evaluation.methods["majority"].accuracy
     best = evaluation.members[member].value
 
     def draw(axes: Any) -> None:
-        axes.plot(list(curve), list(curve.values()), marker="o", color=_COLOURS[0], label="learned")
+        means = [found.mean for found in curve.values()]
+        axes.plot(list(curve), means, marker="o", color=_COLOURS[0], label="learned")
+        low, high = ([getattr(found, end) for found in curve.values()] for end in ("lowest", "highest"))
+        if low != high:
+            band = {"color": _COLOURS[0], "alpha": 0.2, "linewidth": 0}
+            axes.fill_between(list(curve), low, high, label="by the draw of the labels", **band)
         axes.axhline(best, color=_COLOURS[1], linewidth=1.0, label=f"best single member ({member})")
         axes.axhline(majority, color=_INK, linewidth=0.8, linestyle=":", label="majority")
         axes.set(xlabel="gold labels", ylabel="share right, held out")
-        _legend(axes, "upper center", 3)
+        _legend(axes, "upper center", 3 if low == high else 2)
 
     return _svg(6.8, 3.8, draw)

@@ -10,7 +10,8 @@ explains the patterns best, and at least two members stand outside, are the weig
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ _MISFIT = 2.0
 _SCREEN, _GROW, _FULL, _MIXTURE = 15, 40, 300, 200
 _PAIRS, _SHORTLIST = 10, 4
 _TOLERANCE = 3e-6
+# Folds and draws of labels have the same votes, in which the search would find the same.
+_REMEMBERED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,23 @@ def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
         The bloc, or None: fewer than four members, or no bloc that beats both other models.
     """
     hist = _small(hist.pooled().unlabelled().na_as_value())
+    arrays = (hist.codes, hist.counts, *(() if hist.levels is None else (hist.levels,)))
+    return _found(_Votes(hist.members, tuple(array.tobytes() for array in arrays), labels, hist))
+
+
+@dataclass(frozen=True, slots=True)
+class _Votes:
+    """Votes to search, equal where their patterns and counts are."""
+
+    members: int
+    content: tuple[bytes, ...]
+    labels: float
+    hist: Histogram = field(compare=False)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _found(votes: _Votes) -> Bloc | None:
+    hist, labels = votes.hist, votes.labels
     active = np.flatnonzero(hist.active)
     if len(active) < MIN_MEMBERS:
         return None
@@ -83,7 +103,9 @@ def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
     bloc = tuple(np.flatnonzero(state.bloc).tolist())
     if gain < _EVIDENCE or len(bloc) > len(active) - 2:
         return None
-    return Bloc(bloc, float(state.share), gain, _linear(hist, rows.posterior(state)))
+    weights = _linear(hist, rows.posterior(state))
+    weights.setflags(write=False)
+    return Bloc(bloc, float(state.share), gain, weights)
 
 
 @dataclass(frozen=True, slots=True)

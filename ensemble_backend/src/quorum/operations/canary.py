@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
-from quorum.decision.patterns import ABSTAIN
-from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -28,7 +24,7 @@ from quorum.evaluation.canary import (
     pairs_from_votes,
 )
 from quorum.operations.rollout import connect
-from quorum.operations.scores import gives_no_scores, weighed_by_scores
+from quorum.operations.scores import gives_no_scores, votes_without_scores
 from quorum.operations.servers import store_of
 from quorum.records import Record
 from quorum.rollout.channels import RolloutError
@@ -39,7 +35,6 @@ from quorum_contract import CANARY, STABLE, Status
 from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
-_FEW_WITHOUT_SCORES = 0.05
 
 # Of the stable channel and of the canary.
 Versions = tuple[int, int]
@@ -133,39 +128,12 @@ def canary_report(
 def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:
     stable, canary = (store_of(deployment).weights(version) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
+    silent = gives_no_scores(deployment)
     for version, weights in zip(versions, (stable, canary), strict=True):
-        for remark in _without_scores(deployment, table, version, weights):
+        for remark in votes_without_scores(table, weights, f"version {version}", silent):
             note(remark)
     trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
-
-
-def _without_scores(
-    deployment: Deployment, table: VotesTable, version: int, weights: Weights
-) -> Iterator[str]:
-    """Say where the scores that a version weighs votes by are not those that it is served with."""
-    weighed, silent = set(weighed_by_scores(weights)), gives_no_scores(deployment)
-    answered, unscored = table.codes != ABSTAIN, np.isnan(table.scores)
-    totals = np.maximum(answered.sum(axis=0), 1)
-    shares = dict(zip(table.members, ((answered & unscored).sum(axis=0) / totals).tolist(), strict=True))
-    lost = [n for n in weights.members if n in weighed - silent and shares[n] > _FEW_WITHOUT_SCORES]
-    if lost:
-        named = ", ".join(f"{name} ({shares[name]:.0%})" for name in lost)
-        yield (
-            f"votes of {named} have no score, by which version {version} weighs them: served, it decides "
-            "otherwise; record votes again"
-        )
-    off = [name for name in weights.members if name in weighed & silent]
-    alike = [name for name in off if shares[name] >= 1.0 - _FEW_WITHOUT_SCORES]
-    for names, end in (
-        (alike, "as in these votes: served, it decides the same"),
-        ([n for n in off if n not in alike], "unlike these votes: served, it decides otherwise"),
-    ):
-        if names:
-            yield (
-                f"this deployment gives no scores of {', '.join(names)}, by which version {version} weighs "
-                f"votes, {end}; learn again"
-            )
 
 
 def _observed(table: VotesTable, versions: Versions) -> Sides | None:

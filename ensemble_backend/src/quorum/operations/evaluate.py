@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate members and methods on a file of labelled votes, optionally with an HTML report."""
+"""Evaluate members and methods, or given weights, on a file of labelled votes; optionally an HTML report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from quorum.bulk.callbacks import Note, ignore
+from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation, learning_curve
+from quorum.evaluation.curve import learning_curve
+from quorum.evaluation.draws import USUAL_DRAWS
+from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation
 from quorum.evaluation.evaluate import evaluate as evaluate_table
+from quorum.evaluation.given import WeightsEvaluation
+from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
+from quorum.operations.scores import votes_without_scores
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
@@ -36,12 +44,15 @@ class EvaluateOptions:
         folds: Parts that the products are split into, at least 2.
         gold_labels: Learn from only this many labels per fold; None: all others.
         seed: Of folds, labels and intervals.
+        draws: How often the ``gold_labels``, and the labels of the report's learning curve, are drawn; None:
+            20 times with ``gold_labels``, else once.
     """
 
     methods: Sequence[str] = DEFAULT_METHODS
     folds: int = 5
     gold_labels: int | None = None
     seed: int = 0
+    draws: int | None = None
 
 
 def evaluate(
@@ -67,6 +78,7 @@ def evaluate(
     """
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
+    draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
     table = read_votes(path)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
@@ -74,14 +86,46 @@ def evaluate(
         code = errno.EISDIR if page.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(page))
     try:
-        result = evaluate_table(table, **asdict(chosen), value_counts=counts)
+        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     if page:
-        curve = learning_curve(table, _CURVE, folds=chosen.folds, seed=chosen.seed, value_counts=counts)
+        curve = learning_curve(
+            table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts
+        )
         try:
             text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
         except ImportError as error:
             raise ReportError(str(error)) from error
         write_atomic(page, text)
+    return result
+
+
+def evaluate_weights(
+    votes: str | Path, weights: Weights | str | Path, *, seed: int = 0, note: Note = ignore
+) -> WeightsEvaluation:
+    """Judge weights, or those of a file, on labelled votes; nothing is learned, no deployment is needed.
+
+    Args:
+        votes: A votes table with gold, of the members of the weights.
+        weights: The weights.
+        seed: Of the intervals.
+        note: Takes a remark on votes without the scores that the weights weigh them by.
+
+    Raises:
+        VotesError: The table cannot be read.
+        WeightsError: The weights cannot be read, or are for other members.
+        NothingToScoreError: The table has no gold.
+    """
+    path, name = Path(votes), "the weights" if isinstance(weights, Weights) else str(weights)
+    loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
+    table = read_votes(path)
+    try:
+        result = evaluate_weights_on(table, loaded, seed=seed)
+    except NothingToScoreError as error:
+        raise NothingToScoreError(f"{path}: {error}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    for remark in votes_without_scores(table, loaded, name):
+        note(remark)
     return result

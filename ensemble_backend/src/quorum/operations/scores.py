@@ -3,8 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
+import numpy as np
+
+from quorum.decision.patterns import ABSTAIN
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.votes import VotesTable
+
+_FEW_WITHOUT_SCORES = 0.05
 
 
 def weighed_by_scores(weights: Weights) -> list[str]:
@@ -26,3 +34,38 @@ def missing_scores(deployment: Deployment, weights: Weights) -> list[str]:
     """Members that weights weigh by their scores, which the deployment does not give."""
     silent = gives_no_scores(deployment)
     return [name for name in weighed_by_scores(weights) if name in silent]
+
+
+def votes_without_scores(
+    table: VotesTable, weights: Weights, name: str, silent: Set[str] = frozenset()
+) -> Iterator[str]:
+    """Say where the scores that weights weigh votes by are not those that they are served with.
+
+    Args:
+        table: Recorded votes.
+        weights: The weights.
+        name: Of the weights, for people.
+        silent: Members whose scores the deployment turns off.
+    """
+    weighed = set(weighed_by_scores(weights))
+    answered, unscored = table.codes != ABSTAIN, np.isnan(table.scores)
+    totals = np.maximum(answered.sum(axis=0), 1)
+    shares = dict(zip(table.members, ((answered & unscored).sum(axis=0) / totals).tolist(), strict=True))
+    lost = [n for n in weights.members if n in weighed - silent and shares[n] > _FEW_WITHOUT_SCORES]
+    if lost:
+        named = ", ".join(f"{member} ({shares[member]:.0%})" for member in lost)
+        yield (
+            f"votes of {named} have no score, by which {name} weighs them: served, it decides "
+            "otherwise; record votes again"
+        )
+    off = [member for member in weights.members if member in weighed & silent]
+    alike = [member for member in off if shares[member] >= 1.0 - _FEW_WITHOUT_SCORES]
+    for names, end in (
+        (alike, "as in these votes: served, it decides the same"),
+        ([n for n in off if n not in alike], "unlike these votes: served, it decides otherwise"),
+    ):
+        if names:
+            yield (
+                f"this deployment gives no scores of {', '.join(names)}, by which {name} weighs "
+                f"votes, {end}; learn again"
+            )

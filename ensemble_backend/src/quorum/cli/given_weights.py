@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print how good given weights are, over all and by attribute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.table import Column, Table
+from rich.text import Text
+
+from quorum.cli.console import note, out
+
+if TYPE_CHECKING:
+    import quorum
+    from quorum.evaluation.stats import Estimate
+
+
+def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
+    """Print the verdict, the figures over all, those by attribute, and what to mind."""
+    out.print(f"{name} ({result.method}): {result.verdict}", highlight=False, soft_wrap=True)
+    table = Table(Column("%", overflow="fold"), Column("right (95 %)", no_wrap=True), box=SIMPLE, padding=0)
+    for member, accuracy in result.members.items():
+        table.add_row(Text(member), _accuracy(accuracy))
+    table.add_section()
+    table.add_row(Text("majority"), _accuracy(result.majority))
+    table.add_row(Text(name, "bold"), _accuracy(result.weights))
+    table.add_section()
+    table.add_row(Text("to majority"), delta(result.delta_majority))
+    table.add_row(Text(f"to {result.best_member}"), delta(result.delta_best_member))
+    out.print(table)
+    heads = ("weights", "majority", "best", "cells", "to majority (95 %)")
+    figures = (Column(head, no_wrap=True, justify="right") for head in heads)
+    attributes = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=(0, 1, 0, 0))
+    for attribute, r in result.by_attribute.items():
+        shares = (f"{100 * share:.1f}" for share in (r.weights, r.majority, r.best_member))
+        style = "bold red" if r.is_worse else ""
+        attributes.add_row(Text(attribute, style), *shares, str(r.cells), delta(r.delta_majority))
+    out.print(attributes)
+    note(
+        f"best: {result.best_member}, the best member on these labels; {result.gold_labels} gold labels of "
+        f"{result.products} products; in {result.gold_outside} of these cells no member named the gold"
+    )
+    if result.trained_on:
+        note(
+            "weights do better on the labels that they were learned from than on others: judge them on "
+            "others, or compare methods without --weights"
+        )
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def delta(estimate: Estimate) -> str:
+    """A difference with its interval, in points."""
+    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
+
+
+def _accuracy(accuracy: Estimate) -> str:
+    return interval(accuracy.value, accuracy.low, accuracy.high)
