@@ -92,6 +92,18 @@ def test_iwmv_on_patterns_is_iwmv_row_by_row(seed):
     assert [codes[i, j] if j >= 0 else None for i, j in enumerate(winner)] == labelled
 
 
+def test_iwmv_has_no_favourite_where_members_only_contradict_each_other():
+    contradicting = np.array([[1, 2, 3]] * 20)
+    assert Iwmv(10.0).fit(histogram(contradicting)).rule_.weights.tolist() == [[1.0, 1.0, 1.0]]
+    both = np.concatenate([contradicting, [[1, 1, 2]] * 5])
+    groups = np.repeat([0, 1], [20, 5])
+    fitted = Iwmv(10.0, per_group=True).fit(histogram(both, groups))
+    assert fitted.rule_.weights.tolist() == [[1.0, 1.0, 1.0], [9.0, 9.0, -1.0]]
+    assert fitted.accuracy_.tolist() == [[0.5, 0.5, 0.5], [1.0, 1.0, 0.0]]
+    alone = np.array([[1, -1, -1], [-1, 1, -1]])
+    assert Iwmv(10.0).fit(histogram(alone)).rule_.weights.tolist() == [[9.0, 9.0, 4.0]]
+
+
 def test_global_iwmv_decides_the_cells_of_any_group():
     codes, _ = independent(np.random.default_rng(2), 60, wide(np.random.default_rng(2), 4), 4)
     fitted = Iwmv(4.0).fit(histogram(codes))

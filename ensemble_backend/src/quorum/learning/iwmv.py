@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Floats, Rule, decide, decide_rows
+from quorum.decision.arrays import Decision, Floats, Rule, agreeing, decide, decide_rows
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import ABSTAIN, Codes, Keys
 
@@ -23,6 +24,9 @@ class Iwmv:
     ``L w - 1`` is the linearisation of the MAP weight ``log((L-1) w / (1-w))`` at chance level ``w = 1/L``:
     it maximises a bound, so its distance to the best possible accuracy does not vanish with more data. Use
     :class:`quorum.learning.em.OneCoin` unless you need the paper's method.
+
+    Where members only ever contradict each other, every label is a tie, which the first member would win and
+    be taken for the best: there all weights stay 1.
 
     Source: Li and Yu, Error Rate Bounds and Iterative Weighted Majority Voting for Crowdsourcing,
     arXiv:1411.4086; used by Fang et al., LLM-Ensemble, arXiv:2403.00863.
@@ -66,9 +70,19 @@ class Iwmv:
             # A member that never answered has no agreement to measure: 0.5 keeps its weight finite.
             self.accuracy_ = np.divide(agreed, given, out=np.full(given.shape, 0.5), where=given > 0)
             weights = labels[:, None] * self.accuracy_ - 1.0
+        contradicted = _contradicted(hist)
+        weights[contradicted], self.accuracy_[contradicted] = 1.0, 0.5
         self.rule_ = Rule(weights, zero)
         return self
 
     def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
         """Decide (n, m) codes of the given (n,) groups; None: group 0. Global weights are for every group."""
         return decide(codes, self.rule_, groups if self.per_group else None)
+
+
+def _contradicted(hist: Histogram) -> npt.NDArray[np.bool_]:
+    """(g,) whether members of a group answered the same cells, and no two ever agreed."""
+    answers = (hist.codes != ABSTAIN).sum(axis=1, keepdims=True)
+    agreed = agreeing(hist.codes).sum(axis=(1, 2))[:, None] > answers
+    together, same = hist.per_group(answers > 1), hist.per_group(agreed)
+    return np.asarray((together > 0) & (same == 0))[:, 0]
