@@ -195,6 +195,18 @@ def test_errors_say_file_line_key_and_mend(tmp_path: Path, case: str) -> None:
     assert all(word in message for word in words), message
 
 
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "5", "1.5", "2024-01-01"])
+def test_words_that_yaml_reads_as_something_else_must_be_quoted(tmp_path: Path, word: str) -> None:
+    for old, new in (("[red, blue]", f"[red, {word}]"), ("crimson: red", f"crimson: {word}")):
+        with pytest.raises(DeploymentError, match=r"valid string \(given: .*\); .*: quote it$"):
+            load_deployment(write(tmp_path, GOOD.replace(old, new)))
+        quoted = GOOD.replace("blue]", f'blue, "{word}"]').replace(old, new.replace(word, f'"{word}"'))
+        assert word in load_deployment(write(tmp_path, quoted)).attributes["color"].values
+    with pytest.raises(DeploymentError) as caught:
+        load_deployment(write(tmp_path, GOOD.replace("[red, blue]", "[red, null]")))
+    assert "quote" not in str(caught.value)
+
+
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     for text, key in [
         ("attributes: {}\n", "members: missing"),

@@ -78,6 +78,9 @@ def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) 
         text = "missing; add it"
     elif kind not in ("value_error", "at_key") and not isinstance(error.get("input"), dict | list):
         text += f" (given: {error.get('input')!r})"
+        if kind == "string_type" and error.get("input") is not None:
+            # What people write as yes, no, on, off, 5 or 2024-01-01.
+            text += "; that is how YAML reads it without quotes: quote it"
     # The line of the deepest part that is in the file.
     place = tuple(map(str, loc))
     while place not in lines:
