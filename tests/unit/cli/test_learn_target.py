@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,23 @@ def test_the_votes_stay(tmp_path: Path, name: str) -> None:
     with pytest.raises(LearnError, match="is an input of this command"):
         quorum.learn(votes, out=out)
     assert votes.read_bytes() == before
+
+
+def test_updated_weights_replace_those_before(run: Any, folder: Path) -> None:
+    for day in range(3):
+        rows = "".join(ROW % (100 * day + number) for number in range(9))
+        for short, name in (("a", "alpha"), ("b", "beta"), ("c", "gamma")):
+            rows = rows.replace(f'"{short}":', f'"{name}":')
+        (folder / f"day{day}.jsonl").write_text(rows, encoding="utf-8")
+    assert run("learn", "day0.jsonl", "--out", "wt.json")[0] == 0
+    first = (folder / "wt.json").read_bytes()
+    code, _, error = run("learn", "day1.jsonl", "--update", "wt.json")
+    assert code == 0
+    assert "wrote wt.json" in error
+    assert not (folder / "weights.json").exists()
+    second = (folder / "wt.json").read_bytes()
+    assert second != first
+    assert run("learn", "day2.jsonl", "--update", "wt.json", "--out", "other.json")[0] == 0
+    assert (folder / "wt.json").read_bytes() == second
+    help_text = " ".join(run("learn", "--help")[1].replace("│", " ").split())
+    assert "default: the file of --update, else weights.json" in help_text

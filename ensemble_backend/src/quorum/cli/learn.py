@@ -24,7 +24,12 @@ def learn(
     votes: Annotated[
         Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
     ],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Where the weights go.")] = Path("weights.json"),
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Where the weights go; default: the file of --update, else weights.json."
+        ),
+    ] = None,
     method: Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")] = "auto",
     gold_labels: Annotated[
         int | None, typer.Option(help="Use only this many gold labels, drawn with --seed; 0 uses none.")
@@ -45,7 +50,7 @@ def learn(
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
     Where votes have scores, both also learn what these are worth, unless --no-scores.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
-    a day.
+    a day; without --out, the updated weights replace those before.
 
     Example: `quorum learn votes.jsonl --out weights.json && quorum publish weights.json`
 
@@ -59,6 +64,7 @@ def learn(
         forgetting=forgetting,
         scores=not no_scores,
     )
+    target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
         print_json(report)
