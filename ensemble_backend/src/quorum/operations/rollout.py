@@ -20,7 +20,7 @@ from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.server.control import Control
-from quorum.server.probe import probe_channel
+from quorum.server.probe import probe_decision
 from quorum.server.runfile import endpoint_of
 
 
@@ -33,7 +33,7 @@ def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
         for repository, urls in servers_of(deployment).items():
             servers = SharedRepository(
                 {
-                    url: (controls.enter_context(Control(url, key)), partial(probe_channel, deployment, url))
+                    url: (controls.enter_context(Control(url, key)), partial(probe_decision, deployment, url))
                     for url in urls
                 }
             )

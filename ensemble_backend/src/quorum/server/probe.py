@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from quorum.deployment.schema import Deployment
 from quorum.server.health import call_steps
-from quorum_client import Client, Extraction, Overloaded, QuorumError, Status
+from quorum_client import Client, Extraction, Overloaded, QuorumError, ServerError, Status
+from quorum_contract import CHANNELS
 
 PROBE_TIMEOUT_S = 5.0
 _TEXT = "quorum probe: is anybody there?"
@@ -78,10 +79,43 @@ def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 2
     Members that take more than two seconds abstain. Raises quorum_client.QuorumError without an answer, or
     for one of another deployment.
     """
+    return _ask_patiently(spec, url, channel, timeout_s).weights_version
+
+
+def probe_decision(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
+    """Probe a channel as :func:`probe_channel`, and refuse an answer that is no decision.
+
+    A vote that cannot decide answers as if every member had failed. Members may all have failed: where the
+    other channels say so too, the answer is no fault of these weights, and may be rolled back to.
+
+    Raises:
+        quorum_client.ServerError: No value although a member answered, or errors only.
+    """
+    extraction = _ask_patiently(spec, url, channel, timeout_s)
+    if fault := _fault(extraction):
+        others = (name for name in CHANNELS if name != channel)
+        if any(_fault(_ask_patiently(spec, url, name, timeout_s)) != fault for name in others):
+            message = f"{channel!r} at {url}, version {extraction.weights_version}, decides nothing: {fault}"
+            raise ServerError(message, status="INTERNAL", request_id=extraction.request_id)
+    return extraction.weights_version
+
+
+def _fault(extraction: Extraction) -> str:
+    """Why an answer is no decision; empty if it is one."""
+    for answer in extraction.answers:
+        if all(vote.status is Status.ERROR for vote in answer.votes):
+            return "every vote is an error; see the server's log"
+        if answer.value is None and any(vote.status is Status.ANSWERED for vote in answer.votes):
+            return "members answered, and no value was chosen"
+    return ""
+
+
+def _ask_patiently(spec: Deployment, url: str, channel: str, timeout_s: float) -> Extraction:
+    """Ask until the gate has room; members that take more than two seconds abstain."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return _ask(spec, url, channel, timeout_s, _PATIENCE_S).weights_version
+            return _ask(spec, url, channel, timeout_s, _PATIENCE_S)
         except Overloaded:
             # A full gate says nothing about the channel behind it.
             if time.monotonic() > deadline:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which answers a rollout takes for a decision; real channels are probed in ``tests/e2e``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.deployment import load_deployment
+from quorum.deployment.schema import Deployment
+from quorum.server import probe
+from quorum_client import Answer, Extraction, ServerError, Status, Vote
+from quorum_contract import CANARY, STABLE
+
+DOWN = [Status.ERROR, Status.ERROR]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Deployment:
+    return load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+
+
+def extraction(statuses: list[Status], value: str | None = None) -> Extraction:
+    votes = tuple(
+        Vote(name, "red" if status is Status.ANSWERED else None, status)
+        for name, status in zip(("alpha", "beta"), statuses, strict=True)
+    )
+    return Extraction("id", (Answer("color", value, 0.0, votes),), 7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "fault"),
+    [
+        (extraction([Status.ANSWERED, Status.ERROR], "red"), extraction(DOWN), None),
+        (extraction([Status.UNPARSABLE, Status.ERROR]), extraction(DOWN), None),
+        (extraction([Status.TIMEOUT, Status.TIMEOUT]), extraction(DOWN), None),
+        (extraction(DOWN), extraction([Status.UNPARSABLE, Status.ERROR]), "every vote is an error"),
+        (extraction(DOWN), extraction(DOWN), None),
+        (extraction([Status.ANSWERED, Status.ERROR]), extraction(DOWN), "no value was chosen"),
+    ],
+)
+def test_an_answer_that_is_no_decision_is_refused(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch,
+    stable: Extraction, canary: Extraction, fault: str | None,
+) -> None:  # fmt: skip
+    answers = {STABLE: stable, CANARY: canary}
+    monkeypatch.setattr(probe, "_ask", lambda spec, url, channel, *_: answers[channel])
+    if fault is None:
+        assert probe.probe_decision(spec, "nowhere:1", STABLE) == 7
+    else:
+        with pytest.raises(ServerError, match=f"version 7, decides nothing: .*{fault}"):
+            probe.probe_decision(spec, "nowhere:1", STABLE)
+    assert probe.probe_channel(spec, "nowhere:1", STABLE) == 7
