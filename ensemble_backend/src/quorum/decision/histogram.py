@@ -38,7 +38,7 @@ class Histogram:
             is a labelled cell whose gold no member named.
         counts: (r,) float64 > 0; fractional after forgetting.
         levels: (r, m) int8 level of each vote's score (:mod:`quorum.decision.scores`), -1 for none; None: the
-            cells are not told apart by scores. The votes may be followed by columns without any.
+            cells are not split by scores. The votes may be followed by columns without any.
     """
 
     codes: npt.NDArray[np.int8]
@@ -83,7 +83,7 @@ class Histogram:
         )
 
     def all_levels(self) -> npt.NDArray[np.int8]:
-        """(r, m) levels; -1 throughout where cells are not told apart by scores."""
+        """(r, m) levels; -1 throughout where cells are not split by scores."""
         return np.full(self.codes.shape, NO_SCORE, np.int8) if self.levels is None else self.levels
 
     def scaled(self, factor: float) -> Histogram:
@@ -122,7 +122,7 @@ class Histogram:
         return histogram(self.codes[:, :columns], self.groups, self.right, self.counts, levels)
 
     def without_levels(self) -> Histogram:
-        """All cells, not told apart by scores."""
+        """All cells, not split by scores."""
         return self if self.levels is None else histogram(self.codes, self.groups, self.right, self.counts)
 
     def pooled(self) -> Histogram:

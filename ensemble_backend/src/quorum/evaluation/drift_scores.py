@@ -50,7 +50,7 @@ class ScoreDrift:
 
 
 class ScoredCells:
-    """Rows of the reference, then cells of the day, told apart by the levels of scores."""
+    """Rows of the reference, then cells of the day, split by the levels of scores."""
 
     def __init__(self, statistic: Statistic, day: VotesTable) -> None:
         past = statistic.scored if statistic.scored is not None else statistic.hist.unlabelled()

@@ -32,9 +32,9 @@ class Statistic:
         hist: Histogram over these groups.
         products: Distinct products; a sum of statistics counts a product once per part that it is in.
         gold: The labelled cells again, with a last column: the code of the value that is part of others, see
-            :func:`quorum.decision.parts.find_part`; told apart by scores where ``scored`` is there. None: not
+            :func:`quorum.decision.parts.find_part`; split by scores where ``scored`` is there. None: not
             computed, so there is no bias for parts.
-        scored: The cells again, without gold, told apart by the scores of their votes. None: no vote has one.
+        scored: The cells again, without gold, split by the scores of their votes. None: no vote has one.
     """
 
     members: tuple[str, ...]
