@@ -276,7 +276,7 @@ def _learn(run: _Demo, votes: VotesTable, method: str) -> Weights:
     weights = learn(
         votes,
         method=method,
-        catalogue_hash=catalogue.hash,
+        catalogue=catalogue.hashes,
         value_counts=catalogue.value_counts(),
     )
     write_atomic(run.folder / f"{method}.json", weights_file.dumps(weights))

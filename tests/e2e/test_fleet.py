@@ -56,7 +56,7 @@ class Servers:
 
     def new_weights(self, member: str) -> Path:
         path = self.folder / f"{member}.json"
-        catalogue = load_deployment(self.folder / "deploy.yaml").catalogue().hash
+        catalogue = load_deployment(self.folder / "deploy.yaml").catalogue().hashes
         path.write_text(weights_file.dumps(trusting(catalogue, member)), encoding="utf-8")
         return path
 

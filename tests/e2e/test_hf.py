@@ -52,7 +52,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def weights_of(live: Live, trusted: str) -> Weights:
     heavy = tuple(2.0 if name == trusted else 0.5 for name in MEMBERS)
-    return Weights("majority", tuple(MEMBERS), Parameters(heavy), catalogue_hash=live.spec.catalogue().hash)
+    return Weights("majority", tuple(MEMBERS), Parameters(heavy), catalogue=live.spec.catalogue().hashes)
 
 
 def test_every_member_answers_within_the_catalogue(live: Live) -> None:

@@ -60,7 +60,7 @@ class World:
         return rollout_of(self.live)
 
     def weights(self) -> Weights:
-        return trusting(self.live.spec.catalogue().hash, "beta")
+        return trusting(self.live.spec.catalogue().hashes, "beta")
 
     def start(self, action: str, argument: Any, step: str = "") -> Any:
         key = self.live.endpoint.admin_key

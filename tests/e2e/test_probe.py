@@ -86,7 +86,7 @@ def test_ready_throughout_twenty_loads_that_triton_calls_unready(live: Live) -> 
     for watcher in watchers:
         watcher.start()
     store = Store(live.server.repository)
-    weights, catalogue = store.weights(1), live.spec.catalogue().hash
+    weights, catalogue = store.weights(1), live.spec.catalogue().hashes
     rollout = Rollout(live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel))
     try:
         for number in range(20):
@@ -96,7 +96,7 @@ def test_ready_throughout_twenty_loads_that_triton_calls_unready(live: Live) -> 
                 store.touch(model)
                 live.control.load(model)
             else:
-                rollout.publish(replace(weights, settings={"number": number}, catalogue_hash=catalogue))
+                rollout.publish(replace(weights, settings={"number": number}, catalogue=catalogue))
     finally:
         over.set()
         for watcher in watchers:

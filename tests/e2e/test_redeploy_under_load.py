@@ -55,7 +55,9 @@ def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(t
     with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": slow})) as live:
         # Asking a channel would take longer than what is tested here.
         rollout = Rollout(live.spec, live.control, live.control.pinned)
-        two, three = (rollout.publish(trusting(live.spec.catalogue().hash, "beta")).version for _ in range(2))
+        two, three = (
+            rollout.publish(trusting(live.spec.catalogue().hashes, "beta")).version for _ in range(2)
+        )
         rollout.promote(two)
         text = bytes_tensor([title(0).encode()])
         asked = [live.ask_raw(text, ATTRIBUTES) for _ in range(8)]
@@ -75,7 +77,7 @@ def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_
     members = {"alpha": {}, "beta": {}, "gamma": slow}
     with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
         rollout = Rollout(live.spec, live.control, live.control.pinned)
-        bad = rollout.publish(trusting(live.spec.catalogue().hash, "beta")).version
+        bad = rollout.publish(trusting(live.spec.catalogue().hashes, "beta")).version
         rollout.promote(bad)
         asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
         admission = Admission(path_of(live.server.pid or 0))

@@ -45,7 +45,7 @@ def rollout(live: Live) -> Rollout:
 
 
 def new_weights(live: Live, member: str) -> Weights:
-    return trusting(live.spec.catalogue().hash, member)
+    return trusting(live.spec.catalogue().hashes, member)
 
 
 @dataclass
@@ -147,7 +147,7 @@ def test_weights_of_another_deployment_are_refused(live: Live, rollout: Rollout)
     other = Weights("majority", ("alpha", "beta"), Parameters((1.0, 1.0)))
     with pytest.raises(WeightsError, match="members"):
         rollout.publish(other)
-    stale = Weights("majority", MEMBERS, Parameters((1.0,) * 3), catalogue_hash="sha256:another")
+    stale = Weights("majority", MEMBERS, Parameters((1.0,) * 3), catalogue="sha256:x", schema_version=1)
     with pytest.raises(WeightsError, match="catalogue"):
         rollout.publish(stale)
     assert snapshot(live) == before

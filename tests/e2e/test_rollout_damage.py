@@ -33,7 +33,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with running(write_split(folder)) as live:
         rollout = rollout_of(live)
         for member in ("alpha", "beta", "gamma"):
-            rollout.promote(rollout.publish(trusting(live.spec.catalogue().hash, member)).version)
+            rollout.promote(rollout.publish(trusting(live.spec.catalogue().hashes, member)).version)
         rollout.canary(3)
     return folder
 
@@ -61,7 +61,7 @@ def versions(live: Live) -> tuple[int, int]:
 
 
 def new(live: Live, rollout: Rollout) -> int:
-    return rollout.publish(trusting(live.spec.catalogue().hash, "alpha")).version
+    return rollout.publish(trusting(live.spec.catalogue().hashes, "alpha")).version
 
 
 def test_a_damaged_version_that_nobody_asks_is_dropped_by_the_next_publish(live: Live) -> None:

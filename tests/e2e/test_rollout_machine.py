@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(member=st.sampled_from(MEMBERS))
     def publish(self, member: str) -> None:
-        weights = trusting(self.live.spec.catalogue().hash, member)
+        weights = trusting(self.live.spec.catalogue().hashes, member)
         rollout = rollout_of(self.live)
         if self.stuck():
             with pytest.raises(RolloutError, match="damaged on disk and serves from memory"):
@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     @rule(step=st.sampled_from(crashing.STEPS["publish"]), restart=st.booleans())
     def kill_a_publisher(self, step: str, restart: bool) -> None:
         """At any step; the next command, on the same or on a fresh server, takes back what was not done."""
-        weights, listed = trusting(self.live.spec.catalogue().hash, MEMBERS[0]), self.store.state().versions
+        weights, listed = trusting(self.live.spec.catalogue().hashes, MEMBERS[0]), self.store.state().versions
         key = self.live.endpoint.admin_key
         process = crashing.start(self.world.deploy, self.live.url, key, "publish", weights, step)
         process.join(60)

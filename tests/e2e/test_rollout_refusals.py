@@ -49,7 +49,7 @@ class Desk:
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
 
     def weights(self, member: str = "alpha") -> Path:
-        return self.write(trusting(self.live.spec.catalogue().hash, member))
+        return self.write(trusting(self.live.spec.catalogue().hashes, member))
 
     def write(self, weights: Weights) -> Path:
         path = self.folder / "new.json"

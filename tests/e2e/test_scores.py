@@ -119,7 +119,7 @@ def test_served_decisions_by_scores_are_those_of_the_table(tmp_path: Path, metho
     deploy = write_deployment(tmp_path, {name: {} for name in MEMBERS}, rows=rows)
     with running(deploy) as live:
         recorded = read_votes(live.spec.root / "votes.jsonl").of_members(live.spec.member_names)
-        weights = learn(recorded.sample_gold(labels, 0), method, catalogue_hash=live.spec.catalogue().hash)
+        weights = learn(recorded.sample_gold(labels, 0), method, catalogue=live.spec.catalogue().hashes)
         assert weights.uses_scores
         rollout = Rollout(
             live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel)

@@ -28,7 +28,7 @@ def try_version_2(folder: Path, weights: Weights | None = None) -> None:
     spec = load_deployment(folder / "deploy.yaml")
     store = store_of(spec)
     render(spec, store.path)
-    heavy = Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
+    heavy = Weights("majority", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue=spec.catalogue().hashes)
     store.add_version(2, weights or heavy)
     set_state(spec, [1, 2], canary=2, repository=store.path)
 
@@ -173,8 +173,8 @@ def test_members_that_are_less_sure_the_second_time_answered_the_same(
 def test_votes_without_the_scores_that_a_version_weighs_by_are_noted(folder: Path, run: Any) -> None:
     """Alpha stands alone for "y", and wins only with a score."""
     levels = ((9.0,) * LEVELS, (0.0,) * LEVELS, (0.0,) * LEVELS)
-    known = load_deployment(folder / "deploy.yaml").catalogue().hash
-    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue_hash=known)
+    known = load_deployment(folder / "deploy.yaml").catalogue().hashes
+    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue=known)
     try_version_2(folder, by_score)
     scored = [row(i, "quorum", 1, scores={"alpha": -0.1, "beta": -1.0, "gamma": -1.0}) for i in range(3)]
     bare = [row(i, "quorum", 1) for i in range(3, 9)]
@@ -189,8 +189,8 @@ def test_votes_without_the_scores_that_a_version_weighs_by_are_noted(folder: Pat
 
 def test_votes_of_a_member_whose_scores_are_off_are_decided_as_when_served(folder: Path, run: Any) -> None:
     levels = ((9.0,) * LEVELS, (9.0,) * LEVELS, (0.0,) * LEVELS)
-    known = load_deployment(folder / "deploy.yaml").catalogue().hash
-    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue_hash=known)
+    known = load_deployment(folder / "deploy.yaml").catalogue().hashes
+    by_score = Weights("em", MEMBERS, Parameters((1.0,) * 3, scores=levels), catalogue=known)
     try_version_2(folder, by_score)
     data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
     data["members"][0]["options"]["scores"] = False

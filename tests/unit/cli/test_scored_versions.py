@@ -32,11 +32,11 @@ OFFSETS = (LOG_ODDS, (0.0,) * LEVELS, (0.0,) * LEVELS)
 def versions(folder: Path) -> Path:
     """Version 1 of equal weights, 2 that weighs alpha by its scores, 3 that does not."""
     spec = load_deployment(folder / "deploy.yaml")
-    store, known = store_of(spec), spec.catalogue().hash
+    store, known = store_of(spec), spec.catalogue().hashes
     render(spec, store.path)
     weights = (4.0, 2.0, 1.0)
-    store.add_version(2, Weights("em", MEMBERS, Parameters(weights, scores=OFFSETS), catalogue_hash=known))
-    store.add_version(3, Weights("em", MEMBERS, Parameters(weights), catalogue_hash=known))
+    store.add_version(2, Weights("em", MEMBERS, Parameters(weights, scores=OFFSETS), catalogue=known))
+    store.add_version(3, Weights("em", MEMBERS, Parameters(weights), catalogue=known))
     set_state(spec, [1, 2, 3], canary=2, repository=store.path)
     return folder
 

@@ -3,21 +3,32 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Parameters
-from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, load, loads
+from quorum.decision.weights import (
+    Weights,
+    WeightsError,
+    attribute_of,
+    dumps,
+    equal_weights,
+    group_key,
+    load,
+    loads,
+)
 
 MEMBERS = ("llama", "qwen", "gpt")
+CATALOGUE = {"": "sha256:open", "colour": "sha256:c", "gender": "sha256:g"}
 LEARNED = Weights(
     method="loglinear",
     members=MEMBERS,
     default=Parameters((1.0, 0.5, 2.25), -0.5, 0.75),
     attributes={"gender": Parameters((0.0, 1.0, 2.0), 0.25, 0.5)},
     groups={"shoes|gender": Parameters((3.0, 0.0, 0.0), 0.0, 0.0)},
-    catalogue_hash="sha256:abc",
+    catalogue=CATALOGUE,
     confidence="calibrated",
     settings={"ridge": 5.0},
     provenance={"created": "2024-01-01T00:00:00Z", "rows": 10, "gold_labels": 5},
@@ -55,7 +66,7 @@ def test_the_most_specific_parameters_win_and_are_cached_objects():
 
 
 def test_equal_weights_are_deterministic_and_undated():
-    first, second = equal_weights(MEMBERS, "sha256:abc"), equal_weights(list(MEMBERS), "sha256:abc")
+    first, second = equal_weights(MEMBERS, CATALOGUE), equal_weights(list(MEMBERS), CATALOGUE)
     assert dumps(first) == dumps(second)
     assert first.provenance["created"] is None
     assert first.default == Parameters((1.0, 1.0, 1.0))
@@ -96,7 +107,11 @@ def test_the_order_of_keys_does_not_change_the_hash():
         (edited(attributes={"x": 3}), ["attributes['x']: Expected `object`"]),
         (edited(groups={"s|x": {"bias": 0}}), ["groups['s|x']: keys missing: ['na_bias', 'none_bias']"]),
         (edited(attributes={"x": {"na_bias": 0, "none_bias": 0, "b": 0}}), ["unknown field `b`"]),
-        (edited(catalogue_hash=3), ["catalogue_hash"]),
+        (edited(catalogue=3), ["catalogue"]),
+        (edited(catalogue={"gender": 3}), ["Expected `str`", "$.catalogue"]),
+        (edited(catalogue="sha256:abc"), ["another form of the catalogue's hash"]),
+        (edited(catalogue_hash="sha256:abc"), ["unknown: ['catalogue_hash']"]),
+        (edited(provenance={"created": "\ud800"}), ["surrogates"]),
         (edited(method="em"), ["content_hash", "edited or damaged"]),
         ('{"schema_version": 1, "schema_version": 1}', ["stands twice"]),
         (edited(members=["\ud800", "qwen", "gpt"]), ["surrogates", "quorum learn"]),
@@ -112,7 +127,7 @@ def test_refused(text, words):
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        (edited(schema_version=3), "this quorum reads 1 to 2; upgrade quorum"),
+        (edited(schema_version=4), "this quorum reads 1 to 3; upgrade quorum"),
         (dumps(LEARNED).replace('"method"', '"method": "em", "method"'), "keep one of them"),
         (edited(method="em"), "edited or damaged; write it again with `quorum learn`"),
     ],
@@ -139,9 +154,7 @@ def test_not_finite_is_refused(number, key):
     refused(text.replace(old, new, 1), "finite")
 
 
-@pytest.mark.parametrize(
-    "key", ["method", "members", "default", "content_hash", "provenance", "catalogue_hash"]
-)
+@pytest.mark.parametrize("key", ["method", "members", "default", "content_hash", "provenance"])
 def test_missing_keys_are_named(key):
     content = json.loads(dumps(LEARNED))
     del content[key]
@@ -153,15 +166,96 @@ def test_every_number_is_under_the_hash():
         refused(dumps(LEARNED).replace(old, new, 1), "content_hash")
 
 
-def test_a_deployment_with_other_members_or_catalogue_is_refused():
-    LEARNED.check_fits(MEMBERS, "sha256:abc")
-    replace(LEARNED, catalogue_hash=None).check_fits(MEMBERS, "sha256:anything")
+def test_a_deployment_with_other_members_is_refused():
+    assert not LEARNED.check_fits(MEMBERS, CATALOGUE)
+    assert not replace(LEARNED, catalogue=None).check_fits(MEMBERS, {"": "sha256:any"})
     with pytest.raises(WeightsError, match="order counts"):
-        LEARNED.check_fits(("qwen", "llama", "gpt"), "sha256:abc")
-    with pytest.raises(WeightsError, match="sha256:xyz"):
-        LEARNED.check_fits(MEMBERS, "sha256:xyz")
-    with pytest.raises(WeightsError, match="catalogue"):
-        LEARNED.check_fits(MEMBERS, None)
+        LEARNED.check_fits(("qwen", "llama", "gpt"), CATALOGUE)
+
+
+def test_a_changed_attribute_uses_the_weights_of_all_and_the_others_keep_theirs():
+    learned = replace(
+        LEARNED,
+        attributes={"gender": LEARNED.default, "colour": LEARNED.attributes["gender"]},
+        groups={group_key("a|b", "gender"): LEARNED.default, group_key("x", "b|gender"): LEARNED.default},
+    )
+    now = CATALOGUE | {"gender": "sha256:other", "size": "sha256:s"}
+    assert str(learned.check_fits(MEMBERS, now)) == (
+        "gender changed and size is new in the catalogue since these weights were learned: they use the "
+        "weights of all attributes"
+    )
+    fitted = learned.fitted(now)
+    assert fitted.parameters("gender", "a|b") is fitted.default
+    assert fitted.parameters("colour") is learned.attributes["colour"]
+    assert fitted.groups.keys() == {group_key("x", "b|gender")}
+    assert learned.fitted(CATALOGUE) is learned
+    assert learned.fitted(None) is learned
+    removed = {"": "sha256:open", "colour": "sha256:c"}
+    assert str(learned.check_fits(MEMBERS, removed)).startswith("gender left the catalogue")
+    assert learned.fitted(removed).attributes.keys() == {"colour"}
+
+
+def test_an_attribute_that_the_catalogue_lists_with_the_same_meaning_keeps_its_weights():
+    learned = replace(LEARNED, attributes={"material": LEARNED.default})
+    same, other = CATALOGUE | {"material": "sha256:open"}, CATALOGUE | {"material": "sha256:m"}
+    assert not learned.check_fits(MEMBERS, same)
+    assert learned.fitted(same) is learned
+    assert learned.check_fits(MEMBERS, other).added == ("material",)
+    assert not learned.fitted(other).attributes
+    assert not learned.fitted(CATALOGUE | {"": "sha256:number"}).attributes
+    assert "does not list changed" in str(learned.check_fits(MEMBERS, CATALOGUE | {"": "sha256:number"}))
+
+
+@pytest.mark.parametrize("parts", [("a|b", "c"), ("a", "b|c"), ("a\\", "|c\\"), ("", ""), ("a\n", "b\n")])
+def test_the_attribute_of_a_group_key(parts):
+    assert attribute_of(group_key(*parts)) == parts[1]
+
+
+def test_the_time_of_learning_is_in_the_file_but_not_in_the_hash():
+    later = replace(LEARNED, provenance=LEARNED.provenance | {"created": "2030-01-01T00:00:00Z"})
+    assert later.content_hash == LEARNED.content_hash
+    assert loads(dumps(later)).provenance["created"] == "2030-01-01T00:00:00Z"
+    assert replace(LEARNED, provenance={"rows": 11}).content_hash != LEARNED.content_hash
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_files_of_older_schemas_keep_their_hash_and_their_check(schema):
+    text = (Path(__file__).parent / f"data/weights_schema_{schema}.json").read_text("utf-8")
+    old = loads(text)
+    assert old.schema_version == schema
+    assert dumps(old) == text
+    assert not old.check_fits(MEMBERS, CATALOGUE, "sha256:abc")
+    assert old.fitted(CATALOGUE) is old
+    for whole in ("sha256:xyz", None):
+        with pytest.raises(WeightsError, match=f"sha256:abc, the deployment has {whole}"):
+            old.check_fits(MEMBERS, CATALOGUE, whole)
+    refused(text.replace("2024", "2025"), "edited or damaged")
+    without = json.loads(text)
+    del without["catalogue_hash"]
+    refused(json.dumps(without), "missing: ['catalogue_hash']")
+    refused(text.replace('"catalogue_hash": "sha256:abc"', '"catalogue_hash": {}'), "another form")
+
+
+LONG = "x" * 9_999
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        edited(method=LONG), edited(members=["m"] * 5_000), edited(confidence=LONG),
+        edited(content_hash=LONG),
+        edited(schema_version=LONG), edited(schema_version=10**4_000), edited(attributes={LONG: 3}),
+        edited(attributes={"x": {"na_bias": 0, "none_bias": 0, LONG: 1}}), edited(score_log_odds=[1] * 5_000),
+        edited(**{f"key{number}": 1 for number in range(3_000)}), edited(catalogue={LONG: 1}),
+        f'{{"{LONG}": 1, "{LONG}": 1}}', edited(**{"\ud800": 1}), edited(attributes={"x": {"\ud800": 1}}),
+        *(dumps(LEARNED).replace("5.0", "[" * depth + "]" * depth) for depth in (300, 950, 990, 5_000)),
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_messages_about_hostile_files_are_short_and_printable(text):
+    with pytest.raises(WeightsError) as caught:
+        loads(text)
+    assert len(str(caught.value).encode("utf-8")) < 500
 
 
 def test_files(tmp_path):
@@ -190,12 +284,16 @@ def scored(**changes):
     return json.dumps(content)
 
 
-def test_weights_with_scores_are_schema_2_and_others_are_still_schema_1():
+def older(schema, **changes):
+    path = Path(__file__).parent / f"data/weights_schema_{schema}.json"
+    return json.dumps(json.loads(path.read_text("utf-8")) | changes)
+
+
+def test_only_weights_with_scores_have_levels():
     assert loads(dumps(SCORED)) == SCORED
-    assert json.loads(dumps(SCORED))["schema_version"] == 2
     assert json.loads(dumps(SCORED))["score_log_odds"] == [-3, -2, -1, 0, 1, 2, 3, 4, 5]
     assert "scores" not in json.loads(dumps(SCORED))["attributes"]["gender"]
-    assert json.loads(dumps(LEARNED))["schema_version"] == 1
+    assert json.loads(dumps(LEARNED))["schema_version"] == json.loads(dumps(SCORED))["schema_version"] == 3
     assert "score" not in dumps(LEARNED)
     assert SCORED.uses_scores
     assert not LEARNED.uses_scores
@@ -206,8 +304,9 @@ def test_weights_with_scores_are_schema_2_and_others_are_still_schema_1():
     ("text", "words"),
     [
         (scored(score_log_odds=[0, 1]), ["score_log_odds are [0, 1]", "learn the weights again"]),
-        (scored(schema_version=1), ["schema_version is 1", "score_log_odds"]),
-        (edited(schema_version=2), ["schema_version is 2", "score_log_odds"]),
+        (edited(score_log_odds=[-3, -2, -1, 0, 1, 2, 3, 4, 5]), ["exactly with weights that use scores"]),
+        (older(1, score_log_odds=[0]), ["schema_version is 1", "score_log_odds"]),
+        (older(1, schema_version=2), ["schema_version is 2", "score_log_odds"]),
         (
             scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[0] * 9] * 2}),
             ["default.scores must have 9 numbers for each of 3 members"],
@@ -222,7 +321,7 @@ def test_weights_with_scores_are_schema_2_and_others_are_still_schema_1():
         ),
         (
             scored(default={"weights": [1] * 3, "na_bias": 0, "none_bias": 0, "scores": [[1.7e308] * 9] * 3}),
-            ["default.scores are so large"],
+            ["default: the numbers are so large that their sum is no number"],
         ),
         (
             scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "evidence": {}}),
@@ -240,7 +339,11 @@ def test_an_infinite_offset_is_refused():
 
 
 @pytest.mark.parametrize("bias", ["na_bias", "none_bias", "part_bias"])
-def test_weights_and_biases_whose_sum_is_no_number_are_refused(bias):
+def test_numbers_whose_sum_is_no_number_are_refused(bias):
     values = {"na_bias": 0.0, "none_bias": 0.5, bias: 1.7e308}
-    with pytest.raises(WeightsError, match="weights and biases are so large"):
+    with pytest.raises(WeightsError, match="default: the numbers are so large"):
         replace(LEARNED, default=Parameters((5e307,) * 3, **values), attributes={}, groups={})
+
+
+def test_large_weights_whose_sum_is_no_number_are_refused():
+    refused(default([1e308] * 3), "default: the numbers are so large")

@@ -53,10 +53,17 @@ def test_same_votes_same_bytes(method):
     assert len(texts) == 1
 
 
+def test_learned_twice_on_the_same_votes_the_hash_is_the_same():
+    table, later = simulated(1), WHEN.replace(year=2031)
+    first, second = (learn(table, "em", created=when) for when in (WHEN, later))
+    assert first.provenance["created"] != second.provenance["created"]
+    assert first.content_hash == second.content_hash
+
+
 def test_provenance():
     table = simulated(2)
-    weights = learn(table, "loglinear", gold_labels=120, seed=5, catalogue_hash="sha256:x", created=WHEN)
-    assert weights.catalogue_hash == "sha256:x"
+    weights = learn(table, "loglinear", gold_labels=120, seed=5, catalogue={"": "sha256:x"}, created=WHEN)
+    assert weights.catalogue == {"": "sha256:x"}
     record = dict(weights.provenance)
     assert record.pop("data_hash") == table.sample_gold(120, 5).data_hash()
     assert record == {

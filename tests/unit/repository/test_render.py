@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from support.deployment import set_state, write_deployment
 
-from quorum.decision.weights import equal_weights
+from quorum.decision.weights import dumps, equal_weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import HEADER, channel_config, parse_config, print_config, vote_config
 from quorum.repository.history import History
@@ -84,7 +85,7 @@ def test_versions_and_pins_are_kept(spec: Deployment) -> None:
     render(spec)
     store = Store(spec.repository_path)
     for version in (2, 3):
-        store.add_version(version, equal_weights(spec.member_names, spec.catalogue().hash))
+        store.add_version(version, equal_weights(spec.member_names, spec.catalogue().hashes))
     set_state(spec, [2, 3], stable=2, canary=3, share=0.25)
     assert difference(spec).is_clean
     spec = changed(spec, gate={"max_in_flight": 9})
@@ -96,8 +97,16 @@ def test_versions_and_pins_are_kept(spec: Deployment) -> None:
 def teach(spec: Deployment) -> None:
     """Publish a second version, learned for the members and the catalogue as they are."""
     store = Store(spec.repository_path)
-    store.add_version(2, equal_weights(spec.member_names, spec.catalogue().hash))
+    store.add_version(2, equal_weights(spec.member_names, spec.catalogue().hashes))
     set_state(spec, [1, 2])
+
+
+def test_first_weights_of_an_older_schema_are_written_anew(spec: Deployment) -> None:
+    render(spec)
+    store, first = Store(spec.repository_path), equal_weights(spec.member_names)
+    store.weights_path(1).write_text(dumps(replace(first, schema_version=1)), encoding="utf-8")
+    assert list(render(spec).write) == ["quorum_vote/1/weights.json"]
+    assert store.weights(1) == first
 
 
 def test_a_member_that_is_gone_loses_its_folder(spec: Deployment) -> None:
@@ -168,14 +177,19 @@ def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> N
     assert Store(spec.repository_path).state().pins == {"quorum": 3, "quorum_canary": 3}
 
 
-def test_weights_that_were_published_misfit_another_catalogue(spec: Deployment) -> None:
+def test_published_weights_fit_a_changed_catalogue_unless_they_know_it_only_as_a_whole(
+    spec: Deployment,
+) -> None:
     render(spec)
     teach(spec)
+    old = replace(equal_weights(spec.member_names), catalogue=spec.catalogue().hash, schema_version=1)
+    Store(spec.repository_path).add_version(3, old)
+    set_state(spec, [1, 2, 3])
     reworded = changed(spec, attributes={"brand": {"question": "Who made it?"}, "color": {}, "size": {}})
     assert difference(reworded).misfits == {}
     closed = changed(spec, attributes={"brand": {"values": ["x"]}, "color": {}, "size": {}})
-    assert list(difference(closed).misfits) == [2]
-    assert "catalogue" in difference(closed).misfits[2]
+    assert list(difference(closed).misfits) == [3]
+    assert "catalogue" in difference(closed).misfits[3]
 
 
 def test_models_of_others_are_left_alone(spec: Deployment) -> None:

@@ -112,7 +112,7 @@ def weights(spec: Deployment, heavy: float = 2.0) -> Weights:
         "majority",
         ("alpha", "beta", "gamma"),
         Parameters((heavy, 1.0, 1.0)),
-        catalogue_hash=spec.catalogue().hash,
+        catalogue=spec.catalogue().hashes,
     )
 
 
@@ -468,7 +468,7 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     server = Server(Store(spec.repository_path))
     rollout = Rollout(spec, server, server.probe)
     good = weights(spec)
-    bad = Weights("majority", good.members, Parameters((0.1, 5.0, 0.1)), catalogue_hash=good.catalogue_hash)
+    bad = Weights("majority", good.members, Parameters((0.1, 5.0, 0.1)), catalogue=good.catalogue)
     done = rollout.publish(good)
     assert done.comparison is not None
     assert done.comparison.new == 1.0

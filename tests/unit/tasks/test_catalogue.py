@@ -121,7 +121,9 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_hash_changes_with_the_meaning(change: str) -> None:
     other = Attribute(**{**spec(COLOR), **CHANGES[change]})  # type: ignore[arg-type]
-    assert Catalogue.of([other, SIZE]).hash != CATALOGUE.hash
+    changed = Catalogue.of([other, SIZE])
+    assert changed.hash != CATALOGUE.hash
+    assert {n for n, h in changed.hashes.items() if CATALOGUE.hashes.get(n) != h} == {other.name}
 
 
 def spec(attribute: Attribute) -> dict[str, object]:
@@ -133,6 +135,9 @@ def test_the_hash_does_not_change_with_wording_or_order() -> None:
     assert Catalogue.of([SIZE, reworded]).hash == CATALOGUE.hash
     assert Catalogue.of([COLOR, SIZE], "number").hash != CATALOGUE.hash
     assert CATALOGUE.hash.startswith("sha256:")
+    assert Catalogue.of([SIZE, reworded]).hashes == CATALOGUE.hashes
+    outside = Catalogue.of([COLOR, SIZE], "number").hashes
+    assert {n for n, h in outside.items() if CATALOGUE.hashes[n] != h} == {""}
 
 
 def test_the_schema_has_the_attributes_in_the_order_asked() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -53,11 +53,11 @@ def serve(base: Path | None = None) -> QuorumTarget:
     return QuorumTarget(WORKLOAD, {member: {} for member in MEMBERS}, base=base)
 
 
-def trusting(catalogue_hash: str, member: str, number: int | None = None) -> Weights:
+def trusting(catalogue: Mapping[str, str], member: str, number: int | None = None) -> Weights:
     """Weights by which ``member`` alone decides; never the same twice, so each becomes a new version."""
     heavy = tuple(2.0 if name == member else 0.5 for name in MEMBERS)
     settings = {"number": next(_numbers) if number is None else number}
-    return Weights("majority", MEMBERS, Parameters(heavy), catalogue_hash=catalogue_hash, settings=settings)
+    return Weights("majority", MEMBERS, Parameters(heavy), catalogue=catalogue, settings=settings)
 
 
 class Redeployer:
@@ -65,14 +65,14 @@ class Redeployer:
 
     Args:
         rollout: Of a running server.
-        catalogue_hash: Of its catalogue.
+        catalogue: Attribute -> hash of its catalogue.
     """
 
-    def __init__(self, rollout: Rollout, catalogue_hash: str) -> None:
+    def __init__(self, rollout: Rollout, catalogue: Mapping[str, str]) -> None:
         self.pins = Pins()
         self.publish_s: list[float] = []
         self.move_s: list[float] = []
-        self._rollout, self._hash = rollout, catalogue_hash
+        self._rollout, self._catalogue = rollout, catalogue
         self._members = itertools.cycle(MEMBERS)
         self._back = rollout.store.state().pins[STABLE]
         # By the first version all members decide together.
@@ -82,7 +82,7 @@ class Redeployer:
     def publish(self) -> int:
         """Publish new weights, in no channel yet."""
         member, start = next(self._members), time.monotonic()
-        version = self._rollout.publish(trusting(self._hash, member)).version
+        version = self._rollout.publish(trusting(self._catalogue, member)).version
         self.publish_s.append(time.monotonic() - start)
         self._decider[version] = f"{member}'s"
         return version
@@ -110,7 +110,7 @@ class Redeployer:
 @contextmanager
 def _redeploying(target: QuorumTarget) -> Iterator[Redeployer]:
     with target.rollout() as rollout:
-        yield Redeployer(rollout, target.catalogue_hash)
+        yield Redeployer(rollout, target.catalogue)
 
 
 def under_load(target: QuorumTarget, publishes: int, quiet_s: float) -> Row:

@@ -97,9 +97,9 @@ class QuorumTarget:
         return self._server.endpoint.grpc_url
 
     @property
-    def catalogue_hash(self) -> str:
-        """Hash of the catalogue that it serves."""
-        return self._spec.catalogue().hash
+    def catalogue(self) -> dict[str, str]:
+        """Attribute -> hash of the catalogue that it serves."""
+        return self._spec.catalogue().hashes
 
     @property
     def admin_key(self) -> str:
@@ -141,7 +141,7 @@ class QuorumTarget:
             quorum.rollout.channels.RolloutError: They were refused.
         """
         parameters = Parameters(tuple(map(float, weights)))
-        made = Weights("majority", tuple(self.members), parameters, catalogue_hash=self.catalogue_hash)
+        made = Weights("majority", tuple(self.members), parameters, catalogue=self.catalogue)
         with self.rollout() as rollout:
             rollout.promote(rollout.publish(made).version)
 

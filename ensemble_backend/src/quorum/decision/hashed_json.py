@@ -5,24 +5,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 _OWN_REMEDIES = ("upgrade quorum", "keep one of them")
+_NONE: Mapping[str, Collection[str]] = MappingProxyType({})
+_HEAD, _TAIL = 240, 80
 _flat = partial(json.dumps, ensure_ascii=False)
 
 
-def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_hash(content: Mapping[str, Any], without: Mapping[str, Collection[str]] = _NONE) -> dict[str, Any]:
     """Add ``content_hash``, ``sha256:`` of the canonical JSON of the content, as the last field.
+
+    Args:
+        content: The fields.
+        without: Field -> entries of it that the hash leaves out.
 
     Raises:
         ValueError: A value is no JSON: another type, a number that is not finite, half a surrogate pair.
     """
+    hashed = {
+        name: {key: entry for key, entry in value.items() if key not in without[name]}
+        if name in without
+        else value
+        for name, value in content.items()
+    }
     try:
-        text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        # What the hash leaves out must be text too.
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
         return {**content, "content_hash": "sha256:" + hashlib.sha256(text.encode()).hexdigest()}
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from error
@@ -53,8 +69,8 @@ def parse(text: str, newest: int) -> dict[str, Any]:
         content = msgspec.convert(json.loads(text, object_pairs_hook=unique), dict[str, Any])
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error}); the file may be cut off") from error
-    except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply") from error
+    except (RecursionError, OverflowError) as error:
+        raise ValueError("the JSON is nested too deeply, or a number is too large") from error
     version = content.get("schema_version")
     known = f"1 to {newest}" if newest > 1 else "1"
     if type(version) is int and version > newest:
@@ -71,8 +87,14 @@ def check_hash(stated: str, actual: str) -> None:
 
 
 def advise(error: Exception, remedy: str) -> str:
-    """Words of an error, with what to do where they do not say it themselves."""
-    return str(error) if str(error).endswith(_OWN_REMEDIES) else f"{error}; {remedy}"
+    """Words of an error, with what to do where they do not say it themselves; short, and always text.
+
+    What a file holds may be long, or half a surrogate pair that no terminal can print.
+    """
+    words = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
+    if len(words) > _HEAD + _TAIL:
+        words = f"{words[:_HEAD]} ... {words[-_TAIL:]}"
+    return words if words.endswith(_OWN_REMEDIES) else f"{words}; {remedy}"
 
 
 def _block(brackets: str, entries: Iterable[str]) -> str:
@@ -83,7 +105,6 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object, as ``object_pairs_hook`` of a JSON decoder; raises ValueError if a name repeats."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"{twice!r} stands twice in one object; keep one of them")
     return found

@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from quorum.decision.catalogue_change import OUTSIDE, CatalogueChange, is_stale
 from quorum.decision.cell import Parameters
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.scores import LEVELS, LOG_ODDS
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
-SCHEMA_VERSION = 2
-"""The newest schema: 2 adds ``scores``. Weights without them are written as 1, byte for byte as ever."""
+SCHEMA_VERSION = 3
+"""The schema of all new weights: 2 added ``scores``, 3 has the catalogue's hash by attribute and a content hash
+without the time of learning. Weights from files of 1 and 2 keep their rules, byte for byte."""
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
 
@@ -34,6 +37,15 @@ def group_key(category: str, attribute: str) -> str:
     return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in (category, attribute))
 
 
+_GROUP_KEY = re.compile(r"((?:[^\\|]|\\.)*)\|((?:[^\\|]|\\.)*)", re.DOTALL)
+
+
+def attribute_of(key: str) -> str:
+    """Attribute of a :func:`group_key`; the key itself where it is none."""
+    found = _GROUP_KEY.fullmatch(key)
+    return re.sub(r"\\(.)", r"\1", found[2], flags=re.DOTALL) if found else key
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """The parameters of every linear voting method; equal content has an equal hash.
@@ -44,10 +56,12 @@ class Weights:
         default: Parameters of a cell whose attribute has none of its own.
         attributes: Parameters per attribute name.
         groups: Parameters per :func:`group_key`; the most specific wins.
-        catalogue_hash: Hash of the attribute catalogue the weights were learned with, or None.
+        catalogue: Attribute -> its hash in the catalogue that the weights were learned with, ``OUTSIDE`` for
+            attributes it does not list; None: unknown. In schema 1 and 2 one hash of all.
         confidence: "agreement" (share of the weights) or "calibrated" (probability of being right).
         settings: Settings of the method, JSON values.
         provenance: Where the weights come from, JSON values.
+        schema_version: 3; 1 or 2 for weights of an older file, which are written again as they were.
     """
 
     method: str
@@ -55,10 +69,11 @@ class Weights:
     default: Parameters
     attributes: Mapping[str, Parameters] = field(default_factory=dict)
     groups: Mapping[str, Parameters] = field(default_factory=dict)
-    catalogue_hash: str | None = None
+    catalogue: Mapping[str, str] | str | None = None
     confidence: str = "agreement"
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -67,6 +82,10 @@ class Weights:
             raise WeightsError(f"confidence is {self.confidence!r}; it must be one of {list(CONFIDENCES)}")
         if not self.members or len(set(self.members)) != len(self.members) or "" in self.members:
             raise WeightsError(f"members must be one or more distinct, non-empty names: {list(self.members)}")
+        if isinstance(self.catalogue, Mapping if self.schema_version < _BY_ATTRIBUTE else str):
+            raise WeightsError(
+                f"schema_version {self.schema_version} has another form of the catalogue's hash"
+            )
         _check_parameters(self.default, "default", self)
         for key, named in (("attributes", self.attributes), ("groups", self.groups)):
             for name, parameters in named.items():
@@ -77,22 +96,58 @@ class Weights:
         found = self.groups.get(group_key(category, attribute)) if self.groups else None
         return found or self.attributes.get(attribute) or self.default
 
-    def check_fits(self, members: Sequence[str], catalogue_hash: str | None) -> None:
-        """Refuse a deployment (its members in order, the hash of its catalogue) that the weights do not fit.
+    def check_fits(
+        self, members: Sequence[str], catalogue: Mapping[str, str] | None, whole: str | None = None
+    ) -> CatalogueChange:
+        """Refuse a deployment that the weights do not fit, and return what its catalogue changed since.
+
+        A change of attributes is no misfit: :meth:`fitted` leaves out what was learned for them.
+
+        Args:
+            members: The deployment's, in order.
+            catalogue: Attribute -> hash, of its catalogue; None: unknown.
+            whole: Hash of the whole catalogue, which weights of schema 1 and 2 need to be the same.
 
         Raises:
-            WeightsError: Other members, another order, or another catalogue.
+            WeightsError: Other members, another order, or (schema 1 and 2) another catalogue.
         """
         if tuple(members) != self.members:
             raise WeightsError(
                 f"weights are for the members {list(self.members)}, the deployment has {list(members)}; "
                 "the order counts too: learn weights from votes of these members"
             )
-        if self.catalogue_hash is not None and self.catalogue_hash != catalogue_hash:
+        if isinstance(self.catalogue, str) and self.catalogue != whole:
             raise WeightsError(
-                f"weights were learned with the catalogue {self.catalogue_hash}, the deployment has "
-                f"{catalogue_hash}; learn them again with it, or deploy the other one"
+                f"weights were learned with the catalogue {self.catalogue}, the deployment has {whole}; "
+                "learn them again with it, or deploy the other one"
             )
+        return self.catalogue_change(catalogue)
+
+    def catalogue_change(self, catalogue: Mapping[str, str] | None) -> CatalogueChange:
+        """Compare the catalogue of the weights with another (attribute -> hash), where both are known."""
+        old, new = self.catalogue, catalogue
+        if not isinstance(old, Mapping) or new is None:
+            return CatalogueChange()
+        fresh = (name for name in new if name not in old)
+        return CatalogueChange(
+            added=tuple(n for n in fresh if n not in self.attributes or is_stale(n, old, new)),
+            changed=tuple(name for name in new if name in old and old[name] != new[name]),
+            removed=tuple(name for name in old if name not in new and name != OUTSIDE),
+        )
+
+    def fitted(self, catalogue: Mapping[str, str] | None) -> Weights:
+        """The weights without parameters of attributes that mean something else in this catalogue.
+
+        These cells get the default parameters, those of all attributes together.
+        """
+        old, new = self.catalogue, catalogue
+        if not isinstance(old, Mapping) or new is None:
+            return self
+        attributes = {n: p for n, p in self.attributes.items() if not is_stale(n, old, new)}
+        groups = {k: p for k, p in self.groups.items() if not is_stale(attribute_of(k), old, new)}
+        if len(attributes) == len(self.attributes) and len(groups) == len(self.groups):
+            return self
+        return replace(self, attributes=attributes, groups=groups)
 
     @property
     def uses_scores(self) -> bool:
@@ -101,23 +156,38 @@ class Weights:
 
     @property
     def content_hash(self) -> str:
-        """``sha256:`` of the canonical JSON of everything but the hash itself."""
+        """``sha256:`` of the canonical JSON of everything but the hash itself and the time of learning."""
         return str(_content(self)["content_hash"])
 
 
+_BY_ATTRIBUTE = 3
+"""First schema with the catalogue's hash by attribute, and without the time of learning in the hash."""
 _LEVELS = "score_log_odds"
-"""Field of schema 2: the log odds of the levels that ``scores`` has one number for."""
-_FIELDS = frozenset({"schema_version", "content_hash", _LEVELS, *(f.name for f in fields(Weights))})
+"""Field of weights with scores: the log odds of the levels that ``scores`` has one number for."""
+_REQUIRED = frozenset(
+    {
+        "schema_version",
+        "content_hash",
+        "method",
+        "members",
+        "default",
+        "attributes",
+        "confidence",
+        "provenance",
+    }
+)
 _OPTIONAL = frozenset({"groups", "settings", _LEVELS})
+_TIMES = frozenset({"created"})
+"""Entries of the provenance that the content hash leaves out, so that the same votes give the same hash."""
 
 
-def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> Weights:
+def equal_weights(members: Sequence[str], catalogue: Mapping[str, str] | None = None) -> Weights:
     """Weights of plain majority voting: where a deployment starts. The same input gives the same bytes."""
     return Weights(
         method="majority",
         members=tuple(members),
         default=Parameters((1.0,) * len(members)),
-        catalogue_hash=catalogue_hash,
+        catalogue=catalogue,
         provenance={
             "created": None, "rows": 0, "products": 0, "gold_labels": 0, "data_hash": None, "heldout": None,
         },
@@ -126,7 +196,7 @@ def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> 
 
 def dumps(weights: Weights) -> str:
     """Write as JSON that a person can read and compare: one line per attribute, sorted."""
-    return lay_out(_content(weights), {"attributes", "groups", "provenance"})
+    return lay_out(_content(weights), {"attributes", "groups", "catalogue", "provenance"})
 
 
 def dump(weights: Weights, path: str | Path) -> None:
@@ -152,28 +222,40 @@ def loads(text: str, source: str = "weights") -> Weights:
     """Read weights from JSON text; ``source`` names it in messages. Raises like :func:`load`."""
     try:
         content = parse(text, SCHEMA_VERSION)
-        if (content.keys() | _OPTIONAL) != _FIELDS:
-            missing = sorted(_FIELDS - _OPTIONAL - content.keys())
-            raise WeightsError(f"keys missing: {missing}, unknown: {sorted(content.keys() - _FIELDS)}")
+        _check_keys(content)
         _check_levels(content)
+        if content["schema_version"] < _BY_ATTRIBUTE:
+            content["catalogue"] = content.pop("catalogue_hash")
         # One by one, so that a message names the attribute; what is no object is refused below.
         content["default"] = _parameters(content["default"], "default")
         for key in ("attributes", "groups"):
             if isinstance(entries := content.get(key), dict):
                 content[key] = {k: _parameters(v, f"{key}[{k!r}]") for k, v in entries.items()}
         weights = msgspec.convert(content, Weights)
+        if weights.uses_scores != (_LEVELS in content):
+            raise WeightsError(f"{_LEVELS} must be there exactly with weights that use scores")
         check_hash(content["content_hash"], weights.content_hash)
     except ValueError as error:
         raise WeightsError(f"{source}: {advise(error, 'write it again with `quorum learn`')}") from error
     return weights
 
 
+def _check_keys(content: Mapping[str, Any]) -> None:
+    """Refuse a file with keys that its schema does not have, or without some that it needs."""
+    if content["schema_version"] < _BY_ATTRIBUTE:
+        required, known = _REQUIRED | {"catalogue_hash"}, _REQUIRED | _OPTIONAL | {"catalogue_hash"}
+    else:
+        required, known = _REQUIRED, _REQUIRED | _OPTIONAL | {"catalogue"}
+    missing, unknown = sorted(required - content.keys()), sorted(content.keys() - known)
+    if missing or unknown:
+        raise WeightsError(f"keys missing: {missing}, unknown: {unknown}")
+
+
 def _check_levels(content: Mapping[str, Any]) -> None:
     """Refuse offsets for other levels of scores than this code's."""
-    if (content["schema_version"] > 1) != (_LEVELS in content):
-        raise WeightsError(
-            f"schema_version is {content['schema_version']}, which is 2 exactly with {_LEVELS}"
-        )
+    version = content["schema_version"]
+    if version < _BY_ATTRIBUTE and (version > 1) != (_LEVELS in content):
+        raise WeightsError(f"schema_version is {version}, which is 2 exactly with {_LEVELS}")
     if _LEVELS in content and content[_LEVELS] != list(LOG_ODDS):
         raise WeightsError(
             f"{_LEVELS} are {content[_LEVELS]}, this quorum has the levels {list(LOG_ODDS)}; learn the "
@@ -201,15 +283,14 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
                 f"{where}.weights: the weight of {name!r} is {weight}; weights are finite and not negative "
                 "(0: a vote without a score has no say)"
             )
-    if not math.isfinite(sum(parameters.weights)):
-        raise WeightsError(f"{where}.weights are so large that their sum is no number")
     _check_scores(parameters, where, weights)
     none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
     biases = (parameters.na_bias, none_bias, parameters.part_bias)
     if not all(map(math.isfinite, biases)):
         raise WeightsError(f"{where}: the biases must be finite")
+    # The largest total that a cell can reach: with it every decision is a number.
     if not math.isfinite(sum(parameters.highest()) + sum(map(abs, biases))):
-        raise WeightsError(f"{where}: weights and biases are so large that their sum is no number")
+        raise WeightsError(f"{where}: the numbers are so large that their sum is no number")
     if parameters.calibrated != (weights.confidence == "calibrated"):
         raise WeightsError(
             f"{where}.none_bias is {parameters.none_bias} but confidence is {weights.confidence!r}: "
@@ -228,18 +309,20 @@ def _check_scores(parameters: Parameters, where: str, weights: Weights) -> None:
         )
     if not all(math.isfinite(offset) for offsets in parameters.scores for offset in offsets):
         raise WeightsError(f"{where}.scores must be finite")
-    if not math.isfinite(sum(parameters.highest())):
-        raise WeightsError(f"{where}.scores are so large that the sum of the weights is no number")
 
 
 def _content(weights: Weights) -> dict[str, Any]:
     """All that the file holds, the hash last."""
-    content = {
-        "schema_version": SCHEMA_VERSION if weights.uses_scores else 1,
+    by_attribute = weights.schema_version >= _BY_ATTRIBUTE
+    known = weights.catalogue
+    content: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION if by_attribute else 1 + weights.uses_scores,
         "method": weights.method,
         "settings": dict(weights.settings),
         "members": weights.members,
-        "catalogue_hash": weights.catalogue_hash,
+        "catalogue" if by_attribute else "catalogue_hash": dict(known)
+        if isinstance(known, Mapping)
+        else known,
         "default": _plain(weights.default),
         "attributes": {name: _plain(value) for name, value in weights.attributes.items()},
         "groups": {name: _plain(value) for name, value in weights.groups.items()},
@@ -249,7 +332,7 @@ def _content(weights: Weights) -> dict[str, Any]:
     if weights.uses_scores:
         content[_LEVELS] = LOG_ODDS
     try:
-        return with_hash(content)
+        return with_hash(content, {"provenance": _TIMES} if by_attribute else {})
     except ValueError as error:
         raise WeightsError(f"the weights {error}; use text, finite numbers, null") from error
 

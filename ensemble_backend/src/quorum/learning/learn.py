@@ -52,7 +52,7 @@ def learn(
     *,
     gold_labels: int | None = None,
     seed: int = 0,
-    catalogue_hash: str | None = None,
+    catalogue: Mapping[str, str] | None = None,
     value_counts: Mapping[str, int] | None = None,
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -65,7 +65,7 @@ def learn(
             3 members that answered, else majority.
         gold_labels: Number of random labelled cells whose gold is used; None: all of them.
         seed: Seed of that choice.
-        catalogue_hash: Hash of the attribute catalogue, stored with the weights.
+        catalogue: Attribute -> hash of the catalogue (``Catalogue.hashes``), stored with the weights.
         value_counts: Number of possible answers per attribute with a closed value set; 10 for the others.
         created: Time to record; None: now.
         settings: Settings of the method, see the method's class; recorded in the weights.
@@ -79,7 +79,7 @@ def learn(
         table = table.sample_gold(gold_labels, seed)
     provenance = {"data_hash": table.data_hash(), "seed": seed if gold_labels is not None else None}
     return learn_statistic(
-        table.statistic(), method, catalogue_hash=catalogue_hash, value_counts=value_counts,
+        table.statistic(), method, catalogue=catalogue, value_counts=value_counts,
         created=created, settings=settings, provenance=provenance,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def learn_statistic(
     statistic: Statistic,
     method: str = "auto",
     *,
-    catalogue_hash: str | None = None,
+    catalogue: Mapping[str, str] | None = None,
     value_counts: Mapping[str, int] | None = None,
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -121,7 +121,7 @@ def learn_statistic(
         attributes=learned.attributes,
         groups=learned.groups,
         settings=learned.settings,
-        catalogue_hash=catalogue_hash,
+        catalogue=catalogue,
         confidence="calibrated" if learned.default.calibrated else "agreement",
         provenance=record | dict(provenance or {}),
     )

@@ -160,7 +160,7 @@ def relearn(
     state: State,
     method: str = "auto",
     *,
-    catalogue_hash: str | None = None,
+    catalogue: Mapping[str, str] | None = None,
     value_counts: Mapping[str, int] | None = None,
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -175,7 +175,7 @@ def relearn(
         LearnError: The state does not allow the method.
     """
     return learn_statistic(
-        state.statistic, method, catalogue_hash=catalogue_hash, value_counts=value_counts, created=created,
+        state.statistic, method, catalogue=catalogue, value_counts=value_counts, created=created,
         settings=settings, provenance={
             "data_hash": state.content_hash, "days": len(state.days),
             "labelled_tables": [day.data_hash for day in state.days if day.gold_labels],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,11 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     # Drift first: the day must not be part of what it is compared with.
     changed = compare_day(state, table, weights=old)
     state = update(state, table, options.forgetting)
-    catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
+    catalogue = (
+        _catalogue(deployment)
+        if deployment
+        else {"catalogue": old.catalogue if isinstance(old.catalogue, Mapping) else None}
+    )
     weights = relearn(state, **_choice(state.statistic, options), **catalogue)
     remarks = _score_remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
@@ -212,4 +217,4 @@ def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:
     """Hash and value counts of the catalogue, as arguments of the learning functions."""
     catalogue = deployment.catalogue() if deployment else None
-    return {"catalogue_hash": catalogue.hash, "value_counts": catalogue.value_counts()} if catalogue else {}
+    return {"catalogue": catalogue.hashes, "value_counts": catalogue.value_counts()} if catalogue else {}

@@ -9,13 +9,13 @@ keeps. Of the weights only a first, equal version is rendered.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import WEIGHTS_FILE, WeightsError, equal_weights
+from quorum.decision.weights import SCHEMA_VERSION, WEIGHTS_FILE, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
 from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
@@ -39,7 +39,7 @@ class Difference:
     Attributes:
         write: Relative path -> new content, for files that are missing or differ.
         remove: Model folders of members that the deployment no longer has.
-        misfits: Versions whose weights were made for other members or another catalogue, with the reason.
+        misfits: Versions whose weights do not fit the deployment, with the reason.
     """
 
     write: dict[str, str]
@@ -149,8 +149,9 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
 
 def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
     """Loaded versions whose weights do not fit the deployment, with the reason."""
-    members, catalogue = spec.member_names, spec.catalogue().hash
-    return store.refused(state.versions, lambda weights: weights.check_fits(members, catalogue))
+    members, catalogue = spec.member_names, spec.catalogue()
+    hashes, whole = catalogue.hashes, catalogue.hash
+    return store.refused(state.versions, lambda weights: weights.check_fits(members, hashes, whole))
 
 
 def _log_beginning(store: Store) -> None:
@@ -171,4 +172,4 @@ def _is_initial(store: Store) -> bool:
         first = store.weights(FIRST_VERSION)
     except WeightsError:
         return False
-    return first == equal_weights(first.members)
+    return replace(first, schema_version=SCHEMA_VERSION) == equal_weights(first.members)

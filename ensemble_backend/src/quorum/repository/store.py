@@ -55,7 +55,7 @@ class Store:
         """Loaded versions with unreadable weights, with the reason: Triton would not start with them."""
         return self.refused(self.state().versions, lambda weights: None)
 
-    def refused(self, versions: Iterable[int], check: Callable[[Weights], None]) -> dict[int, str]:
+    def refused(self, versions: Iterable[int], check: Callable[[Weights], object]) -> dict[int, str]:
         """Versions whose weights cannot be read or fail a check by WeightsError, with the reason."""
         reasons = {}
         for version in versions:

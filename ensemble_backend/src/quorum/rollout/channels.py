@@ -83,7 +83,8 @@ class Rollout:
         Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
         Raises WeightsError for weights of other members or another catalogue.
         """
-        weights.check_fits(self._spec.member_names, self._spec.catalogue().hash)
+        catalogue = self._spec.catalogue()
+        weights.check_fits(self._spec.member_names, catalogue.hashes, catalogue.hash)
         with self._locked():
             comparison = self.compare(weights)
             if comparison and comparison.delta < -self._spec.rollout.margin and reason is None:

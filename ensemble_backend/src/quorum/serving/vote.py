@@ -56,8 +56,11 @@ class TritonPythonModel:
         self._admission = Admission(default_path())
         self._damage: WeightsError | None = None
         try:
-            self._weights = weights_file.load(path)
-            self._weights.check_fits(self._members, Catalogue.load(tensors.catalogue_path(args)).hash)
+            weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
+            hashes = catalogue.hashes
+            if change := weights.check_fits(self._members, hashes, catalogue.hash):
+                logger.warning("vote: version %d: %s", self._version, change)
+            self._weights = weights.fitted(hashes)
         except WeightsError as error:
             if self._admission.has_answered:
                 raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.catalogue_change import OUTSIDE
 from quorum.tasks.normalise import NORMALISERS, is_not_given
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
@@ -76,6 +77,11 @@ class Attribute:
     def is_closed(self) -> bool:
         """Whether only listed values and ``"n/a"`` are allowed."""
         return bool(self.values)
+
+    @property
+    def hash(self) -> str:
+        """``sha256:...`` over what changes the meaning of votes: values, synonyms and the normaliser."""
+        return _hash(_meaning(self))
 
     def normalise(self, raw: str) -> str | None:
         """The canonical value of an answer, ``"n/a"``, or None when a closed attribute has no such value."""
@@ -164,12 +170,21 @@ class Catalogue:
     @property
     def hash(self) -> str:
         """``sha256:...`` over what changes the meaning of votes: values, synonyms and normalisers."""
-        votes = {
-            a.name: [sorted(a.values), sorted(a.synonyms.items()), a.normaliser]
-            for a in self.attributes.values()
-        }
-        text = json.dumps([self.default_normaliser, votes], sort_keys=True, ensure_ascii=False)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return _hash([self.default_normaliser, {a.name: _meaning(a) for a in self.attributes.values()}])
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Attribute -> its hash; ``OUTSIDE`` for attributes that the catalogue does not list."""
+        return {OUTSIDE: self.get(OUTSIDE).hash} | {name: a.hash for name, a in self.attributes.items()}
+
+
+def _meaning(attribute: Attribute) -> list[Any]:
+    return [sorted(attribute.values), sorted(attribute.synonyms.items()), attribute.normaliser]
+
+
+def _hash(meaning: object) -> str:
+    text = json.dumps(meaning, sort_keys=True, ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _value_schema(attribute: Attribute) -> dict[str, Any]:
