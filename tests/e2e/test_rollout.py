@@ -153,6 +153,28 @@ def test_weights_of_another_deployment_are_refused(live: Live, rollout: Rollout)
     assert snapshot(live) == before
 
 
+def test_weights_of_an_earlier_catalogue_serve_without_being_learned_again(
+    live: Live, rollout: Rollout
+) -> None:
+    """color has changed since, size is new: both go by the weights of all attributes, brand by its own."""
+    known = live.spec.catalogue().hashes
+    beta, gamma = (trusting(known, member).default for member in ("beta", "gamma"))
+    earlier = {"": known[""], "brand": known["brand"], "color": "sha256:earlier"}
+    weights = Weights("majority", MEMBERS, beta, {"brand": gamma, "color": gamma}, catalogue=earlier)
+    before = rollout.store.state().pins["quorum"]
+    rollout.promote(rollout.publish(weights).version)
+    try:
+        with Client(live.url) as client:
+            answers = client.extract(title(1), ATTRIBUTES).answers
+        assert {a.attribute: a.value for a in answers} == {
+            "brand": "gamma's",
+            "color": "beta's",
+            "size": "beta's",
+        }
+    finally:
+        rollout.promote(before)
+
+
 def snapshot(live: Live) -> dict[str, bytes]:
     """Every file of the repository but the log of what was tried."""
     root = live.server.repository

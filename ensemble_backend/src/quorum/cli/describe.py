@@ -83,6 +83,8 @@ def render(
         _show(changes, spec.repository_path, check)
         for version, members in report.unscored.items():
             note(describe_missing(version, members))
+        for version, change in report.catalogue.items():
+            note(f"version {version}: {change}")
         if not check and not changes.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
     if changes.misfits or (check and not changes.is_clean):

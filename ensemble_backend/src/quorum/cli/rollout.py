@@ -36,7 +36,8 @@ def publish(
     """Make weights a new version on the running server. No channel changes yet.
 
     With `rollout.heldout` in deploy.yaml (a votes table with gold), weights that answer worse there than the
-    running ones, by more than `rollout.margin`, are refused.
+    running ones, by more than `rollout.margin`, are refused. Attributes that changed in deploy.yaml since the
+    weights were learned, and new ones, use the weights of all attributes; the command names them.
 
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
     """
@@ -47,6 +48,8 @@ def publish(
         note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
     if change.unscored and not json:
         note(describe_missing(change.version, change.unscored))
+    if change.catalogue and not json:
+        note(str(change.catalogue))
     done = "these weights are already" if change.already else f"published {weights} as"
     show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
 

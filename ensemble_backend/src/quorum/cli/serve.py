@@ -133,6 +133,8 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
     for number, v in report.versions.items():
         if v.unscored and number in pinned:
             note(describe_missing(number, v.unscored))
+        if v.catalogue and number in pinned:
+            note(f"version {number}: {v.catalogue}")
     if report.canary_share:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
 

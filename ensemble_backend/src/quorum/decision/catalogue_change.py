@@ -26,6 +26,10 @@ class CatalogueChange:
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, list[str]]:
+        """Plain JSON values."""
+        return {name: list(getattr(self, name)) for name in ("added", "changed", "removed")}
+
     def __bool__(self) -> bool:
         """Whether anything changed."""
         return bool(self.added or self.changed or self.removed)
@@ -34,15 +38,18 @@ class CatalogueChange:
         """One sentence for people; empty where nothing changed."""
         parts = []
         if self.changed:
-            parts.append(f"{_named(self.changed)} changed")
+            parts.append(f"{named(self.changed)} changed")
         if self.added:
-            parts.append(f"{_named(self.added)} {_verb(self.added, 'is', 'are')} new")
+            parts.append(f"{named(self.added)} {_verb(self.added, 'is', 'are')} new")
         since = "in the catalogue since these weights were learned"
         if not parts:
-            return f"{_named(self.removed)} left the catalogue since these weights were learned" * bool(self)
+            return f"{named(self.removed)} left the catalogue since these weights were learned" * bool(self)
         use = _verb((*self.changed, *self.added), "it uses", "they use")
-        gone = f"; {_named(self.removed)} left it" if self.removed else ""
+        gone = f"; {named(self.removed)} left it" if self.removed else ""
         return f"{' and '.join(parts)} {since}: {use} the weights of all attributes{gone}"
+
+
+UNCHANGED = CatalogueChange()
 
 
 def is_stale(name: str, learned: Mapping[str, str], now: Mapping[str, str]) -> bool:
@@ -50,7 +57,8 @@ def is_stale(name: str, learned: Mapping[str, str], now: Mapping[str, str]) -> b
     return learned.get(name, learned.get(OUTSIDE)) != now.get(name, now.get(OUTSIDE))
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of these names, sorted, and how many more there are."""
     shown = [name or "what the catalogue does not list" for name in sorted(names)[:_NAMED]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from quorum.decision.catalogue_change import OUTSIDE, CatalogueChange, is_stale
+from quorum.decision.catalogue_change import OUTSIDE, UNCHANGED, CatalogueChange, is_stale
 from quorum.decision.cell import Parameters
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.scores import LEVELS, LOG_ODDS
@@ -127,7 +127,7 @@ class Weights:
         """Compare the catalogue of the weights with another (attribute -> hash), where both are known."""
         old, new = self.catalogue, catalogue
         if not isinstance(old, Mapping) or new is None:
-            return CatalogueChange()
+            return UNCHANGED
         fresh = (name for name in new if name not in old)
         return CatalogueChange(
             added=tuple(n for n in fresh if n not in self.attributes or is_stale(n, old, new)),

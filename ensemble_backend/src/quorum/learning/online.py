@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -71,6 +71,14 @@ class State:
     def content_hash(self) -> str:
         """``sha256:`` of the canonical JSON of the content."""
         return str(_content(self)["content_hash"])
+
+
+def without_attributes(state: State, names: Collection[str]) -> State:
+    """Leave out the votes on these attributes, which meant something else then."""
+    groups = state.statistic.groups
+    kept = np.array([attribute not in names for _, attribute in groups], np.bool_)
+    statistic = state.statistic.mapped(lambda hist: hist.take(kept[hist.groups]))
+    return State(_kept(statistic), state.days)
 
 
 def begin(table: VotesTable) -> State:

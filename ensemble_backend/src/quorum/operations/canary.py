@@ -126,7 +126,8 @@ def canary_report(
 
 
 def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:
-    stable, canary = (store_of(deployment).weights(version) for version in versions)
+    store, catalogue = store_of(deployment), deployment.catalogue().hashes
+    stable, canary = (store.weights(version).fitted(catalogue) for version in versions)
     table = read_votes(votes).of_members(deployment.member_names)
     silent = gives_no_scores(deployment)
     for version, weights in zip(versions, (stable, canary), strict=True):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorum.capacity.preflight import Preflight, preflight
-from quorum.decision.weights import WeightsError
+from quorum.decision.catalogue_change import CatalogueChange
+from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
@@ -60,17 +61,20 @@ class RenderReport(Record):
         served: Whether a server runs; it reads the change at its next start.
         unscored: Version that a channel answers with -> members that it weighs by their scores, which the
             deployment does not give.
+        catalogue: Such version -> what the deployment's catalogue changed since its weights were learned.
     """
 
     difference: Difference
     restarted_from: int | None
     served: bool
     unscored: Mapping[int, list[str]]
+    catalogue: Mapping[int, CatalogueChange]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         changes = self.difference
-        more = {"unscored": plain(self.unscored)} if self.unscored else {}
+        named = ("unscored", "catalogue")
+        more = {name: plain(getattr(self, name)) for name in named if getattr(self, name)}
         return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write), **more}
 
 
@@ -91,14 +95,24 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         raise ServedError("this deployment is being served; stop it before resetting its weights")
     version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
-    return RenderReport(changes, version, served, _unscored(deployment))
+    pinned, catalogue = _pinned(deployment), deployment.catalogue().hashes
+    unscored = {version: missing_scores(deployment, weights) for version, weights in pinned.items()}
+    changed = {version: weights.catalogue_change(catalogue) for version, weights in pinned.items()}
+    return RenderReport(
+        changes,
+        version,
+        served,
+        {version: members for version, members in unscored.items() if members},
+        {version: change for version, change in changed.items() if change},
+    )
 
 
-def _unscored(deployment: Deployment) -> dict[int, list[str]]:
+def _pinned(deployment: Deployment) -> dict[int, Weights]:
+    """Version that a channel answers with -> its weights, where they can be read."""
     store, found = Store(deployment.repository_path), {}
     state = store.state_if_any()
     for version in sorted(set(state.pins.values())) if state else ():
         # Of a version that cannot be read, the difference says so.
         with suppress(WeightsError):
-            found[version] = missing_scores(deployment, store.weights(version))
-    return {version: members for version, members in found.items() if members}
+            found[version] = store.weights(version)
+    return found

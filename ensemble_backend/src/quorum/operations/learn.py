@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
+from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
@@ -19,7 +20,16 @@ from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.files import write_atomic
 from quorum.learning.learn import LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
-from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.learning.online import (
+    State,
+    begin,
+    dump_state,
+    load_state,
+    relearn,
+    state_path,
+    update,
+    without_attributes,
+)
 from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
@@ -154,7 +164,8 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     choice = _choice(used, options)
     weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
-    remarks = (*statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (*statistic.remarks(), *_without_votes(statistic, deployment))
+    remarks += _score_remarks(statistic, weights, options)
     return LearnReport(weights, remarks=remarks), state
 
 
@@ -166,24 +177,54 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    remarks = (streamed, *statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (streamed, *statistic.remarks(), *_without_votes(statistic, deployment))
+    remarks += _score_remarks(statistic, weights, options)
     return LearnReport(weights, remarks=remarks), None
 
 
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
+    state, stale = _without_stale(state, old, deployment)
     # Drift first: the day must not be part of what it is compared with.
-    changed = compare_day(state, table, weights=old)
+    changed = compare_day(state, table, weights=old) if state.statistic.hist.total else None
     state = update(state, table, options.forgetting)
-    catalogue = (
-        _catalogue(deployment)
-        if deployment
-        else {"catalogue": old.catalogue if isinstance(old.catalogue, Mapping) else None}
-    )
+    catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
     weights = relearn(state, **_choice(state.statistic, options), **catalogue)
-    remarks = _score_remarks(state.statistic, weights, options)
+    remarks = (*stale, *_without_votes(state.statistic, deployment))
+    remarks += _score_remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
+
+
+def _without_stale(
+    state: State, old: Weights, deployment: Deployment | None
+) -> tuple[State, tuple[str, ...]]:
+    """The state without votes on attributes that the catalogue changed since, and a remark on these."""
+    now = deployment.catalogue().hashes if deployment else None
+    before = _by_attribute(old)
+    if now is None or before is None:
+        return state, ()
+    known = {attribute for _, attribute in state.statistic.groups}
+    stale = sorted(name for name in known if is_stale(name, before, now))
+    if not stale:
+        return state, ()
+    remark = (
+        f"changed in the catalogue since, so that earlier votes do not count: {named(stale)}; enough new "
+        "votes give weights of its own again"
+    )
+    return without_attributes(state, stale), (remark,)
+
+
+def _by_attribute(weights: Weights) -> Mapping[str, str] | None:
+    """The hashes of the catalogue by attribute, where weights know them."""
+    return weights.catalogue if isinstance(weights.catalogue, Mapping) else None
+
+
+def _without_votes(statistic: Statistic, deployment: Deployment | None) -> tuple[str, ...]:
+    """Say which attributes of the catalogue have no votes, so that nothing is learned for them alone."""
+    voted = {attribute for _, attribute in statistic.groups}
+    without = [name for name in (deployment.attributes if deployment else ()) if name not in voted]
+    return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
 
 
 def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:

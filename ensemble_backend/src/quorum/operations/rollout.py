@@ -50,13 +50,14 @@ def publish(
     ``dry_run`` checks everything and changes nothing.
 
     Raises:
-        WeightsError: The file cannot be used, or is made for other members or another catalogue.
+        WeightsError: The file cannot be used, or is made for other members.
         RolloutError: Worse than the running weights by more than ``rollout.margin``, or refused by a server.
     """
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     with connect(deployment, dry_run) as rollout:
         change = rollout.publish(loaded, force)
-    return replace(change, unscored=tuple(missing_scores(deployment, loaded)))
+    catalogue = loaded.catalogue_change(deployment.catalogue().hashes)
+    return replace(change, unscored=tuple(missing_scores(deployment, loaded)), catalogue=catalogue)
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
@@ -52,6 +53,7 @@ class VersionStatus(Record):
         gold_labels: Number of labels that it was learned from.
         uses_scores: Whether it weighs votes by their scores.
         unscored: Members that it weighs by their scores, which the deployment does not give.
+        catalogue: What the deployment's catalogue changed since it was learned.
     """
 
     state: str
@@ -62,12 +64,13 @@ class VersionStatus(Record):
     gold_labels: int | None = None
     uses_scores: bool | None = None
     unscored: tuple[str, ...] = ()
+    catalogue: CatalogueChange = UNCHANGED
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: state and damage, or state and provenance."""
         if self.damaged is not None:
             return {"state": self.state, "damaged": self.damaged}
-        return {name: value for name, value in asdict(self).items() if name != "damaged"}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "damaged"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,7 @@ def _version_status(
         gold_labels=labels,
         uses_scores=weights.uses_scores,
         unscored=tuple(missing_scores(deployment, weights)),
+        catalogue=weights.catalogue_change(deployment.catalogue().hashes),
     )
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
@@ -41,6 +42,7 @@ class Change:
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
         canary: Another version than stable's, that a share of the products goes on to get.
         unscored: Members that new weights weigh by their scores, which the deployment does not give.
+        catalogue: What the deployment's catalogue changed since new weights were learned.
     """
 
     action: str
@@ -52,6 +54,7 @@ class Change:
     retired: tuple[int, ...] = ()
     canary: int | None = None
     unscored: tuple[str, ...] = ()
+    catalogue: CatalogueChange = UNCHANGED
 
 
 class Rollout:
@@ -81,7 +84,8 @@ class Rollout:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
         Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
-        Raises WeightsError for weights of other members or another catalogue.
+        Attributes that the catalogue changed since use the default parameters of the weights.
+        Raises WeightsError for weights of other members.
         """
         catalogue = self._spec.catalogue()
         weights.check_fits(self._spec.member_names, catalogue.hashes, catalogue.hash)
@@ -154,9 +158,11 @@ class Rollout:
         if self._spec.rollout.heldout is None:
             return None
         path = self._spec.root / self._spec.rollout.heldout
+        catalogue = self._spec.catalogue().hashes
         running = self.store.weights(self.store.state().pins[STABLE])
+        served = weights.fitted(catalogue), running.fitted(catalogue)
         try:
-            return compare(weights, running, read_votes(path).of_members(self._spec.member_names))
+            return compare(*served, read_votes(path).of_members(self._spec.member_names))
         except VotesError:
             raise
         except ValueError as error:
