@@ -61,6 +61,15 @@ if TYPE_CHECKING:
     from quorum.operations.status import FleetStatus as FleetStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
+    from quorum.operations.votes import VotesInfo as VotesInfo
+    from quorum.operations.votes import VotesMerged as VotesMerged
+    from quorum.operations.votes import VotesNormalised as VotesNormalised
+    from quorum.operations.votes import VotesWritten as VotesWritten
+    from quorum.operations.votes import drop_members as drop_members
+    from quorum.operations.votes import merge_votes as merge_votes
+    from quorum.operations.votes import normalise_votes as normalise_votes
+    from quorum.operations.votes import rename_members as rename_members
+    from quorum.operations.votes import votes_info as votes_info
     from quorum.review.session import GoldReport as GoldReport
     from quorum.review.session import LabelSession as LabelSession
     from quorum.review.session import SheetReport as SheetReport
@@ -97,6 +106,10 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
+    "quorum.operations.votes": (
+        "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
+        "normalise_votes", "rename_members", "votes_info",
+    ),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
     "quorum.rollout.channels": ("Change",),
     "quorum.server.supervise": ("serve",),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights outlive a change of the catalogue, and every command says which attributes they were not learned for."""
+"""Weights outlive a change of the catalogue; every command names the attributes that it concerns."""
 
 from __future__ import annotations
 

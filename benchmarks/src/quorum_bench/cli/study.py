@@ -23,6 +23,7 @@ from quorum_bench.studies import (
     score_size,
     scores,
     simulated_members,
+    votes_files,
     voting_accuracy,
     voting_speed,
     voting_tables,
@@ -134,6 +135,28 @@ def voting(
                 parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
                 figures = {"machine": environment, "cells": cells, "quick": quick, "result": result}
                 _write(json_file, parts | {name.value: figures})
+
+
+@studies.command("votes")
+def votes_(
+    cells: Annotated[
+        int, typer.Option(min=10, help="Of the largest table; another has a tenth.")
+    ] = 1_000_000,
+    file_format: Annotated[
+        list[str] | None, typer.Option("--format", help="jsonl, parquet or arrow; may be repeated.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure seconds and peak memory of `quorum votes`, each command in a process of its own.
+
+    Example: `quorum-bench study votes --cells 100000 --format parquet`.
+    """
+    environment = _begin()
+    with _errors():
+        formats = tuple(file_format or ("jsonl", "parquet"))
+        rows = _shown(votes_files.HEAD, votes_files.measure(cells, formats), votes_files.line)
+        if json_file:
+            _write(json_file, {"machine": environment, "rows": rows})
 
 
 @studies.command("scores")

@@ -5,7 +5,21 @@ from __future__ import annotations
 
 import typer
 
-from quorum.cli import ask, build, canary, demo, describe, evaluate, label, learn, plan, probe, rollout, serve
+from quorum.cli import (
+    ask,
+    build,
+    canary,
+    demo,
+    describe,
+    evaluate,
+    label,
+    learn,
+    plan,
+    probe,
+    rollout,
+    serve,
+    votes,
+)
 from quorum.cli.console import friendly
 
 app = typer.Typer(
@@ -27,6 +41,12 @@ canary.app.command("set")(friendly(canary.set_))
 canary.app.command()(friendly(canary.off))
 canary.app.command()(friendly(canary.report))
 app.add_typer(canary.app, name="canary")
+votes.app.command()(friendly(votes.info))
+votes.app.command()(friendly(votes.merge))
+votes.app.command()(friendly(votes.drop))
+votes.app.command()(friendly(votes.rename))
+votes.app.command()(friendly(votes.normalise))
+app.add_typer(votes.app, name="votes")
 
 
 def main() -> None:

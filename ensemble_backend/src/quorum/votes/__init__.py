@@ -5,7 +5,7 @@ This package alone opens the files; the columns are in :mod:`quorum.votes.schema
 """
 
 from quorum.votes.jsonl import Row
-from quorum.votes.read import is_large, parse_votes, read_members, read_rows, read_votes
+from quorum.votes.read import is_large, parse_votes, read_members, read_rows, read_votes, unit_of
 from quorum.votes.schema import SCHEMA_VERSION, Cell, Origin, VotesError, check_wanted, is_columnar
 from quorum.votes.statistic import Statistic, StatisticError
 from quorum.votes.stream import read_statistic, read_statistic_ray
@@ -33,5 +33,6 @@ __all__ = [
     "read_statistic",
     "read_statistic_ray",
     "read_votes",
+    "unit_of",
     "write_votes",
 ]

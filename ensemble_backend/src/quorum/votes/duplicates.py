@@ -46,9 +46,9 @@ class DuplicateCheck:
         """Add the cells of these votes, from row ``start`` on."""
         attributes = [attribute for _, attribute in votes.group_names]
         for name in set(attributes) - self._attributes.keys():
-            self._attributes[name] = _digest(name, b"attribute")
+            self._attributes[name] = digest(name, b"attribute")
         salt = np.array([self._attributes[name] for name in attributes], np.uint64)
-        products = np.array([_digest(name, b"product") for name in votes.product_names], np.uint64)
+        products = np.array([digest(name, b"product") for name in votes.product_names], np.uint64)
         digests = products[votes.products] + salt[votes.groups]
         rows = np.empty(len(digests), _ROW)
         rows["digest"], rows["row"] = digests, np.arange(start, start + len(digests))
@@ -60,14 +60,25 @@ class DuplicateCheck:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Rows (earlier, later) that probably hold the same cell; includes all duplicates."""
+        for rows in self._equal():
+            yield from itertools.combinations(rows, 2)
+
+    def repeats(self) -> Iterator[tuple[int, int]]:
+        """Each row that probably holds the cell of an earlier one, after the first of these."""
+        for first, *others in self._equal():
+            yield from ((first, later) for later in others)
+
+    def _equal(self) -> Iterator[list[int]]:
+        """Rows of equal digests, ascending."""
         for file in self._files:
             file.seek(0)
             rows = np.frombuffer(file.read(), _ROW)
             rows = rows[np.argsort(rows["digest"], kind="stable")]
             _, first, count = np.unique(rows["digest"], return_index=True, return_counts=True)
             for i in np.flatnonzero(count > 1).tolist():
-                yield from itertools.combinations(rows["row"][first[i] : first[i] + count[i]].tolist(), 2)
+                yield rows["row"][first[i] : first[i] + count[i]].tolist()
 
 
-def _digest(text: str, kind: bytes) -> int:
+def digest(text: str, kind: bytes) -> int:
+    """64 bits that stand for a text of a kind."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=kind).digest(), "little")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
@@ -16,6 +17,7 @@ from quorum.decision.hashed_json import unique
 from quorum.votes.schema import (
     CELL_COLUMNS,
     COLUMN_SUFFIXES,
+    ORIGIN_COLUMNS,
     SCHEMA_VERSION,
     SCORES_COLUMN,
     VERSION_FIELD,
@@ -26,16 +28,24 @@ from quorum.votes.schema import (
     read_scores,
 )
 
+_FIELDS = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, VERSION_FIELD, "votes"})
 _PLAIN = json.JSONDecoder()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Row(NamedTuple):
-    """A cell, the members in the order of its values, and its line or row in the file, from 1."""
+    """A cell, the members in the order of its values, and its line or row in the file, from 1.
+
+    ``extra`` has the fields of a line that are no part of a cell.
+    """
 
     number: int
     members: tuple[str, ...]
     cell: Cell
+    extra: Mapping[str, Any] = NO_FIELDS
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -81,7 +91,7 @@ def parse_rows(lines: Iterable[str], source: str, identified: bool = True) -> It
             cell = _cell(row, votes, members) if identified else _recorded(row, votes)
         except (ValueError, RecursionError) as error:
             raise VotesError(f"{source}, line {number}: {error}") from error
-        yield Row(number, members, cell)
+        yield Row(number, members, cell, {name: row[name] for name in row.keys() - _FIELDS} or NO_FIELDS)
 
 
 def load_json(text: str, decoder: json.JSONDecoder = _PLAIN, surrogates: bool = False) -> Any:
@@ -113,8 +123,8 @@ class LinesSink:
     def __init__(self, path: Path, buffered: bool = False) -> None:
         self._file: TextIO = path.open("w", encoding="utf-8", buffering=-1 if buffered else 1)
 
-    def write(self, cell: Cell, members: Sequence[str]) -> None:
-        """Write one line."""
+    def write(self, cell: Cell, members: Sequence[str], extra: Mapping[str, Any] = NO_FIELDS) -> None:
+        """Write one line; ``extra`` are fields that are no part of a cell."""
         row: dict[str, Any] = {VERSION_FIELD: SCHEMA_VERSION}
         row |= {name: getattr(cell, name) for name in CELL_COLUMNS}
         row["votes"] = dict(zip(members, cell.values, strict=True))
@@ -122,6 +132,7 @@ class LinesSink:
             row[SCORES_COLUMN] = dict(zip(members, map(_shortest, cell.scores), strict=True))
         if cell.origin is not None:
             row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
+        row |= extra
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:

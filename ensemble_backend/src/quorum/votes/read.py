@@ -94,6 +94,12 @@ def read_members(path: str | Path) -> tuple[str, ...]:
     raise _no_votes(str(source))
 
 
+def count_rows(path: str | Path) -> int:
+    """Number of rows, or lines, of a file, for progress; raises VotesError if it is unreadable."""
+    source = Path(path)
+    return len(open_columns(source)) if is_columnar(source) else sum(1 for _ in read_lines(source))
+
+
 def is_large(path: str | Path) -> bool:
     """Whether a file states over :data:`LARGE` cells, as only columns do; raises VotesError if unreadable."""
     source = Path(path)
@@ -127,7 +133,7 @@ def _collect(rows: Iterable[Row], source: str, unit: str) -> VotesTable:
     members: tuple[str, ...] = ()
     cells: list[Cell] = []
     seen: dict[tuple[str, str], int] = {}
-    for number, members, cell in rows:  # noqa: B007  (the members of the last row are those of all)
+    for number, members, cell, _ in rows:  # noqa: B007  (the members of the last row are those of all)
         first = seen.setdefault((cell.product, cell.attribute), number)
         if first != number:
             raise VotesError(

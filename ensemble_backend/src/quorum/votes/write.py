@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quorum.files import replacing
-from quorum.votes.jsonl import LinesSink
+from quorum.votes.jsonl import NO_FIELDS, LinesSink
 from quorum.votes.read import check_pyarrow
 from quorum.votes.schema import ENDINGS, LINE_SUFFIXES, Cell, VotesError, check_members, is_columnar
 from quorum.votes.table import VotesTable
@@ -31,23 +31,25 @@ class VotesWriter:
     """Writes a votes table row by row, in the format of the file's ending; a context manager.
 
     A row of JSON lines is on disk at once. Columns are written in row groups, and the file is readable once
-    it is closed, which the context manager does on an exception and on Ctrl-C too.
+    it is closed, which the context manager does on an exception and on Ctrl-C too; so are JSON lines that are
+    ``buffered``.
 
     Raises:
         OSError: The file cannot be opened.
         VotesError: See :func:`check_target`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, buffered: bool = False) -> None:
         self._path = Path(path)
         check_target(self._path)
         self._members: tuple[str, ...] = ()
-        self._sink = _open_sink(self._path)
+        self._sink = _open_sink(self._path, buffered=buffered)
 
-    def write(self, cell: Cell, members: Sequence[str]) -> None:
-        """Write one row; ``members`` are those of the cell's values.
+    def write(self, cell: Cell, members: Sequence[str], extra: Mapping[str, Any] = NO_FIELDS) -> None:
+        """Write one row; ``members`` are those of the cell's values, ``extra`` other fields of a line.
 
-        Raises VotesError for other members than those of the first row, or names that no column can have.
+        Raises VotesError for other members than those of the first row, names that no column can have, or
+        ``extra`` where the file has no place for it.
         """
         if not self._members:
             if is_columnar(self._path):
@@ -60,7 +62,15 @@ class VotesWriter:
                     "a table has one set of members: write these to another file"
                 )
             cell = cell.of_members([members.index(name) for name in self._members])
-        self._sink.write(cell, self._members)
+        if not extra:
+            self._sink.write(cell, self._members)
+        elif isinstance(self._sink, LinesSink):
+            self._sink.write(cell, self._members, extra)
+        else:
+            raise VotesError(
+                f"the fields {sorted(extra)} of {cell.product!r}, {cell.attribute!r} have no place in a file "
+                "of columns; write JSON lines (.jsonl), which keep them"
+            )
 
     def close(self) -> None:
         """Write buffered rows and close the file."""
@@ -73,6 +83,15 @@ class VotesWriter:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+
+@contextmanager
+def replacing_votes(path: str | Path) -> Iterator[VotesWriter]:
+    """Yield a writer of a table that replaces ``path`` when the block ends, and is dropped when it raises."""
+    target = Path(path)
+    check_target(target)
+    with replacing(target) as temporary, VotesWriter(temporary, buffered=True) as writer:
+        yield writer
 
 
 def write_votes(table: VotesTable, path: str | Path, *, row_group_rows: int | None = None) -> None:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum votes info | merge | drop | rename | normalise``: work on recorded votes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import quorum
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    ProgressBar,
+    note,
+    out,
+    print_json,
+)
+
+app = typer.Typer(help="Describe, merge and change recorded votes.", no_args_is_help=True)
+
+VotesArgument = Annotated[Path, typer.Argument(help="A votes table (JSONL, Parquet or Arrow).")]
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="JSONL, Parquet or Arrow to write; it appears when it is complete."),
+]
+
+
+def info(votes: VotesArgument, json: JsonOption = False) -> None:
+    """Count cells, products, labels and duplicates, and show what each member answered.
+
+    Example: `quorum votes info votes.parquet`
+    """
+    with ProgressBar("read") as bar:
+        found = quorum.votes_info(votes, progress=bar)
+    if json:
+        print_json(found)
+        return
+    members = Table("member", "answered", "n/a", "with score")
+    for m in found.members:
+        members.add_row(Text(m.member), *map(_share, (m.answered, m.not_applicable, m.scored)))
+    attributes = Table("attribute", "cells")
+    for name, cells in found.attributes.items():
+        attributes.add_row(Text(name), str(cells))
+    out.print(members)
+    out.print(attributes)
+    note(f"{found.cells} cells of {found.products} products, {found.labels} with gold")
+    if found.duplicates:
+        pairs = ", ".join(f"{earlier} and {later}" for earlier, later in found.first_duplicates)
+        note(f"{found.duplicates} duplicates, the first on {found.unit}s {pairs}; keep one of each")
+
+
+def merge(
+    votes: Annotated[list[Path], typer.Argument(help="Votes tables, of any members and cells.")],
+    target: OutOption,
+    prefer: Annotated[
+        str | None, typer.Option(help="Where tables differ on a cell: first or last. Default: refuse.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Merge votes tables: other products, other members, or both.
+
+    A cell that is in several tables gets the votes of all; a member that none has a vote of abstains.
+
+    Example: `quorum votes merge monday.jsonl tuesday.jsonl --out week.parquet`
+    """
+    with ProgressBar("merge") as bar:
+        report = quorum.merge_votes(votes, target, prefer=_preferred(prefer), progress=bar)
+    if json:
+        print_json(report)
+        return
+    if report.conflicts:
+        note(f"{report.conflicts} differences, in which the {prefer} table decided")
+    for member, cells in report.without.items():
+        note(f"{member}: no vote on {cells} cells, it abstains there")
+    _wrote(report)
+
+
+def drop(
+    votes: VotesArgument,
+    members: Annotated[list[str], typer.Argument(help="Members to leave out.")],
+    target: OutOption,
+    json: JsonOption = False,
+) -> None:
+    """Leave members out of a votes table.
+
+    Example: `quorum votes drop votes.jsonl old-llm --out rest.jsonl`
+    """
+    with ProgressBar("drop") as bar:
+        report = quorum.drop_members(votes, members, target, progress=bar)
+    print_json(report) if json else _wrote(report)
+
+
+def rename(
+    votes: VotesArgument,
+    names: Annotated[list[str], typer.Argument(help="OLD=NEW for each member to rename.")],
+    target: OutOption,
+    json: JsonOption = False,
+) -> None:
+    """Rename members of a votes table.
+
+    Example: `quorum votes rename votes.jsonl llama=llama-3.1 --out renamed.jsonl`
+    """
+    pairs = {}
+    for text in names:
+        old, sign, new = text.partition("=")
+        if not (old and sign and new) or old in pairs:
+            raise CommandError(f"{text!r}: write OLD=NEW, each member once")
+        pairs[old] = new
+    with ProgressBar("rename") as bar:
+        report = quorum.rename_members(votes, pairs, target, progress=bar)
+    print_json(report) if json else _wrote(report)
+
+
+def normalise(
+    votes: VotesArgument, target: OutOption, deploy: DeployOption = DEPLOY, json: JsonOption = False
+) -> None:
+    """Spell votes and gold as the catalogue in deploy.yaml does: "Red" becomes "red", "N/A" becomes "n/a".
+
+    A vote that is no value of a closed attribute becomes an abstention, as it would in serving.
+
+    Example: `quorum votes normalise foreign.parquet --deploy deploy.yaml --out votes.parquet`
+    """
+    spec = quorum.load_deployment(deploy)
+    with ProgressBar("normalise") as bar:
+        report = quorum.normalise_votes(votes, spec, target, progress=bar)
+    if json:
+        print_json(report)
+        return
+    changed = report.respelled + report.to_not_applicable + report.outside
+    note(
+        f"{changed} votes changed: {report.respelled} spelled otherwise, {report.to_not_applicable} to n/a, "
+        f"{report.outside} that are no value of their attribute to abstentions; gold of {report.gold} cells"
+    )
+    for attribute, before, after, count in report.examples:
+        note(f"  {attribute}: {before!r} -> {'abstained' if after is None else repr(after)} ({count})")
+    _wrote(report)
+
+
+def _preferred(text: str | None) -> Literal["first", "last"] | None:
+    if text is None or text == "first" or text == "last":
+        return text  # type: ignore[return-value]
+    raise CommandError(f"--prefer {text!r}: write first or last")
+
+
+def _wrote(report: quorum.VotesWritten) -> None:
+    note(f"wrote {report.cells} cells of {', '.join(report.members)} to {report.out}")
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"
