@@ -192,7 +192,7 @@ def test_a_cell_that_stands_twice_is_named_wherever_it_stands(tmp_path, batch_ro
         read_statistic(parts, batch_rows=batch_rows)
 
 
-def test_product_and_attribute_are_not_confused_and_equaldigests_are_looked_at(tmp_path, monkeypatch):
+def test_product_and_attribute_are_not_confused_and_equal_digests_are_looked_at(tmp_path, monkeypatch):
     cells = [("ab", "c"), ("a", "bc"), ("c", "ab"), ("bc", "a")]
     assert read_statistic(pairs(tmp_path / "v.parquet", cells)).hist.total == 4
     monkeypatch.setattr("quorum.votes.duplicates.digest", lambda text, kind: 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure seconds and peak memory of ``quorum votes`` on tables of any size, each command in its own process."""
+"""Measure seconds and peak memory of ``quorum votes``, each command in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ATTRIBUTES = 20
 VALUES = 5_000
 MISSING = 0.1
 GOLD = 0.01
-HEAD = f"{'command':10} {'file':9} {'cells':>9} {'MB':>6} {'seconds':>8} {'us a cell':>9} {'peak MB':>8} {'imports':>8}"
+HEAD = (
+    f"{'command':10} {'file':9} {'cells':>9} {'MB':>6} {'seconds':>8} {'us a cell':>9} {'peak MB':>8} "
+    f"{'imports':>8}"
+)
 
 Row = dict[str, Any]
 
@@ -73,7 +76,6 @@ def _of_table(folder: Path, ending: str, cells: int) -> Iterator[Row]:
     commands = (
         ("info", [votes]),
         ("drop", [votes, "m0", "--out", rest]),
-        ("rename", [votes, "m0=first", "--out", out]),
         ("normalise", [votes, "--deploy", folder / "deploy.yaml", "--out", out]),
         ("drop", [votes, *MEMBERS[1:], "--out", one]),
         ("merge", [rest, one, "--out", out]),
