@@ -80,11 +80,15 @@ def _csv_cell(value: Any) -> Any:
 
 
 class VotesSink:
-    """A votes table: one row per listing and attribute, as `quorum learn` reads it."""
+    """A votes table: one row per listing and attribute, as `quorum learn` reads it.
 
-    def __init__(self, writer: VotesWriter, catalogue: Catalogue) -> None:
+    Without ``origin`` the server's answer is not recorded: it is of some members only.
+    """
+
+    def __init__(self, writer: VotesWriter, catalogue: Catalogue, *, origin: bool = True) -> None:
         self._writer = writer
         self._catalogue = catalogue
+        self._has_origin = origin
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write the rows of one listing; a failed listing has none."""
@@ -98,7 +102,7 @@ class VotesSink:
                 attribute=answer.attribute,
                 values=tuple(vote.value for vote in answer.votes),
                 gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
-                origin=_origin(result),
+                origin=_origin(result) if self._has_origin else None,
                 scores=known_scores(vote.score for vote in answer.votes),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])

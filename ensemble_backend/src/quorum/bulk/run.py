@@ -7,17 +7,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from quorum.bulk.answers import Sink, check_outputs, open_sinks
+from quorum.bulk import only as alone
+from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, open_sinks
 from quorum.bulk.ask import ask_in_order, attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.server.runfile import endpoint_of
+from quorum.votes import VotesWriter, check_target
 from quorum_client import (
     AsyncClient,
     ChannelNotFound,
@@ -52,6 +54,9 @@ class ExtractOptions:
         concurrency: Requests in flight.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
         timeout_s: Seconds per listing.
+        only: Members to ask, and no others, on a server of their own; their votes go into the existing table
+            ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
+            running server.
     """
 
     out: str | Path | None = None
@@ -64,6 +69,7 @@ class ExtractOptions:
     concurrency: int = 16
     url: str | None = None
     timeout_s: float = 60.0
+    only: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +103,7 @@ class ExtractReport(Record):
         out: File with the answers.
         votes: File with the votes.
         routed: Whether a share of the products was routed to the canary.
+        only: Members that were asked; empty: all.
     """
 
     answered: int
@@ -110,11 +117,13 @@ class ExtractReport(Record):
     out: Path | None
     votes: Path | None
     routed: bool
+    only: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
-        return data | ({"channels": self.by_channel} if self.routed else {})
+        more = {"only": list(self.only)} if self.only else {}
+        return data | more | ({"channels": self.by_channel} if self.routed else {})
 
 
 def extract(
@@ -144,7 +153,10 @@ def extract(
         NoAttributesError: There is nothing to ask for.
         quorum_client.InvalidRequest: An attribute or a setting cannot work; no file was touched.
         quorum_client.Unavailable: The channel does not answer; no file was touched.
+        quorum.server.triton.ServerProcessError: With ``only``, their server does not start.
     """
+    if options.only is not None:
+        return _extract_only(deployment, Path(file), options, options.only, progress, note)
     source, out, votes = Path(file), _path(options.out), _path(options.votes)
     check_outputs(out, votes, source)
     listings = read_listings(source, options.text_column, options.id_column)
@@ -167,6 +179,64 @@ def extract(
         except KeyboardInterrupt:
             interrupted = True
     return _report(count, len(listings) - count.done, interrupted, options)
+
+
+def _extract_only(
+    deployment: Deployment,
+    source: Path,
+    options: ExtractOptions,
+    only: Sequence[str],
+    progress: Progress,
+    note: Note,
+) -> ExtractReport:
+    """Ask some members only, and merge their votes into the table."""
+    votes = _check_only(options, only)
+    spec = alone.members_alone(deployment, only)
+    listings = read_listings(source, options.text_column, options.id_column)
+    _note_numbered(source, listings, note)
+    part = alone.part_path(votes, spec.member_names)
+    # Of a run that was killed.
+    alone.add_part(votes, part)
+    recorded = alone.recorded_on(votes, only, listings)
+    names = attributes_of(deployment, options.attributes or recorded.attributes, note)
+    encode_attributes(names)
+    left = alone.left_to_ask(votes, only, listings, recorded, note)
+    count, interrupted = _Count(), False
+    if left:
+        try:
+            with alone.serving(spec) as url, VotesWriter(part) as writer:
+                sink = VotesSink(writer, deployment.catalogue(), origin=False)
+                client = AsyncClient(url, timeout_s=options.timeout_s)
+                asyncio.run(_ask_each(client, left, names, options.concurrency, [sink], count, progress))
+        except KeyboardInterrupt:
+            interrupted = True
+        alone.add_part(votes, part)
+    report = _report(count, len(left) - count.done, interrupted, options)
+    return replace(report, only=tuple(spec.member_names))
+
+
+def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
+    """The table to add votes to; refuses options that need the answers of all members."""
+    votes = _path(options.votes)
+    if not only or votes is None or not votes.is_file():
+        raise OutputError(
+            f"--only {', '.join(only)}: name the recorded table with --votes FILE, which gets the new votes"
+        )
+    for option, given in (
+        ("--out", options.out),
+        ("--url", options.url),
+        ("--canary-share", options.canary_share),
+        ("--channel", None if options.channel == STABLE else options.channel),
+    ):
+        if given is not None:
+            raise OutputError(
+                f"--only and {option}: leave one out; with --only some members answer on a server of their "
+                "own, and only their votes are recorded"
+            )
+    if options.concurrency < 1:
+        raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
+    check_target(votes)
+    return votes
 
 
 def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions) -> ExtractReport:

@@ -104,6 +104,10 @@ def extract(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per listing.")] = 60.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask this member alone and add its votes to --votes; may be repeated."),
+    ] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -112,7 +116,12 @@ def extract(
     It stops when 20 listings in a row find no server to answer. Exit code 1 when a listing failed, 130 after
     Ctrl-C or SIGTERM; answers so far are written.
 
+    With --only, a member that is new, or was replaced, is asked on a server of its own, and no other member
+    is: its votes go into the recorded table --votes. Run it again to go on after an interruption.
+
     Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
+
+    Example: `quorum extract listings.csv --only new-llm --votes votes.jsonl`
     """
     options = quorum.ExtractOptions(
         out=output,
@@ -125,6 +134,7 @@ def extract(
         concurrency=concurrency,
         url=url,
         timeout_s=timeout,
+        only=only,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
@@ -148,6 +158,9 @@ def _show(report: quorum.ExtractReport) -> None:
 
 def _why_ended(report: quorum.ExtractReport) -> str:
     """Why the run ended early, and how to go on."""
+    if report.only:
+        last = f", the last one: {report.last_error}" if report.last_error else ""
+        return f"{report.ended}{last}; run the same command again to go on"
     if report.ended == "interrupted":
         return f"interrupted; to go on, extract the rows from {report.resume} on into another file"
     return (

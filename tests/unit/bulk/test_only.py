@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`extract --only`: one member is asked, its votes join the table, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.deployment import write_deployment, write_jsonl
+
+import quorum
+from quorum.bulk import only
+from quorum.bulk.answers import OutputError
+from quorum.votes import read_votes
+from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Vote
+
+ROWS = 6
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that the member was asked about; its server is a stand-in, which answers "red"."""
+    texts: list[str] = []
+
+    @contextmanager
+    def serving(deployment: quorum.Deployment) -> Iterator[str]:
+        assert deployment.member_names == ["beta"]
+        yield "127.0.0.1:1"
+
+    async def extract(_: AsyncClient, text: str, names: list[str], **__: Any) -> Extraction:
+        texts.append(text)
+        vote = (Vote("beta", "red", Status.ANSWERED, -0.5),)
+        return Extraction("id", tuple(Answer(name, "red", 1.0, vote) for name in names), 1, 0.01)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(only, "serving", serving)
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    return texts
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> quorum.Deployment:
+    """Two members, six listings, and a table with the votes of one of them on five of these."""
+    lines = "".join(f"p{i},text {i}\n" for i in range(ROWS))
+    (tmp_path / "in.csv").write_text("product,title\n" + lines, "utf-8")
+    deployment = quorum.load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    rows = [
+        {
+            "product": f"p{i}",
+            "title": f"text {i}",
+            "attribute": attribute,
+            "gold": ["red"] if i == 0 else [],
+            "votes": {"alpha": "blue"},
+            "shelf": i,
+        }
+        for i in range(ROWS - 1)
+        for attribute in ("size", "color")
+    ]
+    write_jsonl(tmp_path / "old.jsonl", rows)
+    return deployment
+
+
+def options(**more: Any) -> quorum.ExtractOptions:
+    return quorum.ExtractOptions(**{"votes": "old.jsonl", "only": ["beta"], "concurrency": 1} | more)
+
+
+def test_its_votes_join_those_of_the_others(deployment: quorum.Deployment, asked: list[str]) -> None:
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(), note=notes.append)
+    assert asked == [f"text {i}" for i in range(ROWS - 1)]
+    assert (report.answered, report.failed, report.left, report.ended) == (ROWS - 1, 0, 0, "complete")
+    assert report.to_json()["only"] == ["beta"]
+    table = read_votes("old.jsonl")
+    assert table.members == ("alpha", "beta")
+    assert {(cell.values, cell.scores, cell.origin) for cell in table.cells} == {
+        (("blue", "red"), (None, -0.5), None)
+    }
+    assert [cell.attribute for cell in table.cells[:2]] == ["size", "color"]
+    assert [bool(cell.gold) for cell in table.cells] == [True, True, *[False] * 8]
+    assert Path("old.jsonl").read_text("utf-8").count('"shelf": ') == 10
+    assert ["1 listings are not in old.jsonl" in note for note in notes] == [True]
+    assert sorted(p.name for p in Path().glob("*only*")) == []
+    quorum.extract(deployment, "in.csv", options(), note=notes.append)
+    assert len(asked) == ROWS - 1
+    assert "5 listings have votes of beta already: not asked again" in notes[-1]
+
+
+def test_an_interrupted_run_goes_on(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = AsyncClient.extract
+
+    async def failing(client: AsyncClient, text: str, *arguments: Any, **named: Any) -> Extraction:
+        if text == "text 1":
+            raise InvalidRequest("too long")
+        return await answer(client, text, *arguments, **named)
+
+    def interrupt(done: int, _: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AsyncClient, "extract", failing)
+    report = quorum.extract(deployment, "in.csv", options(), progress=interrupt)
+    assert (report.answered, report.failed, report.left, report.ended) == (2, 1, 2, "interrupted")
+    assert sum(cell.values[1] is not None for cell in read_votes("old.jsonl").cells) == 4
+    monkeypatch.setattr(AsyncClient, "extract", answer)
+    asked.clear()
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (report.answered, report.ended) == (3, "complete")
+    assert asked == ["text 1", "text 3", "text 4"]
+    assert {cell.values for cell in read_votes("old.jsonl").cells} == {("blue", "red")}
+
+
+def test_votes_of_a_run_that_was_killed_are_not_asked_again(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    part = only.part_path(Path("old.jsonl"), ["beta"])
+    rows = [{"product": "p0", "attribute": name, "votes": {"beta": "green"}} for name in ("size", "color")]
+    write_jsonl(part, rows)
+    quorum.extract(deployment, "in.csv", options())
+    assert asked == [f"text {i}" for i in range(1, ROWS - 1)]
+    assert [cell.values[1] for cell in read_votes("old.jsonl").cells] == ["green"] * 2 + ["red"] * 8
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"only": ["delta"]}, "the members of .* are alpha, beta"),
+        ({"only": []}, "name the recorded table"),
+        ({"votes": None}, "name the recorded table"),
+        ({"votes": "none.jsonl"}, "name the recorded table"),
+        ({"out": "out.csv"}, "--only and --out"),
+        ({"url": "host:1"}, "--only and --url"),
+        ({"channel": "quorum_canary"}, "--only and --channel"),
+        ({"canary_share": 0.0}, "--only and --canary-share"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    deployment: quorum.Deployment, asked: list[str], more: dict[str, Any], message: str
+) -> None:
+    before = Path("old.jsonl").read_bytes()
+    with pytest.raises(OutputError, match=message):
+        quorum.extract(deployment, "in.csv", options(**more))
+    assert (asked, Path("old.jsonl").read_bytes()) == ([], before)
+
+
+@pytest.mark.parametrize(
+    ("listings", "message"),
+    [
+        ("p0,text 0\np0,text 0\n", "'p0' is listed twice"),
+        ("p0,text 0\np1,other\n", "1 products have another text in old.jsonl .* the first: 'p1'"),
+        ("q,text 0\n", "has none of these listings"),
+    ],
+)
+def test_listings_that_cannot_be_joined_are_refused_before_anything_is_asked(
+    deployment: quorum.Deployment, asked: list[str], listings: str, message: str
+) -> None:
+    Path("in.csv").write_text("product,title\n" + listings, "utf-8")
+    with pytest.raises(OutputError, match=message):
+        quorum.extract(deployment, "in.csv", options())
+    assert asked == []
