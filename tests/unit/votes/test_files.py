@@ -276,11 +276,31 @@ def test_lines_keep_a_member_of_any_name_and_columns_refuse_it(tmp_path: Path, n
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     path = tmp_path / "v.parquet"
-    names = ["product", "attribute", "product", "m"]
-    table = pa.Table.from_arrays([pa.array(["p"])] * 4, names)
-    pytest.importorskip("pyarrow.parquet").write_table(table, path)
-    for read in (read_votes, read_statistic):
-        with pytest.raises(VotesError, match=r"columns \['product'\] stand twice"):
+    for twice in ("product", "m"):
+        names = ["product", "attribute", twice, "m"]
+        table = pa.Table.from_arrays([pa.array(["p"])] * 4, names)
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+        for read in (read_votes, read_statistic, lambda path: read_statistic(path, members=["m"])):
+            with pytest.raises(VotesError, match=rf"columns \['{twice}'\] stand twice"):
+                read(path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_lone_surrogate_in_columns_is_refused(tmp_path: Path, suffix: str) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    half = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"\xed\xa0\xbd")]
+    )
+    one = pa.array(["p"])
+    table = pa.Table.from_arrays([one, one, half], ["product", "attribute", "m"])
+    path = tmp_path / f"v.{suffix}"
+    if suffix == "arrow":
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    for read in (read_votes, read_statistic, lambda path: list(read_rows(path))):
+        with pytest.raises(VotesError, match=rf"v\.{suffix}: cannot be read to its end .*UTF8"):
             read(path)
 
 
