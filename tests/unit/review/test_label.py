@@ -272,6 +272,17 @@ def test_gold_leaves_scores_as_they_are(tmp_path):
     assert [cell.scores for cell in read_votes(out).cells] == [cell.scores for cell in cells]
 
 
+def test_typed_bytes_that_are_no_text_are_refused(tmp_path):
+    votes, out = tmp_path / "votes.jsonl", tmp_path / "gold.jsonl"
+    write_votes(build_table(["m"], [Cell("p", "", "", "a", ("x",))]), votes)
+    session = LabelSession(votes, out)
+    # As Python reads a byte of another encoding from the terminal.
+    with pytest.raises(LabelError, match=r"'caf\\udce9' is no text in UTF-8"):
+        session.answer(session.choices[0], ["caf\udce9"])
+    session.answer(session.choices[0], ["x"])
+    assert read_votes(out).cells[0].gold == ("x",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -190,8 +190,12 @@ class LabelSession:
         """Add the acceptable values of a cell, best first, and save the table.
 
         Raises:
-            LabelError: A value that is none of the attribute's, which has a closed value set.
+            LabelError: A value that is none of the attribute's, which has a closed value set, or no text.
         """
+        for value in values:
+            # A byte of another encoding, typed into a terminal, comes as a lone surrogate.
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise LabelError(f"{value!r} is no text in UTF-8; type it again")
         cell = self.cell(choice)
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
