@@ -158,3 +158,33 @@ def test_a_column_of_an_unknown_member_is_refused_by_name(run: Any, folder: Path
     error = refused(run, ["learn", path, "--deploy", spec])
     assert "votes of alpha, beta, wanted are votes of alpha, beta, gamma;" in error
     assert run("learn", write_parquet(folder), "--deploy", spec)[0] == 0
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_parquet])
+def test_spellings_of_one_answer_are_named_in_one_note(run: Any, folder: Path, write: Any) -> None:
+    path, words = write(folder), "'Big Blue' and 'big blue', count as different answers in 2 cells"
+    (folder / "deploy.yaml").unlink()
+    assert "spellings" not in run("learn", path, "-o", "w.json")[2]
+
+    def spell(table: Rows) -> None:
+        for row in (3, 8):
+            table[row]["votes"] |= {"alpha": "Big Blue", "beta": "big blue"}
+        table[0]["gold"] = []
+
+    path = write(folder, spell)
+    commands: tuple[list[Any], ...] = (
+        ["learn", path, "-o", "v.json"],
+        ["evaluate", path, "--methods", "majority"],
+        ["evaluate", path, "--weights", "w.json"],
+        ["drift", "w.json", path],
+        ["label", path, "--force"],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for large in (1 << 18, 0):
+            patch.setattr("quorum.votes.read.LARGE", large)
+            for command in commands if large else commands[:1]:
+                code, _, error = run(*command)
+                told = " ".join(error.split())
+                assert code == 0 or command[0] == "drift", error
+                assert told.count(words) == 1, command
+                assert "`quorum votes normalise`" in told

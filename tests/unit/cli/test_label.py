@@ -60,7 +60,13 @@ def fill(folder: Path, answers: dict[int, str]) -> list[dict[str, str]]:
 def test_a_sheet_goes_out_and_its_gold_comes_in(folder: Path, run: Any) -> None:
     code, out, err = run("label", "votes.jsonl", "-n", "6", "--json")
     assert code == 0, err
-    assert json.loads(out) == {"out": "label.csv", "cells": 6}
+    sheet = json.loads(out)
+    assert (sheet["out"], sheet["cells"]) == ("label.csv", 6)
+    table = read_votes(folder / "votes.jsonl")
+    assert {need["attribute"]: need["labels"] for need in sheet["needs"]} == {
+        name: sum(bool(cell.gold) for cell in table.cells if cell.attribute == name)
+        for name in {cell.attribute for cell in table.cells}
+    }
     rows = fill(folder, {0: "red | blue", 2: "N/A"})
     code, out, err = run("label", "votes.jsonl", "--apply", "label.csv", "--json")
     assert code == 0, err
@@ -77,14 +83,38 @@ def test_gold_is_spelled_as_votes_are(folder: Path, run: Any) -> None:
     text = (folder / "deploy.yaml").read_text("utf-8")
     closed = "color:\n    values: [red, blue]\n    synonyms: {Crimson: red}\n"
     (folder / "deploy.yaml").write_text(text.replace("color: {}\n", closed), encoding="utf-8")
-    sheet = "product,attribute,gold\np0,color,CRIMSON | Blue | Mauve\np0,brand, Big  Brand\n"
+    sheet = "product,attribute,gold\np0,color,CRIMSON | Blue\np0,brand, Big  Brand\n"
     (folder / "label.csv").write_text(sheet, encoding="utf-8")
     code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
     assert code == 0, err
-    assert new_gold(folder) == {("p0", "color"): ("red", "blue", "Mauve"), ("p0", "brand"): ("big brand",)}
+    assert new_gold(folder) == {("p0", "color"): ("red", "blue"), ("p0", "brand"): ("big brand",)}
     (folder / "deploy.yaml").unlink()
     assert run("label", "votes.jsonl", "--apply", "label.csv", "--force")[0] == 0
-    assert new_gold(folder)["p0", "color"] == ("CRIMSON", "Blue", "Mauve")
+    assert new_gold(folder)["p0", "color"] == ("CRIMSON", "Blue")
+
+
+def test_gold_outside_a_closed_set_is_not_taken(folder: Path, run: Any, typed: Ask) -> None:
+    text = (folder / "deploy.yaml").read_text("utf-8")
+    closed = "color:\n    values: [red, dark blue, green]\n"
+    (folder / "deploy.yaml").write_text(text.replace("color: {}\n", closed), encoding="utf-8")
+    table = read_votes(folder / "votes.jsonl")
+    bare = next(c.product for c in table.cells if c.attribute == "color" and not c.gold and c.product != "p0")
+    sheet = f"product,attribute,gold\np0,color,red | Darkblue\np0,brand,big\n{bare},color,N/A\n"
+    (folder / "label.csv").write_text(sheet, encoding="utf-8")
+    code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
+    assert code == 0, err
+    told = " ".join(err.split())
+    assert "label.csv, row 2: 'Darkblue' is no value of color: 'red', 'dark blue', 'green', or" in told
+    assert "did you mean 'dark blue'?" in told
+    assert "1 rows are left out" in told
+    assert new_gold(folder) == {("p0", "brand"): ("big",), (bare, "color"): ("n/a",)}
+    # In the terminal the same cell is asked again.
+    first = next(i for i, c in enumerate(choose(table, 20)) if table.cells[c.index].attribute == "color")
+    lines = [""] * first + ["mauve", "Green", "q"]
+    code, shown = typed(lines, "label", "votes.jsonl", "-n", "20", "--ask", "-o", "asked.jsonl")
+    assert code == 0, shown
+    assert "'mauve' is no value of color" in shown
+    assert list(new_gold(folder, "asked.jsonl").values()) == [("green",)]
 
 
 def test_conflicts_and_cells_that_are_not_there_are_told(folder: Path, run: Any) -> None:

@@ -86,7 +86,32 @@ def test_a_part_is_the_shortest_value_within_another():
     assert find_part(["red", None, "RED", "blue"]) == -1
     assert find_part(["", "red", "re d"]) == -1
     assert find_part([None, "red"]) == -1
-    assert find_part(["b", "a", "ab"]) == 0
+    assert find_part(["bb", "aa", "aabb"]) == 0
+
+
+def test_parts_are_compared_composed():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    assert find_part(["cafe", apart]) == -1
+    assert find_part(["cafe", composed]) == -1
+    assert find_part([f"{apart} brown", composed]) == 1
+    assert find_part([composed, apart]) == -1
+    assert find_part(["STRASSE 5", "stra\u00dfe"]) == 1
+    # A capital whose lower case takes two characters, and one that is longer apart than composed.
+    assert find_part(["\u0130stanbul", "i\u0307stanbul pink"]) == 0
+    assert find_part(["e\u0301", "caf\u00e9"]) == -1
+
+
+def test_a_single_character_is_a_part_only_as_a_word():
+    assert find_part(["s", "shoes"]) == -1
+    assert find_part(["5", "15 cm"]) == -1
+    assert find_part(["5", "5cm"]) == -1
+    assert find_part(["s", "size S"]) == 0
+    assert find_part(["s/m", "S"]) == 1
+    assert find_part(["5", "5 cm"]) == 0
+    assert find_part(["s", "shoes", "oes"]) == 2
+    assert find_part(["size (%)", "%"]) == 1
+    # Scripts without spaces between words: a character is a word.
+    assert find_part(["\u7ea2", "\u7ea2\u8272"]) == 0
 
 
 def test_the_bias_for_parts_moves_the_part_only():

@@ -61,6 +61,19 @@ def test_accuracy_at_coverage_takes_ties_in_part():
     assert accuracy_at(confidence, right, 1.0) == pytest.approx(0.6)
 
 
+def test_measures_do_not_depend_on_the_order_of_rows_with_equal_confidence():
+    rng = np.random.default_rng(3)
+    confidence = rng.choice([0.4, 0.6, 0.6, 0.8, 1.0], 300)
+    right = rng.random(300) < confidence
+    for measure in (calibration_error, reliability, accuracy_at):
+        first = measure(confidence, right)
+        for order in (np.argsort(right), np.argsort(~right), rng.permutation(300)):
+            assert measure(confidence[order], right[order]) == first
+    # All confidences equal: every bin has the share that is right, so the error is their difference.
+    half = np.arange(300) < 150
+    assert calibration_error(np.full(300, 0.8), half) == pytest.approx(0.3)
+
+
 def test_f1_by_hand():
     rows = [
         Cell("p", "", "", f"a{i}", ("x",), gold) for i, gold in enumerate([("x",), ("y",), ("n/a",), ("x",)])

@@ -14,7 +14,8 @@ from quorum.decision.cell import Parameters
 from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights
 from quorum.review import choose as choosing
-from quorum.review.choose import choose, contradiction, disagreement
+from quorum.review.choose import choose, contradiction
+from quorum.review.need import disagreement
 from quorum.votes import Cell, VotesTable, build_table
 
 Votes = tuple[str | None, ...]
@@ -84,7 +85,7 @@ def test_contradictions_are_drawn_more_often_and_say_so() -> None:
         choices = choose(table, 40, seed=seed)
         for choice in choices:
             seen[choice.index % 4] += 1
-        assert sum(choice.index % 2 for choice in choices) == 16
+        assert sum(choice.index % 2 for choice in choices) == 20
         reasons = {choice.index % 4: choice.reason for choice in choices}
         assert len(reasons) == 4
         assert reasons[0] == "members agree; 200 unlabelled like this: can agreement be trusted?"

@@ -15,7 +15,8 @@ from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.score import is_right
 from quorum.learning import learn
 from quorum.learning.simulate import independent
-from quorum.review.choose import LabelError, choose, disagreement
+from quorum.review.choose import LabelError, choose
+from quorum.review.need import AttributeNeed, disagreement, label_needs, needed_of
 from quorum.review.session import LabelSession, apply_sheet
 from quorum.review.sheet import apply_gold, read_sheet, write_sheet
 from quorum.votes import Cell, build_table, read_votes, write_votes
@@ -46,8 +47,8 @@ def test_the_cells_are_new_half_disagree_and_many_products_take_part():
     rows = np.array([choice.index for choice in choices])
     assert len(set(rows.tolist())) == 60
     assert not table.labelled[rows].any()
-    assert (disagreement(table)[rows] > 0).sum() == 24
-    assert 10 <= (disagreement(table)[rows[:30]] > 0).sum() <= 14
+    assert (disagreement(table)[rows] > 0).sum() == 30
+    assert 13 <= (disagreement(table)[rows[:30]] > 0).sum() <= 17
     assert len(np.unique(table.products[rows])) >= 50
     assert choices == choose(table, 60, seed=1)
     assert choices != choose(table, 60, seed=2)
@@ -78,6 +79,70 @@ def test_an_attribute_without_labels_comes_first():
     bare = build_table(table.members, rows)
     names = [bare.cells[choice.index].attribute for choice in choose(bare, 100)]
     assert names.count("a0") > 70
+
+
+def mixed_attributes(labelled: int = 0):
+    """Brand is disputed in 200 of 800 cells, size in 20 of 100; else all say a value, or "n/a"."""
+    sizes = [("brand", 200, 100, 500), ("size", 20, 40, 40)]
+    votes = [("x", "x", "y"), ("x", "x", "x"), ("n/a", None, "n/a")]
+    cells = [
+        Cell(f"p{name}{kind}{i}", "", "", name, votes[kind], ("x",) if i < labelled and kind == 0 else ())
+        for name, *numbers in sizes
+        for kind, number in enumerate(numbers)
+        for i in range(number)
+    ]
+    return build_table("abc", cells)
+
+
+def test_every_attribute_gets_disputed_cells_and_few_are_all_not_given():
+    table = mixed_attributes()
+    cells = [table.cells[choice.index] for choice in choose(table, 80, seed=3)]
+    kinds = [cell.values for cell in cells]
+    assert kinds.count(("x", "x", "y")) == 40
+    assert kinds.count(("x", "x", "x")) == 32
+    # Not none: how often members are right where all say "n/a" is learned from these.
+    assert kinds.count(("n/a", None, "n/a")) == 8
+    # By the root of 200 and 20 cells, size gets 24 % of the disputed ones; in proportion it would get 9 %.
+    of_size = sum(
+        table.cells[choice.index].attribute == "size" and "disagree" in choice.reason
+        for seed in range(20)
+        for choice in choose(table, 20, seed=seed)
+    )
+    assert 0.16 < of_size / 200 < 0.32
+
+
+def test_attributes_that_have_their_labels_make_room():
+    table = mixed_attributes(labelled=16)
+    cells = [table.cells[choice.index] for choice in choose(table, 40, seed=3)]
+    assert {need.attribute: need.more for need in label_needs(table)} == {"brand": 0, "size": 0}
+    bare = build_table("abc", [replace(c, gold=() if c.attribute == "size" else c.gold) for c in table.cells])
+    again = [bare.cells[choice.index] for choice in choose(bare, 40, seed=3)]
+    before, after = (
+        sum(c.attribute == "size" and "y" in c.values for c in found) for found in (cells, again)
+    )
+    assert after > before + 5
+
+
+def test_needed_labels_make_the_interval_of_the_difference_half_of_what_is_possible():
+    # Any difference of right votes is in -1, 0, 1: with n labels 1.96 / sqrt(n) is at most half of it.
+    assert needed_of(10**9) == math.ceil((1.959964 / 0.5) ** 2) == 16
+    assert needed_of(0) == 0
+    assert needed_of(1) == 1
+    assert [needed_of(size) for size in (5, 20, 100)] == [4, 9, 14]
+    # The worst case, on half of the cells one is right, on half the other: the interval is as stated.
+    worst = np.repeat([1.0, -1.0], 8)
+    assert 1.959964 * worst.std() / np.sqrt(16) <= 0.5
+
+
+def test_needs_count_disputed_labels_by_attribute():
+    needs = label_needs(mixed_attributes(labelled=4))
+    assert needs == [
+        AttributeNeed("brand", 800, 200, 4, 4, 15, 11),
+        AttributeNeed("size", 100, 20, 4, 4, 9, 5),
+    ]
+    # A member without weight cannot disagree.
+    silent = Weights("em", tuple("abc"), Parameters((1.0, 1.0, 0.0)))
+    assert [need.disputed for need in label_needs(mixed_attributes(), silent)] == [0, 0]
 
 
 @pytest.mark.slow
@@ -205,6 +270,17 @@ def test_gold_leaves_scores_as_they_are(tmp_path):
     session = LabelSession(out, out)
     session.answer(session.choices[0], ["y"])
     assert [cell.scores for cell in read_votes(out).cells] == [cell.scores for cell in cells]
+
+
+def test_typed_bytes_that_are_no_text_are_refused(tmp_path):
+    votes, out = tmp_path / "votes.jsonl", tmp_path / "gold.jsonl"
+    write_votes(build_table(["m"], [Cell("p", "", "", "a", ("x",))]), votes)
+    session = LabelSession(votes, out)
+    # As Python reads a byte of another encoding from the terminal.
+    with pytest.raises(LabelError, match=r"'caf\\udce9' is no text in UTF-8"):
+        session.answer(session.choices[0], ["caf\udce9"])
+    session.answer(session.choices[0], ["x"])
+    assert read_votes(out).cells[0].gold == ("x",)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from quorum.decision.cell import Parameters, decide_one
+from quorum.decision.parts import find_part
+from quorum.decision.weights import Weights
+from quorum.evaluation.score import apply
 from quorum.votes import (
     Cell,
     Origin,
@@ -19,6 +23,7 @@ from quorum.votes import (
     read_votes,
     write_votes,
 )
+from quorum.votes.read import read_coded
 
 MEMBERS = ("a", "b", "c")
 ORIGINS = (None, Origin("quorum", 3, 10.5, None), Origin("quorum", 4, None, "quorum_canary"))
@@ -276,12 +281,59 @@ def test_lines_keep_a_member_of_any_name_and_columns_refuse_it(tmp_path: Path, n
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     path = tmp_path / "v.parquet"
-    names = ["product", "attribute", "product", "m"]
-    table = pa.Table.from_arrays([pa.array(["p"])] * 4, names)
-    pytest.importorskip("pyarrow.parquet").write_table(table, path)
-    for read in (read_votes, read_statistic):
-        with pytest.raises(VotesError, match=r"columns \['product'\] stand twice"):
+    for twice in ("product", "m"):
+        names = ["product", "attribute", twice, "m"]
+        table = pa.Table.from_arrays([pa.array(["p"])] * 4, names)
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+        for read in (read_votes, read_statistic, lambda path: read_statistic(path, members=["m"])):
+            with pytest.raises(VotesError, match=rf"columns \['{twice}'\] stand twice"):
+                read(path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_lone_surrogate_in_columns_is_refused(tmp_path: Path, suffix: str) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
+    half = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"\xed\xa0\xbd")]
+    )
+    one = pa.array(["p"])
+    table = pa.Table.from_arrays([one, one, half], ["product", "attribute", "m"])
+    path = tmp_path / f"v.{suffix}"
+    if suffix == "arrow":
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    for read in (read_votes, read_statistic, lambda path: list(read_rows(path))):
+        with pytest.raises(VotesError, match=rf"v\.{suffix}: cannot be read to its end .*UTF8"):
             read(path)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_parts_are_the_same_in_tables_files_and_serving(tmp_path: Path, suffix: str) -> None:
+    votes = [
+        ("cafe\u0301 noir", "caf\u00e9", "cafe"),
+        ("shoes", "s", "red"),
+        ("size S", "s", "m"),
+        ("15 cm", "5", "15"),
+        ("n/a", "a", None),
+    ]
+    cells = [Cell(f"p{i}", "", "", "a", row, ("gold",)) for i, row in enumerate(votes)]
+    path = tmp_path / f"v.{suffix}"
+    write_votes(build_table("klm", cells), path)
+    table = read_votes(path)
+    ((_, coded),) = read_coded(path, ("k", "l", "m"), 100)
+    parameters = Parameters((1.0, 1.0, 1.0), part_bias=9.0)
+    decided = apply(table, Weights("loglinear", tuple("klm"), parameters)).winner
+    parts = [find_part([None if value == "n/a" else value for value in row]) for row in votes]
+    for i, (row, found) in enumerate(zip(votes, parts, strict=True)):
+        assert table.parts[i] == (table.codes[i, found] if found >= 0 else -1)
+        assert coded.parts[i] == (coded.codes[i, found] if found >= 0 else -1)
+        winner, _ = decide_one(parameters, [(value or "", int(value is None)) for value in row])
+        assert row[decided[i]] == winner
+    assert [row[part] if part != -1 else None for row, part in zip(votes, parts, strict=True)] == [
+        "caf\u00e9", None, "s", "15", None
+    ]  # fmt: skip
 
 
 ROW = '{"product": "p", "attribute": "a", "schema_version": 2, "votes": {"m": "x"}%s}'

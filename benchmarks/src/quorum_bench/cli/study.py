@@ -19,6 +19,7 @@ from rich.console import Console
 from quorum_bench.environment import describe_environment, machine_line
 from quorum_bench.studies import (
     address_layout,
+    label_choice,
     redeploys,
     score_size,
     scores,
@@ -187,9 +188,7 @@ def scores_(
     Example: `quorum-bench study scores --part seeds --votes out/score-votes`.
     """
     environment = _begin()
-    if ae110k is None and (folder := os.environ.get("QUORUM_DATA")):
-        ae110k = Path(folder) / "ae-110k" / "votes.jsonl"
-    inputs = scores.Inputs(votes, deploy, ae110k, seeds)
+    inputs = scores.Inputs(votes, deploy, _ae110k(ae110k), seeds)
     with _errors():
         for name in part or list(ScoresPart):
             rows = _scores(name, inputs)
@@ -234,6 +233,43 @@ def _shown(
         found.append(row)
         print(line(row), flush=True)
     return found
+
+
+@studies.command("labels-chosen")
+def labels_chosen_(
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the demo's votes, as of the study scores: read, or recorded and kept."),
+    ] = None,
+    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
+    ae110k: Annotated[
+        Path | None,
+        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
+    ] = None,
+    tables: Annotated[int, typer.Option(min=1, help="Tables of the demo.")] = 6,
+    draws: Annotated[int, typer.Option(min=2, help="Splits of the products, each with its labels.")] = 20,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare labels of cells that `quorum label` chooses with random ones and the earlier rule.
+
+    Of every draw, half of the products (of the demo 200 listings) can be labelled, 50, 100 or 200 cells of
+    them; loglinear learns from these and is judged on as many other products.
+
+    Example: `quorum-bench study labels-chosen --votes out/score-votes --json choice.json`.
+    """
+    environment = _begin()
+    inputs = label_choice.Inputs(votes, deploy, _ae110k(ae110k), tables, draws)
+    with _errors():
+        rows = _shown(label_choice.HEAD, label_choice.rows(inputs), label_choice.line)
+        print("\n" + label_choice.summary(rows))
+        if json_file:
+            _write(json_file, {"machine": environment, "tables": tables, "draws": draws, "rows": rows})
+
+
+def _ae110k(file: Path | None) -> Path | None:
+    """The file of votes on AE-110K, by default that in QUORUM_DATA."""
+    folder = os.environ.get("QUORUM_DATA")
+    return Path(folder) / "ae-110k" / "votes.jsonl" if file is None and folder else file
 
 
 @studies.command("redeploys")

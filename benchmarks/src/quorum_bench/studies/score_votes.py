@@ -93,7 +93,16 @@ def seed_tables(folder: Path | None, deploy: Path, seeds: int, products: int = P
     Raises:
         ValueError: The demo's generator is not found, or no member gave a score.
     """
-    deployment, tables = load_deployment(deploy), []
+    deployment = load_deployment(deploy)
+    counts = deployment.catalogue().value_counts()
+    votes = seed_votes(folder, deployment, seeds, products)
+    return [halved(name, table.coded(), counts) for name, table in votes]
+
+
+def seed_votes(
+    folder: Path | None, deployment: Deployment, seeds: int, products: int = PRODUCTS
+) -> Iterator[tuple[str, VotesTable]]:
+    """Yield the name and the votes of each seed; see :func:`seed_tables`."""
     for seed in range(1, seeds + 1):
         file = None if folder is None else folder / f"seed-{seed}.jsonl"
         if file is not None and file.exists():
@@ -103,8 +112,7 @@ def seed_tables(folder: Path | None, deploy: Path, seeds: int, products: int = P
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_votes(table, file)
-        tables.append(halved(f"seed {seed}", table.coded(), deployment.catalogue().value_counts()))
-    return tables
+        yield f"seed {seed}", table
 
 
 def record(deployment: Deployment, seed: int, products: int) -> VotesTable:

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
+from quorum.review.choose import LabelError
 from quorum.review.sheet import SEPARATOR, members_by_answer
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
+    from quorum.review.need import AttributeNeed
     from quorum.votes import Cell
 
 _SHOWN = 5
+_SHOWN_NEEDS = 15
 _HELP = (
     "A number takes an answer, other text is your own answer (=7 for a 7 that is no number of the list), "
     "- means that the text does not say (n/a), Enter skips, q ends. Answers are saved at once."
@@ -71,10 +75,15 @@ def label(
         _ask_all(session)
         _show(session.report(), "", json)
     else:
-        sheet = quorum.choose_sheet(votes, out, count, weights=weights, seed=seed, force=force)
+        sheet = quorum.choose_sheet(
+            votes, out, count, weights=weights, seed=seed, catalogue=catalogue, force=force
+        )
         if json:
             print_json(sheet)
         else:
+            for remark in sheet.remarks:
+                note(remark)
+            _show_needs(sheet.needs)
             note(
                 f"wrote {sheet.cells} cells to {sheet.out}; fill in the column gold (empty: skipped), "
                 f"next: `quorum label {votes} --apply {sheet.out}`"
@@ -82,15 +91,20 @@ def label(
 
 
 def _ask_all(session: quorum.LabelSession) -> None:
+    for remark in session.remarks:
+        note(remark)
     note(_HELP)
     with suppress(typer.Abort):
         for number, choice in enumerate(session.choices, 1):
             place = f"{number}/{len(session.choices)}"
-            answer = _ask(session.cell(choice), session.members, place, choice.reason)
+            while answer := _ask(session.cell(choice), session.members, place, choice.reason):
+                try:
+                    session.answer(choice, answer)
+                    break
+                except LabelError as error:
+                    note(str(error))
             if answer is None:
                 break
-            if answer:
-                session.answer(choice, answer)
 
 
 def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
@@ -129,11 +143,36 @@ def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
         note(f"{place}: {given} is not taken, its gold is {kept} already")
     for row in result.unknown[:_SHOWN]:
         note(f"{sheet}, row {row.row}: {row.product}, {row.attribute}: no such cell in the table")
+    for row_in_words in report.refused[:_SHOWN]:
+        note(row_in_words)
+    if report.refused:
+        note(f"{len(report.refused)} rows are left out for such values: correct them, apply the sheet again")
     if result.conflicts or result.unknown:
         note(f"{len(result.conflicts)} conflicts, {len(result.unknown)} unknown cells; gold as it was stays")
     if result.outside:
         note(f"{result.outside} of the new labels are values that no member named; is their spelling right?")
+    _show_needs(report.needs)
     note(
         f"{result.added} labels added, {report.labels} in all; wrote {report.out}; "
         f"next: `quorum learn {report.out}`"
+    )
+
+
+def _show_needs(needs: Sequence[AttributeNeed]) -> None:
+    """Print which attributes lack labels, those that lack most first."""
+    lacking = [need for need in needs if need.more]
+    if not lacking:
+        note("every attribute has the labels that its weights need")
+        return
+    table = Table("attribute", "cells", "disputed", "labels", "of these disputed", "needs about")
+    for need in lacking[:_SHOWN_NEEDS]:
+        disputed = f"{need.disputed / need.cells:.0%}"
+        counts = (str(need.cells), disputed, str(need.labels), str(need.disputed_labels))
+        table.add_row(Text(need.attribute), *counts, f"{need.more} more")
+    out.print(table)
+    if len(lacking) > _SHOWN_NEEDS:
+        note(f"and {len(lacking) - _SHOWN_NEEDS} attributes more that lack labels")
+    note(
+        "needs: labels of disputed cells; with so many, a member that is right in 3 of 4 cells where it "
+        "differs from majority is distinguished from majority"
     )

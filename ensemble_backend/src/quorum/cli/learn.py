@@ -92,7 +92,7 @@ def drift(
 
     Example: `quorum drift weights.json tuesday.jsonl`
     """
-    report = quorum.drift(weights, votes, alarm=alarm)
+    report = quorum.drift(weights, votes, alarm=alarm, note=note)
     if json:
         print_json(report)
     else:

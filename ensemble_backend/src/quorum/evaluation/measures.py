@@ -29,10 +29,14 @@ class ReliabilityBin:
 
 
 def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> list[ReliabilityBin]:
-    """At most ``bins`` bins of equal mass, by rising confidence, (n,) in [0, 1]; empty ones are left out."""
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return [ReliabilityBin(float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts]
+    """At most ``bins`` bins of equal mass, by rising confidence, (n,) in [0, 1]; empty ones are left out.
+
+    Cells of equal confidence each count as the share of them that is right, since their order is arbitrary.
+    """
+    levels, level, cells = np.unique(confidence, return_inverse=True, return_counts=True)
+    share = np.bincount(level, right, len(levels)) / cells
+    parts = [part for part in np.array_split(np.repeat(np.arange(len(levels)), cells), bins) if len(part)]
+    return [ReliabilityBin(float(levels[p].mean()), float(share[p].mean()), len(p)) for p in parts]
 
 
 def merged(rows: Sequence[ReliabilityBin], bins: int) -> list[ReliabilityBin]:

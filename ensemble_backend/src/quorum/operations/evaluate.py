@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from quorum.bulk.callbacks import Note, ignore
@@ -23,6 +23,7 @@ from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.scores import votes_without_scores
+from quorum.review.spellings import spelling_remarks
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
@@ -89,6 +90,8 @@ def evaluate(
         result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
+    spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
+    result = replace(result, notes=(*result.notes, *spellings))
     if page:
         curve = learning_curve(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts
@@ -110,7 +113,7 @@ def evaluate_weights(
         votes: A votes table with gold, of the members of the weights.
         weights: The weights.
         seed: Of the intervals.
-        note: Takes a remark on votes without the scores that the weights weigh them by.
+        note: Takes remarks on spellings of one answer, and on votes without scores that the weights use.
 
     Raises:
         VotesError: The table cannot be read.
@@ -126,6 +129,6 @@ def evaluate_weights(
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    for remark in votes_without_scores(table, loaded, name):
+    for remark in (*spelling_remarks(table, path), *votes_without_scores(table, loaded, name)):
         note(remark)
     return result

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.patterns import ABSTAIN
@@ -32,8 +34,12 @@ from quorum.learning.online import (
 )
 from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
-from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
+from quorum.review.spellings import spelling_remarks
+from quorum.votes import check_wanted, is_large, read_members, read_rows, read_statistic, read_votes
 from quorum.votes.statistic import Statistic
+
+_SAMPLED = 1 << 14
+"""Cells of votes read in a stream whose spellings are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +135,14 @@ def learn(
     return replace(report, out=target)
 
 
-def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Drift:
+def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: Note = ignore) -> Drift:
     """Name members that do not vote as they did: swapped, broken, or asked other things.
 
     Args:
         weights: Weights with their state in a file of their folder.
         votes: A day's votes, in any format, that the weights have not seen.
         alarm: How often a day without a change may have a finding, at most.
+        note: Takes a remark on spellings of one answer that count as different ones.
 
     Raises:
         WeightsError, VotesError: The weights, or the votes, cannot be read.
@@ -143,7 +150,10 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01) -> Dri
     """
     loaded = weights_file.load(Path(weights))
     table = read_votes(votes).of_members(loaded.members)
-    return compare_day(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+    result = compare_day(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+    for remark in spelling_remarks(table, votes):
+        note(remark)
+    return result
 
 
 def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> None:
@@ -164,7 +174,8 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     choice = _choice(used, options)
     weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
-    remarks = (*statistic.remarks(), *_without_votes(statistic, deployment))
+    spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
+    remarks = (*statistic.remarks(), *spellings, *_without_votes(statistic, deployment))
     remarks += _score_remarks(statistic, weights, options)
     return LearnReport(weights, remarks=remarks), state
 
@@ -177,7 +188,10 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    remarks = (streamed, *statistic.remarks(), *_without_votes(statistic, deployment))
+    sample = (row.cell for row in islice(read_rows(votes), _SAMPLED))
+    catalogue = deployment.catalogue() if deployment else None
+    spellings = spelling_remarks(sample, f"{votes}, first {_SAMPLED:,} cells", catalogue)
+    remarks = (streamed, *statistic.remarks(), *spellings, *_without_votes(statistic, deployment))
     remarks += _score_remarks(statistic, weights, options)
     return LearnReport(weights, remarks=remarks), None
 
@@ -191,7 +205,8 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
     weights = relearn(state, **_choice(state.statistic, options), **catalogue)
-    remarks = (*stale, *_without_votes(state.statistic, deployment))
+    spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
+    remarks = (*stale, *spellings, *_without_votes(state.statistic, deployment))
     remarks += _score_remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +11,26 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
 from quorum.decision.histogram import compress
-from quorum.decision.patterns import ABSTAIN
+from quorum.decision.patterns import ABSTAIN, NA, Codes
 from quorum.decision.weights import Weights, WeightsError
 from quorum.evaluation.score import highest_weights
+from quorum.review.need import attribute_of, disagreement, needs_by_attribute
 from quorum.votes import VotesTable
 from quorum.votes.table import scores_or_none
 from quorum_contract.errors import QuorumError
 
-AGREED = 0.6
+AGREED = 0.5
 """Share of cells that members agree on: disagreement alone cannot measure how reliable agreement is."""
-FREQUENCY = 0.5
-"""Power of a pattern's frequency: 0 draws every pattern equally often, 1 as often as it occurs."""
+AGREED_NA = 0.2
+"""Share of these where all say "n/a": enough to learn how often that is right, and no more."""
+POWER = 0.5
+"""Power of an attribute's disputed cells in its share of the draw: 0 draws attributes equally, 1 cells."""
 CONTRADICTION = 1.0
 """How much more often than others a cell is drawn whose scores and votes contradict each other entirely."""
 _NOTABLE = 0.3
+
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 
 
 class LabelError(QuorumError, ValueError):
@@ -43,12 +50,14 @@ class Choice:
 def choose(table: VotesTable, count: int, *, weights: Weights | None = None, seed: int = 0) -> list[Choice]:
     """Choose the most informative unlabelled cells.
 
-    Cells with disagreement and cells with agreement are drawn separately and mixed evenly, so that labelling
-    may stop anywhere. The weight of a cell in its draw is the lag of its attribute's labels times
-    ``f^(FREQUENCY - 1)``, with ``f`` how often its agreement pattern occurs among the cells to choose from.
+    Three kinds are drawn separately and mixed evenly, so that labelling may stop anywhere: cells with
+    disagreement, cells where members agree on a value, and cells where all say "n/a". Of the first kind an
+    attribute gets a share by the root of its number of such cells (power allocation, a compromise between
+    the whole and each attribute: Bankier 1988, doi:10.1080/00031305.1988.10475556), times the part of the
+    labels that it needs and has not (:mod:`.need`). Of the others, attributes with few labels come first.
     Where votes have scores, cells whose scores contradict their votes weigh more (:func:`contradiction`).
-    Every product gives one cell before any gives a second. The draws use votes, never gold, so the likelihood
-    of the gold needs no importance weights; confidences come out a little low, not high.
+    Every product gives one cell of a kind before any gives a second. The draws use votes, never gold, so the
+    likelihood of the gold needs no importance weights; confidences come out a little low, not high.
 
     Args:
         table: Votes; existing gold counts as labels of its attributes.
@@ -71,34 +80,17 @@ def choose(table: VotesTable, count: int, *, weights: Weights | None = None, see
     rows = np.flatnonzero(~table.labelled & (table.codes != ABSTAIN).any(axis=1))
     hist, where = compress(table.codes[rows])
     alike = hist.counts[where]
-    split = disagreement(table, weights)[rows] > 1e-9
-    gain = _attribute_need(table)[rows] * alike ** (FREQUENCY - 1.0)
+    kinds = _kinds(table.codes[rows], disagreement(table, weights)[rows] > 1e-9)
     clash = contradiction(table, weights)
-    if clash is not None:
-        gain = gain * (1.0 + CONTRADICTION * clash[rows])
-    wanted = min(count, len(rows))
-    agreed = min(round(AGREED * wanted), int((~split).sum()))
+    odd = np.ones(len(rows)) if clash is None else 1.0 + CONTRADICTION * clash[rows]
+    lag = odd * _attribute_lag(table)[rows]
+    gains = (odd * _attribute_share(table, weights, rows, kinds[0]), lag, lag)
     parts = []
-    for kind, number in ((split, wanted - agreed), (~split, wanted - min(wanted - agreed, int(split.sum())))):
+    for kind, gain, number in zip(kinds, gains, _numbers(min(count, len(rows)), kinds), strict=True):
         drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
         places = zip(rows[drawn].tolist(), alike[drawn].astype(int).tolist(), strict=True)
         parts.append([Choice(row, _reason(table, row, like, clash)) for row, like in places])
     return _mixed(*parts)
-
-
-def disagreement(table: VotesTable, weights: Weights | None = None) -> Floats:
-    """(n,) entropy in nats of the shares of the candidates of each cell; 0 where all votes agree."""
-    answered = table.codes != ABSTAIN
-    each = np.ones(table.codes.shape)
-    if weights is not None:
-        each = highest_weights(weights, table.group_names)[table.groups]
-    held = np.where(answered, each, 0.0)
-    held = np.where(held.sum(axis=1, keepdims=True) > 0.0, held, answered)
-    total = np.maximum(held.sum(axis=1, keepdims=True), 1e-12)
-    same = (table.codes[:, :, None] == table.codes[:, None, :]) & answered[:, None, :]
-    behind = (same * held[:, None, :]).sum(axis=2) / total
-    share = np.where(answered & (behind > 0.0), behind, 1.0)
-    return np.asarray(np.maximum(-(held / total * np.log(share)).sum(axis=1), 0.0))
 
 
 def contradiction(table: VotesTable, weights: Weights | None = None) -> Floats | None:
@@ -128,9 +120,7 @@ def contradiction(table: VotesTable, weights: Weights | None = None) -> Floats |
     return np.asarray(np.where(agreed, unsure, np.where(compared, np.maximum(surer, 0.0), 0.0)))
 
 
-def _draw(
-    rng: np.random.Generator, weight: Floats, products: npt.NDArray[np.int32], wanted: int
-) -> npt.NDArray[np.int64]:
+def _draw(rng: np.random.Generator, weight: Floats, products: npt.NDArray[np.int32], wanted: int) -> Rows:
     """Weighted draw without replacement; second cells of a product come after all first ones.
 
     Source: exponential keys, Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003.
@@ -143,10 +133,32 @@ def _draw(
     return np.asarray(np.concatenate([ranked[~again], ranked[again]])[:wanted], np.int64)
 
 
-def _attribute_need(table: VotesTable) -> Floats:
+def _kinds(codes: Codes, split: Flags) -> tuple[Flags, Flags, Flags]:
+    """(n,) each: members disagree; they agree on a value; all that answered say "n/a"."""
+    blank = ~split & (codes <= NA).all(axis=1)
+    return split, ~split & ~blank, blank
+
+
+def _numbers(wanted: int, kinds: Sequence[Flags]) -> tuple[int, int, int]:
+    """How many cells of each kind: by their shares, as far as there are such cells."""
+    split, valued, blank = (int(kind.sum()) for kind in kinds)
+    agreed = min(max(round(AGREED * wanted), wanted - split), valued + blank)
+    value = min(agreed - min(round(AGREED_NA * agreed), blank), valued)
+    return wanted - agreed, value, agreed - value
+
+
+def _attribute_share(table: VotesTable, weights: Weights | None, rows: Rows, split: Flags) -> Floats:
+    """(n,) weight of each of the ``rows`` that is ``split``, so that attributes get their shares."""
+    needs, attribute = needs_by_attribute(table, weights)
+    lacking = np.array([(1.0 + need.more) / (1.0 + need.needed) for need in needs])
+    own = attribute[rows]
+    cells = np.maximum(np.bincount(own, split, len(needs)), 1.0)
+    return np.asarray((lacking * cells ** (POWER - 1.0))[own])
+
+
+def _attribute_lag(table: VotesTable) -> Floats:
     """(n,) lag of the labels of a cell's attribute behind its share of the table; 1: none."""
-    names, index = np.unique([attribute for _, attribute in table.group_names], return_inverse=True)
-    attribute = index[table.groups]
+    names, attribute = attribute_of(table)
     cells = np.bincount(attribute, minlength=len(names))
     have = np.bincount(attribute, table.labelled, len(names))
     expected = cells * (float(table.labelled.mean()) if len(table) else 0.0)
@@ -164,8 +176,7 @@ def _reason(table: VotesTable, row: int, alike: int, clash: Floats | None) -> st
     return f"members disagree {' : '.join(map(str, shares))}{though}; {alike} unlabelled like this"
 
 
-def _mixed(first: list[Choice], second: list[Choice]) -> list[Choice]:
-    """Both lists, each in its order and evenly spread."""
-    places = [(i + 0.5) / len(part) for part in (first, second) for i in range(len(part))]
-    both = zip(places, [*first, *second], strict=True)
-    return [choice for _, choice in sorted(both, key=lambda placed: placed[0])]
+def _mixed(*parts: list[Choice]) -> list[Choice]:
+    """All parts, each in its order and evenly spread."""
+    placed = [((i + 0.5) / len(part), choice) for part in parts for i, choice in enumerate(part)]
+    return [choice for _, choice in sorted(placed, key=lambda one: one[0])]

@@ -5,40 +5,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
+from quorum.decision.weights import Weights
 from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
+from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
+from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
+from quorum_contract import NOT_APPLICABLE
 
 SHEET = Path("label.csv")
+_NEAR, _NEAR_RATIO = 3, 0.5
+"""The most values that are suggested for one that is not in the set, and how alike they are at least."""
+_SHOWN = 12
 _REPORTED = ("added", "same", "outside", "conflicts", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class SheetReport(Record):
-    """A sheet for people to fill in: its file and the number of its cells."""
+    """A sheet for people to fill in.
+
+    Attributes:
+        out: Its file.
+        cells: The number of its cells.
+        needs: Labels that the attributes have and need, before the sheet is filled in.
+        remarks: On the votes, for people.
+    """
 
     out: Path
     cells: int
+    needs: tuple[AttributeNeed, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GoldReport(Record):
-    """The file of a table with gold, its labelled cells, and the added and rejected labels."""
+    """A table with gold.
+
+    Attributes:
+        out: Its file.
+        labels: The number of its labelled cells.
+        labelling: The added and rejected labels.
+        needs: Labels that the attributes have now, and need.
+        refused: Rows with gold outside a closed value set, which are left out, in words.
+    """
 
     out: Path
     labels: int
     labelling: Labelling
+    needs: tuple[AttributeNeed, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         values = {"out": self.out, "gold_labels": self.labels}
         values |= {name: getattr(self.labelling, name) for name in _REPORTED}
+        values |= {"refused": self.refused, "needs": self.needs}
         return {name: plain(value) for name, value in values.items()}
 
 
@@ -49,6 +77,7 @@ def choose_sheet(
     *,
     weights: str | Path | None = None,
     seed: int = 0,
+    catalogue: Catalogue | None = None,
     force: bool = False,
 ) -> SheetReport:
     """Choose the most informative cells and write them as a sheet for people to fill in.
@@ -59,6 +88,7 @@ def choose_sheet(
         count: Cells to choose, at least 1.
         weights: Members with zero weight cannot disagree.
         seed: Of the draw.
+        catalogue: Says which spellings are one answer, for a remark; None: case and punctuation do not count.
         force: Replace a sheet that exists.
 
     Raises:
@@ -70,9 +100,11 @@ def choose_sheet(
         raise LabelError(f"--out {target}: that is the votes table; name another file for the sheet")
     _refuse_existing(target, source, force)
     table = read_votes(source)
-    choices = _choose(table, source, count, weights, seed)
+    loaded = _weights(weights)
+    choices = _choose(table, source, count, loaded, seed)
     write_sheet(table, choices, target)
-    return SheetReport(target, len(choices))
+    needs = tuple(label_needs(table, loaded))
+    return SheetReport(target, len(choices), needs, spelling_remarks(table, source, catalogue))
 
 
 def apply_sheet(
@@ -85,11 +117,14 @@ def apply_sheet(
 ) -> GoldReport:
     """Add the gold of a filled-in sheet to the table; existing gold always stays.
 
+    Rows with gold outside a closed value set of the catalogue are left out and named: by such gold no answer
+    of the deployment could be right.
+
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
         sheet: A sheet of :func:`choose_sheet`.
         out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
-        catalogue: Normalises the gold like votes; None: no normalisation.
+        catalogue: Normalises the gold like votes, and has the value sets; None: gold is taken as it is.
         force: Replace a file that exists.
 
     Raises:
@@ -97,9 +132,16 @@ def apply_sheet(
         VotesError: The votes cannot be read, or ``out`` has the ending of no format.
     """
     table, target = _open_table(votes, out, force)
-    result = apply_gold(table, [_spelled(row, catalogue) for row in read_sheet(sheet)])
+    rows: list[GoldRow] = []
+    refused: list[str] = []
+    for row in read_sheet(sheet):
+        try:
+            rows.append(_spelled(row, catalogue))
+        except LabelError as error:
+            refused.append(f"{sheet}, row {row.row}: {error}")
+    result = apply_gold(table, rows)
     write_votes(result.table, target)
-    return GoldReport(target, int(result.table.labelled.sum()), result)
+    return replace(_gold_report(target, result), refused=tuple(refused))
 
 
 class LabelSession:
@@ -110,6 +152,7 @@ class LabelSession:
 
     Attributes:
         choices: The cells, best first.
+        remarks: On the votes, for people.
 
     Raises:
         LabelError: ``out`` exists, or every cell has gold.
@@ -130,7 +173,9 @@ class LabelSession:
         self._table, self._target = _open_table(votes, out, force)
         self._catalogue = catalogue
         self._rows: list[GoldRow] = []
-        self.choices = _choose(self._table, Path(votes), count, weights, seed)
+        self._weights = _weights(weights)
+        self.choices = _choose(self._table, Path(votes), count, self._weights, seed)
+        self.remarks = spelling_remarks(self._table, votes, catalogue)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -142,7 +187,15 @@ class LabelSession:
         return self._table.cells[choice.index]
 
     def answer(self, choice: Choice, values: Sequence[str]) -> None:
-        """Add the acceptable values of a cell, best first, and save the table."""
+        """Add the acceptable values of a cell, best first, and save the table.
+
+        Raises:
+            LabelError: A value that is none of the attribute's, which has a closed value set, or no text.
+        """
+        for value in values:
+            # A byte of another encoding, typed into a terminal, comes as a lone surrogate.
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise LabelError(f"{value!r} is no text in UTF-8; type it again")
         cell = self.cell(choice)
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
@@ -154,14 +207,20 @@ class LabelSession:
         if not self._rows:
             raise LabelError(f"nothing was answered; {self._target} is as it was")
         result = apply_gold(self._table, self._rows)
-        return GoldReport(self._target, int(result.table.labelled.sum()), result)
+        return _gold_report(self._target, result, self._weights)
 
 
-def _choose(
-    table: VotesTable, source: Path, count: int, weights: str | Path | None, seed: int
-) -> list[Choice]:
-    loaded = weights_file.load(Path(weights)) if weights is not None else None
-    choices = choose(table, count, weights=loaded, seed=seed)
+def _weights(path: str | Path | None) -> Weights | None:
+    return weights_file.load(Path(path)) if path is not None else None
+
+
+def _gold_report(target: Path, result: Labelling, weights: Weights | None = None) -> GoldReport:
+    needs = tuple(label_needs(result.table, weights))
+    return GoldReport(target, int(result.table.labelled.sum()), result, needs)
+
+
+def _choose(table: VotesTable, source: Path, count: int, weights: Weights | None, seed: int) -> list[Choice]:
+    choices = choose(table, count, weights=weights, seed=seed)
     if not choices:
         raise LabelError(f"{source}: every cell with a vote has gold; nothing is left to label")
     return choices
@@ -187,6 +246,22 @@ def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
 
 
 def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
+    """The gold in the spelling of votes; raises LabelError for a value outside a closed set."""
     if catalogue is None:
         return row
-    return replace(row, gold=tuple(dict.fromkeys(catalogue.spelled(row.attribute, row.gold))))
+    attribute = catalogue.get(row.attribute)
+    values = [attribute.normalise(value) for value in row.gold]
+    for given, value in zip(row.gold, values, strict=True):
+        if value is None:
+            near = get_close_matches(given.casefold(), attribute.values, _NEAR, _NEAR_RATIO)
+            meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise LabelError(
+                f"{given!r} is no value of {row.attribute}: {_listed(attribute.values)}, or "
+                f"{NOT_APPLICABLE!r} if the text does not say{meant}"
+            )
+    return replace(row, gold=tuple(dict.fromkeys(value for value in values if value is not None)))
+
+
+def _listed(values: Sequence[str]) -> str:
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(map(repr, values[:_SHOWN])) + more

@@ -66,7 +66,7 @@ class ColumnsFile:
         except VotesError as error:
             raise VotesError(f"{path}: {error}") from error
         self._names: list[str] = schema.names
-        twice = sorted({name for name in RESERVED if self._names.count(name) > 1})
+        twice = sorted({name for name in self._names if self._names.count(name) > 1})
         if twice:
             raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
         self.has_scores = SCORES_COLUMN in self._names and self._are_scores(schema.field(SCORES_COLUMN).type)
