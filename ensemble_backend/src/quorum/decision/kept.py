@@ -53,6 +53,12 @@ def kept_attributes(weights: Weights) -> tuple[str, ...]:
     return tuple(sorted(_kept(weights)))
 
 
+def not_calibrated(weights: Weights) -> tuple[str, ...]:
+    """Those of the kept attributes whose confidence is not calibrated though that of the weights is."""
+    kept = _kept(weights).items()
+    return tuple(sorted(name for name, origin in kept if "confidence" in origin))
+
+
 def _kept(weights: Weights) -> Mapping[str, Any]:
     found = weights.provenance.get("kept")
     return found if isinstance(found, dict) else {}

@@ -26,6 +26,7 @@ from quorum.evaluation.stats import (
     unseen_share,
 )
 from quorum.records import Record
+from quorum.votes.table import VotesTable
 
 LEAST_CELLS = 20
 """Labelled cells below which nothing is claimed of an attribute."""
@@ -101,6 +102,11 @@ class Judgement(Record):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; ``worse`` lists the attributes that are worse."""
         return Record.to_json(self) | {"worse": self.worse}
+
+
+def kinds_of(table: VotesTable) -> list[Kind]:
+    """Category and attribute of each labelled cell of a table."""
+    return [table.group_names[group] for group in table.groups[table.labelled].tolist()]
 
 
 def points(delta: Estimate) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
@@ -52,6 +53,7 @@ class VersionStatus(Record):
         gold_labels: Number of labels that it was learned from.
         uses_scores: Whether it weighs votes by their scores.
         unscored: Members that it weighs by their scores, which the deployment does not give.
+        kept: Attributes that it decides as an earlier version did (``quorum publish --keep``).
     """
 
     state: str
@@ -62,6 +64,7 @@ class VersionStatus(Record):
     gold_labels: int | None = None
     uses_scores: bool | None = None
     unscored: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: state and damage, or state and provenance."""
@@ -211,6 +214,7 @@ def _version_status(
         gold_labels=labels,
         uses_scores=weights.uses_scores,
         unscored=tuple(missing_scores(deployment, weights)),
+        kept=kept_attributes(weights),
     )
 
 
