@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quorum.evaluation.by_attribute import Compared, Judgement
     from quorum.evaluation.stats import Estimate
 
+_FEW = 6
 _STYLES = {"worse": "bold red", "better": "green"}
 
 
@@ -34,7 +35,13 @@ def show_judgement(found: Judgement, own: str, other: str = "") -> None:
     if found.by_category:
         _table("category", found.by_category, own, other, found.draws)
     if enough and found.too_few:
-        note(f"too few cells to say: {', '.join(found.too_few)}")
+        few, more = found.too_few[:_FEW], len(found.too_few) - _FEW
+        note(f"too few cells to say: {', '.join(few)}" + (f" and {more} others" if more > 0 else ""))
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def delta(estimate: Estimate) -> str:

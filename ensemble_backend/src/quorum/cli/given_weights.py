@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Column, Table
 from rich.text import Text
 
-from quorum.cli.attributes import delta, show_judgement
+from quorum.cli.attributes import delta, interval, show_judgement
 from quorum.cli.console import note, out
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
             "weights do better on the labels that they were learned from than on others: judge them on "
             "others, or compare methods without --weights"
         )
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """A share with its interval, in per cent."""
-    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def _accuracy(accuracy: Estimate) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
+from quorum.evaluation.measures import Flags
 from quorum.evaluation.stats import (
     RESAMPLES,
     TAIL_95,
@@ -123,8 +124,8 @@ def headline(compared: Mapping[str, Judgement]) -> str:
 def judge(
     kinds: Sequence[Kind],
     products: npt.NDArray[np.int32],
-    own: Floats,
-    other: Floats,
+    own: Floats | Flags,
+    other: Floats | Flags,
     against: str,
     *,
     margin: float = 0.0,
@@ -141,14 +142,13 @@ def judge(
         margin: What an attribute may be lower and not be called worse, in [0, 1].
         seed: Of the intervals.
     """
-    own, other = (np.asarray(cells, np.float64).reshape(len(kinds), -1) for cells in (own, other))
-    columns = (own, np.broadcast_to(other, own.shape)) if own.shape[1] > 1 else (own, other)
+    columns = [np.asarray(cells, np.float64).reshape(len(kinds), -1) for cells in (own, other)]
     categories, attributes = (np.array(names) for names in zip(*kinds, strict=True))
     by_attribute = _by(attributes, products, *columns, margin, seed)
     several = len(set(categories.tolist())) > 1
     by_category = _by(categories, products, *columns, margin, seed) if several else {}
     enough = {name: found for name, found in by_category.items() if found.verdict != "too few cells"}
-    return Judgement(against, by_attribute, enough, own.shape[1])
+    return Judgement(against, by_attribute, enough, columns[0].shape[1])
 
 
 def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) -> Estimate:

@@ -12,7 +12,7 @@ import numpy as np
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
 from quorum.evaluation.canary import is_trained_on
-from quorum.evaluation.score import NothingToScoreError, apply, is_right
+from quorum.evaluation.score import NothingToScoreError, hits
 from quorum.evaluation.stats import Estimate, means_over_products
 from quorum.records import Record
 from quorum.votes.table import VotesTable
@@ -111,7 +111,7 @@ def evaluate_weights(
     trained_on, table = is_trained_on(table, weights), table.of_members(weights.members)
     labelled = table.labelled
     rules = {"majority": equal_weights(table.members), **(others or {}), "weights": weights}
-    decided = {name: is_right(table, apply(table, rule))[labelled] * 1.0 for name, rule in rules.items()}
+    decided = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
     voted = table.correct()[labelled].astype(np.float64)
     right = np.column_stack([voted, decided["majority"], decided["weights"]])
     products = table.products[labelled]
@@ -121,7 +121,7 @@ def evaluate_weights(
     judged = {
         name: judge(kinds, products, decided["weights"], cells, name, seed=seed)
         for name, cells in (decided | {"best": voted[:, best]}).items()
-        if name != "weights"
+        if name == "majority" or not (name == "weights" or np.array_equal(cells, decided["majority"]))
     }
     to_best_member = judged.pop("best")
     to_majority = difference(right[:, -1] - right[:, -2], products, seed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from quorum.decision.weights import Weights, equal_weights
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
-from quorum.evaluation.score import apply, is_right
+from quorum.evaluation.score import hits
 from quorum.votes.table import VotesTable
 
 RUNNING = "the running version"
@@ -63,7 +63,7 @@ def compare(new: Weights, running: Weights, table: VotesTable, margin: float = 0
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
     rules = {"new": new, RUNNING: running, "majority": equal_weights(table.members)}
-    right = {name: is_right(table, apply(table, rule))[labelled] * 1.0 for name, rule in rules.items()}
+    right = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
     products, own = table.products[labelled], right.pop("new")
     kinds = kinds_of(table)
     compared = {

@@ -87,8 +87,8 @@ class Rollout:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
         Attributes to ``keep`` are decided as by the running version. Weights that are worse than that one by
-        more than ``rollout.margin``, over all or, with ``rollout.guard: per_attribute``, on an attribute, need
-        a ``reason``.
+        more than ``rollout.margin``, over all or (``rollout.guard: per_attribute``) on an attribute, need a
+        ``reason``.
         Raises WeightsError for weights of other members or another catalogue.
         """
         weights.check_fits(self._spec.member_names, self._spec.catalogue().hash)
