@@ -144,9 +144,9 @@ def judge(
     """
     columns = [np.asarray(cells, np.float64).reshape(len(kinds), -1) for cells in (own, other)]
     categories, attributes = (np.array(names) for names in zip(*kinds, strict=True))
-    by_attribute = _by(attributes, products, *columns, margin, seed)
+    by_attribute = _by(attributes, products, columns, margin, seed)
     several = len(set(categories.tolist())) > 1
-    by_category = _by(categories, products, *columns, margin, seed) if several else {}
+    by_category = _by(categories, products, columns, margin, seed) if several else {}
     enough = {name: found for name, found in by_category.items() if found.verdict != "too few cells"}
     return Judgement(against, by_attribute, enough, columns[0].shape[1])
 
@@ -181,12 +181,12 @@ def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) ->
 def _by(
     names: npt.NDArray[np.str_],
     products: npt.NDArray[np.int32],
-    own: Floats,
-    other: Floats,
+    columns: Sequence[Floats],
     margin: float,
     seed: int,
 ) -> dict[str, Compared]:
     """Compare the cells of each name; the tests of all names count as one."""
+    own, other = columns
     rows = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
     chances = {
         name: _chance((own[at] - other[at]).mean(axis=1), products[at])

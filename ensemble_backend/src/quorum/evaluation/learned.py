@@ -72,12 +72,9 @@ def judge_learned(
         others: Weights to compare with too, by their names; those learned from this table are left out.
         seed: Of folds and intervals.
     """
+    right: Flags | None
     if weights.method in GOLD_FREE:
-        rows, right, how = (
-            table.labelled,
-            hits(table, weights),
-            "judged on labels, which the method does not use",
-        )
+        rows, right, how = table.labelled, hits(table, weights), "judged on labels, which it does not use"
     elif (rest := table.labelled & ~np.isin(table.products, table.products[used])).sum() >= used.sum():
         rows, right, how = rest, hits(table, weights), "judged on labels that were not learned from"
     else:

@@ -90,8 +90,8 @@ def evaluate(
         code = errno.EISDIR if page.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(page))
     try:
-        known = {"value_counts": counts, "others": live_weights(deployment, table)}
-        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, **known)
+        live = live_weights(deployment, table)
+        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts, others=live)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     if page:

@@ -171,7 +171,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
 def _judged(
     table: VotesTable, weights: Weights, deployment: Deployment | None, options: LearnOptions
 ) -> LearnedResult | None:
-    """Judge weights on labels of their table that did not teach them; None: there are none, or it takes long."""
+    """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
     labels, choice = options.gold_labels, _choice(table.statistic(), replace(options, method=weights.method))
 
     def again(seen: VotesTable) -> Weights:
