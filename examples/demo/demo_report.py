@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
-from demo_table import Row, verdict
+from demo_table import Row, changes, short_points, verdict, warning
 from demo_traffic import Sample
 
 from quorum import __version__
@@ -45,6 +45,9 @@ def write_report(
     text = template.render(
         rows=rows,
         verdict=verdict(rows),
+        warning=warning(rows),
+        changes=changes(rows),
+        points=short_points,
         attributes=list(rows[0].by_attribute),
         best={a: max(row.by_attribute[a] for row in rows) for a in rows[0].by_attribute},
         accuracy_plot=_accuracy_plot(rows),

@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from demo_report import write_report
-from demo_table import Row, interval, show_attributes, show_table, verdict
+from demo_table import (
+    Row,
+    changes,
+    interval,
+    show_attributes,
+    show_changes,
+    show_table,
+    verdict,
+    warning,
+)
 from demo_traffic import Traffic
 from rich.table import Table
 
@@ -66,9 +75,13 @@ class DemoReport:
     left: list[str]
     report: Path
 
-    def tables(self) -> tuple[Table, Table]:
-        """The rows for a terminal, as a whole and by attribute."""
-        return show_table(self.rows), show_attributes(self.rows)
+    def tables(self) -> tuple[Table, ...]:
+        """The rows for a terminal, as a whole and by attribute, and what each version changes."""
+        return show_table(self.rows), show_attributes(self.rows), show_changes(self.rows)
+
+    def warning(self) -> str:
+        """The attributes on which a learned version is worse; "" if there is none."""
+        return warning(self.rows)
 
     def verdict(self) -> str:
         """Each learned version against the best single LLM and against majority, in words."""
@@ -77,7 +90,8 @@ class DemoReport:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         rows = [row.as_json() for row in self.rows]
-        return {"rows": rows, "requests": self.requests, "failed": self.failed}
+        changed = {name: judged.to_json() for name, judged in changes(self.rows).items()}
+        return {"rows": rows, "changes": changed, "requests": self.requests, "failed": self.failed}
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from rich.box import SIMPLE
 from rich.table import Column, Table
 from rich.text import Text
 
+from quorum.evaluation.by_attribute import Judgement, judge
 from quorum.evaluation.stats import Estimate, mean_over_products, quantile
 
 
@@ -106,6 +108,57 @@ def _points(gain: Estimate) -> str:
 def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Estimate:
     products = np.tile(np.arange(cells.shape[1], dtype=np.int32), cells.shape[0])
     return mean_over_products(cells.reshape(-1), products)
+
+
+def changes(rows: Sequence[Row]) -> dict[str, Judgement]:
+    """What each learned version changes by attribute, against majority and the version that was live before.
+
+    By a heading for people, in the order of the rows.
+    """
+    majority, *learned = (row for row in rows if not row.is_alone)
+    found, live = {}, majority
+    for row in learned:
+        for other in (majority, live) if live is not majority else (majority,):
+            found[f"{_short(row)} to {_short(other)}"] = _judge(row, other)
+        live = row
+    return found
+
+
+def warning(rows: Sequence[Row]) -> str:
+    """The attributes on which a learned version is worse, in one line; "" if there is none."""
+    parts = [(name, judged.worse_in_words()) for name, judged in changes(rows).items()]
+    return "; ".join(
+        f"{name.replace(' to ', ' is worse than ')} on {words}" for name, words in parts if words
+    )
+
+
+def show_changes(rows: Sequence[Row]) -> Table:
+    """The changes by attribute for a terminal, in points with their intervals; what is sure is marked."""
+    found = changes(rows)
+    columns = [Column(name, justify="right") for name in found]
+    table = Table(Column("points (95 %)", overflow="fold"), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
+    styles = {"worse": "bold red", "better": "green"}
+    for name in rows[0].by_attribute:
+        cells = [judged.by_attribute[name] for judged in found.values()]
+        shown = (Text(short_points(c.difference), styles.get(c.verdict, "")) for c in cells)
+        table.add_row(Text(name.replace("_", " ")), *shown)
+    return table
+
+
+def short_points(gain: Estimate) -> str:
+    """A difference in points with its interval."""
+    return f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})"
+
+
+def _short(row: Row) -> str:
+    """The version of a row, or its name."""
+    return f"version {found[1]}" if (found := re.search(r"\(version (\d+)\)", row.name)) else row.name
+
+
+def _judge(row: Row, other: Row) -> Judgement:
+    kinds = [("", name) for name, hits in zip(row.by_attribute, row.right, strict=True) for _ in hits]
+    products = np.concatenate([np.arange(len(hits), dtype=np.int32) for hits in row.right])
+    return judge(kinds, products, np.concatenate(row.right), np.concatenate(other.right), _short(other))
 
 
 def show_attributes(rows: Sequence[Row]) -> Table:

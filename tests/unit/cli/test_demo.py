@@ -16,6 +16,7 @@ class Report:
     failed, left = 0, []
     def tables(self): return ("the table", "by attribute")
     def verdict(self): return "the verdict"
+    def warning(self): return "worse on brand"
     def to_json(self): return {"rows": [], "requests": 3, "failed": self.failed}
 
 def run(deployment, listings, report, *, note, bar):
@@ -49,6 +50,7 @@ def test_it_runs_the_code_of_the_checkout(checkout: Path, run: Any) -> None:
     code, out, err = run("demo")
     assert (code, out) == (0, "the table by attribute\n")
     assert "asked alpha, beta, gamma about examples/demo/listings.jsonl" in err
+    assert "worse on brand" in err
     assert "the verdict" in err
     code, out, _ = run("demo", "--json")
     assert (code, json.loads(out)) == (0, {"rows": [], "requests": 3, "failed": 0})

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 
-from demo_table import Row, interval, show_attributes, show_table, verdict
+from demo_table import Row, changes, interval, show_attributes, show_changes, show_table, verdict, warning
 from rich.console import Console
 
 
@@ -47,6 +47,27 @@ def test_the_verdict_names_the_attribute_that_lost_most() -> None:
     best, majority = line.split("; ")
     assert "over a alone, least on brand: +0.0 points" in best
     assert "over majority (version 1), least on brand: -50.0 points" in majority
+
+
+def test_each_version_is_compared_with_majority_and_with_what_was_live_before() -> None:
+    good, bad = [True] * 40, [False] * 25 + [True] * 15
+    rows = [
+        row("a alone", [good, good]),
+        row("majority (version 1)", [bad, good]),
+        row("learned, no gold (version 2)", [bad, good]),
+        row("learned, 100 gold (version 3)", [good, bad]),
+    ]
+    found = changes(rows)
+    assert list(found) == ["version 2 to version 1", "version 3 to version 1", "version 3 to version 2"]
+    verdicts = [[c.verdict for c in judged.by_attribute.values()] for judged in found.values()]
+    assert verdicts == [["unclear", "unclear"], ["worse", "better"], ["worse", "better"]]
+    assert warning(rows).startswith("version 3 is worse than version 1 on brand (-62.5 points [")
+    assert warning(rows[:3]) == ""
+    console = Console(width=80, markup=False, file=(shown := io.StringIO()))
+    console.print(show_changes(rows))
+    line = next(line for line in shown.getvalue().splitlines() if line.strip().startswith("brand"))
+    assert line.count("-62.5 (-") == 2
+    assert "…" not in shown.getvalue()
 
 
 def test_attributes_have_a_column_each_and_the_best_are_marked() -> None:

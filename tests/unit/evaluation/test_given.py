@@ -16,7 +16,7 @@ from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights, WeightsError, dump, equal_weights
 from quorum.evaluation import NothingToScoreError
 from quorum.evaluation.evaluate import evaluate
-from quorum.evaluation.given import difference, evaluate_weights
+from quorum.evaluation.given import evaluate_weights
 from quorum.learning.learn import learn
 from quorum.votes import Cell, VotesTable, build_table, write_votes
 
@@ -33,31 +33,41 @@ def split(good: int, bad: int) -> VotesTable:
 
 
 def test_figures_by_hand() -> None:
-    table = split(12, 8)
-    found = evaluate_weights(table, first_alone(table))
+    table = split(36, 24)
+    found = evaluate_weights(table, first_alone(table), others={"version 2": first_alone(table)})
     assert found.weights.value == found.members["a"].value == pytest.approx(0.6)
     assert found.majority.value == pytest.approx(0.4)
     assert found.delta_majority.value == pytest.approx(0.2)
     assert (found.best_member, found.delta_best_member.value) == ("a", 0.0)
-    assert (found.gold_labels, found.products, found.gold_outside) == (20, 12, 0)
-    good, bad = found.by_attribute["good"], found.by_attribute["bad"]
-    assert (good.weights, good.majority, good.best_member, good.cells, good.is_worse) == (1, 0, 1, 12, False)
-    assert (bad.weights, bad.majority, bad.cells, bad.products, bad.is_worse) == (0, 1, 8, 8, True)
+    assert (found.gold_labels, found.products, found.gold_outside) == (60, 36, 0)
+    good, bad = (found.to_json()["by_attribute"][name] for name in ("good", "bad"))
+    keys = ("weights", "majority", "best_member", "cells", "products", "is_worse", "verdict")
+    assert tuple(good[key] for key in keys) == (1, 0, 1, 36, 36, False, "better")
+    assert tuple(bad[key] for key in keys) == (0, 1, 0, 24, 24, True, "worse")
     assert found.verdict.startswith("60.0 % right, ")
     assert "; worse on bad (-100.0 points" in found.verdict
     assert "good" not in found.verdict
+    live = found.compared["version 2"].by_attribute
+    assert {name: (c.difference.value, c.verdict) for name, c in live.items()} == {
+        "good": (0.0, "unclear"), "bad": (0.0, "unclear"),
+    }  # fmt: skip
+
+
+def test_an_attribute_that_is_worse_than_what_is_live_is_named() -> None:
+    table = split(36, 24)
+    found = evaluate_weights(table, equal_weights(table.members), others={"version 2": first_alone(table)})
+    assert "worse on" not in found.verdict
+    assert "; worse than version 2 on good (-100.0 points" in found.verdict
 
 
 def test_few_products_prove_nothing() -> None:
     """A bootstrap of two products that both lose has no width."""
     table = split(12, 2)
     found = evaluate_weights(table, first_alone(table))
-    bad = found.by_attribute["bad"]
-    assert (bad.delta_majority.value, bad.is_worse) == (-1.0, False)
-    assert bad.delta_majority.high == pytest.approx(-1 + 1 - 0.025**0.5)
+    bad = found.compared["majority"].by_attribute["bad"]
+    assert (bad.difference.value, bad.verdict) == (-1.0, "too few cells")
+    assert bad.difference.high == pytest.approx(-1 + 1 - 0.025**0.5)
     assert "worse on" not in found.verdict
-    zeros = difference(np.zeros(30), np.arange(30, dtype=np.int32))
-    assert (zeros.low, zeros.high) == (pytest.approx(-0.1157, abs=1e-3), pytest.approx(0.1157, abs=1e-3))
 
 
 def test_figures_are_those_of_cross_validation_and_in_the_json() -> None:

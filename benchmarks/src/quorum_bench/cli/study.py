@@ -19,6 +19,7 @@ from rich.console import Console
 from quorum_bench.environment import describe_environment, machine_line
 from quorum_bench.studies import (
     address_layout,
+    intervals,
     label_choice,
     redeploys,
     score_size,
@@ -67,6 +68,13 @@ class ScoresPart(StrEnum):
     noise = "noise"
     size = "size"
     equal = "equal"
+
+
+class IntervalsPart(StrEnum):
+    """Parts of the study ``intervals``."""
+
+    coverage = "coverage"
+    alarms = "alarms"
 
 
 def register(app: typer.Typer) -> None:
@@ -270,6 +278,48 @@ def _ae110k(file: Path | None) -> Path | None:
     """The file of votes on AE-110K, by default that in QUORUM_DATA."""
     folder = os.environ.get("QUORUM_DATA")
     return Path(folder) / "ae-110k" / "votes.jsonl" if file is None and folder else file
+
+
+@studies.command("intervals")
+def intervals_(
+    part: Annotated[
+        list[IntervalsPart] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="Recorded votes with gold; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
+    ] = None,
+    splits: Annotated[int, typer.Option(min=1, help="Random halves of the products.")] = 200,
+    labels: Annotated[int, typer.Option(min=1, help="Labels that are learned from.")] = 100,
+    draws: Annotated[int, typer.Option(min=2, help="Draws of these labels, for each interval.")] = 6,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure how often 95 % intervals cover the figure of other products, and how often a guard errs.
+
+    Parts: `coverage` of the intervals of `quorum evaluate --gold-labels`, computed on one half of the
+    products, by the figure on the other; `alarms`: how often an attribute is named worse where two sets of
+    decisions are equally good.
+
+    Example: `quorum-bench study intervals --part alarms --splits 50`.
+    """
+    environment = _begin()
+    folder = os.environ.get("QUORUM_DATA")
+    votes = votes or (Path(folder) / "ae-110k" / "votes.jsonl" if folder else None)
+    figures: dict[str, Any] = {}
+    with _errors():
+        if votes is None:
+            raise ValueError("no votes: name a table with gold by --votes, or its folder in QUORUM_DATA")
+        for name in part or list(IntervalsPart):
+            if name is IntervalsPart.coverage:
+                rows = list(intervals.coverage(votes, splits, labels, draws))
+                figures[name.value] = intervals.covered(rows)
+                print(intervals.coverage_table(rows, labels, draws) + "\n", flush=True)
+            else:
+                figures[name.value] = rows = list(intervals.alarms(votes, splits, labels))
+                print(intervals.alarms_table(rows) + "\n", flush=True)
+        if json_file:
+            settings = {"splits": splits, "labels": labels, "draws": draws}
+            _write(json_file, {"machine": environment} | settings | figures)
 
 
 @studies.command("redeploys")

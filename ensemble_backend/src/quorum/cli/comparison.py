@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from quorum.cli.attributes import show_judgement
 from quorum.cli.console import out
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def show(r: Report) -> None:
-    """Print the figures of both channels and their most frequent differences."""
+    """Print what is worse, the figures of both channels, those by attribute, and frequent differences."""
+    for found in r.compared.values():
+        if words := found.worse_in_words():
+            out.print(Text(f"version {r.canary_version} is worse than stable on {words}", "bold red"))
     table = Table(
         "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",
         title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
@@ -36,6 +41,9 @@ def show(r: Report) -> None:
         table.add_row("failed", "", f"{r.failed} of {r.asked}", "", "")
     table.add_row("decided differently", "", "", f"{r.changed.value:.1%}", _interval(r.changed, "%"))
     out.print(table)
+    for found in r.compared.values():
+        show_judgement(found, f"canary ({r.canary_version})", f"stable ({r.stable_version})")
+    _show_moved(r)
     if r.top:
         moved_ = Table("attribute", "stable", "canary", "cells", "better", "worse", "such as")
         for c in r.top:
@@ -43,6 +51,22 @@ def show(r: Report) -> None:
             counts = (str(c.cells), str(c.better), str(c.worse))
             moved_.add_row(*map(Text, (c.attribute, stable, canary, *counts, c.product)))
         out.print(moved_)
+
+
+def _show_moved(r: Report) -> None:
+    """Print how much changes per attribute, most first; unless gold tells more, or there is only one."""
+    known = {
+        name for found in r.compared.values() for name in found.by_attribute if name not in found.too_few
+    }
+    rows = {name: m for name, m in r.moved.items() if m.stands_out or name not in known}
+    if not rows or len(r.moved) == 1:
+        return
+    table = Table("attribute", "changed", "cells", "agreement", "confidence", "", box=SIMPLE)
+    for name, m in sorted(rows.items(), key=lambda row: -row[1].changed):
+        style, word = ("bold red", "far more than the others") if m.stands_out else ("", "")
+        gains = (f"{100 * gain:+.1f}" for gain in (m.agreement, m.confidence))
+        table.add_row(Text(name, style), f"{m.changed:.1%}", str(m.cells), *gains, Text(word, style))
+    out.print(table)
 
 
 def _cells(metric: Metric | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 import quorum
 from quorum.cli.console import (
@@ -45,6 +46,8 @@ def demo(
     if json:
         print_json(result)
     else:
+        if result.warning():
+            note(Text(result.warning(), "bold red"))
         out.print(*result.tables())
         note(result.verdict())
     if result.failed or result.left:

@@ -14,8 +14,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
+from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
-from quorum.cli.given_weights import interval, show_weights
+from quorum.cli.given_weights import show_weights
 from quorum.cli.options import load_if_any, names_in
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def evaluate(
 ) -> None:
     """Compare members, majority and every way to learn, on labels that they did not see.
 
+    Attributes on which a method is worse than majority, or than what is live, are named first; a table shows
+    the best method by attribute.
+
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 
     With `--gold-labels N` it draws N labels 20 times: the intervals, and the range of what N labels of yours
@@ -63,7 +67,7 @@ def evaluate(
                 "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws and "
                 "--report, or leave out --weights"
             )
-        judged = quorum.evaluate_weights(votes, weights, seed=seed, note=note)
+        judged = quorum.evaluate_weights(votes, weights, _load_live(deploy), seed=seed, note=note)
         if json:
             print_json(judged)
         else:
@@ -84,7 +88,20 @@ def evaluate(
         note(f"report: {report.resolve()}")
 
 
+def _load_live(deploy: Path) -> quorum.Deployment | None:
+    """Load the deployment to compare with; None if there is none, or it cannot be used, as none is needed."""
+    try:
+        return load_if_any(deploy)
+    except quorum.QuorumError as error:
+        if deploy != DEPLOY:
+            raise
+        note(f"nothing is compared with what is live: {error}")
+        return None
+
+
 def _show(result: quorum.Evaluation) -> None:
+    if result.warning:
+        out.print(Text(result.warning, "bold red"), soft_wrap=True)
     heads = ("right (95 %)", "to best member", "F1", "ECE", "at 80 %", "saved")
     figures = (Column(head, no_wrap=True) for head in heads)
     table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)
@@ -101,6 +118,8 @@ def _show(result: quorum.Evaluation) -> None:
         )
     out.print(table)
     note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
+    for other, found in result.methods[result.best_method].compared.items():
+        show_judgement(found, result.label(result.best_method), other)
     if result.scores:
         _show_scores(result.scores, result.label)
     note(

@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Column, Table
 from rich.text import Text
 
+from quorum.cli.attributes import delta, interval, show_judgement
 from quorum.cli.console import note, out
 
 if TYPE_CHECKING:
@@ -29,16 +30,10 @@ def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
     table.add_row(Text("to majority"), delta(result.delta_majority))
     table.add_row(Text(f"to {result.best_member}"), delta(result.delta_best_member))
     out.print(table)
-    heads = ("weights", "majority", "best", "cells", "to majority (95 %)")
-    figures = (Column(head, no_wrap=True, justify="right") for head in heads)
-    attributes = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=(0, 1, 0, 0))
-    for attribute, r in result.by_attribute.items():
-        shares = (f"{100 * share:.1f}" for share in (r.weights, r.majority, r.best_member))
-        style = "bold red" if r.is_worse else ""
-        attributes.add_row(Text(attribute, style), *shares, str(r.cells), delta(r.delta_majority))
-    out.print(attributes)
+    for other, found in result.compared.items():
+        show_judgement(found, "weights", other)
     note(
-        f"best: {result.best_member}, the best member on these labels; {result.gold_labels} gold labels of "
+        f"{result.best_member}: the best member on these labels; {result.gold_labels} gold labels of "
         f"{result.products} products; in {result.gold_outside} of these cells no member named the gold"
     )
     if result.trained_on:
@@ -46,16 +41,6 @@ def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
             "weights do better on the labels that they were learned from than on others: judge them on "
             "others, or compare methods without --weights"
         )
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """A share with its interval, in per cent."""
-    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
-
-
-def delta(estimate: Estimate) -> str:
-    """A difference with its interval, in points."""
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
 
 
 def _accuracy(accuracy: Estimate) -> str:

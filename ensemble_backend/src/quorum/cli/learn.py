@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 import quorum
+from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quorum.evaluation.drift_scores import ScoreDrift
+    from quorum.evaluation.learned import LearnedResult
 
 
 def learn(
@@ -41,6 +44,9 @@ def learn(
     forgetting: Annotated[
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
+    judge: Annotated[
+        bool, typer.Option("--judge/--no-judge", help="Compare with majority on labels that did not teach.")
+    ] = True,
     no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -51,6 +57,9 @@ def learn(
     Where votes have scores, both also learn what these are worth, unless --no-scores.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.
+    Where there are labels, a table shows by attribute what the weights change against majority, and against
+    what is live, on labels that did not teach them; attributes that become worse are named first. It learns
+    five more times, so beyond 1500 labels that is left to `quorum evaluate`.
 
     Example: `quorum learn votes.jsonl --out weights.json && quorum publish weights.json`
 
@@ -63,19 +72,35 @@ def learn(
         update=before,
         forgetting=forgetting,
         scores=not no_scores,
+        judge=judge,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
         print_json(report)
         return
+    if report.judged and report.judged.warning:
+        note(Text(report.judged.warning, "bold red"))
     if report.drift:
         note(report.drift.verdict)
     for remark in report.remarks:
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
     note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    if report.judged:
+        _show_judged(report.judged)
     note(f"wrote {target}; next: `quorum publish {target}`")
+
+
+def _show_judged(judged: LearnedResult) -> None:
+    own, plain = judged.accuracy, judged.majority
+    for other, found in judged.compared.items():
+        show_judgement(found, "learned", other)
+    note(
+        f"{interval(own.value, own.low, own.high)} % right, majority "
+        f"{interval(plain.value, plain.low, plain.high)}; {judged.how} ({judged.gold_labels} labels of "
+        f"{judged.products} products)"
+    )
 
 
 def drift(

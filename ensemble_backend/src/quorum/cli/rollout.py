@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
+from quorum.cli.attributes import show_judgement
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum_contract import STABLE
 
@@ -30,20 +31,42 @@ def publish(
             metavar="REASON", help="Publish even if worse on the held-out votes; the reason is logged."
         ),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ATTRIBUTE", help="Decide this attribute as the running version does; may be repeated."
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Make weights a new version on the running server. No channel changes yet.
 
     With `rollout.heldout` in deploy.yaml (a votes table with gold), weights that answer worse there than the
-    running ones, by more than `rollout.margin`, are refused. Attributes that changed in deploy.yaml since the
-    weights were learned, and new ones, use the weights of all attributes; the command names them.
+    running ones, by more than `rollout.margin`, are refused. Attributes that are worse are named first; with
+    `rollout.guard: per_attribute` one such is enough to refuse, and `--keep` lets the running version decide
+    it as before. Attributes that changed in deploy.yaml since the weights were learned, and new ones, use the
+    weights of all attributes; the command names them.
 
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
+
+    Example: `quorum publish weights.json --keep brand`
     """
-    change = quorum.publish(quorum.load_deployment(deploy), weights, force=force, dry_run=dry_run)
+    spec = quorum.load_deployment(deploy)
+    change = quorum.publish(spec, weights, force=force, keep=keep or (), dry_run=dry_run)
     if change.comparison and not json:
+        if change.comparison.warning:
+            note(Text(change.comparison.warning, "bold red"))
         note(f"held-out votes: {change.comparison}")
+        for other, found in change.comparison.compared.items():
+            show_judgement(found, "new", other.removeprefix("the ").removesuffix(" version"))
+    if change.kept and not json:
+        note(f"decided as by the running version: {', '.join(change.kept)}")
+    if change.not_calibrated and not json:
+        note(
+            f"confidence of {', '.join(change.not_calibrated)}: on the scale of the new weights, but not "
+            "calibrated, as the running version's is agreement"
+        )
     if change.retired and not json:
         note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
     if change.unscored and not json:
@@ -110,6 +133,9 @@ def diff(
     for name, (was, now) in changes.weights.items():
         table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
+    for version, kept in zip((old, new), changes.kept, strict=True):
+        if kept:
+            note(f"{version} keeps an earlier version's weights for {', '.join(kept)}")
     if any(changes.use_scores):
         _show_use_of_scores(changes, old, new)
 

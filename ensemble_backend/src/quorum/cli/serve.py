@@ -131,6 +131,8 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         out.print(table)
     pinned = {channel.pinned for channel in report.channels.values()}
     for number, v in report.versions.items():
+        if v.kept:
+            note(f"version {number} keeps an earlier version's weights for {', '.join(v.kept)}")
         if v.unscored and number in pinned:
             note(describe_missing(number, v.unscored))
         if v.catalogue and number in pinned:

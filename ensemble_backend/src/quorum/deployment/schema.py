@@ -37,6 +37,7 @@ SHARED_PREFIX = "quorum_shared_"
 """Prefix of Triton models that hold several members; the first member's name follows."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Guard = Literal["overall", "per_attribute"]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -154,6 +155,10 @@ class RolloutSpec(_Strict):
     Attributes:
         heldout: A votes table with gold that no weights are learned from; without it nothing is compared.
         margin: How much worse than the running weights new ones may be there, as a share in [0, 1].
+        guard: What must not be worse by more than the margin: the answers to all attributes together
+            (``overall``), or also those to any one attribute (``per_attribute``). Either way attributes that
+            are worse are named and stop the automatic promotion of a canary; ``per_attribute`` refuses to
+            publish, and ends a canary, too.
         keep_versions: How many versions stay loaded, each in its own process. A publish unloads the oldest
             beyond that; never one that a channel is pinned to, nor the rollback target.
         canary: Rules of ``quorum canary report --auto-promote --auto-rollback``.
@@ -161,8 +166,18 @@ class RolloutSpec(_Strict):
 
     heldout: str | None = None
     margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+    guard: Guard = "overall"
     keep_versions: Annotated[int, Field(ge=2)] = 5
     canary: CanarySpec = CanarySpec()
+
+    @field_validator("guard")
+    @classmethod
+    def _can_guard(cls, guard: Guard, info: ValidationInfo) -> Guard:
+        if guard == "per_attribute" and info.data.get("heldout") is None:
+            raise ValueError(
+                "per_attribute compares attributes on held-out votes; name a votes table in rollout.heldout"
+            )
+        return guard
 
 
 class FleetServer(_Strict):

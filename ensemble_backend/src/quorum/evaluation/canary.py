@@ -9,21 +9,25 @@ products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not indep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.weights import Weights
-from quorum.deployment.schema import CanarySpec
-from quorum.evaluation import stats
+from quorum.deployment.schema import CanarySpec, Guard
+from quorum.evaluation import by_attribute, stats
+from quorum.evaluation.by_attribute import Judgement, headline
+from quorum.evaluation.measures import Flags
 from quorum.evaluation.score import apply
-from quorum.evaluation.stats import Estimate, means_over_products, unseen_share
-from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
+from quorum.evaluation.stats import Estimate, is_surely_above, means_over_products, unseen_share
+from quorum.evaluation.verdict import Latency, Metric, Verdict, Worse, judge
 from quorum.records import Record
 from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
+
+STABLE = "stable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,17 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One cell, decided by both channels; ``gold`` holds acceptable answers, empty without a label."""
+    """One cell, decided by both channels; ``gold`` holds acceptable answers, empty without a label.
+
+    ``category`` is that of the product, where it is known.
+    """
 
     product: str
     attribute: str
     stable: Decided
     canary: Decided
     gold: tuple[str, ...] = ()
+    category: str = ""
 
     @property
     def right(self) -> tuple[bool, bool]:
@@ -91,6 +99,25 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """How often the channels decide the cells of an attribute differently.
+
+    Attributes:
+        cells: Number of its cells.
+        changed: Share of them that are decided differently.
+        agreement: That of the canary minus that of stable, see :class:`Decided`; ``confidence`` likewise.
+        stands_out: Whether its share is surely more than twice that of all other cells, and above
+            ``max_worse``.
+    """
+
+    cells: int
+    changed: float
+    agreement: float
+    confidence: float
+    stands_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report(Record):
     """The comparison.
 
@@ -107,6 +134,8 @@ class Report(Record):
         top: The most frequent differences.
         verdict: The verdict of the rules.
         trained_on: Whether a channel's weights were learned from these labels; see :func:`is_trained_on`.
+        moved: Attribute -> how much changes there, with or without gold.
+        compared: The canary against stable by attribute and category, on the cells with gold; empty without.
     """
 
     stable_version: int
@@ -125,6 +154,8 @@ class Report(Record):
     top: list[Changed]
     verdict: Verdict
     trained_on: bool
+    moved: Mapping[str, Moved]
+    compared: Mapping[str, Judgement]
 
 
 class NothingToCompareError(QuorumError, ValueError):
@@ -138,7 +169,9 @@ def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> lis
     sides = [apply(table, weights) for weights in (stable, canary)]
     decided = (map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist()) for side in sides)
     cells = zip(table.cells, *decided, strict=True)
-    return [Pair(cell.product, cell.attribute, was, now, cell.gold) for cell, was, now in cells]
+    return [
+        Pair(cell.product, cell.attribute, was, now, cell.gold, cell.category) for cell, was, now in cells
+    ]
 
 
 def is_trained_on(table: VotesTable, weights: Weights) -> bool:
@@ -173,6 +206,7 @@ def compare_channels(
     observed: tuple[Observed, Observed] | None = None,
     top: int = 10,
     trained_on: bool = False,
+    guard: Guard = "overall",
 ) -> Report:
     """Compare the channels and apply the rules.
 
@@ -183,6 +217,7 @@ def compare_channels(
         observed: Latencies and failures of stable and canary.
         top: Number of the most frequent differences to list.
         trained_on: Whether the weights of a channel were learned from the gold; then it does not decide.
+        guard: ``rollout.guard``: whether an attribute that is worse ends a canary, or only holds it back.
 
     Raises:
         NothingToCompareError: No cells.
@@ -206,7 +241,13 @@ def compare_channels(
     failed = len(canary.failed - stable.failed)
     asked = len(canary.latencies_ms.keys() | canary.failed)
     seen, labelled = len(index), len(np.unique(products[gold]))
-    verdict = judge(rules, share, accuracy, latency, seen, labelled, failed, asked, trained_on)
+    compared = _compared(pairs, products, gold, rules.max_worse)
+    moved = _moved(pairs, products, rules.max_worse, tail)
+    judged = compared[STABLE].by_attribute if compared else {}
+    known = {name for name, found in judged.items() if found.verdict != "too few cells"}
+    unknown = ", ".join(name for name, m in moved.items() if m.stands_out and name not in known)
+    worse = Worse(headline(compared), unknown, ends=guard == "per_attribute")
+    verdict = judge(rules, share, accuracy, latency, seen, labelled, failed, asked, trained_on, worse)
     return Report(
         *(*versions, seen, len(pairs), labelled, int(gold.sum())),
         changed=share,
@@ -219,7 +260,44 @@ def compare_channels(
         top=_top(pairs, top),
         verdict=verdict,
         trained_on=trained_on,
+        moved=moved,
+        compared=compared,
     )
+
+
+def _compared(
+    pairs: Sequence[Pair], products: npt.NDArray[np.int32], gold: Flags, margin: float
+) -> dict[str, Judgement]:
+    labelled = [pair for pair in pairs if pair.gold]
+    if not labelled:
+        return {}
+    kinds = [(pair.category, pair.attribute) for pair in labelled]
+    stable, canary = np.array([pair.right for pair in labelled], np.float64).T
+    return {STABLE: by_attribute.judge(kinds, products[gold], canary, stable, STABLE, margin=margin)}
+
+
+def _moved(
+    pairs: Sequence[Pair], products: npt.NDArray[np.int32], max_worse: float, tail: float
+) -> dict[str, Moved]:
+    """Change of each attribute; one stands out by an exact test over products, all attributes together."""
+    names = np.array([pair.attribute for pair in pairs])
+    changed = np.array([pair.stable.value != pair.canary.value for pair in pairs])
+    gains = np.array([_gain(pair) for pair in pairs])
+    found, attributes = {}, np.unique(names)
+    for name in attributes:
+        own = names == name
+        share, rest = float(changed[own].mean()), 1.0 if own.all() else float(changed[~own].mean())
+        agreement, confidence = gains[own].mean(axis=0).tolist()
+        moved, seen = len(np.unique(products[own & changed])), len(np.unique(products[own]))
+        bar = min(1.0, max(2 * rest, max_worse))
+        stands_out = is_surely_above(moved, seen, bar, tail / len(attributes))
+        found[str(name)] = Moved(int(own.sum()), share, agreement, confidence, stands_out)
+    return found
+
+
+def _gain(pair: Pair) -> tuple[float, float]:
+    was, now = pair.stable, pair.canary
+    return now.agreement - was.agreement, now.confidence - was.confidence
 
 
 def _decided(cell: Cell, winner: int, confidence: float) -> Decided:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,22 +12,25 @@ import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN
+from quorum.decision.weights import Weights
+from quorum.evaluation.by_attribute import headline
+from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.draws import (
     GOLD_FREE,
     Draws,
     Spread,
     estimates,
     in_words,
-    resampled,
     right_cells,
     spread,
     training_draws,
 )
 from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
-from quorum.evaluation.measures import ReliabilityBin, accuracy_at, calibration_error, micro_f1, reliability
+from quorum.evaluation.measures import Flags
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores, worst_attribute
-from quorum.evaluation.score import NothingToScoreError
-from quorum.evaluation.stats import Estimate, percentile_interval
+from quorum.evaluation.method_result import MethodResult, results
+from quorum.evaluation.score import NothingToScoreError, hits
+from quorum.evaluation.stats import Estimate
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
@@ -40,41 +43,6 @@ SCORE_METHODS = ("em", "loglinear")
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
 _WITHOUT_SCORES = "_without_scores"
-
-
-@dataclass(frozen=True, slots=True)
-class MethodResult:
-    """Held-out figures of one method; shares in [0, 1], intervals are 95 %, bootstrapped over products.
-
-    Where labels are drawn several times, figures are means over the draws, and intervals are over these too.
-
-    Attributes:
-        accuracy: Share of labelled cells decided right; ``ci95`` is its interval.
-        f1: Micro-F1 of extracting values, "n/a" being no value.
-        ece: Expected calibration error of the confidence, 15 bins of equal mass.
-        accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
-        calls_saved: Share of the calls that early stopping saves, with the same decisions; nan where the
-            method cannot stop early.
-        delta_best_member: Accuracy minus that of the best single member, chosen in hindsight.
-        delta_majority: Accuracy minus that of majority.
-        confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
-        by_attribute: Attribute -> (accuracy, labelled cells).
-        reliability: Bins of the reliability diagram.
-    """
-
-    accuracy: float
-    ci95: tuple[float, float]
-    f1: float
-    ece: float
-    accuracy_at_80: float
-    calls_saved: float
-    delta_best_member: float
-    delta_best_member_ci95: tuple[float, float]
-    delta_majority: float
-    delta_majority_ci95: tuple[float, float]
-    confidence: str
-    by_attribute: Mapping[str, tuple[float, int]]
-    reliability: Sequence[ReliabilityBin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +98,21 @@ class Evaluation(Record):
     draws: int | None = None
     spread: Mapping[str, Spread] | None = None
 
+    @property
+    def best_method(self) -> str:
+        """The method with the highest accuracy, of those that can be deployed."""
+        return max((m for m in self.methods if m != CONFUSION), key=lambda m: self.methods[m].accuracy)
+
+    @property
+    def warning(self) -> str:
+        """The methods that are worse on an attribute, by what they are worse than; "" if there is none."""
+        lines = {
+            name: headline(found.compared)
+            for name, found in self.methods.items()
+            if name != CONFUSION and "_without_" not in name
+        }
+        return "; ".join(f"{name} is {line}" for name, line in lines.items() if line)
+
     @staticmethod
     def label(method: str) -> str:
         """The name of one of :attr:`methods` for people, such as "em, no scores"."""
@@ -152,6 +135,7 @@ def evaluate(
     draws: int = 1,
     value_counts: Mapping[str, int] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    others: Mapping[str, Weights] | None = None,
 ) -> Evaluation:
     """Evaluate members and methods on cells whose gold the methods did not see.
 
@@ -168,6 +152,8 @@ def evaluate(
             without these it makes no difference.
         value_counts: See :func:`quorum.learning.learn.learn`; the attributes in it have closed value sets.
         settings: Settings per method.
+        others: Weights of the members of the table, by their names, to compare the methods with by attribute,
+            as those that are live.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
@@ -178,8 +164,10 @@ def evaluate(
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
-    members, results = _results(table, rows, held, seed)
-    scores = _scores(table, rows, held, results, seed)
+    named, remarks = _others(table, rows, others or {})
+    notes += remarks
+    members, found = results(table, rows, held, named, seed)
+    scores = _scores(table, rows, held, found, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
@@ -194,11 +182,11 @@ def evaluate(
         notes += in_words(gold_labels, draws, by_draw)
     return Evaluation(
         members=members,
-        methods=results,
+        methods=found,
         best_member=best,
         correlation=_alikeness(table),
         notes=tuple(notes),
-        verdict=_verdict(results, best, members[best].value),
+        verdict=_verdict(found, best, members[best].value),
         gold_labels=len(rows),
         gold_per_fold=float(np.mean([t.labelled.sum() for t in seen[0]])),
         products=len(np.unique(table.products[rows])),
@@ -220,6 +208,19 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
             "more products, or ask for fewer folds (at least 2)"
         )
     return rows
+
+
+def _others(
+    table: VotesTable, rows: npt.NDArray[np.int64], others: Mapping[str, Weights]
+) -> tuple[dict[str, Flags], list[str]]:
+    """Which labelled cells other weights decide right, and notes on those that cannot be compared."""
+    found, notes = {}, []
+    for name, weights in others.items():
+        if is_trained_on(table, weights):
+            notes.append(f"{name} was learned from these very labels, so nothing is compared with it")
+        else:
+            found[name] = hits(table, weights)[rows]
+    return found, notes
 
 
 def _decisions(
@@ -295,55 +296,6 @@ def _runs(
         if scored and name in SCORE_METHODS and settings.get(name, {}).get("scores", True):
             runs[name + _WITHOUT_SCORES] = (name, {**settings.get(name, {}), "scores": False})
     return runs
-
-
-def _results(
-    table: VotesTable, rows: npt.NDArray[np.int64], held: Mapping[str, Draws], seed: int
-) -> tuple[dict[str, Estimate], dict[str, MethodResult]]:
-    """Figures of each member and of each method; of the methods, majority stands first."""
-    hits = [table.correct()[rows, j, None] for j in range(len(table.members))]
-    hits += [right_cells(rows, draws) for draws in held.values()]
-    columns = [cells.astype(np.float64) for cells in hits]
-    means = resampled(columns, table.products[rows], seed)
-    shares = [float(column.mean()) for column in columns]
-    majority = len(table.members)
-    best = int(np.argmax(shares[:majority]))
-    attributes = np.array([table.cells[i].attribute for i in rows.tolist()])
-
-    def interval(column: int, minus: int | None = None) -> tuple[float, float]:
-        low, high = percentile_interval(means[:, column] - (0.0 if minus is None else means[:, minus]))
-        return float(low), float(high)
-
-    def mean(figures: Iterable[float]) -> float:
-        return float(np.mean(list(figures)))
-
-    def result(column: int, draws: Draws) -> MethodResult:
-        right = right_cells(rows, draws)
-        pairs = [(out.confidence[rows], out.right[rows]) for out in draws]
-        confidences, flags = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        return MethodResult(
-            accuracy=shares[column],
-            ci95=interval(column),
-            f1=mean(micro_f1(table, [out.values[i] for i in rows.tolist()], rows) for out in draws),
-            ece=mean(calibration_error(*pair) for pair in pairs),
-            accuracy_at_80=mean(accuracy_at(*pair) for pair in pairs),
-            calls_saved=mean(out.saved for out in draws),
-            delta_best_member=shares[column] - shares[best],
-            delta_best_member_ci95=interval(column, best),
-            delta_majority=shares[column] - shares[majority],
-            delta_majority_ci95=interval(column, majority),
-            confidence=draws[0].kind,
-            by_attribute={
-                str(name): (float(right[attributes == name].mean()), int((attributes == name).sum()))
-                for name in np.unique(attributes)
-            },
-            reliability=reliability(confidences, flags),
-        )
-
-    members = {name: Estimate(shares[j], *interval(j)) for j, name in enumerate(table.members)}
-    return members, {
-        name: result(column, draws) for column, (name, draws) in enumerate(held.items(), majority)
-    }
 
 
 def _scores(

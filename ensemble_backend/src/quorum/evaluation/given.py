@@ -4,60 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from quorum.decision.arrays import Floats
 from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
 from quorum.evaluation.canary import is_trained_on
-from quorum.evaluation.score import NothingToScoreError, apply, is_right
-from quorum.evaluation.stats import (
-    TAIL_95,
-    Estimate,
-    is_surely_above,
-    means_over_products,
-    unseen_share,
-)
-from quorum.records import Record, plain
+from quorum.evaluation.score import NothingToScoreError, hits
+from quorum.evaluation.stats import Estimate, means_over_products
+from quorum.records import Record
 from quorum.votes.table import VotesTable
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeResult:
-    """Shares of the labelled cells of one attribute that are decided right.
-
-    Attributes:
-        best_member: Accuracy of the member that is best on all attributes together.
-        cells: Number of labelled cells, of ``products`` products.
-        delta_majority: Accuracy of the weights minus that of majority, with its 95 % interval.
-        is_worse: Whether the weights are worse than majority: the interval is below 0, and so many more
-            products lose than gain that chance alone would hardly do it (a sign test).
-    """
-
-    weights: float
-    majority: float
-    best_member: float
-    cells: int
-    products: int
-    delta_majority: Estimate
-    is_worse: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        delta = self.delta_majority
-        return {
-            "weights": self.weights,
-            "majority": self.majority,
-            "best_member": self.best_member,
-            "cells": self.cells,
-            "products": self.products,
-            "delta_majority": delta.value,
-            "delta_majority_ci95": [delta.low, delta.high],
-            "is_worse": self.is_worse,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +28,8 @@ class WeightsEvaluation(Record):
         weights: Accuracy of the weights.
         delta_majority: Accuracy of the weights minus that of majority.
         delta_best_member: Accuracy of the weights minus that of the best member.
-        by_attribute: Figures per attribute.
+        compared: Against majority and the given others, by attribute and category.
+        to_best_member: The same against the best member.
         gold_labels: Labelled cells, of ``products`` products.
         gold_outside: Of these, cells whose gold no member named.
         method: How the weights were learned.
@@ -85,7 +44,8 @@ class WeightsEvaluation(Record):
     weights: Estimate
     delta_majority: Estimate
     delta_best_member: Estimate
-    by_attribute: Mapping[str, AttributeResult]
+    compared: Mapping[str, Judgement]
+    to_best_member: Judgement
     gold_labels: int
     gold_outside: int
     products: int
@@ -103,16 +63,38 @@ class WeightsEvaluation(Record):
             | {name: _share(accuracy) for name, accuracy in shares.items()}
             | {name: delta.value for name, delta in deltas.items()}
             | {f"{name}_ci95": [delta.low, delta.high] for name, delta in deltas.items()}
-            | {"by_attribute": plain(self.by_attribute)}
+            | {"by_attribute": self._by_attribute()}
         )
 
+    def _by_attribute(self) -> dict[str, dict[str, Any]]:
+        """Figures per attribute of the weights, of majority and of the best member."""
+        best = self.to_best_member.by_attribute
+        return {
+            name: {
+                "weights": found.accuracy,
+                "majority": found.other,
+                "best_member": best[name].other,
+                "cells": found.cells,
+                "products": found.products,
+                "delta_majority": found.difference.value,
+                "delta_majority_ci95": [found.difference.low, found.difference.high],
+                "is_worse": found.verdict == "worse",
+                "verdict": found.verdict,
+            }
+            for name, found in self.compared["majority"].by_attribute.items()
+        }
 
-def evaluate_weights(table: VotesTable, weights: Weights, *, seed: int = 0) -> WeightsEvaluation:
+
+def evaluate_weights(
+    table: VotesTable, weights: Weights, *, others: Mapping[str, Weights] | None = None, seed: int = 0
+) -> WeightsEvaluation:
     """Decide every labelled cell with weights, with majority and by each member, and compare.
 
     Args:
         table: Votes with gold, of the members of the weights in any order.
         weights: The weights.
+        others: Weights of the same members to compare with by attribute, by their names, as those that are
+            live.
         seed: Of the intervals.
 
     Raises:
@@ -128,17 +110,22 @@ def evaluate_weights(table: VotesTable, weights: Weights, *, seed: int = 0) -> W
         raise NothingToScoreError("no cell of the table has gold: label some (`quorum label`)")
     trained_on, table = is_trained_on(table, weights), table.of_members(weights.members)
     labelled = table.labelled
-    decided = [is_right(table, apply(table, entry)) for entry in (equal_weights(table.members), weights)]
-    right = np.column_stack([table.correct(), *decided])[labelled].astype(np.float64)
+    rules = {"majority": equal_weights(table.members), **(others or {}), "weights": weights}
+    decided = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
+    voted = table.correct()[labelled].astype(np.float64)
+    right = np.column_stack([voted, decided["majority"], decided["weights"]])
     products = table.products[labelled]
     *members, majority, own = means_over_products(right, products, seed=seed)
     best = int(np.argmax([member.value for member in members]))
-    attributes = np.array([cell.attribute for cell in table.cells])[labelled]
-    columns = right[:, [-1, -2, best]]
-    rows = {str(name): attributes == name for name in np.unique(attributes)}
-    by_attribute = {name: _attribute(columns[at], products[at], seed) for name, at in rows.items()}
+    kinds = kinds_of(table)
+    judged = {
+        name: judge(kinds, products, decided["weights"], cells, name, seed=seed)
+        for name, cells in (decided | {"best": voted[:, best]}).items()
+        if name == "majority" or not (name == "weights" or np.array_equal(cells, decided["majority"]))
+    }
+    to_best_member = judged.pop("best")
     to_majority = difference(right[:, -1] - right[:, -2], products, seed)
-    to_best = difference(right[:, -1] - right[:, best], products, seed)
+    to_best = difference(right[:, -1] - voted[:, best], products, seed)
     return WeightsEvaluation(
         members=dict(zip(table.members, members, strict=True)),
         best_member=table.members[best],
@@ -146,62 +133,30 @@ def evaluate_weights(table: VotesTable, weights: Weights, *, seed: int = 0) -> W
         weights=own,
         delta_majority=to_majority,
         delta_best_member=to_best,
-        by_attribute=by_attribute,
+        compared=judged,
+        to_best_member=replace(to_best_member, against=table.members[best]),
         gold_labels=len(right),
         gold_outside=table.gold_outside,
         products=len(np.unique(products)),
         method=weights.method,
         trained_on=trained_on,
-        verdict=_verdict(own, to_majority, by_attribute, trained_on),
+        verdict=_verdict(own, to_majority, judged, trained_on),
     )
-
-
-def difference(cells: Floats, products: npt.NDArray[np.int32], seed: int = 0) -> Estimate:
-    """Mean of differences in [-1, 1] per cell with its 95 % interval.
-
-    Where all cells are alike, a bootstrap has no width: then other products may yet differ, by as much as
-    :func:`quorum.evaluation.stats.unseen_share`.
-    """
-    (estimate,) = means_over_products(cells[:, None], products, seed=seed)
-    if np.ptp(cells) > 0:
-        return estimate
-    unseen = unseen_share(len(np.unique(products)), TAIL_95)
-    value = estimate.value
-    return Estimate(value, max(-1.0, value - unseen), min(1.0, value + unseen))
-
-
-def _attribute(columns: Floats, products: npt.NDArray[np.int32], seed: int) -> AttributeResult:
-    """Figures of (n, 3) cells of one attribute, decided by weights, majority and best member."""
-    own, majority, best = columns.mean(axis=0).tolist()
-    gains = columns[:, 0] - columns[:, 1]
-    delta = difference(gains, products, seed)
-    _, number = np.unique(products, return_inverse=True)
-    sums = np.bincount(number, gains)
-    lost, changed = int((sums < 0).sum()), int((sums != 0).sum())
-    is_worse = delta.high < 0 and is_surely_above(lost, changed, 0.5, TAIL_95)
-    return AttributeResult(own, majority, best, len(gains), len(sums), delta, is_worse)
 
 
 def _share(accuracy: Estimate) -> dict[str, Any]:
     return {"accuracy": accuracy.value, "ci95": [accuracy.low, accuracy.high]}
 
 
-def _verdict(
-    own: Estimate, delta: Estimate, attributes: Mapping[str, AttributeResult], trained_on: bool
-) -> str:
+def _verdict(own: Estimate, delta: Estimate, compared: Mapping[str, Judgement], trained_on: bool) -> str:
     if delta.low > 0.0:
         words = "better than majority"
     elif delta.high < 0.0:
         words = "worse than majority"
     else:
         words = "cannot be told from majority"
-    worse = [
-        f"{name} ({_points(found.delta_majority)})" for name, found in attributes.items() if found.is_worse
-    ]
-    end = f"; worse on {', '.join(worse)}" if worse else ""
+    worse = compared["majority"].worse_in_words()
+    others = headline({name: found for name, found in compared.items() if name != "majority"})
+    end = (f"; worse on {worse}" if worse else "") + (f"; {others}" if others else "")
     end += "; learned from these very labels, so too good" if trained_on else ""
-    return f"{100 * own.value:.1f} % right, {words}: {_points(delta)}{end}"
-
-
-def _points(delta: Estimate) -> str:
-    return f"{100 * delta.value:+.1f} points [{100 * delta.low:+.1f}, {100 * delta.high:+.1f}]"
+    return f"{100 * own.value:.1f} % right, {words}: {points(delta)}{end}"

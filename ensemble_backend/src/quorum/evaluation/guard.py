@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from quorum.decision.weights import Weights
-from quorum.evaluation.score import apply, is_right
-from quorum.evaluation.stats import mean_over_products
+from quorum.decision.weights import Weights, equal_weights
+from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
+from quorum.evaluation.score import hits
 from quorum.votes.table import VotesTable
+
+RUNNING = "the running version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Comparison:
         new: Accuracy of the new weights, in [0, 1]; ``running``: of the running ones.
         delta: ``new - running``; ``low`` to ``high`` is its 95 % interval, bootstrapped over products.
         gold_labels: Number of the cells.
+        compared: The new weights against the running ones and against majority, by attribute and category.
     """
 
     new: float
@@ -29,6 +33,17 @@ class Comparison:
     low: float
     high: float
     gold_labels: int
+    compared: Mapping[str, Judgement]
+
+    @property
+    def worse(self) -> list[str]:
+        """Attributes on which the new weights are worse than the running ones, beyond the margin."""
+        return self.compared[RUNNING].worse
+
+    @property
+    def warning(self) -> str:
+        """The attributes that are worse, and than what; "" if there is none."""
+        return headline(self.compared)
 
     def __str__(self) -> str:
         """One line for people."""
@@ -39,12 +54,26 @@ class Comparison:
         )
 
 
-def compare(new: Weights, running: Weights, table: VotesTable) -> Comparison:
-    """Decide every labelled cell of ``table`` with both; raises ValueError if no cell has gold."""
+def compare(new: Weights, running: Weights, table: VotesTable, margin: float = 0.0) -> Comparison:
+    """Decide every labelled cell of ``table`` with both; raises ValueError if no cell has gold.
+
+    ``margin`` is how much lower the new weights may be on an attribute, in [0, 1], and not be called worse.
+    """
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
-    right = np.array([is_right(table, apply(table, w))[labelled] for w in (new, running)], np.float64)
-    difference = mean_over_products(right[0] - right[1], table.products[labelled])
-    now, before = right.mean(axis=1).tolist()
-    return Comparison(now, before, now - before, difference.low, difference.high, int(labelled.sum()))
+    rules = {"new": new, RUNNING: running, "majority": equal_weights(table.members)}
+    right = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
+    products, own = table.products[labelled], right.pop("new")
+    kinds = kinds_of(table)
+    compared = {
+        name: judge(kinds, products, own, other, name, margin=margin) for name, other in right.items()
+    }
+    if np.array_equal(right[RUNNING], right["majority"]):
+        del compared["majority"]
+    overall, now, before = difference(own - right[RUNNING], products), own.mean(), right[RUNNING].mean()
+    return Comparison(
+        *(float(now), float(before), float(now - before), overall.low, overall.high),
+        gold_labels=len(own),
+        compared=compared,
+    )

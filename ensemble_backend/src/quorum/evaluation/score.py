@@ -63,13 +63,13 @@ def score(
     if not labelled.any():
         raise NothingToScoreError("no cell of the table has gold: label some (`quorum label`)")
     entries = {"majority": equal_weights(table.members), **weights}
-    hits = [table.correct()[labelled].astype(np.float64)]
+    right = [table.correct()[labelled].astype(np.float64)]
     for name, entry in entries.items():
         if entry.members != table.members:
             raise WeightsError(f"{name}: weights for {list(entry.members)}, votes of {list(table.members)}")
-        hits.append(is_right(table, apply(table, entry))[labelled][:, None].astype(np.float64))
+        right.append(hits(table, entry)[labelled][:, None].astype(np.float64))
     products = table.products[labelled]
-    accuracies = means_over_products(np.concatenate(hits, axis=1), products, TAIL_95, resamples, seed)
+    accuracies = means_over_products(np.concatenate(right, axis=1), products, TAIL_95, resamples, seed)
     return Score(
         members=dict(zip(table.members, accuracies, strict=False)),
         methods=dict(zip(entries, accuracies[len(table.members) :], strict=True)),
@@ -85,6 +85,13 @@ def apply(table: VotesTable, weights: Weights) -> Decision:
     scores = None if rule.scores is None else scores_or_none(table.scores)
     levels = None if scores is None else levels_of(scores)
     return decide(table.codes, rule, table.groups, table.parts, levels)
+
+
+def hits(table: VotesTable, weights: Weights) -> npt.NDArray[np.bool_]:
+    """(n,) whether each cell is decided right; the members of the weights may stand in any order."""
+    if weights.members != table.members:
+        table = table.of_members(weights.members)
+    return is_right(table, apply(table, weights))
 
 
 def as_rule(weights: Weights, groups: Sequence[tuple[str, str]]) -> Rule:

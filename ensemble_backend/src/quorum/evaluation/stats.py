@@ -154,17 +154,26 @@ def unseen_share(n: int, tail: float = TAIL_95) -> float:
     return float(1 - tail ** (1 / n))
 
 
-def is_surely_above(k: int, n: int, share: float, tail: float) -> bool:
-    """Return whether ``k`` or more of ``n`` have a probability below ``tail`` at a true share ``share``.
+def binomial_tail(k: int, n: int, share: float) -> float:
+    """Return the probability that ``k`` or more of ``n`` happen at a true share, in (0, 1).
 
-    The exact binomial test (Clopper & Pearson 1934): by the normal curve one failure in ten would count as
-    surely above one in a hundred.
+    The exact binomial test (Clopper & Pearson 1934); with share 0.5 and ``n`` pairs that differ, the sign
+    test, which is McNemar's exact one (Psychometrika 12, 1947).
     """
-    if not k or share >= 1:
-        return False
-    if not share:
-        return True
+    if not k:
+        return 1.0
     before = np.arange(k - 1)
     steps = np.log((n - before) / (before + 1)) + math.log(share / (1 - share))
     fewer = np.exp(n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])).sum()
-    return bool(1 - fewer < tail)
+    return max(0.0, float(1 - fewer))
+
+
+def is_surely_above(k: int, n: int, share: float, tail: float) -> bool:
+    """Return whether ``k`` or more of ``n`` have a probability below ``tail`` at a true share ``share``.
+
+    See :func:`binomial_tail`: by the normal curve one failure in ten would count as surely above one in a
+    hundred.
+    """
+    if not k or share >= 1:
+        return False
+    return not share or binomial_tail(k, n, share) < tail

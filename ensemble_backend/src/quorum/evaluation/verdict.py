@@ -52,6 +52,24 @@ class Verdict:
     more_products: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Worse:
+    """Attributes on which the canary is worse than stable, beyond the margin.
+
+    Attributes:
+        words: Their names and differences, for people; "": none.
+        unknown: Attributes that change far more than the others and have too little gold to tell how.
+        ends: Whether they end the canary (``rollout.guard: per_attribute``), or only hold it back.
+    """
+
+    words: str
+    unknown: str
+    ends: bool
+
+
+NOT_WORSE = Worse("", "", ends=False)
+
+
 def judge(
     rules: CanarySpec,
     changed: Estimate,
@@ -62,12 +80,14 @@ def judge(
     failed: int,
     asked: int,
     trained_on: bool = False,
+    worse: Worse = NOT_WORSE,
 ) -> Verdict:
     """Apply the rules; arguments as in :class:`quorum.evaluation.canary.Report`.
 
     Labels that a version was learned from cannot measure it: then only failures and latency decide. Without
     gold the sign of a difference is unknown, but accuracy cannot drop by more than the share of the
-    decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted.
+    decisions that change: a canary that changes fewer than ``max_worse`` of them can be promoted. Whatever
+    the accuracy over all, a canary that is worse on an attribute is not promoted.
     """
     if is_surely_above(failed, asked, rules.max_failed, (1 - rules.confidence) / 2):
         return Verdict("roll back", f"the canary alone failed on {failed} of {asked} products")
@@ -92,6 +112,8 @@ def judge(
     if seen < rules.min_products:
         missing = rules.min_products - seen
         return Verdict("keep watching", f"{seen} {kind} seen, {rules.min_products} wanted", missing)
+    if held_back := _held_back(rules, delta, gold_products, worse):
+        return held_back
     if delta.low >= -rules.max_worse:
         reason = f"{words}: at most {100 * rules.max_worse:.3g} points worse"
         if latency and latency.ratio.value > rules.max_latency_ratio:
@@ -104,6 +126,18 @@ def judge(
     if accuracy is None:
         return Verdict("keep watching", f"{words}: label cells (`quorum label`) to tell better from worse")
     return Verdict("keep watching", f"{words}: not decided yet", _more(delta, rules.max_worse, seen))
+
+
+def _held_back(rules: CanarySpec, delta: Estimate, gold_products: int, worse: Worse) -> Verdict | None:
+    """The verdict where an attribute speaks against the canary, whatever the accuracy over all."""
+    promotable = delta.low >= -rules.max_worse
+    if worse.words and worse.ends and gold_products >= rules.min_products:
+        return Verdict("roll back", f"{worse.words}, which rollout.guard: per_attribute forbids")
+    if worse.words and (promotable or delta.high >= 0):
+        return Verdict("keep watching", f"{worse.words}; over all {_points(delta)}")
+    if promotable and worse.ends and worse.unknown:
+        return Verdict("keep watching", f"{worse.unknown}: far more changes there; label cells of it")
+    return None
 
 
 def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:

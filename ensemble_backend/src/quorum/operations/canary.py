@@ -120,8 +120,8 @@ def canary_report(
         pairs, observed, trained_on = _recorded(deployment, options.votes, versions, note)
     else:
         pairs, observed, trained_on = _replay(deployment, options, versions, progress, note)
-    rules = deployment.rollout.canary
-    comparison = compare_channels(pairs, versions, rules, observed, options.top, trained_on)
+    rules, guard = deployment.rollout.canary, deployment.rollout.guard
+    comparison = compare_channels(pairs, versions, rules, observed, options.top, trained_on, guard)
     return CanaryReport(comparison, _act(deployment, comparison, options))
 
 
@@ -195,7 +195,7 @@ def _replay(
         for a, b in zip(left.answers, right.answers, strict=True):
             changed += _said(a) != _said(b)
             gold = tuple(gold_of(listing, a.attribute, catalogue))
-            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold))
+            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold, listing.category))
     if not pairs:
         raise CanaryReportError(f"no listing was answered by both channels: {error}")
     if changed:

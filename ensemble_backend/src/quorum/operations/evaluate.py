@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
+from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.curve import learning_curve
 from quorum.evaluation.draws import USUAL_DRAWS
 from quorum.evaluation.evaluate import DEFAULT_METHODS, Evaluation
@@ -23,8 +25,10 @@ from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.scores import votes_without_scores
+from quorum.operations.servers import store_of
 from quorum.review.spellings import spelling_remarks
-from quorum.votes import read_votes
+from quorum.votes import VotesTable, read_votes
+from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
 _CURVE = (25, 50, 100, 200, 400, 800)
@@ -87,7 +91,8 @@ def evaluate(
         code = errno.EISDIR if page.is_dir() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(page))
     try:
-        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts)
+        live = live_weights(deployment, table)
+        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts, others=live)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
@@ -105,13 +110,20 @@ def evaluate(
 
 
 def evaluate_weights(
-    votes: str | Path, weights: Weights | str | Path, *, seed: int = 0, note: Note = ignore
+    votes: str | Path,
+    weights: Weights | str | Path,
+    deployment: Deployment | None = None,
+    *,
+    seed: int = 0,
+    note: Note = ignore,
 ) -> WeightsEvaluation:
     """Judge weights, or those of a file, on labelled votes; nothing is learned, no deployment is needed.
 
     Args:
         votes: A votes table with gold, of the members of the weights.
         weights: The weights.
+        deployment: Its stable version is compared with too, by attribute, if it has the same members; None:
+            the weights are compared with majority alone.
         seed: Of the intervals.
         note: Takes remarks on spellings of one answer, and on votes without scores that the weights use.
 
@@ -123,12 +135,36 @@ def evaluate_weights(
     path, name = Path(votes), "the weights" if isinstance(weights, Weights) else str(weights)
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     table = read_votes(path)
+    others = live_weights(deployment, table)
+    taught = [live for live, own in others.items() if is_trained_on(table, own)]
+    same = [live for live, own in others.items() if own.content_hash == loaded.content_hash]
+    others = {live: own for live, own in others.items() if live not in (*taught, *same)}
     try:
-        result = evaluate_weights_on(table, loaded, seed=seed)
+        result = evaluate_weights_on(table, loaded, others=others, seed=seed)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     for remark in (*spelling_remarks(table, path), *votes_without_scores(table, loaded, name)):
         note(remark)
+    for live in taught:
+        note(f"{live} was learned from these very labels, so nothing is compared with it")
     return result
+
+
+def live_weights(deployment: Deployment | None, table: VotesTable) -> dict[str, Weights]:
+    """The weights that the stable channel of a deployment answers with, by a name for people.
+
+    Empty where there is no deployment, it has no repository yet, its version cannot be read, or it has other
+    members than the votes.
+    """
+    if deployment is None:
+        return {}
+    with suppress(QuorumError):
+        store = store_of(deployment)
+        if state := store.state_if_any():
+            version = state.pins[STABLE]
+            weights = store.weights(version)
+            if sorted(weights.members) == sorted(table.members):
+                return {f"version {version}": weights}
+    return {}

@@ -19,6 +19,7 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
+from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.files import write_atomic
 from quorum.learning.learn import LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
@@ -32,10 +33,19 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
+from quorum.operations.evaluate import live_weights
 from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
-from quorum.votes import check_wanted, is_large, read_members, read_rows, read_statistic, read_votes
+from quorum.votes import (
+    VotesTable,
+    check_wanted,
+    is_large,
+    read_members,
+    read_rows,
+    read_statistic,
+    read_votes,
+)
 from quorum.votes.statistic import Statistic
 
 _SAMPLED = 1 << 14
@@ -53,6 +63,7 @@ class LearnOptions:
         update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
         forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
         scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
+        judge: Whether to judge the weights by attribute on labels that did not teach them.
     """
 
     method: str = "auto"
@@ -61,6 +72,7 @@ class LearnOptions:
     update: str | Path | None = None
     forgetting: float = 1.0
     scores: bool = True
+    judge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +82,24 @@ class LearnReport(Record):
     Attributes:
         out: File of the weights; None where none was written.
         drift: With ``update``, the day's votes against those before.
+        judged: The weights on labels that did not teach them, by attribute; None where there are none, or
+            that takes long.
     """
 
     weights: Weights
     out: Path | None = None
     drift: Drift | None = None
     remarks: tuple[str, ...] = ()
+    judged: LearnedResult | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: file, method and hash of the weights, and the drift where there is one."""
+        """Plain JSON values: file, method and hash of the weights, drift and judgement where there are."""
         return {
             "out": str(self.out) if self.out else None,
             "method": self.weights.method,
             "content_hash": self.weights.content_hash,
             **({"drift": self.drift.to_json()} if self.drift else {}),
+            **({"judged": self.judged.to_json()} if self.judged else {}),
         }
 
 
@@ -174,10 +190,26 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     choice = _choice(used, options)
     weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
+    judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks = (*statistic.remarks(), *spellings, *_without_votes(statistic, deployment))
     remarks += _score_remarks(statistic, weights, options)
-    return LearnReport(weights, remarks=remarks), state
+    if options.judge and judged is None and table.labelled.any():
+        remarks = (*remarks, f"not judged by attribute here: `quorum evaluate {votes}` does")
+    return LearnReport(weights, remarks=remarks, judged=judged), state
+
+
+def _judged(
+    table: VotesTable, weights: Weights, deployment: Deployment | None, options: LearnOptions
+) -> LearnedResult | None:
+    """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
+    labels, choice = options.gold_labels, _choice(table.statistic(), replace(options, method=weights.method))
+
+    def again(seen: VotesTable) -> Weights:
+        return learn_table(seen, **choice, **_catalogue(deployment))
+
+    used = table.labelled if labels is None else table.sample_gold(labels, options.seed).labelled
+    return judge_learned(table, weights, used, again, live_weights(deployment, table))
 
 
 def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:

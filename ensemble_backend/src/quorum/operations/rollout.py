@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from quorum.decision import weights as weights_file
+from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
@@ -42,20 +43,31 @@ def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
 
 
 def publish(
-    deployment: Deployment, weights: Weights | str | Path, *, force: str | None = None, dry_run: bool = False
+    deployment: Deployment,
+    weights: Weights | str | Path,
+    *,
+    force: str | None = None,
+    keep: Sequence[str] = (),
+    dry_run: bool = False,
 ) -> Change:
     """Make weights, or those of a file, a new version on the running server; no channel changes yet.
 
-    ``force``, the reason for the history, publishes them even if they are worse on the held-out votes;
-    ``dry_run`` checks everything and changes nothing.
+    Args:
+        deployment: The deployment that is served.
+        weights: The weights.
+        force: Reason, for the history, to publish them even if they are worse on the held-out votes.
+        keep: Attributes that the new version decides as the running one does; its provenance names them.
+        dry_run: Check everything and change nothing.
 
     Raises:
         WeightsError: The file cannot be used, or is made for other members.
-        RolloutError: Worse than the running weights by more than ``rollout.margin``, or refused by a server.
+        RolloutError: Worse than the running weights by more than ``rollout.margin``, over all or, with
+            ``rollout.guard: per_attribute``, on an attribute; an unknown attribute to keep; or refused by a
+            server.
     """
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     with connect(deployment, dry_run) as rollout:
-        change = rollout.publish(loaded, force)
+        change = rollout.publish(loaded, force, keep)
     catalogue = loaded.catalogue_change(deployment.catalogue().hashes)
     return replace(change, unscored=tuple(missing_scores(deployment, loaded)), catalogue=catalogue)
 
@@ -106,6 +118,7 @@ class WeightsDiff:
         methods: How they were learned.
         weights: Attribute, or "default" -> weights of votes without a score, in the order of ``members``.
         use_scores: Whether they weigh votes by their scores.
+        kept: Attributes that they decide as earlier versions did; see :func:`publish`.
         sure_over_unsure: Attribute, or "default" -> how much more a vote of probability ``SURE`` weighs than
             one of ``UNSURE``, in the same unit.
     """
@@ -118,15 +131,17 @@ class WeightsDiff:
     weights: dict[str, tuple[list[float], list[float]]]
     use_scores: tuple[bool, bool]
     sure_over_unsure: dict[str, tuple[list[float], list[float]]]
+    kept: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        old, new = self.use_scores
+        (old, new), (kept_before, kept_now) = self.use_scores, self.kept
         return {
             "members": self.members,
             "weights": _named(self.weights),
             "use_scores": {"old": old, "new": new},
             "sure_over_unsure": _named(self.sure_over_unsure),
+            "kept": {"old": list(kept_before), "new": list(kept_now)},
         }
 
 
@@ -138,7 +153,8 @@ def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
     pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
     gains = {name: (_sure_over_unsure(before, name), _sure_over_unsure(after, name)) for name in names}
     use_scores = before.uses_scores, after.uses_scores
-    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains)
+    kept = kept_attributes(before), kept_attributes(after)
+    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains, kept)
 
 
 def _named(pairs: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, dict[str, list[float]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
+from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
@@ -54,6 +55,7 @@ class VersionStatus(Record):
         uses_scores: Whether it weighs votes by their scores.
         unscored: Members that it weighs by their scores, which the deployment does not give.
         catalogue: What the deployment's catalogue changed since it was learned.
+        kept: Attributes that it decides as an earlier version did (``quorum publish --keep``).
     """
 
     state: str
@@ -65,6 +67,7 @@ class VersionStatus(Record):
     uses_scores: bool | None = None
     unscored: tuple[str, ...] = ()
     catalogue: CatalogueChange = UNCHANGED
+    kept: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: state and damage, or state and provenance."""
@@ -215,6 +218,7 @@ def _version_status(
         uses_scores=weights.uses_scores,
         unscored=tuple(missing_scores(deployment, weights)),
         catalogue=weights.catalogue_change(deployment.catalogue().hashes),
+        kept=kept_attributes(weights),
     )
 
 

@@ -9,12 +9,14 @@ loaded side by side, so nothing is unloaded under a request.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
+from quorum.decision.kept import keep_attributes, not_calibrated
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
@@ -43,6 +45,8 @@ class Change:
         canary: Another version than stable's, that a share of the products goes on to get.
         unscored: Members that new weights weigh by their scores, which the deployment does not give.
         catalogue: What the deployment's catalogue changed since new weights were learned.
+        kept: Attributes that a ``publish`` lets the running version decide as before.
+        not_calibrated: Of these, those whose confidence is not calibrated though that of the weights is.
     """
 
     action: str
@@ -55,6 +59,8 @@ class Change:
     canary: int | None = None
     unscored: tuple[str, ...] = ()
     catalogue: CatalogueChange = UNCHANGED
+    kept: tuple[str, ...] = ()
+    not_calibrated: tuple[str, ...] = ()
 
 
 class Rollout:
@@ -80,26 +86,30 @@ class Rollout:
         self.history = History(self.store.path)
         self._journal = Journal(spec, self.store, self.history)
 
-    def publish(self, weights: Weights, reason: str | None = None) -> Change:
+    def publish(self, weights: Weights, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
         """Make ``weights`` a new version, unless a version holds them already; no channel changes.
 
-        Weights that are worse than the running ones by more than ``rollout.margin`` need a ``reason``.
-        Attributes that the catalogue changed since use the default parameters of the weights.
+        Attributes to ``keep`` are decided as by the running version. Weights that are worse than that one by
+        more than ``rollout.margin``, over all or (``rollout.guard: per_attribute``) on an attribute, need a
+        ``reason``. Attributes that the catalogue changed since use the default parameters of the weights.
         Raises WeightsError for weights of other members.
         """
         catalogue = self._spec.catalogue()
         weights.check_fits(self._spec.member_names, catalogue.hashes, catalogue.hash)
         with self._locked():
+            weights = self.keeping(weights, keep)
             comparison = self.compare(weights)
-            if comparison and comparison.delta < -self._spec.rollout.margin and reason is None:
-                raise RolloutError(
-                    f"not published: {comparison}; see `quorum diff`, or --force it with a reason"
-                )
+            if comparison and reason is None:
+                self._refuse_worse(comparison)
             version, sound = self.version_for(weights), self._sound_versions()
+            scaled = tuple(name for name in not_calibrated(weights) if name in keep)
+            change = Change(
+                "publish", version, comparison=comparison, kept=tuple(keep), not_calibrated=scaled
+            )
             if version in sound:
-                return Change("publish", version, already=True, comparison=comparison)
+                return replace(change, already=True)
             retired = self._surplus(sound, version)
-            change = Change("publish", version, comparison=comparison, retired=retired, planned=self._dry_run)
+            change = replace(change, retired=retired, planned=self._dry_run)
             if self._dry_run:
                 return change
             old = self.store.state()
@@ -114,6 +124,35 @@ class Rollout:
                 if not self._server.is_ready(VOTE, str(version)):
                     raise RolloutError(f"version {version} is not ready after its load")
         return change
+
+    def keeping(self, weights: Weights, names: Sequence[str]) -> Weights:
+        """The weights with the running version's parameters for these attributes; RolloutError for others."""
+        if not names:
+            return weights
+        catalogue = self._spec.catalogue().hashes
+        running = self.store.weights(self.store.state().pins[STABLE]).fitted(catalogue)
+        known = dict.fromkeys([*self._spec.attributes, *running.attributes, *weights.attributes])
+        if unknown := [repr(name) for name in names if name not in known]:
+            raise RolloutError(
+                f"there is no attribute {', '.join(unknown)} to keep; there are: {', '.join(known)}"
+            )
+        return keep_attributes(weights, running, names, catalogue)
+
+    def _refuse_worse(self, comparison: Comparison) -> None:
+        """Raise RolloutError for weights that are worse than ``rollout.guard`` allows."""
+        rules, worse = self._spec.rollout, comparison.worse
+        if rules.guard == "per_attribute" and worse:
+            keep = " ".join(f"--keep {shlex.quote(name)}" for name in worse)
+            raise RolloutError(
+                f"not published: {comparison.warning} ({comparison}); rollout.guard is per_attribute: let "
+                f"the running version decide these (`{keep}`), learn from more labels, or --force it with a "
+                "reason"
+            )
+        if comparison.delta < -rules.margin:
+            first = f"{comparison.warning}; " if comparison.warning else ""
+            raise RolloutError(
+                f"not published: {first}{comparison}; see `quorum diff`, or --force it with a reason"
+            )
 
     def _sound_versions(self) -> list[int]:
         """The loaded versions without damaged ones; loading the vote with a channel on one would end it."""
@@ -162,7 +201,8 @@ class Rollout:
         running = self.store.weights(self.store.state().pins[STABLE])
         served = weights.fitted(catalogue), running.fitted(catalogue)
         try:
-            return compare(*served, read_votes(path).of_members(self._spec.member_names))
+            table = read_votes(path).of_members(self._spec.member_names)
+            return compare(*served, table, self._spec.rollout.margin)
         except VotesError:
             raise
         except ValueError as error:

@@ -97,17 +97,23 @@ class Fleet:
     def __init__(self, rollouts: dict[str, Rollout]) -> None:
         self._rollouts = rollouts
 
-    def publish(self, weights: Weights, reason: str | None = None) -> Change:
+    def publish(self, weights: Weights, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
         """As :meth:`Rollout.publish`, on each, if the version gets the same number everywhere."""
         self._settle()
-        numbers = {name: rollout.version_for(weights) for name, rollout in self._rollouts.items()}
+        mixed = {name: rollout.keeping(weights, keep) for name, rollout in self._rollouts.items()}
+        if len({own.content_hash for own in mixed.values()}) > 1:
+            raise RolloutError(
+                "the servers' stable channels answer with different weights, so --keep would publish "
+                "different ones; promote one version on all of them first"
+            )
+        numbers = {name: rollout.version_for(mixed[name]) for name, rollout in self._rollouts.items()}
         if len(set(numbers.values())) > 1:
             listed = ", ".join(f"{name}: {number}" for name, number in numbers.items())
             raise RolloutError(
                 f"the servers have different versions on disk, these weights would be {listed}; "
                 "bring their repositories together first"
             )
-        return self.each(lambda rollout: rollout.publish(weights, reason))
+        return self.each(lambda rollout: rollout.publish(weights, reason, keep))
 
     canary = _on_each(Rollout.canary)
     end_canary = _on_each(Rollout.end_canary)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print how decisions compare with others, attribute by attribute and by category."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.table import Column, Table
+from rich.text import Text
+
+from quorum.cli.console import note, out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quorum.evaluation.by_attribute import Compared, Judgement
+    from quorum.evaluation.stats import Estimate
+
+_FEW = 6
+_STYLES = {"worse": "bold red", "better": "green"}
+
+
+def show_judgement(found: Judgement, own: str, other: str = "") -> None:
+    """Print one set of decisions against another, as a table.
+
+    Args:
+        found: The comparison.
+        own: Name of the one, for people.
+        other: Name of the other; "": what it is called in the comparison.
+    """
+    other = other or found.against
+    enough = {name: c for name, c in found.by_attribute.items() if c.verdict != "too few cells"}
+    _table("attribute", enough or found.by_attribute, own, other, found.draws)
+    if found.by_category:
+        _table("category", found.by_category, own, other, found.draws)
+    if enough and found.too_few:
+        few, more = found.too_few[:_FEW], len(found.too_few) - _FEW
+        note(f"too few cells to say: {', '.join(few)}" + (f" and {more} others" if more > 0 else ""))
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def delta(estimate: Estimate) -> str:
+    """A difference with its interval, in points."""
+    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
+
+
+def _table(head: str, rows: Mapping[str, Compared], own: str, other: str, draws: int) -> None:
+    heads = (own, other, "cells", "points (95 %)")
+    figures = [Column(name, justify="right", no_wrap=name in heads[2:]) for name in heads]
+    last = Column("falls" if draws > 1 else "", no_wrap=True)
+    table = Table(Column(f"{head}, %", overflow="fold"), *figures, last, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name, c in rows.items():
+        shares = (f"{100 * share:.1f}" for share in (c.accuracy, c.other))
+        falls = "" if c.falls is None else f"{c.falls}/{draws} "
+        word = falls + ("" if c.verdict == "unclear" else c.verdict)
+        style = _STYLES.get(c.verdict, "")
+        table.add_row(Text(name, style), *shares, str(c.cells), delta(c.difference), Text(word, style))
+    out.print(table)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep, in new weights, how other weights decide some attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from quorum.decision.catalogue_change import OUTSIDE
+from quorum.decision.cell import Parameters
+from quorum.decision.weights import Weights, WeightsError
+
+_KEY = re.compile(r"(?:[^\\|]|\\.)*\|((?:[^\\|]|\\.)*)", re.DOTALL)
+"""A group's key, with its escaped attribute; see :func:`quorum.decision.weights.group_key`."""
+
+
+def keep_attributes(
+    new: Weights, live: Weights, names: Sequence[str], catalogue: Mapping[str, str] | None = None
+) -> Weights:
+    """Return the new weights with the parameters of the live ones for these attributes.
+
+    These attributes get the same values as by the live weights. Their confidence becomes of the kind that the
+    new weights give: that of calibrated parameters among agreement is agreement. Agreement cannot become a
+    calibrated confidence without labels: such parameters are scaled to the sum of the new weights, which
+    changes no decision, and get the new score of "none of these"; the provenance then says "not calibrated".
+    ``catalogue`` maps attribute -> hash in the catalogue that the live weights are served with.
+
+    Raises:
+        WeightsError: The live weights are for other members.
+    """
+    if new.members != live.members:
+        raise WeightsError(
+            f"attributes are kept of weights for the same members in the same order; these are for "
+            f"{', '.join(new.members)}, the live ones for {', '.join(live.members)}"
+        )
+    wanted = set(names)
+    attributes = {name: found for name, found in new.attributes.items() if name not in wanted}
+    groups = {key: found for key, found in new.groups.items() if _attribute(key) not in wanted}
+    for name in names:
+        scale = new.attributes.get(name, new.default)
+        attributes[name] = _converted(live.attributes.get(name, live.default), scale)
+        own = {key: found for key, found in live.groups.items() if _attribute(key) == name}
+        groups |= {key: _converted(found, scale) for key, found in own.items()}
+    is_scaled = live.confidence == "agreement" and new.confidence == "calibrated"
+    origin = {"content_hash": live.content_hash, "method": live.method}
+    origin |= {"confidence": "not calibrated"} if is_scaled else {}
+    kept = {**_kept(new), **dict.fromkeys(names, origin)}
+    known = new.catalogue
+    if isinstance(known, Mapping) and catalogue is not None:
+        served = {name: catalogue.get(name, catalogue.get(OUTSIDE)) for name in names}
+        known = {**known, **{name: digest for name, digest in served.items() if digest is not None}}
+    provenance = {**new.provenance, "kept": kept}
+    return replace(new, attributes=attributes, groups=groups, catalogue=known, provenance=provenance)
+
+
+def kept_attributes(weights: Weights) -> tuple[str, ...]:
+    """Names of the attributes that weights decide as earlier ones did, sorted."""
+    return tuple(sorted(_kept(weights)))
+
+
+def not_calibrated(weights: Weights) -> tuple[str, ...]:
+    """Those of the kept attributes whose confidence is not calibrated though that of the weights is."""
+    kept = _kept(weights).items()
+    return tuple(sorted(name for name, origin in kept if "confidence" in origin))
+
+
+def _kept(weights: Weights) -> Mapping[str, Any]:
+    found = weights.provenance.get("kept")
+    return found if isinstance(found, dict) else {}
+
+
+def _attribute(key: str) -> str | None:
+    """The attribute of a group."""
+    found = _KEY.fullmatch(key)
+    return re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else None
+
+
+def _converted(parameters: Parameters, scale: Parameters) -> Parameters:
+    """The same decisions with a confidence of the kind, and on the scale, of other parameters."""
+    if parameters.calibrated == scale.calibrated:
+        return parameters
+    if not scale.calibrated:
+        return msgspec.structs.replace(parameters, none_bias=None)
+    total, wanted = sum(parameters.weights), sum(scale.weights)
+    factor = wanted / total if total and wanted else 1.0
+    return msgspec.structs.replace(
+        parameters,
+        weights=tuple(factor * weight for weight in parameters.weights),
+        na_bias=factor * parameters.na_bias,
+        none_bias=scale.none_bias,
+        part_bias=factor * parameters.part_bias,
+        scores=tuple(tuple(factor * offset for offset in offsets) for offsets in parameters.scores),
+    )

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attributes that new weights keep are decided as by the live ones, with a confidence of one kind."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from quorum.decision.cell import Parameters, decide_one
+from quorum.decision.kept import keep_attributes, kept_attributes
+from quorum.decision.scores import LEVELS
+from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, group_key, loads
+
+MEMBERS = ("a", "b", "c")
+SCORES = tuple((0.1 * j,) * LEVELS for j in range(3))
+CALIBRATED = Weights(
+    "loglinear", MEMBERS, Parameters((2.0, 1.0, 0.5), -0.5, 0.25, 0.1),
+    {"brand": Parameters((0.1, 3.0, 0.2), 0.0, 0.5), "size": Parameters((1.0, 1.0, 4.0), 0.0, 0.5)},
+    {group_key("a|b", "brand"): Parameters((5.0, 0.0, 0.0), 0.0, 0.5)},
+    confidence="calibrated", provenance={"gold_labels": 100},
+)  # fmt: skip
+AGREEMENT = Weights(
+    "em", MEMBERS, Parameters((1.0, 1.0, 1.0), 0.3),
+    {"brand": Parameters((2.0, 1.0, 1.0), 0.1, None, 0.2, SCORES)},
+    {
+        group_key("c", "brand"): Parameters((0.0, 1.0, 1.0)),
+        group_key("x|brand", "size"): Parameters((1.0, 1.0, 1.0)),
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("new", "live"),
+    [
+        (CALIBRATED, AGREEMENT), (AGREEMENT, CALIBRATED), (CALIBRATED, equal_weights(MEMBERS)),
+        (CALIBRATED, CALIBRATED), (AGREEMENT, AGREEMENT),
+    ],
+)  # fmt: skip
+def test_kept_attributes_are_decided_as_by_the_live_weights_and_others_as_by_the_new(
+    new: Weights, live: Weights
+) -> None:
+    mixed = loads(dumps(keep_attributes(new, live, ["brand"])))
+    values = [("x", 0), ("y", 0), ("x y", 0), ("n/a", 0), ("", 1)]
+    for ballots in itertools.product(values, repeat=3):
+        for category in ("", "c", "a|b", "x|brand"):
+            for scores in ((), (-0.1, -2.0, None)):
+                kept = decide_one(mixed.parameters("brand", category), ballots, scores)
+                assert kept[0] == decide_one(live.parameters("brand", category), ballots, scores)[0]
+            for name in ("size", "colour"):
+                assert mixed.parameters(name, category) == new.parameters(name, category)
+    assert mixed.confidence == new.confidence
+    assert kept_attributes(mixed) == ("brand",)
+    origin = mixed.provenance["kept"]["brand"]
+    assert origin["content_hash"] == live.content_hash
+    scaled = new.confidence == "calibrated" != live.confidence
+    assert ("confidence" in origin) == scaled
+    assert mixed.provenance.get("gold_labels") == new.provenance.get("gold_labels")
+
+
+def test_agreement_is_put_on_the_scale_of_the_calibrated_weights() -> None:
+    mixed = keep_attributes(CALIBRATED, equal_weights(MEMBERS), ["brand", "colour"])
+    assert sum(mixed.attributes["brand"].weights) == pytest.approx(3.3)
+    assert mixed.attributes["brand"].none_bias == 0.5
+    assert mixed.attributes["colour"].weights == pytest.approx((3.5 / 3,) * 3)
+    assert mixed.attributes["colour"].none_bias == 0.25
+    assert mixed.groups == {}
+
+
+def test_what_was_kept_before_stays_named_and_other_members_are_refused() -> None:
+    twice = keep_attributes(keep_attributes(CALIBRATED, AGREEMENT, ["brand"]), AGREEMENT, ["size"])
+    assert kept_attributes(twice) == ("brand", "size")
+    with pytest.raises(WeightsError, match="these are for a, b, c, the live ones for a, b"):
+        keep_attributes(CALIBRATED, equal_weights(["a", "b"]), ["brand"])
