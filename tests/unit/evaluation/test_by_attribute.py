@@ -51,7 +51,9 @@ def test_categories_count_with_all_cells_of_their_products() -> None:
     products = (np.arange(len(kinds)) // 4).astype(np.int32)
     own, other = np.zeros(len(kinds)), np.zeros(len(kinds))
     own[80:160] = 1
+    other[[0, 5]] = own[[1, 4]] = 1  # within a product of shoes each
     found = judge(kinds, products, own, other, "majority")
+    assert found.by_category["shoes"].difference.high == pytest.approx(1 - 0.025**0.05)
     assert {name: (c.cells, c.products, c.verdict) for name, c in found.by_category.items()} == {
         "shirts": (80, 20, "better"), "shoes": (80, 20, "unclear"),
     }  # fmt: skip
