@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 from support.command import quorum, quorum_json
-from support.deployment import Live, running
-from support.rollout import trusting, write_split
+from support.deployment import Live, running, title
+from support.rollout import MEMBERS, trusting, write_split
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
 from quorum.repository.store import Store
 from quorum.server.probe import probe_channel
+from quorum_client import Client
 from quorum_contract import CANARY, STABLE
 
 KEY = "the key"
@@ -129,6 +130,32 @@ def test_weights_that_are_worse_are_refused_without_a_reason(desk: Desk) -> None
     forced = desk.done("publish", worse, "--force", "a rehearsal")
     assert forced["version"] == 3
     assert desk.done("history")[-1]["reason"] == "a rehearsal"  # type: ignore[index]
+
+    # As good over all, and worse on one attribute: refused, or that one is kept.
+    rows = [
+        {
+            "product": f"p{p}",
+            "attribute": name,
+            "gold": ["x"],
+            "votes": dict.fromkeys(MEMBERS, "y") | {own: "x"},
+        }
+        for p in range(40)
+        for name, own in (("brand", "alpha"), ("color", "beta"))
+    ]
+    (desk.folder / "heldout.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    desk.edit(rollout={"heldout": "heldout.jsonl", "guard": "per_attribute"})
+    said = desk.refused("publish", worse)
+    assert "not published: worse than the running version on brand (-100.0 points [" in said
+    assert "(`--keep brand`)" in said
+    assert "no attribute 'brnd' to keep; there are: brand, color" in desk.refused(
+        "publish", worse, "--keep", "brnd"
+    )
+    kept = desk.done("publish", worse, "--keep", "brand")
+    assert (kept["version"], kept["kept"]) == (4, ["brand"])
+    desk.done("canary", "4")
+    with Client(desk.live.url) as client:
+        found = client.extract(title(0), ["brand", "color"], channel=CANARY)
+    assert [answer.value for answer in found.answers] == ["alpha's", "beta's"]
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ def test_categories_count_with_all_cells_of_their_products() -> None:
     products = (np.arange(len(kinds)) // 4).astype(np.int32)
     own, other = np.zeros(len(kinds)), np.zeros(len(kinds))
     own[80:160] = 1
+    other[[0, 5]] = own[[1, 4]] = 1  # within a product of shoes each
     found = judge(kinds, products, own, other, "majority")
+    assert found.by_category["shoes"].difference.high == pytest.approx(1 - 0.025**0.05)
     assert {name: (c.cells, c.products, c.verdict) for name, c in found.by_category.items()} == {
         "shirts": (80, 20, "better"), "shoes": (80, 20, "unclear"),
     }  # fmt: skip
@@ -70,7 +72,7 @@ def test_draws_of_labels_widen_the_interval_and_falls_are_counted() -> None:
 
 
 def test_two_that_are_equally_good_are_seldom_called_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one comparison of 40 at most; tested one by one, an attribute is named in 20 of these 100."""
+    """In one comparison of 40 at most; tested one by one, an attribute is named in 11 of these 100."""
     monkeypatch.setattr(by_attribute, "RESAMPLES", 2)
     rng = np.random.default_rng(0)
     kinds, products = kinds_of(**{f"a{i}": 60 for i in range(10)})
@@ -78,7 +80,7 @@ def test_two_that_are_equally_good_are_seldom_called_worse(monkeypatch: pytest.M
         bool(judge(kinds, products, *(rng.random((2, 600)) < 0.8).astype(float), "").worse)
         for _ in range(100)
     ]
-    assert sum(named) <= 8
+    assert sum(named) <= 6
 
 
 def test_the_interval_of_a_difference_is_that_of_a_bootstrap_over_products() -> None:

@@ -91,6 +91,60 @@ def test_figures_by_hand() -> None:
     ]
 
 
+def mixed(products: int, gold: float = 1.0) -> list[Pair]:
+    """The canary is better on "color" and worse on "brand": as good over all."""
+    right, wrong = Decided("x", 0.9, 1.0), Decided("y", 0.5, 0.5)
+    return [
+        Pair(f"p{p}", name, *sides, ("x",) if p < gold * products else (), "shoes" if p % 2 else "shirts")
+        for p in range(products)
+        for name, sides in (
+            ("brand", (right, wrong) if p % 5 == 0 else (right, right)),
+            ("color", (wrong, right) if p % 4 == 0 else (right, right)),
+            ("size", (right, right)),
+        )
+    ]
+
+
+def test_an_attribute_that_is_worse_holds_a_canary_back_or_ends_it() -> None:
+    found = compare_channels(mixed(300), (1, 2), RULES)
+    assert found.accuracy is not None
+    assert found.accuracy.delta.low > -RULES.max_worse
+    assert found.verdict.action == "keep watching"
+    assert found.verdict.reason.startswith("worse than stable on brand (-20.0 points [")
+    judged = found.compared["stable"]
+    assert {name: c.verdict for name, c in judged.by_attribute.items()} == {
+        "brand": "worse", "color": "better", "size": "unclear",
+    }  # fmt: skip
+    assert set(judged.by_category) == {"shoes", "shirts"}
+    assert found.to_json()["compared"]["stable"]["worse"] == ["brand"]
+    ended = compare_channels(mixed(300), (1, 2), RULES, guard="per_attribute").verdict
+    assert (ended.action, "per_attribute" in ended.reason) == ("roll back", True)
+    few = compare_channels(mixed(90), (1, 2), RULES, guard="per_attribute").verdict
+    assert (few.action, few.more_products) == ("keep watching", 10)
+    allowed = RULES.model_copy(update={"max_worse": 0.25})
+    assert compare_channels(mixed(300), (1, 2), allowed).verdict.action == "promote"
+    taught = compare_channels(mixed(300), (1, 2), RULES, trained_on=True, guard="per_attribute")
+    assert taught.verdict.action == "keep watching"
+
+
+def test_without_gold_an_attribute_that_changes_far_more_than_the_others_is_shown() -> None:
+    same, moved = Decided("x", 0.9, 1.0), Decided("y", 0.5, 0.5)
+    pairs = [
+        Pair(f"p{p}", f"a{a}", same, moved if a == 7 and p % 4 == 0 else same)
+        for p in range(400)
+        for a in range(60)
+    ]
+    found = compare_channels(pairs, (1, 2), RULES)
+    assert found.compared == {}
+    assert [name for name, m in found.moved.items() if m.stands_out] == ["a7"]
+    a7 = found.moved["a7"]
+    assert (a7.cells, a7.changed) == (400, 0.25)
+    assert (a7.agreement, a7.confidence) == pytest.approx((-0.125, -0.1))
+    assert found.verdict.action == "promote"
+    guarded = compare_channels(pairs, (1, 2), RULES, guard="per_attribute").verdict
+    assert (guarded.action, "a7: far more changes there" in guarded.reason) == ("keep watching", True)
+
+
 def test_no_evidence_at_all() -> None:
     with pytest.raises(NothingToCompareError):
         compare_channels([], (1, 2), RULES)

@@ -8,12 +8,14 @@ import fcntl
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.deployment import Served, write_deployment
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import Parameters, Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import graph_of, parse_config
@@ -478,6 +480,64 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     assert rollout.store.state().versions == (1, 2)
     assert rollout.publish(bad, "a rehearsal").version == 3
     assert list(rollout.history.events())[-1].reason == "a rehearsal"
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Rollout:
+    """With held-out votes by which alpha is always right on "color", and beta on "brand"."""
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}})
+    rows = [
+        {"product": f"p{i}", "category": "", "title": "", "attribute": name, "gold": ["x"], "votes": votes}
+        for i in range(40)
+        for name, votes in (
+            ("color", {"alpha": "x", "beta": "y", "gamma": "x"}),
+            ("brand", {"alpha": "y" if i % 2 else "x", "beta": "x", "gamma": "x"}),
+            ("size", {"alpha": "x", "beta": "y", "gamma": "z"}),
+        )
+    ]
+    (tmp_path / "heldout.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    rules = "rollout: {heldout: heldout.jsonl, guard: per_attribute}"
+    deploy.write_text(deploy.read_text("utf-8") + f"\n{rules}\n", encoding="utf-8")
+    spec = load_deployment(deploy)
+    render(spec)
+    server = Server(Store(spec.repository_path))
+    return Rollout(spec, server, server.probe)
+
+
+def test_weights_that_are_worse_on_one_attribute_are_refused_or_keep_it(guarded: Rollout) -> None:
+    spec = guarded._spec
+    # Alpha decides alone: better on "size" than majority's first member is not, worse on "brand".
+    alone = replace(weights(spec, 9.0), attributes={"size": Parameters((1.0, 1.0, 1.0))})
+    with pytest.raises(RolloutError) as refused:
+        guarded.publish(alone)
+    said = str(refused.value)
+    assert said.startswith("not published: worse than the running version on brand (-50.0 points [")
+    assert "rollout.guard is per_attribute" in said
+    assert "`--keep brand`" in said
+    assert guarded.store.state().versions == (1,)
+    kept = guarded.publish(alone, keep=("brand",))
+    assert (kept.version, kept.kept, kept.not_calibrated) == (2, ("brand",), ())
+    assert kept.comparison is not None
+    assert kept.comparison.warning == ""
+    stored = guarded.store.weights(2)
+    assert stored.parameters("brand").weights == (1.0, 1.0, 1.0)
+    assert stored.parameters("color") == alone.default
+    assert kept_attributes(stored) == ("brand",)
+    assert guarded.publish(alone, keep=("brand",)).already
+    forced = guarded.publish(alone, "a rehearsal")
+    assert forced.comparison is not None
+    assert forced.comparison.warning.startswith("worse than the running version on brand")
+    with pytest.raises(RolloutError, match=r"no attribute 'brnd', 'colr' to keep; there are: brand, color"):
+        guarded.publish(alone, keep=("brnd", "brand", "colr"))
+
+
+def test_without_that_guard_an_attribute_that_is_worse_is_only_named(guarded: Rollout) -> None:
+    rules = guarded._spec.rollout.model_copy(update={"guard": "overall", "margin": 0.2})
+    spec = guarded._spec.model_copy(update={"rollout": rules})
+    found = Rollout(spec, guarded._server, guarded._probe).publish(weights(spec, 9.0)).comparison
+    assert found is not None
+    assert found.warning.startswith("worse than the running version on brand (-50.0 points [")
+    assert "majority" not in found.compared
 
 
 def test_only_so_many_versions_stay_loaded_and_none_that_is_needed(

@@ -10,8 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.deployment import write_deployment
+from support.deployment import set_state, write_deployment
 
+from quorum.decision.cell import Parameters
+from quorum.decision.kept import keep_attributes
+from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
 from quorum.operations import status as operation
 from quorum.operations.status import ServerStatus, status
@@ -47,6 +50,22 @@ def test_without_a_state_nothing_is_pinned_and_no_version_is_listed(tmp_path: Pa
             "alpha": "UNAVAILABLE",
             "beta": "UNAVAILABLE",
         }
+
+
+def test_a_version_names_the_attributes_that_it_keeps(tmp_path: Path) -> None:
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    render(spec)
+    store = Store(spec.repository_path)
+    heavy = Weights("em", ("alpha", "beta"), Parameters((2.0, 1.0)))
+    store.add_version(2, keep_attributes(heavy, store.weights(1), ["size", "brand"]))
+    set_state(spec, [1, 2])
+    found = status(spec)
+    assert isinstance(found, ServerStatus)
+    assert {number: version.kept for number, version in found.versions.items()} == {
+        1: (),
+        2: ("brand", "size"),
+    }
+    assert found.versions[2].to_json()["kept"] == ("brand", "size")
 
 
 def test_a_state_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _show_judged(judged: LearnedResult) -> None:
     for other, found in judged.compared.items():
         show_judgement(found, "learned", other)
     note(
-        f"{interval(own.value, own.low, own.high)} % right, majority "
+        f"right, %: {interval(own.value, own.low, own.high)}, majority "
         f"{interval(plain.value, plain.low, plain.high)}; {judged.how} ({judged.gold_labels} labels of "
         f"{judged.products} products)"
     )

@@ -154,7 +154,7 @@ def judge(
 def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) -> Estimate:
     """Mean of differences in [-1, 1] per cell, with its 95 % interval over products and draws.
 
-    Where all cells are alike, a bootstrap has no width: then other products may yet differ, by as much as
+    Where all products are alike, a bootstrap has no width: then others may yet differ, by as much as
     :func:`quorum.evaluation.stats.unseen_share`.
 
     Args:
@@ -164,9 +164,6 @@ def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) ->
     """
     columns, value = gains.reshape(len(gains), -1), float(gains.mean())
     names, number = np.unique(products, return_inverse=True)
-    if np.ptp(columns) == 0:
-        unseen = unseen_share(len(names), TAIL_95)
-        return Estimate(value, max(-1.0, value - unseen), min(1.0, value + unseen))
     sums = [np.bincount(number, column, len(names)) for column in columns.T]
     # Products with the same figures are drawn together: the same distribution, a fraction of the draws.
     rows, counts = np.unique(np.column_stack([np.bincount(number), *sums]), axis=0, return_counts=True)
@@ -175,6 +172,9 @@ def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) ->
     means = (drawn @ rows[:, 1:]) / (drawn @ rows[:, :1])
     chosen = rng.integers(columns.shape[1], size=(RESAMPLES, 1))
     low, high = percentile_interval(np.take_along_axis(means, chosen, axis=1)[:, 0])
+    if high - low < 1e-9:
+        unseen = unseen_share(len(names), TAIL_95)
+        low, high = max(-1.0, value - unseen), min(1.0, value + unseen)
     return Estimate(value, float(low), float(high))
 
 

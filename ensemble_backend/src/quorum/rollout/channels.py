@@ -149,9 +149,9 @@ class Rollout:
                 "reason"
             )
         if comparison.delta < -rules.margin:
-            first = f"{comparison.warning}; " if comparison.warning else ""
+            named = f"; {comparison.warning}" if comparison.warning else ""
             raise RolloutError(
-                f"not published: {first}{comparison}; see `quorum diff`, or --force it with a reason"
+                f"not published: {comparison}{named}; see `quorum diff`, or --force it with a reason"
             )
 
     def _sound_versions(self) -> list[int]:

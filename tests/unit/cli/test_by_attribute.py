@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that judge weights name an attribute that became worse in their first line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.deployment import set_state
+
+from quorum.decision.kept import keep_attributes
+from quorum.decision.weights import Parameters, Weights, dump, equal_weights
+from quorum.deployment import load_deployment
+from quorum.operations.servers import store_of
+from quorum.repository.render import render
+from quorum.votes import Cell, build_table, write_votes
+
+MEMBERS = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture
+def votes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Votes by which alpha alone is right on "color" and wrong on "brand"; version 2 trusts alpha."""
+    monkeypatch.setenv("COLUMNS", "80")
+    cells = [
+        Cell(f"p{p}", "shoes" if p % 2 else "shirts", "", name, values, ("x",))
+        for p in range(60)
+        for name, values in (
+            ("color", ("x", "y", "y")),
+            ("brand", ("y", "x", "x")),
+            ("size", ("x", "x", "x")),
+        )
+    ]
+    write_votes(build_table(MEMBERS, cells), folder / "votes.jsonl")
+    spec = load_deployment(folder / "deploy.yaml")
+    store = store_of(spec)
+    render(spec, store.path)
+    trusting = Weights("em", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
+    store.add_version(2, trusting)
+    store.add_version(3, keep_attributes(trusting, store.weights(1), ["brand"]))
+    set_state(spec, [1, 2, 3], canary=2, repository=store.path)
+    dump(trusting, folder / "trusting.json")
+    dump(equal_weights(MEMBERS), folder / "equal.json")
+    return folder
+
+
+def fits(text: str) -> bool:
+    return all(len(line) <= 80 for line in text.splitlines()[1:]) and "…" not in text
+
+
+def test_canary_report(votes: Path, run: Any) -> None:
+    code, out, err = run("canary", "report", "votes.jsonl", "--auto-promote", "--auto-rollback")
+    assert code == 3
+    assert out.splitlines()[0].startswith("version 2 is worse than stable on brand (-100.0 points [")
+    assert fits(out)
+    assert "keep watching: " in err
+    code, out, _ = run("canary", "report", "votes.jsonl", "--json")
+    assert json.loads(out)["compared"]["stable"]["worse"] == ["brand"]
+
+
+def test_evaluate_weights_against_what_is_live(votes: Path, run: Any) -> None:
+    spec = load_deployment(votes / "deploy.yaml")
+    set_state(spec, [1, 2, 3], stable=2, repository=store_of(spec).path)
+    code, out, err = run("evaluate", "votes.jsonl", "--weights", "equal.json")
+    assert code == 0, err
+    assert "; worse than version 2 on color (-100.0 points [" in out.splitlines()[0]
+    assert fits(out)
+    code, out, _ = run("evaluate", "votes.jsonl", "--weights", "equal.json", "--json")
+    assert list(json.loads(out)["compared"]) == ["majority", "version 2"]
+    (votes / "deploy.yaml").write_text("members: 7\n", encoding="utf-8")
+    code, out, err = run("evaluate", "votes.jsonl", "--weights", "equal.json", "--json")
+    assert (code, list(json.loads(out)["compared"])) == (0, ["majority"])
+    assert "nothing is compared with what is live" in err
+
+
+def test_learn_and_evaluate(votes: Path, run: Any) -> None:
+    code, out, err = run("learn", "votes.jsonl", "--method", "iwmv")
+    assert code == 0, err
+    assert "color" in out
+    assert fits(out)
+    assert "right, %: 66.7 (66.7-66.7), majority 66.7" in err
+    code, out, err = run("learn", "votes.jsonl", "--method", "iwmv", "--no-judge")
+    assert (code, out) == (0, "")
+    spec = load_deployment(votes / "deploy.yaml")
+    set_state(spec, [1, 2, 3], stable=2, repository=store_of(spec).path)
+    code, out, err = run("evaluate", "votes.jsonl", "--methods", "em")
+    assert code == 0, err
+    assert out.splitlines()[0].startswith("majority is worse than version 2 on color (-100.0 points")
+    assert fits(out)
+
+
+def test_diff_names_what_was_kept(votes: Path, run: Any) -> None:
+    code, _, err = run("diff", "2", "3")
+    assert (code, err) == (0, "3 keeps an earlier version's weights for brand\n")
+    code, out, _ = run("diff", "3", "2", "--json")
+    assert json.loads(out)["kept"] == {"old": ["brand"], "new": []}
+
+
+def test_the_guard_needs_held_out_votes(folder: Path, run: Any) -> None:
+    data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
+    for rules, words in (
+        ({"guard": "per_attribute"}, "name a votes table in rollout.heldout"),
+        ({"guard": "each", "heldout": "votes.jsonl"}, "overall"),
+    ):
+        (folder / "deploy.yaml").write_text(yaml.safe_dump(data | {"rollout": rules}), encoding="utf-8")
+        code, _, err = run("validate")
+        assert code == 1
+        assert "rollout.guard" in err
+        assert words in " ".join(err.split())
