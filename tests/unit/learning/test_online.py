@@ -301,3 +301,19 @@ def test_the_same_votes_with_other_scores_or_without_them_are_refused():
     for table in (scored.without_scores(), others):
         with pytest.raises(OnlineError, match="added before, as table 1 of 1, with other scores"):
             update(state, table)
+
+
+def test_messages_about_hostile_states_are_short_and_printable(tmp_path):
+    path = tmp_path / "s.json"
+    dump_state(begin(DAYS[0]), path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for change in (
+        {"x" * 9_999: 1},
+        {"content_hash": "x" * 9_999},
+        {"\ud800": 1},
+        {"schema_version": 10**4_000},
+    ):
+        path.write_text(json.dumps(content | change), encoding="utf-8")
+        with pytest.raises(OnlineError) as caught:
+            load_state(path)
+        assert len(str(caught.value).removeprefix(str(path)).encode("utf-8")) < 500

@@ -68,6 +68,14 @@ def test_fields_of_lines_that_are_no_part_of_a_cell_stay(tmp_path: Path) -> None
     assert not (tmp_path / "out.parquet").exists()
 
 
+def test_a_field_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    line = json.dumps(row("p", a="x", b="y") | {"price": 7}).replace("7", "1e999")
+    (tmp_path / "votes.jsonl").write_text(line, encoding="utf-8")
+    with pytest.raises(VotesError, match=r"product 'p', attribute 'color': .* too large for JSON"):
+        quorum.drop_members(tmp_path / "votes.jsonl", ["b"], tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_new_member_joins_the_cells_and_new_cells_follow(tmp_path: Path, ending: str) -> None:
     old = write(tmp_path / f"old{ending}")

@@ -146,9 +146,9 @@ class WeightsDiff:
 
 
 def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
-    """Compare two versions of the weights on disk; raises WeightsError if one cannot be read."""
-    store = store_of(deployment)
-    before, after = store.weights(old), store.weights(new)
+    """Compare two versions of the weights, as they are served; raises WeightsError if one cannot be read."""
+    store, catalogue = store_of(deployment), deployment.catalogue().hashes
+    before, after = (store.weights(version).fitted(catalogue) for version in (old, new))
     names = ["default", *sorted({*before.attributes, *after.attributes})]
     pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
     gains = {name: (_sure_over_unsure(before, name), _sure_over_unsure(after, name)) for name in names}

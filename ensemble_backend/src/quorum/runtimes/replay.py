@@ -101,7 +101,7 @@ def _load(path: Path, column: str, scores: bool) -> dict[tuple[str, str], dict[s
     """The recorded values of one member by (category, text) and attribute, with their scores if wanted."""
     answers: dict[tuple[str, str], dict[str, _Recorded]] = {}
     try:
-        for _, members, cell, _ in read_rows(path, identified=False):
+        for _, members, cell, *_ in read_rows(path, identified=False):
             if column not in members:
                 have = ", ".join(members)
                 raise RuntimeConfigError(f"{path}: no votes of {column!r}; recorded are: {have}")

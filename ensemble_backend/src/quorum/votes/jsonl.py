@@ -133,7 +133,13 @@ class LinesSink:
         if cell.origin is not None:
             row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
         row |= extra
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        try:
+            self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        except ValueError as error:
+            raise VotesError(
+                f"product {cell.product!r}, attribute {cell.attribute!r}: a field holds a number that is too "
+                f"large for JSON ({error}); write it as text"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

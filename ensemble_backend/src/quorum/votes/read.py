@@ -133,7 +133,7 @@ def _collect(rows: Iterable[Row], source: str, unit: str) -> VotesTable:
     members: tuple[str, ...] = ()
     cells: list[Cell] = []
     seen: dict[tuple[str, str], int] = {}
-    for number, members, cell, _ in rows:  # noqa: B007  (the members of the last row are those of all)
+    for number, members, cell, *_ in rows:  # noqa: B007  (the members of the last row are those of all)
         first = seen.setdefault((cell.product, cell.attribute), number)
         if first != number:
             raise VotesError(
