@@ -55,6 +55,7 @@ def test_the_product_itself_does_not_count() -> None:
     assert built.find("a Nike", ["brand"], same=["Nike mug"]) == {"brand": Found("Nike", 1.5 / 2.0)}
     assert built.find("a Nike", ["brand"], same=["Nike mug", "NIKE mug"])["brand"].precision == 0.75
     assert built.find("a Nike", ["brand"], same=["Nike mug", "Nike cup"]) == {}
+    assert built.find("a Nike", ["brand"], same=["Acme mug"])["brand"].precision == 2.5 / 3.0
     assert built.find("a Nike", ["brand"], same=["unheard of"])["brand"].precision == 2.5 / 3.0
 
 
@@ -97,18 +98,29 @@ def test_nothing_is_proposed_that_no_product_has() -> None:
 
 def test_the_longest_of_the_nearly_best_wins() -> None:
     rows: list[tuple[str, dict[str, object]]] = [
-        (f"{n} Red Bull can", {"brand": "Red Bull", "color": "n/a"}) for n in range(20)
+        (f"{n} Red Bull can", {"brand": "Red Bull" if n else "n/a"}) for n in range(20)
     ]
-    rows += [(f"{n} bull ring", {"brand": "Bull", "color": "n/a"}) for n in range(20)]
-    built = index(*rows, ("Red hat", {"color": "Red", "brand": "n/a"}))
-    assert value(built, "a Red Bull mug") == "Red Bull"
-    assert value(built, "a bull mug", "brand") == "Bull"
-    # Precise, and long, but far from the most precise.
-    many = index(
-        *((f"{n} Air Max", {"brand": "Nike Air" if n == 0 else "Air"}) for n in range(9)),
-        *((f"{n} Nike Air", {"brand": "Nike"}) for n in range(9)),
+    rows += [(f"{n} bull ring", {"brand": "Bull"}) for n in range(400)]
+    built = index(*rows)
+    assert (
+        built.find("Red Bull", ["brand"])["brand"].precision
+        < built.find("bull", ["brand"])["brand"].precision
     )
-    assert value(many, "new Nike Air") == "Nike"
+    assert value(built, "a Red Bull mug") == "Red Bull"
+    assert value(built, "a bull mug") == "Bull"
+
+
+def test_a_longer_value_that_is_far_from_the_best_does_not_win() -> None:
+    built = index(*((f"{n} Nike Air", {"brand": "Nike" if n else "Nike Air"}) for n in range(9)))
+    assert value(built, "new Nike Air") == "Nike"
+
+
+def test_long_and_short_values_that_begin_alike_are_found() -> None:
+    names = ("abcde", "abcde fgh ijk", "abcde fgh", "ab")
+    for order in (names, names[::-1], names[1:] + names[:1]):
+        built = index(*((f"{n} {name} end", {"a": name}) for n, name in enumerate(order)))
+        for name in ("abcde fgh ijk", "ab"):
+            assert value(built, f"my {name}", "a") == name
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,11 @@ def test_the_longest_of_the_nearly_best_wins() -> None:
         ("İstanbul", "in i̇stanbul", True),
         ("Café", unicodedata.normalize("NFD", "le CAFÉ noir"), True),
         (unicodedata.normalize("NFD", "Café"), "le café", True),
+        ("\u03aa\u0301\u03b4\u03b1", "\u0390\u03b4\u03b1", True),
         ("Nike", "Nike™ shoe", True),
+        ("x", "x\u030c y", False),
+        ("हिन्द", "हिन्दी", False),
+        ("हिन्दी", "यह हिन्दी है", True),
         ("黑色", "新款黑色鞋", True),
         ("größe 8 👟", "GRÖSSE  8 👟", True),
         ("x" * 65, "x" * 65, False),

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,7 @@ def _made_up(count: int, seed: int) -> Iterator[tuple[str, Mapping[str, str]]]:
 
     Brands and words are drawn by Zipf's law, and each product has a model number of its own.
     """
-    rng = np.random.default_rng(seed)
-    letters = np.random.default_rng(7)
-    words = ["".join(chr(97 + c) for c in letters.integers(0, 26, n)) for n in letters.integers(3, 9, _WORDS)]
+    rng, words = np.random.default_rng(seed), _words()
     for number in range(count):
         ranks = np.minimum(rng.zipf(1.3, 10), _WORDS) - 1
         drawn = [words[rank] for rank in ranks]
@@ -192,6 +191,12 @@ def _made_up(count: int, seed: int) -> Iterator[tuple[str, Mapping[str, str]]]:
         }
         title = " ".join([values["brand"], *drawn[6:], *list(values.values())[1:]])
         yield title, {name: value for name, value in values.items() if rng.random() < _FILLED}
+
+
+@cache
+def _words() -> list[str]:
+    letters = np.random.default_rng(7)
+    return ["".join(chr(97 + c) for c in letters.integers(0, 26, n)) for n in letters.integers(3, 9, _WORDS)]
 
 
 SIZE_HEAD = " products  build, CPU s  held MB  peak MB  look-up us  99 % us  found"

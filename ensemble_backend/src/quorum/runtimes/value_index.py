@@ -7,15 +7,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
 from quorum.tasks.catalogue import MAX_OPEN_VALUE_CHARS, Catalogue
 from quorum_contract import NOT_APPLICABLE
 
-# A letter of a script that has no spaces (kana, Han), a word, or a symbol.
+# Kana and Han, whose texts have no spaces: each letter is a word.
 _SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+|[^\w\s]")
 _HEAD = 5
 _NEAR = 0.1
 
@@ -212,9 +212,17 @@ class _Folded:
     def __init__(self, text: str) -> None:
         # Folding takes some letters apart, and folds others only when they are composed.
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-        tokens = _TOKEN.findall(folded)
+        tokens = _token().findall(folded)
         self.key = "".join(tokens)
         self.starts = [0, *accumulate(map(len, tokens))]
+
+
+@cache
+def _token() -> re.Pattern[str]:
+    """A word, its letters with their combining marks; or a symbol."""
+    marks = "".join(filter(lambda mark: unicodedata.category(mark)[0] == "M", map(chr, range(0x300, 0xFFFF))))
+    letters = rf"[^\W{_SPACELESS}]"
+    return re.compile(rf"[{_SPACELESS}]|{letters}+(?:[{marks}]+{letters}*)*|[^\w\s]")
 
 
 def _without(spelling: _Spelling, labels: Iterable[_Label]) -> tuple[int, int]:
