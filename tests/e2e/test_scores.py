@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, table, write_deployment
+from support.deployment import ATTRIBUTES, Live, running, table, write_deployment, write_jsonl
 
 import quorum
 from quorum.evaluation.score import apply
@@ -20,7 +20,7 @@ from quorum.learning import learn
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
 from quorum.votes import VotesTable, read_votes
-from quorum_client import AsyncClient, Client, Extraction, Item
+from quorum_client import AsyncClient, Client, Extraction, Item, Status
 
 MEMBERS = ("alpha", "beta", "gamma")
 PRODUCTS = 12
@@ -138,3 +138,45 @@ def test_served_decisions_by_scores_are_those_of_the_table(tmp_path: Path, metho
     np.testing.assert_allclose(confidence, decision.confidence, rtol=1e-6)
     plain = apply(recorded, learn(recorded.sample_gold(labels, 0), method, settings={"scores": False}))
     assert (plain.winner != decision.winner).sum() > 10
+
+
+def test_a_catalogue_member_votes_beside_others_and_leaves_the_product_out(tmp_path: Path) -> None:
+    shelf = [
+        {"text": f"{brand} {what}, {color}", "attributes": {"brand": brand, "color": color}}
+        for brand, what, color in [
+            ("Acme", "mug", "red"),
+            ("Acme", "cup", "blue"),
+            ("Größe", "jug", "red"),
+            ("Lone", "pot", "n/a"),
+        ]
+    ]
+    titles = [*(row["text"] for row in shelf), "große GRÖSSE kettle in Red", "nothing known"]
+    rows = [
+        {"product": f"p{n}", "category": "", "title": title, "attribute": name, "votes": {"alpha": "teal"}}
+        for n, title in enumerate(titles)
+        for name in ("brand", "color")
+    ]
+    shop = {"runtime": "catalogue", "options": {"products": "shelf.jsonl"}}
+    deploy = write_deployment(
+        tmp_path,
+        {"alpha": {}, "shelf": shop},
+        rows=rows,
+        attributes={"brand": {"normaliser": "exact"}, "color": {}},
+    )
+    write_jsonl(tmp_path / "shelf.jsonl", shelf)
+    quorum.validate(quorum.load_deployment(deploy))
+    quorum.add_catalogue_votes(
+        tmp_path / "votes.jsonl", quorum.load_deployment(deploy), "shelf", tmp_path / "more.jsonl"
+    )
+    recorded = read_votes(tmp_path / "more.jsonl")
+    wanted = ["Acme", "red", "Acme", None, None, "red", None, None, "Größe", "red", None, None]
+    assert [cell.values[1] for cell in recorded.cells] == wanted
+    with running(deploy) as live, Client(live.url) as client:
+        found = list(client.extract_many([Item(title, ["brand", "color"]) for title in titles]))
+    votes = [answer.votes[1] for result in found for answer in result.answers]
+    assert [vote.value for vote in votes] == wanted
+    assert {vote.status for vote in votes if vote.value is None} == {Status.NOT_FOUND}
+    assert [vote.score for vote in votes] == [
+        cell.scores[1] if cell.scores else None for cell in recorded.cells
+    ]
+    assert all(answer.votes[0].value == "teal" for result in found for answer in result.answers)

@@ -84,13 +84,16 @@ def write_deployment(
 ) -> Path:
     """``deploy.yaml`` and ``votes.jsonl`` in ``folder``.
 
-    ``members`` maps names to settings; ``options`` there are added to the replay options.
+    ``members`` maps names to settings; ``options`` there are added to the replay options, or are those of
+    another ``runtime``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "votes.jsonl", table(list(members)) if rows is None else rows)
     spec: dict[str, Any] = {
         "members": [
-            {"name": name, "runtime": "replay"}
+            {"name": name, **settings}
+            if "runtime" in settings
+            else {"name": name, "runtime": "replay"}
             | {**settings, "options": {"votes": "votes.jsonl", **settings.get("options", {})}}
             for name, settings in members.items()
         ],

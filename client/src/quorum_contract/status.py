@@ -7,7 +7,11 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """Outcome of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention."""
+    """Outcome of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention.
+
+    ``NOT_FOUND``: a member without an LLM looked, and found no value that it would name; it does not say
+    "n/a", as the text may state a value that it does not know.
+    """
 
     ANSWERED = 0
     TIMEOUT = 1
@@ -16,3 +20,4 @@ class Status(IntEnum):
     UNPARSABLE = 4
     NOT_ASKED = 5
     REFUSED = 6
+    NOT_FOUND = 7

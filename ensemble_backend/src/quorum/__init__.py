@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
+    from quorum.operations.look_up import AddedVotes as AddedVotes
+    from quorum.operations.look_up import add_catalogue_votes as add_catalogue_votes
     from quorum.operations.plan import PlanReport as PlanReport
     from quorum.operations.plan import plan as plan
     from quorum.operations.probe import probe as probe
@@ -99,6 +101,7 @@ _MODULES = {
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
     "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
+    "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
     "quorum.operations.plan": ("PlanReport", "plan"),
     "quorum.operations.probe": ("probe", "probe_server", "probes_of"),
     "quorum.operations.rollout": (

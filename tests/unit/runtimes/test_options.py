@@ -31,6 +31,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "tensorrt_llm": {"model": "m"},
     "engine": {"engine": "e"},
     "replay": {"votes": "v"},
+    "catalogue": {"products": "p"},
 }
 
 
@@ -65,7 +66,7 @@ def test_null_counts_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("runtime", "given", "key", "message"),
     [
-        ("magic", {}, "runtime", "'magic'; use one of engine, hf, openvino, replay, tensorrt_llm"),
+        ("magic", {}, "runtime", "'magic'; use one of catalogue, engine, hf, openvino, replay, tensorrt_llm"),
         ("replay", {}, "votes", "'votes' is missing, replay needs it: a path; record one"),
         ("tensorrt_llm", {}, "model", "'model' is missing, .*Hugging Face id"),
         ("hf", {"model": None}, "model", "'model' is missing"),

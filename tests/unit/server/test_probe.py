@@ -53,3 +53,9 @@ def test_an_answer_that_is_no_decision_is_refused(
         with pytest.raises(ServerError, match=f"version 7, decides nothing: .*{fault}"):
             probe.probe_decision(spec, "nowhere:1", STABLE)
     assert probe.probe_channel(spec, "nowhere:1", STABLE) == 7
+
+
+def test_a_member_that_found_nothing_works(spec: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_ask", lambda *_: extraction([Status.NOT_FOUND, Status.ERROR]))
+    pulse = probe.take_pulse(spec, "nowhere:1", STABLE, full=True)
+    assert (pulse.ready, pulse.reason) == (True, "abstained: beta ERROR")

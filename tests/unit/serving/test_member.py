@@ -266,3 +266,23 @@ def test_an_answer_whose_scores_fail_still_votes() -> None:
     member.ask(Admitted("text", "", ("a",), time.monotonic_ns() + 10**10), sent.append)
     timer.close()
     assert sent == [[("x", 0, None)]]
+
+
+def test_votes_of_a_runtime_without_an_llm_are_sent_as_they_are() -> None:
+    from quorum.serving.member import _Member
+
+    settings = {"name": "m", "prompt": "bare", "timeout_s": 9, "reserve_ms": 0, "max_in_flight": 9}
+    votes = [Vote("X", Status.ANSWERED, -0.5), Vote("", Status.NOT_FOUND)]
+
+    class Runtime:
+        def submit(self, question: Question, done: Done) -> None:
+            done(votes)
+
+        def close(self) -> None:
+            pass
+
+    timer, sent = deadlines(), list[Sequence[Vote]]()
+    member = _Member(settings, Catalogue({}), Runtime(), timer)
+    member.ask(Admitted("text", "", ("a", "b"), time.monotonic_ns() + 10**10), sent.append)
+    timer.close()
+    assert sent == [votes]

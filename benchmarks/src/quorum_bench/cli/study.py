@@ -19,6 +19,7 @@ from rich.console import Console
 from quorum_bench.environment import describe_environment, machine_line
 from quorum_bench.studies import (
     address_layout,
+    catalogue,
     intervals,
     label_choice,
     redeploys,
@@ -58,6 +59,13 @@ class VotingPart(StrEnum):
     scale = "scale"
     parquet = "parquet"
     accuracy = "accuracy"
+
+
+class CataloguePart(StrEnum):
+    """Parts of the study ``catalogue``."""
+
+    accuracy = "accuracy"
+    size = "size"
 
 
 class ScoresPart(StrEnum):
@@ -324,6 +332,49 @@ def intervals_(
         if json_file:
             settings = {"splits": splits, "labels": labels, "draws": draws}
             _write(json_file, {"machine": environment} | settings | figures)
+
+
+@studies.command("catalogue")
+def catalogue_(
+    part: Annotated[
+        list[CataloguePart] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    ae110k: Annotated[
+        Path | None,
+        typer.Option(help="Folder of AE-110K, with votes and products; default: ae-110k in $QUORUM_DATA."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Of folds and labels.")] = 5,
+    products: Annotated[int, typer.Option(min=1, help="For `size`: made-up products at most.")] = 100_000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
+    ] = None,
+) -> None:
+    """Measure a member of runtime `catalogue`: what its votes add to those of LLMs, and its size and speed.
+
+    Parts: `accuracy` on AE-110K, with its other products and with those for training as the filled ones;
+    `size` of the index of made-up products, seconds to build it, and microseconds of a look-up.
+
+    Example: `quorum-bench study catalogue --part size --products 10000`.
+    """
+    environment = _begin()
+    if ae110k is None and (folder := os.environ.get("QUORUM_DATA")):
+        ae110k = Path(folder) / "ae-110k"
+    with _errors():
+        for name in part or list(CataloguePart):
+            if name is CataloguePart.size:
+                sizes = (catalogue.size(count) for count in (products // 10 or 1, products))
+                rows = _shown(catalogue.SIZE_HEAD, sizes, catalogue.size_line)
+            elif ae110k is None or not ae110k.is_dir():
+                print(f"AE-110K is left out: no such folder: {ae110k or '--ae110k FOLDER'}")
+                continue
+            else:
+                rows = list(catalogue.accuracy(ae110k, seeds))
+                print(catalogue.accuracy_table(rows))
+            print()
+            if json_file:
+                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
+                figures = {"machine": environment, "seeds": seeds, "result": rows}
+                _write(json_file, parts | {name.value: figures})
 
 
 @studies.command("redeploys")

@@ -106,10 +106,10 @@ def gpu_memory_mib() -> float | None:
 
 
 def _text_of(reply: Reply | None) -> str | None:
-    """What was answered, or the name of the status."""
+    """The text of an answer, or the name of the status."""
     if isinstance(reply, Generated):
         return reply.text
-    return None if reply is None else reply.name
+    return reply.name if isinstance(reply, Status) else None
 
 
 class Bare:

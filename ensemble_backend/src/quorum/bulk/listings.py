@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.jsonl import load_json
 from quorum_contract.errors import QuorumError
 
-_TEXT_COLUMNS = ("title", "text", "input", "name")
-ID_COLUMNS = ("product", "id", "product_id", "sku", "asin")
+ID_COLUMNS = ID_NAMES
 
 
 class ListingsError(QuorumError, ValueError):
@@ -58,10 +58,10 @@ def read_listings(path: Path, text_column: str | None = None, id_column: str | N
     rows = list(_rows(path))
     if not rows:
         raise ListingsError(f"{path}: no rows")
-    column = text_column or next((c for c in _TEXT_COLUMNS if c in rows[0]), None)
+    column = text_column or next((c for c in TEXT_NAMES if c in rows[0]), None)
     have = ", ".join(map(str, rows[0])) or "none"
     if column is None or column not in rows[0]:
-        wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(_TEXT_COLUMNS)}"
+        wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(TEXT_NAMES)}"
         raise ListingsError(
             f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column"
         )

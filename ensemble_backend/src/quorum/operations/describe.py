@@ -18,13 +18,16 @@ from quorum.repository.render import Difference, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
+from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.option_base import find_missing
+from quorum.runtimes.options import CatalogueOptions
 from quorum.server.runfile import find_running
 from quorum_contract.errors import QuorumError
 
 
 class MisfitError(QuorumError, ValueError):
-    """A deployment names files that are missing; one line per file."""
+    """A deployment names files that are missing, one line per file, or a file that cannot be used."""
 
     code = "DEPLOYMENT_MISFIT"
 
@@ -36,7 +39,13 @@ class ServedError(QuorumError, RuntimeError):
 
 
 def validate(deployment: Deployment) -> None:
-    """Check the files that a deployment names; nothing is changed. Raises MisfitError if one is missing."""
+    """Check the files that a deployment names; nothing is changed.
+
+    Files of filled products are read, for members of runtime ``catalogue``.
+
+    Raises:
+        MisfitError: A file is missing, or a file of products cannot be used.
+    """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
@@ -44,6 +53,15 @@ def validate(deployment: Deployment) -> None:
     ]
     if missing:
         raise MisfitError("\n".join(missing))
+    catalogue = deployment.catalogue()
+    for i, member in enumerate(deployment.members):
+        if isinstance(member.options, CatalogueOptions):
+            path = deployment.root / member.options.products
+            try:
+                filled = {name for product in read_products(path) for name in product.values}
+                check_attributes(path, filled, catalogue)
+            except RuntimeConfigError as error:
+                raise MisfitError(f"{deployment.path}: members[{i}].options.products: {error}") from error
 
 
 def check_machine(deployment: Deployment) -> Preflight:

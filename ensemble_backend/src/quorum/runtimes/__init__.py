@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn prompts into text: one module per runtime, all behind :class:`quorum.runtimes.base.Runtime`."""
+"""Turn questions into text or votes, each runtime behind :class:`quorum.runtimes.base.Runtime`."""
 
 from __future__ import annotations
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from quorum.runtimes.option_base import Options, find_missing
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import Vote
 from quorum_contract import Status
 from quorum_contract.errors import QuorumError
 
@@ -60,13 +62,13 @@ class Generated(NamedTuple):
     log_probs: Sequence[float] = ()
 
 
-Reply = Generated | Status
-"""The generated text, or the status of an abstention."""
+Reply = Generated | list[Vote] | Status
+"""The generated text; a vote per attribute, of a runtime without an LLM; or the status of an abstention."""
 Done = Callable[[Reply], None]
 
 
 class Runtime(Protocol):
-    """Turns questions into text. Thread-safe: ``submit`` is called while earlier questions are in flight."""
+    """Turns questions into text or votes. ``submit`` is called while earlier questions are in flight."""
 
     def submit(self, question: Question, done: Done) -> None:
         """Start answering and return at once; after any exception the member abstains.
@@ -108,6 +110,7 @@ class RuntimeSettings(Generic[O_co]):
         root: Folder that relative paths of ``options`` start from.
         peers: Options of the other members in the same process.
         infer: Calls other models of the server; ``None`` outside of one.
+        catalogue: Of the deployment.
     """
 
     member: str
@@ -115,6 +118,7 @@ class RuntimeSettings(Generic[O_co]):
     options: O_co
     peers: tuple[O_co, ...] = ()
     infer: Infer | None = None
+    catalogue: Catalogue = field(default_factory=lambda: Catalogue({}))
 
     def check_files(self) -> None:
         """Raise RuntimeConfigError if a file or folder that the options name is missing or incomplete."""

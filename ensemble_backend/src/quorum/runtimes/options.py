@@ -244,12 +244,33 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
     scores: bool = True
 
 
+class CatalogueOptions(Options, frozen=True, kw_only=True):
+    """Options of the runtime ``catalogue``.
+
+    Attributes:
+        products: Path of the products that are filled in.
+        min_precision: Values of a lower precision are not proposed.
+        scores: Whether votes come with the logarithm of the precision.
+    """
+
+    runtime: ClassVar[str] = "catalogue"
+    served_by: ClassVar[str] = "quorum.runtimes.catalogue:CatalogueRuntime"
+
+    products: Annotated[
+        str, Existing(fix='write one product a line: {"text": ..., "attributes": {name: value}}')
+    ]
+    min_precision: Share = 0.3
+    scores: bool = True
+
+
 RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
     {
         options.runtime: options
-        for options in (OpenVinoOptions, HfOptions, TensorRtLlmOptions, EngineOptions, ReplayOptions)
+        for options in (
+            OpenVinoOptions, HfOptions, TensorRtLlmOptions, EngineOptions, ReplayOptions, CatalogueOptions,
+        )
     }
-)
+)  # fmt: skip
 """Runtime -> its options."""
 
 SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat", "scores"})})

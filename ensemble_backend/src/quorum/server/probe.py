@@ -20,8 +20,9 @@ PROBE_TIMEOUT_S = 5.0
 _TEXT = "quorum probe: is anybody there?"
 _RETRY_S = 0.25
 _PATIENCE_S = 2.0
-# Statuses of a working member: recorded votes lack the canned question, a small LLM may write nonsense.
-_WORKING = (Status.ANSWERED, Status.UNPARSABLE, Status.NOT_ASKED)
+# Statuses of a working member: recorded votes and catalogues lack the canned question, a small LLM may write
+# nonsense.
+_WORKING = (Status.ANSWERED, Status.UNPARSABLE, Status.NOT_ASKED, Status.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class TritonPythonModel:
             options = [_options_of(member) for member in members]
             for member, own in zip(members, options, strict=True):
                 peers = tuple(other for other in options if other is not own)
-                runtime = create(RuntimeSettings(member["name"], root, own, peers, inner.call))
+                runtime = create(RuntimeSettings(member["name"], root, own, peers, inner.call, catalogue))
                 self._members.append(_Member(member, catalogue, runtime, self._deadlines))
         except BaseException:
             self.finalize()
@@ -164,6 +164,8 @@ class _Member:
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
             return abstain(reply, len(question.attributes))
+        if not isinstance(reply, Generated):
+            return reply
         # No vote is lost for its score.
         for generated in (reply, Generated(reply.text)):
             try:

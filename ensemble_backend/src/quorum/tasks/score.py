@@ -45,7 +45,7 @@ def score_of(span: Span, ends: Sequence[int], log_probs: Sequence[float]) -> flo
     if reached < first:
         first = reached if start == 0 else reached + 1
     score = valid_score(sum(log_probs[first : bisect_left(ends, end) + 1]))
-    return None if score is None else _round(score)
+    return None if score is None else rounded(score)
 
 
 def as_probability(score: float) -> str:
@@ -56,7 +56,7 @@ def as_probability(score: float) -> str:
     return "p<.01" if probability < 0.5 else "p>.99"
 
 
-def _round(score: float) -> float:
-    """The float32 next to a score, so that a score is equal in every format that it is written in."""
-    rounded: float = _FLOAT32.unpack(_FLOAT32.pack(score))[0]
-    return rounded
+def rounded(score: float) -> float:
+    """Return the float32 next to a score, so that a score is equal in every format that it is written in."""
+    number: float = _FLOAT32.unpack(_FLOAT32.pack(score))[0]
+    return number
