@@ -18,9 +18,9 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="package", autouse=True)
 def one_tree() -> Iterator[None]:
     """Build the tree of commands once: Typer does so at every call, which takes longer than most commands."""
-    tree = typer.main.get_command(app)
+    tree, build = typer.main.get_command(app), typer.testing._get_command
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.testing, "_get_command", lambda _: tree)
+        patch.setattr(typer.testing, "_get_command", lambda given: tree if given is app else build(given))
         yield
 
 
