@@ -17,11 +17,15 @@ sys.path.insert(0, str(HERE))
 LONGEST = (
     "test_gpu_check.py",
     "test_redeploy_under_load.py",
-    "test_command_line.py",
     "test_canary.py",
+    "test_hf.py",
     "test_probe.py",
+    "test_command_line.py",
+    "test_stream.py",
 )
 """Files that take longest, the longest first."""
+SERVED = 0.85
+"""The share of the run by which the last file with servers begins: those wait, and must not end it."""
 
 # The same examples on every run, and no time limit: a busy machine must not decide what passes.
 settings.register_profile(
@@ -36,17 +40,22 @@ settings.load_profile("quorum")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, and start with the files that take longest: the workers end together."""
+    """Mark what needs a server, and start with the files that take longest: the workers end together.
+
+    The other files with servers, which wait most of the time, are spread among those that compute.
+    """
+    with_server: dict[Path, None] = {}
+    without: dict[Path, None] = {}
     for item in items:
         if (HERE / "e2e") in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-    items.sort(key=_start)
-
-
-def _start(item: pytest.Item) -> tuple[int, int]:
-    """The order of files: those that take longest first, then the others with servers."""
-    name = item.path.name
-    return (LONGEST.index(name) if name in LONGEST else len(LONGEST), (HERE / "e2e") not in item.path.parents)
+            with_server[item.path] = None
+        else:
+            without[item.path] = None
+    places = {path: SERVED * number / len(with_server) for number, path in enumerate(with_server)}
+    places |= {path: number / len(without) for number, path in enumerate(without)}
+    places |= {path: LONGEST.index(path.name) - len(LONGEST) for path in places if path.name in LONGEST}
+    items.sort(key=lambda item: places[item.path])
 
 
 @pytest.fixture(scope="session")

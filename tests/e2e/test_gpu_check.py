@@ -11,19 +11,24 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
-pytest.importorskip("transformers", reason="run `make setup-hf`")
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 SMALL = (
     *("--device", "cpu", "--shape", "tiny", "--new-tokens", "64", "--concurrency", "1,4"),
     *("--seconds", "0.5", "--rounds", "1", "--prompts", "6", "--redeploys", "3"),
 )
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    # Found without importing them, which takes seconds in every process that collects the tests.
+    pytest.mark.skipif(
+        not (find_spec("torch") and find_spec("transformers")),
+        reason="PyTorch is not installed here: run `make setup-hf`",
+    ),
+]
 
 
 def check(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +117,7 @@ def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
 
 def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -> None:
     arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "demo-llama/graph", "--concurrency", "4")
+    arguments += ("--redeploys", "1")
     run = check(tmp_path, *arguments, *(("--only", "demo-llama/answers") if LONG else ()))
     assert run.returncode == 0, run.stdout + run.stderr
     assert "not judged   tensorrt_llm-demo-llama/graph latency" in run.stdout

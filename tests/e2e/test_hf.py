@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -19,13 +20,17 @@ from quorum.server.probe import probe_channel
 from quorum_client import Client
 from quorum_contract import Status
 
-pytest.importorskip("torch", reason="PyTorch is not in the environment that serves: run `make setup-hf`")
-pytest.importorskip("transformers", reason="run `make setup-hf`")
-
 MEMBERS = {"llama": "dynamic", "qwen": "continuous"}
 FAMILIES = {"llama": "llama", "qwen": "qwen3"}
 VALUES = {"color": ["red", "navy blue"], "gender": ["women", "men"]}
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    # Found without importing them, which takes seconds in every process that collects the tests.
+    pytest.mark.skipif(
+        not (find_spec("torch") and find_spec("transformers")),
+        reason="PyTorch is not in the environment that serves: run `make setup-hf`",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

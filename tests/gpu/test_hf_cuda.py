@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -17,18 +18,23 @@ from quorum.runtimes.base import Generated, Question, RuntimeSettings
 from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
-transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
-
-from quorum.runtimes.hf_batch import Answers  # noqa: E402
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use"),
-]
+pytestmark = pytest.mark.gpu
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "navy blue")), Attribute("brand")])
 NAMES = ("color", "brand")
 TEXTS = [f"shoe number {number} in red" for number in range(12)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """PyTorch takes seconds to import: not in every process that collects these tests."""
+    global torch, transformers, Answers
+    if shutil.which("nvidia-smi") is None:
+        pytest.skip("no GPU here (no nvidia-smi)")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
+    transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU that PyTorch can use")
+    from quorum.runtimes.hf_batch import Answers
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 """A member that changed is named within 500 cells; on quiet days hardly ever anybody is."""
 
 import json
+import os
 from datetime import UTC, datetime
 
 import numpy as np
@@ -64,14 +65,14 @@ def own_accuracies(rng):
 
 @pytest.mark.slow
 def test_quiet_days_of_2000_cells_raise_an_alarm_less_than_once_in_a_hundred():
-    alarms = 0
-    for seed in range(300):
+    alarms, days = 0, 300 if os.environ.get("QUORUM_LONG") else 100
+    for seed in range(days):
         rng = np.random.default_rng([1, seed])
         accuracy = own_accuracies(rng)
         alarms += bool(
             drift(reference(*votes(rng, 4000, accuracy)), day(*votes(rng, 2000, accuracy))).findings
         )
-    assert alarms <= 2
+    assert alarms <= days / 150
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -76,12 +77,13 @@ def named(past: VotesTable, today: VotesTable) -> list[tuple[str, str]]:
 def test_quiet_days_raise_an_alarm_less_than_once_in_a_hundred(members: int) -> None:
     """Cells of one product are far from independent here."""
     alarms = 0
-    for seed in range(300):
+    days = 300 if os.environ.get("QUORUM_LONG") else 100
+    for seed in range(days):
         rng = np.random.default_rng([1, members, seed])
         past, today = day(rng, 600, members), day(rng, 300, members)
         found = drift(reference(past), today).findings
         alarms += any(finding.kind in (SURER, LESS_SURE, UNSCORED) for finding in found)
-    assert alarms <= 3
+    assert alarms <= days / 100
 
 
 @pytest.mark.parametrize(("temper", "kind"), [(1.5, LESS_SURE), (0.6, SURER)])

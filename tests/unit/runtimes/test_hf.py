@@ -22,12 +22,6 @@ from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum_contract import Status
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
-transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
-
-from quorum.runtimes.hf import HfRuntime  # noqa: E402
-from quorum.runtimes.hf_batch import Answers  # noqa: E402
-
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 BATCHINGS = ("dynamic", "continuous")
 CATALOGUE = Catalogue.of(
@@ -39,6 +33,16 @@ CATALOGUE = Catalogue.of(
 )
 TEXTS = ("shoe", "red shoes for men, size 42", "größe № 👟", "a" * 90, "b, c")
 WAIT_S = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """PyTorch takes seconds to import: not in every process that collects these tests."""
+    global torch, transformers, HfRuntime, Answers
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
+    transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
+    from quorum.runtimes.hf import HfRuntime
+    from quorum.runtimes.hf_batch import Answers
 
 
 @pytest.fixture(scope="module")

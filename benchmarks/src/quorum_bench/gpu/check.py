@@ -318,11 +318,13 @@ _RUN: dict[str, Callable[[Options, str, Path], Row]] = {
 
 
 def _resolve(device: str) -> str:
+    if device == "cpu":
+        return device
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         raise CheckError(
             f"--device {device}: PyTorch {torch.__version__} sees no GPU here; use --device cpu, or install"
             " the build with CUDA: QUORUM_TORCH=cuda make setup-hf"
