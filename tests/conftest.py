@@ -24,6 +24,8 @@ LONGEST = (
     "test_stream.py",
 )
 """Files that take longest, the longest first."""
+LATE = ("torch", "transformers")
+"""What a file imports in a fixture or a test only: every process that runs tests collects all files."""
 SERVED = 0.85
 """The share of the run by which the last file with servers begins: those wait, and must not end it."""
 
@@ -44,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The other files with servers, which wait most of the time, are spread among those that compute.
     """
+    if early := [name for name in LATE if name in sys.modules]:
+        raise pytest.UsageError(f"importing {early[0]} takes seconds: import it in a fixture, not in a file")
     with_server: dict[Path, None] = {}
     without: dict[Path, None] = {}
     for item in items:

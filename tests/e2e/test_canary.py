@@ -34,7 +34,7 @@ from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, 
 ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
 SHARE = 0.05
-PRODUCTS = 600
+PRODUCTS = 420
 IDS = [f"sku-{i}" for i in range(2_000)]
 
 

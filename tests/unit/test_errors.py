@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib
 import re
 from collections import Counter
@@ -29,6 +30,7 @@ BUILT_IN = {
 }
 
 
+@functools.cache
 def defined() -> dict[str, str]:
     """Exception class -> its module, read from the sources: some modules import only inside a server."""
     bases: dict[str, tuple[str, set[str]]] = {}
@@ -47,16 +49,13 @@ def defined() -> dict[str, str]:
     return found
 
 
-DEFINED = defined()
-
-
 @pytest.fixture(scope="module")
 def classes() -> dict[str, type[BaseException]]:
-    return {name: getattr(importlib.import_module(module), name) for name, module in DEFINED.items()}
+    return {name: getattr(importlib.import_module(module), name) for name, module in defined().items()}
 
 
 def test_the_sources_were_read() -> None:
-    assert {"QuorumError", "InvalidRequest", "NoConvergenceError", "Skipped"} <= DEFINED.keys()
+    assert {"QuorumError", "InvalidRequest", "NoConvergenceError", "Skipped"} <= defined().keys()
 
 
 def test_every_exception_derives_from_the_base(classes: dict[str, type[BaseException]]) -> None:

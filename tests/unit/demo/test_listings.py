@@ -4,6 +4,7 @@
 import json
 import random
 import re
+from functools import cache
 from itertools import islice
 
 import pytest
@@ -22,9 +23,13 @@ from vocabulary import (
 )
 
 CLEAN = Mix(typo=0.0, hint=0.0, shuffled=0.0)
-SAMPLE = list(islice(listings("test", Mix()), 3000))
-CLEAN_SAMPLE = list(islice(listings("test", CLEAN), 3000))
 SHIPPED = [json.loads(line) for line in (HERE / "listings.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@cache
+def sample(mix: Mix = Mix()):  # noqa: B008, it is constant
+    """Made by the first test that needs it, not by every process that collects the tests."""
+    return list(islice(listings("test", mix), 3000))
 
 
 def _says(title: str, phrase: str) -> bool:
@@ -50,19 +55,19 @@ def test_every_attribute_occurs_stated_and_not_stated(attribute):
 
 @pytest.mark.parametrize("attribute", ["color", "material", "gender", "age_group"])
 def test_closed_gold_values_are_in_the_catalogue_and_each_occurs(attribute):
-    found = {value for listing in SAMPLE for value in listing.gold[attribute]}
+    found = {value for listing in sample() for value in listing.gold[attribute]}
     assert found == {*(values_of(attribute) or ()), NOT_STATED}
 
 
 def test_gold_sizes_are_canonical():
     known = {size for sizes in SIZES.values() for size in sizes}
-    assert {listing.gold["size"][0] for listing in SAMPLE} <= known | {NOT_STATED}
+    assert {listing.gold["size"][0] for listing in sample()} <= known | {NOT_STATED}
 
 
 @pytest.mark.parametrize("attribute", ["color", "material"])
 def test_clean_text_names_the_gold_value_and_no_other_when_not_stated(attribute):
     words = words_for(attribute)
-    for listing in CLEAN_SAMPLE:
+    for listing in sample(CLEAN):
         gold = listing.gold[attribute]
         if gold == (NOT_STATED,):
             named = [word for group in words.values() for word in group if _says(listing.title, word)]
@@ -73,13 +78,13 @@ def test_clean_text_names_the_gold_value_and_no_other_when_not_stated(attribute)
 
 
 def test_brand_is_written_in_the_text_letter_by_letter():
-    for listing in SAMPLE:
+    for listing in sample():
         brand = listing.gold["brand"][0]
         assert brand == NOT_STATED or brand.lower() in listing.title.lower(), listing
 
 
 def test_clean_audience_follows_from_its_phrase_or_size():
-    for listing in CLEAN_SAMPLE:
+    for listing in sample(CLEAN):
         gender, age = listing.gold["gender"][0], listing.gold["age_group"][0]
         stated = [key for key, phrases in AUDIENCES.items() if any(_says(listing.title, p) for p in phrases)]
         if (gender, age) == (NOT_STATED, NOT_STATED):
@@ -93,7 +98,7 @@ def test_clean_audience_follows_from_its_phrase_or_size():
 
 def test_larger_share_of_a_blend_is_the_material():
     seen = 0
-    for listing in CLEAN_SAMPLE:
+    for listing in sample(CLEAN):
         shares = re.findall(r"(\d+)% ([a-z ]+?)(?= \d|,| /|$)", listing.title.lower())
         if len(shares) == 2 and shares[0][0] != shares[1][0]:
             larger = max(shares, key=lambda share: int(share[0]))[1]

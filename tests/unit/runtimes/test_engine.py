@@ -15,7 +15,6 @@ import pytest
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, InnerError, Question, RuntimeSettings
-from quorum.runtimes.engine import CALLS
 from quorum.runtimes.options import EngineOptions, Lora
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum_contract import Status
@@ -163,6 +162,9 @@ def test_a_deadline_stops_the_generation_by_its_number(runtime: Any, inner: Inne
 
 def test_no_more_calls_wait_than_may(runtime: Any, inner: Inner) -> None:
     inner.hang = True
+    # Imported late: Transformers takes seconds in every process that collects the tests.
+    from quorum.runtimes.engine import CALLS
+
     replies = ask(runtime, seconds=0.5, times=3 * CALLS)
     assert replies == [Status.TIMEOUT] * (3 * CALLS)
     assert inner.most == CALLS

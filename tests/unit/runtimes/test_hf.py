@@ -128,14 +128,14 @@ def greedy(folder: Path, new: int, model: Any = None) -> dict[tuple[int, ...], l
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A checkpoint of each family, and the answers of Transformers."""
     folder = write_checkpoint(tmp_path_factory.mktemp("family") / request.param, request.param, seed=3)
-    return folder, greedy(folder, 40)
+    return folder, greedy(folder, 24)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
 def test_greedy_answers_are_those_of_transformers(family, start, tokens, batching) -> None:
     folder, expected = family
     assert len({tuple(answer) for answer in expected.values()}) == len(TEXTS)
-    runtime = start(folder, guided=False, batching=batching, max_new_tokens=40)
+    runtime = start(folder, guided=False, batching=batching, max_new_tokens=24)
     ask(runtime, [question(text) for text in TEXTS])
     assert tokens == expected
     tokens.clear()

@@ -18,7 +18,6 @@ from support import standin
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.options import read_options
 from quorum.runtimes.tensorrt_llm import _log_prob_of, checkpoint_kv_bytes
 from quorum.tasks.catalogue import Attribute, Catalogue
@@ -121,6 +120,9 @@ def test_what_listings_share_is_computed_once(
         for module in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
             del sys.modules[module]
     first, second = standin.events(folder, "generate")
+    # Imported late: Transformers takes seconds in every process that collects the tests.
+    from quorum.runtimes.chat import ChatTokenizer
+
     tokens = [ChatTokenizer(str(folder)).encode(prompt) for prompt in prompts]
     shared = next(at for at, (one, other) in enumerate(zip(*tokens, strict=False)) if one != other)
     assert first["cached"] == 0
