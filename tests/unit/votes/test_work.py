@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,23 @@ def test_a_real_table_that_is_dropped_from_and_merged_again_is_the_same(tmp_path
         quorum.drop_members(votes, names, part)
     quorum.merge_votes(parts, tmp_path / "all.jsonl")
     assert read_votes(tmp_path / "all.jsonl").data_hash() == read_votes(votes).data_hash()
+
+
+def test_no_room_for_a_merge_is_an_error_that_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def tiny(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **named)
+        database.execute("PRAGMA max_page_count=8")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", tiny)
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", table(["a"], products=300)) for name in "xy"]
+    with pytest.raises(VotesError, match=r"quorum-merge-.*disk is full.*; set TMPDIR"):
+        quorum.merge_votes(files, tmp_path / "all.jsonl")
+    assert not (tmp_path / "all.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["votes.jsonl", "link.jsonl", "hard.jsonl", "./sub/../votes.jsonl"])

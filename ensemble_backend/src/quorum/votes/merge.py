@@ -92,18 +92,22 @@ def merge(
 
 @contextmanager
 def _shelf(members: tuple[str, ...], sources: Sequence[Path], prefer: Prefer | None) -> Iterator[_Shelf]:
-    with (
-        tempfile.TemporaryDirectory(prefix="quorum-merge-") as folder,
-        closing(sqlite3.connect(Path(folder) / "cells.sqlite", isolation_level=None)) as database,
-    ):
-        for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KB}"):
-            database.execute(f"PRAGMA {setting}")
-        database.execute(
-            "CREATE TABLE cells (id INTEGER PRIMARY KEY, product TEXT, attribute TEXT, file INTEGER,"
-            " number INTEGER, asked INTEGER, cell BLOB, extra TEXT, UNIQUE (product, attribute))"
-        )
-        database.execute("BEGIN")
-        yield _Shelf(database, members, sources, prefer)
+    """Open a database in a temporary folder; raises VotesError where that has no room for the cells."""
+    with tempfile.TemporaryDirectory(prefix="quorum-merge-") as folder:
+        try:
+            with closing(sqlite3.connect(Path(folder) / "cells.sqlite", isolation_level=None)) as database:
+                for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KB}"):
+                    database.execute(f"PRAGMA {setting}")
+                database.execute(
+                    "CREATE TABLE cells (id INTEGER PRIMARY KEY, product TEXT, attribute TEXT, file INTEGER,"
+                    " number INTEGER, asked INTEGER, cell BLOB, extra TEXT, UNIQUE (product, attribute))"
+                )
+                database.execute("BEGIN")
+                yield _Shelf(database, members, sources, prefer)
+        except sqlite3.Error as error:
+            raise VotesError(
+                f"{folder}: cannot hold the cells to merge ({error}); set TMPDIR to a folder with more room"
+            ) from error
 
 
 class _Shelf:
