@@ -26,6 +26,7 @@ LONGEST = (
 """Files that take longest, the longest first."""
 LATE = ("torch", "transformers")
 """What a file imports in a fixture or a test only: every process that runs tests collects all files."""
+EARLY = pytest.StashKey[list[str]]()
 SERVED = 0.85
 """The share of the run by which the last file with servers begins: those wait, and must not end it."""
 
@@ -41,13 +42,12 @@ settings.load_profile("quorum")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a server, and start with the files that take longest: the workers end together.
 
     The other files with servers, which wait most of the time, are spread among those that compute.
     """
-    if early := [name for name in LATE if name in sys.modules]:
-        raise pytest.UsageError(f"importing {early[0]} takes seconds: import it in a fixture, not in a file")
+    config.stash[EARLY] = [name for name in LATE if sys.modules.get(name)]
     with_server: dict[Path, None] = {}
     without: dict[Path, None] = {}
     for item in items:
@@ -60,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places |= {path: number / len(without) for number, path in enumerate(without)}
     places |= {path: LONGEST.index(path.name) - len(LONGEST) for path in places if path.name in LONGEST}
     items.sort(key=lambda item: places[item.path])
+
+
+@pytest.fixture(scope="session")
+def imported_early(pytestconfig: pytest.Config) -> list[str]:
+    """What is to be imported late, and was imported when the tests were collected."""
+    return pytestconfig.stash[EARLY]
 
 
 @pytest.fixture(scope="session")
