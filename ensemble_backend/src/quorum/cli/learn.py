@@ -42,13 +42,17 @@ def learn(
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
     no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
+    no_evidence: Annotated[
+        bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
+    ] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
-    Where votes have scores, both also learn what these are worth, unless --no-scores.
+    Where votes have scores, both also learn what these are worth, unless --no-scores. From 100 labels on,
+    `loglinear` also learns what the product's text says about a value, unless --no-evidence.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.
 
@@ -63,6 +67,7 @@ def learn(
         update=before,
         forgetting=forgetting,
         scores=not no_scores,
+        evidence=not no_evidence,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)

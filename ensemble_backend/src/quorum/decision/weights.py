@@ -12,13 +12,15 @@ from typing import Any
 import msgspec
 
 from quorum.decision.cell import Parameters
+from quorum.decision.evidence import FEATURES, Coefficients
+from quorum.decision.evidence import check as check_evidence
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.scores import LEVELS, LOG_ODDS
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
 SCHEMA_VERSION = 2
-"""The newest schema: 2 adds ``scores``. Weights without them are written as 1, byte for byte as ever."""
+"""The newest schema: 2 adds ``scores`` and ``evidence``. Weights without are written as 1, byte for byte."""
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
 
@@ -48,6 +50,7 @@ class Weights:
         confidence: "agreement" (share of the weights) or "calibrated" (probability of being right).
         settings: Settings of the method, JSON values.
         provenance: Where the weights come from, JSON values.
+        evidence: What the product's text says about values, see :mod:`quorum.decision.evidence`; {}: nothing.
     """
 
     method: str
@@ -59,6 +62,7 @@ class Weights:
     confidence: str = "agreement"
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Coefficients = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -67,6 +71,10 @@ class Weights:
             raise WeightsError(f"confidence is {self.confidence!r}; it must be one of {list(CONFIDENCES)}")
         if not self.members or len(set(self.members)) != len(self.members) or "" in self.members:
             raise WeightsError(f"members must be one or more distinct, non-empty names: {list(self.members)}")
+        try:
+            check_evidence(self.evidence)
+        except ValueError as error:
+            raise WeightsError(str(error)) from error
         _check_parameters(self.default, "default", self)
         for key, named in (("attributes", self.attributes), ("groups", self.groups)):
             for name, parameters in named.items():
@@ -108,7 +116,7 @@ class Weights:
 _LEVELS = "score_log_odds"
 """Field of schema 2: the log odds of the levels that ``scores`` has one number for."""
 _FIELDS = frozenset({"schema_version", "content_hash", _LEVELS, *(f.name for f in fields(Weights))})
-_OPTIONAL = frozenset({"groups", "settings", _LEVELS})
+_OPTIONAL = frozenset({"groups", "settings", "evidence", _LEVELS})
 
 
 def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> Weights:
@@ -126,7 +134,7 @@ def equal_weights(members: Sequence[str], catalogue_hash: str | None = None) -> 
 
 def dumps(weights: Weights) -> str:
     """Write as JSON that a person can read and compare: one line per attribute, sorted."""
-    return lay_out(_content(weights), {"attributes", "groups", "provenance"})
+    return lay_out(_content(weights), {"attributes", "groups", "provenance", "evidence"})
 
 
 def dump(weights: Weights, path: str | Path) -> None:
@@ -170,9 +178,9 @@ def loads(text: str, source: str = "weights") -> Weights:
 
 def _check_levels(content: Mapping[str, Any]) -> None:
     """Refuse offsets for other levels of scores than this code's."""
-    if (content["schema_version"] > 1) != (_LEVELS in content):
+    if (content["schema_version"] > 1) != (_LEVELS in content or "evidence" in content):
         raise WeightsError(
-            f"schema_version is {content['schema_version']}, which is 2 exactly with {_LEVELS}"
+            f"schema_version is {content['schema_version']}, which is 2 exactly with {_LEVELS} or evidence"
         )
     if _LEVELS in content and content[_LEVELS] != list(LOG_ODDS):
         raise WeightsError(
@@ -235,7 +243,7 @@ def _check_scores(parameters: Parameters, where: str, weights: Weights) -> None:
 def _content(weights: Weights) -> dict[str, Any]:
     """All that the file holds, the hash last."""
     content = {
-        "schema_version": SCHEMA_VERSION if weights.uses_scores else 1,
+        "schema_version": SCHEMA_VERSION if weights.uses_scores or weights.evidence else 1,
         "method": weights.method,
         "settings": dict(weights.settings),
         "members": weights.members,
@@ -248,6 +256,8 @@ def _content(weights: Weights) -> dict[str, Any]:
     }
     if weights.uses_scores:
         content[_LEVELS] = LOG_ODDS
+    if weights.evidence:
+        content["evidence"] = {name: weights.evidence[name] for name in FEATURES if name in weights.evidence}
     try:
         return with_hash(content)
     except ValueError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from quorum.files import write_atomic
 from quorum.learning.learn import LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
+from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
@@ -36,6 +38,7 @@ class LearnOptions:
         update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
         forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
         scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
+        evidence: Whether the products' texts may count with ``loglinear``; False: votes alone decide.
     """
 
     method: str = "auto"
@@ -44,6 +47,7 @@ class LearnOptions:
     update: str | Path | None = None
     forgetting: float = 1.0
     scores: bool = True
+    evidence: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     choice = _choice(used, options)
     weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
-    remarks = (*statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (*statistic.remarks(), *_remarks(used, weights, options))
     return LearnReport(weights, remarks=remarks), state
 
 
@@ -165,7 +169,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    remarks = (streamed, *statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (streamed, *statistic.remarks(), *_remarks(statistic, weights, options))
     return LearnReport(weights, remarks=remarks), None
 
 
@@ -177,17 +181,37 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
     weights = relearn(state, **_choice(state.statistic, options), **catalogue)
-    remarks = _score_remarks(state.statistic, weights, options)
+    remarks = _remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 
 
 def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:
     """Method and settings, as arguments of the learning functions."""
-    method = options.method
-    if options.scores:
-        return {"method": method}
-    method = choose_method(statistic) if method == "auto" else method
-    return {"method": method, "settings": {"scores": False} if method in SCORE_METHODS else None}
+    method = choose_method(statistic) if options.method == "auto" else options.method
+    settings = {"scores": False} if not options.scores and method in SCORE_METHODS else {}
+    if not options.evidence and method == "loglinear":
+        settings["evidence"] = False
+    return {"method": method, "settings": settings}
+
+
+def _remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
+    """Say what the scores of votes and the texts of products are worth."""
+    return (*_score_remarks(statistic, weights, options), *_text_remarks(statistic, weights, options))
+
+
+def _text_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> Iterator[str]:
+    """Say whether texts count, and why not."""
+    if weights.method != "loglinear" or not options.evidence:
+        return
+    labels = weights.provenance["gold_labels"]
+    if weights.evidence:
+        yield f"values also count by the products' texts, learned from {labels} labels"
+    elif statistic.text is None:
+        yield "labelled votes without a text (`title`), or none was kept: votes alone decide"
+    elif labels < GOLD_FOR_TEXT:
+        yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
+    else:
+        yield "votes alone decide: the products' texts say too little about which value is right"
 
 
 def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
