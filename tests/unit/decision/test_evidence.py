@@ -19,6 +19,7 @@ from quorum.decision.evidence import (
     Evidence,
     Text,
     check,
+    counted,
     features,
 )
 from quorum.decision.lazy import is_settled
@@ -93,7 +94,7 @@ def test_points_are_the_bounded_sum_of_features(text):
     for _ in range(50):
         coefficients = random_evidence(rng)
         named = [VALUES[i] if i else None for i in rng.integers(0, len(VALUES), 5)]
-        points = Evidence(coefficients).of(text).of(named)
+        points = Evidence(coefficients).of(text).of(counted(named), 5)
         expected = {}
         for value, numbers in features(Text(text), named).items():
             terms = [
@@ -104,14 +105,14 @@ def test_points_are_the_bounded_sum_of_features(text):
             expected[value] = min(HIGHEST, sum(terms[:10]) + others) + terms[15]
         assert points == {value: pytest.approx(own) for value, own in expected.items()}
         order = rng.permutation(5)
-        moved = Evidence(coefficients).of(text).of([named[i] for i in order])
+        moved = Evidence(coefficients).of(text).of(counted(named[i] for i in order), 5)
         assert moved == {value: pytest.approx(own) for value, own in points.items()}
 
 
 def test_no_text_no_evidence():
     evidence = Evidence(random_evidence(np.random.default_rng(0)))
     assert evidence.of("") is evidence.of(" \n") is None
-    assert evidence.of("x").of(["n/a", None]) == {}
+    assert evidence.of("x").of({"n/a": 1}, 2) == {}
 
 
 def ballots(named):
@@ -130,7 +131,7 @@ def test_arrays_and_cells_decide_alike_and_without_coefficients_as_ever(strength
         codes = np.array(
             [[-1 if value is None else VALUES.index(value) - 1 for value in row] for row in rows]
         )
-        points = [evidence.of(TEXT).of(row) for row in rows]
+        points = [evidence.of(TEXT).of(counted(row), members) for row in rows]
         table = np.array(
             [[own.get(value, 0.0) for value in row] for own, row in zip(points, rows, strict=True)]
         )
@@ -205,4 +206,4 @@ def test_hostile_numbers_are_refused(bad, word):
         check(bad)
     tiny = dict.fromkeys(FEATURES, (1000000.0, 5e-324, 1000000.0))
     check(tiny)
-    assert all(map(math.isfinite, Evidence(tiny).of(TEXT).of(VALUES).values()))
+    assert all(map(math.isfinite, Evidence(tiny).of(TEXT).of(counted(VALUES), 6).values()))

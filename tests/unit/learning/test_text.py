@@ -45,7 +45,9 @@ def test_text_that_tells_right_from_wrong_is_learned():
     known, new = table_of(200), table_of(200, 1, start=1000)
     weights, plain = learn(known), learn(known, settings={"evidence": False})
     assert accuracy(new, weights) > accuracy(new, plain) + 0.1
-    assert weights.settings["evidence"] and not plain.settings["evidence"] and not plain.evidence
+    assert weights.settings["evidence"]
+    assert not plain.settings["evidence"]
+    assert not plain.evidence
     assert weights.evidence["any_case"][2] > 0.0
     assert weights.settings["evidence_ridge"] in (10.0, 30.0, 100.0)
     back = loads(dumps(weights))
@@ -122,7 +124,8 @@ def test_groups_deviate_around_the_text():
     model = LogLinear(levels=levels, gold_for_groups=100).fit(
         statistic.hist, statistic.gold, text=statistic.text
     )
-    assert model.text_ and len(model.levels_[1].weights) == 2
+    assert model.text_
+    assert len(model.levels_[1].weights) == 2
 
 
 def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):

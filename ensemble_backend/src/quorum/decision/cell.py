@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from quorum.decision.evidence import TextEvidence
+from quorum.decision.evidence import TextEvidence, counted
 from quorum.decision.parts import find_part
 from quorum.decision.scores import level_of
 
@@ -106,7 +106,8 @@ def decide_one(
             totals[ballots[part][0]] += parameters.part_bias
     at_stake = 0.0
     if evidence is not None:
-        for value, points in evidence.of(named_values(ballots)).items():
+        votes = votes_of(ballots) if len(totals) > 1 else support
+        for value, points in evidence.of(votes, len(ballots)).items():
             totals[value] += points
             at_stake += abs(points)
     winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
@@ -124,9 +125,9 @@ def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[st
     return support
 
 
-def named_values(ballots: Sequence[Ballot | None]) -> list[str | None]:
-    """Per member, the value that it named, "n/a" included; None where it named none."""
-    return [None if ballot is None or ballot[1] != ANSWERED else ballot[0] for ballot in ballots]
+def votes_of(ballots: Sequence[Ballot | None]) -> Mapping[str, float]:
+    """Number of votes for each candidate; None for a member not asked yet."""
+    return counted(ballot[0] for ballot in ballots if ballot is not None and ballot[1] == ANSWERED)
 
 
 def _winner(

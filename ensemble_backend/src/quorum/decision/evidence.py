@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from quorum.decision.patterns import MAX_MEMBERS
 from quorum_contract import NOT_APPLICABLE
 
 IN_TEXT = ("as_written", "any_case", "left_edge", "right_edge", "repeated", "position")
@@ -74,16 +75,21 @@ def check(evidence: Coefficients) -> None:
 
 
 class Evidence:
-    """The coefficients of weights, ready for texts; see :data:`Coefficients`."""
+    """The coefficients of weights, ready for texts; see :data:`Coefficients`.
+
+    Attributes:
+        alone: Evidence by the values of others where there are none.
+        by_candidates: Evidence of every value by the number of candidates.
+    """
 
     def __init__(self, coefficients: Coefficients) -> None:
         self._terms = [coefficients.get(name, (0.0, 1.0, 0.0)) for name in FEATURES]
-        self._no, self._yes = ([self._points(at, x) for at in range(len(FEATURES))] for x in (0.0, 1.0))
-        self._not_found, self._alone = sum(self._no[:_FORM]), _within(sum(self._no[_AMONG:_CANDIDATES]))
-        self._no_whole, self._no_part = (
-            self._no[a] + self._no[b] for a, b in ((_WHOLES, _IS_PART), (_PARTS, _IS_WHOLE))
-        )
-        self._forms: dict[str, float] = {}
+        # What a feature that is 0 or 1 adds, by its value.
+        self._flags = [(self._points(at, 0.0), self._points(at, 1.0)) for at in range(len(FEATURES))]
+        no = [pair[0] for pair in self._flags]
+        self._not_found, self.alone = sum(no[:_FORM]), _within(sum(no[_AMONG:_CANDIDATES]))
+        self.by_candidates = [self._points(_CANDIDATES, number) for number in range(MAX_MEMBERS + 1)]
+        self._forms: dict[str, tuple[Form, float]] = {}
 
     def of(self, text: str) -> TextEvidence | None:
         """The evidence of a product's text; None for one without words: then votes alone decide."""
@@ -91,55 +97,52 @@ class Evidence:
 
     def of_value(self, text: Text, value: str) -> float:
         """Evidence of a value by itself: its place in the text, and its form."""
-        form = form_of(value)
-        total = self._forms.get(value)
-        if total is None:
-            if len(self._forms) >= _REMEMBERED:
-                self._forms.clear()
-            total = sum(self._points(_FORM + at, number) for at, number in enumerate(form.features))
-            self._forms[value] = total
-        place = text.find(form)
+        known = self._forms.get(value)
+        form, total = self._remember(value) if known is None else known
+        place = text.place(form)
         if place is None:
             return total + self._not_found
-        for at, number in enumerate(place[:_POSITION]):
-            total += self._yes[at] if number else self._no[at]
-        return total + self._points(_POSITION, place[_POSITION])
+        flags = self._flags
+        as_written, left, right, repeated, position = place
+        total += flags[0][as_written] + flags[1][1] + flags[2][left] + flags[3][right] + flags[4][repeated]
+        return total + self._points(_POSITION, position)
 
-    def of_others(self, value: str, counts: Mapping[str, int], members: int) -> float:
+    def of_others(self, value: str, counts: Mapping[str, float], members: int) -> float:
         """Evidence of a value by the values that others named; ``counts`` has the votes of each."""
         if len(counts) == 1:
-            return self._alone
-        no, yes = self._no, self._yes
+            return self.alone
         wholes, parts, overlap = relations(value, counts)
-        total = self._points(_OVERLAP, overlap / members) if overlap else no[_OVERLAP]
-        total += self._points(_WHOLES, wholes / members) + yes[_IS_PART] if wholes else self._no_whole
-        total += self._points(_PARTS, parts / members) + yes[_IS_WHOLE] if parts else self._no_part
-        return _within(total)
+        total = self._points(_WHOLES, wholes / members) + self._points(_PARTS, parts / members)
+        total += self._flags[_IS_PART][wholes > 0] + self._flags[_IS_WHOLE][parts > 0]
+        return _within(total + self._points(_OVERLAP, overlap / members))
 
-    def of_others_in_the_end(self, value: str, counts: Mapping[str, int], members: int, to_ask: int) -> Range:
+    def of_others_in_the_end(
+        self, value: str, counts: Mapping[str, float], members: int, to_ask: int
+    ) -> Range:
         """Lowest and highest evidence by the others, when ``to_ask`` members have not been asked yet."""
         low = high = 0.0
         wholes, parts, overlap = relations(value, counts)
-        for at, number in ((_WHOLES, wholes), (_PARTS, parts), (_OVERLAP, overlap)):
-            least, most = self._range(at, number / members, (number + to_ask) / members)
-            low, high = low + least, high + most
-        for at, number in ((_IS_PART, wholes), (_IS_WHOLE, parts)):
-            least, most = self._range(at, float(number > 0), 1.0)
-            low, high = low + least, high + most
+        more = to_ask / members
+        shares = ((_WHOLES, wholes / members), (_PARTS, parts / members), (_OVERLAP, overlap / members))
+        flags = ((_IS_PART, wholes > 0), (_IS_WHOLE, parts > 0))
+        spans = [(at, share, share + more) for at, share in shares]
+        for at, least, most in spans + [(at, float(flag), 1.0) for at, flag in flags]:
+            ends = self._points(at, least), self._points(at, most)
+            low, high = low + min(ends), high + max(ends)
         return _within(low), _within(high)
 
-    def of_candidates(self, least: int, most: int) -> Range:
-        """Lowest and highest evidence by the number of candidates."""
-        return self._range(_CANDIDATES, least, most)
+    def _remember(self, value: str) -> tuple[Form, float]:
+        if len(self._forms) >= _REMEMBERED:
+            self._forms.clear()
+        form = form_of(value)
+        points = sum(self._points(_FORM + at, number) for at, number in enumerate(form.features))
+        self._forms[value] = form, points
+        return form, points
 
     def _points(self, feature: int, number: float) -> float:
         mean, scale, coefficient = self._terms[feature]
         away = (number - mean) / scale
         return coefficient * (LIMIT if away > LIMIT else -LIMIT if away < -LIMIT else away)
-
-    def _range(self, feature: int, low: float, high: float) -> Range:
-        ends = self._points(feature, low), self._points(feature, high)
-        return min(ends), max(ends)
 
 
 class TextEvidence:
@@ -150,51 +153,60 @@ class TextEvidence:
     def __init__(self, evidence: Evidence, text: Text) -> None:
         self._evidence, self._text = evidence, text
 
-    def of(self, named: Sequence[str | None]) -> dict[str, float]:
+    def of(self, votes: Mapping[str, float], members: int) -> dict[str, float]:
         """Evidence of each value, "n/a" left out.
 
         Args:
-            named: Per member, the value that it named; None: it abstained.
+            votes: Candidate -> number of its votes; that of a single candidate does not matter.
+            members: Number of members, those that abstained included.
         """
-        counts, candidates = _counted(named)
-        evidence, text, members = self._evidence, self._text, len(named)
-        shared = evidence.of_candidates(candidates, candidates)[0]
-        points = {
-            value: evidence.of_value(text, value) + evidence.of_others(value, counts, members)
-            for value in counts
+        evidence, text = self._evidence, self._text
+        shared = evidence.by_candidates[len(votes)]
+        if len(votes) == 1:
+            return {
+                value: min(HIGHEST, evidence.of_value(text, value) + evidence.alone) + shared
+                for value in votes
+                if value != NOT_APPLICABLE
+            }
+        values = _values(votes)
+        return {
+            value: min(HIGHEST, evidence.of_value(text, value) + evidence.of_others(value, values, members))
+            + shared
+            for value in values
         }
-        return {value: min(HIGHEST, own) + shared for value, own in points.items()}
 
-    def bounds(self, named: Sequence[str | None], to_ask: int) -> Bounds:
-        """How much evidence can be in the end; ``named`` as in :meth:`of`, None for members to be asked."""
-        counts, candidates = _counted(named)
-        evidence, ranges = self._evidence, {}
-        for value in counts:
+    def bounds(self, votes: Mapping[str, float], members: int, to_ask: int) -> Bounds:
+        """How much evidence can be in the end; ``votes`` so far, and the number of members still to ask."""
+        evidence, ranges, values = self._evidence, {}, _values(votes)
+        for value in values:
             own = evidence.of_value(self._text, value)
-            low, high = evidence.of_others_in_the_end(value, counts, len(named), to_ask)
+            low, high = evidence.of_others_in_the_end(value, values, members, to_ask)
             ranges[value] = min(HIGHEST, own + low), min(HIGHEST, own + high)
-        low, high = evidence.of_candidates(candidates, candidates + to_ask)
-        return Bounds(ranges, (-high, -low))
+        ends = evidence.by_candidates[len(votes)], evidence.by_candidates[len(votes) + to_ask]
+        return Bounds(ranges, (-max(ends), -min(ends)))
 
 
 class Text:
     """A text folded for look-ups: composed (NFC), as written and without case."""
 
-    __slots__ = ("folded", "written")
+    __slots__ = ("_ascii", "folded", "written")
 
     def __init__(self, text: str) -> None:
         self.written, self.folded = fold(text)
+        self._ascii = self.folded.isascii()
 
-    def find(self, form: Form) -> tuple[float, ...] | None:
-        """The features :data:`IN_TEXT` of a value; None: it is not there.
+    def place(self, form: Form) -> tuple[bool, bool, bool, bool, float] | None:
+        """Find a value in the folded text; of several places the first between word boundaries counts.
 
-        Of several places the first one between word boundaries counts. Places are those in the folded text.
+        Returns:
+            Whether it is there as written, its left and its right end at word boundaries, more than once, and
+            where, from 0 to 1. None: it is not there.
         """
         text, value = self.folded, form.folded
-        first = text.find(value) if value else -1
-        if first < 0:
+        at = first = text.find(value) if value else -1
+        if at < 0:
             return None
-        at, (left, right) = first, _edges(text, first, first + len(value))
+        left, right = self._edges(at, len(value))
         repeated = text.find(value, first + len(value)) >= 0
         if repeated and not (left and right):
             other = first
@@ -202,10 +214,20 @@ class Text:
                 other = text.find(value, other + 1)
                 if other < 0:
                     break
-                if all(_edges(text, other, other + len(value))):
+                if all(self._edges(other, len(value))):
                     at, left, right = other, True, True
                     break
-        return (form.written in self.written, 1.0, left, right, repeated, at / len(text))
+        return form.written in self.written, left, right, repeated, at / len(text)
+
+    def _edges(self, start: int, length: int) -> tuple[bool, bool]:
+        """Whether a stretch begins and ends at word boundaries; a combining mark belongs to its word."""
+        text, end = self.folded, start + length
+        left = start == 0 or not text[start - 1].isalnum()
+        right = end == len(text) or not text[end].isalnum()
+        if not self._ascii:
+            left = left and not (start and unicodedata.combining(text[start - 1]))
+            right = right and not (end < len(text) and unicodedata.combining(text[end]))
+        return left, right
 
 
 class Form(NamedTuple):
@@ -228,29 +250,28 @@ def form_of(value: str) -> Form:
 
 
 def features(text: Text, named: Sequence[str | None]) -> dict[str, tuple[float, ...]]:
-    """The 16 numbers of each value that members named, "n/a" left out; see :data:`FEATURES`.
-
-    ``named`` as in :meth:`TextEvidence.of`.
-    """
-    counts, candidates = _counted(named)
-    found = {}
-    for value in counts:
+    """The 16 numbers of each value, "n/a" left out, by what each member named (None: it abstained)."""
+    votes = counted(named)
+    values, found = _values(votes), {}
+    for value in values:
         form = form_of(value)
-        wholes, parts, overlap = relations(value, counts)
+        wholes, parts, overlap = relations(value, values)
         shares = (wholes / len(named), parts / len(named), overlap / len(named))
-        place = text.find(form) or (0.0,) * len(IN_TEXT)
-        numbers = (*place, *form.features, *shares, wholes > 0, parts > 0, candidates)
+        in_text: tuple[float, ...] = (0.0,) * len(IN_TEXT)
+        if (place := text.place(form)) is not None:
+            in_text = (place[0], 1.0, *place[1:])
+        numbers = (*in_text, *form.features, *shares, wholes > 0, parts > 0, len(votes))
         found[value] = tuple(map(float, numbers))
     return found
 
 
-def relations(value: str, counts: Mapping[str, int]) -> tuple[int, int, float]:
+def relations(value: str, counts: Mapping[str, float]) -> tuple[float, float, float]:
     """Votes for values that contain a value, for values that it contains, and its overlap with all others.
 
     The overlap of two values is the share of their words that they have in common (Jaccard).
     """
     own = form_of(value)
-    wholes, parts, overlap = 0, 0, 0.0
+    wholes = parts = overlap = 0.0
     for other, votes in counts.items():
         if other == value:
             continue
@@ -277,25 +298,18 @@ def is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _counted(named: Sequence[str | None]) -> tuple[dict[str, int], int]:
-    """Votes of each value but "n/a", and the number of candidates."""
-    counts: dict[str, int] = {}
+def counted(named: Iterable[str | None]) -> dict[str, int]:
+    """Candidate -> number of its votes, by what each member named (None: it abstained)."""
+    votes: dict[str, int] = {}
     for value in named:
         if value is not None:
-            counts[value] = counts.get(value, 0) + 1
-    candidates = len(counts)
-    counts.pop(NOT_APPLICABLE, None)
-    return counts, candidates
+            votes[value] = votes.get(value, 0) + 1
+    return votes
+
+
+def _values(votes: Mapping[str, float]) -> dict[str, float]:
+    return {value: count for value, count in votes.items() if value != NOT_APPLICABLE}
 
 
 def _within(points: float) -> float:
     return OF_OTHERS if points > OF_OTHERS else -OF_OTHERS if points < -OF_OTHERS else points
-
-
-def _edges(text: str, start: int, end: int) -> tuple[bool, bool]:
-    """Whether a stretch of a text begins and ends at word boundaries."""
-    return start == 0 or not _in_word(text[start - 1]), end == len(text) or not _in_word(text[end])
-
-
-def _in_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.combining(character) > 0

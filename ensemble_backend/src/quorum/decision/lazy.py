@@ -12,8 +12,8 @@ from quorum.decision.cell import (
     RELATIVE_TIE,
     Ballot,
     Parameters,
-    named_values,
     tally,
+    votes_of,
 )
 from quorum.decision.evidence import HIGHEST, Bounds, TextEvidence
 
@@ -69,7 +69,9 @@ def is_settled(
         return False
     if NOT_APPLICABLE in support:
         support[NOT_APPLICABLE] += parameters.na_bias
-    bounds = _NO_EVIDENCE if evidence is None else evidence.bounds(named_values(ballots), len(open_weights))
+    bounds = _NO_EVIDENCE
+    if evidence is not None:
+        bounds = evidence.bounds(votes_of(ballots), len(ballots), len(open_weights))
     ranges = bounds.named | {NOT_APPLICABLE: bounds.not_applicable}
     low, high = ({v: total + ranges.get(v, _NONE)[end] for v, total in support.items()} for end in (0, 1))
     leader = max(low, key=low.__getitem__)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.cell import Parameters
-from quorum.decision.evidence import Evidence
+from quorum.decision.evidence import Evidence, counted
 from quorum.decision.scores import LEVELS, levels_of
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.stats import TAIL_95, Estimate, means_over_products
@@ -95,7 +95,7 @@ def evidence_of(table: VotesTable, weights: Weights) -> Floats | None:
     evidence, found = Evidence(weights.evidence), np.zeros(table.codes.shape)
     for row, cell in enumerate(table.cells):
         if (text := evidence.of(cell.title)) is not None:
-            points = text.of(cell.values)
+            points = text.of(counted(cell.values), len(cell.values))
             found[row] = [0.0 if value is None else points.get(value, 0.0) for value in cell.values]
     return found
 
