@@ -244,3 +244,37 @@ def test_weights_and_biases_whose_sum_is_no_number_are_refused(bias):
     values = {"na_bias": 0.0, "none_bias": 0.5, bias: 1.7e308}
     with pytest.raises(WeightsError, match="weights and biases are so large"):
         replace(LEARNED, default=Parameters((5e307,) * 3, **values), attributes={}, groups={})
+
+
+EVIDENT = replace(LEARNED, evidence={"any_case": (0.98, 0.13, 0.5), "words": (0.1, 0.3, -0.4)})
+
+
+def evident(**changes):
+    content = json.loads(dumps(EVIDENT))
+    content["evidence"] |= changes
+    return json.dumps(content)
+
+
+def test_evidence_is_kept_and_absent_where_there_is_none():
+    assert loads(dumps(EVIDENT)) == EVIDENT
+    assert json.loads(dumps(EVIDENT))["schema_version"] == 2
+    assert EVIDENT.content_hash != LEARNED.content_hash
+    assert "evidence" not in json.loads(dumps(LEARNED))
+    turned = replace(EVIDENT, evidence=dict(reversed(EVIDENT.evidence.items())))
+    assert dumps(turned) == dumps(EVIDENT)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (evident(colour=[0, 1, 1]), "no features"),
+        (evident(words=[0, 0, 1]), "scale above 0"),
+        (evident(words=[0, 1]), "evidence"),
+        (evident(words=[0, 1, "x"]), "evidence"),
+        (evident(words=[0, 1, 1e308]), "at most"),
+        (evident(words=[0, 1, 0.3]), "content_hash"),
+        (evident().replace('"schema_version": 2', '"schema_version": 1'), "schema_version is 1"),
+    ],
+)
+def test_evidence_that_cannot_be_is_refused(text, word):
+    refused(text, word)
