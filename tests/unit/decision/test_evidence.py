@@ -86,6 +86,9 @@ def test_relations_to_the_values_of_others():
     }  # fmt: skip
     assert found["soft cotton"][10:] == (0.0, 1 / 5, pytest.approx(0.1), 0.0, 1.0, 3.0)
     assert "n/a" not in found
+    single = features(Text(TEXT), ["s", "shoes", "size s", ""])
+    assert single["s"][10] == 1 / 4
+    assert single["shoes"][11] == single[""][10] == 0.0
 
 
 @pytest.mark.parametrize("text", [TEXT, "Ünïcode İ red cotton", "x"])

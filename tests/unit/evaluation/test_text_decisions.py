@@ -83,9 +83,7 @@ def test_calls_saved_are_those_of_each_cell() -> None:
 
 
 def test_loglinear_is_shown_without_the_text_too() -> None:
-    table = draw_table(np.random.default_rng(2), 156)
-    shown = evaluate(table, ["loglinear"], folds=3).methods
+    table = draw_table(np.random.default_rng(2), 210)
+    shown = evaluate(table, ["loglinear"], folds=2).methods
     assert "loglinear_without_evidence" in shown
     assert Evaluation.label("loglinear_without_evidence") == "loglinear, no evidence"
-    few = evaluate(table.sample_gold(60, 0), ["loglinear"], folds=2).methods
-    assert "loglinear_without_evidence" not in few

@@ -276,13 +276,20 @@ def relations(value: str, counts: Mapping[str, float]) -> tuple[float, float, fl
         if other == value:
             continue
         form = form_of(other)
-        if 0 < len(own.folded) < len(form.folded):
-            wholes += votes * (own.folded in form.folded)
-        elif 0 < len(form.folded) < len(own.folded):
-            parts += votes * (form.folded in own.folded)
+        if _contains(form, own):
+            wholes += votes
+        elif _contains(own, form):
+            parts += votes
         if common := len(own.words & form.words):
             overlap += votes * common / (len(own.words) + len(form.words) - common)
     return wholes, parts, overlap
+
+
+def _contains(whole: Form, part: Form) -> bool:
+    """Whether a value contains a shorter one; a single character only as a word."""
+    if len(part.folded) < 2:
+        return len(whole.folded) > 1 and part.folded in whole.words
+    return len(whole.folded) > len(part.folded) and part.folded in whole.folded
 
 
 def fold(text: str) -> tuple[str, str]:
