@@ -107,6 +107,7 @@ class WeightsDiff:
         use_scores: Whether they weigh votes by their scores.
         sure_over_unsure: Attribute, or "default" -> how much more a vote of probability ``SURE`` weighs than
             one of ``UNSURE``, in the same unit.
+        use_texts: Whether they weigh values by the products' texts.
     """
 
     SURE: ClassVar[float] = 0.99
@@ -117,6 +118,7 @@ class WeightsDiff:
     weights: dict[str, tuple[list[float], list[float]]]
     use_scores: tuple[bool, bool]
     sure_over_unsure: dict[str, tuple[list[float], list[float]]]
+    use_texts: tuple[bool, bool]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -126,6 +128,7 @@ class WeightsDiff:
             "weights": _named(self.weights),
             "use_scores": {"old": old, "new": new},
             "sure_over_unsure": _named(self.sure_over_unsure),
+            "use_texts": dict(zip(("old", "new"), self.use_texts, strict=True)),
         }
 
 
@@ -137,7 +140,8 @@ def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
     pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
     gains = {name: (_sure_over_unsure(before, name), _sure_over_unsure(after, name)) for name in names}
     use_scores = before.uses_scores, after.uses_scores
-    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains)
+    use_texts = bool(before.evidence), bool(after.evidence)
+    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains, use_texts)
 
 
 def _named(pairs: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, dict[str, list[float]]]:
