@@ -33,7 +33,6 @@ class Design:
         usual: (members,) usual log odds of each member's scores; None: without scores.
         numbers: (r, members, k) numbers of the value that each member named, for rows that are all labelled;
             None: there are none.
-        offset: (r, members) added to the score of the value that each member named, for such rows; None: 0.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class Design:
         members: int | None = None,
         usual: Floats | None = None,
         numbers: Floats | None = None,
-        offset: Floats | None = None,
     ) -> None:
         hist = hist.labelled()
         self.members = hist.members if members is None else members
@@ -58,13 +56,21 @@ class Design:
             self.features = _with_scores(features, hist, self.members, usual)
         if numbers is not None:
             self.features = _with_numbers(self.features, lead[:, : self.members], numbers)
-        self.offset = np.zeros(features.shape[:2])
-        if offset is not None:
-            self.offset[:, : self.members] = offset
         self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
         right = right_members(hist.right, m) & lead
         self.right = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
         self.counts, self.groups, self.n_groups = hist.counts, hist.groups, n_groups
+        if numbers is not None:
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        """Leave no more places for candidates than a row has: rows that are not merged are many."""
+        width = int(self.possible.sum(axis=1).max(initial=1))
+        places = np.argsort(~self.possible, axis=1, kind="stable")[:, :width]
+        self.features = np.take_along_axis(self.features, places[:, :, None], axis=1)
+        self.possible, self.right = (
+            np.take_along_axis(part, places, axis=1) for part in (self.possible, self.right)
+        )
 
     def loss(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
         """Negative log-likelihood per group, gradients and Gauss-Newton curvatures.
@@ -83,8 +89,7 @@ class Design:
             part = slice(start, start + _CHUNK)
             x = self.features[part].astype(np.float64)
             groups, counts = self.groups[part], self.counts[part]
-            scores = np.einsum("rcd,rd->rc", x, theta[groups]) + self.offset[part]
-            scores = np.where(self.possible[part], scores, -np.inf)
+            scores = np.where(self.possible[part], np.einsum("rcd,rd->rc", x, theta[groups]), -np.inf)
             terms = np.exp(scores - scores.max(axis=1, keepdims=True))
             hits = np.where(self.right[part], terms, 0.0)
             total, hit = terms.sum(axis=1), np.maximum(hits.sum(axis=1), _TINY)

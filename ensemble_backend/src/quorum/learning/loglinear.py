@@ -20,7 +20,7 @@ from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around
 from quorum.learning.em import MIN_MEMBERS, OneCoin
 from quorum.learning.scored import ScoredCoin, usual_log_odds
-from quorum.learning.text import GOLD_FOR_TEXT, Standard, standard_of
+from quorum.learning.text import GOLD_FOR_TEXT, standard_of
 from quorum.learning.text import RIDGES as TEXT_RIDGES
 from quorum.votes.text_rows import TextRows
 from quorum_contract.errors import QuorumError
@@ -49,23 +49,6 @@ class NoGoldError(QuorumError, ValueError):
     code = "NO_GOLD"
 
 
-@dataclass(frozen=True, slots=True)
-class _WithText:
-    """A fit of weights together with coefficients of what the text says."""
-
-    theta: Floats
-    coefficients: Floats
-    standard: Standard
-    rows: TextRows
-    ridge: float
-
-    def design(self, level: npt.NDArray[np.int32], n_groups: int, usual: Floats | None) -> Design:
-        """Design of a level of groups, with the coefficients as they are."""
-        rows = self.rows.regrouped(level)
-        points = self.standard.numbers(rows) @ self.coefficients
-        return Design(rows.hist, n_groups, points.shape[1], usual, offset=points)
-
-
 @dataclass(eq=False, repr=False)
 class LogLinear:
     """Weights, n/a bias and calibrated confidence in one fit of ``members + 2`` parameters, more with scores.
@@ -87,7 +70,8 @@ class LogLinear:
 
     From 100 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
     one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
-    ridge, and whether text counts at all. The fit leaves out the bounds that evidence has when it decides.
+    ridge, and whether text counts at all; groups do not deviate then, since text tells what they would learn.
+    The fit leaves out the bounds that evidence has when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
@@ -157,21 +141,15 @@ class LogLinear:
         if not self.gold_:
             raise NoGoldError("no labelled cell: label some, or learn without gold (em)")
         best, center = self._fit_global(hist.pooled(), gold.pooled(), scored)
-        with_text = self._fit_text(best, center, text)
-        theta = best.theta if with_text is None else with_text.theta
-        self.text_ = {} if with_text is None else with_text.standard.evidence(with_text.coefficients)
-        self.text_ridge_ = math.inf if with_text is None else with_text.ridge
+        theta = self._fit_text(best, center, text)
         self.default_ = self._as_rule(theta)
         self.levels_, self.group_ridges_ = [self.default_], []
         above = np.zeros(hist.n_groups, np.int32)
         for level in self.levels:
             theta = theta[_parents(above, level)]
             ridge = math.inf
-            if self.gold_ >= self.gold_for_groups:
-                if with_text is None:
-                    design = Design(gold.regrouped(level), len(theta), self._members, self._usual)
-                else:
-                    design = with_text.design(level, len(theta), self._usual)
+            if self.gold_ >= self.gold_for_groups and not self.text_:
+                design = Design(gold.regrouped(level), len(theta), self._members, self._usual)
                 theta, ridge = self._deviate(design, theta)
             self.levels_.append(self._as_rule(theta))
             self.group_ridges_.append(ridge)
@@ -211,15 +189,14 @@ class LogLinear:
         self.prior_ = center[0, : self._members]
         return best, center
 
-    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None) -> _WithText | None:
-        """Fit the coefficients of the text with all else; None where the evidence is against them."""
+    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None) -> Floats:
+        """Fit the coefficients of the text with all else, if the evidence is for them; weights and biases."""
+        self.text_, self.text_ridge_ = {}, math.inf
         if rows is None or self.gold_ < GOLD_FOR_TEXT or math.isinf(self.ridge_):
-            return None
-        everything = rows
-        rows = rows.regrouped(np.zeros(int(rows.hist.groups.max(initial=0)) + 1, np.int32))
+            return best.theta
+        rows = rows.pooled()
         standard, k = standard_of(rows), len(FEATURES)
-        numbers = standard.numbers(rows)
-        design = Design(rows.hist, members=self._members, usual=self._usual, numbers=numbers)
+        design = Design(rows.hist, 1, self._members, self._usual, standard.numbers(rows))
         wide = np.concatenate([center[:, :-2], np.zeros((1, k)), center[:, -2:]], axis=1)
         na, scored = min(self.ridge_, 1.0), self._usual is not None
         tried = [
@@ -228,10 +205,10 @@ class LogLinear:
         ]
         fit, ridge = max(tried, key=lambda one: one[0].evidence)
         if fit.evidence <= best.evidence:
-            return None
+            return best.theta
         inner = slice(-2 - k, -2)
-        theta, coefficients = np.delete(fit.theta, inner, axis=1), fit.theta[0, inner]
-        return _WithText(theta, coefficients, standard, everything, ridge)
+        self.text_, self.text_ridge_ = standard.evidence(fit.theta[0, inner]), ridge
+        return np.delete(fit.theta, inner, axis=1)
 
     def _agreed(self, scored: Histogram) -> list[_Prior]:
         """The prior that agreement alone gives, if it finds scores that say anything."""

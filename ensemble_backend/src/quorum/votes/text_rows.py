@@ -61,6 +61,10 @@ class TextRows:
         """The same cells with group ``g`` renamed (or merged) to ``groups[g]``."""
         return _sorted(replace(self, hist=replace(self.hist, groups=groups[self.hist.groups])))
 
+    def pooled(self) -> TextRows:
+        """The same cells in one group."""
+        return self.regrouped(np.zeros(self.hist.n_groups, np.int32))
+
     def first(self, columns: int) -> TextRows:
         """The same cells with their first columns only."""
         levels = None if self.hist.levels is None else self.hist.levels[:, :columns]
