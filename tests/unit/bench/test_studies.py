@@ -15,7 +15,15 @@ from quorum_bench.cli.app import app
 from quorum_bench.studies import address_layout, voting_speed
 from quorum_bench.studies.footprint import Footprint, growth
 
-STUDIES = ("simulated-members", "voting", "redeploys", "address-layout", "scores", "labels-chosen")
+STUDIES = (
+    "simulated-members",
+    "voting",
+    "redeploys",
+    "address-layout",
+    "scores",
+    "labels-chosen",
+    "evidence",
+)
 
 
 @pytest.mark.parametrize("name", STUDIES)

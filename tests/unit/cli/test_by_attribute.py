@@ -38,7 +38,7 @@ def votes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spec = load_deployment(folder / "deploy.yaml")
     store = store_of(spec)
     render(spec, store.path)
-    trusting = Weights("em", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue_hash=spec.catalogue().hash)
+    trusting = Weights("em", MEMBERS, Parameters((9.0, 1.0, 1.0)), catalogue=spec.catalogue().hashes)
     store.add_version(2, trusting)
     store.add_version(3, keep_attributes(trusting, store.weights(1), ["brand"]))
     set_state(spec, [1, 2, 3], canary=2, repository=store.path)

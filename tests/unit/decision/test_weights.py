@@ -347,3 +347,36 @@ def test_numbers_whose_sum_is_no_number_are_refused(bias):
 
 def test_large_weights_whose_sum_is_no_number_are_refused():
     refused(default([1e308] * 3), "default: the numbers are so large")
+
+
+EVIDENT = replace(LEARNED, evidence={"any_case": (0.98, 0.13, 0.5), "words": (0.1, 0.3, -0.4)})
+
+
+def evident(**changes):
+    content = json.loads(dumps(EVIDENT))
+    content["evidence"] |= changes
+    return json.dumps(content)
+
+
+def test_evidence_is_kept_and_absent_where_there_is_none():
+    assert loads(dumps(EVIDENT)) == EVIDENT
+    assert EVIDENT.content_hash != LEARNED.content_hash
+    assert "evidence" not in json.loads(dumps(LEARNED))
+    turned = replace(EVIDENT, evidence=dict(reversed(EVIDENT.evidence.items())))
+    assert dumps(turned) == dumps(EVIDENT)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (evident(colour=[0, 1, 1]), "no features"),
+        (evident(words=[0, 0, 1]), "scale above 0"),
+        (evident(words=[0, 1]), "evidence"),
+        (evident(words=[0, 1, "x"]), "evidence"),
+        (evident(words=[0, 1, 1e308]), "at most"),
+        (evident(words=[0, 1, 0.3]), "content_hash"),
+        (evident(words=[0, 1, 0.3]).replace('"schema_version": 3', '"schema_version": 2'), "unknown: "),
+    ],
+)
+def test_evidence_that_cannot_be_is_refused(text, word):
+    refused(text, word)

@@ -255,9 +255,9 @@ def test_damaged_scores_are_refused(tmp_path, change, message):
 def test_a_file_of_a_newer_quorum_is_to_be_kept(tmp_path):
     path = tmp_path / "s.json"
     dump_state(begin(DAYS[0]), path)
-    newer = path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 3')
+    newer = path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 4')
     path.write_text(newer, encoding="utf-8")
-    with pytest.raises(OnlineError, match=r"this quorum reads 1 to 2; upgrade quorum$"):
+    with pytest.raises(OnlineError, match=r"this quorum reads 1 to 3; upgrade quorum$"):
         load_state(path)
 
 

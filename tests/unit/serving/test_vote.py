@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quorum.decision.cell import Parameters
+from quorum.decision.evidence import Evidence
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import Status
 from quorum_contract.tensors import ANSWERED
@@ -31,7 +32,9 @@ class Admission:
         pass
 
 
-def answer(given: dict[str, Votes], valid: bool = True) -> dict[str, list[Any]]:
+def answer(
+    given: dict[str, Votes], valid: bool = True, evidence: Evidence | None = None
+) -> dict[str, list[Any]]:
     """Answer a question of two attributes by the step; tensor -> its values."""
     from quorum.serving.vote import TritonPythonModel
 
@@ -40,6 +43,7 @@ def answer(given: dict[str, Votes], valid: bool = True) -> dict[str, list[Any]]:
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
+    step._evidence = evidence
     step._weights = SimpleNamespace(parameters=lambda *_: Parameters((1.0, 2.0)))
     question = add_ticket(1, pack_question(Admitted("shoe", "", ("colour", "size"), 0)))
     packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
@@ -76,3 +80,12 @@ def test_votes_around_the_gate_leave_no_score() -> None:
     assert found["MEMBER_STATUS"] == [[int(Status.REFUSED)] * 2] * 2
     assert str(found["MEMBER_SCORES"]) == "[[nan, nan], [nan, nan]]"
     assert found["VALUES"] == [b"", b""]
+
+
+def test_the_text_of_the_question_weighs_values() -> None:
+    votes: dict[str, Votes] = {"a": [("shoe", 0, None)] * 2, "b": [("boot", 0, None), ("shoes", 0, None)]}
+    evidence = Evidence({"any_case": (1.0, 0.5, 2.0)})
+    assert answer(votes)["VALUES"] == [b"boot", b"shoes"]
+    assert answer(votes, evidence=evidence)["VALUES"] == [b"shoe", b"shoe"]
+    alone: dict[str, Votes] = {"a": [("", 4, None), ("boot", 0, None)], "b": [("boot", 0, None)] * 2}
+    assert answer(alone, evidence=evidence)["VALUES"] == [b"boot", b"boot"]

@@ -49,6 +49,11 @@ def assert_equal(left, right):
         for name in ("codes", "groups", "right", "counts", "levels"):
             assert np.array_equal(getattr(left.scored, name), getattr(right.scored, name)), name
         assert np.array_equal(left.gold.levels, right.gold.levels)
+    assert (left.text is None) == (right.text is None)
+    if left.text and right.text:
+        for name in ("codes", "groups", "right", "counts", "levels"):
+            assert np.array_equal(getattr(left.text.hist, name), getattr(right.text.hist, name)), name
+        assert np.array_equal(left.text.features, right.text.features, equal_nan=True)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 65536])
@@ -116,6 +121,7 @@ def test_encoded_and_large_texts_and_gold_as_text(tmp_path):
         "product": columns["product"],
         "category": columns["category"].dictionary_encode(),
         "attribute": columns["attribute"].cast(pa.large_string()),
+        "title": columns["title"].dictionary_encode(),
         "a": columns["a"].dictionary_encode(),
         "b": columns["b"].cast(pa.large_string()),
         "c": columns["c"],

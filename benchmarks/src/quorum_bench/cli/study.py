@@ -26,6 +26,7 @@ from quorum_bench.studies import (
     score_size,
     scores,
     simulated_members,
+    text_evidence,
     votes_files,
     voting_accuracy,
     voting_speed,
@@ -83,6 +84,13 @@ class IntervalsPart(StrEnum):
 
     coverage = "coverage"
     alarms = "alarms"
+
+
+class EvidencePart(StrEnum):
+    """Parts of the study ``evidence``."""
+
+    accuracy = "accuracy"
+    cost = "cost"
 
 
 def register(app: typer.Typer) -> None:
@@ -217,6 +225,45 @@ def scores_(
                 _write(
                     json_file, parts | {name.value: {"machine": environment, "seeds": seeds, "result": rows}}
                 )
+
+
+@studies.command("evidence")
+def evidence_(
+    part: Annotated[
+        list[EvidencePart] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="Votes with gold and titles; default: AE-110K's in $QUORUM_DATA.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Of folds and labels.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, help="Of the labels, for each seed.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
+    ] = None,
+) -> None:
+    """Measure what the products' texts add to `loglinear`, and what they cost.
+
+    Parts: `accuracy` by the number of gold labels, cross-validated as `quorum evaluate` does, with
+    calibration and calls saved; `cost` in microseconds, without and with the text by turns.
+
+    Example: `quorum-bench study evidence --part accuracy --draws 4`.
+    """
+    environment = _begin()
+    table = _ae110k(votes)
+    with _errors():
+        if table is None:
+            raise ValueError("no votes: give --votes FILE, or set QUORUM_DATA")
+        for name in part or list(EvidencePart):
+            if name is EvidencePart.accuracy:
+                found = text_evidence.accuracy(table, seeds, draws)
+                rows = _shown(text_evidence.ACCURACY_HEAD, found, text_evidence.accuracy_line)
+            else:
+                rows = _shown(text_evidence.TIME_HEAD, text_evidence.cost(table), text_evidence.cost_line)
+            print()
+            if json_file:
+                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
+                figures = {"machine": environment, "seeds": seeds, "draws": draws, "result": rows}
+                _write(json_file, parts | {name.value: figures})
 
 
 def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:

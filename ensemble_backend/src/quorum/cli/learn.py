@@ -48,13 +48,17 @@ def learn(
         bool, typer.Option("--judge/--no-judge", help="Compare with majority on labels that did not teach.")
     ] = True,
     no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
+    no_evidence: Annotated[
+        bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
+    ] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
     Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
-    Where votes have scores, both also learn what these are worth, unless --no-scores.
+    Where votes have scores, both also learn what these are worth, unless --no-scores. From 100 labels on,
+    `loglinear` also learns what the product's text says about a value, unless --no-evidence.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.
     Where there are labels, a table shows by attribute what the weights change against majority, and against
@@ -73,6 +77,7 @@ def learn(
         forgetting=forgetting,
         scores=not no_scores,
         judge=judge,
+        evidence=not no_evidence,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)

@@ -138,6 +138,11 @@ def diff(
             note(f"{version} keeps an earlier version's weights for {', '.join(kept)}")
     if any(changes.use_scores):
         _show_use_of_scores(changes, old, new)
+    if any(changes.use_texts):
+        both = (
+            f"{old} and {new}" if all(changes.use_texts) else f"only {old if changes.use_texts[0] else new}"
+        )
+        note(f"values by the products' texts: {both}")
 
 
 def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None:

@@ -72,8 +72,9 @@ def decide(
     groups: Keys | None = None,
     parts: Codes | None = None,
     levels: Codes | None = None,
+    evidence: Floats | None = None,
 ) -> Decision:
-    """Decide many cells; the work is per distinct pattern, and per cell where scores count.
+    """Decide many cells; the work is per distinct pattern, and per cell where scores or evidence count.
 
     Args:
         codes: (n, m) codes, see :mod:`quorum.decision.patterns`.
@@ -81,6 +82,8 @@ def decide(
         groups: (n,) row of the rule for each cell; None: row 0.
         parts: (n,) code of the value that is part of others, -1 where none is; None: -1 everywhere.
         levels: (n, m) level of each vote's score, -1 where it has none; None: no vote has a score.
+        evidence: (n, m) evidence of the value that each member named (:mod:`quorum.decision.evidence`), 0
+            for "n/a" and abstentions; None: votes alone decide.
 
     Raises:
         ValueError: Not as many members as weights, or a group without a row in the rule.
@@ -92,17 +95,21 @@ def decide(
         raise ValueError(f"group ids must be in [0, {len(rule.weights)}), not {groups.min()}..{groups.max()}")
     if rule.part_bias is None or not rule.part_bias.any():
         parts = None
-    if rule.scores is not None and levels is not None:
-        return decide_rows(
-            codes, rule, np.zeros(len(codes), np.int32) if groups is None else groups, parts, levels
-        )
+    if evidence is not None or (rule.scores is not None and levels is not None):
+        each = np.zeros(len(codes), np.int32) if groups is None else groups
+        return decide_rows(codes, rule, each, parts, levels, evidence)
     hist, where = compress(codes if parts is None else np.column_stack([codes, parts]), groups)
     part = None if parts is None else hist.codes[:, m]
     return decide_rows(hist.codes[:, :m], rule, hist.groups, part).spread(where)
 
 
 def decide_rows(
-    codes: Codes, rule: Rule, groups: Keys, parts: Codes | None = None, levels: Codes | None = None
+    codes: Codes,
+    rule: Rule,
+    groups: Keys,
+    parts: Codes | None = None,
+    levels: Codes | None = None,
+    evidence: Floats | None = None,
 ) -> Decision:
     """Decide each row: :func:`decide` without compression, for rows that are distinct patterns already."""
     weights, answered = rule.of_votes(groups, levels), codes != ABSTAIN
@@ -113,6 +120,9 @@ def decide_rows(
         part_bias = rule.part_bias[groups]
         scores += np.where((codes == parts[:, None]) & (parts[:, None] > NA), part_bias[:, None], 0.0)
         at_stake = at_stake + np.abs(part_bias)
+    if evidence is not None:
+        scores += evidence
+        at_stake = at_stake + np.where(leaders(codes), np.abs(evidence), 0.0).sum(axis=1)
     for j in range(codes.shape[1]):
         at_stake = at_stake + np.where(answered[:, j], np.abs(weights[:, j]), 0.0)
     bar = scores.max(axis=1) - RELATIVE_TIE * at_stake

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from quorum.decision.evidence import TextEvidence, counted
 from quorum.decision.parts import find_part
 from quorum.decision.scores import level_of
 
@@ -65,20 +66,24 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def decide_one(
-    parameters: Parameters, ballots: Sequence[Ballot], scores: Sequence[float | None] = ()
+    parameters: Parameters,
+    ballots: Sequence[Ballot],
+    scores: Sequence[float | None] = (),
+    evidence: TextEvidence | None = None,
 ) -> tuple[str, float]:
     """Decide one cell.
 
     A vote weighs as much as its member; with ``parameters.scores`` and a score of its own, by the offset of
     that score's level more, at least 0. The total of a named value is the sum of the weights of its votes,
-    plus ``na_bias`` for "n/a", plus ``part_bias`` for the value that is part of others. The highest total
-    wins; a tie goes to the tied value of the heaviest vote, then of the lowest member index. A value on which
-    all answering members agree therefore always wins.
+    plus ``na_bias`` for "n/a", plus ``part_bias`` for the value that is part of others, plus its evidence.
+    The highest total wins; a tie goes to the tied value of the heaviest vote, then of the lowest member
+    index. A value on which all answering members agree therefore always wins.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member, in the order of the weights: (value, status).
         scores: Per member, log-probability of its value in nats, None where not known; (): for none.
+        evidence: What the product's text says about values; None: votes alone decide.
 
     Returns:
         The value and the confidence in [0, 1]: its share of the answering members' weights (agreement), or
@@ -99,7 +104,13 @@ def decide_one(
         named = [v if status == ANSWERED and v != NOT_APPLICABLE else None for v, status in ballots]
         if (part := find_part(named)) >= 0:
             totals[ballots[part][0]] += parameters.part_bias
-    winner = _winner(parameters, ballots, totals) if len(totals) > 1 else next(iter(totals))
+    at_stake = 0.0
+    if evidence is not None:
+        votes = votes_of(ballots) if len(totals) > 1 else support
+        for value, points in evidence.of(votes, len(ballots)).items():
+            totals[value] += points
+            at_stake += abs(points)
+    winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
     if parameters.none_bias is None:
         return winner, _agreement(support, winner, ballots)
     return winner, _softmax(totals, winner, parameters.none_bias)
@@ -114,8 +125,15 @@ def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[st
     return support
 
 
-def _winner(parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str, float]) -> str:
-    at_stake = abs(parameters.na_bias) + abs(parameters.part_bias)
+def votes_of(ballots: Sequence[Ballot | None]) -> Mapping[str, float]:
+    """Number of votes for each candidate; None for a member not asked yet."""
+    return counted(ballot[0] for ballot in ballots if ballot is not None and ballot[1] == ANSWERED)
+
+
+def _winner(
+    parameters: Parameters, ballots: Sequence[Ballot], scores: dict[str, float], at_stake: float
+) -> str:
+    at_stake += abs(parameters.na_bias) + abs(parameters.part_bias)
     for weight, (_, status) in zip(parameters.weights, ballots, strict=True):
         if status == ANSWERED:
             at_stake += abs(weight)

@@ -14,14 +14,16 @@ import msgspec
 
 from quorum.decision.catalogue_change import OUTSIDE, UNCHANGED, CatalogueChange, is_stale
 from quorum.decision.cell import Parameters
+from quorum.decision.evidence import FEATURES, Coefficients
+from quorum.decision.evidence import check as check_evidence
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.scores import LEVELS, LOG_ODDS
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
 SCHEMA_VERSION = 3
-"""The schema of all new weights: 2 added ``scores``; 3 has the catalogue's hash by attribute, and a content
-hash without the time of learning. Weights from files of 1 and 2 keep their rules, byte for byte."""
+"""The schema of all new weights: 2 added ``scores``; 3 has ``evidence``, the catalogue's hash by attribute, and a
+content hash without the time of learning. Weights from files of 1 and 2 keep their rules, byte for byte."""
 METHODS = ("majority", "iwmv", "em", "loglinear")
 CONFIDENCES = ("agreement", "calibrated")
 
@@ -61,6 +63,7 @@ class Weights:
         confidence: "agreement" (share of the weights) or "calibrated" (probability of being right).
         settings: Settings of the method, JSON values.
         provenance: Where the weights come from, JSON values.
+        evidence: What the product's text says about values, see :mod:`quorum.decision.evidence`; {}: nothing.
         schema_version: 3; 1 or 2 for weights of an older file, which are written again as they were.
     """
 
@@ -73,6 +76,7 @@ class Weights:
     confidence: str = "agreement"
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Coefficients = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -86,6 +90,10 @@ class Weights:
             raise WeightsError(
                 f"schema_version {self.schema_version} has another form of the catalogue's hash"
             )
+        try:
+            check_evidence(self.evidence)
+        except ValueError as error:
+            raise WeightsError(str(error)) from error
         _check_parameters(self.default, "default", self)
         for key, named in (("attributes", self.attributes), ("groups", self.groups)):
             for name, parameters in named.items():
@@ -196,7 +204,7 @@ def equal_weights(members: Sequence[str], catalogue: Mapping[str, str] | None = 
 
 def dumps(weights: Weights) -> str:
     """Write as JSON that a person can read and compare: one line per attribute, sorted."""
-    return lay_out(_content(weights), {"attributes", "groups", "catalogue", "provenance"})
+    return lay_out(_content(weights), {"attributes", "groups", "catalogue", "provenance", "evidence"})
 
 
 def dump(weights: Weights, path: str | Path) -> None:
@@ -245,7 +253,7 @@ def _check_keys(content: Mapping[str, Any]) -> None:
     if content["schema_version"] < _BY_ATTRIBUTE:
         required, known = _REQUIRED | {"catalogue_hash"}, _REQUIRED | _OPTIONAL | {"catalogue_hash"}
     else:
-        required, known = _REQUIRED, _REQUIRED | _OPTIONAL | {"catalogue"}
+        required, known = _REQUIRED, _REQUIRED | _OPTIONAL | {"catalogue", "evidence"}
     missing, unknown = sorted(required - content.keys()), sorted(content.keys() - known)
     if missing or unknown:
         raise WeightsError(f"keys missing: {missing}, unknown: {unknown}")
@@ -331,6 +339,8 @@ def _content(weights: Weights) -> dict[str, Any]:
     }
     if weights.uses_scores:
         content[_LEVELS] = LOG_ODDS
+    if weights.evidence:
+        content["evidence"] = {name: weights.evidence[name] for name in FEATURES if name in weights.evidence}
     try:
         return with_hash(content, {"provenance": _TIMES} if by_attribute else {})
     except ValueError as error:

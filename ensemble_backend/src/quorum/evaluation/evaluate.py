@@ -34,6 +34,7 @@ from quorum.evaluation.stats import Estimate
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import learn
+from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
 from quorum.votes.table import VotesTable, scores_or_none
 
@@ -42,7 +43,7 @@ SCORE_METHODS = ("em", "loglinear")
 """Methods that use the scores of votes."""
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
-_WITHOUT_SCORES = "_without_scores"
+_WITHOUT_SCORES, _WITHOUT_EVIDENCE = "_without_scores", "_without_evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Evaluation(Record):
     Attributes:
         members: Accuracy per member; ``best_member`` is the best of them, in hindsight.
         methods: Figures per method; a method with a bias for "n/a" is listed without it too, and one that
-            uses the scores of votes without these, if there are any.
+            uses the scores of votes, or evidence of the text, without these, if there are any.
         notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
         gold_labels: Labelled cells evaluated, of ``products`` products.
@@ -232,14 +233,16 @@ def _decisions(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Draws], list[str]]:
     """Held-out decisions of every method that these votes allow, and the notes."""
-    kept, notes = _possible(table, methods, counts, int(min(t.labelled.sum() for t in seen[0])))
+    labels = int(min(t.labelled.sum() for t in seen[0]))
+    kept, notes = _possible(table, methods, counts, labels)
     scored = scores_or_none(table.scores) is not None
+    with_text = labels >= GOLD_FOR_TEXT and any(cell.title for cell in table.cells if cell.gold)
     held: dict[str, Draws] = {
         name: [
             held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in draw])
             for draw in (seen[:1] if method in GOLD_FREE else seen)
         ]
-        for name, (method, own) in _runs(kept, settings, scored).items()
+        for name, (method, own) in _runs(kept, settings, scored, with_text).items()
     }
     if CONFUSION in kept:
         out, note = _confusion(table, counts)
@@ -286,13 +289,15 @@ def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, s
 
 
 def _runs(
-    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]], scored: bool
+    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]], scored: bool, with_text: bool
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
     runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
         runs[name] = (name, settings.get(name, {}))
         if name == "loglinear":
             runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
+            if with_text and settings.get(name, {}).get("evidence", True):
+                runs[name + _WITHOUT_EVIDENCE] = (name, {**settings.get(name, {}), "evidence": False})
         if scored and name in SCORE_METHODS and settings.get(name, {}).get("scores", True):
             runs[name + _WITHOUT_SCORES] = (name, {**settings.get(name, {}), "scores": False})
     return runs

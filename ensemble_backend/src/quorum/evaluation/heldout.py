@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.cell import NOT_APPLICABLE
+from quorum.decision.evidence import Evidence
 from quorum.decision.histogram import compress
 from quorum.decision.lazy import is_settled, order
-from quorum.decision.patterns import ABSTAIN, NA
+from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import levels_of
 from quorum.decision.weights import Weights
 from quorum.evaluation.score import apply, is_right
@@ -60,10 +60,12 @@ def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[W
     n, saved = len(table), 0.0
     right, winner, confidence = np.zeros(n, np.bool_), np.full(n, -1, np.int8), np.zeros(n)
     for part, weights in enumerate(learned):
-        decision, test = apply(table, weights), fold == part
-        right[test] = is_right(table, decision)[test]
-        winner[test], confidence[test] = decision.winner[test], decision.confidence[test]
-        saved += calls_saved(table.take(np.flatnonzero(test)), weights) * test.mean()
+        test = fold == part
+        own = table.take(np.flatnonzero(test))
+        decision = apply(own, weights)
+        right[test] = is_right(own, decision)
+        winner[test], confidence[test] = decision.winner, decision.confidence
+        saved += calls_saved(own, weights) * test.mean()
     values = [
         "" if j < 0 else cell.values[j] or "" for cell, j in zip(table.cells, winner.tolist(), strict=True)
     ]
@@ -110,24 +112,31 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
 
 def calls_saved(table: VotesTable, weights: Weights) -> float:
     """Share of member calls saved by asking in order of weight and stopping once the decision is final."""
+    evidence = Evidence(weights.evidence)
+    asked = 0.0
+    for row, count in _distinct(table, weights):
+        cell = table.cells[row]
+        parameters = weights.parameters(cell.attribute, cell.category)
+        text = evidence.of(cell.title) if weights.evidence else None
+        ballots = [(value or "", int(value is None)) for value in cell.values]
+        known: list[tuple[str, int] | None] = [None] * len(ballots)
+        scores = table.scores[row].tolist() if parameters.scores else ()
+        for calls, j in enumerate(order(parameters.weights), start=1):
+            known[j] = ballots[j]
+            if is_settled(parameters, known, scores, text):
+                asked += calls * count
+                break
+    return 1.0 - asked / (len(table) * len(table.members))
+
+
+def _distinct(table: VotesTable, weights: Weights) -> Iterable[tuple[int, float]]:
+    """Cells, and how many others weights decide alike: every cell where its text counts."""
+    if weights.evidence:
+        return ((row, 1.0) for row in range(len(table)))
     levels = levels_of(table.scores) if weights.uses_scores else None
     hist, where = compress(table.codes, table.groups, levels=levels)
     # Any cell of a row: they differ in their scores, but not in the levels of these.
-    cells = np.unique(where, return_index=True)[1]
-    rows = zip(hist.codes.tolist(), hist.groups.tolist(), hist.counts, cells.tolist(), strict=True)
-    asked = 0.0
-    for codes, group, count, cell in rows:
-        category, attribute = table.group_names[group]
-        parameters = weights.parameters(attribute, category)
-        ballots = [(NOT_APPLICABLE if code == NA else str(code), int(code == ABSTAIN)) for code in codes]
-        known: list[tuple[str, int] | None] = [None] * len(ballots)
-        scores = table.scores[cell].tolist() if parameters.scores else ()
-        for calls, j in enumerate(order(parameters.weights), start=1):
-            known[j] = ballots[j]
-            if is_settled(parameters, known, scores):
-                asked += calls * count
-                break
-    return 1.0 - asked / (hist.total * len(table.members))
+    return zip(np.unique(where, return_index=True)[1].tolist(), hist.counts.tolist(), strict=True)
 
 
 def _global_codes(votes: Sequence[Sequence[str | None]]) -> tuple[npt.NDArray[np.int32], list[str]]:

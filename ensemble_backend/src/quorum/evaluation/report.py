@@ -19,7 +19,7 @@ from quorum.evaluation.member_scores import ScoresResult
 _INK = "#010203"
 _ATTRIBUTES_SHOWN = 20
 _COLOURS = ("#1f77b4", "#e07b00", "#2a9d5c", "#c2418c", "#8a6fd1", "#8c6d31")
-_DASHES = {"": "-", "scores": "--", "na_bias": ":"}
+_DASHES = {"": "-", "scores": "--", "na_bias": ":", "evidence": "-."}
 """Dashes of a method by what is left out of it."""
 _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.cell import Parameters
+from quorum.decision.evidence import Evidence, counted
 from quorum.decision.scores import LEVELS, levels_of
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.stats import TAIL_95, Estimate, means_over_products
@@ -84,7 +85,19 @@ def apply(table: VotesTable, weights: Weights) -> Decision:
     rule = as_rule(weights, table.group_names)
     scores = None if rule.scores is None else scores_or_none(table.scores)
     levels = None if scores is None else levels_of(scores)
-    return decide(table.codes, rule, table.groups, table.parts, levels)
+    return decide(table.codes, rule, table.groups, table.parts, levels, evidence_of(table, weights))
+
+
+def evidence_of(table: VotesTable, weights: Weights) -> Floats | None:
+    """(n, m) evidence of the value that each member named, from the cells' texts; None: weights have none."""
+    if not weights.evidence:
+        return None
+    evidence, found = Evidence(weights.evidence), np.zeros(table.codes.shape)
+    for row, cell in enumerate(table.cells):
+        if (text := evidence.of(cell.title)) is not None:
+            points = text.of(counted(cell.values), len(cell.values))
+            found[row] = [0.0 if value is None else points.get(value, 0.0) for value in cell.values]
+    return found
 
 
 def hits(table: VotesTable, weights: Weights) -> npt.NDArray[np.bool_]:

@@ -22,7 +22,8 @@ class Design:
     """Features of each candidate: the members that named it, is it "n/a", is it "none of these".
 
     With scores, the features of the members are followed by as many more: by how much the score of the
-    member that named the candidate, as log odds, is above its usual one; 0 without a score.
+    member that named the candidate, as log odds, is above its usual one; 0 without a score. With numbers of
+    values, these stand before "n/a".
 
     Args:
         hist: Votes; only the labelled rows count.
@@ -30,10 +31,17 @@ class Design:
         members: The columns of ``hist`` that are members; a further one holds the value that is part of
             others, and is a feature like a member that names it. None: all are members.
         usual: (members,) usual log odds of each member's scores; None: without scores.
+        numbers: (r, members, k) numbers of the value that each member named, for rows that are all labelled;
+            None: there are none.
     """
 
     def __init__(
-        self, hist: Histogram, n_groups: int = 1, members: int | None = None, usual: Floats | None = None
+        self,
+        hist: Histogram,
+        n_groups: int = 1,
+        members: int | None = None,
+        usual: Floats | None = None,
+        numbers: Floats | None = None,
     ) -> None:
         hist = hist.labelled()
         self.members = hist.members if members is None else members
@@ -46,16 +54,30 @@ class Design:
         self.features: npt.NDArray[Any] = features
         if usual is not None:
             self.features = _with_scores(features, hist, self.members, usual)
+        if numbers is not None:
+            self.features = _with_numbers(self.features, lead[:, : self.members], numbers)
         self.possible = np.concatenate([lead, np.ones((len(codes), 1), np.bool_)], axis=1)
         right = right_members(hist.right, m) & lead
         self.right = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
         self.counts, self.groups, self.n_groups = hist.counts, hist.groups, n_groups
+        if numbers is not None:
+            self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        """Leave no more places for candidates than a row has: rows that are not merged are many."""
+        width = int(self.possible.sum(axis=1).max(initial=1))
+        places = np.argsort(~self.possible, axis=1, kind="stable")[:, :width]
+        self.features = np.take_along_axis(self.features, places[:, :, None], axis=1)
+        self.possible, self.right = (
+            np.take_along_axis(part, places, axis=1) for part in (self.possible, self.right)
+        )
 
     def loss(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
         """Negative log-likelihood per group, gradients and Gauss-Newton curvatures.
 
         Args:
-            theta: (g, d) weights, slopes if with scores, bias of parts if there are any, n/a bias, none bias.
+            theta: (g, d) weights, slopes if with scores, bias of parts if there are any, coefficients if with
+                numbers, n/a bias, none bias.
 
         Returns:
             (g,), (g, d) and (g, d, d).
@@ -93,6 +115,16 @@ def _with_scores(
     above = np.where(levels == NO_SCORE, 0.0, log_odds_of(levels) - usual)
     named = features[:, :, :members]
     both = [named, named * above[:, None, :], features[:, :, members:]]
+    return np.asarray(np.concatenate(both, axis=2), np.float32)
+
+
+def _with_numbers(
+    features: npt.NDArray[Any], lead: npt.NDArray[np.bool_], numbers: Floats
+) -> npt.NDArray[np.float32]:
+    """Insert the numbers of values before the last two features."""
+    more = np.zeros((*features.shape[:2], numbers.shape[2]), np.float32)
+    more[:, : lead.shape[1]] = np.where(lead[:, :, None], numbers, 0.0)
+    both = [features[:, :, :-2], more, features[:, :, -2:]]
     return np.asarray(np.concatenate(both, axis=2), np.float32)
 
 

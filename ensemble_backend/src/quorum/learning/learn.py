@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
+from quorum.decision.evidence import Coefficients
 from quorum.decision.histogram import Histogram
 from quorum.decision.weights import Weights, group_key
 from quorum.learning.blocs import find_bloc
@@ -44,6 +46,7 @@ class Learned(NamedTuple):
     attributes: Mapping[str, Parameters]
     groups: Mapping[str, Parameters]
     settings: Mapping[str, Any]
+    evidence: Coefficients = MappingProxyType({})
 
 
 def learn(
@@ -124,6 +127,7 @@ def learn_statistic(
         catalogue=catalogue,
         confidence="calibrated" if learned.default.calibrated else "agreement",
         provenance=record | dict(provenance or {}),
+        evidence=learned.evidence,
     )
 
 
@@ -201,6 +205,7 @@ def _loglinear(
     gold_for_groups: float = GOLD_FOR_GROUPS,
     part_bias: bool = True,
     scores: bool = True,
+    evidence: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = _typical(names, hist, counts)
@@ -211,7 +216,10 @@ def _loglinear(
     if not part_bias and gold is not None:
         gold = None if known.scored is None else gold.first(hist.members)
     model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups)
-    model.fit(statistic.hist, gold, None if gold is None else known.scored)
+    text = known.text if evidence else None
+    if text is not None:
+        text = text.first(hist.members if gold is None else gold.members)
+    model.fit(statistic.hist, gold, None if gold is None else known.scored, text)
     settings = {
         "ridge": model.ridge_,
         "na_bias": na_bias,
@@ -221,10 +229,13 @@ def _loglinear(
     }
     if statistic.scored is not None:
         settings["scores"] = model.default_.scores is not None
+    if statistic.text is not None:
+        settings["evidence"] = bool(model.text_)
+        settings["evidence_ridge"] = model.text_ridge_ if model.text_ else None
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
-    return Learned(_parameters(model.default_), by_attribute, by_group, settings)
+    return Learned(_parameters(model.default_), by_attribute, by_group, settings, model.text_)
 
 
 METHODS: Mapping[str, Callable[..., Learned]] = {

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
+from quorum.decision.evidence import FEATURES, Coefficients
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import Codes, Keys
 from quorum.decision.scores import LOG_ODDS
@@ -19,6 +20,9 @@ from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around
 from quorum.learning.em import MIN_MEMBERS, OneCoin
 from quorum.learning.scored import ScoredCoin, usual_log_odds
+from quorum.learning.text import GOLD_FOR_TEXT, standard_of
+from quorum.learning.text import RIDGES as TEXT_RIDGES
+from quorum.votes.text_rows import TextRows
 from quorum_contract.errors import QuorumError
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -64,6 +68,11 @@ class LogLinear:
     agreement finds them worthless. A weight below 0, which is rare, is used in the fit and is 0 when it
     decides.
 
+    From 100 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
+    one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
+    ridge, and whether text counts at all; groups do not deviate then, since text tells what they would learn.
+    The fit leaves out the bounds that evidence has when it decides.
+
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
 
@@ -82,6 +91,8 @@ class LogLinear:
         group_ridges_: Per level below, the ridge chosen for its weights; inf: no deviation.
         prior_: (m,) the weights that the ridge shrinks towards.
         gold_: Number of labelled cells.
+        text_: What the text says about values; {}: nothing.
+        text_ridge_: The ridge of its coefficients; inf: text does not count.
     """
 
     ridge: float | None = None
@@ -97,12 +108,18 @@ class LogLinear:
     group_ridges_: list[float] = field(init=False)
     prior_: Floats = field(init=False)
     gold_: float = field(init=False)
+    text_: Coefficients = field(init=False)
+    text_ridge_: float = field(init=False)
     _members: int = field(init=False)
     _answered: npt.NDArray[np.bool_] = field(init=False)
     _usual: Floats | None = field(init=False)
 
     def fit(
-        self, hist: Histogram, gold: Histogram | None = None, scored: Histogram | None = None
+        self,
+        hist: Histogram,
+        gold: Histogram | None = None,
+        scored: Histogram | None = None,
+        text: TextRows | None = None,
     ) -> LogLinear:
         """Learn from the labelled rows; the unlabelled ones only inform the prior.
 
@@ -112,6 +129,7 @@ class LogLinear:
                 others, see :func:`quorum.decision.parts.find_part`. None: parts get no bias.
             scored: All cells again, with the levels of scores that ``gold`` then has too. None: scores do
                 not count.
+            text: The cells of ``gold`` one by one, with their features. None: text does not count.
 
         Raises:
             NoGoldError: No labelled cell.
@@ -122,14 +140,15 @@ class LogLinear:
         self.gold_ = gold.total
         if not self.gold_:
             raise NoGoldError("no labelled cell: label some, or learn without gold (em)")
-        theta = self._fit_global(hist.pooled(), gold.pooled(), scored)
+        best, center = self._fit_global(hist.pooled(), gold.pooled(), scored)
+        theta = self._fit_text(best, center, text)
         self.default_ = self._as_rule(theta)
         self.levels_, self.group_ridges_ = [self.default_], []
         above = np.zeros(hist.n_groups, np.int32)
         for level in self.levels:
             theta = theta[_parents(above, level)]
             ridge = math.inf
-            if self.gold_ >= self.gold_for_groups:
+            if self.gold_ >= self.gold_for_groups and not self.text_:
                 design = Design(gold.regrouped(level), len(theta), self._members, self._usual)
                 theta, ridge = self._deviate(design, theta)
             self.levels_.append(self._as_rule(theta))
@@ -151,7 +170,8 @@ class LogLinear:
         """
         return decide(codes, self.default_ if groups is None else self.rule_, groups, parts, levels)
 
-    def _fit_global(self, hist: Histogram, gold: Histogram, scored: Histogram | None) -> Floats:
+    def _fit_global(self, hist: Histogram, gold: Histogram, scored: Histogram | None) -> tuple[Fit, Floats]:
+        """The best fit without text, and its center."""
         priors: list[_Prior] = [(direction, None) for direction in self._directions(hist)]
         plain = Design(gold.without_levels(), members=self._members)
         tried: list[tuple[Fit, float, Floats, Floats | None]]
@@ -167,7 +187,28 @@ class LogLinear:
             tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else lead)
         )
         self.prior_ = center[0, : self._members]
-        return best.theta
+        return best, center
+
+    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None) -> Floats:
+        """Fit the coefficients of the text with all else, if the evidence is for them; weights and biases."""
+        self.text_, self.text_ridge_ = {}, math.inf
+        if rows is None or self.gold_ < GOLD_FOR_TEXT or math.isinf(self.ridge_):
+            return best.theta
+        rows = rows.pooled()
+        standard, k = standard_of(rows), len(FEATURES)
+        design = Design(rows.hist, 1, self._members, self._usual, standard.numbers(rows))
+        wide = np.concatenate([center[:, :-2], np.zeros((1, k)), center[:, -2:]], axis=1)
+        na, scored = min(self.ridge_, 1.0), self._usual is not None
+        tried = [
+            (self._fit_around(design, wide, self.ridge_, na, _INTERCEPT_RIDGE, scored, [ridge] * k), ridge)
+            for ridge in TEXT_RIDGES
+        ]
+        fit, ridge = max(tried, key=lambda one: one[0].evidence)
+        if fit.evidence <= best.evidence:
+            return best.theta
+        inner = slice(-2 - k, -2)
+        self.text_, self.text_ridge_ = standard.evidence(fit.theta[0, inner]), ridge
+        return np.delete(fit.theta, inner, axis=1)
 
     def _agreed(self, scored: Histogram) -> list[_Prior]:
         """The prior that agreement alone gives, if it finds scores that say anything."""
@@ -201,13 +242,20 @@ class LogLinear:
         return best.theta, ridge
 
     def _fit_around(
-        self, design: Design, center: Floats, ridge: float, na: float, none: float, scored: bool
+        self,
+        design: Design,
+        center: Floats,
+        ridge: float,
+        na: float,
+        none: float,
+        scored: bool,
+        text: Sequence[float] = (),
     ) -> Fit:
         """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
         na, m = ridge if math.isinf(ridge) else na, self._members
         slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)
-        parts = [na] * (center.shape[1] - m - len(slopes) - 2)
-        ridges = [ridge] * m + slopes + parts + [na if self.na_bias else math.inf, none]
+        parts = [na] * (center.shape[1] - m - len(slopes) - len(text) - 2)
+        ridges = [ridge] * m + slopes + parts + [*text, na if self.na_bias else math.inf, none]
         return fit_around(design.loss, center, np.array(ridges), m + len(slopes))
 
     def _directions(self, hist: Histogram) -> list[Floats]:

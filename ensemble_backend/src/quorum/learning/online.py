@@ -11,19 +11,24 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from quorum.decision.arrays import leaders
+from quorum.decision.evidence import FEATURES
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
-from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS
+from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA
 from quorum.decision.scores import LEVELS, NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.learning.learn import learn_statistic
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
+from quorum.votes.text_rows import TextRows
 from quorum_contract.errors import QuorumError
 
-SCHEMA_VERSION = 2
-"""2: a state of votes with scores. All others are written as version 1, byte for byte as before."""
+SCHEMA_VERSION = 3
+"""2: a state of votes with scores; 3: of labelled votes with texts. All others are written as version 1, byte
+for byte as before."""
 _MOST = 1e15
 FORGOTTEN = 1e-4
 """Rows with a count below this are dropped, so that the state does not keep every pattern ever seen."""
@@ -155,7 +160,11 @@ def _kept(statistic: Statistic) -> Statistic:
         return part.take((part.counts >= FORGOTTEN) & np.isin(part.groups, present)).regrouped(number)
 
     groups = tuple(statistic.groups[group] for group in present)
-    left = replace(statistic.mapped(kept), groups=groups)
+    text = statistic.text
+    if text is not None:
+        rows = (text.hist.counts >= FORGOTTEN) & np.isin(text.hist.groups, present)
+        text = text.take(rows).regrouped(number) if rows.any() else None
+    left = replace(statistic.mapped(kept), groups=groups, text=text)
     # Without a score any more it is, and is written as, a state of votes without scores.
     return left if left.scored is None or _has_scores(left.scored) else left.without_scores()
 
@@ -201,8 +210,10 @@ def dump_state(state: State, path: str | Path) -> None:
 
     ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last code.
     Where votes have scores, ``scored_rows`` repeats all cells, and both end in the levels of scores.
+    Where labelled cells have texts, ``text_rows`` repeats these, each like a row of ``gold_rows`` followed by
+    the features of the first value, of the second, and so on; none where the cell has no text.
     """
-    text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows", "scored_rows"})
+    text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows", "scored_rows", "text_rows"})
     Path(path).write_text(text, encoding="utf-8")
 
 
@@ -228,21 +239,29 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     content_hash: str
     gold_rows: list[list[float]] | None = None
     scored_rows: list[list[float]] | None = None
+    text_rows: list[list[float]] | None = None
 
 
 def _statistic(file: _File) -> Statistic:
     n_groups, members, gold, scored = len(file.groups), len(file.members), None, None
     levels = members if file.scored_rows is not None else 0
-    if (file.schema_version > 1) != (file.scored_rows is not None):
+    if file.schema_version != _version(file.scored_rows is not None, file.text_rows is not None):
         version = file.schema_version
-        raise OnlineError(f"schema_version is {version}, which is 2 exactly with scored_rows")
+        raise OnlineError(
+            f"schema_version is {version}, which is 3 exactly with text_rows, else 2 exactly with scored_rows"
+        )
     hist = _histogram(file.rows, n_groups, members, "rows")
     if file.gold_rows is not None:
         gold = _histogram(file.gold_rows, n_groups, members, "gold_rows", 1, levels)
     if file.scored_rows is not None:
         scored = _histogram(file.scored_rows, n_groups, members, "scored_rows", 0, levels)
         _check_same_cells(hist, scored)
-    return Statistic(file.members, file.groups, hist, file.products, gold, scored)
+    text = None if file.text_rows is None else _texts(file.text_rows, n_groups, members, levels)
+    return Statistic(file.members, file.groups, hist, file.products, gold, scored, text)
+
+
+def _version(scored: bool, text: bool) -> int:
+    return 3 if text else 2 if scored else 1
 
 
 def _check_same_cells(hist: Histogram, scored: Histogram) -> None:
@@ -271,7 +290,7 @@ def _content(state: State) -> dict[str, Any]:
     """All that the file holds, the hash last."""
     statistic, members = state.statistic, len(state.statistic.members)
     content = {
-        "schema_version": SCHEMA_VERSION if statistic.scored is not None else 1,
+        "schema_version": _version(statistic.scored is not None, statistic.text is not None),
         "members": statistic.members,
         "groups": statistic.groups,
         "products": statistic.products,
@@ -279,8 +298,9 @@ def _content(state: State) -> dict[str, Any]:
         "rows": _rows(statistic.hist, members),
     }
     more = {"gold_rows": statistic.gold, "scored_rows": statistic.scored}
+    content |= {name: _rows(part, members) for name, part in more.items() if part is not None}
     return with_hash(
-        content | {name: _rows(part, members) for name, part in more.items() if part is not None}
+        content if statistic.text is None else content | {"text_rows": _text_rows(statistic.text)}
     )
 
 
@@ -290,6 +310,40 @@ def _rows(hist: Histogram, members: int) -> list[list[float]]:
         numbers = np.concatenate([hist.codes, hist.levels[:, :members]], axis=1)
     columns = (hist.groups.tolist(), hist.right.tolist(), hist.counts.tolist(), numbers.tolist())
     return [[g, right, count, *row] for g, right, count, row in zip(*columns, strict=True)]
+
+
+def _text_rows(text: TextRows) -> list[list[float]]:
+    """Rows of labelled cells, each followed by the features of its values in the order of members."""
+    members = text.features.shape[1]
+    rows = _rows(text.hist, members)
+    for row, lead, features in zip(rows, _first_namings(text.hist, members), text.features, strict=True):
+        row += features[lead & ~np.isnan(features[:, 0])].ravel().tolist()
+    return rows
+
+
+def _texts(rows: list[list[float]], groups: int, members: int, levels: int) -> TextRows:
+    """Inverse of :func:`_text_rows`."""
+    width, size = 3 + members + 1 + levels, len(FEATURES)
+    hist = _histogram([row[:width] for row in rows], groups, members, "text_rows", 1, levels)
+    features = np.full((len(rows), members, size), np.nan)
+    for at, lead in enumerate(_first_namings(hist, members)):
+        if numbers := rows[at][width:]:
+            values = np.flatnonzero(lead)
+            if len(numbers) != size * len(values) or max(map(abs, numbers)) > _MOST:
+                raise OnlineError(
+                    f"text_rows: {size} numbers for each value, or none, are needed after the votes"
+                )
+            for first, own in zip(values, np.reshape(numbers, (-1, size)), strict=True):
+                features[at, hist.codes[at, :members] == hist.codes[at, first]] = own
+    if (hist.right == UNLABELLED).any():
+        raise OnlineError("text_rows: a cell without gold")
+    return TextRows(hist, features)
+
+
+def _first_namings(hist: Histogram, members: int) -> npt.NDArray[np.bool_]:
+    """(r, m) whether a member is the first that named its value, "n/a" left out."""
+    codes = hist.codes[:, :members]
+    return leaders(codes) & (codes > NA)
 
 
 def _histogram(

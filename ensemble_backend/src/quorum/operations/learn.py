@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.catalogue_change import is_stale, named
-from quorum.decision.patterns import ABSTAIN
-from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
@@ -34,7 +31,7 @@ from quorum.learning.online import (
     without_attributes,
 )
 from quorum.operations.evaluate import live_weights
-from quorum.operations.scores import weighed_by_scores
+from quorum.operations.learn_remarks import learned_remarks, spellings_in_stream, without_votes
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import (
@@ -42,14 +39,10 @@ from quorum.votes import (
     check_wanted,
     is_large,
     read_members,
-    read_rows,
     read_statistic,
     read_votes,
 )
 from quorum.votes.statistic import Statistic
-
-_SAMPLED = 1 << 14
-"""Cells of votes read in a stream whose spellings are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +56,9 @@ class LearnOptions:
         update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
         forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
         scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
+        evidence: Whether the products' texts may count with ``loglinear``; False: votes alone decide.
+        na_bias: For majority and em: added to the weight of "n/a", in mean weights of a member; -1 makes it
+            one vote weaker.
         judge: Whether to judge the weights by attribute on labels that did not teach them.
     """
 
@@ -72,6 +68,8 @@ class LearnOptions:
     update: str | Path | None = None
     forgetting: float = 1.0
     scores: bool = True
+    evidence: bool = True
+    na_bias: float = 0.0
     judge: bool = True
 
 
@@ -184,16 +182,16 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     table = read_votes(votes)
     if deployment:
         table = table.of_members(deployment.member_names)
-    labels, seed = options.gold_labels, options.seed
+    labels, seed, catalogue = options.gold_labels, options.seed, _catalogue(deployment)
     statistic = table.statistic()
     used = statistic if labels is None else table.sample_gold(labels, seed).statistic()
-    choice = _choice(used, options)
-    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
+    choice = _choice(used, options, catalogue)
+    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **catalogue)
     state = begin(table) if labels is None else None
     judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*statistic.remarks(), *spellings, *_without_votes(statistic, deployment))
-    remarks += _score_remarks(statistic, weights, options)
+    remarks = (*statistic.remarks(), *spellings, *without_votes(statistic, deployment))
+    remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if options.judge and judged is None and table.labelled.any():
         remarks = (*remarks, f"not judged by attribute here: `quorum evaluate {votes}` does")
     return LearnReport(weights, remarks=remarks, judged=judged), state
@@ -203,10 +201,11 @@ def _judged(
     table: VotesTable, weights: Weights, deployment: Deployment | None, options: LearnOptions
 ) -> LearnedResult | None:
     """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
-    labels, choice = options.gold_labels, _choice(table.statistic(), replace(options, method=weights.method))
+    labels, catalogue = options.gold_labels, _catalogue(deployment)
+    choice = _choice(table.statistic(), replace(options, method=weights.method), catalogue)
 
     def again(seen: VotesTable) -> Weights:
-        return learn_table(seen, **choice, **_catalogue(deployment))
+        return learn_table(seen, **choice, **catalogue)
 
     used = table.labelled if labels is None else table.sample_gold(labels, options.seed).labelled
     return judge_learned(table, weights, used, again, live_weights(deployment, table))
@@ -217,14 +216,12 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     members = deployment.member_names if deployment else None
     if members:
         check_wanted(read_members(votes), members)
-    statistic = read_statistic(votes, members=members)
-    weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
+    statistic, catalogue = read_statistic(votes, members=members), _catalogue(deployment)
+    weights = learn_statistic(statistic, **_choice(statistic, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    sample = (row.cell for row in islice(read_rows(votes), _SAMPLED))
-    catalogue = deployment.catalogue() if deployment else None
-    spellings = spelling_remarks(sample, f"{votes}, first {_SAMPLED:,} cells", catalogue)
-    remarks = (streamed, *statistic.remarks(), *spellings, *_without_votes(statistic, deployment))
-    remarks += _score_remarks(statistic, weights, options)
+    spellings = spellings_in_stream(votes, deployment)
+    remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
+    remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
     return LearnReport(weights, remarks=remarks), None
 
 
@@ -236,10 +233,10 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     changed = compare_day(state, table, weights=old) if state.statistic.hist.total else None
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
-    weights = relearn(state, **_choice(state.statistic, options), **catalogue)
+    weights = relearn(state, **_choice(state.statistic, options, catalogue), **catalogue)
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*stale, *spellings, *_without_votes(state.statistic, deployment))
-    remarks += _score_remarks(state.statistic, weights, options)
+    remarks = (*stale, *spellings, *without_votes(state.statistic, deployment))
+    remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 
 
@@ -267,39 +264,25 @@ def _by_attribute(weights: Weights) -> Mapping[str, str] | None:
     return weights.catalogue if isinstance(weights.catalogue, Mapping) else None
 
 
-def _without_votes(statistic: Statistic, deployment: Deployment | None) -> tuple[str, ...]:
-    """Say which attributes of the catalogue have no votes, so that nothing is learned for them alone."""
-    voted = {attribute for _, attribute in statistic.groups}
-    without = [name for name in (deployment.attributes if deployment else ()) if name not in voted]
-    return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
-
-
-def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:
+def _choice(statistic: Statistic, options: LearnOptions, catalogue: Mapping[str, Any]) -> dict[str, Any]:
     """Method and settings, as arguments of the learning functions."""
     method = options.method
-    if options.scores:
+    if options.scores and options.evidence and not options.na_bias:
         return {"method": method}
-    method = choose_method(statistic) if method == "auto" else method
-    return {"method": method, "settings": {"scores": False} if method in SCORE_METHODS else None}
-
-
-def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
-    """Say how many votes have a score, and whose scores count."""
-    hist = statistic.scored
-    if hist is None or hist.levels is None:
-        return ()
-    answered = hist.codes != ABSTAIN
-    total = float(hist.counts @ answered.sum(axis=1))
-    known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
-    share = f"{known:.0f} of {total:.0f} votes have a score"
-    if sure := weighed_by_scores(weights):
-        named = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
-        return share, f"{named}; without a score it keeps its member's weight"
-    if weights.method not in SCORE_METHODS:
-        return (f"{share}; {weights.method} does not use them",)
-    if not options.scores:
-        return (f"{share}; they are left out, as asked for",)
-    return (f"{share}; those of no member say enough, so no vote weighs more for its score",)
+    settings: dict[str, Any] = {}
+    used = choose_method(statistic, catalogue.get("value_counts")) if method == "auto" else method
+    if not options.scores and used in SCORE_METHODS:
+        settings["scores"] = False
+    if not options.evidence and used == "loglinear":
+        settings["evidence"] = False
+    if options.na_bias:
+        if used not in NA_BIAS_METHODS:
+            raise LearnError(
+                f"{used}: a bias for n/a can be set for {' and '.join(NA_BIAS_METHODS)}; loglinear learns "
+                "it from gold: leave --na-bias out, or name one of these with --method"
+            )
+        settings["na_bias"] = options.na_bias
+    return {"method": used, "settings": settings or None}
 
 
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class WeightsDiff:
         kept: Attributes that they decide as earlier versions did; see :func:`publish`.
         sure_over_unsure: Attribute, or "default" -> how much more a vote of probability ``SURE`` weighs than
             one of ``UNSURE``, in the same unit.
+        use_texts: Whether they weigh values by the products' texts.
     """
 
     SURE: ClassVar[float] = 0.99
@@ -131,6 +132,7 @@ class WeightsDiff:
     weights: dict[str, tuple[list[float], list[float]]]
     use_scores: tuple[bool, bool]
     sure_over_unsure: dict[str, tuple[list[float], list[float]]]
+    use_texts: tuple[bool, bool]
     kept: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +144,7 @@ class WeightsDiff:
             "use_scores": {"old": old, "new": new},
             "sure_over_unsure": _named(self.sure_over_unsure),
             "kept": {"old": list(kept_before), "new": list(kept_now)},
+            "use_texts": dict(zip(("old", "new"), self.use_texts, strict=True)),
         }
 
 
@@ -153,8 +156,10 @@ def diff(deployment: Deployment, old: int, new: int) -> WeightsDiff:
     pairs = {name: (_relative(before, name), _relative(after, name)) for name in names}
     gains = {name: (_sure_over_unsure(before, name), _sure_over_unsure(after, name)) for name in names}
     use_scores = before.uses_scores, after.uses_scores
+    use_texts = bool(before.evidence), bool(after.evidence)
     kept = kept_attributes(before), kept_attributes(after)
-    return WeightsDiff(after.members, (before.method, after.method), pairs, use_scores, gains, kept)
+    methods = before.method, after.method
+    return WeightsDiff(after.members, methods, pairs, use_scores, gains, use_texts, kept)
 
 
 def _named(pairs: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, dict[str, list[float]]]:

@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import decide_one
+from quorum.decision.evidence import Evidence
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
@@ -61,6 +62,7 @@ class TritonPythonModel:
             if change := weights.check_fits(self._members, hashes, catalogue.hash):
                 logger.warning("vote: version %d: %s", self._version, change)
             self._weights = weights.fitted(hashes)
+            self._evidence = Evidence(self._weights.evidence) if self._weights.evidence else None
         except WeightsError as error:
             if self._admission.has_answered:
                 raise
@@ -96,8 +98,9 @@ class TritonPythonModel:
         rules, step = self._weights.parameters, len(question.attributes)
         ballots = [(value, status) for value, status, _ in votes]
         scores = [score for _, _, score in votes]
+        text = self._evidence.of(question.text) if self._evidence else None
         return [
-            decide_one(rules(name, question.category), ballots[at::step], scores[at::step])
+            decide_one(rules(name, question.category), ballots[at::step], scores[at::step], text)
             for at, name in enumerate(question.attributes)
         ]
 

@@ -39,6 +39,7 @@ from quorum.votes.schema import (
     read_origin,
 )
 from quorum.votes.table import CodedVotes, Scores, scores_or_none
+from quorum.votes.text_rows import text_features
 from quorum_contract import CHANNELS
 
 VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
@@ -98,7 +99,8 @@ class ColumnsFile:
     def coded(self, members: tuple[str, ...], batch_rows: int) -> Iterator[tuple[Sequence[int], CodedVotes]]:
         """Read batches of coded votes, with their row numbers; raises VotesError like :meth:`rows`."""
         required = ("product", "attribute", *members)
-        for batch in self._batches((*required, "category", "gold", SCORES_COLUMN), batch_rows, required):
+        columns = (*required, "category", "title", "gold", SCORES_COLUMN)
+        for batch in self._batches(columns, batch_rows, required):
             yield range(batch.start + 1, batch.start + len(batch) + 1), batch.coded(members)
 
     def _member_columns(self) -> tuple[str, ...]:
@@ -212,7 +214,7 @@ class _Batch:
             yield Row(self.start + i + 1, members, cell)
 
     def coded(self, members: tuple[str, ...]) -> CodedVotes:
-        """The rows as codes, with one dictionary for members and gold; parts of labelled cells only."""
+        """The rows as codes, one dictionary for members and gold; parts and texts of labelled cells only."""
         votes = [self._votes(name) for name in members]
         gold, owner = self._gold()
         encoded = pa.chunked_array([column.dictionary_encode() for column in (*votes, gold)])
@@ -228,7 +230,14 @@ class _Batch:
         product_names, products = self._dictionary("product")
         group_names, groups = self._groups()
         parts, scores = _parts(votes, codes, right), self._scores(members, codes == ABSTAIN)
-        return CodedVotes(members, codes, right, groups, group_names, products, product_names, parts, scores)
+        labelled = pa.array(np.flatnonzero(right != UNLABELLED))
+        titles = self._texts("title").fill_null("").take(labelled).to_pylist()
+        text = text_features(
+            titles, zip(*(column.take(labelled).to_pylist() for column in votes), strict=True)
+        )
+        return CodedVotes(
+            members, codes, right, groups, group_names, products, product_names, parts, scores, text
+        )
 
     def _cell_scores(
         self, members: tuple[str, ...], silent: npt.NDArray[np.bool_]

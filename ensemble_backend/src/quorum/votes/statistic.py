@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.histogram import UNLABELLED, Histogram, histogram
+from quorum.decision.histogram import UNLABELLED, Floats, Histogram, histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes, Keys
 from quorum.decision.scores import NO_SCORE, levels_of
+from quorum.votes.text_rows import TextRows, text_rows
 from quorum_contract.errors import QuorumError
 
 
@@ -35,6 +36,8 @@ class Statistic:
             :func:`quorum.decision.parts.find_part`; split by scores where ``scored`` is there. None: not
             computed, so there is no bias for parts.
         scored: The cells again, without gold, split by the scores of their votes. None: no vote has one.
+        text: The labelled cells one by one, with what their texts say about values. None: no labelled cell
+            has a text, or those of a part of a sum were not kept.
     """
 
     members: tuple[str, ...]
@@ -43,6 +46,7 @@ class Statistic:
     products: int = 0
     gold: Histogram | None = None
     scored: Histogram | None = None
+    text: TextRows | None = None
 
     def __add__(self, other: Statistic) -> Statistic:
         """The statistic of both tables; raises StatisticError for other members, or another order."""
@@ -62,21 +66,31 @@ class Statistic:
         if self.scored is not None or other.scored is not None:
             parts = [part.scored or part.hist.unlabelled() for part in (self, other)]
             scored = parts[0].regrouped(maps[0]) + parts[1].regrouped(maps[1])
-        return Statistic(self.members, names, hist, self.products + other.products, gold, scored)
+        text = self._text_with(other, maps)
+        return Statistic(self.members, names, hist, self.products + other.products, gold, scored, text)
+
+    def _text_with(self, other: Statistic, maps: list[npt.NDArray[np.int32]]) -> TextRows | None:
+        labelled = [part for part in zip((self, other), maps, strict=True) if part[0].hist.labelled().total]
+        rows = [part.text.regrouped(groups) for part, groups in labelled if part.text is not None]
+        if not rows or len(rows) < len(labelled):
+            return None
+        return rows[0] if len(rows) == 1 else rows[0] + rows[1]
 
     def scaled(self, factor: float) -> Statistic:
         """Multiply every count by ``factor`` in (0, 1], to forget old votes."""
-        return self.mapped(lambda hist: hist.scaled(factor))
+        text = None if self.text is None else self.text.scaled(factor)
+        return replace(self.mapped(lambda hist: hist.scaled(factor)), text=text)
 
     def mapped(self, change: Callable[[Histogram], Histogram]) -> Statistic:
-        """Apply a function to each histogram."""
+        """Apply a function to each histogram; the cells that are kept one by one stay as they are."""
         gold, scored = (None if part is None else change(part) for part in (self.gold, self.scored))
         return replace(self, hist=change(self.hist), gold=gold, scored=scored)
 
     def without_scores(self) -> Statistic:
         """The statistic as if no vote had a score."""
         gold = None if self.gold is None else self.gold.without_levels()
-        return replace(self, gold=gold, scored=None)
+        text = None if self.text is None else self.text.without_levels()
+        return replace(self, gold=gold, scored=None, text=text)
 
     def by_attribute(self, scored: Histogram | None = None) -> tuple[tuple[str, ...], Histogram]:
         """Attribute names, sorted, and the histogram, or ``scored``, with one group per attribute."""
@@ -116,22 +130,27 @@ def count(
     parts: Codes,
     products: int,
     scores: npt.NDArray[np.floating[Any]] | None = None,
+    text: Floats | None = None,
 ) -> Statistic:
     """Count the cells of a table, see :class:`quorum.votes.table.CodedVotes` for the arrays.
 
-    ``scores`` is (n, m), nan where a vote has none; None, or nan throughout: no vote has one.
+    ``scores`` is (n, m), nan where a vote has none; None, or nan throughout: no vote has one. ``text`` has
+    the (l, m, 16) features of the labelled cells; None: they have no text.
     """
-    levels = scored = gold = None
+    levels = scored = gold = rows = None
     if scores is not None:
         found = np.where(codes == ABSTAIN, np.int8(NO_SCORE), levels_of(scores))
         levels = found if (found != NO_SCORE).any() else None
     if levels is not None:
         scored = histogram(codes, group, np.full(len(codes), UNLABELLED, np.int64), None, levels)
+    labelled = right != UNLABELLED
+    both = np.column_stack([codes[labelled], parts[labelled]])
+    own = None
+    if levels is not None:
+        own = np.column_stack([levels[labelled], np.full(len(both), NO_SCORE, np.int8)])
     if len(members) < MAX_MEMBERS:
-        labelled = right != UNLABELLED
-        both = np.column_stack([codes[labelled], parts[labelled]])
-        own = None
-        if levels is not None:
-            own = np.column_stack([levels[labelled], np.full(len(both), NO_SCORE, np.int8)])
         gold = histogram(both, group[labelled], right[labelled], None, own)
-    return Statistic(members, groups, histogram(codes, group, right), products, gold, scored)
+    if text is not None:
+        rows = text_rows(both, group[labelled], right[labelled], own, text)
+    hist = histogram(codes, group, right)
+    return Statistic(members, groups, hist, products, gold, scored, rows)

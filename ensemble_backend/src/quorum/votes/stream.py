@@ -25,9 +25,10 @@ def read_statistic(
     """Compute the histogram of votes for ``learn_statistic``, holding at most one batch in memory.
 
     A file of columns needs the texts ``product`` and ``attribute``, and one per member (null: it abstained);
-    it may have ``category``, and ``gold``: text, or a list of texts; ``title`` is not read. Memory: a batch,
-    the dictionaries of one row group, and the histogram, whose size depends on patterns, attributes and
-    categories, not on the number of rows. JSON lines take some thirty times longer.
+    it may have ``category``, ``title``, and ``gold``: text, or a list of texts. Memory: a batch, the
+    dictionaries of one row group, the labelled cells if they have titles, and the histogram, whose size
+    depends on patterns, attributes and categories, not on the number of rows. JSON lines take thirty times
+    longer.
 
     Every (product, attribute) must be unique; the check writes 16 bytes per cell to the temporary directory
     (:mod:`quorum.votes.duplicates`). ``products`` counts runs of rows of one product, so a product with

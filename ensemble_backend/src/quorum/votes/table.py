@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.histogram import right_members
+from quorum.decision.histogram import Floats, right_members
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, NA, Codes
 from quorum.votes.schema import Cell, VotesError, check_members, check_wanted
 from quorum.votes.statistic import Statistic, count
+from quorum.votes.text_rows import text_features
 
 Scores = npt.NDArray[np.float32]
 
@@ -30,6 +31,8 @@ class CodedVotes:
         product_names: Distinct products in order of first appearance.
         parts: As in a table; may be -1 throughout where there is no gold.
         scores: As in a table; None if there is none.
+        text: (l, m, 16) what the texts of the labelled cells say, see :mod:`quorum.votes.text_rows`; None:
+            these have no text, or it was not read.
     """
 
     members: tuple[str, ...]
@@ -41,12 +44,13 @@ class CodedVotes:
     product_names: Sequence[str]
     parts: Codes
     scores: Scores | None = None
+    text: Floats | None = None
 
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""
         return count(
             self.members, self.group_names, self.codes, self.groups, self.right, self.parts,
-            len(self.product_names), self.scores,
+            len(self.product_names), self.scores, self.text,
         )  # fmt: skip
 
 
@@ -128,7 +132,9 @@ class VotesTable:
         """The votes without their texts."""
         names = list(dict.fromkeys(cell.product for cell in self.cells))
         arrays = (self.codes, self.right, self.groups, self.group_names, self.products, names, self.parts)
-        return CodedVotes(self.members, *arrays, scores_or_none(self.scores))
+        labelled = [self.cells[i] for i in np.flatnonzero(self.labelled).tolist()]
+        text = text_features([cell.title for cell in labelled], (cell.values for cell in labelled))
+        return CodedVotes(self.members, *arrays, scores_or_none(self.scores), text)
 
     def statistic(self) -> Statistic:
         """The histogram of agreement patterns that all learning needs."""

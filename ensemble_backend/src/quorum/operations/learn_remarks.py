@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say in sentences what learning did with the votes, their scores and the products' texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from quorum.decision.catalogue_change import named
+from quorum.decision.patterns import ABSTAIN
+from quorum.decision.scores import NO_SCORE
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.evaluate import SCORE_METHODS
+from quorum.learning.text import GOLD_FOR_TEXT
+from quorum.operations.scores import weighed_by_scores
+from quorum.review.spellings import spelling_remarks
+from quorum.votes import read_rows
+from quorum.votes.statistic import Statistic
+
+_SAMPLED = 1 << 14
+"""Cells of votes read in a stream whose spellings are compared."""
+
+
+def learned_remarks(
+    statistic: Statistic, weights: Weights, scores: bool = True, evidence: bool = True
+) -> tuple[str, ...]:
+    """Say whether agreement is trusted, which attributes differ, and what scores and texts are worth.
+
+    ``scores`` and ``evidence`` tell whether these were asked for.
+    """
+    doubt = weights.settings.get("doubt")
+    remarks = [*([doubt] if doubt else []), *_attribute_remarks(weights)]
+    remarks += _score_remarks(statistic, weights, scores)
+    return (*remarks, *(_text_remarks(statistic, weights) if evidence else ()))
+
+
+def spellings_in_stream(votes: Path, deployment: Deployment | None) -> tuple[str, ...]:
+    """Name two spellings of one answer in the first cells of a large file."""
+    sample = (row.cell for row in islice(read_rows(votes), _SAMPLED))
+    catalogue = deployment.catalogue() if deployment else None
+    return tuple(spelling_remarks(sample, f"{votes}, first {_SAMPLED:,} cells", catalogue))
+
+
+def without_votes(statistic: Statistic, deployment: Deployment | None) -> tuple[str, ...]:
+    """Say which attributes of the catalogue have no votes, so that nothing is learned for them alone."""
+    voted = {attribute for _, attribute in statistic.groups}
+    without = [name for name in (deployment.attributes if deployment else ()) if name not in voted]
+    return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
+
+
+def _attribute_remarks(weights: Weights) -> Iterator[str]:
+    """Say which attributes have equal weights, or weights of their own."""
+    chosen: dict[str, list[str]] = {}
+    for name, found in weights.settings.get("attributes", {}).items():
+        chosen.setdefault(found["weights"], []).append(name)
+    if equal := chosen.get("equal"):
+        yield f"{named(equal)}: equal weights, as too few labels say otherwise"
+    if own := chosen.get("own"):
+        yield f"{named(own)}: weights of {'its' if len(own) == 1 else 'their'} own"
+
+
+def _score_remarks(statistic: Statistic, weights: Weights, asked: bool) -> tuple[str, ...]:
+    """Say how many votes have a score, and whose scores count."""
+    hist = statistic.scored
+    if hist is None or hist.levels is None:
+        return ()
+    answered = hist.codes != ABSTAIN
+    total = float(hist.counts @ answered.sum(axis=1))
+    known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
+    share = f"{known:.0f} of {total:.0f} votes have a score"
+    if sure := weighed_by_scores(weights):
+        named = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
+        return share, f"{named}; without a score it keeps its member's weight"
+    if weights.method not in SCORE_METHODS:
+        return (f"{share}; {weights.method} does not use them",)
+    if not asked:
+        return (f"{share}; they are left out, as asked for",)
+    return (f"{share}; those of no member say enough, so no vote weighs more for its score",)
+
+
+def _text_remarks(statistic: Statistic, weights: Weights) -> Iterator[str]:
+    """Say whether texts count, and why not."""
+    if weights.method != "loglinear":
+        return
+    labels = weights.provenance["gold_labels"]
+    if weights.evidence:
+        yield f"values also count by the products' texts, learned from {labels} labels"
+    elif statistic.text is None:
+        yield "labelled votes without a text (`title`), or none was kept: votes alone decide"
+    elif labels < GOLD_FOR_TEXT:
+        yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
+    else:
+        yield "votes alone decide: the products' texts say too little about which value is right"
