@@ -93,18 +93,27 @@ def seed_tables(folder: Path | None, deploy: Path, seeds: int, products: int = P
     Raises:
         ValueError: The demo's generator is not found, or no member gave a score.
     """
-    deployment, tables = load_deployment(deploy), []
+    tables = []
     for seed in range(1, seeds + 1):
-        file = None if folder is None else folder / f"seed-{seed}.jsonl"
-        if file is not None and file.exists():
-            table = read_votes(file)
-        else:
-            table = record(deployment, seed, products)
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_votes(table, file)
-        tables.append(halved(f"seed {seed}", table.coded(), deployment.catalogue().value_counts()))
+        table, counts = demo_votes(folder, deploy, seed, products)
+        tables.append(halved(f"seed {seed}", table.coded(), counts))
     return tables
+
+
+def demo_votes(
+    folder: Path | None, deploy: Path, seed: int, products: int = PRODUCTS
+) -> tuple[VotesTable, Counts]:
+    """Read or record the votes on the listings of a seed, see :func:`seed_tables`, with value counts."""
+    deployment = load_deployment(deploy)
+    file = None if folder is None else folder / f"seed-{seed}.jsonl"
+    if file is not None and file.exists():
+        table = read_votes(file)
+    else:
+        table = record(deployment, seed, products)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_votes(table, file)
+    return table, deployment.catalogue().value_counts()
 
 
 def record(deployment: Deployment, seed: int, products: int) -> VotesTable:

@@ -42,12 +42,17 @@ def learn(
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
     no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
+    na_bias: Annotated[
+        float,
+        typer.Option(help="majority, em: what n/a counts besides its votes, in mean weights; usual: -1."),
+    ] = 0.0,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
-    Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
+    Without gold labels the members' agreement teaches (`em`) where it can be trusted, else all count the same
+    (`majority`), and a line says why; with 50 labels or more, these teach (`loglinear`).
     Where votes have scores, both also learn what these are worth, unless --no-scores.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.
@@ -63,6 +68,7 @@ def learn(
         update=before,
         forgetting=forgetting,
         scores=not no_scores,
+        na_bias=na_bias,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.files import write_atomic
-from quorum.learning.learn import LearnError, choose_method, learn_statistic
+from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import State, begin, dump_state, load_state, relearn, state_path, update
 from quorum.operations.scores import weighed_by_scores
@@ -36,6 +37,8 @@ class LearnOptions:
         update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
         forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
         scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
+        na_bias: For majority and em: added to the weight of "n/a", in mean weights of a member; -1 makes it
+            one vote weaker.
     """
 
     method: str = "auto"
@@ -44,6 +47,7 @@ class LearnOptions:
     update: str | Path | None = None
     forgetting: float = 1.0
     scores: bool = True
+    na_bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,9 @@ def learn(
 ) -> LearnReport:
     """Learn how much each member's vote counts.
 
-    Without gold labels it learns from the members' agreement (``em``), with 50 or more from the labels
-    (``loglinear``). The statistic of the votes is written next to ``out``, so that ``update`` can add a day.
+    Without gold labels it learns from the members' agreement (``em``) where this can be trusted, else every
+    vote counts the same (``majority``); with 50 or more it learns from the labels (``loglinear``). The
+    statistic of the votes is written next to ``out``, so that ``update`` can add a day.
 
     Args:
         votes: A votes table: JSONL, Parquet or Arrow; large files of columns are read in a stream.
@@ -150,10 +155,11 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     labels, seed = options.gold_labels, options.seed
     statistic = table.statistic()
     used = statistic if labels is None else table.sample_gold(labels, seed).statistic()
-    choice = _choice(used, options)
-    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
+    catalogue = _catalogue(deployment)
+    choice = _choice(used, options, catalogue)
+    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **catalogue)
     state = begin(table) if labels is None else None
-    remarks = (*statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (*statistic.remarks(), *_remarks(statistic, weights, options))
     return LearnReport(weights, remarks=remarks), state
 
 
@@ -163,9 +169,10 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     if members:
         check_wanted(read_members(votes), members)
     statistic = read_statistic(votes, members=members)
-    weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
+    catalogue = _catalogue(deployment)
+    weights = learn_statistic(statistic, **_choice(statistic, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    remarks = (streamed, *statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (streamed, *statistic.remarks(), *_remarks(statistic, weights, options))
     return LearnReport(weights, remarks=remarks), None
 
 
@@ -176,18 +183,34 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     changed = compare_day(state, table, weights=old)
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
-    weights = relearn(state, **_choice(state.statistic, options), **catalogue)
-    remarks = _score_remarks(state.statistic, weights, options)
+    weights = relearn(state, **_choice(state.statistic, options, catalogue), **catalogue)
+    remarks = _remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 
 
-def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:
+def _choice(statistic: Statistic, options: LearnOptions, catalogue: Mapping[str, Any]) -> dict[str, Any]:
     """Method and settings, as arguments of the learning functions."""
     method = options.method
-    if options.scores:
+    settings: dict[str, Any] = {}
+    if options.scores and not options.na_bias:
         return {"method": method}
-    method = choose_method(statistic) if method == "auto" else method
-    return {"method": method, "settings": {"scores": False} if method in SCORE_METHODS else None}
+    used = choose_method(statistic, catalogue.get("value_counts")) if method == "auto" else method
+    if not options.scores and used in SCORE_METHODS:
+        settings["scores"] = False
+    if options.na_bias:
+        if used not in NA_BIAS_METHODS:
+            raise LearnError(
+                f"{used}: a bias for n/a can be set for {' and '.join(NA_BIAS_METHODS)} only, loglinear learns "
+                "it from gold: leave --na-bias out, or name one of these with --method"
+            )
+        settings["na_bias"] = options.na_bias
+    return {"method": method, "settings": settings or None}
+
+
+def _remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
+    """Say why agreement is not trusted, and what the scores of votes do."""
+    doubt = weights.settings.get("doubt")
+    return (*([doubt] if doubt else []), *_score_remarks(statistic, weights, options))
 
 
 def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
