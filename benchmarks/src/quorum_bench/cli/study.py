@@ -208,9 +208,12 @@ def subsets_(
     with _errors():
         print(f"{draws} draws, seed {seed}, {seeds} tables of a kind\n")
         rows = _shown(subsets.HEAD, subsets.subsets(inputs), subsets.line)
-        print("\n" + subsets.summary(rows))
+        print("\n" + subsets.summary(rows) + "\n")
+        took = subsets.seconds()
+        print(subsets.seconds_line(took))
         if json_file:
-            _write(json_file, {"machine": environment, "draws": draws, "seed": seed, "result": rows})
+            figures = {"draws": draws, "seed": seed, "seeds": seeds, "result": rows, "seconds": took}
+            _write(json_file, {"machine": environment} | figures)
 
 
 def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:

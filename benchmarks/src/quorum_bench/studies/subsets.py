@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from quorum.decision.histogram import histogram
 from quorum.learning import learn_statistic
 from quorum.learning.simulate import independent
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.schema import Cell
+from quorum.votes.statistic import Statistic
 from quorum.votes.table import build_table
 from quorum_bench.studies.score_votes import demo_votes, hits, percent, statistic_of
 
@@ -60,12 +63,14 @@ class _Table:
     name: str
     votes: VotesTable
     counts: Mapping[str, int]
+    whole: bool = False
 
 
 def subsets(inputs: Inputs) -> Iterator[Row]:
     """Per subset: accuracy of majority, and points that every method is above or below it."""
     for table in _tables(inputs):
-        for members in _drawn(len(table.votes.members), inputs):
+        everyone = tuple(range(len(table.votes.members)))
+        for members in [everyone] if table.whole else _drawn(len(everyone), inputs):
             yield _judged(table, members)
 
 
@@ -128,7 +133,7 @@ def _tables(inputs: Inputs) -> Iterator[_Table]:
     for members, values in itertools.product((3, 5), (3, 10)):
         for seed in range(inputs.seeds):
             name = f"independent {members}, K {values}"
-            yield _Table(name, _simulated(members, values, seed), {"a": values})
+            yield _Table(name, _simulated(members, values, seed), {"a": values}, whole=True)
 
 
 def _raters(folder: Path) -> VotesTable:
@@ -168,6 +173,32 @@ def _simulated(members: int, values: int, seed: int) -> VotesTable:
         for i, row in enumerate(codes.tolist())
     ]
     return build_table([f"m{j}" for j in range(members)], cells)
+
+
+def seconds(cells: int = 1_000_000, repeats: int = 5) -> Row:
+    """Time ``em`` on independent members with and without the test, in turn, each time on other votes."""
+    names, attributes = tuple(f"m{j}" for j in range(5)), 8
+    took: dict[str, list[float]] = {"em_before": [], "em": []}
+    for seed in range(2 * repeats):
+        rng = np.random.default_rng(seed)
+        codes, _ = independent(rng, cells, np.linspace(0.55, 0.95, 5), 10)
+        groups = rng.integers(0, attributes, cells).astype(np.int32)
+        column = list(took)[seed % 2]
+        start = time.perf_counter()
+        hist = histogram(codes, groups)
+        statistic = Statistic(names, tuple(("", f"a{g}") for g in range(attributes)), hist)
+        learn_statistic(statistic, "em", settings=METHODS[column][1])
+        took[column].append(time.perf_counter() - start)
+    medians = {column: float(np.median(times)) for column, times in took.items()}
+    return {"cells": cells, **medians, "ratio": medians["em"] / medians["em_before"]}
+
+
+def seconds_line(row: Row) -> str:
+    """Return the seconds as a line."""
+    return (
+        f"{row['cells']} cells of 5 independent members, from codes to weights, median: em before "
+        f"{row['em_before']:.3f} s, em {row['em']:.3f} s, ratio {row['ratio']:.2f}"
+    )
 
 
 HEAD = (

@@ -191,7 +191,6 @@ def _em(
     model = OneCoin(labels, per_group=per_attribute).fit(hist)
     bloc = find_bloc(hist, _typical(names, hist, counts)) if blocs else None
     default, own = model.default_rule(DEFAULT_LABELS), model.rule_
-    trust = judge(hist, labels, blocs)
     factor = np.ones(hist.members) if bloc is None else bloc.weights / np.maximum(default.weights[0], _LIGHT)
     settings = {
         "per_attribute": per_attribute,
@@ -214,9 +213,8 @@ def _em(
             # A bloc takes no weight from a member that has hardly any without its scores.
             factor = np.where((coin.slope_ > 0.0) & (default.weights[0] < _LIGHT), 1.0, factor)
     default, own = (_scaled(rule, factor) for rule in (default, own))
-    settings |= _in_words(
-        replace(trust, doubt=trust.doubt if cautious and coin is None else None), statistic.members
-    )
+    if cautious and coin is None:
+        settings |= _in_words(judge(hist, labels, blocs, model if per_attribute else None), statistic.members)
     if "doubt" in settings:
         default = own = Rule(hist.active.astype(np.float64)[None], np.zeros(1))
     if na_bias:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quorum.decision.arrays import Floats, leaders
-from quorum.decision.patterns import ABSTAIN, Codes
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 
 SURE = 3.0
 NEGLIGIBLE = 0.001
@@ -55,10 +55,15 @@ def misfit(codes: Codes, counts: Floats, expected: Floats, parameters: int) -> M
     rest, rest_wanted = total - float(seen.sum()), max(total - float(wanted.sum()), 1e-9)
     if rest > 0.0:
         statistic += 2.0 * rest * float(np.log(rest / rest_wanted))
-    sets = len(np.unique(answered[own], axis=0))
+    sets = len(np.unique(who_answered(codes)[own]))
     freedom = max(int(own.sum()) + (rest_wanted >= 1.0) - sets - parameters, 1)
     over = statistic - freedom
     return Misfit(over / np.sqrt(2.0 * freedom), max(over, 0.0) / (2.0 * max(total, 1.0)))
+
+
+def who_answered(codes: Codes) -> Keys:
+    """(r,) bit masks of the members that answered."""
+    return np.asarray((codes != ABSTAIN) @ (np.int64(1) << np.arange(codes.shape[1], dtype=np.int64)))
 
 
 def log_ways(codes: Codes, labels: Floats | float) -> Floats:
@@ -84,6 +89,6 @@ def expected_counts(codes: Codes, counts: Floats, likelihood: Floats, labels: fl
         likelihood: (r,) log-likelihood of the values of a cell of that pattern.
         labels: L, the number of possible values.
     """
-    _, index = np.unique(codes != ABSTAIN, axis=0, return_inverse=True)
-    cells = np.bincount(index.reshape(-1), counts)[index.reshape(-1)]
+    _, index = np.unique(who_answered(codes), return_inverse=True)
+    cells = np.bincount(index, counts)[index]
     return np.asarray(cells * np.exp(likelihood + log_ways(codes, labels)))

@@ -17,16 +17,16 @@ import numpy as np
 
 from quorum.decision.arrays import Floats
 from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import ABSTAIN
-from quorum.learning.blocs import DRAWN, MAX_ROWS, MIN_MEMBERS, find_bloc, hard_cells
+from quorum.learning.blocs import DRAWN, MAX_ROWS, MIN_MEMBERS, Bloc, find_bloc, hard_cells
 from quorum.learning.correlation import correlation
-from quorum.learning.em import OneCoin, posterior
-from quorum.learning.misfit import SURE, Misfit, log_ways, misfit
+from quorum.learning.em import CellRows, OneCoin
+from quorum.learning.misfit import SURE, Misfit, log_ways, misfit, who_answered
 
 MIN_CELLS, MIN_CELLS_OF_THREE = 500, 1000
 """With fewer cells the test misses real tables on which one-coin weights lose."""
-MOST_LEFT = 0.08
-"""A bloc is believed if it leaves at most this share of what independent members leave unexplained."""
+MOST_LEFT, MOST_SHARE = 0.08, 0.03
+"""A bloc is believed if it leaves at most this share of what independent members leave unexplained, and at
+most so many nats per cell."""
 _OTHER_LABELS = (2.0, 3.0, 5.0, 30.0)
 """Numbers of possible values that may be the true ones where members are independent otherwise."""
 _REMEMBERED = 8
@@ -62,18 +62,16 @@ class Trust:
             return ""
         if self.doubt is Doubt.FEW_CELLS:
             return f"{self.cells:.0f} cells are too few to test the members' agreement, {self.needed} suffice"
-        return f"{self.named(members)}, not as independent members would"
-
-    def named(self, members: Sequence[str]) -> str:
-        """Name the members that agree most."""
         if not self.alike:
-            return f"{_listed(members)} agree"
-        pair = _listed([members[j] for j in self.alike])
-        others = [name for j, name in enumerate(members) if j not in self.alike]
-        return f"{pair} agree with each other more than with {_listed(others)}"
+            return f"{_listed(members)} do not agree as independent members would"
+        alike = _listed([members[j] for j in self.alike])
+        if len(members) > MIN_MEMBERS - 1:
+            return f"the agreement of {alike} is higher than independent members could have"
+        (third,) = (name for j, name in enumerate(members) if j not in self.alike)
+        return f"{alike} agree with each other more than with {third}, and not as independent members would"
 
 
-def judge(hist: Histogram, labels: Floats, blocs: bool = True) -> Trust:
+def judge(hist: Histogram, labels: Floats, blocs: bool = True, model: OneCoin | None = None) -> Trust:
     """Test whether independent members, a bloc or cells of two difficulties explain the agreement.
 
     With three members only independent ones can be tested, whose accuracies are those of all attributes: the
@@ -83,13 +81,16 @@ def judge(hist: Histogram, labels: Floats, blocs: bool = True) -> Trust:
         hist: Votes, one group per attribute; gold is not looked at.
         labels: (g,) L, the number of possible values of each attribute.
         blocs: Whether weights will be those of the bloc if one is found.
+        model: Accuracies per attribute, fitted to these votes; None: fitted here.
 
     Raises:
         TooFewMembersError: Fewer than 3 members answered.
     """
     hist = hist.unlabelled().na_as_value()
     arrays = (hist.codes, hist.groups, hist.counts, labels)
-    return _judged(_Votes(hist.members, blocs, tuple(array.tobytes() for array in arrays), hist, labels))
+    return _judged(
+        _Votes(hist.members, blocs, tuple(array.tobytes() for array in arrays), hist, labels, model)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,14 @@ class _Votes:
     content: tuple[bytes, ...]
     hist: Histogram = field(compare=False)
     labels: Floats = field(compare=False)
+    model: OneCoin | None = field(compare=False)
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _judged(votes: _Votes) -> Trust:
     hist, labels = votes.hist, votes.labels
-    model = OneCoin(labels).fit(hist)
-    typical = float(np.average(labels[hist.groups], weights=hist.counts))
+    model = votes.model or OneCoin(labels).fit(hist)
+    typical = float(np.average(labels, weights=np.bincount(hist.groups, hist.counts, len(labels))))
     pooled = hist.pooled()
     three = pooled.active.sum() < MIN_MEMBERS
     bloc = None if three else find_bloc(pooled, typical)
@@ -117,11 +119,14 @@ def _judged(votes: _Votes) -> Trust:
     elif three:
         doubt = None if _pooled(pooled, typical).fits else Doubt.UNEXPLAINED
     elif not _independent(hist, pooled, labels, model.group_accuracy_).fits:
-        copied = bloc is not None and (bloc.misfit.fits or bloc.left <= MOST_LEFT)
-        explained = (votes.blocs and copied) or hard_cells(pooled, typical).fits
+        explained = (votes.blocs and bloc is not None and _believed(bloc)) or hard_cells(pooled, typical).fits
         other = explained or any(_pooled(pooled, number).fits for number in _OTHER_LABELS)
         doubt = None if other else Doubt.UNEXPLAINED
     return Trust(doubt, alike, pooled.total, needed)
+
+
+def _believed(bloc: Bloc) -> bool:
+    return bloc.misfit.fits or (bloc.left <= MOST_LEFT and bloc.misfit.share <= MOST_SHARE)
 
 
 def _pooled(pooled: Histogram, labels: float) -> Misfit:
@@ -139,16 +144,18 @@ def _independent(hist: Histogram, pooled: Histogram, labels: Floats, accuracy: F
         drawn = rng.binomial(whole, min(1.0, DRAWN / hist.total))
         hist = replace(hist, counts=drawn.astype(np.float64)).take(drawn > 0)
         pooled = hist.pooled()
-    codes = pooled.codes
-    _, index = np.unique(np.concatenate([codes, hist.codes]) != ABSTAIN, axis=0, return_inverse=True)
-    index = index.reshape(-1)
-    cells = np.zeros((len(labels), int(index.max()) + 1))
-    np.add.at(cells, (hist.groups, index[len(codes) :]), hist.counts)
-    expected = np.zeros(len(codes))
-    for group in np.flatnonzero(cells.any(axis=1)):
-        likelihood = posterior(codes, np.nan_to_num(accuracy[group], nan=0.5), float(labels[group]))[2]
-        expected += cells[group, index[: len(codes)]] * np.exp(likelihood + log_ways(codes, labels[group]))
-    return misfit(codes, pooled.counts, expected, int(pooled.active.sum()))
+    rows = len(pooled.counts)
+    kinds, index = np.unique(
+        np.concatenate([who_answered(pooled.codes), who_answered(hist.codes)]), return_inverse=True
+    )
+    cells = np.zeros((len(labels), len(kinds)))
+    np.add.at(cells, (hist.groups, index[rows:]), hist.counts)
+    used = np.flatnonzero(cells.any(axis=1))
+    codes, values = np.tile(pooled.codes, (len(used), 1)), np.repeat(labels[used], rows)
+    right = np.repeat(np.nan_to_num(accuracy[used], nan=0.5), rows, axis=0)
+    ways = np.exp(CellRows(codes, values).expect(right)[2] + log_ways(codes, values))
+    expected = (ways.reshape(len(used), rows) * cells[used][:, index[:rows]]).sum(axis=0)
+    return misfit(pooled.codes, pooled.counts, expected, int(pooled.active.sum()))
 
 
 def _closest(hist: Histogram, accuracy: Floats, labels: float) -> tuple[int, ...]:

@@ -200,7 +200,7 @@ def _choice(statistic: Statistic, options: LearnOptions, catalogue: Mapping[str,
     if options.na_bias:
         if used not in NA_BIAS_METHODS:
             raise LearnError(
-                f"{used}: a bias for n/a can be set for {' and '.join(NA_BIAS_METHODS)} only, loglinear learns "
+                f"{used}: a bias for n/a can be set for {' and '.join(NA_BIAS_METHODS)}; loglinear learns "
                 "it from gold: leave --na-bias out, or name one of these with --method"
             )
         settings["na_bias"] = options.na_bias
