@@ -218,8 +218,8 @@ def line(row: Row) -> str:
 def summary(rows: Sequence[Row]) -> str:
     """Return mean, worst and number of subsets below majority, by table, with what is wanted of auto."""
     lines = [
-        f"{'':22}{'em before':^23}{'em':^23}{'auto':^23}",
-        f"{'table':19}{'n':>3}" + f"{'mean':>8}{'worst':>7}{'below':>7} " * 3 + " trusted  verdict",
+        f"{'':23}{'em before':^23}{'em':^23}{'auto':^23}",
+        f"{'table':20}{'n':>3}" + f"{'mean':>8}{'worst':>7}{'below':>7} " * 3 + " trusted  verdict",
     ]
     for name in dict.fromkeys(row["table"] for row in rows):
         own = [row for row in rows if row["table"] == name]
@@ -230,7 +230,7 @@ def summary(rows: Sequence[Row]) -> str:
         good = np.mean([row["auto"] >= -MOST_LOST for row in own])
         trusted = sum(not row["doubt"] for row in own)
         verdict = "met" if good >= WANTED else "MISSED"
-        lines.append(f"{name[:18]:19}{len(own):3d}{figures}{trusted:8d}  {verdict}")
+        lines.append(f"{name[:19]:20}{len(own):3d}{figures}{trusted:8d}  {verdict}")
     lines.append(
         f"below: by more than {MOST_LOST:g} points; wanted: auto not so in {WANTED:.0%} of the subsets"
     )
