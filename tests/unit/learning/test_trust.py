@@ -12,6 +12,7 @@ import pytest
 import quorum
 from quorum.decision.histogram import histogram
 from quorum.evaluation import apply
+from quorum.evaluation.evaluate import evaluate
 from quorum.evaluation.score import is_right
 from quorum.learning import LearnError, learn, learn_statistic
 from quorum.learning.misfit import expected_counts, log_ways, misfit
@@ -202,3 +203,15 @@ def test_no_subset_of_the_recorded_members_falls_below_majority(recorded_votes):
         differences.append(100.0 * (right[1] - right[0]))
     assert min(differences) >= -0.3
     assert learn(blank).method == "majority"
+
+
+def test_evaluation_shows_the_bias_and_says_that_agreement_is_doubted():
+    table = half_n_a(300)
+    result = evaluate(table, ("majority", "em"), folds=3)
+    names = ["majority", "majority_with_na_bias", "em", "em_with_na_bias"]
+    assert list(result.methods) == names
+    assert [result.label(name) for name in names[1::2]] == ["majority, n/a bias", "em, n/a bias"]
+    assert result.notes[-1].startswith("em: 300 cells are too few")
+    assert result.methods["majority_with_na_bias"].accuracy != result.methods["majority"].accuracy
+    by_draws = evaluate(table, ("majority",), folds=3, gold_labels=20, draws=2)
+    assert by_draws.spread == {}
