@@ -83,6 +83,26 @@ def hard_cells(hist: Histogram, labels: float) -> Misfit:
     return _misfit(small, _two_difficulties(votes), labels, parameters)
 
 
+def rival(hist: Histogram, labels: float, bloc: Bloc) -> float:
+    """What copying by the best pair outside a bloc, instead of in it, leaves unexplained, in nats per cell.
+
+    Two pairs that repeat each other explain agreement alike, and which of them is right votes do not tell.
+    """
+    votes = _votes(hist, labels)
+    small = votes.hist
+    accuracy = np.nan_to_num(OneCoin(labels, per_group=False).fit(small).accuracy_, nan=0.5)
+    outside = [j for j in np.flatnonzero(small.active).tolist() if j not in bloc.members]
+    excess = np.nan_to_num(correlation(small, accuracy, labels).z)
+    pairs = sorted(itertools.combinations(outside, 2), key=lambda pair: -excess[pair])[:_SHORTLIST]
+    rows = _Rows(small, labels)
+    parameters = int(small.active.sum()) + 2
+    ends = (
+        rows.improve(_start(pair, accuracy, cautious), _FULL) for pair in pairs for cautious in (False, True)
+    )
+    shares = (_misfit(small, rows.likelihood(end), labels, parameters).share for end in ends)
+    return min(shares, default=np.inf)
+
+
 @dataclass(frozen=True, slots=True)
 class _Votes:
     """Votes to search, equal where their patterns and counts are."""
@@ -218,18 +238,18 @@ class _Rows:
         return np.asarray(of_truth / of_truth.sum(axis=1, keepdims=True))
 
 
+def _start(members: tuple[int, ...], accuracy: Floats, cautious: bool) -> _State:
+    bloc = np.isin(np.arange(len(accuracy)), members)
+    base = np.full(len(accuracy), 0.75) if cautious else accuracy
+    return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
+
+
 def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) -> _State:
     everyone = np.arange(len(accuracy))
-
-    def start(members: tuple[int, ...], cautious: bool) -> _State:
-        bloc = np.isin(everyone, members)
-        base = np.full(len(accuracy), 0.75) if cautious else accuracy
-        return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
-
     pairs = sorted(itertools.combinations(active, 2), key=lambda pair: -excess[pair])[:_PAIRS]
-    quick = {pair: rows.improve(start(pair, cautious=False), _SCREEN).likelihood for pair in pairs}
+    quick = {pair: rows.improve(_start(pair, accuracy, cautious=False), _SCREEN).likelihood for pair in pairs}
     shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
-    starts = (start(pair, cautious) for pair in shortlist for cautious in (False, True))
+    starts = (_start(pair, accuracy, cautious) for pair in shortlist for cautious in (False, True))
     current = max((rows.improve(state, _GROW) for state in starts), key=lambda state: state.likelihood)
     while current.bloc.sum() < len(active) - 1:
         grown = [

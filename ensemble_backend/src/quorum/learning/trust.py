@@ -17,16 +17,17 @@ import numpy as np
 
 from quorum.decision.arrays import Floats
 from quorum.decision.histogram import Histogram
-from quorum.learning.blocs import DRAWN, MAX_ROWS, MIN_MEMBERS, Bloc, find_bloc, hard_cells
+from quorum.learning.blocs import DRAWN, MAX_ROWS, MIN_MEMBERS, Bloc, find_bloc, hard_cells, rival
 from quorum.learning.correlation import correlation
 from quorum.learning.em import CellRows, OneCoin
-from quorum.learning.misfit import SURE, Misfit, log_ways, misfit, who_answered
+from quorum.learning.misfit import NEGLIGIBLE, SURE, Misfit, log_ways, misfit, who_answered
 
 MIN_CELLS, MIN_CELLS_OF_THREE = 500, 1000
 """With fewer cells the test misses real tables on which one-coin weights lose."""
 MOST_LEFT, MOST_SHARE = 0.08, 0.03
 """A bloc is believed if it leaves at most this share of what independent members leave unexplained, and at
 most so many nats per cell."""
+_CLEARLY = 2.0
 _OTHER_LABELS = (2.0, 3.0, 5.0, 30.0)
 """Numbers of possible values that may be the true ones where members are independent otherwise."""
 _REMEMBERED = 8
@@ -119,14 +120,19 @@ def _judged(votes: _Votes) -> Trust:
     elif three:
         doubt = None if _pooled(pooled, typical).fits else Doubt.UNEXPLAINED
     elif not _independent(hist, pooled, labels, model.group_accuracy_).fits:
-        explained = (votes.blocs and bloc is not None and _believed(bloc)) or hard_cells(pooled, typical).fits
+        explained = (votes.blocs and bloc is not None and _believed(bloc, pooled, typical)) or hard_cells(
+            pooled, typical
+        ).fits
         other = explained or any(_pooled(pooled, number).fits for number in _OTHER_LABELS)
         doubt = None if other else Doubt.UNEXPLAINED
     return Trust(doubt, alike, pooled.total, needed)
 
 
-def _believed(bloc: Bloc) -> bool:
-    return bloc.misfit.fits or (bloc.left <= MOST_LEFT and bloc.misfit.share <= MOST_SHARE)
+def _believed(bloc: Bloc, pooled: Histogram, labels: float) -> bool:
+    """Whether copying by the bloc explains the agreement, and copying by a pair outside it clearly less."""
+    if not bloc.misfit.fits and (bloc.left > MOST_LEFT or bloc.misfit.share > MOST_SHARE):
+        return False
+    return rival(pooled, labels, bloc) > max(_CLEARLY * bloc.misfit.share, NEGLIGIBLE)
 
 
 def _pooled(pooled: Histogram, labels: float) -> Misfit:
