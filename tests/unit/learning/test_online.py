@@ -118,8 +118,10 @@ def test_weights_follow_a_change_once_old_days_are_forgotten():
         Cell(c.product + "x", c.category, "", c.attribute, c.values[::-1], c.gold) for c in day(4).cells
     ])  # fmt: skip
     kept, faded = (update(begin(day(5, cells=2000)), changed, factor) for factor in (1.0, 0.01))
-    assert np.argmax(relearn(kept, "em").default.weights) == 0
-    assert np.argmax(relearn(faded, "em").default.weights) == 3
+    # Faded, they are fewer cells than it takes to test the members' agreement.
+    settings = {"cautious": False}
+    assert np.argmax(relearn(kept, "em", settings=settings).default.weights) == 0
+    assert np.argmax(relearn(faded, "em", settings=settings).default.weights) == 3
 
 
 def test_what_is_forgotten_leaves_the_state():

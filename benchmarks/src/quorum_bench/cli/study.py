@@ -26,6 +26,7 @@ from quorum_bench.studies import (
     score_size,
     scores,
     simulated_members,
+    subsets,
     text_evidence,
     votes_files,
     voting_accuracy,
@@ -264,6 +265,44 @@ def evidence_(
                 parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
                 figures = {"machine": environment, "seeds": seeds, "draws": draws, "result": rows}
                 _write(json_file, parts | {name.value: figures})
+
+
+@studies.command("subsets")
+def subsets_(
+    votes: Annotated[
+        list[Path] | None, typer.Option(help="Further votes tables with gold; may be repeated.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="QUORUM_DATA", help="Folder of the public data; else left out.")
+    ] = None,
+    demo: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the demo's votes, recorded where they are missing; else left out."),
+    ] = None,
+    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
+    draws: Annotated[int, typer.Option(min=1, help="Subsets of a table at most.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the subsets.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Tables of the demo, and simulated ones.")] = 10,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare `em` and `auto` without gold to majority, on subsets of 3 to 5 members of recorded votes.
+
+    `em before` trusts agreement always (the setting `cautious` off). Tables: AE-110K, three raters and three
+    annotators in the public data, the demo's LLMs, files, and simulated independent members.
+
+    Example: `quorum-bench study subsets --demo out/score-votes`.
+    """
+    environment = _begin()
+    inputs = subsets.Inputs(data, votes or (), demo, deploy, draws, seed, seeds)
+    with _errors():
+        print(f"{draws} draws, seed {seed}, {seeds} tables of a kind\n")
+        rows = _shown(subsets.HEAD, subsets.subsets(inputs), subsets.line)
+        print("\n" + subsets.summary(rows) + "\n")
+        took = subsets.seconds()
+        print(subsets.seconds_line(took))
+        if json_file:
+            figures = {"draws": draws, "seed": seed, "seeds": seeds, "result": rows, "seconds": took}
+            _write(json_file, {"machine": environment} | figures)
 
 
 def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:

@@ -51,12 +51,17 @@ def learn(
     no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
     ] = False,
+    na_bias: Annotated[
+        float,
+        typer.Option(help="majority, em: what n/a counts besides its votes, in mean weights; usual: -1."),
+    ] = 0.0,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Learn how much each member's vote should count.
 
-    Without gold labels the members' agreement teaches (`em`); with 50 or more, the labels do (`loglinear`).
+    Without gold labels the members' agreement teaches (`em`) where it can be trusted, else all count the same
+    (`majority`), and a line says why; with 50 labels or more, these teach (`loglinear`).
     Where votes have scores, both also learn what these are worth, unless --no-scores. From 100 labels on,
     `loglinear` also learns what the product's text says about a value, unless --no-evidence.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
@@ -78,6 +83,7 @@ def learn(
         scores=not no_scores,
         judge=judge,
         evidence=not no_evidence,
+        na_bias=na_bias,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)

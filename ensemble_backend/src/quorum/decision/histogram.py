@@ -113,6 +113,8 @@ class Histogram:
 
     def unlabelled(self) -> Histogram:
         """All cells, without gold."""
+        if (self.right == UNLABELLED).all():
+            return self
         unknown = np.full_like(self.right, UNLABELLED)
         return histogram(self.codes, self.groups, unknown, self.counts, self.levels)
 
@@ -127,10 +129,12 @@ class Histogram:
 
     def pooled(self) -> Histogram:
         """All cells in one group."""
-        return self.regrouped(np.zeros(self.n_groups, np.int32))
+        return self.regrouped(np.zeros(self.n_groups, np.int32)) if self.groups.any() else self
 
     def na_as_value(self) -> Histogram:
         """Treat "n/a" like any value: fewer patterns for methods that do not distinguish it."""
+        if not (self.codes == NA).any():
+            return self
         codes = np.where(self.codes == NA, np.int8(self.members + 1), self.codes)
         return histogram(codes, self.groups, self.right, self.counts, self.levels)
 

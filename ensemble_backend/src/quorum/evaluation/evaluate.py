@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.patterns import ABSTAIN
+from quorum.decision.patterns import ABSTAIN, NA
 from quorum.decision.weights import Weights
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
@@ -33,7 +33,7 @@ from quorum.evaluation.score import NothingToScoreError, hits
 from quorum.evaluation.stats import Estimate
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
-from quorum.learning.learn import learn
+from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS, doubt, learn
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
 from quorum.votes.table import VotesTable, scores_or_none
@@ -69,8 +69,9 @@ class Evaluation(Record):
 
     Attributes:
         members: Accuracy per member; ``best_member`` is the best of them, in hindsight.
-        methods: Figures per method; a method with a bias for "n/a" is listed without it too, and one that
-            uses the scores of votes, or evidence of the text, without these, if there are any.
+        methods: Figures per method; a method with a bias for "n/a" is listed without it too, one that can
+            have such a bias with it, if any vote is "n/a", and one that uses the scores of votes, or evidence
+            of the text, without these, if there are any.
         notes: Methods left out, with the reason, and the attributes that `dawid_skene` covers.
         verdict: The comparison of the methods that can be deployed with the best single member, in words.
         gold_labels: Labelled cells evaluated, of ``products`` products.
@@ -117,8 +118,8 @@ class Evaluation(Record):
     @staticmethod
     def label(method: str) -> str:
         """The name of one of :attr:`methods` for people, such as "em, no scores"."""
-        base, cut, rest = method.partition("_without_")
-        return f"{base}, no {rest.replace('na_bias', 'n/a bias')}" if cut else method
+        base, cut, rest = method.replace("na_bias", "n/a bias").partition("_without_")
+        return f"{base}, no {rest}" if cut else base.replace("_with_", ", ")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, nan as None."""
@@ -178,7 +179,7 @@ def evaluate(
         by_draw = {
             name: spread(right_cells(rows, of_method))
             for name, of_method in held.items()
-            if name.partition("_without_")[0] not in gold_free
+            if name.partition("_with")[0] not in gold_free
         }
         notes += in_words(gold_labels, draws, by_draw)
     return Evaluation(
@@ -237,13 +238,18 @@ def _decisions(
     kept, notes = _possible(table, methods, counts, labels)
     scored = scores_or_none(table.scores) is not None
     with_text = labels >= GOLD_FOR_TEXT and any(cell.title for cell in table.cells if cell.gold)
+    with_na = bool((table.codes == NA).any())
     held: dict[str, Draws] = {
         name: [
             held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in draw])
             for draw in (seen[:1] if method in GOLD_FREE else seen)
         ]
-        for name, (method, own) in _runs(kept, settings, scored, with_text).items()
+        for name, (method, own) in _runs(kept, settings, scored, with_text, with_na).items()
     }
+    if "em" in kept and not scored and settings.get("em", {}).get("cautious", True):
+        notes += [
+            f"em: {reason}" for key, reason in doubt(table.statistic(), counts).items() if key == "doubt"
+        ]
     if CONFUSION in kept:
         out, note = _confusion(table, counts)
         held[CONFUSION] = [out]
@@ -289,7 +295,11 @@ def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, s
 
 
 def _runs(
-    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]], scored: bool, with_text: bool
+    methods: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    scored: bool,
+    with_text: bool,
+    with_na: bool,
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
     runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
@@ -298,6 +308,8 @@ def _runs(
             runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
             if with_text and settings.get(name, {}).get("evidence", True):
                 runs[name + _WITHOUT_EVIDENCE] = (name, {**settings.get(name, {}), "evidence": False})
+        if with_na and name in NA_BIAS_METHODS and not settings.get(name, {}).get("na_bias"):
+            runs[f"{name}_with_na_bias"] = (name, {**settings.get(name, {}), "na_bias": USUAL_NA_BIAS})
         if scored and name in SCORE_METHODS and settings.get(name, {}).get("scores", True):
             runs[name + _WITHOUT_SCORES] = (name, {**settings.get(name, {}), "scores": False})
     return runs

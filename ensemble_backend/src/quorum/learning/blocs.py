@@ -22,6 +22,7 @@ from quorum.decision.patterns import ABSTAIN
 from quorum.learning.correlation import correlation
 from quorum.learning.design import Design, fit_around
 from quorum.learning.em import OneCoin, posterior
+from quorum.learning.misfit import Misfit, expected_counts, misfit
 
 MIN_MEMBERS = 4
 MAX_ROWS = 1000
@@ -45,12 +46,16 @@ class Bloc:
         share: Probability that a member of the bloc copies instead of answering by itself.
         gain: By how much the BIC beats the better of the other two models.
         weights: (m,) weights of a linear vote that comes closest to this model's posterior, >= 0.
+        misfit: What copying leaves unexplained of the patterns, and ``left`` as a share of what
+            independent members leave.
     """
 
     members: tuple[int, ...]
     share: float
     gain: float
     weights: Floats
+    misfit: Misfit
+    left: float
 
 
 def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
@@ -67,9 +72,35 @@ def find_bloc(hist: Histogram, labels: float) -> Bloc | None:
     Returns:
         The bloc, or None: fewer than four members, or no bloc that beats both other models.
     """
-    hist = _small(hist.pooled().unlabelled().na_as_value())
-    arrays = (hist.codes, hist.counts, *(() if hist.levels is None else (hist.levels,)))
-    return _found(_Votes(hist.members, tuple(array.tobytes() for array in arrays), labels, hist))
+    return _found(_votes(hist, labels))
+
+
+def hard_cells(hist: Histogram, labels: float) -> Misfit:
+    """What cells of two difficulties leave unexplained of the patterns; arguments of :func:`find_bloc`."""
+    votes = _votes(hist, labels)
+    small = votes.hist
+    parameters = 2 * int(small.active.sum()) + 1
+    return _misfit(small, _two_difficulties(votes), labels, parameters)
+
+
+def rival(hist: Histogram, labels: float, bloc: Bloc) -> float:
+    """What copying by the best pair outside a bloc, instead of in it, leaves unexplained, in nats per cell.
+
+    Two pairs that repeat each other explain agreement alike, and which of them is right votes do not tell.
+    """
+    votes = _votes(hist, labels)
+    small = votes.hist
+    accuracy = np.nan_to_num(OneCoin(labels, per_group=False).fit(small).accuracy_, nan=0.5)
+    outside = [j for j in np.flatnonzero(small.active).tolist() if j not in bloc.members]
+    excess = np.nan_to_num(correlation(small, accuracy, labels).z)
+    pairs = sorted(itertools.combinations(outside, 2), key=lambda pair: -excess[pair])[:_SHORTLIST]
+    rows = _Rows(small, labels)
+    parameters = int(small.active.sum()) + 2
+    ends = (
+        rows.improve(_start(pair, accuracy, cautious), _FULL) for pair in pairs for cautious in (False, True)
+    )
+    shares = (_misfit(small, rows.likelihood(end), labels, parameters).share for end in ends)
+    return min(shares, default=np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +111,17 @@ class _Votes:
     content: tuple[bytes, ...]
     labels: float
     hist: Histogram = field(compare=False)
+
+
+def _votes(hist: Histogram, labels: float) -> _Votes:
+    hist = _small(hist.pooled().unlabelled().na_as_value())
+    arrays = (hist.codes, hist.counts, *(() if hist.levels is None else (hist.levels,)))
+    return _Votes(hist.members, tuple(array.tobytes() for array in arrays), labels, hist)
+
+
+def _misfit(hist: Histogram, likelihood: Floats, labels: float, parameters: int) -> Misfit:
+    expected = expected_counts(hist.codes, hist.counts, likelihood, labels)
+    return misfit(hist.codes, hist.counts, expected, parameters)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -95,8 +137,9 @@ def _found(votes: _Votes) -> Bloc | None:
         return None
     rows = _Rows(hist, labels)
     cells = np.log(hist.total)
-    plain = len(active) * cells - 2.0 * float(hist.counts @ posterior(hist.codes, accuracy, labels)[2])
-    hard = (2 * len(active) + 1) * cells - 2.0 * _two_difficulties(hist, accuracy, labels)
+    alone = posterior(hist.codes, accuracy, labels)[2]
+    plain = len(active) * cells - 2.0 * float(hist.counts @ alone)
+    hard = (2 * len(active) + 1) * cells - 2.0 * float(hist.counts @ _two_difficulties(votes))
     state = _search(rows, accuracy, active.tolist(), excess)
     bic = (len(active) + 2) * cells - 2.0 * state.likelihood
     gain = float(min(plain, hard) - bic)
@@ -105,7 +148,9 @@ def _found(votes: _Votes) -> Bloc | None:
         return None
     weights = _linear(hist, rows.posterior(state))
     weights.setflags(write=False)
-    return Bloc(bloc, float(state.share), gain, weights)
+    own = _misfit(hist, rows.likelihood(state), labels, len(active) + 2)
+    left = own.share / max(_misfit(hist, alone, labels, len(active)).share, 1e-9)
+    return Bloc(bloc, float(state.share), gain, weights, own, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,24 +228,28 @@ class _Rows:
             )
         return state
 
+    def likelihood(self, state: _State) -> Floats:
+        """(r,) log-likelihood of each row."""
+        return np.asarray(np.log(self.joint(state)[0].sum(axis=1) / self.size))
+
     def posterior(self, state: _State) -> Floats:
         """(r, m + 1) posterior of the candidate that each member leads, and of what nobody named."""
         of_truth = self.joint(state)[0]
         return np.asarray(of_truth / of_truth.sum(axis=1, keepdims=True))
 
 
+def _start(members: tuple[int, ...], accuracy: Floats, cautious: bool) -> _State:
+    bloc = np.isin(np.arange(len(accuracy)), members)
+    base = np.full(len(accuracy), 0.75) if cautious else accuracy
+    return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
+
+
 def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) -> _State:
     everyone = np.arange(len(accuracy))
-
-    def start(members: tuple[int, ...], cautious: bool) -> _State:
-        bloc = np.isin(everyone, members)
-        base = np.full(len(accuracy), 0.75) if cautious else accuracy
-        return _State(bloc, np.where(bloc, 0.7, base), 0.75, 0.4)
-
     pairs = sorted(itertools.combinations(active, 2), key=lambda pair: -excess[pair])[:_PAIRS]
-    quick = {pair: rows.improve(start(pair, cautious=False), _SCREEN).likelihood for pair in pairs}
+    quick = {pair: rows.improve(_start(pair, accuracy, cautious=False), _SCREEN).likelihood for pair in pairs}
     shortlist = sorted(pairs, key=lambda pair: -quick[pair])[:_SHORTLIST]
-    starts = (start(pair, cautious) for pair in shortlist for cautious in (False, True))
+    starts = (_start(pair, accuracy, cautious) for pair in shortlist for cautious in (False, True))
     current = max((rows.improve(state, _GROW) for state in starts), key=lambda state: state.likelihood)
     while current.bloc.sum() < len(active) - 1:
         grown = [
@@ -215,8 +264,11 @@ def _search(rows: _Rows, accuracy: Floats, active: list[int], excess: Floats) ->
     return rows.improve(replace(current, likelihood=-np.inf), _FULL)
 
 
-def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float) -> float:
-    """Log-likelihood of a mixture of two kinds of cells, each with its own accuracies."""
+@lru_cache(maxsize=_REMEMBERED)
+def _two_difficulties(votes: _Votes) -> Floats:
+    """(r,) log-likelihood of each row by a mixture of two kinds of cells, each with its own accuracies."""
+    hist, labels = votes.hist, votes.labels
+    accuracy = np.nan_to_num(OneCoin(labels, per_group=False).fit(hist).accuracy_, nan=0.5)
     answered = hist.codes != ABSTAIN
     kinds = [np.clip(accuracy + shift, 0.05, 0.98) for shift in (0.08, -0.25)]
     share, before = np.array([0.6, 0.4]), -np.inf
@@ -225,7 +277,8 @@ def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float) -> float
         logs = np.log(share) + np.stack([part[2] for part in parts], axis=1)
         top = logs.max(axis=1, keepdims=True)
         total = np.exp(logs - top).sum(axis=1)
-        likelihood = float(hist.counts @ (top[:, 0] + np.log(total)))
+        rows = top[:, 0] + np.log(total)
+        likelihood = float(hist.counts @ rows)
         if likelihood - before < 1e-6 * hist.total:
             break
         before = likelihood
@@ -234,7 +287,8 @@ def _two_difficulties(hist: Histogram, accuracy: Floats, labels: float) -> float
         kinds = [
             (weight[:, k] @ part[0] + 1.0) / (weight[:, k] @ answered + 2.0) for k, part in enumerate(parts)
         ]
-    return likelihood
+    rows.setflags(write=False)
+    return np.asarray(rows)
 
 
 def _linear(hist: Histogram, shares: Floats) -> Floats:

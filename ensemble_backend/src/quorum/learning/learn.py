@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
@@ -24,11 +25,15 @@ from quorum.learning.iwmv import Iwmv
 from quorum.learning.loglinear import GOLD_FOR_GROUPS, LogLinear, NoGoldError
 from quorum.learning.newton import NoConvergenceError
 from quorum.learning.scored import ScoredCoin
+from quorum.learning.trust import Trust, judge
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum_contract.errors import QuorumError
 
 GOLD_FOR_LOGLINEAR = 50
+NA_BIAS_METHODS = ("majority", "em")
+"""Methods with a setting for what "n/a" counts, in mean weights; ``loglinear`` learns it from gold."""
+USUAL_NA_BIAS = -1.0
 _DIGITS = 6
 _LIGHT = 0.05
 
@@ -64,8 +69,7 @@ def learn(
 
     Args:
         table: The votes.
-        method: "majority", "iwmv", "em", "loglinear", or "auto": loglinear from 50 gold labels, else em from
-            3 members that answered, else majority.
+        method: "majority", "iwmv", "em", "loglinear", or "auto", see :func:`choose_method`.
         gold_labels: Number of random labelled cells whose gold is used; None: all of them.
         seed: Seed of that choice.
         catalogue: Attribute -> hash of the catalogue (``Catalogue.hashes``), stored with the weights.
@@ -98,7 +102,7 @@ def learn_statistic(
     provenance: Mapping[str, Any] | None = None,
 ) -> Weights:
     """Learn weights from a histogram, as shards and streams give it; see :func:`learn`."""
-    name = choose_method(statistic) if method == "auto" else method
+    name = choose_method(statistic, value_counts) if method == "auto" else method
     if name not in METHODS:
         raise LearnError(f"method {name!r} is unknown; choose auto or one of {sorted(METHODS)}")
     try:
@@ -109,6 +113,8 @@ def learn_statistic(
         learned = METHODS[name](*call.args, **call.kwargs)
     except (NoConvergenceError, NoGoldError, TooFewMembersError) as error:
         raise LearnError(f"{name}: {error}") from error
+    if method == "auto" and name == "majority" and statistic.hist.active.sum() >= MIN_MEMBERS:
+        learned = learned._replace(settings={**learned.settings, **doubt(statistic, value_counts or {})})
     record = {
         "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
         "rows": round(statistic.hist.total),
@@ -131,15 +137,39 @@ def learn_statistic(
     )
 
 
-def choose_method(statistic: Statistic) -> str:
-    """Choose the method for "auto": by the amount of gold, then by the number of active members."""
+def choose_method(statistic: Statistic, value_counts: Mapping[str, int] | None = None) -> str:
+    """Choose the method for "auto": by the amount of gold, then by what the members' agreement is worth.
+
+    loglinear from 50 gold labels; else em if at least 3 members answered and their agreement can be trusted
+    (:func:`quorum.learning.trust.judge`), or votes have scores; else majority.
+    """
     if statistic.hist.labelled().total >= GOLD_FOR_LOGLINEAR:
         return "loglinear"
-    return "em" if statistic.hist.active.sum() >= MIN_MEMBERS else "majority"
+    if statistic.hist.active.sum() < MIN_MEMBERS:
+        return "majority"
+    if statistic.scored is not None:
+        return "em"
+    return "majority" if "doubt" in doubt(statistic, value_counts or {}) else "em"
 
 
-def _majority(statistic: Statistic, counts: Mapping[str, int]) -> Learned:
-    return Learned(_parameters(equal_rule(statistic.hist.members)), {}, {}, {})
+def doubt(statistic: Statistic, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Settings that say why agreement is not trusted, ``doubt``, and which members are ``alike``."""
+    names, hist = statistic.by_attribute()
+    return _in_words(judge(hist, label_counts(names, counts)), statistic.members)
+
+
+def _in_words(trust: Trust, members: tuple[str, ...]) -> dict[str, Any]:
+    alike = {"alike": [members[j] for j in trust.alike]}
+    if trust.doubt is None:
+        return alike
+    advice = f"staying with majority; {GOLD_FOR_LOGLINEAR} labels decide it"
+    return alike | {"doubt": f"{trust.reason(members)}: {advice}"}
+
+
+def _majority(statistic: Statistic, counts: Mapping[str, int], na_bias: float = 0.0) -> Learned:
+    settings = {"na_bias": na_bias} if na_bias else {}
+    rule = _with_na_bias(equal_rule(statistic.hist.members), na_bias)
+    return Learned(_parameters(rule), {}, {}, settings)
 
 
 def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
@@ -157,6 +187,8 @@ def _em(
     per_attribute: bool = True,
     blocs: bool = True,
     scores: bool = True,
+    cautious: bool = True,
+    na_bias: float = 0.0,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = label_counts(names, counts)
@@ -167,11 +199,13 @@ def _em(
     settings = {
         "per_attribute": per_attribute,
         "blocs": blocs,
+        "cautious": cautious,
         "bloc": [] if bloc is None else [statistic.members[j] for j in bloc.members],
         "labels": _recorded(names, counts),
         "strength": None if math.isinf(model.strength_) else model.strength_,
         "accuracy": [None if math.isnan(a) else round(float(a), 4) for a in model.accuracy_],
     }
+    coin = None
     if statistic.scored is not None:
         coin = _scored(statistic, labels) if scores else None
         settings["scores"] = scores
@@ -182,8 +216,16 @@ def _em(
             own = coin.rule(labels, own.weights)
             # A bloc takes no weight from a member that has hardly any without its scores.
             factor = np.where((coin.slope_ > 0.0) & (default.weights[0] < _LIGHT), 1.0, factor)
-    scaled, own = (_scaled(rule, factor) for rule in (default, own))
-    return Learned(_parameters(scaled), _by_name(names, own), {}, settings)
+    default, own = (_scaled(rule, factor) for rule in (default, own))
+    if cautious and coin is None:
+        settings |= _in_words(judge(hist, labels, blocs, model if per_attribute else None), statistic.members)
+    if "doubt" in settings:
+        default = own = Rule(hist.active.astype(np.float64)[None], np.zeros(1))
+    if na_bias:
+        settings["na_bias"] = na_bias
+        default, own = (_with_na_bias(rule, na_bias, hist.active) for rule in (default, own))
+    by_name = {} if "doubt" in settings else _by_name(names, own)
+    return Learned(_parameters(default), by_name, {}, settings)
 
 
 def _scored(statistic: Statistic, labels: Floats) -> ScoredCoin | None:
@@ -195,6 +237,12 @@ def _scored(statistic: Statistic, labels: Floats) -> ScoredCoin | None:
 def _scaled(rule: Rule, factor: Floats) -> Rule:
     offsets = None if rule.scores is None else rule.scores * factor[:, None]
     return replace(rule, weights=rule.weights * factor, scores=offsets)
+
+
+def _with_na_bias(rule: Rule, na_bias: float, members: npt.NDArray[np.bool_] | None = None) -> Rule:
+    """Add ``na_bias`` times the mean weight of the members, all by default, to the score of "n/a"."""
+    used = rule.weights if members is None else rule.weights[:, members]
+    return replace(rule, na_bias=rule.na_bias + na_bias * used.mean(axis=1))
 
 
 def _loglinear(

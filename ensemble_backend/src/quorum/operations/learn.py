@@ -18,7 +18,7 @@ from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.files import write_atomic
-from quorum.learning.learn import LearnError, choose_method, learn_statistic
+from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import (
     State,

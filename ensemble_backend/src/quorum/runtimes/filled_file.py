@@ -88,7 +88,7 @@ def _labelled(rows: Iterable[Row], path: Path) -> Iterator[FilledProduct]:
     """The products of a votes table; the rows of a product that follow each other are one."""
     for (product, title), cells in groupby(rows, key=lambda row: (row.cell.product, row.cell.title)):
         values: dict[str, tuple[str, ...]] = {}
-        for number, _, cell in cells:
+        for number, _, cell, _ in cells:
             if not title.strip():
                 raise RuntimeConfigError(
                     f"{path}, {unit_of(path)} {number}: no `title`, which values are looked up in"
