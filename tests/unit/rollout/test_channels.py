@@ -334,6 +334,18 @@ def two(tmp_path: Path) -> Two:
     return Two(tmp_path)
 
 
+def test_an_attribute_is_kept_on_a_fleet_only_if_all_decide_it_alike(two: Two) -> None:
+    new = weights(two.spec, 7.0)
+    kept = two.fleet.publish(new, keep=("brand",))
+    assert {server.store.weights(kept.version).content_hash for server in two.servers} == {
+        two.rollouts["east"].keeping(new, ["brand"]).content_hash
+    }
+    two.rollouts["west"].promote(2)
+    with pytest.raises(RolloutError, match="--keep would publish different ones; promote one version"):
+        two.fleet.publish(weights(two.spec, 8.0), keep=("brand",))
+    assert two.fleet.publish(weights(two.spec, 8.0)).version == kept.version + 1
+
+
 def test_a_fleet_changes_together_and_goes_back_together(two: Two) -> None:
     assert two.pins() == [3, 3]
     assert two.fleet.rollback().version == 2

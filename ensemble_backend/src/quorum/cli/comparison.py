@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def show(r: Report) -> None:
     """Print what is worse, the figures of both channels, those by attribute, and frequent differences."""
     for found in r.compared.values():
-        if words := found.worse_in_words():
+        words = found.worse_in_words()
+        if words and not r.trained_on:
             out.print(Text(f"version {r.canary_version} is worse than stable on {words}", "bold red"))
     table = Table(
         "", f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference", "interval",

@@ -84,8 +84,7 @@ def results(
     shares = [float(column.mean()) for column in columns]
     majority = len(table.members)
     best = int(np.argmax(shares[:majority]))
-    kinds = kinds_of(table)
-    attributes = np.array([attribute for _, attribute in kinds])
+    attributes = np.array([attribute for _, attribute in kinds_of(table)])
     plain = right_cells(rows, held["majority"])
     others = {name: cells for name, cells in others.items() if not np.array_equal(cells, plain[:, 0])}
     against = {"majority": plain, **others}
@@ -96,14 +95,6 @@ def results(
 
     def mean(figures: Iterable[float]) -> float:
         return float(np.mean(list(figures)))
-
-    def compared(right: Flags, name: str) -> dict[str, Judgement]:
-        products = table.products[rows]
-        return {
-            other: judge(kinds, products, right, cells, other, seed=seed)
-            for other, cells in against.items()
-            if name != other
-        }
 
     def result(column: int, name: str, draws: Draws) -> MethodResult:
         right = right_cells(rows, draws)
@@ -126,10 +117,18 @@ def results(
                 for key in np.unique(attributes)
             },
             reliability=reliability(confidences, flags),
-            compared=compared(right, name),
+            compared=_compared(table, right, {n: cells for n, cells in against.items() if n != name}, seed),
         )
 
     members = {name: Estimate(shares[j], *interval(j)) for j, name in enumerate(table.members)}
     return members, {
         name: result(column, name, draws) for column, (name, draws) in enumerate(held.items(), majority)
     }
+
+
+def _compared(
+    table: VotesTable, right: Flags, against: Mapping[str, Flags], seed: int
+) -> dict[str, Judgement]:
+    """Judge a method, right on (n, d) of the labelled cells, against others by their names."""
+    kinds, products = kinds_of(table), table.products[table.labelled]
+    return {name: judge(kinds, products, right, cells, name, seed=seed) for name, cells in against.items()}
