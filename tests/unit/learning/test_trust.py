@@ -15,6 +15,7 @@ from quorum.evaluation import apply
 from quorum.evaluation.evaluate import evaluate
 from quorum.evaluation.score import is_right
 from quorum.learning import LearnError, learn, learn_statistic
+from quorum.learning.blocs import find_bloc, rival
 from quorum.learning.misfit import expected_counts, log_ways, misfit
 from quorum.learning.simulate import independent, with_bloc
 from quorum.learning.trust import Doubt, judge
@@ -33,14 +34,14 @@ def judged(codes, values=10.0):
     return judge(histogram(codes), np.array([values]))
 
 
-def two_pairs(seed, cells=2000):
+def two_pairs(seed, cells=2000, share=0.7, weak=0.7):
     """Four members of whom each half repeats itself: which half is right, votes do not tell."""
     rng = np.random.default_rng(seed)
-    accuracy = np.array([0.8, 0.8, 0.7, 0.7])
+    accuracy = np.array([0.8, 0.8, weak, weak])
     truth = rng.integers(1, 11, cells)
     wrong = (truth[:, None] + rng.integers(0, 9, (cells, 4))) % 10 + 1
     codes = np.where(rng.random((cells, 4)) < accuracy, truth[:, None], wrong)
-    copied = rng.random(cells) < 0.7
+    copied = rng.random(cells) < share
     codes[copied, 1], codes[copied, 3] = codes[copied, 0], codes[copied, 2]
     return codes.astype(np.int16)
 
@@ -111,6 +112,18 @@ def test_what_no_model_explains_stays_with_majority_and_says_who_is_alike():
     assert em.settings["doubt"] == weights.settings["doubt"]
     assert len(set(before.default.weights)) == 4
     assert "doubt" not in before.settings
+
+
+def test_a_bloc_is_doubted_where_the_other_pair_explains_as_much():
+    codes = two_pairs(1, share=0.98, weak=0.8)
+    bloc = find_bloc(histogram(codes), 10.0)
+    assert bloc is not None
+    other = rival(histogram(codes), 10.0, bloc)
+    assert other == pytest.approx(bloc.misfit.share, abs=0.01)
+    assert judged(codes).doubt is Doubt.UNEXPLAINED
+    single, _ = with_bloc(np.random.default_rng(0), 3000, np.linspace(0.9, 0.75, 4), 10, [1, 2], 0.6)
+    found = find_bloc(histogram(single), 10.0)
+    assert rival(histogram(single), 10.0, found) > 2 * found.misfit.share + 0.001
 
 
 def test_of_three_members_those_that_repeat_each_other_are_named():
