@@ -16,6 +16,7 @@ from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
 from quorum.decision.histogram import Histogram
 from quorum.decision.weights import Weights, group_key
+from quorum.learning.attributes import KINDS
 from quorum.learning.blocs import find_bloc
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.learning.iwmv import Iwmv
@@ -201,6 +202,7 @@ def _loglinear(
     gold_for_groups: float = GOLD_FOR_GROUPS,
     part_bias: bool = True,
     scores: bool = True,
+    per_attribute: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = _typical(names, hist, counts)
@@ -210,7 +212,7 @@ def _loglinear(
     gold = known.gold
     if not part_bias and gold is not None:
         gold = None if known.scored is None else gold.first(hist.members)
-    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups)
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups, per_attribute)
     model.fit(statistic.hist, gold, None if gold is None else known.scored)
     settings = {
         "ridge": model.ridge_,
@@ -222,6 +224,14 @@ def _loglinear(
     if statistic.scored is not None:
         settings["scores"] = model.default_.scores is not None
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
+    if (chosen := model.attributes_) is not None:
+        kinds = [KINDS[kind] for kind in chosen.kinds]
+        gains = zip(kinds, chosen.gain.round(4).tolist(), chosen.spread.round(4).tolist(), strict=True)
+        settings["attributes"] = {
+            name: {"weights": kind, "gain": gain, "spread": spread}
+            for name, (kind, gain, spread) in zip(names, gains, strict=True)
+        }
+        by_attribute = {name: by_attribute[name] for name, kind in zip(names, kinds, strict=True) if kind != "common"}
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
     return Learned(_parameters(model.default_), by_attribute, by_group, settings)
