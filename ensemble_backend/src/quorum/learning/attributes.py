@@ -25,8 +25,7 @@ SAFE_LOSS, SAFE_SHARE = 0.02, 0.05
 KINDS = ("equal", "common", "own")
 _NONE_RIDGE = 3.0
 _DRAWS = 512
-_MAX_ROWS = 2048
-_BLOCK = 256
+_MAX_ROWS = 256
 
 
 class ByAttribute(NamedTuple):
@@ -127,13 +126,11 @@ def _gains(cells: Histogram, members: int, candidates: tuple[Floats, ...], draws
     gains = np.zeros((len(candidates), *draws.shape[:2]))
     for group in np.unique(cells.groups[differs]):
         rows, counts = _drawn(np.flatnonzero(differs & (cells.groups == group)), cells.counts)
-        for start in range(0, len(rows), _BLOCK):
-            block, count = rows[start : start + _BLOCK], counts[start : start + _BLOCK]
-            right = _probabilities(cells.codes[block], members, draws[group])
-            at = np.arange(len(block))
-            base = right[at, winners[0][block]]
-            for gain, winner in zip(gains[1:], winners[1:], strict=True):
-                gain[group] += count @ (right[at, winner[block]] - base)
+        right = _probabilities(cells.codes[rows], members, draws[group])
+        at = np.arange(len(rows))
+        base = right[at, winners[0][rows]]
+        for gain, winner in zip(gains[1:], winners[1:], strict=True):
+            gain[group] = counts @ (right[at, winner[rows]] - base)
     return gains / np.maximum(sizes, 1e-300)[:, None]
 
 
