@@ -19,6 +19,7 @@ from rich.console import Console
 from quorum_bench.environment import describe_environment, machine_line
 from quorum_bench.studies import (
     address_layout,
+    labels,
     redeploys,
     score_size,
     scores,
@@ -55,6 +56,13 @@ class VotingPart(StrEnum):
     scale = "scale"
     parquet = "parquet"
     accuracy = "accuracy"
+
+
+class LabelsPart(StrEnum):
+    """Parts of the study ``labels``."""
+
+    demo = "demo"
+    ae110k = "ae110k"
 
 
 class ScoresPart(StrEnum):
@@ -164,9 +172,7 @@ def scores_(
     Example: `quorum-bench study scores --part seeds --votes out/score-votes`.
     """
     environment = _begin()
-    if ae110k is None and (folder := os.environ.get("QUORUM_DATA")):
-        ae110k = Path(folder) / "ae-110k" / "votes.jsonl"
-    inputs = scores.Inputs(votes, deploy, ae110k, seeds)
+    inputs = scores.Inputs(votes, deploy, _recorded_votes(ae110k), seeds)
     with _errors():
         for name in part or list(ScoresPart):
             rows = _scores(name, inputs)
@@ -175,6 +181,64 @@ def scores_(
                 _write(
                     json_file, parts | {name.value: {"machine": environment, "seeds": seeds, "result": rows}}
                 )
+
+
+@studies.command("labels")
+def labels_(
+    part: Annotated[
+        list[LabelsPart] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recorded votes: read where they are there, recorded and kept if not."),
+    ] = None,
+    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
+    ae110k: Annotated[
+        Path | None,
+        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=0, help="Further listings, of other seeds than the demo's.")] = 2,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of labels per size.")] = 40,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
+    ] = None,
+) -> None:
+    """Measure what few gold labels give: mean and worst draw, and the attribute that loses most.
+
+    Parts: `demo`, many draws of 50, 100 and 200 labels on votes of the demo's LLMs, without and with scores;
+    `ae110k`, held-out accuracy by number of labels where attributes are alike. Both compare weights by
+    attribute with common ones.
+
+    Example: `quorum-bench study labels --part demo --votes out/label-votes`.
+    """
+    environment = _begin()
+    inputs = labels.Inputs(votes, deploy, _recorded_votes(ae110k), seeds, draws)
+    with _errors():
+        for name in part or list(LabelsPart):
+            rows = _labels(name, inputs)
+            if json_file:
+                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
+                _write(json_file, parts | {name.value: {"machine": environment, "result": rows}})
+
+
+def _labels(part: LabelsPart, inputs: labels.Inputs) -> list[dict[str, Any]]:
+    """Measure a part, print its table line by line, return its figures."""
+    if part is LabelsPart.demo:
+        rows = _shown(labels.DEMO_HEAD, labels.demo(inputs), labels.demo_line)
+        print(labels.demo_summary(rows, inputs.draws) + "\n")
+        return rows
+    if inputs.ae110k is None or not inputs.ae110k.is_file():
+        print(f"AE-110K is left out: no such file: {inputs.ae110k or '--ae110k FILE'}")
+        return []
+    rows = _shown(labels.REAL_HEAD, labels.real(inputs), labels.real_line)
+    print(labels.real_summary(rows) + "\n")
+    return rows
+
+
+def _recorded_votes(file: Path | None) -> Path | None:
+    """The file of AE-110K's votes: the given one, or the one in $QUORUM_DATA."""
+    folder = os.environ.get("QUORUM_DATA")
+    return Path(folder) / "ae-110k" / "votes.jsonl" if file is None and folder else file
 
 
 def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:

@@ -95,9 +95,9 @@ def fit_hierarchy(loss: Objective, prior: Prior, ridges: Floats, start: Hierarch
     theta[:, free], mean[free] = own, middle
     schur = _complement(shared, pull, tie)
     covariance = np.zeros((len(theta), len(mean), len(mean)))
-    covariance[np.ix_(np.arange(len(theta)), free, free)] = (
-        inverse + shared @ np.linalg.inv(schur) @ shared.transpose(0, 2, 1)
-    )
+    covariance[np.ix_(np.arange(len(theta)), free, free)] = inverse + shared @ np.linalg.inv(
+        schur
+    ) @ shared.transpose(0, 2, 1)
     log_det = float(np.linalg.slogdet(blocks)[1].sum() + np.linalg.slogdet(schur)[1])
     log_prior = 0.5 * float(np.log(pull).sum() + len(theta) * np.log(tie).sum())
     return Hierarchy(theta, mean, covariance, log_prior - value - 0.5 * log_det)
@@ -106,7 +106,9 @@ def fit_hierarchy(loss: Objective, prior: Prior, ridges: Floats, start: Hierarch
 def at_center(prior: Prior, groups: int) -> Hierarchy:
     """Begin with all groups at the center of the prior."""
     d = len(prior.center)
-    return Hierarchy(np.repeat(prior.center[None], groups, axis=0), prior.center, np.zeros((groups, d, d)), 0.0)
+    return Hierarchy(
+        np.repeat(prior.center[None], groups, axis=0), prior.center, np.zeros((groups, d, d)), 0.0
+    )
 
 
 def _complement(shared: Floats, pull: Floats, tie: Floats) -> Floats:

@@ -231,7 +231,9 @@ def _loglinear(
             name: {"weights": kind, "gain": gain, "spread": spread}
             for name, (kind, gain, spread) in zip(names, gains, strict=True)
         }
-        by_attribute = {name: by_attribute[name] for name, kind in zip(names, kinds, strict=True) if kind != "common"}
+        by_attribute = {
+            name: by_attribute[name] for name, kind in zip(names, kinds, strict=True) if kind != "common"
+        }
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
     return Learned(_parameters(model.default_), by_attribute, by_group, settings)

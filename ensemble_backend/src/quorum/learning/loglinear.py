@@ -198,7 +198,9 @@ class LogLinear:
     def _choose(self, cells: Histogram, gold: Histogram, common: Floats) -> tuple[Floats, float]:
         """Equal, common or own weights for each attribute, and the ridge between attributes."""
         gold = gold.without_levels()
-        every = self._equal(Design(gold.pooled(), 1, self._members), np.array([_USUAL_SCALE, 0.0]), 1.0, _INTERCEPT_RIDGE)
+        every = self._equal(
+            Design(gold.pooled(), 1, self._members), np.array([_USUAL_SCALE, 0.0]), 1.0, _INTERCEPT_RIDGE
+        )
         design = Design(gold, len(common), self._members)
         start = every[0, [0, -1]]
         equal = self._equal(design, start, _GROUP_INTERCEPT_RIDGE, _GROUP_INTERCEPT_RIDGE)
@@ -255,9 +257,7 @@ class LogLinear:
         bounded = self._members * (2 if scored else 1)
         return fit_around(design.loss, center, self._ridges(center, ridge, na, none, scored), bounded)
 
-    def _ridges(
-        self, center: Floats, ridge: float, na: float, none: float, scored: bool = False
-    ) -> Floats:
+    def _ridges(self, center: Floats, ridge: float, na: float, none: float, scored: bool = False) -> Floats:
         """(d,) ridges of weights, slopes, biases and the score of "none of these"."""
         na, m = ridge if math.isinf(ridge) else na, self._members
         slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)

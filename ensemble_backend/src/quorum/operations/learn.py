@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from quorum.operations.scores import weighed_by_scores
 from quorum.records import Record
 from quorum.votes import check_wanted, is_large, read_members, read_statistic, read_votes
 from quorum.votes.statistic import Statistic
+
+_NAMED = 5
+"""The most attributes that a remark names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +157,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     choice = _choice(used, options)
     weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **_catalogue(deployment))
     state = begin(table) if labels is None else None
-    remarks = (*statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (*statistic.remarks(), *_learned_remarks(statistic, weights, options))
     return LearnReport(weights, remarks=remarks), state
 
 
@@ -165,7 +169,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     statistic = read_statistic(votes, members=members)
     weights = learn_statistic(statistic, **_choice(statistic, options), **_catalogue(deployment))
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    remarks = (streamed, *statistic.remarks(), *_score_remarks(statistic, weights, options))
+    remarks = (streamed, *statistic.remarks(), *_learned_remarks(statistic, weights, options))
     return LearnReport(weights, remarks=remarks), None
 
 
@@ -177,7 +181,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue_hash": old.catalogue_hash}
     weights = relearn(state, **_choice(state.statistic, options), **catalogue)
-    remarks = _score_remarks(state.statistic, weights, options)
+    remarks = _learned_remarks(state.statistic, weights, options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 
 
@@ -188,6 +192,28 @@ def _choice(statistic: Statistic, options: LearnOptions) -> dict[str, Any]:
         return {"method": method}
     method = choose_method(statistic) if method == "auto" else method
     return {"method": method, "settings": {"scores": False} if method in SCORE_METHODS else None}
+
+
+def _learned_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
+    return (*_attribute_remarks(weights), *_score_remarks(statistic, weights, options))
+
+
+def _attribute_remarks(weights: Weights) -> tuple[str, ...]:
+    """Say which attributes have equal weights, or weights of their own."""
+    chosen: dict[str, list[str]] = {}
+    for name, found in weights.settings.get("attributes", {}).items():
+        chosen.setdefault(found["weights"], []).append(name)
+    remarks = []
+    if equal := chosen.get("equal"):
+        remarks.append(f"{_named(equal)}: equal weights, as too few labels say otherwise")
+    if own := chosen.get("own"):
+        remarks.append(f"{_named(own)}: weights of {'its' if len(own) == 1 else 'their'} own")
+    return tuple(remarks)
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _score_remarks(statistic: Statistic, weights: Weights, options: LearnOptions) -> tuple[str, ...]:
