@@ -21,8 +21,8 @@ from quorum.operations.learn import _attribute_remarks
 from quorum.votes.statistic import count
 
 EXPERT = np.array([[0.5, 0.9, 0.55, 0.55], [0.55, 0.5, 0.9, 0.55], [0.55, 0.55, 0.5, 0.9]])
-"""Per attribute (rows) the accuracy of each member: each attribute has an expert of its own. It is not the first
-member, whose vote decides ties of majority."""
+"""Per attribute (rows) the accuracy of each member: each attribute has an expert of its own. It is not the
+first member, whose vote decides ties of majority."""
 
 MIXED = np.array([[0.5, 0.5, 0.9]] * 3 + [[0.85, 0.85, 0.45]])
 """The best member of most attributes is the worst of the last."""
@@ -66,7 +66,7 @@ def test_members_that_are_good_at_different_attributes_get_weights_of_their_own(
 
 def test_alike_attributes_follow_the_common_fit():
     accuracy = np.tile([0.6, 0.95, 0.6, 0.6], (20, 1))
-    hist, codes, truth, attribute = votes(accuracy, 4000, 200)
+    hist, codes, _, attribute = votes(accuracy, 4000, 200)
     model = fitted(hist, 20)
     assert KINDS[model.attributes_.base] == "common"
     assert kinds(model).count("equal") == 0

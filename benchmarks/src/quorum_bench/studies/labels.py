@@ -71,7 +71,7 @@ class Inputs:
 
 
 def demo(inputs: Inputs) -> Iterator[Row]:
-    """Per table, with or without scores, and size: figures of the draws, by attribute and with common weights."""
+    """Per table, with or without scores, and size: figures of draws, by attribute and with common weights."""
     for table in inputs.tables:
         for scores in (False, True):
             votes = table.votes if scores else replace(table.votes, scores=None)
@@ -209,7 +209,8 @@ def real_line(row: Row) -> str:
     labels = "all" if row["labels"] is None else str(row["labels"])
     return (
         f"{labels:>6}{row['majority']:10.2f}{row['by_attribute']:14.2f}{row['common']:8.2f}"
-        f"{f'{value:+.2f} [{low:+.2f}, {high:+.2f}]':>24}{row['ece']:6.2f}  {', '.join(row['worse']) or 'none'}"
+        f"{f'{value:+.2f} [{low:+.2f}, {high:+.2f}]':>24}{row['ece']:6.2f}  "
+        f"{', '.join(row['worse']) or 'none'}"
     )
 
 

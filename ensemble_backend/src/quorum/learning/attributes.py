@@ -21,7 +21,7 @@ USUAL_RIDGE = 0.5
 HURT, PRICE = 0.01, 0.8
 """An attribute is hurt if it loses more than this share of its cells; a chance of that costs this much."""
 SAFE_LOSS, SAFE_SHARE = 0.02, 0.05
-"""Common weights are safe if attributes that they cost more than this loss hold less than this share of cells."""
+"""Common weights are safe if attributes that lose more than this by them hold at most this share of cells."""
 KINDS = ("equal", "common", "own")
 _NONE_RIDGE = 3.0
 _DRAWS = 512
@@ -131,7 +131,7 @@ def _gains(cells: Histogram, members: int, candidates: tuple[Floats, ...], draws
         base = right[at, winners[0][rows]]
         for gain, winner in zip(gains[1:], winners[1:], strict=True):
             gain[group] = counts @ (right[at, winner[rows]] - base)
-    return gains / np.maximum(sizes, 1e-300)[:, None]
+    return np.asarray(gains / np.maximum(sizes, 1e-300)[:, None])
 
 
 def _winners(cells: Histogram, members: int, theta: Floats) -> npt.NDArray[np.int64]:

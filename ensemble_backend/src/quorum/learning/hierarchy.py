@@ -11,7 +11,7 @@ from quorum.decision.arrays import Floats
 from quorum.learning.newton import NoConvergenceError, Objective
 
 _ARMIJO = 1e-4
-_HALVINGS = 40
+_SHORTEST = 2.0**-40
 _TOLERANCE = 1e-9
 _MAX_ROUNDS = 100
 
@@ -82,12 +82,13 @@ def fit_hierarchy(loss: Objective, prior: Prior, ridges: Floats, start: Hierarch
             raise NoConvergenceError("the objective is not finite: look for NaN in the counts")
         if fall <= _TOLERANCE * (1.0 + abs(value)):
             break
-        length = 1.0
-        for _ in range(_HALVINGS):
-            found = state(own + length * steps, middle + length * step)
-            if found[0] <= value - _ARMIJO * length * fall:
-                break
+        length, found = 1.0, state(own + steps, middle + step)
+        while not found[0] <= value - _ARMIJO * length * fall and length > _SHORTEST:
             length *= 0.5
+            found = state(own + length * steps, middle + length * step)
+        if length <= _SHORTEST:
+            # Decreases below the rounding error of the value cannot be measured.
+            break
         own, middle = own + length * steps, middle + length * step
         value, slopes, blocks = found
     else:

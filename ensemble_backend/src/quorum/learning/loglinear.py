@@ -28,7 +28,7 @@ GROUP_RIDGES = (3.0, 10.0, 30.0, 100.0)
 NA_RIDGES = (1.0, 10.0)
 GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
-"""With fewer labels per attribute on average all have common weights: labels say nothing about single ones."""
+"""With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
@@ -211,7 +211,7 @@ class LogLinear:
         return found.theta, found.ridge
 
     def _equal(self, design: Design, start: Floats, scale: float, none: float) -> Floats:
-        """(g, d) equal weights without biases, scaled to the gold: ridges to the (2,) usual scale and bias."""
+        """(g, d) equal weights without biases, scaled to the gold; ridges to the (2,) start are given."""
         basis = np.zeros((design.features.shape[2], 2))
         basis[: self._members, 0] = basis[-1, 1] = 1.0
         center = np.repeat(start[None], design.n_groups, axis=0)
