@@ -16,7 +16,7 @@ from quorum.decision.arrays import Floats, Rule, equal_rule
 from quorum.decision.cell import Parameters
 from quorum.decision.histogram import Histogram
 from quorum.decision.weights import Weights, group_key
-from quorum.learning.attributes import KINDS
+from quorum.learning.attributes import KINDS, ByAttribute
 from quorum.learning.blocs import find_bloc
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.learning.iwmv import Iwmv
@@ -219,24 +219,32 @@ def _loglinear(
         "na_bias": na_bias,
         "gold_for_groups": gold_for_groups,
         "part_bias": part_bias and statistic.gold is not None,
-        "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
+        "per_attribute": per_attribute,
+        "group_ridges": [None if math.isinf(r) else round(r, 4) for r in model.group_ridges_],
     }
     if statistic.scored is not None:
         settings["scores"] = model.default_.scores is not None
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     if (chosen := model.attributes_) is not None:
-        kinds = [KINDS[kind] for kind in chosen.kinds]
-        gains = zip(kinds, chosen.gain.round(4).tolist(), chosen.spread.round(4).tolist(), strict=True)
-        settings["attributes"] = {
-            name: {"weights": kind, "gain": gain, "spread": spread}
-            for name, (kind, gain, spread) in zip(names, gains, strict=True)
-        }
+        settings["attributes"] = _chosen(names, chosen)
+        # Common weights are the default ones.
         by_attribute = {
-            name: by_attribute[name] for name, kind in zip(names, kinds, strict=True) if kind != "common"
+            name: own
+            for (name, own), kind in zip(by_attribute.items(), chosen.kinds, strict=True)
+            if KINDS[kind] != "common"
         }
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
     return Learned(_parameters(model.default_), by_attribute, by_group, settings)
+
+
+def _chosen(names: tuple[str, ...], chosen: ByAttribute) -> dict[str, dict[str, Any]]:
+    """Per attribute the kind of its weights, and the expected gain on equal ones with its deviation."""
+    columns = (chosen.kinds.tolist(), chosen.gain.round(4).tolist(), chosen.spread.round(4).tolist())
+    return {
+        name: {"weights": KINDS[kind], "gain": gain + 0.0, "spread": spread}
+        for name, kind, gain, spread in zip(names, *columns, strict=True)
+    }
 
 
 METHODS: Mapping[str, Callable[..., Learned]] = {
