@@ -115,9 +115,29 @@ def seed_votes(
         yield f"seed {seed}", table
 
 
+def demo_table(folder: Path | None, deploy: Path) -> Halves:
+    """Read the votes on the demo's own held-out listings, or record them as :func:`seed_tables` does."""
+    deployment = load_deployment(deploy)
+    file = None if folder is None else folder / "listings.jsonl"
+    if file is not None and file.exists():
+        table = read_votes(file)
+    else:
+        lines = (deployment.root / _DEMO / "listings.jsonl").read_text("utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        texts = [_Texts(row["product"], row["category"], row["title"], row["gold"]) for row in rows]
+        table = _recorded(deployment, texts)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_votes(table, file)
+    return halved("demo", table.coded(), deployment.catalogue().value_counts())
+
+
 def record(deployment: Deployment, seed: int, products: int) -> VotesTable:
     """Ask every member, without a server, about the listings of a seed."""
-    listings = _listings(deployment.root, seed, products)
+    return _recorded(deployment, _listings(deployment.root, seed, products))
+
+
+def _recorded(deployment: Deployment, listings: Sequence[_Texts]) -> VotesTable:
     names = tuple(deployment.attributes)
     votes = [_ask(deployment, member, listings, names) for member in deployment.members]
     cells = []

@@ -128,6 +128,16 @@ def _with_numbers(
     return np.asarray(np.concatenate(both, axis=2), np.float32)
 
 
+def within(loss: Objective, basis: Floats) -> Objective:
+    """A loss as a function of (g, k) coordinates in the columns of a (d, k) basis."""
+
+    def loss_of(z: Floats) -> tuple[Floats, Floats, Floats]:
+        value, gradient, curvature = loss(z @ basis.T)
+        return value, gradient @ basis, basis.T @ curvature @ basis
+
+    return loss_of
+
+
 class Fit(NamedTuple):
     """Penalised fits of all groups.
 

@@ -19,6 +19,7 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Coefficients
 from quorum.decision.histogram import Histogram
 from quorum.decision.weights import Weights, group_key
+from quorum.learning.attributes import KINDS, ByAttribute
 from quorum.learning.blocs import find_bloc
 from quorum.learning.em import DEFAULT_LABELS, MIN_MEMBERS, OneCoin, TooFewMembersError
 from quorum.learning.iwmv import Iwmv
@@ -254,6 +255,7 @@ def _loglinear(
     part_bias: bool = True,
     scores: bool = True,
     evidence: bool = True,
+    per_attribute: bool = True,
 ) -> Learned:
     names, hist = statistic.by_attribute()
     labels = _typical(names, hist, counts)
@@ -263,7 +265,7 @@ def _loglinear(
     gold = known.gold
     if not part_bias and gold is not None:
         gold = None if known.scored is None else gold.first(hist.members)
-    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups)
+    model = LogLinear(ridge, None, na_bias, labels, levels, gold_for_groups, per_attribute)
     text = known.text if evidence else None
     if text is not None:
         text = text.first(hist.members if gold is None else gold.members)
@@ -273,7 +275,8 @@ def _loglinear(
         "na_bias": na_bias,
         "gold_for_groups": gold_for_groups,
         "part_bias": part_bias and statistic.gold is not None,
-        "group_ridges": [None if math.isinf(r) else r for r in model.group_ridges_],
+        "per_attribute": per_attribute,
+        "group_ridges": [None if math.isinf(r) else round(r, 4) for r in model.group_ridges_],
     }
     if statistic.scored is not None:
         settings["scores"] = model.default_.scores is not None
@@ -281,9 +284,26 @@ def _loglinear(
         settings["evidence"] = bool(model.text_)
         settings["evidence_ridge"] = model.text_ridge_ if model.text_ else None
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
+    if (chosen := model.attributes_) is not None:
+        settings["attributes"] = _chosen(names, chosen)
+        # Common weights are the default ones.
+        by_attribute = {
+            name: own
+            for (name, own), kind in zip(by_attribute.items(), chosen.kinds, strict=True)
+            if KINDS[kind] != "common"
+        }
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}
     return Learned(_parameters(model.default_), by_attribute, by_group, settings, model.text_)
+
+
+def _chosen(names: tuple[str, ...], chosen: ByAttribute) -> dict[str, dict[str, Any]]:
+    """Per attribute the kind of its weights, and the expected gain on equal ones with its deviation."""
+    columns = (chosen.kinds.tolist(), chosen.gain.round(4).tolist(), chosen.spread.round(4).tolist())
+    return {
+        name: {"weights": KINDS[kind], "gain": gain + 0.0, "spread": spread}
+        for name, kind, gain, spread in zip(names, *columns, strict=True)
+    }
 
 
 METHODS: Mapping[str, Callable[..., Learned]] = {

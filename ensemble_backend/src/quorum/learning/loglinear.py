@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
 from quorum.decision.evidence import FEATURES, Coefficients
-from quorum.decision.histogram import Histogram
-from quorum.decision.patterns import Codes, Keys
+from quorum.decision.histogram import UNLABELLED, Histogram, histogram
+from quorum.decision.patterns import ABSTAIN, Codes, Keys
 from quorum.decision.scores import LOG_ODDS
+from quorum.learning.attributes import ByAttribute, fit_attributes
 from quorum.learning.blocs import find_bloc
-from quorum.learning.design import Design, Fit, fit_around
+from quorum.learning.design import Design, Fit, fit_around, within
 from quorum.learning.em import MIN_MEMBERS, OneCoin
+from quorum.learning.hierarchy import Prior
 from quorum.learning.scored import ScoredCoin, usual_log_odds
 from quorum.learning.text import GOLD_FOR_TEXT, standard_of
 from quorum.learning.text import RIDGES as TEXT_RIDGES
@@ -29,10 +31,16 @@ RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
 GROUP_RIDGES = (3.0, 10.0, 30.0, 100.0)
 NA_RIDGES = (1.0, 10.0)
 GOLD_FOR_GROUPS = 1000
+LABELS_EACH = 2.0
+"""With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
 _USUAL_SLOPE = 0.5
+_LEAST_SCALE = 0.1
+"""Equal weights must not vanish: they would no longer decide."""
+_USUAL_NA_BIAS, _USUAL_PART_BIAS = -0.9, 0.5
+"""What the biases usually are, see ADR 65: few labels pull them to 0 too hard otherwise."""
 _LEAD = 3.0
 """Log evidence by which a fit must lead with scores of which agreement says nothing: useless ones, too, win
 by a little now and then."""
@@ -59,8 +67,9 @@ class LogLinear:
     search. The ridge shrinks the weights towards a prior scaled to the gold: equal weights, those of
     :class:`~quorum.learning.em.OneCoin`, or those of :func:`~quorum.learning.blocs.find_bloc`. Laplace
     evidence chooses prior and ridge. Unlike independent log-odds, the fit discounts members that repeat each
-    other. From 1000 gold labels on, groups may deviate, level by level, each shrunk towards the level above;
-    the evidence chooses how strongly, and whether at all.
+    other. Attributes get equal, common or own weights (``per_attribute``). From 1000 gold labels on, groups
+    may deviate, level by level, each shrunk towards the level above; the evidence chooses how strongly, and
+    whether at all.
 
     Votes with scores weigh ``v_j + c_j (s - u_j)``, with ``s`` the log odds of the score's level, ``u_j`` its
     mean and a slope ``c_j >= 0`` with four times the ridge, pulled to equal slopes or those of
@@ -84,11 +93,15 @@ class LogLinear:
         levels: From coarse to fine, per level (g,) the group there of each group of the histogram; every
             level must split the one before it.
         gold_for_groups: Fewest labelled cells with which groups may deviate.
+        per_attribute: The groups of the first level are attributes whose weights are chosen by
+            :func:`~quorum.learning.attributes.fit_attributes`, however few labels there are; not where
+            scores count.
         rule_: One row per group of the last level, calibrated; the same for all if they do not deviate.
         default_: The row for groups without gold.
         levels_: Rows of every level, the first one with one row.
         ridge_: The ridge chosen for the global weights.
         group_ridges_: Per level below, the ridge chosen for its weights; inf: no deviation.
+        attributes_: What was chosen for each attribute; None: not by attribute.
         prior_: (m,) the weights that the ridge shrinks towards.
         gold_: Number of labelled cells.
         text_: What the text says about values; {}: nothing.
@@ -101,11 +114,13 @@ class LogLinear:
     labels: float = 10.0
     levels: Sequence[npt.NDArray[np.int32]] = ()
     gold_for_groups: float = GOLD_FOR_GROUPS
+    per_attribute: bool = False
     rule_: Rule = field(init=False)
     default_: Rule = field(init=False)
     levels_: list[Rule] = field(init=False)
     ridge_: float = field(init=False)
     group_ridges_: list[float] = field(init=False)
+    attributes_: ByAttribute | None = field(init=False)
     prior_: Floats = field(init=False)
     gold_: float = field(init=False)
     text_: Coefficients = field(init=False)
@@ -113,6 +128,7 @@ class LogLinear:
     _members: int = field(init=False)
     _answered: npt.NDArray[np.bool_] = field(init=False)
     _usual: Floats | None = field(init=False)
+    _prior: Prior = field(init=False)
 
     def fit(
         self,
@@ -141,21 +157,34 @@ class LogLinear:
         if not self.gold_:
             raise NoGoldError("no labelled cell: label some, or learn without gold (em)")
         best, center = self._fit_global(hist.pooled(), gold.pooled(), scored)
-        theta = self._fit_text(best, center, text)
-        self.default_ = self._as_rule(theta)
+        self.default_, self.attributes_ = self._as_rule(best.theta), None
+        self.text_, self.text_ridge_ = {}, math.inf
+        chosen = self._choose(hist, gold, best.theta) if self._tells_attributes_apart(hist) else None
+        if chosen is None or chosen.base:
+            theta = self._fit_text(best, center, text)
+            self.default_ = self._as_rule(theta)
+        else:
+            theta = best.theta
+        self._fit_levels(gold, theta, None if self.text_ else chosen)
+        self.rule_ = self.levels_[-1]
+        return self
+
+    def _fit_levels(self, gold: Histogram, theta: Floats, chosen: ByAttribute | None) -> None:
+        """Let groups deviate, level by level; the first level is that of the attributes chosen, if any."""
+        self.attributes_ = chosen
         self.levels_, self.group_ridges_ = [self.default_], []
-        above = np.zeros(hist.n_groups, np.int32)
-        for level in self.levels:
-            theta = theta[_parents(above, level)]
+        above = np.zeros(0, np.int32)
+        for depth, level in enumerate(self.levels):
+            theta = theta[_parents(above if depth else np.zeros(len(level), np.int32), level)]
             ridge = math.inf
-            if self.gold_ >= self.gold_for_groups and not self.text_:
+            if depth == 0 and chosen is not None:
+                theta, ridge = chosen.theta, chosen.ridge
+            elif self.gold_ >= self.gold_for_groups and not self.text_:
                 design = Design(gold.regrouped(level), len(theta), self._members, self._usual)
                 theta, ridge = self._deviate(design, theta)
             self.levels_.append(self._as_rule(theta))
             self.group_ridges_.append(ridge)
             above = level
-        self.rule_ = self.levels_[-1]
-        return self
 
     def predict(
         self,
@@ -187,11 +216,12 @@ class LogLinear:
             tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else lead)
         )
         self.prior_ = center[0, : self._members]
+        na = min(self.ridge_, 1.0)
+        self._prior = Prior(center[0], self._ridges(center, self.ridge_, na, _INTERCEPT_RIDGE))
         return best, center
 
     def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None) -> Floats:
         """Fit the coefficients of the text with all else, if the evidence is for them; weights and biases."""
-        self.text_, self.text_ridge_ = {}, math.inf
         if rows is None or self.gold_ < GOLD_FOR_TEXT or math.isinf(self.ridge_):
             return best.theta
         rows = rows.pooled()
@@ -209,6 +239,35 @@ class LogLinear:
         inner = slice(-2 - k, -2)
         self.text_, self.text_ridge_ = standard.evidence(fit.theta[0, inner]), ridge
         return np.delete(fit.theta, inner, axis=1)
+
+    def _tells_attributes_apart(self, hist: Histogram) -> bool:
+        if not self.per_attribute or not self.levels or self._usual is not None or math.isinf(self.ridge_):
+            return False
+        return self.gold_ >= LABELS_EACH * len(np.unique(self.levels[0][hist.groups]))
+
+    def _choose(self, hist: Histogram, gold: Histogram, common: Floats) -> ByAttribute:
+        """Equal, common or own weights for each attribute; the default is what most of them have."""
+        level = self.levels[0]
+        cells, gold = hist.regrouped(level), gold.regrouped(level).without_levels()
+        every = self._equal(
+            Design(gold.pooled(), 1, self._members), np.array([_USUAL_SCALE, 0.0]), 1.0, _INTERCEPT_RIDGE
+        )
+        groups = int(level.max(initial=0)) + 1
+        design = Design(gold, groups, self._members)
+        equal = self._equal(design, every[0, [0, -1]], _GROUP_INTERCEPT_RIDGE, _GROUP_INTERCEPT_RIDGE)
+        chosen = fit_attributes(design, _joined(cells, gold), common[0], self._prior, equal)
+        if not chosen.base:
+            self.default_ = self._as_rule(every)
+        return chosen
+
+    def _equal(self, design: Design, start: Floats, scale: float, none: float) -> Floats:
+        """(g, d) equal weights without biases, scaled to the gold; ridges to the (2,) start are given."""
+        basis = np.zeros((design.features.shape[2], 2))
+        basis[: self._members, 0] = basis[-1, 1] = 1.0
+        center = np.repeat(start[None], design.n_groups, axis=0)
+        z = fit_around(within(design.loss, basis), center, np.array([scale, none]), 1).theta
+        z[:, 0] = np.maximum(z[:, 0], _LEAST_SCALE)
+        return np.asarray(z @ basis.T)
 
     def _agreed(self, scored: Histogram) -> list[_Prior]:
         """The prior that agreement alone gives, if it finds scores that say anything."""
@@ -252,11 +311,24 @@ class LogLinear:
         text: Sequence[float] = (),
     ) -> Fit:
         """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
+        bounded = self._members * (2 if scored else 1)
+        return fit_around(design.loss, center, self._ridges(center, ridge, na, none, scored, text), bounded)
+
+    def _ridges(
+        self,
+        center: Floats,
+        ridge: float,
+        na: float,
+        none: float,
+        scored: bool = False,
+        text: Sequence[float] = (),
+    ) -> Floats:
+        """(d,) ridges of weights, slopes, parts, text, "n/a" and the score of "none of these"."""
         na, m = ridge if math.isinf(ridge) else na, self._members
         slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)
         parts = [na] * (center.shape[1] - m - len(slopes) - len(text) - 2)
         ridges = [ridge] * m + slopes + parts + [*text, na if self.na_bias else math.inf, none]
-        return fit_around(design.loss, center, np.array(ridges), m + len(slopes))
+        return np.array(ridges)
 
     def _directions(self, hist: Histogram) -> list[Floats]:
         if self.prior is not None:
@@ -277,16 +349,15 @@ class LogLinear:
             basis[m : 2 * m, 1] = slopes / slopes.max()
         basis[-2, -2] = basis[-1, -1] = 1.0
 
-        def loss(z: Floats) -> tuple[Floats, Floats, Floats]:
-            value, gradient, curvature = design.loss(z @ basis.T)
-            return value, gradient @ basis, basis.T @ curvature @ basis
-
         pinned = self.ridge is not None and math.isinf(self.ridge)
         na = 1.0 if self.na_bias and not pinned else math.inf
         ridges = np.array([1.0] * bounded + [na, _INTERCEPT_RIDGE])
         start = np.array([[_USUAL_SCALE, *([_USUAL_SLOPE] * (bounded - 1)), 0.0, 0.0]])
-        center = fit_around(loss, start, ridges, bounded).theta @ basis.T
+        center = fit_around(within(design.loss, basis), start, ridges, bounded).theta @ basis.T
         center[:, m * bounded : -1] = 0.0
+        if not pinned:
+            center[:, m * bounded : -2] = _USUAL_PART_BIAS
+            center[:, -2] = _USUAL_NA_BIAS if self.na_bias else 0.0
         return np.asarray(center)
 
     def _as_rule(self, theta: Floats) -> Rule:
@@ -305,3 +376,16 @@ def _parents(above: npt.NDArray[np.int32], level: npt.NDArray[np.int32]) -> npt.
     parents = np.zeros(int(level.max(initial=0)) + 1, np.int32)
     parents[level] = above
     return parents
+
+
+def _joined(cells: Histogram, gold: Histogram) -> Histogram:
+    """The cells without a label, and the labelled ones with their columns; all without gold."""
+    rest = cells.take(cells.right == UNLABELLED)
+    columns = gold.members - cells.members
+    blank = np.full((len(rest.codes), columns), ABSTAIN, np.int8)
+    return histogram(
+        np.concatenate([np.column_stack([rest.codes, blank]), gold.codes]),
+        np.concatenate([rest.groups, gold.groups]),
+        None,
+        np.concatenate([rest.counts, gold.counts]),
+    )
