@@ -112,7 +112,8 @@ def _judged(votes: _Votes) -> Trust:
     pooled = hist.pooled()
     three = pooled.active.sum() < MIN_MEMBERS
     bloc = None if three else find_bloc(pooled, typical)
-    alike = bloc.members if bloc else _closest(pooled, model.accuracy_, typical)
+    named = bloc is not None and bloc.left <= MOST_LEFT
+    alike = bloc.members if bloc and named else _closest(pooled, model.accuracy_, typical)
     needed = MIN_CELLS_OF_THREE if three else MIN_CELLS
     doubt = None
     if pooled.total < needed:
