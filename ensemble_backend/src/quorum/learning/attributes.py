@@ -35,6 +35,7 @@ class ByAttribute(NamedTuple):
         theta: (g, d) parameters, see :class:`quorum.learning.design.Design`; weights are >= 0.
         kinds: (g,) index of :data:`KINDS` that each attribute's weights are.
         base: Index of what an attribute has unless weights of its own are worth it: equal or common.
+        worth: Share of all cells that weights of their own are expected to gain on what attributes have else.
         gain: (g,) share of the attribute's cells that its weights are expected to gain on equal ones.
         spread: (g,) standard deviation of that gain.
         ridge: How strongly attributes are pulled to their mean, geometric mean over the posterior.
@@ -43,6 +44,7 @@ class ByAttribute(NamedTuple):
     theta: Floats
     kinds: npt.NDArray[np.int64]
     base: int
+    worth: float
     gain: Floats
     spread: Floats
     ridge: float
@@ -73,13 +75,15 @@ def fit_attributes(
     candidates = (equal, np.repeat(common[None], len(theta), axis=0), theta)
     gains = _gains(cells, m, candidates, draws)
     sizes = np.bincount(cells.groups, cells.counts, len(theta))
-    base = _base(gains[1], sizes / sizes.sum())
+    shares = sizes / sizes.sum()
+    base = _base(gains[1], shares)
     extra = gains[2] - gains[base]
     own = extra.mean(axis=1) > PRICE * (extra < -HURT).mean(axis=1)
     kinds = np.where(own, 2, base)
     at = np.arange(len(theta))
     chosen, gain = np.stack(candidates)[kinds, at], gains[kinds, at]
-    return ByAttribute(chosen, kinds, base, gain.mean(axis=1), gain.std(axis=1), ridge)
+    worth = float(shares @ np.where(own, extra.mean(axis=1), 0.0))
+    return ByAttribute(chosen, kinds, base, worth, gain.mean(axis=1), gain.std(axis=1), ridge)
 
 
 def _base(gains: Floats, shares: Floats) -> int:

@@ -33,6 +33,8 @@ NA_RIDGES = (1.0, 10.0)
 GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
 """With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
+_WORTH = 0.005
+"""Text counts only where weights of attributes' own are expected to gain less than this share of the cells."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
@@ -160,7 +162,8 @@ class LogLinear:
         self.default_, self.attributes_ = self._as_rule(best.theta), None
         self.text_, self.text_ridge_ = {}, math.inf
         chosen = self._choose(hist, gold, best.theta) if self._tells_attributes_apart(hist) else None
-        if chosen is None or chosen.base:
+        if chosen is None or (chosen.base and chosen.worth < _WORTH):
+            # Attributes are alike, or nearly so: the text may say more than weights of their own.
             theta = self._fit_text(best, center, text)
             self.default_ = self._as_rule(theta)
         else:
