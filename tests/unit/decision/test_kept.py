@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from quorum.decision.cell import Parameters, decide_one
+from quorum.decision.evidence import Coefficients, Evidence
 from quorum.decision.kept import keep_attributes, kept_attributes
 from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, group_key, loads
@@ -72,3 +74,29 @@ def test_what_was_kept_before_stays_named_and_other_members_are_refused() -> Non
     assert kept_attributes(twice) == ("brand", "size")
     with pytest.raises(WeightsError, match="these are for a, b, c, the live ones for a, b"):
         keep_attributes(CALIBRATED, equal_weights(["a", "b"]), ["brand"])
+
+
+TEXT = {"any_case": (0.5, 0.5, 0.7)}
+OTHER = {"any_case": (0.5, 0.5, 0.2)}
+BALLOTS = [("red", 0), ("blue", 0), ("n/a", 0)]
+
+
+def decided(weights: Weights, attribute: str) -> tuple[str, float]:
+    text = Evidence(weights.evidence).of("a blue shoe") if weights.evidence else None
+    return decide_one(weights.parameters(attribute), BALLOTS, (), text)
+
+
+@pytest.mark.parametrize(("new", "live"), [(TEXT, {}), ({}, TEXT), (TEXT, TEXT)])
+def test_texts_count_as_they_did_for_kept_attributes(new: Coefficients, live: Coefficients) -> None:
+    fresh, running = replace(CALIBRATED, evidence=new), replace(CALIBRATED, evidence=live)
+    mixed = loads(dumps(keep_attributes(fresh, running, ["brand"])))
+    assert decided(mixed, "brand") == decided(running, "brand")
+    for name in ("size", "colour"):
+        assert decided(mixed, name) == decided(fresh, name)
+    if new != live:
+        assert decided(fresh, "brand") != decided(running, "brand")
+
+
+def test_attributes_of_other_text_evidence_cannot_be_kept() -> None:
+    with pytest.raises(WeightsError, match=r"brand cannot be kept.*--no-evidence"):
+        keep_attributes(replace(CALIBRATED, evidence=TEXT), replace(CALIBRATED, evidence=OTHER), ["brand"])

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         part_bias: Added to the score of a value that is part of others (:mod:`quorum.decision.parts`).
         scores: Per member and level (:mod:`quorum.decision.scores`), added to the weight of a vote with a
             score of that level; (): votes weigh the same whatever their scores.
+        text: Whether the evidence of the product's text counts (:mod:`quorum.decision.evidence`).
     """
 
     weights: tuple[float, ...]
@@ -41,6 +42,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     none_bias: float | None = None
     part_bias: float = 0.0
     scores: tuple[tuple[float, ...], ...] = ()
+    text: bool = True
 
     @property
     def calibrated(self) -> bool:
@@ -55,7 +57,11 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             weight if (level := level_of(score)) < 0 else max(0.0, weight + offsets[level])
             for weight, offsets, score in zip(self.weights, self.scores, scores, strict=True)
         ]
-        return Parameters(tuple(weights), self.na_bias, self.none_bias, self.part_bias)
+        return self.weighing(weights)
+
+    def weighing(self, weights: Iterable[float]) -> Parameters:
+        """The same biases with these weights, whatever the scores of votes."""
+        return Parameters(tuple(weights), self.na_bias, self.none_bias, self.part_bias, (), self.text)
 
     def highest(self) -> tuple[float, ...]:
         """Per member, the highest weight that a vote can have."""
@@ -105,7 +111,7 @@ def decide_one(
         if (part := find_part(named)) >= 0:
             totals[ballots[part][0]] += parameters.part_bias
     at_stake = 0.0
-    if evidence is not None:
+    if evidence is not None and parameters.text:
         votes = votes_of(ballots) if len(totals) > 1 else support
         for value, points in evidence.of(votes, len(ballots)).items():
             totals[value] += points

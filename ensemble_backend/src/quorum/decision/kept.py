@@ -30,7 +30,7 @@ def keep_attributes(
     ``catalogue`` maps attribute -> hash in the catalogue that the live weights are served with.
 
     Raises:
-        WeightsError: The live weights are for other members.
+        WeightsError: The live weights are for other members, or both weigh values by texts, in two ways.
     """
     if new.members != live.members:
         raise WeightsError(
@@ -38,6 +38,7 @@ def keep_attributes(
             f"{', '.join(new.members)}, the live ones for {', '.join(live.members)}"
         )
     wanted = set(names)
+    new, live = _one_evidence(new, live, names)
     attributes = {name: found for name, found in new.attributes.items() if name not in wanted}
     groups = {key: found for key, found in new.groups.items() if _attribute(key) not in wanted}
     for name in names:
@@ -66,6 +67,30 @@ def not_calibrated(weights: Weights) -> tuple[str, ...]:
     """Those of the kept attributes whose confidence is not calibrated though that of the weights is."""
     kept = _kept(weights).items()
     return tuple(sorted(name for name, origin in kept if "confidence" in origin))
+
+
+def _one_evidence(new: Weights, live: Weights, names: Sequence[str]) -> tuple[Weights, Weights]:
+    """Both weights with the evidence of one of them, which counts in those alone that had it."""
+    if new.evidence == live.evidence or not live.evidence:
+        return new, live if new.evidence == live.evidence else _without_text(live)
+    if not new.evidence:
+        return replace(_without_text(new), evidence=live.evidence), live
+    if kept := [name for name in names if live.parameters(name).text]:
+        raise WeightsError(
+            f"{', '.join(kept)} cannot be kept: these weights and the live ones weigh values by the texts of "
+            "products in two ways, and a version holds one; learn with --no-evidence to keep attributes"
+        )
+    return new, live
+
+
+def _without_text(weights: Weights) -> Weights:
+    """Weights with parameters by which texts do not count."""
+    attributes, groups = (
+        {key: msgspec.structs.replace(found, text=False) for key, found in part.items()}
+        for part in (weights.attributes, weights.groups)
+    )
+    default = msgspec.structs.replace(weights.default, text=False)
+    return replace(weights, default=default, attributes=attributes, groups=groups)
 
 
 def _kept(weights: Weights) -> Mapping[str, Any]:

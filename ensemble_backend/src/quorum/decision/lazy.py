@@ -58,8 +58,7 @@ def is_settled(
     if parameters.scores:
         given = parameters.at(scores or [None] * len(ballots)).weights
         pairs = zip(ballots, given, parameters.highest(), strict=True)
-        most = tuple(high if ballot is None else weight for ballot, weight, high in pairs)
-        parameters = Parameters(most, parameters.na_bias, parameters.none_bias, parameters.part_bias)
+        parameters = parameters.weighing(high if vote is None else weight for vote, weight, high in pairs)
     weights = parameters.weights
     open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]
     if not open_weights:
@@ -69,7 +68,7 @@ def is_settled(
         return False
     if NOT_APPLICABLE in support:
         support[NOT_APPLICABLE] += parameters.na_bias
-    bounds = _NO_EVIDENCE
+    evidence, bounds = evidence if parameters.text else None, _NO_EVIDENCE
     if evidence is not None:
         bounds = evidence.bounds(votes_of(ballots), len(ballots), len(open_weights))
     ranges = bounds.named | {NOT_APPLICABLE: bounds.not_applicable}

@@ -352,4 +352,6 @@ def _plain(parameters: Parameters) -> dict[str, Any]:
     for name in ("part_bias", "scores"):
         if not entry[name]:
             del entry[name]
+    if entry["text"]:
+        del entry["text"]
     return entry

@@ -94,7 +94,8 @@ def evidence_of(table: VotesTable, weights: Weights) -> Floats | None:
         return None
     evidence, found = Evidence(weights.evidence), np.zeros(table.codes.shape)
     for row, cell in enumerate(table.cells):
-        if (text := evidence.of(cell.title)) is not None:
+        counts = weights.parameters(cell.attribute, cell.category).text
+        if counts and (text := evidence.of(cell.title)) is not None:
             points = text.of(counted(cell.values), len(cell.values))
             found[row] = [0.0 if value is None else points.get(value, 0.0) for value in cell.values]
     return found

@@ -34,7 +34,7 @@ GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
 """With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
 _WORTH = 0.005
-"""Text counts only where weights of attributes' own are expected to gain less than this share of the cells."""
+"""Text counts only where own weights of attributes are expected to gain less than this share of the cells."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
