@@ -116,6 +116,7 @@ def _figures(right: Flags, majority: Flags, attributes: Sequence[tuple[str, Flag
 
 DEMO_HEAD = (
     "Draws of gold labels from 200 listings, judged on 200 others; weights by attribute, in brackets common\n"
+    "Draw d of n labels has the seed 1000 n + d, from d = 0 on\n"
     "below: draws below majority; hurt: draws with an attribute more than 3 points below majority\n"
     f"{'table':8}{'scores':8}{'labels':>6}{'majority':>10}{'mean':>15}{'lowest':>15}{'below':>10}{'hurt':>10}"
     "  worst attribute"
