@@ -23,6 +23,7 @@ from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.scores import votes_without_scores
+from quorum.operations.texts import votes_without_text
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
@@ -110,7 +111,7 @@ def evaluate_weights(
         votes: A votes table with gold, of the members of the weights.
         weights: The weights.
         seed: Of the intervals.
-        note: Takes a remark on votes without the scores that the weights weigh them by.
+        note: Takes remarks on votes without the scores, or the texts, that the weights weigh them by.
 
     Raises:
         VotesError: The table cannot be read.
@@ -126,6 +127,6 @@ def evaluate_weights(
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    for remark in votes_without_scores(table, loaded, name):
+    for remark in (*votes_without_scores(table, loaded, name), *votes_without_text(table, loaded, name)):
         note(remark)
     return result

@@ -207,7 +207,7 @@ def _text_remarks(statistic: Statistic, weights: Weights, options: LearnOptions)
     if weights.evidence:
         yield f"values also count by the products' texts, learned from {labels} labels"
     elif statistic.text is None:
-        yield "labelled votes without a text (`title`), or none was kept: votes alone decide"
+        yield "votes alone decide: no text (`title`) of the labelled votes is known"
     elif labels < GOLD_FOR_TEXT:
         yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
     else:
