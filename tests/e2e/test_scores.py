@@ -107,13 +107,16 @@ def sure_cell(rng: np.random.Generator, accuracy: float, truth: str) -> tuple[st
 
 
 @pytest.mark.parametrize(("method", "labels"), [("em", 0), ("loglinear", 300)])
-def test_served_decisions_by_scores_are_those_of_the_table(tmp_path: Path, method: str, labels: int) -> None:
+def test_served_decisions_by_scores_and_texts_are_those_of_the_table(
+    tmp_path: Path, method: str, labels: int
+) -> None:
     rng, rows = np.random.default_rng(7), []
     for product in range(150):
-        for attribute in ATTRIBUTES:
-            truth = VALUES[rng.integers(len(VALUES))]
+        truths = [VALUES[at] for at in rng.integers(len(VALUES), size=len(ATTRIBUTES))]
+        title = f"shoe {product} {' '.join(truth.title() for truth in truths[:2] if truth != 'n/a')}"
+        for attribute, truth in zip(ATTRIBUTES, truths, strict=True):
             cells = [sure_cell(rng, accuracy, truth) for accuracy in (0.6, 0.7, 0.75)]
-            row = {"product": f"p{product}", "category": "shoes", "title": f"shoe {product}", "gold": [truth]}
+            row = {"product": f"p{product}", "category": "shoes", "title": title, "gold": [truth]}
             votes, given = (dict(zip(MEMBERS, part, strict=True)) for part in zip(*cells, strict=True))
             rows.append({**row, "attribute": attribute, "votes": votes, "scores": given})
     deploy = write_deployment(tmp_path, {name: {} for name in MEMBERS}, rows=rows)
@@ -121,6 +124,7 @@ def test_served_decisions_by_scores_are_those_of_the_table(tmp_path: Path, metho
         recorded = read_votes(live.spec.root / "votes.jsonl").of_members(live.spec.member_names)
         weights = learn(recorded.sample_gold(labels, 0), method, catalogue=live.spec.catalogue().hashes)
         assert weights.uses_scores
+        assert bool(weights.evidence) is (method == "loglinear")
         rollout = Rollout(
             live.spec, live.control, lambda channel: probe_channel(live.spec, live.url, channel)
         )

@@ -39,7 +39,7 @@ def test_learn_says_whether_texts_count(folder: Path, run: Any) -> None:
     words = {
         "text": "values also count by the products' texts, learned from 110 labels",
         "few": "votes alone decide: the products' texts count from 100 labels on",
-        "untitled": "labelled votes without a text (`title`), or none was kept: votes alone decide",
+        "untitled": "votes alone decide: no text (`title`) of the labelled votes is known",
     }
     for name in words:
         write_votes(build_table(("a", "b", "c"), rows[name]), folder / f"{name}.jsonl")
@@ -66,7 +66,13 @@ def test_given_weights_judge_by_the_text(folder: Path, run: Any) -> None:
         code, out, err = run("evaluate", "votes.jsonl", "--weights", "w.json", "--json")
         assert code == 0, err
         shares.append(json.loads(out)["weights"]["accuracy"])
+        assert "no text" not in err
     assert shares[1] > shares[0] + 0.2
+    bare = build_table(table.members, [replace(cell, title="") for cell in table.cells])
+    write_votes(bare, folder / "bare.jsonl")
+    code, _, err = run("evaluate", "bare.jsonl", "--weights", "w.json")
+    assert code == 0, err
+    assert "100% of the votes have no text (`title`), by which w.json weighs values" in " ".join(err.split())
 
 
 def test_diff_says_which_version_uses_texts(folder: Path, run: Any) -> None:

@@ -26,6 +26,7 @@ from quorum.evaluation.canary import (
 from quorum.operations.rollout import connect
 from quorum.operations.scores import gives_no_scores, votes_without_scores
 from quorum.operations.servers import store_of
+from quorum.operations.texts import votes_without_text
 from quorum.records import Record
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
@@ -131,7 +132,11 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
     table = read_votes(votes).of_members(deployment.member_names)
     silent = gives_no_scores(deployment)
     for version, weights in zip(versions, (stable, canary), strict=True):
-        for remark in votes_without_scores(table, weights, f"version {version}", silent):
+        name = f"version {version}"
+        for remark in (
+            *votes_without_scores(table, weights, name, silent),
+            *votes_without_text(table, weights, name),
+        ):
             note(remark)
     trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on

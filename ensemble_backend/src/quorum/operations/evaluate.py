@@ -26,6 +26,7 @@ from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.scores import votes_without_scores
 from quorum.operations.servers import store_of
+from quorum.operations.texts import votes_without_text
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum_contract import STABLE
@@ -125,7 +126,8 @@ def evaluate_weights(
         deployment: Its stable version is compared with too, by attribute, if it has the same members; None:
             the weights are compared with majority alone.
         seed: Of the intervals.
-        note: Takes remarks on spellings of one answer, and on votes without scores that the weights use.
+        note: Takes remarks on spellings of one answer, and on votes without scores or texts that the weights
+            use.
 
     Raises:
         VotesError: The table cannot be read.
@@ -145,7 +147,8 @@ def evaluate_weights(
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    for remark in (*spelling_remarks(table, path), *votes_without_scores(table, loaded, name)):
+    without = (*votes_without_scores(table, loaded, name), *votes_without_text(table, loaded, name))
+    for remark in (*spelling_remarks(table, path), *without):
         note(remark)
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")

@@ -88,8 +88,10 @@ def _text_remarks(statistic: Statistic, weights: Weights) -> Iterator[str]:
     if weights.evidence:
         yield f"values also count by the products' texts, learned from {labels} labels"
     elif statistic.text is None:
-        yield "labelled votes without a text (`title`), or none was kept: votes alone decide"
+        yield "votes alone decide: no text (`title`) of the labelled votes is known"
     elif labels < GOLD_FOR_TEXT:
         yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
+    elif weights.settings.get("attributes"):
+        yield "votes alone decide: weights of attributes gain more than the products' texts would"
     else:
         yield "votes alone decide: the products' texts say too little about which value is right"
