@@ -20,8 +20,9 @@ USUAL_RIDGE = 0.5
 """Members usually differ between attributes by about 1.4 in log odds; evidence may say otherwise."""
 HURT, PRICE = 0.01, 0.8
 """An attribute is hurt if it loses more than this share of its cells; a chance of that costs this much."""
-SAFE_LOSS, SAFE_SHARE = 0.02, 0.05
-"""Common weights are safe if attributes that lose more than this by them hold at most this share of cells."""
+SAFE = (((0.02, 0.05),), ((0.02, 0.1), (0.05, 0.0075)))
+"""Common weights are safe if, for all pairs of a row, attributes that lose more than the first number by
+them hold at most the second of all cells: hardly any lose two points; or some do, but hardly any five."""
 KINDS = ("equal", "common", "own")
 _NONE_RIDGE = 3.0
 _DRAWS = 512
@@ -88,8 +89,8 @@ def fit_attributes(
 
 def _base(gains: Floats, shares: Floats) -> int:
     """Common weights if they gain, and few cells are in attributes that they are likely to make worse."""
-    hurt = float(shares @ (gains < -SAFE_LOSS).mean(axis=1))
-    return int(hurt <= SAFE_SHARE and float(shares @ gains.mean(axis=1)) >= 0.0)
+    safe = any(all(shares @ (gains < -loss).mean(axis=1) <= share for loss, share in row) for row in SAFE)
+    return int(safe and float(shares @ gains.mean(axis=1)) >= 0.0)
 
 
 def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, Floats]:
