@@ -40,6 +40,7 @@ class ByAttribute(NamedTuple):
         gain: (g,) share of the attribute's cells that its weights are expected to gain on equal ones.
         spread: (g,) standard deviation of that gain.
         ridge: How strongly attributes are pulled to their mean, geometric mean over the posterior.
+        evidence: Log evidence of the posterior at the best ridge.
     """
 
     theta: Floats
@@ -49,6 +50,7 @@ class ByAttribute(NamedTuple):
     gain: Floats
     spread: Floats
     ridge: float
+    evidence: float
 
 
 def fit_attributes(
@@ -71,7 +73,7 @@ def fit_attributes(
         equal: (g, d) equal weights, calibrated.
     """
     m = design.members
-    theta, ridge, draws = _posterior(design, prior)
+    theta, ridge, evidence, draws = _posterior(design, prior)
     theta[:, :m] = np.maximum(theta[:, :m], 0.0)
     candidates = (equal, np.repeat(common[None], len(theta), axis=0), theta)
     gains = _gains(cells, m, candidates, draws)
@@ -84,7 +86,7 @@ def fit_attributes(
     at = np.arange(len(theta))
     chosen, gain = np.stack(candidates)[kinds, at], gains[kinds, at]
     worth = float(shares @ np.where(own, extra.mean(axis=1), 0.0))
-    return ByAttribute(chosen, kinds, base, worth, gain.mean(axis=1), gain.std(axis=1), ridge)
+    return ByAttribute(chosen, kinds, base, worth, gain.mean(axis=1), gain.std(axis=1), ridge, evidence)
 
 
 def _base(gains: Floats, shares: Floats) -> int:
@@ -93,8 +95,8 @@ def _base(gains: Floats, shares: Floats) -> int:
     return int(safe and float(shares @ gains.mean(axis=1)) >= 0.0)
 
 
-def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, Floats]:
-    """(g, d) posterior means of the attributes' parameters, typical ridge, and (g, draws, d) draws."""
+def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, float, Floats]:
+    """(g, d) posterior means, typical ridge, log evidence of the best one, and (g, draws, d) draws."""
     fits, found = [], at_center(prior, design.n_groups)
     for ridge in RIDGES:
         ridges = np.full(len(prior.center), ridge)
@@ -114,7 +116,8 @@ def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, Floats]:
         # Pairs of opposite draws: their mean is exact.
         parts += [fit.theta[:, None] + away, fit.theta[:, None] - away]
         begin = end
-    return theta, float(np.exp(share @ logs)), np.concatenate(parts, axis=1)
+    evidence = max(fit.evidence for fit in fits)
+    return theta, float(np.exp(share @ logs)), evidence, np.concatenate(parts, axis=1)
 
 
 def _root(covariance: Floats) -> Floats:

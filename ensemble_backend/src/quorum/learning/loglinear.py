@@ -34,7 +34,9 @@ GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
 """With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
 _WORTH = 0.005
-"""Text counts only where own weights of attributes are expected to gain less than this share of the cells."""
+"""Share of the cells that own weights of attributes must be expected to gain, to stand before the text."""
+_TEXT_LEAD = 15.0
+"""Log evidence by which text must lead elsewhere: common weights with text may cost single attributes much."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
@@ -82,6 +84,7 @@ class LogLinear:
     From 100 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
     one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
     ridge, and whether text counts at all; groups do not deviate then, since text tells what they would learn.
+    Where attributes differ, text must be far ahead of weights of their own.
     The fit leaves out the bounds that evidence has when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
@@ -162,13 +165,13 @@ class LogLinear:
         self.default_, self.attributes_ = self._as_rule(best.theta), None
         self.text_, self.text_ridge_ = {}, math.inf
         chosen = self._choose(hist, gold, best.theta) if self._tells_attributes_apart(hist) else None
-        if chosen is None or (chosen.base and chosen.worth < _WORTH):
-            # Attributes are alike, or nearly so: the text may say more than weights of their own.
-            theta = self._fit_text(best, center, text)
-            self.default_ = self._as_rule(theta)
-        else:
-            theta = best.theta
-        self._fit_levels(gold, theta, None if self.text_ else chosen)
+        least = best.evidence
+        if chosen is not None and not (chosen.base and chosen.worth < _WORTH):
+            least = chosen.evidence + _TEXT_LEAD
+        theta = self._fit_text(best, center, text, least)
+        if self.text_:
+            self.default_, chosen = self._as_rule(theta), None
+        self._fit_levels(gold, theta, chosen)
         self.rule_ = self.levels_[-1]
         return self
 
@@ -223,8 +226,8 @@ class LogLinear:
         self._prior = Prior(center[0], self._ridges(center, self.ridge_, na, _INTERCEPT_RIDGE))
         return best, center
 
-    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None) -> Floats:
-        """Fit the coefficients of the text with all else, if the evidence is for them; weights and biases."""
+    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None, least: float) -> Floats:
+        """Fit the coefficients of the text with all else, if the evidence is above the least; parameters."""
         if rows is None or self.gold_ < GOLD_FOR_TEXT or math.isinf(self.ridge_):
             return best.theta
         rows = rows.pooled()
@@ -237,7 +240,7 @@ class LogLinear:
             for ridge in TEXT_RIDGES
         ]
         fit, ridge = max(tried, key=lambda one: one[0].evidence)
-        if fit.evidence <= best.evidence:
+        if fit.evidence <= least:
             return best.theta
         inner = slice(-2 - k, -2)
         self.text_, self.text_ridge_ = standard.evidence(fit.theta[0, inner]), ridge
