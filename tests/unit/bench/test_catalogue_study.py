@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from quorum.votes import build_table, write_votes
 from quorum.votes.schema import Cell
-from quorum_bench.cli import study
+from quorum_bench.cli import study_learning
 from quorum_bench.cli.app import app
 from quorum_bench.studies import catalogue
 
@@ -46,7 +46,7 @@ def test_a_product_does_not_count_for_its_own_votes(folder: Path, monkeypatch: p
 
 
 def test_the_size_is_printed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "_begin", dict)
+    monkeypatch.setattr(study_learning, "begin", dict)
     monkeypatch.setattr(catalogue, "_words", lambda: [f"word{n}" for n in range(20_000)])
     out = tmp_path / "figures.json"
     args = ["study", "catalogue", "--part", "size", "--products", "200", "--json", str(out)]

@@ -15,7 +15,7 @@ from quorum.decision.patterns import ABSTAIN
 from quorum.deployment import load_deployment
 from quorum.runtimes.base import Generated
 from quorum.votes import read_votes
-from quorum_bench.cli import study
+from quorum_bench.cli import study_learning
 from quorum_bench.cli.app import app
 from quorum_bench.studies import score_size, score_votes, scores
 from quorum_bench.studies.score_noise import KINDS, changed, log_odds, simulated, with_drawn_scores
@@ -183,7 +183,7 @@ def test_sizes_are_counted_and_timed(monkeypatch):
 
 
 def test_each_part_is_an_option():
-    assert [part.value for part in study.ScoresPart] == ["seeds", "draws", "noise", "size", "equal"]
+    assert [part.value for part in study_learning.ScoresPart] == ["seeds", "draws", "noise", "size", "equal"]
 
 
 def test_parts_without_real_votes_say_so(tmp_path, monkeypatch):

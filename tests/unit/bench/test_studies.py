@@ -10,7 +10,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from quorum_bench.cli import study
+from quorum_bench.cli import study_learning
 from quorum_bench.cli.app import app
 from quorum_bench.studies import address_layout, voting_speed
 from quorum_bench.studies.footprint import Footprint, growth
@@ -67,7 +67,7 @@ def test_layouts_that_cannot_be_chosen_are_refused(monkeypatch):
 def test_each_part_of_a_study_is_an_option():
     from quorum_bench.studies.simulated_members import PARTS
 
-    assert tuple(study.MembersPart) == PARTS
+    assert tuple(study_learning.MembersPart) == PARTS
 
 
 def test_growth_is_the_slope_after_the_warm_up():

@@ -77,7 +77,7 @@ def test_given_weights_judge_by_the_text(folder: Path, run: Any) -> None:
 
 def test_diff_says_which_version_uses_texts(folder: Path, run: Any) -> None:
     spec = load_deployment(folder / "deploy.yaml")
-    store, known = store_of(spec), spec.catalogue().hash
+    store, known = store_of(spec), spec.catalogue().hashes
     render(spec, store.path)
     parameters = Parameters((1.0, 1.0, 1.0), 0.0, 0.0)
     plain = Weights("loglinear", tuple(spec.member_names), parameters, {}, {}, known, "calibrated")

@@ -17,7 +17,7 @@ from quorum.learning.hierarchy import Prior, at_center, fit_hierarchy
 from quorum.learning.learn import learn_statistic
 from quorum.learning.loglinear import LogLinear
 from quorum.learning.simulate import independent
-from quorum.operations.learn import _attribute_remarks
+from quorum.operations.learn_remarks import attribute_remarks
 from quorum.votes.statistic import count
 
 EXPERT = np.array([[0.5, 0.9, 0.55, 0.55], [0.55, 0.5, 0.9, 0.55], [0.55, 0.55, 0.5, 0.9]])
@@ -153,10 +153,10 @@ def test_settings_say_which_weights_each_attribute_has_and_what_they_gain():
     )
     assert all(found["gain"] > 0.02 and found["spread"] > 0 for found in chosen.values())
     assert set(weights.attributes) == set(chosen)
-    assert _attribute_remarks(weights) == ("brand, color, size: weights of their own",)
+    assert tuple(attribute_remarks(weights)) == ("brand, color, size: weights of their own",)
     off = learn_statistic(statistic, "loglinear", settings={"per_attribute": False})
     assert not off.attributes
     assert "attributes" not in off.settings
     equal = {name: {"weights": "equal", "gain": 0.0, "spread": 0.0} for name in "abcdefg"}
-    remarks = _attribute_remarks(replace(weights, settings={"attributes": equal}))
+    remarks = tuple(attribute_remarks(replace(weights, settings={"attributes": equal})))
     assert remarks == ("a, b, c, d, e and 2 more: equal weights, as too few labels say otherwise",)

@@ -65,7 +65,7 @@ def test_a_version_names_the_attributes_that_it_keeps(tmp_path: Path) -> None:
         1: (),
         2: ("brand", "size"),
     }
-    assert found.versions[2].to_json()["kept"] == ("brand", "size")
+    assert found.versions[2].to_json()["kept"] == ["brand", "size"]
 
 
 def test_a_state_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ LABELS_EACH = 2.0
 _WORTH = 0.005
 """Share of the cells that own weights of attributes must be expected to gain, to stand before the text."""
 _TEXT_LEAD = 15.0
-"""Log evidence by which text must lead elsewhere: common weights with text may cost single attributes much."""
+"""Log evidence by which text must lead elsewhere: common weights with text may cost single attributes."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5

@@ -282,7 +282,7 @@ def _choice(statistic: Statistic, options: LearnOptions, catalogue: Mapping[str,
                 "it from gold: leave --na-bias out, or name one of these with --method"
             )
         settings["na_bias"] = options.na_bias
-    return {"method": used, "settings": settings or None}
+    return {"method": method, "settings": settings or None}
 
 
 def _catalogue(deployment: Deployment | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def learned_remarks(
     ``scores`` and ``evidence`` tell whether these were asked for.
     """
     doubt = weights.settings.get("doubt")
-    remarks = [*([doubt] if doubt else []), *_attribute_remarks(weights)]
+    remarks = [*([doubt] if doubt else []), *attribute_remarks(weights)]
     remarks += _score_remarks(statistic, weights, scores)
     return (*remarks, *(_text_remarks(statistic, weights) if evidence else ()))
 
@@ -50,7 +50,7 @@ def without_votes(statistic: Statistic, deployment: Deployment | None) -> tuple[
     return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
 
 
-def _attribute_remarks(weights: Weights) -> Iterator[str]:
+def attribute_remarks(weights: Weights) -> Iterator[str]:
     """Say which attributes have equal weights, or weights of their own."""
     chosen: dict[str, list[str]] = {}
     for name, found in weights.settings.get("attributes", {}).items():
