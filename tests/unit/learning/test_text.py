@@ -56,7 +56,7 @@ def test_text_that_tells_right_from_wrong_is_learned():
 
 
 @pytest.mark.parametrize(
-    ("cells", "useful", "text"), [(99, True, True), (200, False, True), (200, True, False)]
+    ("cells", "useful", "text"), [(49, True, True), (200, False, True), (200, True, False)]
 )
 def test_without_labels_enough_or_use_or_text_votes_alone_decide(cells, useful, text):
     table = table_of(cells, useful=useful)

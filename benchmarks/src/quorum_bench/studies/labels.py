@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,16 @@ from typing import Any
 import numpy as np
 
 from quorum.decision.weights import equal_weights
+from quorum.deployment import load_deployment
+from quorum.deployment.schema import Deployment
 from quorum.evaluation.heldout import assign_folds, training
 from quorum.evaluation.measures import calibration_error
-from quorum.evaluation.score import apply, is_right
+from quorum.evaluation.score import apply, hits, is_right
 from quorum.evaluation.stats import mean_over_products
-from quorum.learning import learn_statistic
+from quorum.learning import learn, learn_statistic
 from quorum.votes import read_votes
 from quorum.votes.table import VotesTable
-from quorum_bench.studies.score_votes import (
-    Flags,
-    Halves,
-    by_attribute,
-    demo_table,
-    drawn_gold,
-    hits,
-    percent,
-    seed_tables,
-    statistic_of,
-)
+from quorum_bench.studies.score_votes import Counts, Flags, demo_votes, percent, seed_votes
 
 Row = dict[str, Any]
 SIZES = (50, 100, 200)
@@ -63,37 +55,49 @@ class Inputs:
     draws: int = 40
 
     @cached_property
-    def tables(self) -> Sequence[Halves]:
-        """The votes on the demo's listings and on as many of each further seed."""
-        own = demo_table(self.folder, self.deploy)
-        products = len(own.votes.product_names)
-        return [own, *(seed_tables(self.folder, self.deploy, self.seeds, products) if self.seeds else ())]
+    def tables(self) -> Sequence[tuple[str, VotesTable]]:
+        """Votes on the demo's listings, and on as many of each further seed, by a name."""
+        own = demo_votes(self.folder, self.deployment)
+        return [("demo", own), *seed_votes(self.folder, self.deployment, self.seeds, own.n_products)]
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """That of the LLMs."""
+        return load_deployment(self.deploy)
 
 
 def demo(inputs: Inputs) -> Iterator[Row]:
-    """Per table, with or without scores, and size: figures of draws, by attribute and with common weights."""
-    for table in inputs.tables:
+    """Per table, with or without scores, and size: figures of draws, by attribute and with common weights.
+
+    Labels are of the first half of the products; all is judged on the other half.
+    """
+    counts = inputs.deployment.catalogue().value_counts()
+    for name, table in inputs.tables:
+        first = table.products < (table.n_products + 1) // 2
         for scores in (False, True):
-            votes = table.votes if scores else replace(table.votes, scores=None)
+            votes = table if scores else table.without_scores()
+            learn_from, judge = (votes.take(np.flatnonzero(half)) for half in (first, ~first))
             for labels in SIZES:
-                yield _drawn(replace(table, votes=votes), labels, inputs.draws, scores)
+                row: Row = {"table": name, "scores": scores, "labels": labels}
+                yield row | _drawn(learn_from, judge, labels, inputs.draws, counts)
 
 
-def _drawn(table: Halves, labels: int, draws: int, scores: bool) -> Row:
-    votes, judge = table.learn, table.judge
-    majority = hits(judge)
-    attributes = list(by_attribute(judge))
+def _drawn(learn_from: VotesTable, judge: VotesTable, labels: int, draws: int, counts: Counts) -> Row:
+    names = np.array([cell.attribute for cell in judge.cells])
+    attributes = [(name, names == name) for name in np.unique(names).tolist()]
+    majority = hits(judge, equal_weights(judge.members))
     seeds = [1000 * labels + draw for draw in range(draws)]
-    row: Row = {"table": table.name, "scores": scores, "labels": labels, "seeds": [seeds[0], seeds[-1]]}
-    row["majority"] = percent(majority)
+    row: Row = {"seeds": [seeds[0], seeds[-1]], "majority": percent(majority)}
     # Where scores count, attributes have common weights in any case.
     for name, settings in (("by_attribute", {}), ("common", COMMON)):
-        right = []
-        for seed in seeds:
-            statistic = statistic_of(votes, drawn_gold(votes, labels, seed), scores)
-            weights = learn_statistic(statistic, "loglinear", value_counts=table.counts, settings=settings)
-            right.append(hits(judge, weights))
-        row[name] = _figures(np.array(right), majority, attributes)
+        learned = (
+            learn(
+                learn_from, "loglinear", gold_labels=labels, seed=seed, value_counts=counts, settings=settings
+            )
+            for seed in seeds
+        )
+        right = np.array([hits(judge, weights) for weights in learned])
+        row[name] = _figures(right, majority, attributes)
     return row
 
 

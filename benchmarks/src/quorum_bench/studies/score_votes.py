@@ -115,9 +115,8 @@ def seed_votes(
         yield f"seed {seed}", table
 
 
-def demo_table(folder: Path | None, deploy: Path) -> Halves:
+def demo_votes(folder: Path | None, deployment: Deployment) -> VotesTable:
     """Read the votes on the demo's own held-out listings, or record them as :func:`seed_tables` does."""
-    deployment = load_deployment(deploy)
     file = None if folder is None else folder / "listings.jsonl"
     if file is not None and file.exists():
         table = read_votes(file)
@@ -129,7 +128,7 @@ def demo_table(folder: Path | None, deploy: Path) -> Halves:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_votes(table, file)
-    return halved("demo", table.coded(), deployment.catalogue().value_counts())
+    return table
 
 
 def record(deployment: Deployment, seed: int, products: int) -> VotesTable:

@@ -62,7 +62,7 @@ def learn(
 
     Without gold labels the members' agreement teaches (`em`) where it can be trusted, else all count the same
     (`majority`), and a line says why; with 50 labels or more, these teach (`loglinear`).
-    Where votes have scores, both also learn what these are worth, unless --no-scores. From 100 labels on,
+    Where votes have scores, both also learn what these are worth, unless --no-scores. From 50 labels on,
     `loglinear` also learns what the product's text says about a value, unless --no-evidence.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.

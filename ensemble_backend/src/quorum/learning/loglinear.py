@@ -81,7 +81,7 @@ class LogLinear:
     agreement finds them worthless. A weight below 0, which is rare, is used in the fit and is 0 when it
     decides.
 
-    From 100 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
+    From 50 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
     one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
     ridge, and whether text counts at all; groups do not deviate then, since text tells what they would learn.
     Where attributes differ, text must be far ahead of weights of their own.

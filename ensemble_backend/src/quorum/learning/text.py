@@ -11,7 +11,7 @@ from quorum.decision.arrays import Floats, leaders
 from quorum.decision.evidence import FEATURES, LIMIT, Coefficients
 from quorum.votes.text_rows import TextRows
 
-GOLD_FOR_TEXT = 100
+GOLD_FOR_TEXT = 50
 RIDGES = (10.0, 30.0, 100.0)
 """Strengths of the shrinkage of the coefficients to 0, of features with variance 1."""
 _DIGITS = 6

@@ -142,7 +142,7 @@ class VotesTable:
 
     def without_scores(self) -> VotesTable:
         """The same cells as if no vote had a score."""
-        return replace(self, scores=np.full_like(self.scores, np.nan))
+        return build_table(self.members, [replace(cell, scores=()) for cell in self.cells])
 
     def data_hash(self) -> str:
         """``sha256:`` over products, attributes, votes, scores and gold in their order, not over titles."""
