@@ -33,10 +33,10 @@ NA_RIDGES = (1.0, 10.0)
 GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
 """With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
-_WORTH = 0.005
+_WORTH = 0.002
 """Share of the cells that own weights of attributes must be expected to gain, to stand before the text."""
 _TEXT_LEAD = 15.0
-"""Log evidence by which text must lead elsewhere: common weights with text may cost single attributes."""
+"""Log evidence by which text must lead weights of attributes elsewhere: it may cost single attributes."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
