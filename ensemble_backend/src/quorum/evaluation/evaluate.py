@@ -27,7 +27,7 @@ from quorum.evaluation.draws import (
 )
 from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
 from quorum.evaluation.measures import Flags
-from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores, worst_attribute
+from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
 from quorum.evaluation.score import NothingToScoreError, hits
 from quorum.evaluation.stats import Estimate
@@ -169,7 +169,7 @@ def evaluate(
     named, remarks = _others(table, rows, others or {})
     notes += remarks
     members, found = results(table, rows, held, named, seed)
-    scores = _scores(table, rows, held, found, seed)
+    scores = _scores(table, rows, held, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
@@ -319,7 +319,6 @@ def _scores(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
     held: Mapping[str, Draws],
-    results: Mapping[str, MethodResult],
     seed: int,
 ) -> ScoresResult | None:
     """What the scores of votes say and bring; None: no vote has one."""
@@ -332,13 +331,7 @@ def _scores(
         for name, other in plain.items()
     }
     gains = estimates(gained, table.products[rows], seed) if plain else {}
-    majority = results["majority"].by_attribute
-    worst = {
-        name: worst_attribute(result.by_attribute, majority)
-        for name, result in results.items()
-        if name != "majority"
-    }
-    return ScoresResult(members, gains, worst)
+    return ScoresResult(members, gains)
 
 
 def _alikeness(table: VotesTable) -> Alikeness:
