@@ -173,14 +173,8 @@ def evaluate(
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
-    by_draw = None
-    if gold_labels is not None:
-        gold_free = (*GOLD_FREE, CONFUSION)
-        by_draw = {
-            name: spread(right_cells(rows, of_method))
-            for name, of_method in held.items()
-            if name.partition("_with")[0] not in gold_free
-        }
+    by_draw = None if gold_labels is None else _by_draw(rows, held)
+    if gold_labels is not None and by_draw is not None:
         notes += in_words(gold_labels, draws, by_draw)
     return Evaluation(
         members=members,
@@ -199,6 +193,16 @@ def evaluate(
         draws=None if gold_labels is None else draws,
         spread=by_draw,
     )
+
+
+def _by_draw(rows: npt.NDArray[np.int64], held: Mapping[str, Draws]) -> dict[str, Spread]:
+    """The accuracies over the draws of each method that learns from gold."""
+    gold_free = (*GOLD_FREE, CONFUSION)
+    return {
+        name: spread(right_cells(rows, draws))
+        for name, draws in held.items()
+        if name.partition("_with")[0] not in gold_free
+    }
 
 
 def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
