@@ -76,6 +76,23 @@ def test_evaluate_weights_against_what_is_live(votes: Path, run: Any) -> None:
     assert "nothing is compared with what is live" in err
 
 
+def test_weights_are_judged_as_they_decide_with_the_catalogue_of_now(votes: Path, run: Any) -> None:
+    """Version 4 trusts alpha on "color" alone, which the catalogue changed since: it decides as majority."""
+    spec = load_deployment(votes / "deploy.yaml")
+    store, now = store_of(spec), spec.catalogue().hashes
+    trusting = {"color": Parameters((9.0, 1.0, 1.0))}
+    stale = Weights("em", MEMBERS, Parameters((1.0,) * 3), trusting, catalogue=now | {"color": "sha256:old"})
+    store.add_version(4, stale)
+    set_state(spec, [1, 4], stable=4, repository=store.path)
+    dump(stale, votes / "stale.json")
+    _, out, _ = run("evaluate", "votes.jsonl", "--weights", "stale.json", "--json")
+    assert json.loads(out)["by_attribute"]["color"]["weights"] == 0.0
+    _, out, _ = run("evaluate", "votes.jsonl", "--weights", "trusting.json", "--json")
+    assert list(json.loads(out)["compared"]) == ["majority"]
+    _, out, _ = run("learn", "votes.jsonl", "--method", "iwmv", "--json")
+    assert "version 4" not in json.loads(out)["judged"]["compared"]
+
+
 def test_learn_and_evaluate(votes: Path, run: Any) -> None:
     code, out, err = run("learn", "votes.jsonl", "--method", "iwmv")
     assert code == 0, err

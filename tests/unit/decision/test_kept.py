@@ -100,3 +100,9 @@ def test_texts_count_as_they_did_for_kept_attributes(new: Coefficients, live: Co
 def test_attributes_of_other_text_evidence_cannot_be_kept() -> None:
     with pytest.raises(WeightsError, match=r"brand cannot be kept.*--no-evidence"):
         keep_attributes(replace(CALIBRATED, evidence=TEXT), replace(CALIBRATED, evidence=OTHER), ["brand"])
+
+
+def test_weights_of_an_older_schema_keep_no_attribute_that_texts_decide() -> None:
+    older = replace(CALIBRATED, schema_version=1)
+    with pytest.raises(WeightsError, match="schema_version 1 hold no evidence of texts"):
+        keep_attributes(older, replace(CALIBRATED, evidence=TEXT), ["brand"])

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from quorum.cli import app
 from quorum.evaluation.evaluate import evaluate
 from quorum.evaluation.measures import ReliabilityBin, merged
-from quorum.evaluation.member_scores import auroc, gains_in_words, member_scores, worst_attribute
+from quorum.evaluation.member_scores import auroc, gains_in_words, member_scores
 from quorum.evaluation.report import report_html
 from quorum.evaluation.stats import Estimate
 from quorum.learning import learn
@@ -90,17 +90,9 @@ def test_honest_members_are_found_honest_and_scores_bring_points() -> None:
         assert 0.0 < gain.low < gain.value < gain.high
     assert result.notes[-1] == gains_in_words(result.scores.gains)
     assert result.notes[-1].endswith("they make em and loglinear better")
-    worst = result.scores.worst_attributes["em"]
-    shares = {
-        k: v[0] - result.methods["majority"].by_attribute[k][0]
-        for k, v in result.methods["em"].by_attribute.items()
-    }
-    assert worst.delta == min(shares.values()) == shares[worst.attribute]
-    assert worst.cells == 500
     plain = json.loads(json.dumps(result.to_json(), allow_nan=False))["scores"]
     assert plain["gains"]["em"]["low"] > 0
     assert len(plain["members"]["m0"]["reliability"]) == 15
-    assert plain["worst_attributes"]["em"]["attribute"] == worst.attribute
 
 
 def test_without_scores_is_as_if_the_table_had_none() -> None:
@@ -124,11 +116,6 @@ def test_words_of_gains() -> None:
     assert gains_in_words({"em": none}).endswith("no difference can be told")
 
 
-def test_the_worst_attribute_is_the_one_that_loses_most() -> None:
-    worst = worst_attribute({"a": (0.9, 10), "b": (0.7, 20)}, {"a": (0.8, 10), "b": (0.8, 20)})
-    assert (worst.attribute, worst.delta, worst.cells) == ("b", pytest.approx(-0.1), 20)
-
-
 def test_the_page_has_them_too() -> None:
     table = scored_table(np.random.default_rng(3), 300)
     result = evaluate(table, ("em",))
@@ -140,7 +127,7 @@ def test_the_page_has_them_too() -> None:
     assert result.scores is not None
     assert f"<td>{100 * (result.scores.members['m0'].auroc or 0):.1f}</td>" in text
     assert "_without_" not in text
-    assert text.count("em, no scores") == 3
+    assert text.count("em, no scores") == 2
     assert "Do the members know" not in report_html(evaluate(without_scores(table), ("em",)))
 
 
@@ -164,11 +151,10 @@ def test_the_command_fits_eighty_columns(tmp_path: Path, monkeypatch: pytest.Mon
         CliRunner().invoke(app, ["evaluate", name]).stdout for name in ("votes.jsonl", "bare.jsonl")
     )
     assert max(map(len, shown.splitlines())) <= 80
-    for words in ("no scores ", "AUROC", "said:right", "worst attribute"):
+    for words in ("no scores ", "AUROC", "said:right"):
         assert words in shown
         assert words not in bare
-    # Of the methods, and of their worst attributes, under one name.
-    assert shown.count("em, no scores ") == 2
+    assert shown.count("em, no scores ") == 1
     for text in (shown, bare):
         assert "loglinear, no" in text
         assert "_without_" not in text

@@ -16,6 +16,7 @@ from quorum.learning.design import Design
 from quorum.learning.hierarchy import Prior, at_center, fit_hierarchy
 from quorum.learning.learn import learn_statistic
 from quorum.learning.loglinear import LogLinear
+from quorum.learning.newton import NoConvergenceError
 from quorum.learning.simulate import independent
 from quorum.operations.learn_remarks import attribute_remarks
 from quorum.votes.statistic import count
@@ -138,6 +139,24 @@ def test_a_hierarchy_lies_between_one_fit_for_all_and_separate_fits():
     pull = np.where(np.isinf(prior.ridges), 0.0, prior.ridges) * (fits[2].mean - prior.center)
     assert np.abs((slope[0] + pull)[[0, 1, 2, 3, 5]]).max() < 1e-2 * (1 + value[0])
     assert fits[1].evidence > max(fits[0].evidence, fits[2].evidence)
+
+
+def test_a_curvature_far_from_the_hessian_costs_steps_and_no_error():
+    """As on 200 labels of AE-110K; a loss that never comes near its minimum is an error still."""
+    target = np.array([[1.0, -1.0], [3.0, 2.0], [0.5, 0.0]])
+
+    def loss(factor: float):
+        def objective(theta):
+            away = theta - target
+            return 0.5 * (away**2).sum(axis=1), away, np.repeat(factor * np.eye(2)[None], 3, axis=0)
+
+        return objective
+
+    prior, ridges = Prior(np.zeros(2), np.ones(2)), np.ones(2)
+    exact, slow = (fit_hierarchy(loss(f), prior, ridges, at_center(prior, 3)) for f in (1.0, 40.0))
+    assert np.allclose(slow.theta, exact.theta, atol=0.02)
+    with pytest.raises(NoConvergenceError):
+        fit_hierarchy(loss(1e3), prior, ridges, at_center(prior, 3))
 
 
 def test_settings_say_which_weights_each_attribute_has_and_what_they_gain():

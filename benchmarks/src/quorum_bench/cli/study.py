@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,16 @@ from typing import Annotated
 import typer
 
 from quorum_bench.cli import study_learning  # noqa: F401
-from quorum_bench.cli.study_common import JsonFile, begin, errors, shown, studies, write
+from quorum_bench.cli.study_common import (
+    JsonFile,
+    PartsFile,
+    begin,
+    errors,
+    shown,
+    studies,
+    write,
+    write_part,
+)
 from quorum_bench.studies import (
     address_layout,
     redeploys,
@@ -44,9 +52,7 @@ def voting(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the cells, few seeds.")] = False,
     repeats: Annotated[int | None, typer.Option(help="Of each timing; speed 15, kit 3, scale 5.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure speed and accuracy of vote aggregation, next to crowd-kit where it is installed.
 
@@ -61,10 +67,8 @@ def voting(
     with errors():
         for name in part or list(VotingPart):
             result = _voting(name, cells, quick, repeats)
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                figures = {"machine": environment, "cells": cells, "quick": quick, "result": result}
-                write(json_file, parts | {name.value: figures})
+            figures = {"machine": environment, "cells": cells, "quick": quick, "result": result}
+            write_part(json_file, name.value, figures)
 
 
 @studies.command("votes")
@@ -73,9 +77,7 @@ def votes_(
     file_format: Annotated[
         list[str] | None, typer.Option("--format", help="jsonl, parquet or arrow; may be repeated.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to other formats'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure seconds and peak memory of `quorum votes`, each command in a process of its own.
 
@@ -88,9 +90,7 @@ def votes_(
         print(votes_files.HEAD)
         for name in file_format or ("jsonl", "parquet"):
             rows = shown("", votes_files.measure(cells, name), votes_files.line)
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                write(json_file, parts | {name: {"machine": environment, "cells": cells, "rows": rows}})
+            write_part(json_file, name, {"machine": environment, "cells": cells, "rows": rows})
 
 
 @studies.command("redeploys")

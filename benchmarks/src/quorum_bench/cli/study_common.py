@@ -24,6 +24,9 @@ studies = typer.Typer(
 )
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")]
+PartsFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
+]
 
 
 def begin() -> dict[str, Any]:
@@ -37,6 +40,13 @@ def begin() -> dict[str, Any]:
 def write(path: Path, content: object) -> None:
     """Write figures as JSON."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_part(path: Path | None, name: str, figures: object) -> None:
+    """Write the figures of a part into a JSON file, next to those of its other parts; None: nowhere."""
+    if path:
+        parts = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        write(path, parts | {name: figures})
 
 
 @contextmanager
@@ -61,7 +71,13 @@ def shown(
     return found
 
 
+def ae110k_folder(folder: Path | None = None) -> Path | None:
+    """The folder of AE-110K, by default that in QUORUM_DATA."""
+    data = os.environ.get("QUORUM_DATA")
+    return Path(data) / "ae-110k" if folder is None and data else folder
+
+
 def ae110k_votes(file: Path | None) -> Path | None:
     """The file of votes on AE-110K, by default that in QUORUM_DATA."""
-    folder = os.environ.get("QUORUM_DATA")
-    return Path(folder) / "ae-110k" / "votes.jsonl" if file is None and folder else file
+    folder = ae110k_folder()
+    return folder / "votes.jsonl" if file is None and folder else file

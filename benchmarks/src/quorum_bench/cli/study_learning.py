@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from quorum_bench.cli.study_common import JsonFile, ae110k_votes, begin, errors, shown, studies, write
+from quorum_bench.cli.study_common import (
+    JsonFile,
+    PartsFile,
+    ae110k_folder,
+    ae110k_votes,
+    begin,
+    errors,
+    shown,
+    studies,
+    write,
+    write_part,
+)
 from quorum_bench.studies import (
     catalogue,
     intervals,
@@ -23,6 +32,17 @@ from quorum_bench.studies import (
     subsets,
     text_evidence,
 )
+
+VotesFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the demo's votes: read where they are there, recorded and kept if not."),
+]
+Ae110kVotes = Annotated[
+    Path | None,
+    typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
+]
+DemoDeploy = Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")]
+DEMO_DEPLOY = Path("deploy.yaml")
 
 
 class MembersPart(StrEnum):
@@ -112,19 +132,11 @@ def scores_(
     part: Annotated[
         list[ScoresPart] | None, typer.Option("--part", help="Only this part; may be repeated.")
     ] = None,
-    votes: Annotated[
-        Path | None,
-        typer.Option(help="Folder of recorded votes: read where they are there, recorded and kept if not."),
-    ] = None,
-    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
-    ae110k: Annotated[
-        Path | None,
-        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
-    ] = None,
+    votes: VotesFolder = None,
+    deploy: DemoDeploy = DEMO_DEPLOY,
+    ae110k: Ae110kVotes = None,
     seeds: Annotated[int, typer.Option(min=1, help="Tables of every kind.")] = 10,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure what scores of votes add to learned weights, what noise in their place costs, and their size.
 
@@ -139,11 +151,7 @@ def scores_(
     with errors():
         for name in part or list(ScoresPart):
             rows = _scores(name, inputs)
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                write(
-                    json_file, parts | {name.value: {"machine": environment, "seeds": seeds, "result": rows}}
-                )
+            write_part(json_file, name.value, {"machine": environment, "seeds": seeds, "result": rows})
 
 
 @studies.command("evidence")
@@ -156,9 +164,7 @@ def evidence_(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of folds and labels.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="Of the labels, for each seed.")] = 1,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure what the products' texts add to `loglinear`, and what they cost.
 
@@ -168,10 +174,8 @@ def evidence_(
     Example: `quorum-bench study evidence --part accuracy --draws 4`.
     """
     environment = begin()
-    table = ae110k_votes(votes)
     with errors():
-        if table is None:
-            raise ValueError("no votes: give --votes FILE, or set QUORUM_DATA")
+        table = _votes(votes)
         for name in part or list(EvidencePart):
             if name is EvidencePart.accuracy:
                 found = text_evidence.accuracy(table, seeds, draws)
@@ -179,10 +183,8 @@ def evidence_(
             else:
                 rows = shown(text_evidence.TIME_HEAD, text_evidence.cost(table), text_evidence.cost_line)
             print()
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                figures = {"machine": environment, "seeds": seeds, "draws": draws, "result": rows}
-                write(json_file, parts | {name.value: figures})
+            figures = {"machine": environment, "seeds": seeds, "draws": draws, "result": rows}
+            write_part(json_file, name.value, figures)
 
 
 @studies.command("subsets")
@@ -197,7 +199,7 @@ def subsets_(
         Path | None,
         typer.Option(help="Folder of the demo's votes, recorded where they are missing; else left out."),
     ] = None,
-    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
+    deploy: DemoDeploy = DEMO_DEPLOY,
     draws: Annotated[int, typer.Option(min=1, help="Subsets of a table at most.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Draws the subsets.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Tables of the demo, and simulated ones.")] = 10,
@@ -228,20 +230,12 @@ def labels_(
     part: Annotated[
         list[LabelsPart] | None, typer.Option("--part", help="Only this part; may be repeated.")
     ] = None,
-    votes: Annotated[
-        Path | None,
-        typer.Option(help="Folder of recorded votes: read where they are there, recorded and kept if not."),
-    ] = None,
-    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
-    ae110k: Annotated[
-        Path | None,
-        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
-    ] = None,
+    votes: VotesFolder = None,
+    deploy: DemoDeploy = DEMO_DEPLOY,
+    ae110k: Ae110kVotes = None,
     seeds: Annotated[int, typer.Option(min=0, help="Further listings, of other seeds than the demo's.")] = 2,
     draws: Annotated[int, typer.Option(min=1, help="Draws of labels per size.")] = 40,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure what few gold labels give: mean and worst draw, and the attribute that loses most.
 
@@ -256,9 +250,14 @@ def labels_(
     with errors():
         for name in part or list(LabelsPart):
             rows = _labels(name, inputs)
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                write(json_file, parts | {name.value: {"machine": environment, "result": rows}})
+            write_part(json_file, name.value, {"machine": environment, "result": rows})
+
+
+def _votes(file: Path | None) -> Path:
+    """The file of votes, by default those on AE-110K; raises ValueError without any."""
+    if (votes := ae110k_votes(file)) is None:
+        raise ValueError("no votes: give --votes FILE, or set QUORUM_DATA")
+    return votes
 
 
 def _labels(part: LabelsPart, inputs: labels.Inputs) -> list[dict[str, Any]]:
@@ -301,15 +300,9 @@ def _scores(part: ScoresPart, inputs: scores.Inputs) -> list[dict[str, Any]]:
 
 @studies.command("labels-chosen")
 def labels_chosen_(
-    votes: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the demo's votes, as of the study scores: read, or recorded and kept."),
-    ] = None,
-    deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
-    ae110k: Annotated[
-        Path | None,
-        typer.Option(help="Recorded votes on AE-110K; default: ae-110k/votes.jsonl in $QUORUM_DATA."),
-    ] = None,
+    votes: VotesFolder = None,
+    deploy: DemoDeploy = DEMO_DEPLOY,
+    ae110k: Ae110kVotes = None,
     tables: Annotated[int, typer.Option(min=1, help="Tables of the demo.")] = 6,
     draws: Annotated[int, typer.Option(min=2, help="Splits of the products, each with its labels.")] = 20,
     json_file: JsonFile = None,
@@ -353,19 +346,16 @@ def intervals_(
     Example: `quorum-bench study intervals --part alarms --splits 50`.
     """
     environment = begin()
-    folder = os.environ.get("QUORUM_DATA")
-    votes = votes or (Path(folder) / "ae-110k" / "votes.jsonl" if folder else None)
     figures: dict[str, Any] = {}
     with errors():
-        if votes is None:
-            raise ValueError("no votes: name a table with gold by --votes, or its folder in QUORUM_DATA")
+        table = _votes(votes)
         for name in part or list(IntervalsPart):
             if name is IntervalsPart.coverage:
-                rows = list(intervals.coverage(votes, splits, labels, draws))
+                rows = list(intervals.coverage(table, splits, labels, draws))
                 figures[name.value] = intervals.covered(rows)
                 print(intervals.coverage_table(rows, labels, draws) + "\n", flush=True)
             else:
-                figures[name.value] = rows = list(intervals.alarms(votes, splits, labels))
+                figures[name.value] = rows = list(intervals.alarms(table, splits, labels))
                 print(intervals.alarms_table(rows) + "\n", flush=True)
         if json_file:
             settings = {"splits": splits, "labels": labels, "draws": draws}
@@ -383,9 +373,7 @@ def catalogue_(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of folds and labels.")] = 5,
     products: Annotated[int, typer.Option(min=1, help="For `size`: made-up products at most.")] = 100_000,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file, next to its other parts'.")
-    ] = None,
+    json_file: PartsFile = None,
 ) -> None:
     """Measure a member of runtime `catalogue`: what its votes add to those of LLMs, and its size and speed.
 
@@ -394,9 +382,7 @@ def catalogue_(
 
     Example: `quorum-bench study catalogue --part size --products 10000`.
     """
-    environment = begin()
-    if ae110k is None and (folder := os.environ.get("QUORUM_DATA")):
-        ae110k = Path(folder) / "ae-110k"
+    environment, ae110k = begin(), ae110k_folder(ae110k)
     with errors():
         for name in part or list(CataloguePart):
             if name is CataloguePart.size:
@@ -409,7 +395,4 @@ def catalogue_(
                 rows = list(catalogue.accuracy(ae110k, seeds))
                 print(catalogue.accuracy_table(rows))
             print()
-            if json_file:
-                parts = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
-                figures = {"machine": environment, "seeds": seeds, "result": rows}
-                write(json_file, parts | {name.value: figures})
+            write_part(json_file, name.value, {"machine": environment, "seeds": seeds, "result": rows})

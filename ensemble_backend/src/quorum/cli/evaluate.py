@@ -20,8 +20,6 @@ from quorum.cli.given_weights import show_weights
 from quorum.cli.options import load_if_any, names_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from quorum.evaluation.member_scores import ScoresResult
 
 
@@ -121,7 +119,7 @@ def _show(result: quorum.Evaluation) -> None:
     for other, found in result.methods[result.best_method].compared.items():
         show_judgement(found, result.label(result.best_method), other)
     if result.scores:
-        _show_scores(result.scores, result.label)
+        _show_scores(result.scores)
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
@@ -133,8 +131,8 @@ def _show(result: quorum.Evaluation) -> None:
     note(result.verdict)
 
 
-def _show_scores(scores: ScoresResult, label: Callable[[str], str]) -> None:
-    """Print whether members know when they are right, and where methods lose against majority."""
+def _show_scores(scores: ScoresResult) -> None:
+    """Print whether members know when they are right."""
     heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
     table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
     for name, m in scores.members.items():
@@ -144,10 +142,6 @@ def _show_scores(scores: ScoresResult, label: Callable[[str], str]) -> None:
     out.print(table)
     note("AUROC: of a right and a wrong vote of a member, how often the right one has the higher score.")
     note("Said:right: the probability that the member gave to its votes, and how often they are right.")
-    worst = Table("worst attribute against majority", "", "points", "cells", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name, w in scores.worst_attributes.items():
-        worst.add_row(Text(label(name), "bold"), Text(w.attribute), f"{100 * w.delta:+.1f}", str(w.cells))
-    out.print(worst)
 
 
 def _percent(share: float) -> str:

@@ -44,9 +44,6 @@ def learn(
     forgetting: Annotated[
         float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
     ] = 1.0,
-    judge: Annotated[
-        bool, typer.Option("--judge/--no-judge", help="Compare with majority on labels that did not teach.")
-    ] = True,
     no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
     no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
@@ -55,6 +52,12 @@ def learn(
         float,
         typer.Option(help="majority, em: what n/a counts besides its votes, in mean weights; usual: -1."),
     ] = 0.0,
+    judge: Annotated[
+        bool,
+        typer.Option(
+            "--judge/--no-judge", help="Show by attribute what changes, on labels that did not teach."
+        ),
+    ] = True,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -62,8 +65,9 @@ def learn(
 
     Without gold labels the members' agreement teaches (`em`) where it can be trusted, else all count the same
     (`majority`), and a line says why; with 50 labels or more, these teach (`loglinear`).
-    Where votes have scores, both also learn what these are worth, unless --no-scores. From 50 labels on,
-    `loglinear` also learns what the product's text says about a value, unless --no-evidence.
+    Where votes have scores, both also learn what these are worth, unless --no-scores. `loglinear` gives an
+    attribute weights of its own where these gain, and learns what the products' texts say about values,
+    unless --no-evidence.
     The statistic of the votes is kept next to the weights (`weights.state.json`), so that `--update` can add
     a day; without --out, the updated weights replace those before.
     Where there are labels, a table shows by attribute what the weights change against majority, and against
@@ -81,9 +85,9 @@ def learn(
         update=before,
         forgetting=forgetting,
         scores=not no_scores,
-        judge=judge,
         evidence=not no_evidence,
         na_bias=na_bias,
+        judge=judge,
     )
     target = target or before or Path("weights.json")
     report = quorum.learn(votes, load_if_any(deploy), options, out=target)

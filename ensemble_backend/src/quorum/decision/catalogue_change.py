@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 OUTSIDE = ""
@@ -57,10 +57,11 @@ def is_stale(name: str, learned: Mapping[str, str], now: Mapping[str, str]) -> b
     return learned.get(name, learned.get(OUTSIDE)) != now.get(name, now.get(OUTSIDE))
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Iterable[str]) -> str:
     """The first of these names, sorted, and how many more there are."""
-    shown = [name or "what the catalogue does not list" for name in sorted(names)[:_NAMED]]
-    more = len(names) - len(shown)
+    listed = sorted(names)
+    shown = [name or "what the catalogue does not list" for name in listed[:_NAMED]]
+    more = len(listed) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 

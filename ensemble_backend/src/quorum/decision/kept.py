@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,7 @@ import msgspec
 
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.cell import Parameters
-from quorum.decision.weights import Weights, WeightsError
-
-_KEY = re.compile(r"(?:[^\\|]|\\.)*\|((?:[^\\|]|\\.)*)", re.DOTALL)
-"""A group's key, with its escaped attribute; see :func:`quorum.decision.weights.group_key`."""
+from quorum.decision.weights import Weights, WeightsError, attribute_of
 
 
 def keep_attributes(
@@ -40,11 +36,11 @@ def keep_attributes(
     wanted = set(names)
     new, live = _one_evidence(new, live, names)
     attributes = {name: found for name, found in new.attributes.items() if name not in wanted}
-    groups = {key: found for key, found in new.groups.items() if _attribute(key) not in wanted}
+    groups = {key: found for key, found in new.groups.items() if attribute_of(key) not in wanted}
     for name in names:
         scale = new.attributes.get(name, new.default)
         attributes[name] = _converted(live.attributes.get(name, live.default), scale)
-        own = {key: found for key, found in live.groups.items() if _attribute(key) == name}
+        own = {key: found for key, found in live.groups.items() if attribute_of(key) == name}
         groups |= {key: _converted(found, scale) for key, found in own.items()}
     is_scaled = live.confidence == "agreement" and new.confidence == "calibrated"
     origin = {"content_hash": live.content_hash, "method": live.method}
@@ -71,16 +67,17 @@ def not_calibrated(weights: Weights) -> tuple[str, ...]:
 
 def _one_evidence(new: Weights, live: Weights, names: Sequence[str]) -> tuple[Weights, Weights]:
     """Both weights with the evidence of one of them, which counts in those alone that had it."""
-    if new.evidence == live.evidence or not live.evidence:
-        return new, live if new.evidence == live.evidence else _without_text(live)
-    if not new.evidence:
-        return replace(_without_text(new), evidence=live.evidence), live
-    if kept := [name for name in names if live.parameters(name).text]:
+    if new.evidence == live.evidence:
+        return new, live
+    kept = [name for name in names if live.parameters(name).text] if live.evidence else []
+    if not kept:
+        return new, _without_text(live)
+    if new.evidence:
         raise WeightsError(
             f"{', '.join(kept)} cannot be kept: these weights and the live ones weigh values by the texts of "
             "products in two ways, and a version holds one; learn with --no-evidence to keep attributes"
         )
-    return new, live
+    return replace(_without_text(new), evidence=live.evidence), live
 
 
 def _without_text(weights: Weights) -> Weights:
@@ -96,12 +93,6 @@ def _without_text(weights: Weights) -> Weights:
 def _kept(weights: Weights) -> Mapping[str, Any]:
     found = weights.provenance.get("kept")
     return found if isinstance(found, dict) else {}
-
-
-def _attribute(key: str) -> str | None:
-    """The attribute of a group."""
-    found = _KEY.fullmatch(key)
-    return re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else None
 
 
 def _converted(parameters: Parameters, scale: Parameters) -> Parameters:

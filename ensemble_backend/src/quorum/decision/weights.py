@@ -90,6 +90,10 @@ class Weights:
             raise WeightsError(
                 f"schema_version {self.schema_version} has another form of the catalogue's hash"
             )
+        if self.evidence and self.schema_version < _BY_ATTRIBUTE:
+            raise WeightsError(
+                f"weights of schema_version {self.schema_version} hold no evidence of texts: learn them again"
+            )
         try:
             check_evidence(self.evidence)
         except ValueError as error:

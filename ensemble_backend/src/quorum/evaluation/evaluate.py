@@ -27,7 +27,7 @@ from quorum.evaluation.draws import (
 )
 from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
 from quorum.evaluation.measures import Flags
-from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores, worst_attribute
+from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
 from quorum.evaluation.score import NothingToScoreError, hits
 from quorum.evaluation.stats import Estimate
@@ -169,18 +169,12 @@ def evaluate(
     named, remarks = _others(table, rows, others or {})
     notes += remarks
     members, found = results(table, rows, held, named, seed)
-    scores = _scores(table, rows, held, found, seed)
+    scores = _scores(table, rows, held, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
     best = max(members, key=lambda name: members[name].value)
-    by_draw = None
-    if gold_labels is not None:
-        gold_free = (*GOLD_FREE, CONFUSION)
-        by_draw = {
-            name: spread(right_cells(rows, of_method))
-            for name, of_method in held.items()
-            if name.partition("_with")[0] not in gold_free
-        }
+    by_draw = None if gold_labels is None else _by_draw(rows, held)
+    if gold_labels is not None and by_draw is not None:
         notes += in_words(gold_labels, draws, by_draw)
     return Evaluation(
         members=members,
@@ -199,6 +193,16 @@ def evaluate(
         draws=None if gold_labels is None else draws,
         spread=by_draw,
     )
+
+
+def _by_draw(rows: npt.NDArray[np.int64], held: Mapping[str, Draws]) -> dict[str, Spread]:
+    """The accuracies over the draws of each method that learns from gold."""
+    gold_free = (*GOLD_FREE, CONFUSION)
+    return {
+        name: spread(right_cells(rows, draws))
+        for name, draws in held.items()
+        if name.partition("_with")[0] not in gold_free
+    }
 
 
 def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
@@ -319,7 +323,6 @@ def _scores(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
     held: Mapping[str, Draws],
-    results: Mapping[str, MethodResult],
     seed: int,
 ) -> ScoresResult | None:
     """What the scores of votes say and bring; None: no vote has one."""
@@ -332,13 +335,7 @@ def _scores(
         for name, other in plain.items()
     }
     gains = estimates(gained, table.products[rows], seed) if plain else {}
-    majority = results["majority"].by_attribute
-    worst = {
-        name: worst_attribute(result.by_attribute, majority)
-        for name, result in results.items()
-        if name != "majority"
-    }
-    return ScoresResult(members, gains, worst)
+    return ScoresResult(members, gains)
 
 
 def _alikeness(table: VotesTable) -> Alikeness:

@@ -42,20 +42,6 @@ class MemberScores:
 
 
 @dataclass(frozen=True, slots=True)
-class WorstAttribute:
-    """The attribute where a method loses most against majority, or gains least.
-
-    Attributes:
-        delta: Accuracy there minus that of majority.
-        cells: Labelled cells of it.
-    """
-
-    attribute: str
-    delta: float
-    cells: int
-
-
-@dataclass(frozen=True, slots=True)
 class ScoresResult:
     """What the scores of votes say, and what they bring.
 
@@ -63,12 +49,10 @@ class ScoresResult:
         members: Figures per member.
         gains: Method -> its accuracy minus its accuracy without scores, with a 95 % interval, bootstrapped
             over products.
-        worst_attributes: Method -> the attribute where it does worst against majority.
     """
 
     members: Mapping[str, MemberScores]
     gains: Mapping[str, Estimate]
-    worst_attributes: Mapping[str, WorstAttribute]
 
 
 def member_scores(table: VotesTable) -> dict[str, MemberScores]:
@@ -113,15 +97,6 @@ def _figures(
 
 def _number(figure: float) -> float | None:
     return None if math.isnan(figure) else figure
-
-
-def worst_attribute(
-    method: Mapping[str, tuple[float, int]], majority: Mapping[str, tuple[float, int]]
-) -> WorstAttribute:
-    """Compare (accuracy, cells) per attribute of a method and of majority, on the same cells."""
-    deltas = {name: share - majority[name][0] for name, (share, _) in method.items()}
-    name = min(deltas, key=lambda key: deltas[key])
-    return WorstAttribute(name, deltas[name], method[name][1])
 
 
 def gains_in_words(gains: Mapping[str, Estimate]) -> str:

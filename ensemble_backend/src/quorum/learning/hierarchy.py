@@ -13,7 +13,10 @@ from quorum.learning.newton import NoConvergenceError, Objective
 _ARMIJO = 1e-4
 _SHORTEST = 2.0**-40
 _TOLERANCE = 1e-9
-_MAX_ROUNDS = 100
+_NEAR = 1e-5
+"""Steps may be many where the curvature is far from the Hessian: a last one that gains less than this is
+little beside the width of the posterior."""
+_MAX_ROUNDS = 200
 
 
 class Hierarchy(NamedTuple):
@@ -55,7 +58,7 @@ def fit_hierarchy(loss: Objective, prior: Prior, ridges: Floats, start: Hierarch
         start: Where to begin, see :func:`at_center`.
 
     Raises:
-        NoConvergenceError: No minimum within 100 steps.
+        NoConvergenceError: Nowhere near a minimum after 200 steps.
     """
     free = np.flatnonzero(np.isfinite(prior.ridges))
     theta, mean = start.theta.copy(), start.mean.copy()
@@ -92,7 +95,10 @@ def fit_hierarchy(loss: Objective, prior: Prior, ridges: Floats, start: Hierarch
         own, middle = own + length * steps, middle + length * step
         value, slopes, blocks = found
     else:
-        raise NoConvergenceError(f"no minimum in {_MAX_ROUNDS} Newton steps; raise the ridge")
+        if fall > _NEAR * (1.0 + abs(value)):
+            raise NoConvergenceError(f"no minimum in {_MAX_ROUNDS} Newton steps; raise the ridge")
+        inverse = np.linalg.inv(blocks)
+        shared = inverse * tie
     theta[:, free], mean[free] = own, middle
     schur = _complement(shared, pull, tie)
     covariance = np.zeros((len(theta), len(mean), len(mean)))

@@ -123,8 +123,9 @@ def evaluate_weights(
     Args:
         votes: A votes table with gold, of the members of the weights.
         weights: The weights.
-        deployment: Its stable version is compared with too, by attribute, if it has the same members; None:
-            the weights are compared with majority alone.
+        deployment: Its catalogue says which parameters of the weights still count, and its stable version is
+            compared with too, by attribute, if it has the same members; None: the weights are compared with
+            majority alone.
         seed: Of the intervals.
         note: Takes remarks on spellings of one answer, and on votes without scores or texts that the weights
             use.
@@ -136,6 +137,8 @@ def evaluate_weights(
     """
     path, name = Path(votes), "the weights" if isinstance(weights, Weights) else str(weights)
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
+    if deployment:
+        loaded = loaded.fitted(deployment.catalogue().hashes)
     table = read_votes(path)
     others = live_weights(deployment, table)
     taught = [live for live, own in others.items() if is_trained_on(table, own)]
@@ -156,7 +159,7 @@ def evaluate_weights(
 
 
 def live_weights(deployment: Deployment | None, table: VotesTable) -> dict[str, Weights]:
-    """The weights that the stable channel of a deployment answers with, by a name for people.
+    """The weights that the stable channel of a deployment decides with, by a name for people.
 
     Empty where there is no deployment, it has no repository yet, its version cannot be read, or it has other
     members than the votes.
@@ -167,7 +170,7 @@ def live_weights(deployment: Deployment | None, table: VotesTable) -> dict[str, 
         store = store_of(deployment)
         if state := store.state_if_any():
             version = state.pins[STABLE]
-            weights = store.weights(version)
+            weights = store.weights(version).fitted(deployment.catalogue().hashes)
             if sorted(weights.members) == sorted(table.members):
                 return {f"version {version}": weights}
     return {}

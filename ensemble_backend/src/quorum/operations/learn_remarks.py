@@ -71,8 +71,8 @@ def _score_remarks(statistic: Statistic, weights: Weights, asked: bool) -> tuple
     known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
     share = f"{known:.0f} of {total:.0f} votes have a score"
     if sure := weighed_by_scores(weights):
-        named = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
-        return share, f"{named}; without a score it keeps its member's weight"
+        surer = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
+        return share, f"{surer}; without a score it keeps its member's weight"
     if weights.method not in SCORE_METHODS:
         return (f"{share}; {weights.method} does not use them",)
     if not asked:
@@ -91,7 +91,7 @@ def _text_remarks(statistic: Statistic, weights: Weights) -> Iterator[str]:
         yield "votes alone decide: no text (`title`) of the labelled votes is known"
     elif labels < GOLD_FOR_TEXT:
         yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
-    elif weights.settings.get("attributes"):
+    elif any(found["weights"] != "common" for found in weights.settings.get("attributes", {}).values()):
         yield "votes alone decide: weights of attributes gain more than the products' texts would"
     else:
         yield "votes alone decide: the products' texts say too little about which value is right"

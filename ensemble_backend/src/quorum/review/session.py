@@ -88,7 +88,8 @@ def choose_sheet(
         count: Cells to choose, at least 1.
         weights: Members with zero weight cannot disagree.
         seed: Of the draw.
-        catalogue: Says which spellings are one answer, for a remark; None: case and punctuation do not count.
+        catalogue: Says which spellings are one answer, for a remark, and which of the weights' parameters
+            still count; None: case and punctuation do not count, and all parameters do.
         force: Replace a sheet that exists.
 
     Raises:
@@ -100,7 +101,7 @@ def choose_sheet(
         raise LabelError(f"--out {target}: that is the votes table; name another file for the sheet")
     _refuse_existing(target, source, force)
     table = read_votes(source)
-    loaded = _weights(weights)
+    loaded = _weights(weights, catalogue)
     choices = _choose(table, source, count, loaded, seed)
     write_sheet(table, choices, target)
     needs = tuple(label_needs(table, loaded))
@@ -173,7 +174,7 @@ class LabelSession:
         self._table, self._target = _open_table(votes, out, force)
         self._catalogue = catalogue
         self._rows: list[GoldRow] = []
-        self._weights = _weights(weights)
+        self._weights = _weights(weights, catalogue)
         self.choices = _choose(self._table, Path(votes), count, self._weights, seed)
         self.remarks = spelling_remarks(self._table, votes, catalogue)
 
@@ -210,8 +211,10 @@ class LabelSession:
         return _gold_report(self._target, result, self._weights)
 
 
-def _weights(path: str | Path | None) -> Weights | None:
-    return weights_file.load(Path(path)) if path is not None else None
+def _weights(path: str | Path | None, catalogue: Catalogue | None) -> Weights | None:
+    """The weights of a file, as they decide with a catalogue."""
+    loaded = weights_file.load(path) if path is not None else None
+    return loaded.fitted(catalogue.hashes) if loaded and catalogue else loaded
 
 
 def _gold_report(target: Path, result: Labelling, weights: Weights | None = None) -> GoldReport:

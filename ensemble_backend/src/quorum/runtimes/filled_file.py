@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.catalogue_change import named
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.value_index import FilledProduct
 from quorum.tasks.catalogue import Catalogue
@@ -21,7 +22,6 @@ TEXT_NAMES = ("title", "text", "input", "name")
 ID_NAMES = ("product", "id", "product_id", "sku", "asin")
 """Names of the id of a product; the first that a row fills counts."""
 _VALUE_NAMES = ("attributes", "gold")
-_NAMED = 5
 _BATCH_ROWS = 1 << 14
 
 
@@ -54,15 +54,9 @@ def check_attributes(path: Path, filled: Collection[str], catalogue: Catalogue) 
         )
     if catalogue.attributes and catalogue.attributes.keys().isdisjoint(filled):
         raise RuntimeConfigError(
-            f"{path}: fills in {_some(filled)}, and the deployment asks for {_some(catalogue.attributes)};"
-            " write the same names in both"
+            f"{path}: fills in {named(map(repr, filled))}, and the deployment asks for "
+            f"{named(map(repr, catalogue.attributes))}; write the same names in both"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(map(repr, listed[:_NAMED])) + more
 
 
 def _is_table(path: Path) -> bool:
