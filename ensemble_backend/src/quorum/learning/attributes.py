@@ -24,7 +24,7 @@ SAFE = (((0.02, 0.05),), ((0.02, 0.1), (0.05, 0.0075)))
 """Common weights are safe if, for all pairs of a row, attributes that lose more than the first number by
 them hold at most the second of all cells: hardly any lose two points; or some do, but hardly any five."""
 KINDS = ("equal", "common", "own")
-_NONE_RIDGE = 3.0
+NONE_RIDGE = 3.0
 _DRAWS = 512
 _MAX_ROWS = 256
 
@@ -40,7 +40,6 @@ class ByAttribute(NamedTuple):
         gain: (g,) share of the attribute's cells that its weights are expected to gain on equal ones.
         spread: (g,) standard deviation of that gain.
         ridge: How strongly attributes are pulled to their mean, geometric mean over the posterior.
-        evidence: Log evidence of the posterior at the best ridge.
     """
 
     theta: Floats
@@ -50,7 +49,6 @@ class ByAttribute(NamedTuple):
     gain: Floats
     spread: Floats
     ridge: float
-    evidence: float
 
 
 def fit_attributes(
@@ -73,7 +71,7 @@ def fit_attributes(
         equal: (g, d) equal weights, calibrated.
     """
     m = design.members
-    theta, ridge, evidence, draws = _posterior(design, prior)
+    theta, ridge, draws = _posterior(design, prior)
     theta[:, :m] = np.maximum(theta[:, :m], 0.0)
     candidates = (equal, np.repeat(common[None], len(theta), axis=0), theta)
     gains = _gains(cells, m, candidates, draws)
@@ -86,7 +84,7 @@ def fit_attributes(
     at = np.arange(len(theta))
     chosen, gain = np.stack(candidates)[kinds, at], gains[kinds, at]
     worth = float(shares @ np.where(own, extra.mean(axis=1), 0.0))
-    return ByAttribute(chosen, kinds, base, worth, gain.mean(axis=1), gain.std(axis=1), ridge, evidence)
+    return ByAttribute(chosen, kinds, base, worth, gain.mean(axis=1), gain.std(axis=1), ridge)
 
 
 def _base(gains: Floats, shares: Floats) -> int:
@@ -95,12 +93,12 @@ def _base(gains: Floats, shares: Floats) -> int:
     return int(safe and float(shares @ gains.mean(axis=1)) >= 0.0)
 
 
-def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, float, Floats]:
-    """(g, d) posterior means, typical ridge, log evidence of the best one, and (g, draws, d) draws."""
+def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, Floats]:
+    """(g, d) posterior means of the attributes' parameters, typical ridge, and (g, draws, d) draws."""
     fits, found = [], at_center(prior, design.n_groups)
     for ridge in RIDGES:
         ridges = np.full(len(prior.center), ridge)
-        ridges[-1] = _NONE_RIDGE
+        ridges[-1] = NONE_RIDGE
         found = fit_hierarchy(design.loss, prior, ridges, found)
         fits.append(found)
     logs = np.log(np.array(RIDGES))
@@ -116,8 +114,7 @@ def _posterior(design: Design, prior: Prior) -> tuple[Floats, float, float, Floa
         # Pairs of opposite draws: their mean is exact.
         parts += [fit.theta[:, None] + away, fit.theta[:, None] - away]
         begin = end
-    evidence = max(fit.evidence for fit in fits)
-    return theta, float(np.exp(share @ logs)), evidence, np.concatenate(parts, axis=1)
+    return theta, float(np.exp(share @ logs)), np.concatenate(parts, axis=1)
 
 
 def _root(covariance: Floats) -> Floats:

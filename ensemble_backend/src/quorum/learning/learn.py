@@ -286,11 +286,12 @@ def _loglinear(
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     if (chosen := model.attributes_) is not None:
         settings["attributes"] = _chosen(names, chosen)
-        # Common weights are the default ones.
+        # The others have the default ones. Weights of their own were learned without the text.
+        kept = ("own",) if model.text_ else ("own", "equal")
         by_attribute = {
             name: own
             for (name, own), kind in zip(by_attribute.items(), chosen.kinds, strict=True)
-            if KINDS[kind] != "common"
+            if KINDS[kind] in kept
         }
     keys = tuple(group_key(category, attribute) for category, attribute in statistic.groups)
     by_group = _by_name(keys, model.levels_[2]) if math.isfinite(model.group_ridges_[1]) else {}

@@ -12,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Decision, Floats, Rule, decide
-from quorum.decision.evidence import FEATURES, Coefficients
+from quorum.decision.evidence import Coefficients
 from quorum.decision.histogram import UNLABELLED, Histogram, histogram
 from quorum.decision.patterns import ABSTAIN, Codes, Keys
 from quorum.decision.scores import LOG_ODDS
-from quorum.learning.attributes import ByAttribute, fit_attributes
+from quorum.learning.attributes import KINDS, ByAttribute, fit_attributes
 from quorum.learning.blocs import find_bloc
 from quorum.learning.design import Design, Fit, fit_around, within
 from quorum.learning.em import MIN_MEMBERS, OneCoin
 from quorum.learning.hierarchy import Prior
 from quorum.learning.scored import ScoredCoin, usual_log_odds
-from quorum.learning.text import GOLD_FOR_TEXT, standard_of
-from quorum.learning.text import RIDGES as TEXT_RIDGES
+from quorum.learning.text import GOLD_FOR_TEXT, Start, TextFit, fit_text
 from quorum.votes.text_rows import TextRows
 from quorum_contract.errors import QuorumError
 
@@ -34,9 +33,7 @@ GOLD_FOR_GROUPS = 1000
 LABELS_EACH = 2.0
 """With fewer labels per attribute on average, all have common weights: labels say nothing about one."""
 _WORTH = 0.002
-"""Share of the cells that own weights of attributes must be expected to gain, to stand before the text."""
-_TEXT_LEAD = 15.0
-"""Log evidence by which text must lead weights of attributes elsewhere: it may cost single attributes."""
+"""Own weights of attributes that gain less than this share of all cells on common ones give way to texts."""
 _INTERCEPT_RIDGE = 0.05
 _GROUP_INTERCEPT_RIDGE = 3.0
 _USUAL_SCALE = 1.5
@@ -83,8 +80,9 @@ class LogLinear:
 
     From 50 gold labels on, a value is also scored by the product's text (:mod:`quorum.decision.evidence`):
     one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
-    ridge, and whether text counts at all; groups do not deviate then, since text tells what they would learn.
-    Where attributes differ, text must be far ahead of weights of their own.
+    ridge, and whether text counts at all. The coefficients are fitted together with common weights, or equal
+    ones where attributes have these; own weights of attributes then to what the text leaves open. Categories
+    do not deviate then, since text tells what they would learn.
     The fit leaves out the bounds that evidence has when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
@@ -165,12 +163,11 @@ class LogLinear:
         self.default_, self.attributes_ = self._as_rule(best.theta), None
         self.text_, self.text_ridge_ = {}, math.inf
         chosen = self._choose(hist, gold, best.theta) if self._tells_attributes_apart(hist) else None
-        least = best.evidence
-        if chosen is not None and not (chosen.base and chosen.worth < _WORTH):
-            least = chosen.evidence + _TEXT_LEAD
-        theta = self._fit_text(best, center, text, least)
-        if self.text_:
-            self.default_, chosen = self._as_rule(theta), None
+        theta, fit = best.theta, self._fit_text(best, center, text, chosen)
+        if fit is not None and text is not None:
+            theta, self.text_, self.text_ridge_ = fit.theta, fit.evidence, fit.ridge
+            self.default_ = self._as_rule(theta)
+            chosen = self._with_text(chosen, fit, text)
         self._fit_levels(gold, theta, chosen)
         self.rule_ = self.levels_[-1]
         return self
@@ -226,25 +223,31 @@ class LogLinear:
         self._prior = Prior(center[0], self._ridges(center, self.ridge_, na, _INTERCEPT_RIDGE))
         return best, center
 
-    def _fit_text(self, best: Fit, center: Floats, rows: TextRows | None, least: float) -> Floats:
-        """Fit the coefficients of the text with all else, if the evidence is above the least; parameters."""
+    def _fit_text(
+        self, best: Fit, center: Floats, rows: TextRows | None, chosen: ByAttribute | None
+    ) -> TextFit | None:
+        """Fit coefficients of the text with common weights, or equal ones where attributes have these."""
         if rows is None or self.gold_ < GOLD_FOR_TEXT or math.isinf(self.ridge_):
-            return best.theta
-        rows = rows.pooled()
-        standard, k = standard_of(rows), len(FEATURES)
-        design = Design(rows.hist, 1, self._members, self._usual, standard.numbers(rows))
-        wide = np.concatenate([center[:, :-2], np.zeros((1, k)), center[:, -2:]], axis=1)
-        na, scored = min(self.ridge_, 1.0), self._usual is not None
-        tried = [
-            (self._fit_around(design, wide, self.ridge_, na, _INTERCEPT_RIDGE, scored, [ridge] * k), ridge)
-            for ridge in TEXT_RIDGES
-        ]
-        fit, ridge = max(tried, key=lambda one: one[0].evidence)
-        if fit.evidence <= least:
-            return best.theta
-        inner = slice(-2 - k, -2)
-        self.text_, self.text_ridge_ = standard.evidence(fit.theta[0, inner]), ridge
-        return np.delete(fit.theta, inner, axis=1)
+            return None
+        m, d, scored = self._members, center.shape[1], self._usual is not None
+        if chosen is None or chosen.base:
+            ridges = self._ridges(center, self.ridge_, min(self.ridge_, 1.0), _INTERCEPT_RIDGE, scored)
+            start = Start(center, ridges, np.eye(d), m * (2 if scored else 1))
+            return fit_text(rows.pooled(), m, self._usual, start, best.evidence)
+        usual, ridges = np.array([[_USUAL_SCALE, 0.0]]), np.array([1.0, _INTERCEPT_RIDGE])
+        return fit_text(rows.pooled(), m, None, Start(usual, ridges, self._equal_basis(d), 1, _LEAST_SCALE))
+
+    def _with_text(self, chosen: ByAttribute | None, fit: TextFit, rows: TextRows) -> ByAttribute | None:
+        """Fit weights of attributes' own to what the text leaves open; the others have those of the fit.
+
+        None: all have these, as weights of their own are worth nearly nothing.
+        """
+        if chosen is None or (chosen.base and chosen.worth < _WORTH):
+            return None
+        rows = rows.regrouped(self.levels[0])
+        own = fit.around(rows, self._members, len(chosen.theta), self._prior, chosen.ridge)
+        is_own = (chosen.kinds == KINDS.index("own"))[:, None]
+        return chosen._replace(theta=np.where(is_own, own, fit.theta))
 
     def _tells_attributes_apart(self, hist: Histogram) -> bool:
         if not self.per_attribute or not self.levels or self._usual is not None or math.isinf(self.ridge_):
@@ -268,12 +271,17 @@ class LogLinear:
 
     def _equal(self, design: Design, start: Floats, scale: float, none: float) -> Floats:
         """(g, d) equal weights without biases, scaled to the gold; ridges to the (2,) start are given."""
-        basis = np.zeros((design.features.shape[2], 2))
-        basis[: self._members, 0] = basis[-1, 1] = 1.0
+        basis = self._equal_basis(design.features.shape[2])
         center = np.repeat(start[None], design.n_groups, axis=0)
         z = fit_around(within(design.loss, basis), center, np.array([scale, none]), 1).theta
         z[:, 0] = np.maximum(z[:, 0], _LEAST_SCALE)
         return np.asarray(z @ basis.T)
+
+    def _equal_basis(self, size: int) -> Floats:
+        """(d, 2) scale of equal weights, and the score of "none of these"."""
+        basis = np.zeros((size, 2))
+        basis[: self._members, 0] = basis[-1, 1] = 1.0
+        return basis
 
     def _agreed(self, scored: Histogram) -> list[_Prior]:
         """The prior that agreement alone gives, if it finds scores that say anything."""
@@ -314,11 +322,10 @@ class LogLinear:
         na: float,
         none: float,
         scored: bool,
-        text: Sequence[float] = (),
     ) -> Fit:
         """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
         bounded = self._members * (2 if scored else 1)
-        return fit_around(design.loss, center, self._ridges(center, ridge, na, none, scored, text), bounded)
+        return fit_around(design.loss, center, self._ridges(center, ridge, na, none, scored), bounded)
 
     def _ridges(
         self,
@@ -327,13 +334,12 @@ class LogLinear:
         na: float,
         none: float,
         scored: bool = False,
-        text: Sequence[float] = (),
     ) -> Floats:
-        """(d,) ridges of weights, slopes, parts, text, "n/a" and the score of "none of these"."""
+        """(d,) ridges of weights, slopes, parts, "n/a" and the score of "none of these"."""
         na, m = ridge if math.isinf(ridge) else na, self._members
         slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)
-        parts = [na] * (center.shape[1] - m - len(slopes) - len(text) - 2)
-        ridges = [ridge] * m + slopes + parts + [*text, na if self.na_bias else math.inf, none]
+        parts = [na] * (center.shape[1] - m - len(slopes) - 2)
+        ridges = [ridge] * m + slopes + parts + [na if self.na_bias else math.inf, none]
         return np.array(ridges)
 
     def _directions(self, hist: Histogram) -> list[Floats]:

@@ -91,7 +91,5 @@ def _text_remarks(statistic: Statistic, weights: Weights) -> Iterator[str]:
         yield "votes alone decide: no text (`title`) of the labelled votes is known"
     elif labels < GOLD_FOR_TEXT:
         yield f"votes alone decide: the products' texts count from {GOLD_FOR_TEXT} labels on"
-    elif any(found["weights"] != "common" for found in weights.settings.get("attributes", {}).values()):
-        yield "votes alone decide: weights of attributes gain more than the products' texts would"
     else:
         yield "votes alone decide: the products' texts say too little about which value is right"
