@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -104,15 +104,16 @@ def locked(*paths: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(prefix: str) -> Iterator[Path]:
+def scratch_folder(prefix: str, before_removal: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a temporary folder, removed when the block ends; those of killed processes are removed before.
 
     Args:
         prefix: Begin of its name, which goes on with the process id.
+        before_removal: Called with the folder of a killed process, for what it names elsewhere.
     """
     root = Path(tempfile.gettempdir())
     for folder in root.glob(f"{prefix}[0-9]*-*"):
-        _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0])
+        _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0], before_removal)
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root))
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -124,7 +125,7 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _sweep(folder: Path, pid: str) -> None:
+def _sweep(folder: Path, pid: str, before_removal: Callable[[Path], None] | None) -> None:
     """Remove a scratch folder of a process of this user that is dead."""
     with suppress(OSError):
         status = folder.lstat()
@@ -133,6 +134,8 @@ def _sweep(folder: Path, pid: str) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if before_removal:
+                before_removal(folder)
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(handle)
