@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
-import typer
+import os
 
-from quorum.cli import (
+# OpenBLAS reads it as NumPy is loaded. Learning solves small systems, whose threads wait for each other.
+_given = os.environ.get("OPENBLAS_NUM_THREADS")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import typer  # noqa: E402
+
+from quorum.cli import (  # noqa: E402
     ask,
     build,
     canary,
@@ -20,7 +26,11 @@ from quorum.cli import (
     serve,
     votes,
 )
-from quorum.cli.console import friendly
+from quorum.cli.console import friendly  # noqa: E402
+
+if _given is None:
+    # Not for the programs that commands start.
+    os.environ.pop("OPENBLAS_NUM_THREADS")
 
 app = typer.Typer(
     name="quorum",
