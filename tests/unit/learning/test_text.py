@@ -10,10 +10,9 @@ import pytest
 from quorum.decision.evidence import FEATURES
 from quorum.decision.weights import dumps, loads
 from quorum.evaluation.score import apply, is_right
-from quorum.learning import learn, learn_statistic, loglinear
+from quorum.learning import learn
 from quorum.learning.design import Design
 from quorum.learning.loglinear import LogLinear
-from quorum.learning.online import OnlineError, begin, dump_state, load_state, relearn, update
 from quorum.learning.text import standard_of
 from quorum.votes import Cell, build_table
 
@@ -139,54 +138,20 @@ def experts(cells, in_title, alike=False, seed=0):
     return build_table(MEMBERS, rows)
 
 
-def test_text_replaces_weights_of_attributes_only_where_it_says_far_more(monkeypatch):
-    said, silent = experts(300, 1.0), experts(300, 0.0)
-    for table, text in ((said, True), (silent, False)):
-        weights = learn(table, "loglinear")
-        assert (bool(weights.evidence), bool(weights.attributes)) == (text, not text)
-    monkeypatch.setattr(loglinear, "_TEXT_LEAD", math.inf)
-    assert learn(said, "loglinear").attributes
-    # Where attributes are alike it needs no lead.
-    assert learn(experts(300, 1.0, alike=True), "loglinear").evidence
+def test_texts_and_weights_of_attributes_count_together():
+    table, judge = experts(300, 0.4), experts(1000, 0.4, seed=1)
+    both = learn(table, "loglinear")
+    assert both.evidence
+    assert set(both.attributes) == {"x0", "x1"}
+    for left_out in ("evidence", "per_attribute"):
+        alone = learn(table, "loglinear", settings={left_out: False})
+        assert accuracy(judge, both) > accuracy(judge, alone)
+    silent = learn(experts(300, 0.0), "loglinear")
+    assert not silent.evidence
+    assert silent.attributes
 
 
-def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):
-    days = [table_of(80, 0), table_of(80, 1, start=100), table_of(30, 2, start=200, labelled=0)]
-    whole = build_table(MEMBERS, [cell for day in days for cell in day.cells])
-    state = begin(days[0])
-    for day in days[1:]:
-        state = update(state, day)
-    dump_state(state, tmp_path / "s.json")
-    back = load_state(tmp_path / "s.json")
-    assert back.content_hash == state.content_hash
-    kept, written = back.statistic.text, state.statistic.text
-    assert np.array_equal(kept.features, written.features, equal_nan=True)
-    weights, joined = relearn(back, "loglinear"), learn(whole, "loglinear")
-    assert weights.evidence.keys() == joined.evidence.keys()
-    for name, numbers in joined.evidence.items():
-        assert weights.evidence[name] == pytest.approx(numbers, abs=2e-6)
-    faded = update(state, table_of(10, 7, start=300), 0.5)
-    assert faded.statistic.text.hist.total == pytest.approx(160 * 0.5 + 10)
-
-
-def test_labels_whose_texts_were_not_kept_turn_it_off():
-    with_text, old = table_of(150).statistic(), table_of(150, 1, start=500).statistic()
-    assert (with_text + replace(old, text=None)).text is None
-    blank = table_of(50, 2, start=900, labelled=0).statistic()
-    assert blank.text is None
-    assert (with_text + blank).text.hist.total == 150
-    assert not learn_statistic(with_text + replace(old, text=None), "loglinear").evidence
-
-
-def test_a_damaged_state_is_refused(tmp_path):
-    path = tmp_path / "s.json"
-    dump_state(begin(table_of(20)), path)
-    text = path.read_text(encoding="utf-8")
-    row = text.split('"text_rows": [\n    ')[1].split("\n")[0].rstrip(",")
-    for bad in (row[:-1] + ", 1.0]", row.replace("[", "[7", 1), row[:-1].rsplit(",", 1)[0] + ", 1e300]"):
-        path.write_text(text.replace(row, bad, 1), encoding="utf-8")
-        with pytest.raises(OnlineError, match="text_rows"):
-            load_state(path)
-    path.write_text(text.replace('"schema_version": 3', '"schema_version": 1'), encoding="utf-8")
-    with pytest.raises(OnlineError, match="3 exactly with text_rows"):
-        load_state(path)
+def test_attributes_that_are_alike_have_common_weights_with_the_text():
+    weights = learn(experts(300, 0.6, alike=True), "loglinear")
+    assert weights.evidence
+    assert not weights.attributes
