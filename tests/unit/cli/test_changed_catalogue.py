@@ -88,6 +88,7 @@ def test_an_update_forgets_what_changed_and_keeps_the_rest(learned: Path, folder
     code, _, err = run("learn", "day.jsonl", "--update", learned)
     assert code == 0, err
     assert "changed in the catalogue since, so that earlier votes do not count: color" in err
+    assert "not judged by attribute here: `quorum evaluate day.jsonl` does" in err
     after = json.loads((folder / "weights.state.json").read_text("utf-8"))
     assert {attribute for _, attribute in before["groups"]} == {"brand", "color", "size"}
     assert {attribute for _, attribute in after["groups"]} == {"brand", "size"}
