@@ -114,6 +114,23 @@ def test_labels_that_taught_a_version_do_not_promote_it(folder: Path, run: Any) 
     assert (found["trained_on"], found["verdict"]["action"]) == (False, "promote")
 
 
+def test_votes_are_judged_as_served_not_as_spelled(folder: Path, run: Any) -> None:
+    rows = labelled_rows(range(400))
+    for r in rows:
+        r["votes"]["gamma"] = "X"
+    lesson = write(folder, rows)
+    spec = load_deployment(folder / "deploy.yaml")
+    try_version_2(
+        folder,
+        Weights("majority", MEMBERS, Parameters((1.0, 1.0, 9.0)), catalogue=spec.catalogue().hashes),
+    )
+    code, out, err = run("canary", "report", lesson, "--json")
+    assert code == 0, err
+    found = json.loads(out)["accuracy"]
+    assert (found["stable"], found["canary"]) == (0.5, 1.0)
+    assert "400 votes count as deploy.yaml spells values, not as recorded" in err
+
+
 @pytest.mark.parametrize(
     ("canary_version", "full", "words"),
     [
