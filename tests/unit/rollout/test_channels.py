@@ -641,7 +641,7 @@ def test_a_repository_that_is_not_what_the_server_runs_is_left_alone(
     assert disk(spec) == before
     render(changed)
     rendered = disk(spec)
-    with pytest.raises(RolloutError, match=r"rendered anew.*\(quorum_gate\).*Restart the server"):
+    with pytest.raises(RolloutError, match=r"rendered anew.*\(quorum_gate\).*: restart the server"):
         Rollout(changed, server, server.probe).publish(weights(spec))
     assert disk(spec) == rendered
 
