@@ -16,6 +16,7 @@ from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
+from quorum.repository.history import Event, History, timestamp
 from quorum.repository.render import render
 from quorum.votes import read_votes, write_votes
 from quorum_client import Answer, AsyncClient, Extraction, Overloaded, Status, Vote
@@ -69,6 +70,19 @@ def test_a_text_may_hold_any_separator_of_lines(folder: Path, run: Any) -> None:
     try_version_2(folder)
     code, _, err = run("canary", "report", write(folder, [row(0, "quorum", 1, title="a\u2028b\x85c")]))
     assert code == 0, err
+
+
+def test_a_version_that_stable_left_behind_is_no_canary(folder: Path, run: Any) -> None:
+    try_version_2(folder)
+    votes = write(folder, [row(0, "quorum", 1)])
+    store = store_of(spec := load_deployment(folder / "deploy.yaml"))
+    History(store.path).append(Event(timestamp(), "promote", 2, 1, "", who="me"))
+    set_state(spec, [1, 2], stable=2, repository=store.path)
+    code, _, err = run("canary", "report", votes)
+    assert code == 1
+    assert "there is no canary; begin one with `quorum canary N --share 5%`" in err
+    set_state(spec, [1, 2], stable=2, share=0.1, repository=store.path)
+    assert run("canary", "report", votes)[0] == 0
 
 
 def test_a_fleet_is_looked_at_where_its_first_server_reads(folder: Path, run: Any) -> None:

@@ -28,6 +28,7 @@ from quorum.operations.scores import gives_no_scores, votes_without_scores
 from quorum.operations.servers import store_of
 from quorum.operations.texts import votes_without_text
 from quorum.records import Record
+from quorum.repository.history import History
 from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
@@ -114,10 +115,17 @@ def canary_report(
     """
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
-    pins = store_of(deployment).state().pins
-    versions = stable, canary = pins[STABLE], pins[CANARY]
+    store = store_of(deployment)
+    state = store.state()
+    versions = stable, canary = state.pins[STABLE], state.pins[CANARY]
+    begin = "begin one with `quorum canary N --share 5%`"
     if stable == canary:
-        raise CanaryReportError(f"both channels answer with version {stable}; begin with `quorum canary N`")
+        raise CanaryReportError(f"both channels answer with version {stable}: there is no canary; {begin}")
+    if not state.canary_share and History(store.path).was_left(canary):
+        raise CanaryReportError(
+            f"version {canary}, which the canary channel still has, is what stable answered with before "
+            f"version {stable}: there is no canary; {begin}"
+        )
     if options.votes is not None:
         pairs, observed, trained_on = _recorded(deployment, options.votes, versions, note)
     else:
