@@ -58,6 +58,8 @@ def publish(
         if change.comparison.warning:
             note(Text(change.comparison.warning, "bold red"))
         note(f"held-out votes: {change.comparison}")
+        if change.comparison.remark:
+            note(change.comparison.remark)
         for other, found in change.comparison.compared.items():
             show_judgement(found, "new", other.removeprefix("the ").removesuffix(" version"))
     if change.kept and not json:

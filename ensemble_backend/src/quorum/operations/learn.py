@@ -44,6 +44,9 @@ from quorum.votes import (
 )
 from quorum.votes.statistic import Statistic
 
+MOST_NA_BIAS = 10
+"""Beyond it no vote for a value, or none for "n/a", would count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions:
@@ -129,6 +132,11 @@ def learn(
         OnlineError: ``update`` has no state, or the day does not fit it.
     """
     chosen, path = options or LearnOptions(), Path(votes)
+    if not abs(chosen.na_bias) <= MOST_NA_BIAS:
+        raise LearnError(
+            f"--na-bias {chosen.na_bias:g}: a number from -{MOST_NA_BIAS} to {MOST_NA_BIAS} is needed, in "
+            "mean weights of a member; usual is -1"
+        )
     target = Path(out) if out is not None else None
     if target:
         _check_target(target, path, deployment)
