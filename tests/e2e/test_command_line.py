@@ -97,6 +97,7 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     else:
         write_jsonl(source, rows)
     done = up.json("extract", source, "--out", out, "--votes", votes)
+    given = done.pop("voted"), sum(done.pop("abstained").values())
     assert done == {"answered": 30, "failed": 0, "left": 0, "out": str(out), "votes": str(votes)}
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]
@@ -108,6 +109,8 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
         assert value == asked[attribute]["value"]
     cells = {(c.product, c.attribute): c.values for c in read_votes(votes).cells}
     assert len(cells) == 30 * len(ATTRIBUTES)
+    empty = sum(values.count(None) for values in cells.values())
+    assert given == (len(cells) * len(MEMBERS) - empty, empty)
     for p in range(30):
         for attribute in ATTRIBUTES:
             assert cells[f"p{p}", attribute] == tuple(said(m, p, attribute) for m in range(3))

@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replace files atomically: a reader sees the old or the new content, also after a power cut."""
+"""Replace files atomically, lock them for a change, and keep scratch folders that leave nothing behind."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+WRITE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of writing, which do not name the file: the disk is full or broken, or a limit is reached."""
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OSError if ``path`` exists and is no regular file: a device, a pipe, a folder."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
@@ -34,11 +48,17 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     Args:
         path: The file.
         mode: Permissions of the new file; None: those of the old one, else by the umask.
+
+    Raises:
+        OSError: The file cannot be written, or ``path`` is no regular file.
     """
-    path = path.resolve()
+    check_replaceable(path)
+    named, path = path, path.resolve()
     if mode is None:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    # Without a suffix, a dot would make the random letters one.
+    prefix = f".{path.name}." if path.suffix else f".{path.name.replace('.', '-')}-"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -47,10 +67,82 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and error.errno in WRITE_ERRNOS:
+            error.filename = str(named)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def locked(*paths: Path) -> Iterator[None]:
+    """Lock files, which may be replaced meanwhile, until the block or the process ends.
+
+    A file that does not exist is not locked. Raises BlockingIOError, with the name, if another has one.
+    """
+    handles: list[int] = []
+    try:
+        for path in dict.fromkeys(path.resolve() for path in paths):
+            while path.is_file():
+                handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+                handles.append(handle)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise BlockingIOError(
+                        error.errno, "is being changed by another process", str(path)
+                    ) from None
+                # The process that had it may have put another file in its place.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(handle), path.stat()):
+                        break
+        yield
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+@contextmanager
+def scratch_folder(prefix: str, before_removal: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Yield a temporary folder, removed when the block ends; those of killed processes are removed before.
+
+    Args:
+        prefix: Begin of its name, which goes on with the process id.
+        before_removal: Called with the folder of a killed process, for what it names elsewhere.
+    """
+    root = Path(tempfile.gettempdir())
+    for folder in root.glob(f"{prefix}[0-9]*-*"):
+        _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0], before_removal)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # Process ids are not unique where containers share the folder.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _sweep(folder: Path, pid: str, before_removal: Callable[[Path], None] | None) -> None:
+    """Remove a scratch folder of a process of this user that is dead."""
+    with suppress(OSError):
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or _lives(pid):
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if before_removal:
+                before_removal(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+def _lives(pid: str) -> bool:
+    return not pid.isdecimal() or Path(f"/proc/{pid}").exists()
 
 
 def _umask() -> int:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from support.deployment import write_deployment, write_jsonl
+from typer.testing import CliRunner
 
 import quorum
 from quorum.bulk import only
 from quorum.bulk.answers import OutputError
+from quorum.cli import app
 from quorum.votes import read_votes
 from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Vote
 
@@ -124,6 +126,43 @@ def test_votes_of_a_run_that_was_killed_are_not_asked_again(
     assert asked == [f"text {i}" for i in range(1, ROWS - 1)]
     assert [cell.values[1] for cell in read_votes("old.jsonl").cells] == ["green"] * 2 + ["red"] * 8
     assert not part.exists()
+
+
+def test_files_of_new_votes_are_named_by_table_and_members() -> None:
+    named = {
+        only.part_path(Path(votes), names)
+        for votes in ("rec.jsonl", "rec.parquet")
+        for names in (["a-b"], ["a", "b"], ["a"], ["b"])
+    }
+    assert len(named) == 8
+
+
+def test_votes_of_other_members_are_not_taken_for_those_of_a_killed_run(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    part = only.part_path(Path("old.jsonl"), ["beta"])
+    write_jsonl(part, [{"product": "p0", "attribute": "size", "votes": {"be-ta": "green"}}])
+    before = Path("old.jsonl").read_bytes()
+    with pytest.raises(OutputError, match="has votes of be-ta, not of beta; merge them"):
+        quorum.extract(deployment, "in.csv", options())
+    assert (asked, Path("old.jsonl").read_bytes(), part.exists()) == ([], before, True)
+
+
+def test_abstentions_are_counted_by_their_reason(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def abstain(_: AsyncClient, text: str, names: list[str], **__: Any) -> Extraction:
+        found = text == "text 0"
+        vote = Vote("beta", "red", Status.ANSWERED) if found else Vote("beta", None, Status.NOT_ASKED)
+        return Extraction("id", tuple(Answer(name, None, 0.0, (vote,)) for name in names), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", abstain)
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (report.answered, report.voted, report.abstained) == (ROWS - 1, 2, {"NOT_ASKED": 8})
+    assert report.to_json()["abstained"] == {"NOT_ASKED": 8}
+    result = CliRunner().invoke(app, ["extract", "in.csv", "--only", "beta", "--votes", "old.jsonl"])
+    assert result.exit_code == 0
+    assert "no vote in 8 of 8 cases: 8 NOT_ASKED; they are asked again by the next run" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert report.by_channel == {"quorum": ROWS - 1}
     assert report.to_json() == {
         "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "votes.jsonl",
+        "voted": ROWS - 1, "abstained": {},
     }  # fmt: skip
     assert seen == [(done, ROWS) for done in range(ROWS + 1)]
     assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1

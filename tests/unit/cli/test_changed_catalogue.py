@@ -123,3 +123,21 @@ def test_an_update_forgets_what_changed_and_keeps_the_rest(learned: Path, folder
     learned_again = json.loads(learned.read_text("utf-8"))
     assert "color" not in learned_again["attributes"]
     assert set(learned_again["catalogue"]) == {"", "brand", "color", "size", "width"}
+
+
+def test_an_update_that_broke_off_is_finished_before_the_catalogue_counts(
+    learned: Path, folder: Path, run: Any
+) -> None:
+    first = learned.read_bytes()
+    for name in ("one", "two"):
+        day = [row | {"product": f"{name}-{row['product']}"} for row in table(MEMBERS)]
+        write_jsonl(folder / f"{name}.jsonl", day)
+    assert run("learn", "one.jsonl", "--update", learned)[0] == 0
+    done, state = learned.read_bytes(), (folder / "weights.state.json").read_bytes()
+    learned.write_bytes(first)
+    code, _, err = run("learn", "two.jsonl", "--update", learned)
+    assert (code, "weights.json: is not of its state" in err) == (1, True), err
+    code, _, err = run("learn", "one.jsonl", "--update", learned)
+    assert (code, "they count once" in err) == (0, True), err
+    assert json.loads(learned.read_text("utf-8"))["content_hash"] == json.loads(done)["content_hash"]
+    assert (folder / "weights.state.json").read_bytes() == state

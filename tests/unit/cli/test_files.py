@@ -31,6 +31,9 @@ from quorum.server.triton import Endpoint
             ["learn", "votes.jsonl", "--out", "votes.jsonl/w.json"],
             ["votes.jsonl", "name another"],
         ),
+        (["learn", "votes.jsonl", "--out", "/dev/full"], ["/dev/full: is no regular file; name a file"]),
+        (["votes", "drop", "votes.jsonl", "beta", "--out", "."], [".: Is a directory", "name a file"]),
+        (["votes", "drop", "votes.jsonl", "beta", "--out", "/dev/full"], ["/dev/full: is no regular file"]),
     ],
 )
 def test_places_that_cannot_be_written_are_named(
@@ -77,6 +80,17 @@ def test_a_full_disk_is_a_message_when_a_write_does_not_name_the_file(
     with pytest.raises(typer.Exit):
         fill()
     assert "error: No space left on device; free some space" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_an_error_of_writing_is_a_message(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    @friendly
+    def write() -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(typer.Exit):
+        write()
+    assert capsys.readouterr().err.startswith(f"error: {os.strerror(code)}; ")
 
 
 def test_brackets_are_text_in_tables_and_messages(folder: Path, run: Any) -> None:

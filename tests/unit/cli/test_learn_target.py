@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import quorum
+from quorum.files import locked
 from quorum.learning import LearnError
 
 ROW = '{"product": "p%d", "attribute": "color", "votes": {"a": "red", "b": "red", "c": "blue"}}\n'
@@ -37,6 +38,10 @@ def test_updated_weights_replace_those_before(run: Any, folder: Path) -> None:
     assert code == 0
     assert "wrote wt.json" in error
     assert not (folder / "weights.json").exists()
+    with locked(folder / "wt.json"):
+        code, _, error = run("learn", "day2.jsonl", "--update", "wt.json")
+    assert code == 1
+    assert "wt.json: is being changed by another process; run this again when that is done" in error
     second = (folder / "wt.json").read_bytes()
     assert second != first
     assert run("learn", "day2.jsonl", "--update", "wt.json", "--out", "other.json")[0] == 0

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Days added to a state teach what their joined table teaches; the state survives its file."""
 
+import errno
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import quorum
+from quorum.decision import weights as weights_file
+from quorum.files import locked
 from quorum.learning import learn
 from quorum.learning.online import (
     FORGOTTEN,
@@ -284,6 +288,65 @@ def test_the_state_of_earlier_weights_goes_when_weights_without_one_take_their_p
     assert load_state(state_path(out)).days == begin(DAYS[0]).days
     quorum.learn(votes, options=quorum.LearnOptions(gold_labels=60), out=out)
     assert not state_path(out).exists()
+
+
+@pytest.fixture
+def two_days(tmp_path):
+    """Weights of a first day with their state, and the file of a second day."""
+    votes, out = [tmp_path / f"day{number}.jsonl" for number in range(2)], tmp_path / "weights.json"
+    for table, path in zip(DAYS, votes, strict=False):
+        write_votes(table, path)
+    quorum.learn(votes[0], out=out)
+    return votes[1], out
+
+
+def updated(votes, out):
+    return quorum.learn(votes, options=quorum.LearnOptions(update=out), out=out)
+
+
+@pytest.mark.parametrize("part", ["weights.json", "weights.state.json"])
+def test_an_update_that_cannot_write_leaves_both_files(two_days, monkeypatch, part):
+    votes, out = two_days
+    before = out.read_bytes(), state_path(out).read_bytes()
+    write = Path.write_text
+
+    def full(path, text, **more):
+        if path.name.startswith(f".{part}."):
+            write(path, text[:99], **more)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, **more)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        updated(votes, out)
+    assert (out.read_bytes(), state_path(out).read_bytes()) == before
+    assert not list(out.parent.glob(".*"))
+
+
+def test_an_update_killed_between_its_files_is_finished_by_the_next(two_days):
+    votes, out = two_days
+    first = out.read_bytes()
+    wanted = updated(votes, out).weights
+    state = state_path(out).read_bytes()
+    out.write_bytes(first)
+    report = updated(votes, out)
+    assert report.weights.content_hash == wanted.content_hash == weights_file.load(out).content_hash
+    assert state_path(out).read_bytes() == state
+    assert any(
+        "an earlier update ended before it wrote the weights; they count once" in r for r in report.remarks
+    )
+    assert report.drift is None
+    with pytest.raises(OnlineError, match="were added before, as table 2 of 2"):
+        updated(votes, out)
+
+
+def test_two_updates_at_once_are_one_and_a_message(two_days):
+    votes, out = two_days
+    before = out.read_bytes()
+    with locked(out), pytest.raises(BlockingIOError, match=r"another process: .*weights\.json"):
+        updated(votes, out)
+    assert out.read_bytes() == before
+    updated(votes, out)
 
 
 def test_scores_that_come_later_take_the_place_of_the_votes_without_them():

@@ -153,3 +153,77 @@ def test_attributes_that_are_alike_have_common_weights_with_the_text():
     weights = learn(experts(300, 0.6, alike=True), "loglinear")
     assert weights.evidence
     assert not weights.attributes
+
+
+def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):
+    days = [table_of(80, 0), table_of(80, 1, start=100), table_of(30, 2, start=200, labelled=0)]
+    whole = build_table(MEMBERS, [cell for day in days for cell in day.cells])
+    state = begin(days[0])
+    for day in days[1:]:
+        state = update(state, day)
+    dump_state(state, tmp_path / "s.json")
+    back = load_state(tmp_path / "s.json")
+    assert back.content_hash == state.content_hash
+    kept, written = back.statistic.text, state.statistic.text
+    assert np.array_equal(kept.features, written.features, equal_nan=True)
+    weights, joined = relearn(back, "loglinear"), learn(whole, "loglinear")
+    assert weights.evidence.keys() == joined.evidence.keys()
+    for name, numbers in joined.evidence.items():
+        assert weights.evidence[name] == pytest.approx(numbers, abs=2e-6)
+    faded = update(state, table_of(10, 7, start=300), 0.5)
+    assert faded.statistic.text.hist.total == pytest.approx(160 * 0.5 + 10)
+
+
+def untitled(table):
+    return build_table(table.members, [replace(cell, title="") for cell in table.cells])
+
+
+def with_sure_votes(table):
+    rows = [
+        replace(cell, scores=tuple(None if v is None else -0.1 for v in cell.values)) for cell in table.cells
+    ]
+    return build_table(table.members, rows)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
+@pytest.mark.parametrize("scored", [lambda table: table, with_sure_votes], ids=["plain", "scores"])
+def test_a_day_without_titles_counts_as_such_rows_of_one_file(tmp_path, order, scored):
+    days = [table_of(80), scored(untitled(table_of(80, 1, start=100))), table_of(80, 2, start=200)]
+    days = [days[number] for number in order]
+    whole = build_table(MEMBERS, [cell for day in days for cell in day.cells])
+    state = begin(days[0])
+    for day in days[1:]:
+        state = update(state, day)
+    dump_state(state, tmp_path / "s.json")
+    back = load_state(tmp_path / "s.json")
+    assert back.content_hash == state.content_hash
+    assert back.statistic.text.hist.total == 240
+    weights, joined = relearn(back, "loglinear"), learn(whole, "loglinear")
+    assert weights.evidence.keys() == joined.evidence.keys() != set()
+    for name, numbers in joined.evidence.items():
+        assert weights.evidence[name] == pytest.approx(numbers, abs=2e-5)
+    assert weights.default.weights == pytest.approx(joined.default.weights, abs=1e-4)
+
+
+def test_labels_that_were_not_kept_turn_it_off():
+    with_text, old = table_of(150).statistic(), table_of(150, 1, start=500).statistic()
+    lost = replace(old, text=None, gold=None)
+    assert (with_text + lost).text is None
+    blank = table_of(50, 2, start=900, labelled=0).statistic()
+    assert blank.text is None
+    assert (with_text + blank).text.hist.total == 150
+    assert not learn_statistic(with_text + lost, "loglinear").evidence
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    path = tmp_path / "s.json"
+    dump_state(begin(table_of(20)), path)
+    text = path.read_text(encoding="utf-8")
+    row = text.split('"text_rows": [\n    ')[1].split("\n")[0].rstrip(",")
+    for bad in (row[:-1] + ", 1.0]", row.replace("[", "[7", 1), row[:-1].rsplit(",", 1)[0] + ", 1e300]"):
+        path.write_text(text.replace(row, bad, 1), encoding="utf-8")
+        with pytest.raises(OnlineError, match="text_rows"):
+            load_state(path)
+    path.write_text(text.replace('"schema_version": 3', '"schema_version": 1'), encoding="utf-8")
+    with pytest.raises(OnlineError, match="3 exactly with text_rows"):
+        load_state(path)

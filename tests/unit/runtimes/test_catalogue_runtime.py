@@ -110,6 +110,13 @@ def test_every_format_is_read_alike(plain: Path, tmp_path: Path) -> None:
         assert products_of(tmp_path / f"{name}.parquet") == labelled[:2]
 
 
+def test_a_map_that_names_an_attribute_twice_is_refused(tmp_path: Path) -> None:
+    pairs = pa.array([[("brand", "Acme"), ("brand", "Bolt")]], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"text": ["Acme mug"], "attributes": pairs}), tmp_path / "map.parquet")
+    with pytest.raises(RuntimeConfigError, match="row 1: `attributes`: 'brand' stands twice"):
+        products_of(tmp_path / "map.parquet")
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
@@ -119,7 +126,12 @@ def test_every_format_is_read_alike(plain: Path, tmp_path: Path) -> None:
         ('{"text": "  ", "attributes": {"a": "b"}}', "line 2: the text is '  '"),
         ('{"text": "t"}', "line 2: no `attributes`"),
         ('{"text": "t", "attributes": "b"}', "line 2: no `attributes`"),
-        ('{"text": "t", "attributes": ["b"]}', "line 2: `attributes`"),
+        ('{"text": "t", "attributes": ["b"]}', "line 2: no `attributes`"),
+        ('{"text": "t", "attributes": ["ab"]}', "line 2: no `attributes`"),
+        ('{"text": "t", "attributes": [["a", "b"]]}', "line 2: no `attributes`"),
+        ('{"text": "t", "attributes": {"a": 1e999}}', "line 2: `attributes`: 'a' is inf, which is no value"),
+        ('{"text": "t", "attributes": {"a": [NaN, "b"]}}', "line 2: `attributes`: 'a' is nan"),
+        ('{"text": "t", "attributes": {"a": "b", "a": "c"}}', "line 2: 'a' stands twice in one object"),
         ('{"text": "t", "attributes": {"a": true}}', "line 2: `attributes`: 'a' is True"),
         ('{"text": "t", "attributes": {"a": {"b": "c"}}}', "line 2: `attributes`: 'a' is"),
         ('{"text": "t", "attributes": {" ": "c"}}', "line 2: .*cannot name an attribute"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -79,3 +80,23 @@ def test_a_process_tells_its_layout_or_nothing() -> None:
     process.communicate(b"\n")
     assert has_aslr(process.pid) is None
     assert has_aslr(os.getpid()) is not None
+
+
+def test_a_process_is_killed_with_its_parent() -> None:
+    """It ignores what asks it to end in order."""
+    child = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(15, signal.SIG_IGN); print(0, flush=True); input()",
+    ]
+    program = (
+        "import signal, subprocess; from quorum.server.launch import launch_command\n"
+        f"subprocess.run(launch_command({child}, aslr=True, end=signal.SIGKILL))"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    parent = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
+    assert parent.stdout.readline() == b"0\n"
+    parent.send_signal(signal.SIGKILL)
+    # The end of the file comes when the last process that has it is gone.
+    assert parent.stdout.read() == b""
+    parent.communicate()

@@ -27,7 +27,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.supervise import check_repository, serve
-from quorum.server.triton import Endpoint, ServerProcessError, TritonServer
+from quorum.server.triton import Endpoint, ServerProcessError, TritonServer, remove_traces
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
@@ -152,3 +152,20 @@ def test_stopping_what_never_started_is_nothing(spec: Deployment) -> None:
     server.stop()
     assert server.pid is None
     assert server.log_tail() == ""
+
+
+def test_what_a_killed_server_left_in_shared_memory_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
+    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(triton, "path_of", lambda pid: memory / f"quorum-{pid}-admission")
+    (folder / "quorum-server-x1").mkdir(parents=True)
+    (folder / "quorum-server-x1" / "pid").write_text("77", encoding="ascii")
+    memory.mkdir()
+    for name in ("quorum-server-x1_1", "quorum-server-x1_2", "quorum-77-admission", "quorum-server-x12_1"):
+        (memory / name).touch()
+    remove_traces(folder)
+    assert [path.name for path in memory.iterdir()] == ["quorum-server-x12_1"]
+    (folder / "quorum-server-x2").mkdir()
+    remove_traces(folder)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from quorum.bulk.answers import OutputError
 from quorum.bulk.callbacks import Note
 from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
-from quorum.files import replacing
+from quorum.files import replacing, scratch_folder
 from quorum.repository.render import render
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import TritonServer
-from quorum.votes import read_rows
+from quorum.server.triton import TritonServer, remove_traces
+from quorum.votes import read_members, read_rows
 from quorum.votes.merge import merge
 
 _START_S = 600.0
@@ -61,10 +60,11 @@ def serving(deployment: Deployment) -> Iterator[str]:
     Raises:
         quorum.server.triton.ServerProcessError: It does not start; the message ends with its log.
     """
-    with tempfile.TemporaryDirectory(prefix="quorum-only-") as folder:
-        repository = Path(folder) / "model_repository"
+    with scratch_folder("quorum-only-", remove_traces) as folder:
+        repository = folder / "model_repository"
         render(deployment, repository)
-        server = TritonServer(deployment, repository=repository, log_path=Path(folder) / "server.log")
+        log = folder / "server.log"
+        server = TritonServer(deployment, repository=repository, log_path=log, temporary=True)
         try:
             server.start()
             wait_channels(server, _START_S)
@@ -75,15 +75,27 @@ def serving(deployment: Deployment) -> Iterator[str]:
 
 
 def part_path(votes: Path, names: Sequence[str]) -> Path:
-    """The file of new votes until they are in the table: ``votes.jsonl`` -> ``votes.only-NAMES.jsonl``."""
-    return votes.with_name(f"{votes.stem}.only-{'-'.join(names)}.jsonl")
+    """The file of new votes until they are in the table: ``votes.jsonl`` -> ``votes.jsonl.only-A+B.jsonl``.
+
+    No member has "+" in its name, so that the members of a file are clear from its own.
+    """
+    return votes.with_name(f"{votes.name}.only-{'+'.join(names)}.jsonl")
 
 
-def add_part(votes: Path, part: Path) -> None:
-    """Merge new votes into the table, which stands for what both have, and remove them."""
+def add_part(votes: Path, part: Path, names: Sequence[str]) -> None:
+    """Merge new votes into the table, which stands for what both have, and remove them.
+
+    Raises:
+        OutputError: They are of other members than ``names``.
+    """
     if not part.exists():
         return
     if any(True for _ in read_rows(part)):
+        if sorted(found := read_members(part)) != sorted(names):
+            raise OutputError(
+                f"{part}: has votes of {', '.join(found)}, not of {', '.join(names)}; merge them yourself "
+                "(`quorum votes merge`) or remove this file"
+            )
         with replacing(votes) as temporary:
             merge([votes, part], temporary, "first", progress=lambda *_: None)
     part.unlink()

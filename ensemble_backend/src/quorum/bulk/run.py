@@ -80,6 +80,8 @@ class _Count:
     by_channel: Counter[str] = field(default_factory=Counter)
     silent: int = 0
     last_error: QuorumError | None = None
+    voted: int = 0
+    abstained: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -104,6 +106,8 @@ class ExtractReport(Record):
         votes: File with the votes.
         routed: Whether a share of the products was routed to the canary.
         only: Members that were asked; empty: all.
+        voted: Votes that members gave, "n/a" included.
+        abstained: Why other votes have no value, a name of :class:`quorum_contract.status.Status` -> votes.
     """
 
     answered: int
@@ -118,10 +122,13 @@ class ExtractReport(Record):
     votes: Path | None
     routed: bool
     only: tuple[str, ...] = ()
+    voted: int = 0
+    abstained: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
+        data |= {"voted": self.voted, "abstained": self.abstained}
         more = {"only": list(self.only)} if self.only else {}
         return data | more | ({"channels": self.by_channel} if self.routed else {})
 
@@ -196,7 +203,7 @@ def _extract_only(
     _note_numbered(source, listings, note)
     part = alone.part_path(votes, spec.member_names)
     # Of a run that was killed.
-    alone.add_part(votes, part)
+    alone.add_part(votes, part, spec.member_names)
     recorded = alone.recorded_on(votes, only, listings)
     names = attributes_of(deployment, options.attributes or recorded.attributes, note)
     encode_attributes(names)
@@ -210,7 +217,7 @@ def _extract_only(
                 asyncio.run(_ask_each(client, left, names, options.concurrency, [sink], count, progress))
         except KeyboardInterrupt:
             interrupted = True
-        alone.add_part(votes, part)
+        alone.add_part(votes, part, spec.member_names)
     report = _report(count, len(left) - count.done, interrupted, options)
     return replace(report, only=tuple(spec.member_names))
 
@@ -254,6 +261,8 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         out=_path(options.out),
         votes=_path(options.votes),
         routed=options.canary_share is not None,
+        voted=count.voted,
+        abstained=dict(sorted(count.abstained.items())),
     )
 
 
@@ -295,6 +304,9 @@ async def _ask_each(
                 count.failed, count.last_error = count.failed + 1, result
             else:
                 count.by_channel[_channel(result)] += 1
+                votes = [vote for answer in result.answers for vote in answer.votes]
+                count.abstained.update(vote.status.name for vote in votes if vote.value is None)
+                count.voted += sum(vote.value is not None for vote in votes)
             progress(count.done, len(listings))
             # An overloaded server exists and may accept the next listing.
             gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)

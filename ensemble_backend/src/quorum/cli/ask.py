@@ -181,6 +181,11 @@ def _show(report: quorum.ExtractReport) -> None:
     written = " and ".join(str(path) for path in (report.out, report.votes) if path)
     left = f", {report.left} left" if report.left else ""
     note(f"{report.answered} answered, {report.failed} failed{left}; wrote {written}")
+    if report.abstained:
+        reasons = ", ".join(f"{count} {status}" for status, count in report.abstained.items())
+        again = "; they are asked again by the next run" if report.only else ""
+        total = report.voted + sum(report.abstained.values())
+        note(f"no vote in {total - report.voted} of {total} cases: {reasons}{again}")
 
 
 def _why_ended(report: quorum.ExtractReport) -> str:

@@ -17,6 +17,7 @@ from rich import progress
 from rich.console import Console
 from rich.text import Text
 
+from quorum.files import WRITE_ERRNOS
 from quorum.records import plain
 from quorum_contract.errors import QuorumError
 
@@ -49,6 +50,11 @@ _REMEDIES = {
     errno.EPERM: "allow it to be read and written, or name another place",
     errno.EROFS: "name a place that can be written",
     errno.ENOSPC: "free some space, or name another place",
+    errno.EDQUOT: "free some space, or name another place",
+    errno.EFBIG: "raise the limit (`ulimit -f`), or name another place",
+    errno.EIO: "check the disk, or name another place",
+    errno.EINVAL: "name a file",
+    errno.EAGAIN: "run this again when that is done",
 }
 
 
@@ -65,7 +71,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             raise _end(f"{error}{hint}") from error
         except OSError as error:
             # Only of files: errors of sockets and pipes mean nothing to a user.
-            if error.filename is None and error.errno != errno.ENOSPC:
+            if error.filename is None and error.errno not in WRITE_ERRNOS:
                 raise
             raise _end(describe_os_error(error)) from error
 
@@ -82,7 +88,7 @@ def describe_os_error(error: OSError) -> str:
     if error.filename is None:
         return f"{error.strerror}; {_REMEDIES[error.errno or 0]}"
     name = os.fsdecode(error.filename2 or error.filename)
-    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, *WRITE_ERRNOS)
     if refused and not os.path.lexists(name):
         # The file was to be created there, maybe under a temporary name.
         name = os.path.dirname(name) or "."  # noqa: PTH120  (a Path would lose what makes a name wrong)

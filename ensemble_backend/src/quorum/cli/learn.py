@@ -15,6 +15,7 @@ import quorum
 from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
+from quorum.cli.signals import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,8 @@ def learn(
         judge=judge,
     )
     target = target or before or Path("weights.json")
-    report = quorum.learn(votes, load_if_any(deploy), options, out=target)
+    with terminated_as_interrupted():
+        report = quorum.learn(votes, load_if_any(deploy), options, out=target)
     if json:
         print_json(report)
         return

@@ -25,9 +25,20 @@ def interrupt_once() -> None:
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does: files are closed, and the command says how to go on."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers]
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: files are closed, and the command says how to go on.
+
+    SIGHUP stays ignored where it is, as under nohup.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        # Shells start background jobs with SIGINT ignored.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in ends if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:

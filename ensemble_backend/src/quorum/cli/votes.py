@@ -23,6 +23,7 @@ from quorum.cli.console import (
     out,
     print_json,
 )
+from quorum.cli.signals import terminated_as_interrupted
 
 app = typer.Typer(help="Describe, merge and change recorded votes.", no_args_is_help=True)
 
@@ -72,7 +73,7 @@ def merge(
 
     Example: `quorum votes merge monday.jsonl tuesday.jsonl --out week.parquet`
     """
-    with ProgressBar("merge") as bar:
+    with terminated_as_interrupted(), ProgressBar("merge") as bar:
         report = quorum.merge_votes(votes, target, prefer=_preferred(prefer), progress=bar)
     if json:
         print_json(report)
@@ -94,7 +95,7 @@ def drop(
 
     Example: `quorum votes drop votes.jsonl old-llm --out rest.jsonl`
     """
-    with ProgressBar("drop") as bar:
+    with terminated_as_interrupted(), ProgressBar("drop") as bar:
         report = quorum.drop_members(votes, members, target, progress=bar)
     print_json(report) if json else _wrote(report)
 
@@ -115,7 +116,7 @@ def rename(
         if not (old and sign and new) or old in pairs:
             raise CommandError(f"{text!r}: write OLD=NEW, each member once")
         pairs[old] = new
-    with ProgressBar("rename") as bar:
+    with terminated_as_interrupted(), ProgressBar("rename") as bar:
         report = quorum.rename_members(votes, pairs, target, progress=bar)
     print_json(report) if json else _wrote(report)
 
@@ -130,7 +131,7 @@ def normalise(
     Example: `quorum votes normalise foreign.parquet --deploy deploy.yaml --out votes.parquet`
     """
     spec = quorum.load_deployment(deploy)
-    with ProgressBar("normalise") as bar:
+    with terminated_as_interrupted(), ProgressBar("normalise") as bar:
         report = quorum.normalise_votes(votes, spec, target, progress=bar)
     if json:
         print_json(report)

@@ -20,6 +20,7 @@ from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA
 from quorum.decision.scores import LEVELS, NO_SCORE
 from quorum.decision.weights import Weights
+from quorum.files import write_atomic
 from quorum.learning.learn import learn_statistic
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
@@ -200,13 +201,24 @@ def relearn(
     )  # fmt: skip
 
 
+def is_learned_from(weights: Weights, state: State) -> bool:
+    """Whether weights are of this state; if not, one of the two files was written without the other."""
+    found = weights.provenance.get("data_hash")
+    return found == state.content_hash or [day.data_hash for day in state.days] == [found]
+
+
+def is_added(state: State, table: VotesTable) -> bool:
+    """Whether a state holds this table already, with the same gold and scores."""
+    return table.data_hash() in {day.data_hash for day in state.days}
+
+
 def state_path(weights: str | Path) -> Path:
     """Path of the state of a weights file: ``weights.json`` -> ``weights.state.json`` in the same folder."""
     return Path(weights).with_suffix(".state.json")
 
 
 def dump_state(state: State, path: str | Path) -> None:
-    """Write a state as JSON, one line per row of the histogram: ``[group, right, count, code, code, ...]``.
+    """Write a state atomically as JSON, a line per histogram row: ``[group, right, count, code, code, ...]``.
 
     ``gold_rows`` repeats the labelled cells, with the code of the value that is part of others as last code.
     Where votes have scores, ``scored_rows`` repeats all cells, and both end in the levels of scores.
@@ -214,7 +226,7 @@ def dump_state(state: State, path: str | Path) -> None:
     the features of the first value, of the second, and so on; none where the cell has no text.
     """
     text = lay_out(_content(state), {"groups", "days", "rows", "gold_rows", "scored_rows", "text_rows"})
-    Path(path).write_text(text, encoding="utf-8")
+    write_atomic(Path(path), text)
 
 
 def load_state(path: str | Path) -> State:

@@ -17,13 +17,16 @@ from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.evaluation.learned import LearnedResult, judge_learned
-from quorum.files import write_atomic
+from quorum.files import check_replaceable, locked, replacing
 from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_table
 from quorum.learning.online import (
+    OnlineError,
     State,
     begin,
     dump_state,
+    is_added,
+    is_learned_from,
     load_state,
     relearn,
     state_path,
@@ -130,6 +133,7 @@ def learn(
         VotesError: The table cannot be read.
         LearnError: The votes do not allow that method, or the options do not go together.
         OnlineError: ``update`` has no state, or the day does not fit it.
+        OSError: ``out`` cannot be written, or it or ``update`` is being changed by another process.
     """
     chosen, path = options or LearnOptions(), Path(votes)
     if not abs(chosen.na_bias) <= MOST_NA_BIAS:
@@ -140,21 +144,34 @@ def learn(
     target = Path(out) if out is not None else None
     if target:
         _check_target(target, path, deployment)
-    if chosen.update:
-        report, state = _learn_day(path, deployment, chosen, Path(chosen.update))
-    elif chosen.gold_labels is None and is_large(path):
-        report, state = _learn_stream(path, deployment, chosen)
-    else:
-        report, state = _learn_rows(path, deployment, chosen)
-    if target is None:
-        return report
-    write_atomic(target, weights_file.dumps(report.weights))
-    if state:
-        dump_state(state, state_path(target))
-    else:
-        # The state of other weights would let `update` go on from what these were not learned from.
-        state_path(target).unlink(missing_ok=True)
+    # Two updates at once would both go on from the same state, and one day be lost.
+    changed = [Path(name) for name in (chosen.update, target) if name]
+    with locked(*changed):
+        report, state = _learned(path, deployment, chosen)
+        if target is None:
+            return report
+        _write(target, report.weights, state)
     return replace(report, out=target)
+
+
+def _learned(path: Path, deployment: Deployment | None, chosen: LearnOptions) -> Learned:
+    if chosen.update:
+        return _learn_day(path, deployment, chosen, Path(chosen.update))
+    if chosen.gold_labels is None and is_large(path):
+        return _learn_stream(path, deployment, chosen)
+    return _learn_rows(path, deployment, chosen)
+
+
+def _write(target: Path, weights: Weights, state: State | None) -> None:
+    """Write weights and their state; where this breaks off, the state is the newer one, see `_learn_day`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, 0o644) as temporary:
+        temporary.write_text(weights_file.dumps(weights), encoding="utf-8")
+        if state:
+            dump_state(state, state_path(target))
+        else:
+            # The state of other weights would let `update` go on from what these were not learned from.
+            state_path(target).unlink(missing_ok=True)
 
 
 def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: Note = ignore) -> Drift:
@@ -184,6 +201,7 @@ def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> N
     for written in (target, state_path(target)):
         if written.resolve() in inputs:
             raise LearnError(f"{written}: is an input of this command; name another file with --out")
+        check_replaceable(written)
 
 
 def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
@@ -243,14 +261,29 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
-    state, stale = _without_stale(state, old, deployment)
-    # Drift first: the day must not be part of what it is compared with.
-    changed = compare_day(state, table, weights=old) if state.statistic.hist.total else None
-    state = update(state, table, options.forgetting)
+    changed: Drift | None = None
+    owned = is_learned_from(old, state)
+    if not owned and is_added(state, table):
+        remark = (
+            f"{votes}: its cells are in {state_path(before)} already, as an earlier update ended before it "
+            "wrote the weights; they count once, and the weights are learned from them now"
+        )
+        remarks: tuple[str, ...] = (remark,)
+    else:
+        state, remarks = _without_stale(state, old, deployment)
+        if remarks and not owned:
+            raise OnlineError(
+                f"{before}: is not of its state {state_path(before)}, maybe as an update broke off, so that "
+                "it cannot tell which votes are from before the change of the catalogue; update with the "
+                "votes of that update once more, or begin a new state from recorded votes"
+            )
+        # Drift first: the day must not be part of what it is compared with.
+        changed = compare_day(state, table, weights=old) if state.statistic.hist.total else None
+        state = update(state, table, options.forgetting)
     catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
     weights = relearn(state, **_choice(state.statistic, options, catalogue), **catalogue)
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*stale, *spellings, *without_votes(state.statistic, deployment))
+    remarks += (*spellings, *without_votes(state.statistic, deployment))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
     return LearnReport(weights, drift=changed, remarks=remarks), state

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from quorum.decision.catalogue_change import named
+from quorum.decision.hashed_json import unique
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.value_index import FilledProduct
 from quorum.tasks.catalogue import Catalogue
@@ -23,6 +26,7 @@ ID_NAMES = ("product", "id", "product_id", "sku", "asin")
 """Names of the id of a product; the first that a row fills counts."""
 _VALUE_NAMES = ("attributes", "gold")
 _BATCH_ROWS = 1 << 14
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def read_products(path: Path) -> Iterator[FilledProduct]:
@@ -109,7 +113,7 @@ def _line_rows(path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             try:
-                row = load_json(line)
+                row = load_json(line, _DECODER)
             except ValueError as error:
                 raise RuntimeConfigError(f"{path}, line {number}: {error}") from error
             yield number, row
@@ -138,13 +142,13 @@ def _product(row: object) -> FilledProduct:
             f"the text is {text!r}; give the text of the product as one of {', '.join(TEXT_NAMES)}"
         )
     given = next((row[name] for name in _VALUE_NAMES if row.get(name) is not None), None)
-    # Parquet has maps, which are read as pairs.
+    # Parquet has maps, which are read as lists of tuples.
     pairs = list(given.items()) if isinstance(given, dict) else given
-    if not isinstance(pairs, list):
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise VotesError("no `attributes`; give {attribute: value}, {} where nothing is filled in")
     product = next((str(row[name]) for name in ID_NAMES if row.get(name) not in (None, "")), "")
     try:
-        values = {name: _values(name, value) for name, value in pairs}
+        values = unique([(name, _values(name, value)) for name, value in pairs])
     except (TypeError, ValueError) as error:
         raise VotesError(
             f"`attributes`: {error}; give {{attribute: value}}, a value being a text, a number, a list of"
@@ -161,6 +165,8 @@ def _values(name: object, value: object) -> tuple[str, ...]:
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, bool) or not isinstance(one, str | int | float | None):
             raise VotesError(f"{name!r} is {value!r}")
+        if isinstance(one, float) and not math.isfinite(one):
+            raise VotesError(f"{name!r} is {one!r}, which is no value")
         if one is not None and str(one).strip():
             found.append(str(one))
     return tuple(found)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -12,8 +13,8 @@ NO_EFFECT = (
     "personality(); allow it there, or remove the line from deploy.yaml"
 )
 _ADDR_NO_RANDOMIZE = 0x0040000
-# prctl(PR_SET_PDEATHSIG, SIGTERM): kept over an exec.
-_END_WITH_PARENT = "libc.prctl(1, 15)"
+# prctl(PR_SET_PDEATHSIG, signal): kept over an exec.
+_END_WITH_PARENT = "libc.prctl(1, {})"
 # Added to the current personality; kept over an exec, and inherited by children.
 _NO_ASLR = f"""
 if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
@@ -21,8 +22,8 @@ if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
 """
 
 
-def launch_command(command: list[str], *, aslr: bool) -> list[str]:
-    """Wrap a command so that it ends when this process dies, and with ASLR off if ``aslr`` is false.
+def launch_command(command: list[str], *, aslr: bool, end: signal.Signals = signal.SIGTERM) -> list[str]:
+    """Wrap a command so that it gets ``end`` when this process dies, and with ASLR off if ``aslr`` is false.
 
     PDEATHSIG follows the thread that starts the process, so only the main thread sets it. A new interpreter
     sets the flags and then execs the command: ``preexec_fn`` would fork a process that may have gRPC threads.
@@ -30,7 +31,7 @@ def launch_command(command: list[str], *, aslr: bool) -> list[str]:
     """
     settings = []
     if threading.current_thread() is threading.main_thread():
-        settings.append(_END_WITH_PARENT)
+        settings.append(_END_WITH_PARENT.format(int(end)))
     if not aslr:
         settings.append(_NO_ASLR)
     if not settings:

@@ -35,6 +35,7 @@ _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 # Below the kernel's ephemeral ports: an outgoing connection could take one before the server does.
 _FREE_PORTS = range(20_000, 32_000)
 _TAIL_LINES = 40
+_SCRATCH, _PID = "quorum-server-", "pid"
 _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
 
@@ -64,7 +65,8 @@ class Endpoint:
 class TritonServer:
     """Starts and stops one tritonserver for a deployment; its output goes to ``log_path``.
 
-    By default it is the installed one, and serves the deployment's own repository.
+    By default it is the installed one, and serves the deployment's own repository. A ``temporary`` one is
+    killed when this process dies; its files are in the folder of the log, for :func:`remove_traces`.
     """
 
     def __init__(
@@ -74,10 +76,12 @@ class TritonServer:
         repository: Path | None = None,
         log_path: Path,
         install: Install | None = None,
+        temporary: bool = False,
     ) -> None:
         self.spec = spec
         self.repository = repository or spec.repository_path
         self.log_path = log_path
+        self._temporary = temporary
         self._install = install or find_install()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
@@ -93,9 +97,10 @@ class TritonServer:
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
         _check_ports(self.endpoint)
-        self._scratch = Path(tempfile.mkdtemp(prefix="quorum-server-"))
-        backends = self._install.prepare_backends(self._scratch)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.log_path.parent if self._temporary else None
+        self._scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+        backends = self._install.prepare_backends(self._scratch)
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
         if self.spec.engines():
@@ -103,7 +108,11 @@ class TritonServer:
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                launch_command(self._command(backends), aslr=self.spec.server.aslr),
+                launch_command(
+                    self._command(backends),
+                    aslr=self.spec.server.aslr,
+                    end=signal.SIGKILL if self._temporary else signal.SIGTERM,
+                ),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -112,6 +121,8 @@ class TritonServer:
                 start_new_session=True,
             )
         self._started_pid = self._process.pid
+        if self._temporary:
+            (self._scratch / _PID).write_text(f"{self._started_pid}", encoding="ascii")
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -201,6 +212,16 @@ class TritonServer:
     def _shm_prefix(self) -> str:
         assert self._scratch is not None
         return f"{self._scratch.name}_"
+
+
+def remove_traces(folder: Path) -> None:
+    """Remove what a temporary server with its log in ``folder``, which was killed, left in shared memory."""
+    for scratch in folder.glob(f"{_SCRATCH}*"):
+        traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
+        with contextlib.suppress(OSError, ValueError):
+            traces.append(path_of(int((scratch / _PID).read_text("ascii"))))
+        for trace in traces:
+            trace.unlink(missing_ok=True)
 
 
 def _wait_idle(pid: int, timeout_s: float) -> None:

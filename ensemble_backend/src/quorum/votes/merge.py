@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from quorum.files import scratch_folder
 from quorum.votes.jsonl import Row
 from quorum.votes.read import count_rows, read_members, read_rows, unit_of
 from quorum.votes.rewrite import Progress, check_output
@@ -93,9 +93,9 @@ def merge(
 @contextmanager
 def _shelf(members: tuple[str, ...], sources: Sequence[Path], prefer: Prefer | None) -> Iterator[_Shelf]:
     """Open a database in a temporary folder; raises VotesError where that has no room for the cells."""
-    with tempfile.TemporaryDirectory(prefix="quorum-merge-") as folder:
+    with scratch_folder("quorum-merge-") as folder:
         try:
-            with closing(sqlite3.connect(Path(folder) / "cells.sqlite", isolation_level=None)) as database:
+            with closing(sqlite3.connect(folder / "cells.sqlite", isolation_level=None)) as database:
                 for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KB}"):
                     database.execute(f"PRAGMA {setting}")
                 database.execute(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from quorum.files import check_replaceable
 from quorum.votes.read import count_rows, read_rows
 from quorum.votes.schema import Cell, VotesError, check_members
 from quorum.votes.write import check_target, replacing_votes
@@ -51,7 +52,11 @@ def rewrite(
 
 
 def check_output(target: Path, sources: Sequence[Path]) -> None:
-    """Refuse, by VotesError, a target that is one of the sources, or has the ending of no format."""
+    """Refuse, by VotesError, a target that is one of the sources, or has the ending of no format.
+
+    Raises OSError for a target that is no regular file.
+    """
+    check_replaceable(target)
     check_target(target)
     for source in sources:
         if target.resolve() == source.resolve() or (target.exists() and target.samefile(source)):

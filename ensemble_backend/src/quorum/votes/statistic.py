@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quorum.decision.histogram import UNLABELLED, Floats, Histogram, histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA, Codes, Keys
 from quorum.decision.scores import NO_SCORE, levels_of
-from quorum.votes.text_rows import TextRows, text_rows
+from quorum.votes.text_rows import TextRows, text_rows, textless_rows
 from quorum_contract.errors import QuorumError
 
 
@@ -36,8 +36,8 @@ class Statistic:
             :func:`quorum.decision.parts.find_part`; split by scores where ``scored`` is there. None: not
             computed, so there is no bias for parts.
         scored: The cells again, without gold, split by the scores of their votes. None: no vote has one.
-        text: The labelled cells one by one, with what their texts say about values. None: no labelled cell
-            has a text, or those of a part of a sum were not kept.
+        text: The labelled cells one by one, with what their texts say about values; in a sum, those of a part
+            without texts by pattern. None: no labelled cell has a text, or those of a part were not kept.
     """
 
     members: tuple[str, ...]
@@ -70,8 +70,14 @@ class Statistic:
         return Statistic(self.members, names, hist, self.products + other.products, gold, scored, text)
 
     def _text_with(self, other: Statistic, maps: list[npt.NDArray[np.int32]]) -> TextRows | None:
+        if self.text is None and other.text is None:
+            return None
         labelled = [part for part in zip((self, other), maps, strict=True) if part[0].hist.labelled().total]
-        rows = [part.text.regrouped(groups) for part, groups in labelled if part.text is not None]
+        rows = [
+            known.regrouped(groups)
+            for part, groups in labelled
+            if (known := part.text or textless_rows(part.gold, len(self.members))) is not None
+        ]
         if not rows or len(rows) < len(labelled):
             return None
         return rows[0] if len(rows) == 1 else rows[0] + rows[1]

@@ -27,7 +27,7 @@ class TextRows:
 
     Attributes:
         hist: One row per cell, sorted by group, with the columns of ``Statistic.gold``; its counts are 1, or
-            less after forgetting.
+            less after forgetting. Cells of votes without any text may be in one row, which counts them.
         features: (r, m, 16) :data:`quorum.decision.evidence.FEATURES` of the value that each member named;
             nan where it named none, or "n/a", or the cell has no text.
     """
@@ -83,6 +83,13 @@ def text_rows(codes: Codes, groups: Keys, right: Keys, levels: Codes | None, fea
     ones, kept = np.ones(len(codes)), None if levels is None else levels.astype(np.int8)
     hist = Histogram(canonical.astype(np.int8), groups.astype(np.int32), right.astype(np.int64), ones, kept)
     return _sorted(TextRows(hist, features))
+
+
+def textless_rows(gold: Histogram | None, members: int) -> TextRows | None:
+    """Labelled cells without a text, by pattern as in ``Statistic.gold``; None: they are not known."""
+    if gold is None:
+        return None
+    return TextRows(gold, np.full((len(gold.counts), members, len(FEATURES)), np.nan))
 
 
 def text_features(titles: Sequence[str], values: Iterable[tuple[str | None, ...]]) -> Floats | None:
