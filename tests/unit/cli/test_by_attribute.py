@@ -17,6 +17,7 @@ from quorum.decision.weights import Parameters, Weights, dump, equal_weights
 from quorum.deployment import load_deployment
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
+from quorum.rollout.channels import Change
 from quorum.votes import Cell, build_table, read_votes, write_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
@@ -156,3 +157,13 @@ def test_the_guard_needs_held_out_votes(folder: Path, run: Any) -> None:
         assert code == 1
         assert "rollout.guard" in err
         assert words in " ".join(err.split())
+
+
+def test_a_rehearsal_does_not_say_that_versions_were_unloaded(
+    votes: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for planned, said in ((True, "would unload to make room"), (False, "unloaded to make room")):
+        change = Change("publish", 4, planned=planned, retired=(2, 3))
+        monkeypatch.setattr("quorum.publish", lambda *_, change=change, **__: change, raising=False)
+        _, _, err = run("publish", "equal.json", *(["--dry-run"] if planned else []))
+        assert err.startswith(f"{said} (rollout.keep_versions): 2, 3")

@@ -10,9 +10,10 @@ import pytest
 from quorum.decision.evidence import FEATURES
 from quorum.decision.weights import dumps, loads
 from quorum.evaluation.score import apply, is_right
-from quorum.learning import learn
+from quorum.learning import learn, learn_statistic
 from quorum.learning.design import Design
 from quorum.learning.loglinear import LogLinear
+from quorum.learning.online import OnlineError, begin, dump_state, load_state, relearn, update
 from quorum.learning.text import standard_of
 from quorum.votes import Cell, build_table
 

@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import Parameters, Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
+from quorum.operations.rollout import publish
 from quorum.repository.configs import graph_of, parse_config
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
@@ -561,6 +563,19 @@ def test_weights_that_are_worse_on_one_attribute_are_refused_or_keep_it(guarded:
     assert forced.comparison.warning.startswith("worse than the running version on brand")
     with pytest.raises(RolloutError, match=r"no attribute 'brnd', 'colr' to keep; there are: brand, color"):
         guarded.publish(alone, keep=("brnd", "brand", "colr"))
+
+
+def test_what_the_catalogue_changed_is_told_of_the_attributes_that_are_not_kept(
+    guarded: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum.operations.rollout.connect", lambda *_: nullcontext(Fleet({"": guarded})))
+    spec, hashes = guarded._spec, guarded._spec.catalogue().hashes
+    older = replace(weights(spec), catalogue=hashes | {"color": "sha256:c", "size": "sha256:s"})
+    assert publish(spec, older, force="a rehearsal").catalogue.changed == ("color", "size")
+    change = publish(spec, older, keep=["color", "color"], force="a rehearsal")
+    assert change.kept == ("color",)
+    assert change.catalogue.changed == ("size",)
+    assert guarded.store.weights(change.version).catalogue_change(hashes) == change.catalogue
 
 
 def test_without_that_guard_an_attribute_that_is_worse_is_only_named(guarded: Rollout) -> None:
