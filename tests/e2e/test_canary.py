@@ -301,7 +301,7 @@ def test_evidence_promotes_what_is_better_and_ends_what_is_worse(voters: Served)
     assert status["canary_share"] == 0
     assert [e["action"] for e in voters.json("history")[-2:]] == ["promote", "canary"]
     _, err = quorum(voters.folder, "canary", "report", votes, code=1)
-    assert "begin with" in err
+    assert "begin one with" in err
 
 
 def flat(figures: Any) -> list[float]:

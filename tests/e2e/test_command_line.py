@@ -61,6 +61,19 @@ def test_status_tells_channels_versions_and_members(up: Up) -> None:
     assert all(word in out for word in ("quorum_canary", "gamma", "READY", "majority"))
 
 
+def test_status_names_a_change_of_members_that_the_server_does_not_run(up: Up) -> None:
+    path = up.folder / "deploy.yaml"
+    before = path.read_text("utf-8")
+    data = yaml.safe_load(before)
+    data["members"].append(data["members"][0] | {"name": "delta"})
+    try:
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        assert "deploy.yaml (delta/1/.gitkeep, " in up.json("status")["differs"]
+    finally:
+        path.write_text(before, encoding="utf-8")
+    assert "differs" not in up.json("status")
+
+
 def test_ask_shows_answer_and_votes(up: Up) -> None:
     result = up.json("ask", title(4), "--attributes", "color,size")
     assert list(result["attributes"]) == ["color", "size"]
@@ -226,6 +239,7 @@ def test_a_wrong_admin_key_is_named(up: Up, tmp_path: Path) -> None:
     assert "QUORUM_ADMIN_KEY" in err
     right = quorum_json(tmp_path, "status", QUORUM_ADMIN_KEY=running.endpoint.admin_key)
     assert right["channels"]["quorum"]["answers"]
+    assert "differs" not in right
     assert right["pid"] is None
 
 

@@ -17,7 +17,7 @@ from support.wire import Reply, grpc_reply
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum.decision.cell import Parameters, decide_one
-from quorum.tasks.normalise import NORMALISERS
+from quorum.tasks.normalise import NORMALISERS, is_not_given
 
 pytestmark = pytest.mark.data
 
@@ -79,7 +79,7 @@ def answered(
 
 
 def spelled(normaliser: str, value: str) -> str:
-    return value if value == "n/a" else NORMALISERS[normaliser](value) or "n/a"
+    return "n/a" if is_not_given(value) else NORMALISERS[normaliser](value)
 
 
 def test_every_cell_of_the_file_is_answered_once(

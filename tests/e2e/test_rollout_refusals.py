@@ -100,11 +100,10 @@ def test_refusals_say_what_where_and_what_next(desk: Desk) -> None:
     said = desk.refused("promote", "2")
     assert f"{folder / 'model_repository'} differs from" in said
     assert "(quorum_gate/config.pbtxt)" in said
-    assert "Stop the server, run `quorum render`, start it again" in said
+    assert "stop the server, run `quorum render`, start it again" in said
     quorum(folder, "render")
     said = desk.refused("promote", "2")
-    assert "was rendered anew since the server started (quorum_gate)" in said
-    assert "Restart the server first" in said
+    assert "was rendered anew since the server started (quorum_gate): restart the server" in said
     desk.edit(gate={})
     quorum(folder, "render")
     assert desk.done("promote", "2")["before"] == 1

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from quorum.votes.schema import how_to_fit
+
 MEMBERS = ("alpha", "beta", "gamma")
 Rows = list[dict[str, Any]]
 Change = Callable[[Rows], None]
@@ -153,10 +155,18 @@ def test_a_column_of_an_unknown_member_is_refused_by_name(run: Any, folder: Path
     write_jsonl(folder)
     path = write_parquet(folder, lambda table: [row["votes"].update(zed="x") for row in table] and None)
     error = refused(run, ["learn", path, "--deploy", spec])
-    assert "votes of alpha, beta, gamma, zed, wanted are votes of alpha, beta, gamma;" in error
+    assert "votes of alpha, beta, gamma, zed, wanted are votes of alpha, beta, gamma:" in error
+    assert "leave out zed: `quorum votes drop VOTES zed --out FEWER`" in error
     path = write_parquet(folder, lambda table: [row["votes"].pop("gamma") for row in table] and None)
     error = refused(run, ["learn", path, "--deploy", spec])
-    assert "votes of alpha, beta, wanted are votes of alpha, beta, gamma;" in error
+    assert "votes of alpha, beta, wanted are votes of alpha, beta, gamma:" in error
+    assert "ask gamma: `quorum extract LISTINGS --only gamma --votes VOTES`" in error
+    path = write_parquet(folder, lambda table: [row.update(votes={"zed": "x"}) for row in table] and None)
+    error = refused(run, ["learn", path, "--deploy", spec])
+    assert "these are votes of another deployment; name it by --deploy, or work in a folder without" in error
+    both = how_to_fit(["alpha", "the old"], ["alpha", "gamma"])
+    assert "`quorum votes drop VOTES 'the old' --out FEWER`; then ask gamma:" in both
+    assert both.endswith("`quorum extract LISTINGS --only gamma --votes FEWER`")
     assert run("learn", write_parquet(folder), "--deploy", spec)[0] == 0
 
 

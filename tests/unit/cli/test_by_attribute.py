@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from quorum.decision.weights import Parameters, Weights, dump, equal_weights
 from quorum.deployment import load_deployment
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
-from quorum.votes import Cell, build_table, write_votes
+from quorum.rollout.channels import Change
+from quorum.votes import Cell, build_table, read_votes, write_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
 
@@ -107,6 +109,34 @@ def test_learn_and_evaluate(votes: Path, run: Any) -> None:
     assert code == 0, err
     assert out.splitlines()[0].startswith("majority is worse than version 2 on color (-100.0 points")
     assert fits(out)
+    assert ("right at" in out, "calls" in out) == (True, True)
+
+
+def test_a_bias_for_not_given_is_named_and_bounded(votes: Path, run: Any) -> None:
+    code, _, err = run("learn", "votes.jsonl", "--method", "majority", "--na-bias", "-1", "--no-judge")
+    assert code == 0, err
+    assert "gamma 1.00; n/a counts -1 mean weights besides its votes\n" in err
+    for wrong in ("nan", "inf", "-11", "1e300"):
+        code, _, err = run("learn", "votes.jsonl", "--method", "em", "--na-bias", wrong)
+        assert code == 1
+        assert "a number from -10 to 10 is needed" in err
+    for command in ("learn", "evaluate"):
+        code, _, err = run(command, "votes.jsonl", "--gold-labels", "-5")
+        assert code == 2
+        assert "should be greater than or equal to " in " ".join(err.replace("│", " ").split())
+
+
+def test_a_warning_names_methods_as_the_table_does(votes: Path, run: Any) -> None:
+    table = read_votes(votes / "votes.jsonl")
+    cells = [
+        replace(c, values=("n/a", "x", None), gold=("n/a",)) if c.attribute == "size" else c
+        for c in table.cells
+    ]
+    write_votes(build_table(MEMBERS, cells), votes / "blank.jsonl")
+    code, out, err = run("evaluate", "blank.jsonl", "--methods", "majority", "--report", "report.html")
+    assert code == 0, err
+    assert "majority, n/a bias is worse than majority on size" in out.splitlines()[0]
+    assert "_with_na_bias" not in (votes / "report.html").read_text("utf-8")
 
 
 def test_diff_names_what_was_kept(votes: Path, run: Any) -> None:
@@ -127,3 +157,13 @@ def test_the_guard_needs_held_out_votes(folder: Path, run: Any) -> None:
         assert code == 1
         assert "rollout.guard" in err
         assert words in " ".join(err.split())
+
+
+def test_a_rehearsal_does_not_say_that_versions_were_unloaded(
+    votes: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for planned, said in ((True, "would unload to make room"), (False, "unloaded to make room")):
+        change = Change("publish", 4, planned=planned, retired=(2, 3))
+        monkeypatch.setattr("quorum.publish", lambda *_, change=change, **__: change, raising=False)
+        _, _, err = run("publish", "equal.json", *(["--dry-run"] if planned else []))
+        assert err.startswith(f"{said} (rollout.keep_versions): 2, 3")

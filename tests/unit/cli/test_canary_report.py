@@ -16,6 +16,7 @@ from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import load_deployment
 from quorum.learning.learn import learn
 from quorum.operations.servers import store_of
+from quorum.repository.history import Event, History, timestamp
 from quorum.repository.render import render
 from quorum.votes import read_votes, write_votes
 from quorum_client import Answer, AsyncClient, Extraction, Overloaded, Status, Vote
@@ -71,6 +72,19 @@ def test_a_text_may_hold_any_separator_of_lines(folder: Path, run: Any) -> None:
     assert code == 0, err
 
 
+def test_a_version_that_stable_left_behind_is_no_canary(folder: Path, run: Any) -> None:
+    try_version_2(folder)
+    votes = write(folder, [row(0, "quorum", 1)])
+    store = store_of(spec := load_deployment(folder / "deploy.yaml"))
+    History(store.path).append(Event(timestamp(), "promote", 2, 1, "", who="me"))
+    set_state(spec, [1, 2], stable=2, repository=store.path)
+    code, _, err = run("canary", "report", votes)
+    assert code == 1
+    assert "there is no canary; begin one with `quorum canary N --share 5%`" in err
+    set_state(spec, [1, 2], stable=2, share=0.1, repository=store.path)
+    assert run("canary", "report", votes)[0] == 0
+
+
 def test_a_fleet_is_looked_at_where_its_first_server_reads(folder: Path, run: Any) -> None:
     data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
     data["fleet"] = [{"grpc": "east:8001", "repository": "east"}, {"grpc": "west:8001", "repository": "west"}]
@@ -112,6 +126,23 @@ def test_labels_that_taught_a_version_do_not_promote_it(folder: Path, run: Any) 
     assert code == 0, err
     found = json.loads(out)
     assert (found["trained_on"], found["verdict"]["action"]) == (False, "promote")
+
+
+def test_votes_are_judged_as_served_not_as_spelled(folder: Path, run: Any) -> None:
+    rows = labelled_rows(range(400))
+    for r in rows:
+        r["votes"]["gamma"] = "X"
+    lesson = write(folder, rows)
+    spec = load_deployment(folder / "deploy.yaml")
+    try_version_2(
+        folder,
+        Weights("majority", MEMBERS, Parameters((1.0, 1.0, 9.0)), catalogue=spec.catalogue().hashes),
+    )
+    code, out, err = run("canary", "report", lesson, "--json")
+    assert code == 0, err
+    found = json.loads(out)["accuracy"]
+    assert (found["stable"], found["canary"]) == (0.5, 1.0)
+    assert "400 votes count as deploy.yaml spells values, not as recorded" in err
 
 
 @pytest.mark.parametrize(

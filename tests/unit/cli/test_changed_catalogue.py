@@ -60,11 +60,39 @@ def test_render_takes_the_change_and_names_it(served: Path, run: Any) -> None:
 
 
 def test_status_names_it(served: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "Control", lambda *_, **__: nullcontext(SimpleNamespace(index=list)))
+    server = SimpleNamespace(index=list, runs=lambda *_: True)
+    monkeypatch.setattr(operation, "Control", lambda *_, **__: nullcontext(server))
     monkeypatch.setattr(operation, "take_pulse", lambda *_: Pulse(True, True, 2, 0.0))
     assert f"version 2: {SENTENCE}" in run("status")[2]
     found = json.loads(run("status", "--json")[1])
     assert found["versions"]["2"]["catalogue"]["changed"] == ["color"]
+    (store_of(load_deployment(Path("deploy.yaml"))).path / "quorum_gate" / "catalogue.json").unlink()
+    differs = json.loads(run("status", "--json")[1])["differs"]
+    assert "deploy.yaml (quorum_gate/catalogue.json): stop the server, run `quorum render`" in differs
+    run("render")
+    assert "differs" not in json.loads(run("status", "--json")[1])
+    server.runs = lambda *_: False
+    assert "was rendered anew since the server started (quorum): restart the server" in run("status")[2]
+
+
+def test_render_writes_nothing_where_weights_are_for_other_members(
+    served: Path, folder: Path, run: Any
+) -> None:
+    assert run("render")[0] == 0
+    data = yaml.safe_load((folder / "deploy.yaml").read_text("utf-8"))
+    data["members"] = [*data["members"][:2], data["members"][0] | {"name": "delta"}]
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    gamma = store_of(load_deployment(folder / "deploy.yaml")).path / "gamma"
+    code, _, err = run("render")
+    assert code == 1
+    assert "version 2 cannot be served: weights are for the members" in err
+    assert "nothing was written: take the change back" in err
+    assert "leave out gamma: `quorum votes drop VOTES gamma --out FEWER`; then ask delta: `quorum ext" in err
+    assert gamma.is_dir()
+    assert not gamma.with_name("delta").exists()
+    code, _, err = run("render", "--reset-weights")
+    assert code == 0, err
+    assert not gamma.exists()
 
 
 def test_publish_names_it(learned: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +116,7 @@ def test_an_update_forgets_what_changed_and_keeps_the_rest(learned: Path, folder
     code, _, err = run("learn", "day.jsonl", "--update", learned)
     assert code == 0, err
     assert "changed in the catalogue since, so that earlier votes do not count: color" in err
+    assert "not judged by attribute here: `quorum evaluate day.jsonl` does" in err
     after = json.loads((folder / "weights.state.json").read_text("utf-8"))
     assert {attribute for _, attribute in before["groups"]} == {"brand", "color", "size"}
     assert {attribute for _, attribute in after["groups"]} == {"brand", "size"}

@@ -106,7 +106,7 @@ def test_gold_outside_a_closed_set_is_not_taken(folder: Path, run: Any, typed: A
     told = " ".join(err.split())
     assert "label.csv, row 2: 'Darkblue' is no value of color: 'red', 'dark blue', 'green', or" in told
     assert "did you mean 'dark blue'?" in told
-    assert "1 rows are left out" in told
+    assert "1 row is left out" in told
     assert new_gold(folder) == {("p0", "brand"): ("big",), (bare, "color"): ("n/a",)}
     # In the terminal the same cell is asked again.
     first = next(i for i, c in enumerate(choose(table, 20)) if table.cells[c.index].attribute == "color")
@@ -125,7 +125,15 @@ def test_conflicts_and_cells_that_are_not_there_are_told(folder: Path, run: Any)
     assert code == 0
     assert f"label.csv, row 2: {labelled.product}, {labelled.attribute}: other is not taken" in err
     assert "label.csv, row 3: nobody, color: no such cell" in err
+    assert "1 conflict, 1 cell that the table has not" in err
     assert new_gold(folder) == {}
+    (folder / "label.csv").write_text(
+        "product,attribute,gold\n" + "".join(f"nobody {i},color,red\n" for i in range(6)), encoding="utf-8"
+    )
+    code, _, err = run("label", "votes.jsonl", "--apply", "label.csv", "--force")
+    assert code == 0
+    assert err.count("no such cell") == 5
+    assert "\nand 1 more\n0 conflicts, 6 cells that" in err
 
 
 def test_questions_are_answered_by_number_text_dash_or_not_at_all(folder: Path, typed: Ask) -> None:

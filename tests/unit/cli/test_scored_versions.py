@@ -85,7 +85,8 @@ def test_render_names_scores_that_live_weights_miss(versions: Path, run: Any) ->
 def test_status_says_which_versions_use_scores(
     versions: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operation, "Control", lambda *_, **__: nullcontext(SimpleNamespace(index=list)))
+    server = SimpleNamespace(index=list, runs=lambda *_: True)
+    monkeypatch.setattr(operation, "Control", lambda *_, **__: nullcontext(server))
     monkeypatch.setattr(operation, "take_pulse", lambda *_: Pulse(True, True, 1, 0.0))
     code, out, err = run("status")
     assert (code, err) == (0, "")

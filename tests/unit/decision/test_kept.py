@@ -10,7 +10,7 @@ import pytest
 
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.evidence import Coefficients, Evidence
-from quorum.decision.kept import keep_attributes, kept_attributes
+from quorum.decision.kept import keep_attributes, kept_attributes, not_calibrated
 from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, group_key, loads
 
@@ -102,7 +102,59 @@ def test_attributes_of_other_text_evidence_cannot_be_kept() -> None:
         keep_attributes(replace(CALIBRATED, evidence=TEXT), replace(CALIBRATED, evidence=OTHER), ["brand"])
 
 
-def test_weights_of_an_older_schema_keep_no_attribute_that_texts_decide() -> None:
-    older = replace(CALIBRATED, schema_version=1)
-    with pytest.raises(WeightsError, match="schema_version 1 hold no evidence of texts"):
-        keep_attributes(older, replace(CALIBRATED, evidence=TEXT), ["brand"])
+def test_a_category_of_other_text_evidence_cannot_be_kept_either() -> None:
+    plain = Parameters((1.0, 2.0, 1.0), 0.0, 0.5, text=False)
+    groups = {group_key("c", "brand"): Parameters((5.0, 0.0, 0.0), 0.0, 0.5)}
+    live = replace(CALIBRATED, evidence=OTHER, attributes={"brand": plain}, groups=groups)
+    with pytest.raises(WeightsError, match=r"brand cannot be kept.*--no-evidence"):
+        keep_attributes(replace(CALIBRATED, evidence=TEXT), live, ["brand"])
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+def test_texts_count_as_they_did_however_often_an_attribute_is_kept(scale: float) -> None:
+    live = replace(CALIBRATED, evidence=TEXT)
+    heavy = Parameters((scale, scale, scale), 0.0, 0.75)
+    first = loads(dumps(keep_attributes(AGREEMENT, live, ["brand"])))
+    new = replace(CALIBRATED, default=heavy, attributes={})
+    second = loads(dumps(keep_attributes(new, first, ["brand"])))
+    titles = ["a blue shoe", "red, blue and red", "shoe", ""]
+    for title, ballots in itertools.product(titles, itertools.product(BALLOTS, repeat=3)):
+        values = {
+            decide_one(own.parameters("brand"), ballots, (), Evidence(own.evidence).of(title))[0]
+            for own in (live, first, second)
+        }
+        assert len(values) == 1
+    assert second.parameters("brand").none_bias == 0.75
+    assert not_calibrated(second) == ("brand",)
+
+
+def test_a_confidence_that_was_not_calibrated_does_not_become_so_when_it_is_kept_again() -> None:
+    once = keep_attributes(CALIBRATED, AGREEMENT, ["brand"])
+    twice = keep_attributes(CALIBRATED, once, ["brand", "size"])
+    assert not_calibrated(twice) == ("brand",)
+    assert not_calibrated(keep_attributes(AGREEMENT, once, ["brand"])) == ()
+    back = keep_attributes(AGREEMENT, once, ["brand"])
+    assert not_calibrated(keep_attributes(CALIBRATED, back, ["brand"])) == ("brand",)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("evidence", [{}, TEXT])
+def test_weights_of_an_older_schema_that_keep_attributes_become_weights_of_the_newest(
+    version: int, evidence: Coefficients
+) -> None:
+    older = replace(CALIBRATED, schema_version=version, catalogue="sha256:whole")
+    if version == 2:
+        older = replace(older, default=replace_scores(older.default))
+    served = {"": "sha256:open", "brand": "sha256:b"}
+    for name in ("brand", "size"):
+        live = replace(CALIBRATED, evidence=evidence, attributes={"brand": CALIBRATED.attributes["brand"]})
+        mixed = loads(dumps(keep_attributes(older, live, [name], served)))
+        assert mixed.schema_version == 3
+        assert mixed.catalogue == served
+        assert decided(mixed, name) == decided(live, name)
+        assert decided(mixed, "colour") == decided(older, "colour")
+    assert keep_attributes(older, live, ["size"]).catalogue is None
+
+
+def replace_scores(parameters: Parameters) -> Parameters:
+    return Parameters(parameters.weights, parameters.na_bias, parameters.none_bias, scores=SCORES)

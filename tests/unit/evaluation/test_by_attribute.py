@@ -43,7 +43,12 @@ def test_many_attributes_need_more_evidence_than_one() -> None:
     own, other = np.ones(len(kinds)), np.ones(len(kinds))
     own[:7] = 0
     assert judge(kinds[:30], products[:30], own[:30], other[:30], "").worse == ["a0"]
-    assert judge(kinds, products, own, other, "").worse == []
+    found = judge(kinds, products, own, other, "")
+    assert found.worse == []
+    assert found.by_attribute["a0"].difference.high < 0.0
+    (line,) = found.legend
+    assert line.startswith("a0: neither better nor worse, though 0 is outside the interval")
+    assert judge(kinds, products, own, other, "", margin=0.3).legend == []
 
 
 def test_categories_count_with_all_cells_of_their_products() -> None:
@@ -66,6 +71,7 @@ def test_draws_of_labels_widen_the_interval_and_falls_are_counted() -> None:
     found = judge(kinds, products, own, other, "majority")
     brand = found.by_attribute["brand"]
     assert (brand.difference.value, brand.falls, brand.verdict) == (-0.15, 2, "worse")
+    assert found.legend == ["Falls: in how many of the 4 draws of labels it is lower by more than 3 points."]
     assert brand.difference.low < -0.3
     assert brand.difference.high == 0.0
     assert found.worse_in_words().endswith(", more than 3 points in 2 of 4 draws)")

@@ -141,6 +141,7 @@ def test_without_gold_an_attribute_that_changes_far_more_than_the_others_is_show
     assert (a7.cells, a7.changed) == (400, 0.25)
     assert (a7.agreement, a7.confidence) == pytest.approx((-0.125, -0.1))
     assert found.verdict.action == "promote"
+    assert found.verdict.reason.endswith(": at most 1 point worse")
     guarded = compare_channels(pairs, (1, 2), RULES, guard="per_attribute").verdict
     assert (guarded.action, "a7: far more changes there" in guarded.reason) == ("keep watching", True)
 

@@ -10,7 +10,7 @@ import pytest
 from quorum.decision.evidence import FEATURES
 from quorum.decision.weights import dumps, loads
 from quorum.evaluation.score import apply, is_right
-from quorum.learning import learn, learn_statistic, loglinear
+from quorum.learning import learn, learn_statistic
 from quorum.learning.design import Design
 from quorum.learning.loglinear import LogLinear
 from quorum.learning.online import OnlineError, begin, dump_state, load_state, relearn, update
@@ -132,22 +132,28 @@ def experts(cells, in_title, alike=False, seed=0):
     rng, rows = np.random.default_rng(seed), []
     for i in range(cells):
         truth, wrong = rng.choice(len(COLOURS), 2, replace=False)
-        right = rng.random(3) < np.where(np.arange(3) == (0 if alike else i % 2), 0.95, 0.45)
+        right = rng.random(3) < np.where(np.arange(3) == (0 if alike else i % 2), 0.8, 0.4)
         votes = tuple(COLOURS[truth if ok else wrong] for ok in right)
         title = f"A shirt in {COLOURS[truth]}" if rng.random() < in_title else "A shirt"
         rows.append(Cell(f"p{i}", "", title, f"x{i % 2}", votes, (COLOURS[truth],)))
     return build_table(MEMBERS, rows)
 
 
-def test_text_replaces_weights_of_attributes_only_where_it_says_far_more(monkeypatch):
-    said, silent = experts(300, 1.0), experts(300, 0.0)
-    for table, text in ((said, True), (silent, False)):
-        weights = learn(table, "loglinear")
-        assert (bool(weights.evidence), bool(weights.attributes)) == (text, not text)
-    monkeypatch.setattr(loglinear, "_TEXT_LEAD", math.inf)
-    assert learn(said, "loglinear").attributes
-    # Where attributes are alike it needs no lead.
-    assert learn(experts(300, 1.0, alike=True), "loglinear").evidence
+def test_texts_and_weights_of_attributes_count_together():
+    table, judge = experts(400, 0.5), experts(1000, 0.5, seed=1)
+    both = learn(table, "loglinear")
+    assert both.evidence
+    assert set(both.attributes) == {"x0", "x1"}
+    for left_out in ("evidence", "per_attribute"):
+        alone = learn(table, "loglinear", settings={left_out: False})
+        assert accuracy(judge, both) > accuracy(judge, alone)
+    assert learn(experts(300, 0.0), "loglinear").attributes
+
+
+def test_attributes_that_are_alike_have_common_weights_with_the_text():
+    weights = learn(experts(300, 0.6, alike=True), "loglinear")
+    assert weights.evidence
+    assert not weights.attributes
 
 
 def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):

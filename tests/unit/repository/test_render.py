@@ -168,11 +168,15 @@ def test_weights_that_were_published_misfit_other_members(spec: Deployment) -> N
     spec = changed(
         spec, members=[{"name": "alpha", "runtime": "replay", "options": {"votes": "votes.jsonl"}}]
     )
+    before = {path: path.stat().st_mtime_ns for path in spec.repository_path.rglob("*")}
     found = render(spec)
     assert list(found.misfits) == [1, 2]
     assert "beta" in found.misfits[2]
+    assert found.remove == ["beta"]
+    assert {path: path.stat().st_mtime_ns for path in spec.repository_path.rglob("*")} == before
     assert Store(spec.repository_path).weights(2).members == ("alpha", "beta")
     assert reset_weights(spec) == 3
+    assert render(spec).remove == ["beta"]
     assert difference(spec).is_clean
     assert Store(spec.repository_path).state().pins == {"quorum": 3, "quorum_canary": 3}
 

@@ -111,6 +111,18 @@ def test_every_attribute_gets_disputed_cells_and_few_are_all_not_given():
     assert 0.16 < of_size / 200 < 0.32
 
 
+def test_attributes_with_equal_disputes_get_equally_many_disputed_cells():
+    table = simulated(5, [0.7, 0.7, 0.7], labelled=0)
+    counts = [need.disputed for need in label_needs(table)]
+    assert max(counts) < 1.2 * min(counts)
+    for seed in range(20):
+        names = [table.cells[choice.index].attribute for choice in choose(table, 24, seed=seed)
+                 if "disagree" in choice.reason]  # fmt: skip
+        assert sorted(names.count(f"a{i}") for i in range(3)) in ([4, 4, 4], [3, 4, 5])
+        # Labelling may stop anywhere.
+        assert len(set(names[:6])) == 3
+
+
 def test_attributes_that_have_their_labels_make_room():
     table = mixed_attributes(labelled=16)
     cells = [table.cells[choice.index] for choice in choose(table, 40, seed=3)]

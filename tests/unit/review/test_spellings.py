@@ -45,6 +45,7 @@ def test_the_catalogue_says_which_answers_are_one() -> None:
     # Both outside the value set: neither is an answer.
     assert find_spellings([cell("Mauve", "mauve")], catalogue) is None
     assert find_spellings([cell("A1", "a1", attribute="code")], catalogue) is None
+    assert find_spellings([cell("N/A", "n/a", attribute="code")], catalogue) == Spellings(1, ("N/A", "n/a"))
 
 
 def test_one_remark_counts_cells_and_names_the_most_frequent_pair() -> None:

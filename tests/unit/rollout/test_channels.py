@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import Parameters, Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
+from quorum.operations.rollout import publish
 from quorum.repository.configs import graph_of, parse_config
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
@@ -494,6 +496,26 @@ def test_weights_that_are_worse_on_held_out_votes_need_a_reason(tmp_path: Path) 
     assert list(rollout.history.events())[-1].reason == "a rehearsal"
 
 
+def test_held_out_votes_are_judged_as_served_not_as_spelled(tmp_path: Path) -> None:
+    attributes = {"color": {"values": ["red", "blue"]}}
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": {}}, attributes=attributes)
+    votes = {"alpha": "Red", "beta": "blue", "gamma": "mauve"}
+    rows = [{"product": f"p{i}", "attribute": "color", "gold": ["red"], "votes": votes} for i in range(40)]
+    (tmp_path / "heldout.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    deploy.write_text(deploy.read_text("utf-8") + "\nrollout: {heldout: heldout.jsonl}\n", encoding="utf-8")
+    spec = load_deployment(deploy)
+    render(spec)
+    server = Server(Store(spec.repository_path))
+    rollout = Rollout(spec, server, server.probe)
+    # "mauve" is outside the closed set: gamma abstains, whatever it weighs.
+    new = replace(weights(spec), default=Parameters((2.0, 1.0, 9.0)))
+    good = rollout.compare(new)
+    assert good is not None
+    assert (good.new, good.remark) == (1.0, "80 votes count as deploy.yaml spells values, not as recorded")
+    with pytest.raises(RolloutError, match=r"0\.0% right.*; 80 votes count as deploy\.yaml"):
+        rollout.publish(replace(new, default=Parameters((0.1, 1.0, 9.0))))
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Rollout:
     """With held-out votes by which alpha is always right on "color", and beta on "brand"."""
@@ -541,6 +563,19 @@ def test_weights_that_are_worse_on_one_attribute_are_refused_or_keep_it(guarded:
     assert forced.comparison.warning.startswith("worse than the running version on brand")
     with pytest.raises(RolloutError, match=r"no attribute 'brnd', 'colr' to keep; there are: brand, color"):
         guarded.publish(alone, keep=("brnd", "brand", "colr"))
+
+
+def test_what_the_catalogue_changed_is_told_of_the_attributes_that_are_not_kept(
+    guarded: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum.operations.rollout.connect", lambda *_: nullcontext(Fleet({"": guarded})))
+    spec, hashes = guarded._spec, guarded._spec.catalogue().hashes
+    older = replace(weights(spec), catalogue=hashes | {"color": "sha256:c", "size": "sha256:s"})
+    assert publish(spec, older, force="a rehearsal").catalogue.changed == ("color", "size")
+    change = publish(spec, older, keep=["color", "color"], force="a rehearsal")
+    assert change.kept == ("color",)
+    assert change.catalogue.changed == ("size",)
+    assert guarded.store.weights(change.version).catalogue_change(hashes) == change.catalogue
 
 
 def test_without_that_guard_an_attribute_that_is_worse_is_only_named(guarded: Rollout) -> None:
@@ -621,7 +656,7 @@ def test_a_repository_that_is_not_what_the_server_runs_is_left_alone(
     assert disk(spec) == before
     render(changed)
     rendered = disk(spec)
-    with pytest.raises(RolloutError, match=r"rendered anew.*\(quorum_gate\).*Restart the server"):
+    with pytest.raises(RolloutError, match=r"rendered anew.*\(quorum_gate\).*: restart the server"):
         Rollout(changed, server, server.probe).publish(weights(spec))
     assert disk(spec) == rendered
 

@@ -35,6 +35,23 @@ def test_events_come_back_in_order(history: History) -> None:
     assert history.last().at > next(history.events()).at  # type: ignore[union-attr]
 
 
+def test_a_version_is_left_until_a_canary_is_set_to_it(history: History) -> None:
+    add(history, "render", 1, None)
+    assert not history.was_left(1)
+    add(history, "promote", 2, 1, outcome="failed")
+    assert not history.was_left(1)
+    add(history, "promote", 2, 1)
+    assert (history.was_left(1), history.was_left(2)) == (True, False)
+    add(history, "promote", 2, 2)
+    assert not history.was_left(2)
+    add(history, "canary", 1, 1)
+    assert not history.was_left(1)
+    add(history, "rollback", 1, 2)
+    assert (history.was_left(1), history.was_left(2)) == (False, True)
+    add(history, "promote", 3, 1)
+    assert history.was_left(1)
+
+
 @pytest.mark.parametrize("kept", [1, 20, -1])
 def test_a_line_cut_off_by_a_crash_costs_only_itself(history: History, kept: int) -> None:
     add(history, "promote", 2, 1)

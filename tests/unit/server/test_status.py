@@ -26,7 +26,7 @@ from quorum.server.probe import Pulse
 
 @contextmanager
 def control(*_: object, **how: object) -> Iterator[Any]:
-    yield SimpleNamespace(index=list)
+    yield SimpleNamespace(index=list, runs=lambda *_: True)
 
 
 @pytest.fixture(autouse=True)

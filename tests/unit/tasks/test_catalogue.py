@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
+from quorum.tasks.normalise import NORMALISERS
 
 COLOR = Attribute("color", "Which colour?", ("Red", "Dark Blue"), {"crimson": "Red", "NAVY": "Dark Blue"})
 SIZE = Attribute("size", normaliser="measure", synonyms={"large": "L"})
@@ -50,11 +51,17 @@ def test_a_value_that_reads_like_not_given_is_a_value_when_listed() -> None:
     assert lining.normalise("n/a") == "n/a"
 
 
-def test_exact_attributes_know_only_one_way_to_say_not_given() -> None:
-    exact = Attribute("code", normaliser="exact")
-    assert exact.normalise("None") == "None"
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("raw", ["n/a", "N/A", "None", " not specified ", ""])
+def test_every_normaliser_knows_words_for_not_given(normaliser: str, raw: str) -> None:
+    assert Attribute("code", normaliser=normaliser).normalise(raw) == "n/a"
+
+
+def test_exact_attributes_keep_values_as_they_are_and_words_for_not_given_that_they_list() -> None:
+    exact = Attribute("code", synonyms={"NA": "NA"}, normaliser="exact")
     assert exact.normalise(" x") == " x"
-    assert exact.normalise("n/a") == "n/a"
+    assert exact.normalise("NA") == "NA"
+    assert exact.normalise("N/A") == "n/a"
 
 
 def test_what_a_synonym_stands_for_is_spelled_as_itself() -> None:

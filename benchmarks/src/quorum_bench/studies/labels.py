@@ -155,10 +155,7 @@ def demo_summary(rows: Sequence[Row], draws: int) -> str:
 
 
 def real(inputs: Inputs, seeds: int = 5) -> Iterator[Row]:
-    """Per size, on AE-110K: held-out accuracy by attribute and with common weights, paired, and ECE.
-
-    By votes alone: where texts count, all attributes have common weights.
-    """
+    """Per size, on AE-110K: held-out accuracy by attribute and with common weights, paired, and ECE."""
     if inputs.ae110k is None or not inputs.ae110k.is_file():
         return
     table = read_votes(inputs.ae110k)
@@ -192,8 +189,7 @@ def real(inputs: Inputs, seeds: int = 5) -> Iterator[Row]:
 def _held_out(
     table: VotesTable, labels: int | None, seeds: int, settings: Mapping[str, Any]
 ) -> tuple[Flags, Any]:
-    """(seeds, n) right cells and their confidences by votes alone, drawn as ``quorum evaluate`` does."""
-    settings = {**settings, "evidence": False}
+    """(seeds, n) right cells and their confidences, folds and labels drawn as ``quorum evaluate`` does."""
     right, confidence = np.zeros((seeds, len(table)), np.bool_), np.zeros((seeds, len(table)))
     for seed in range(seeds):
         fold = assign_folds(table.products, FOLDS, seed)

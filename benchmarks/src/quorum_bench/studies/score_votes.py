@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -105,29 +105,29 @@ def seed_votes(
     """Yield the name and the votes of each seed; see :func:`seed_tables`."""
     for seed in range(1, seeds + 1):
         file = None if folder is None else folder / f"seed-{seed}.jsonl"
-        if file is not None and file.exists():
-            table = read_votes(file)
-        else:
-            table = record(deployment, seed, products)
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_votes(table, file)
-        yield f"seed {seed}", table
+        yield f"seed {seed}", _kept(file, partial(record, deployment, seed, products))
 
 
 def demo_votes(folder: Path | None, deployment: Deployment) -> VotesTable:
     """Read the votes on the demo's own held-out listings, or record them as :func:`seed_tables` does."""
-    file = None if folder is None else folder / "listings.jsonl"
-    if file is not None and file.exists():
-        table = read_votes(file)
-    else:
+
+    def record_own() -> VotesTable:
         lines = (deployment.root / _DEMO / "listings.jsonl").read_text("utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         texts = [_Texts(row["product"], row["category"], row["title"], row["gold"]) for row in rows]
-        table = _recorded(deployment, texts)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_votes(table, file)
+        return _recorded(deployment, texts)
+
+    return _kept(None if folder is None else folder / "listings.jsonl", record_own)
+
+
+def _kept(file: Path | None, recorded: Callable[[], VotesTable]) -> VotesTable:
+    """Read the votes of a file; where it is missing, record them and write it."""
+    if file is not None and file.exists():
+        return read_votes(file)
+    table = recorded()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_votes(table, file)
     return table
 
 

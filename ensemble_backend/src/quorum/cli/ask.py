@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
@@ -16,10 +18,13 @@ from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import Vote
+from quorum_client import Answer, Status, Vote
 from quorum_contract import STABLE
 
 _INTERRUPTED = 130
+_UNBOUNDED = 10_000
+# Of an LLM, text that gives no value of the attribute; of recorded votes, no vote on it.
+_WORDS = {Status.UNPARSABLE: "no usable answer"}
 
 ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
 
@@ -53,27 +58,49 @@ def ask(
     if json:
         print_json(quorum.extraction_json(result))
         return
-    table = Table("attribute", "answer", "confidence", *(vote.member for vote in result.answers[0].votes))
-    for answer in result.answers:
-        # As Text: values may hold brackets, which a string would lose as markup.
-        table.add_row(
-            Text(answer.attribute),
-            _cell(answer.value, "no member answered", "bold"),
-            f"{answer.confidence:.0%}",
-            *map(_vote_cell, answer.votes),
-        )
-    out.print(table)
+    table = _wide(result.answers)
+    unbounded = out.options.update(width=_UNBOUNDED)
+    fits = Measurement.get(out, unbounded, table).maximum <= out.width
+    out.print(table if fits else _narrow(result.answers))
     if any(vote.score is not None for answer in result.answers for vote in answer.votes):
         note("p: the probability that the member gave to its value")
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
 
 
+def _wide(answers: Sequence[Answer]) -> Table:
+    """A row for each attribute, a column for each member."""
+    table = Table("attribute", "answer", "confidence", *(vote.member for vote in answers[0].votes))
+    for answer in answers:
+        votes = map(_vote_cell, answer.votes)
+        table.add_row(Text(answer.attribute), _answer_cell(answer), f"{answer.confidence:.0%}", *votes)
+    return table
+
+
+def _narrow(answers: Sequence[Answer]) -> Table:
+    """A block for each attribute, with a row for each member."""
+    table = Table(
+        Column("attribute, member", overflow="fold"), Column("answer, vote", overflow="fold"), "confidence"
+    )
+    for answer in answers:
+        table.add_row(Text(answer.attribute, "bold"), _answer_cell(answer), f"{answer.confidence:.0%}")
+        for vote in answer.votes:
+            table.add_row(Text(f"  {vote.member}"), _vote_cell(vote), "")
+        table.add_section()
+    return table
+
+
+def _answer_cell(answer: Answer) -> Text:
+    return _cell(answer.value, "no member answered", "bold")
+
+
 def _cell(value: str | None, reason: str, style: str = "") -> Text:
+    # As Text: values may hold brackets, which a string would lose as markup.
     return Text(f"({reason})", "dim") if value is None else Text(value, style)
 
 
 def _vote_cell(vote: Vote) -> Text:
-    cell = _cell(vote.value, vote.status.name.lower())
+    status = _WORDS.get(vote.status, vote.status.name.lower().replace("_", " "))
+    cell = _cell(vote.value, status)
     return cell if vote.score is None else cell.append(f" {as_probability(vote.score)}", "dim")
 
 

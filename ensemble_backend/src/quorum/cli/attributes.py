@@ -34,6 +34,8 @@ def show_judgement(found: Judgement, own: str, other: str = "") -> None:
     _table("attribute", enough or found.by_attribute, own, other, found.draws)
     if found.by_category:
         _table("category", found.by_category, own, other, found.draws)
+    for line in found.legend:
+        note(line)
     if enough and found.too_few:
         few, more = found.too_few[:_FEW], len(found.too_few) - _FEW
         note(f"too few cells to say: {', '.join(few)}" + (f" and {more} others" if more > 0 else ""))

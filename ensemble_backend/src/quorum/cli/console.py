@@ -105,6 +105,11 @@ def note(text: str | Text) -> None:
     err.print(text, highlight=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class ProgressBar:
     """A progress bar on standard error, shown from its first call until the end of the ``with`` block."""
 

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
 from quorum.cli.rollout import describe_missing
-
-if TYPE_CHECKING:
-    from quorum.repository.render import Difference
 
 
 def validate(
@@ -80,31 +77,29 @@ def render(
     if json:
         print_json(report)
     else:
-        _show(changes, spec.repository_path, check)
+        _show(report, spec.repository_path, check)
         for version, members in report.unscored.items():
             note(describe_missing(version, members))
         for version, change in report.catalogue.items():
             note(f"version {version}: {change}")
-        if not check and not changes.is_clean and report.served:
+        if report.written and not changes.is_clean and report.served:
             note("this deployment is being served: the change takes effect at the next `quorum up`")
     if changes.misfits or (check and not changes.is_clean):
         raise typer.Exit(1)
 
 
-def _show(changes: Difference, repository: Path, check: bool) -> None:
-    written, removed = ("differs", "not in deploy.yaml") if check else ("wrote", "removed")
+def _show(report: quorum.RenderReport, repository: Path, check: bool) -> None:
+    changes = report.difference
+    written, removed = ("wrote", "removed") if report.written else ("differs", "not in deploy.yaml")
     for name in sorted(changes.write):
         note(f"{written}: {repository / name}")
     for name in changes.remove:
         note(f"{removed}: {repository / name}")
     for version, reason in changes.misfits.items():
         note(f"version {version} cannot be served: {reason}")
-    if changes.misfits:
-        note(
-            "take the change back, or learn again from the votes you have (`quorum learn VOTES`), start from "
-            "equal weights (`quorum render --reset-weights`) and publish what was learned"
-        )
+    if report.remedy:
+        note(report.remedy if check else f"nothing was written: {report.remedy}")
     if changes.is_clean:
         note(f"{repository} matches deploy.yaml")
-    elif check:
+    elif check and not report.remedy:
         note("run `quorum render`")

@@ -28,7 +28,8 @@ def evaluate(
     methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
     folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
     gold_labels: Annotated[
-        int | None, typer.Option(help="Learn from only this many labels per fold; default: all others.")
+        int | None,
+        typer.Option(min=1, help="Learn from only this many labels per fold; default: all others."),
     ] = None,
     draws: Annotated[
         int | None,
@@ -100,7 +101,7 @@ def _load_live(deploy: Path) -> quorum.Deployment | None:
 def _show(result: quorum.Evaluation) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
-    heads = ("right (95 %)", "to best member", "F1", "ECE", "at 80 %", "saved")
+    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "calls\nsaved")
     figures = (Column(head, no_wrap=True) for head in heads)
     table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)
     for name, accuracy in result.members.items():
@@ -115,7 +116,7 @@ def _show(result: quorum.Evaluation) -> None:
             *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
         )
     out.print(table)
-    note("F1: micro. At 80 %: accuracy on the surest 80 % of cells. Saved: calls, by stopping early.")
+    note("F1: micro. Right at 80 %: on the surest 80 % of cells. Calls saved: by stopping early.")
     for other, found in result.methods[result.best_method].compared.items():
         show_judgement(found, result.label(result.best_method), other)
     if result.scores:

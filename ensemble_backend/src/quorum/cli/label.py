@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, out, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.choose import LabelError
 from quorum.review.sheet import SEPARATOR, members_by_answer
@@ -85,8 +85,8 @@ def label(
                 note(remark)
             _show_needs(sheet.needs)
             note(
-                f"wrote {sheet.cells} cells to {sheet.out}; fill in the column gold (empty: skipped), "
-                f"next: `quorum label {votes} --apply {sheet.out}`"
+                f"wrote {counted(sheet.cells, 'cell')} to {sheet.out}; fill in the column gold (empty: "
+                f"skipped), next: `quorum label {votes} --apply {sheet.out}`"
             )
 
 
@@ -141,21 +141,31 @@ def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
         given, kept = SEPARATOR.join(c.given), SEPARATOR.join(c.kept)
         place = f"{sheet}, row {c.row}: {c.product}, {c.attribute}"
         note(f"{place}: {given} is not taken, its gold is {kept} already")
+    _note_more(result.conflicts)
     for row in result.unknown[:_SHOWN]:
         note(f"{sheet}, row {row.row}: {row.product}, {row.attribute}: no such cell in the table")
+    _note_more(result.unknown)
     for row_in_words in report.refused[:_SHOWN]:
         note(row_in_words)
+    _note_more(report.refused)
     if report.refused:
-        note(f"{len(report.refused)} rows are left out for such values: correct them, apply the sheet again")
+        left = "1 row is" if len(report.refused) == 1 else f"{len(report.refused)} rows are"
+        note(f"{left} left out for such values: correct them, apply the sheet again")
     if result.conflicts or result.unknown:
-        note(f"{len(result.conflicts)} conflicts, {len(result.unknown)} unknown cells; gold as it was stays")
+        conflicts, cells = counted(len(result.conflicts), "conflict"), counted(len(result.unknown), "cell")
+        note(f"{conflicts}, {cells} that the table has not; gold as it was stays")
     if result.outside:
-        note(f"{result.outside} of the new labels are values that no member named; is their spelling right?")
+        note(f"values that no member named, among the new labels: {result.outside}; is their spelling right?")
     _show_needs(report.needs)
     note(
-        f"{result.added} labels added, {report.labels} in all; wrote {report.out}; "
+        f"{counted(result.added, 'label')} added, {report.labels} in all; wrote {report.out}; "
         f"next: `quorum learn {report.out}`"
     )
+
+
+def _note_more(rows: Sequence[object]) -> None:
+    if len(rows) > _SHOWN:
+        note(f"and {len(rows) - _SHOWN} more")
 
 
 def _show_needs(needs: Sequence[AttributeNeed]) -> None:

@@ -36,7 +36,8 @@ def learn(
     ] = None,
     method: Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")] = "auto",
     gold_labels: Annotated[
-        int | None, typer.Option(help="Use only this many gold labels, drawn with --seed; 0 uses none.")
+        int | None,
+        typer.Option(min=0, help="Use only this many gold labels, drawn with --seed; 0 uses none."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the gold labels.")] = 0,
     before: Annotated[
@@ -103,7 +104,10 @@ def learn(
     for remark in report.remarks:
         note(remark)
     pairs = zip(report.weights.members, report.weights.default.weights, strict=True)
-    note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}")
+    bias = report.weights.settings.get("na_bias")
+    # Methods that learn such a bias say only whether they do.
+    also = "" if not bias or bias is True else f"; n/a counts {bias:+g} mean weights besides its votes"
+    note(f"{report.weights.method}: {', '.join(f'{name} {value:.2f}' for name, value in pairs)}{also}")
     if report.judged:
         _show_judged(report.judged)
     note(f"wrote {target}; next: `quorum publish {target}`")

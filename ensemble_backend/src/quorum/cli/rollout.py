@@ -58,17 +58,20 @@ def publish(
         if change.comparison.warning:
             note(Text(change.comparison.warning, "bold red"))
         note(f"held-out votes: {change.comparison}")
+        if change.comparison.remark:
+            note(change.comparison.remark)
         for other, found in change.comparison.compared.items():
             show_judgement(found, "new", other.removeprefix("the ").removesuffix(" version"))
     if change.kept and not json:
         note(f"decided as by the running version: {', '.join(change.kept)}")
     if change.not_calibrated and not json:
         note(
-            f"confidence of {', '.join(change.not_calibrated)}: on the scale of the new weights, but not "
-            "calibrated, as the running version's is agreement"
+            f"confidence of {', '.join(change.not_calibrated)}: not calibrated, unlike that of the other "
+            "attributes, as the running version's is not"
         )
     if change.retired and not json:
-        note(f"unloaded to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
+        unloads = "would unload" if change.planned else "unloaded"
+        note(f"{unloads} to make room (rollout.keep_versions): {', '.join(map(str, change.retired))}")
     if change.unscored and not json:
         note(describe_missing(change.version, change.unscored))
     if change.catalogue and not json:

@@ -129,6 +129,11 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         members.add_row(name, m.state, Text(m.reason))
     for table in (channels, versions, members):
         out.print(table)
+    _note(report)
+
+
+def _note(report: quorum.ServerStatus) -> None:
+    """Print remarks on versions, on deploy.yaml and on the canary."""
     pinned = {channel.pinned for channel in report.channels.values()}
     for number, v in report.versions.items():
         if v.kept:
@@ -137,6 +142,8 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
             note(describe_missing(number, v.unscored))
         if v.catalogue and number in pinned:
             note(f"version {number}: {v.catalogue}")
+    if report.differs:
+        note(Text(report.differs, "bold red"))
     if report.canary_share:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
 

@@ -18,6 +18,7 @@ from quorum.cli.console import (
     DeployOption,
     JsonOption,
     ProgressBar,
+    counted,
     note,
     out,
     print_json,
@@ -51,10 +52,11 @@ def info(votes: VotesArgument, json: JsonOption = False) -> None:
         attributes.add_row(Text(name), str(cells))
     out.print(members)
     out.print(attributes)
-    note(f"{found.cells} cells of {found.products} products, {found.labels} with gold")
+    size = f"{counted(found.cells, 'cell')} of {counted(found.products, 'product')}"
+    note(f"{size}, {found.labels} with gold")
     if found.duplicates:
         pairs = ", ".join(f"{earlier} and {later}" for earlier, later in found.first_duplicates)
-        note(f"{found.duplicates} duplicates, the first on {found.unit}s {pairs}; keep one of each")
+        note(f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; keep one of each")
 
 
 def merge(
@@ -77,9 +79,9 @@ def merge(
         print_json(report)
         return
     if report.conflicts:
-        note(f"{report.conflicts} differences, in which the {prefer} table decided")
+        note(f"{counted(report.conflicts, 'difference')}, in which the {prefer} table decided")
     for member, cells in report.without.items():
-        note(f"{member}: no vote on {cells} cells, it abstains there")
+        note(f"{member}: no vote on {counted(cells, 'cell')}, it abstains there")
     _wrote(report)
 
 
@@ -136,8 +138,9 @@ def normalise(
         return
     changed = report.respelled + report.to_not_applicable + report.outside
     note(
-        f"{changed} votes changed: {report.respelled} spelled otherwise, {report.to_not_applicable} to n/a, "
-        f"{report.outside} that are no value of their attribute to abstentions; gold of {report.gold} cells"
+        f"{counted(changed, 'vote')} changed: {report.respelled} spelled otherwise, "
+        f"{report.to_not_applicable} to n/a, {report.outside} that are no value of their attribute to "
+        f"abstentions; gold of {counted(report.gold, 'cell')}"
     )
     for attribute, before, after, count in report.examples:
         note(f"  {attribute}: {before!r} -> {'abstained' if after is None else repr(after)} ({count})")
@@ -151,7 +154,7 @@ def _preferred(text: str | None) -> Literal["first", "last"] | None:
 
 
 def _wrote(report: quorum.VotesWritten) -> None:
-    note(f"wrote {report.cells} cells of {', '.join(report.members)} to {report.out}")
+    note(f"wrote {counted(report.cells, 'cell')} of {', '.join(report.members)} to {report.out}")
 
 
 def _share(value: float) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from quorum.decision.folding import fold
 from quorum.decision.patterns import MAX_MEMBERS
 from quorum_contract import NOT_APPLICABLE
 
@@ -290,14 +291,6 @@ def _contains(whole: Form, part: Form) -> bool:
     if len(part.folded) < 2:
         return len(whole.folded) > 1 and part.folded in whole.words
     return len(whole.folded) > len(part.folded) and part.folded in whole.folded
-
-
-def fold(text: str) -> tuple[str, str]:
-    """A text composed (NFC), and that without case, composed again."""
-    if text.isascii():
-        return text, text.lower()
-    written = unicodedata.normalize("NFC", text)
-    return written, unicodedata.normalize("NFC", written.casefold())
 
 
 def is_blank(text: str) -> bool:

@@ -11,7 +11,8 @@ import msgspec
 
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.cell import Parameters
-from quorum.decision.weights import Weights, WeightsError, attribute_of
+from quorum.decision.evidence import Coefficients
+from quorum.decision.weights import SCHEMA_VERSION, Weights, WeightsError, attribute_of
 
 
 def keep_attributes(
@@ -21,9 +22,11 @@ def keep_attributes(
 
     These attributes get the same values as by the live weights. Their confidence becomes of the kind that the
     new weights give: that of calibrated parameters among agreement is agreement. Agreement cannot become a
-    calibrated confidence without labels: such parameters are scaled to the sum of the new weights, which
-    changes no decision, and get the new score of "none of these"; the provenance then says "not calibrated".
-    ``catalogue`` maps attribute -> hash in the catalogue that the live weights are served with.
+    calibrated confidence without labels: such parameters get the new score of "none of these", and are scaled
+    to the sum of the new weights, but not where texts count, as evidence has one scale for all attributes.
+    The provenance then says "not calibrated", and goes on saying so when they are kept again.
+    ``catalogue`` maps attribute -> hash in the catalogue that the live weights are served with. New weights
+    of schema 1 and 2, which fit that catalogue as a whole, become weights of schema 3.
 
     Raises:
         WeightsError: The live weights are for other members, or both weigh values by texts, in two ways.
@@ -33,25 +36,24 @@ def keep_attributes(
             f"attributes are kept of weights for the same members in the same order; these are for "
             f"{', '.join(new.members)}, the live ones for {', '.join(live.members)}"
         )
-    wanted = set(names)
+    wanted, content_hash = set(names), live.content_hash
+    new = replace(new, catalogue=_catalogue(new, names, catalogue), schema_version=SCHEMA_VERSION)
     new, live = _one_evidence(new, live, names)
     attributes = {name: found for name, found in new.attributes.items() if name not in wanted}
     groups = {key: found for key, found in new.groups.items() if attribute_of(key) not in wanted}
     for name in names:
         scale = new.attributes.get(name, new.default)
-        attributes[name] = _converted(live.attributes.get(name, live.default), scale)
+        attributes[name] = _converted(live.attributes.get(name, live.default), scale, live.evidence)
         own = {key: found for key, found in live.groups.items() if attribute_of(key) == name}
-        groups |= {key: _converted(found, scale) for key, found in own.items()}
-    is_scaled = live.confidence == "agreement" and new.confidence == "calibrated"
-    origin = {"content_hash": live.content_hash, "method": live.method}
-    origin |= {"confidence": "not calibrated"} if is_scaled else {}
-    kept = {**_kept(new), **dict.fromkeys(names, origin)}
-    known = new.catalogue
-    if isinstance(known, Mapping) and catalogue is not None:
-        served = {name: catalogue.get(name, catalogue.get(OUTSIDE)) for name in names}
-        known = {**known, **{name: digest for name, digest in served.items() if digest is not None}}
+        groups |= {key: _converted(found, scale, live.evidence) for key, found in own.items()}
+    marked = set(names if live.confidence == "agreement" else not_calibrated(live))
+    origin = {"content_hash": content_hash, "method": live.method}
+    kept = {**_kept(new)}
+    for name in names:
+        is_marked = new.confidence == "calibrated" and name in marked
+        kept[name] = origin | ({"confidence": "not calibrated"} if is_marked else {})
     provenance = {**new.provenance, "kept": kept}
-    return replace(new, attributes=attributes, groups=groups, catalogue=known, provenance=provenance)
+    return replace(new, attributes=attributes, groups=groups, provenance=provenance)
 
 
 def kept_attributes(weights: Weights) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ def _one_evidence(new: Weights, live: Weights, names: Sequence[str]) -> tuple[We
     """Both weights with the evidence of one of them, which counts in those alone that had it."""
     if new.evidence == live.evidence:
         return new, live
-    kept = [name for name in names if live.parameters(name).text] if live.evidence else []
+    kept = [name for name in names if _uses_text(live, name)] if live.evidence else []
     if not kept:
         return new, _without_text(live)
     if new.evidence:
@@ -78,6 +80,24 @@ def _one_evidence(new: Weights, live: Weights, names: Sequence[str]) -> tuple[We
             "products in two ways, and a version holds one; learn with --no-evidence to keep attributes"
         )
     return replace(_without_text(new), evidence=live.evidence), live
+
+
+def _uses_text(weights: Weights, name: str) -> bool:
+    """Whether texts count in any cell of an attribute."""
+    groups = (found for key, found in weights.groups.items() if attribute_of(key) == name)
+    return any(found.text for found in (weights.parameters(name), *groups))
+
+
+def _catalogue(
+    new: Weights, names: Sequence[str], served: Mapping[str, str] | None
+) -> Mapping[str, str] | None:
+    """Attribute -> hash in the catalogue, of weights that keep these attributes as they are served."""
+    if isinstance(new.catalogue, str):
+        return served
+    if new.catalogue is None or served is None:
+        return new.catalogue
+    kept = {name: served.get(name, served.get(OUTSIDE)) for name in names}
+    return {**new.catalogue, **{name: digest for name, digest in kept.items() if digest is not None}}
 
 
 def _without_text(weights: Weights) -> Weights:
@@ -95,12 +115,17 @@ def _kept(weights: Weights) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _converted(parameters: Parameters, scale: Parameters) -> Parameters:
-    """The same decisions with a confidence of the kind, and on the scale, of other parameters."""
+def _converted(parameters: Parameters, scale: Parameters, evidence: Coefficients) -> Parameters:
+    """The same decisions with a confidence of the kind of other parameters, and on their scale without texts.
+
+    Evidence is one set of coefficients, which cannot be scaled for an attribute.
+    """
     if parameters.calibrated == scale.calibrated:
         return parameters
     if not scale.calibrated:
         return msgspec.structs.replace(parameters, none_bias=None)
+    if evidence and parameters.text:
+        return msgspec.structs.replace(parameters, none_bias=scale.none_bias)
     total, wanted = sum(parameters.weights), sum(scale.weights)
     factor = wanted / total if total and wanted else 1.0
     return msgspec.structs.replace(

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from quorum.decision.folding import fold
+
 
 def find_part(values: Sequence[str | None]) -> int:
     """Index of the member whose value is contained in a longer value of another; case is ignored.
@@ -20,7 +22,7 @@ def find_part(values: Sequence[str | None]) -> int:
     """
     if len({value for value in values if value is not None}) < 2:
         return -1
-    texts = [None if value is None else _composed(value) for value in values]
+    texts = [None if value is None else fold(value)[1] for value in values]
     member, shortest = -1, 0
     for i, part in enumerate(texts):
         if not part or (member >= 0 and len(part) >= shortest):
@@ -28,12 +30,6 @@ def find_part(values: Sequence[str | None]) -> int:
         if any(whole is not None and len(whole) > len(part) and _holds(whole, part) for whole in texts):
             member, shortest = i, len(part)
     return member
-
-
-def _composed(value: str) -> str:
-    if value.isascii():
-        return value.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", value).casefold())
 
 
 def _holds(whole: str, part: str) -> bool:

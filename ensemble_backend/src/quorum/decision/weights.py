@@ -98,6 +98,7 @@ class Weights:
             check_evidence(self.evidence)
         except ValueError as error:
             raise WeightsError(str(error)) from error
+        _check_provenance(self.provenance)
         _check_parameters(self.default, "default", self)
         for key, named in (("attributes", self.attributes), ("groups", self.groups)):
             for name, parameters in named.items():
@@ -189,6 +190,18 @@ _REQUIRED = frozenset(
     }
 )
 _OPTIONAL = frozenset({"groups", "settings", _LEVELS})
+_PROVENANCE: Mapping[str, Any] = {
+    "created": str | None,
+    "rows": int,
+    "products": int,
+    "gold_labels": int,
+    "data_hash": str | None,
+    "seed": int | None,
+    "days": int,
+    "labelled_tables": list[str],
+    "kept": dict[str, dict[str, str]],
+}
+"""Entries of the provenance that are read again, and their types; others are free."""
 _TIMES = frozenset({"created"})
 """Entries of the provenance that the content hash leaves out, so that the same votes give the same hash."""
 
@@ -282,6 +295,15 @@ def _parameters(value: object, where: str) -> Parameters:
         return msgspec.convert(value, Parameters)
     except msgspec.ValidationError as error:
         raise WeightsError(f"{where}: {error}") from error
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    for name, kind in _PROVENANCE.items():
+        if name in provenance:
+            try:
+                msgspec.convert(provenance[name], kind)
+            except msgspec.ValidationError as error:
+                raise WeightsError(f"provenance.{name}: {error}") from error
 
 
 def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> None:

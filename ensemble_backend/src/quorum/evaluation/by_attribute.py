@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
+from quorum.decision.catalogue_change import named
 from quorum.evaluation.measures import Flags
 from quorum.evaluation.stats import (
     RESAMPLES,
@@ -74,12 +75,14 @@ class Judgement(Record):
         by_attribute: By attribute, all of them.
         by_category: By category, those with :data:`LEAST_CELLS` cells, where there are several.
         draws: Number of draws of the labels that the one was learned from.
+        margin: What an attribute may be lower and not be called worse, in [0, 1].
     """
 
     against: str
     by_attribute: Mapping[str, Compared]
     by_category: Mapping[str, Compared]
     draws: int = 1
+    margin: float = 0.0
 
     @property
     def worse(self) -> list[str]:
@@ -91,6 +94,28 @@ class Judgement(Record):
     def too_few(self) -> list[str]:
         """Attributes with too few labelled cells to say anything."""
         return [name for name, c in self.by_attribute.items() if c.verdict == "too few cells"]
+
+    @property
+    def legend(self) -> list[str]:
+        """Sentences, for people, on what the verdicts and counts of the tables mean where they surprise."""
+        rows = {**self.by_attribute, **self.by_category}
+        chance = [name for name, c in rows.items() if c.verdict == "unclear" and self._leaves_0_out(c)]
+        lines = []
+        if any(c.falls is not None for c in rows.values()):
+            lines.append(
+                f"Falls: in how many of the {self.draws} draws of labels it is lower by more than "
+                f"{100 * FALL:.0f} points."
+            )
+        if chance:
+            lines.append(
+                f"{named(chance)}: neither better nor worse, though 0 is outside the interval: rows are "
+                "tested together, and one interval in 20 leaves 0 out by chance."
+            )
+        return lines
+
+    def _leaves_0_out(self, found: Compared) -> bool:
+        delta = found.difference
+        return delta.low > 0.0 or (delta.high < 0.0 and delta.value < -self.margin)
 
     def worse_in_words(self) -> str:
         """The attributes that are worse, with their differences; "" if there is none."""
@@ -148,7 +173,7 @@ def judge(
     several = len(set(categories.tolist())) > 1
     by_category = _by(categories, products, columns, margin, seed) if several else {}
     enough = {name: found for name, found in by_category.items() if found.verdict != "too few cells"}
-    return Judgement(against, by_attribute, enough, columns[0].shape[1])
+    return Judgement(against, by_attribute, enough, columns[0].shape[1], margin)
 
 
 def difference(gains: Floats, products: npt.NDArray[np.int32], seed: int = 0) -> Estimate:

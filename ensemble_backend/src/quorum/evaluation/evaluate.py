@@ -113,7 +113,7 @@ class Evaluation(Record):
             for name, found in self.methods.items()
             if name != CONFUSION and "_without_" not in name
         }
-        return "; ".join(f"{name} is {line}" for name, line in lines.items() if line)
+        return "; ".join(f"{self.label(name)} is {line}" for name, line in lines.items() if line)
 
     @staticmethod
     def label(method: str) -> str:

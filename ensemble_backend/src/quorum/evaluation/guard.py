@@ -25,6 +25,7 @@ class Comparison:
         delta: ``new - running``; ``low`` to ``high`` is its 95 % interval, bootstrapped over products.
         gold_labels: Number of the cells.
         compared: The new weights against the running ones and against majority, by attribute and category.
+        remark: How many votes were judged in another spelling than recorded; "" if none were.
     """
 
     new: float
@@ -34,6 +35,7 @@ class Comparison:
     high: float
     gold_labels: int
     compared: Mapping[str, Judgement]
+    remark: str = ""
 
     @property
     def worse(self) -> list[str]:

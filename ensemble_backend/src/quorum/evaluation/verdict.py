@@ -115,7 +115,8 @@ def judge(
     if held_back := _held_back(rules, delta, gold_products, worse):
         return held_back
     if delta.low >= -rules.max_worse:
-        reason = f"{words}: at most {100 * rules.max_worse:.3g} points worse"
+        most = f"{100 * rules.max_worse:.3g}"
+        reason = f"{words}: at most {most} {'point' if most == '1' else 'points'} worse"
         if latency and latency.ratio.value > rules.max_latency_ratio:
             return Verdict("keep watching", f"{reason}, but it takes {_times(latency.ratio)} as long")
         if asked and failed / asked > rules.max_failed:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.arrays import Decision, Floats, Rule, agreeing, decide, decide_rows
+from quorum.decision.arrays import Decision, Floats, Rule, agreeing, decide, leaders
+from quorum.decision.cell import RELATIVE_TIE
 from quorum.decision.histogram import Histogram
 from quorum.decision.patterns import ABSTAIN, Codes, Keys
 
@@ -21,12 +22,13 @@ class Iwmv:
 
     Start with ``v = 1``; label every cell with the heaviest candidate; ``w_j`` = cells where member ``j``
     agrees with the label / cells it answered; ``v_j = L w_j - 1``; repeat until the labels no longer change.
+    A cell whose heaviest candidates tie counts for each of them by an equal share, as it would on average if
+    ties were broken by chance: else the first member, which wins ties, would be taken for the best.
     ``L w - 1`` is the linearisation of the MAP weight ``log((L-1) w / (1-w))`` at chance level ``w = 1/L``:
     it maximises a bound, so its distance to the best possible accuracy does not vanish with more data. Use
     :class:`quorum.learning.em.OneCoin` unless you need the paper's method.
 
-    Where members only ever contradict each other, every label is a tie, which the first member would win and
-    be taken for the best: there all weights stay 1.
+    Where members only ever contradict each other, every label is a tie: there all weights stay 1.
 
     Source: Li and Yu, Error Rate Bounds and Iterative Weighted Majority Voting for Crowdsourcing,
     arXiv:1411.4086; used by Fang et al., LLM-Ensemble, arXiv:2403.00863.
@@ -58,15 +60,15 @@ class Iwmv:
         given = hist.per_group(answered)
         weights = np.ones((len(labels), hist.members))
         zero = np.zeros(len(labels))
-        labelled: Codes | None = None
+        same, first = agreeing(hist.codes), leaders(hist.codes)
+        labelled: Floats | None = None
         for round_ in range(1, _MAX_ROUNDS + 1):
             self.n_iter_ = round_
-            winner = decide_rows(hist.codes, Rule(weights, zero), hist.groups).winner
-            chosen = np.take_along_axis(hist.codes, np.maximum(winner, 0)[:, None], axis=1)
+            chosen = _shares(same, first, weights[hist.groups])
             if labelled is not None and np.array_equal(chosen, labelled):
                 break
             labelled = chosen
-            agreed = hist.per_group(answered & (hist.codes == chosen))
+            agreed = hist.per_group(chosen)
             # A member that never answered has no agreement to measure: 0.5 keeps its weight finite.
             self.accuracy_ = np.divide(agreed, given, out=np.full(given.shape, 0.5), where=given > 0)
             weights = labels[:, None] * self.accuracy_ - 1.0
@@ -78,6 +80,22 @@ class Iwmv:
     def predict(self, codes: Codes, groups: Keys | None = None) -> Decision:
         """Decide (n, m) codes of the given (n,) groups; None: group 0. Global weights are for every group."""
         return decide(codes, self.rule_, groups if self.per_group else None)
+
+
+def _shares(same: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+    """(r, m) share of each member's value in the label of the cell: 1, or less where the heaviest tie.
+
+    Args:
+        same: (r, m, m) from :func:`agreeing`.
+        first: (r, m) from :func:`leaders`.
+        weights: (r, m) weights.
+    """
+    answered = same.any(axis=2)
+    totals = np.where(answered, np.einsum("rjk,rk->rj", same, weights), -np.inf)
+    at_stake = np.where(answered, np.abs(weights), 0.0).sum(axis=1)
+    heaviest = totals >= (totals.max(axis=1) - RELATIVE_TIE * at_stake)[:, None]
+    heaviest &= answered
+    return np.asarray(heaviest / np.maximum((heaviest & first).sum(axis=1, keepdims=True), 1))
 
 
 def _contradicted(hist: Histogram) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,8 @@ from quorum.operations.scores import gives_no_scores, votes_without_scores
 from quorum.operations.servers import store_of
 from quorum.operations.texts import votes_without_text
 from quorum.records import Record
+from quorum.repository.history import History
+from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
@@ -113,10 +115,17 @@ def canary_report(
     """
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
-    pins = store_of(deployment).state().pins
-    versions = stable, canary = pins[STABLE], pins[CANARY]
+    store = store_of(deployment)
+    state = store.state()
+    versions = stable, canary = state.pins[STABLE], state.pins[CANARY]
+    begin = "begin one with `quorum canary N --share 5%`"
     if stable == canary:
-        raise CanaryReportError(f"both channels answer with version {stable}; begin with `quorum canary N`")
+        raise CanaryReportError(f"both channels answer with version {stable}: there is no canary; {begin}")
+    if not state.canary_share and History(store.path).was_left(canary):
+        raise CanaryReportError(
+            f"version {canary}, which the canary channel still has, is what stable answered with before "
+            f"version {stable}: there is no canary; {begin}"
+        )
     if options.votes is not None:
         pairs, observed, trained_on = _recorded(deployment, options.votes, versions, note)
     else:
@@ -127,9 +136,14 @@ def canary_report(
 
 
 def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:
-    store, catalogue = store_of(deployment), deployment.catalogue().hashes
-    stable, canary = (store.weights(version).fitted(catalogue) for version in versions)
-    table = read_votes(votes).of_members(deployment.member_names)
+    store, catalogue = store_of(deployment), deployment.catalogue()
+    stable, canary = (store.weights(version).fitted(catalogue.hashes) for version in versions)
+    recorded = read_votes(votes).of_members(deployment.member_names)
+    # Weights know the votes that they were learned from as recorded.
+    trained_on = is_trained_on(recorded, stable) or is_trained_on(recorded, canary)
+    table, respelled = as_served(recorded, catalogue)
+    if respelled:
+        note(respelled_in_words(respelled))
     silent = gives_no_scores(deployment)
     for version, weights in zip(versions, (stable, canary), strict=True):
         name = f"version {version}"
@@ -138,7 +152,6 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
             *votes_without_text(table, weights, name),
         ):
             note(remark)
-    trained_on = is_trained_on(table, stable) or is_trained_on(table, canary)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
 
 

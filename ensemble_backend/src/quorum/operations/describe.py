@@ -14,7 +14,7 @@ from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
-from quorum.repository.render import Difference, difference
+from quorum.repository.render import Difference, blocking, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
@@ -23,6 +23,7 @@ from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.option_base import find_missing
 from quorum.runtimes.options import CatalogueOptions
 from quorum.server.runfile import find_running
+from quorum.votes.schema import how_to_fit
 from quorum_contract.errors import QuorumError
 
 
@@ -76,7 +77,9 @@ class RenderReport(Record):
     Attributes:
         difference: Files that differ, or were written.
         restarted_from: With ``reset_weights``, the new version of equal weights; else None.
+        written: Whether the files that differ were written: not where weights do not fit the deployment.
         served: Whether a server runs; it reads the change at its next start.
+        remedy: What makes weights fit again; "" where all do.
         unscored: Version that a channel answers with -> members that it weighs by their scores, which the
             deployment does not give.
         catalogue: Such version -> what the deployment's catalogue changed since its weights were learned.
@@ -84,20 +87,24 @@ class RenderReport(Record):
 
     difference: Difference
     restarted_from: int | None
+    written: bool
     served: bool
+    remedy: str
     unscored: Mapping[int, list[str]]
     catalogue: Mapping[int, CatalogueChange]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         changes = self.difference
-        named = ("unscored", "catalogue")
+        named = ("remedy", "unscored", "catalogue")
         more = {name: plain(getattr(self, name)) for name in named if getattr(self, name)}
         return {"clean": changes.is_clean, **plain(changes), "write": sorted(changes.write), **more}
 
 
 def render(deployment: Deployment, *, check: bool = False, reset_weights: bool = False) -> RenderReport:
     """Write the model repository that a deployment describes; versions and pins stay.
+
+    Nothing is written where weights do not fit the deployment.
 
     Args:
         deployment: The deployment.
@@ -113,15 +120,32 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
         raise ServedError("this deployment is being served; stop it before resetting its weights")
     version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
+    misfits = blocking(Store(deployment.repository_path), changes)
     pinned, catalogue = _pinned(deployment), deployment.catalogue().hashes
     unscored = {version: missing_scores(deployment, weights) for version, weights in pinned.items()}
     changed = {version: weights.catalogue_change(catalogue) for version, weights in pinned.items()}
     return RenderReport(
         changes,
         version,
+        not (check or misfits),
         served,
+        _remedy(deployment, misfits),
         {version: members for version, members in unscored.items() if members},
         {version: change for version, change in changed.items() if change},
+    )
+
+
+def _remedy(deployment: Deployment, misfits: Mapping[int, str]) -> str:
+    """Say how to go on from weights that do not fit; "" if all do."""
+    if not misfits:
+        return ""
+    store = Store(deployment.repository_path)
+    learned = store.weights(max(misfits)).members
+    wanted = deployment.member_names
+    votes = f" ({how_to_fit(learned, wanted)})" if sorted(learned) != sorted(wanted) else ""
+    return (
+        f"take the change back; or learn again from the votes you have{votes}, start from equal weights "
+        "(`quorum render --reset-weights`) and publish what was learned"
     )
 
 

@@ -47,6 +47,9 @@ from quorum.votes import (
 )
 from quorum.votes.statistic import Statistic
 
+MOST_NA_BIAS = 10
+"""Beyond it no vote for a value, or none for "n/a", would count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions:
@@ -133,6 +136,11 @@ def learn(
         OSError: ``out`` cannot be written, or it or ``update`` is being changed by another process.
     """
     chosen, path = options or LearnOptions(), Path(votes)
+    if not abs(chosen.na_bias) <= MOST_NA_BIAS:
+        raise LearnError(
+            f"--na-bias {chosen.na_bias:g}: a number from -{MOST_NA_BIAS} to {MOST_NA_BIAS} is needed, in "
+            "mean weights of a member; usual is -1"
+        )
     target = Path(out) if out is not None else None
     if target:
         _check_target(target, path, deployment)
@@ -210,8 +218,8 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks = (*statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
-    if options.judge and judged is None and table.labelled.any():
-        remarks = (*remarks, f"not judged by attribute here: `quorum evaluate {votes}` does")
+    if judged is None:
+        remarks += _not_judged(votes, statistic, options)
     return LearnReport(weights, remarks=remarks, judged=judged), state
 
 
@@ -229,6 +237,12 @@ def _judged(
     return judge_learned(table, weights, used, again, live_weights(deployment, table))
 
 
+def _not_judged(votes: Path, statistic: Statistic, options: LearnOptions) -> tuple[str, ...]:
+    """Name the command that judges by attribute, where there are labels and judging was asked for."""
+    labelled = options.judge and statistic.hist.labelled().total > 0
+    return (f"not judged by attribute here: `quorum evaluate {votes}` does",) if labelled else ()
+
+
 def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
     """Learn from more votes than a table should hold; they leave no state and no hash."""
     members = deployment.member_names if deployment else None
@@ -240,6 +254,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     spellings = spellings_in_stream(votes, deployment)
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
+    remarks += _not_judged(votes, statistic, options)
     return LearnReport(weights, remarks=remarks), None
 
 
@@ -270,6 +285,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks += (*spellings, *without_votes(state.statistic, deployment))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
+    remarks += _not_judged(votes, table.statistic(), options)
     return LearnReport(weights, drift=changed, remarks=remarks), state
 
 

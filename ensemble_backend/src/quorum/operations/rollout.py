@@ -67,9 +67,10 @@ def publish(
     """
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     with connect(deployment, dry_run) as rollout:
-        change = rollout.publish(loaded, force, keep)
-    catalogue = loaded.catalogue_change(deployment.catalogue().hashes)
-    return replace(change, unscored=tuple(missing_scores(deployment, loaded)), catalogue=catalogue)
+        change = rollout.publish(loaded, force, names := tuple(dict.fromkeys(keep)))
+        published = rollout.keeping(loaded, names)
+    catalogue = published.catalogue_change(deployment.catalogue().hashes)
+    return replace(change, unscored=tuple(missing_scores(deployment, published)), catalogue=catalogue)
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:

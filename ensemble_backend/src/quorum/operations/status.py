@@ -17,11 +17,13 @@ from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
 from quorum.repository.store import Store
+from quorum.rollout.target import graph_difference
 from quorum.server.control import Control, ControlError, ModelState
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
 from quorum_contract import CHANNELS, VOTE
+from quorum_contract.errors import QuorumError
 
 _CONTROL_TIMEOUT_S = 5.0
 _POLL_S = 0.5
@@ -84,6 +86,8 @@ class ServerStatus(Record):
         url: ``host:port`` of its gRPC endpoint.
         pid: Its process, where it runs on this machine.
         canary_share: Share of the products that clients route to the canary.
+        differs: How deploy.yaml, its repository and what the server runs differ; "" where they do not, or
+            where a channel does not answer.
     """
 
     url: str
@@ -92,6 +96,7 @@ class ServerStatus(Record):
     channels: dict[str, ChannelStatus]
     versions: dict[int, VersionStatus]
     members: dict[str, ModelState]
+    differs: str = ""
 
     @property
     def all_answer(self) -> bool:
@@ -168,19 +173,31 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
-    pins, versions = (state.pins, state.versions) if state else ({}, ())
+    channels = _channels(deployment, endpoint.grpc_url, state.pins if state else {})
+    ready = bool(state) and all(channel.answers for channel in channels.values())
+    versions = state.versions if state else ()
     return ServerStatus(
         url=endpoint.grpc_url,
         pid=running.pid if running else None,
         canary_share=state.canary_share if state else 0.0,
-        channels=_channels(deployment, endpoint.grpc_url, pins),
+        channels=channels,
         versions={v: _version_status(deployment, store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
             member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
             for model, members in deployment.models().items()
             for member in members
         },
+        differs=_difference(deployment, endpoint.grpc_url, store) if ready else "",
     )
+
+
+def _difference(deployment: Deployment, url: str, store: Store) -> str:
+    """How deployment, repository and server differ; an error's message where that cannot be said."""
+    try:
+        with Control(url, endpoint_of(deployment).admin_key, timeout_s=_CONTROL_TIMEOUT_S) as control:
+            return graph_difference(control, deployment, store)
+    except QuorumError as error:
+        return str(error)
 
 
 def _fleet_status(deployment: Deployment) -> FleetStatus:

@@ -3,26 +3,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from quorum.bulk.callbacks import Progress, ignore
 from quorum.deployment.schema import Deployment
 from quorum.records import Record
-from quorum.tasks.catalogue import Catalogue
-from quorum.votes import Cell, VotesError, read_members, unit_of
+from quorum.review.spellings import Spelling
+from quorum.votes import VotesError, read_members, unit_of
 from quorum.votes.merge import Prefer, merge
 from quorum.votes.rewrite import rewrite
-from quorum.votes.schema import known_scores
 from quorum.votes.summary import summarise
-from quorum_contract import NOT_APPLICABLE
 
 _EXAMPLES = 5
-_COUNTED = 10_000
-_REMEMBERED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +206,7 @@ def normalise_votes(
     Raises:
         VotesError: The table cannot be read.
     """
-    spelling = _Spelling(deployment.catalogue())
+    spelling = Spelling(deployment.catalogue())
     members = read_members(votes)
     cells = rewrite(Path(votes), Path(out), members, spelling.cell, progress)
     return VotesNormalised(
@@ -225,44 +219,6 @@ def normalise_votes(
         gold=spelling.gold,
         examples=tuple((*change, count) for change, count in spelling.changes.most_common(_EXAMPLES)),
     )
-
-
-class _Spelling:
-    """Normalises cells, and counts what changes."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.respelled = self.to_not_applicable = self.outside = self.gold = 0
-        self.changes: Counter[tuple[str, str, str | None]] = Counter()
-        attribute = lru_cache(maxsize=_REMEMBERED)(catalogue.get)
-        self._normal: Callable[[str, str], str | None] = lru_cache(maxsize=_REMEMBERED)(
-            lambda name, value: attribute(name).normalise(value)
-        )
-
-    def cell(self, cell: Cell) -> Cell:
-        """The cell in the catalogue's spelling."""
-        values = tuple(v if v is None else self._value(cell.attribute, v) for v in cell.values)
-        accepted = tuple(dict.fromkeys(self._normal(cell.attribute, v) or v for v in cell.gold))
-        if values == cell.values and accepted == cell.gold:
-            return cell
-        self.gold += accepted != cell.gold
-        kept = zip(values, cell.scores, strict=False)
-        scores = known_scores(None if value is None else score for value, score in kept)
-        return replace(cell, values=values, gold=accepted, scores=scores)
-
-    def _value(self, attribute: str, before: str) -> str | None:
-        after = self._normal(attribute, before)
-        if after == before:
-            return before
-        if after is None:
-            self.outside += 1
-        elif after == NOT_APPLICABLE:
-            self.to_not_applicable += 1
-        else:
-            self.respelled += 1
-        change = (attribute, before, after)
-        if change in self.changes or len(self.changes) < _COUNTED:
-            self.changes[change] += 1
-        return after
 
 
 def _check_known(recorded: Sequence[str], names: Sequence[str]) -> None:

@@ -99,6 +99,15 @@ class History:
         """
         return next((e.before for e in self._done("promote") if e.version == current != e.before), None)
 
+    def was_left(self, version: int) -> bool:
+        """Whether the stable channel went from this version to another, and no canary was set to it since."""
+        for event in self._done("canary", "promote", "rollback"):
+            if event.action == "canary" and event.version == version:
+                return False
+            if event.action != "canary" and event.before == version != event.version:
+                return True
+        return False
+
     def served(self) -> list[int]:
         """Former versions of the stable channel: latest first, rolled-back versions at the end."""
         versions: list[int] = []

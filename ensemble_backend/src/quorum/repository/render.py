@@ -94,7 +94,8 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     """Write the repository that the deployment and its state describe; versions and pins stay.
 
     A repository without ``state.json`` gets one: from the configurations of an earlier release, else version
-    1 with equal weights; the history logs it. Returns the changes.
+    1 with equal weights; the history logs it. Returns the changes; none is written where weights are
+    :func:`blocking`.
 
     Raises:
         RepositoryError: The state, or the configurations to take it from, cannot be read; or the folder of a
@@ -102,6 +103,8 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     """
     store = Store(repository or spec.repository_path)
     changes = difference(spec, store.path)
+    if blocking(store, changes):
+        return changes
     obsolete = [path for model in changes.remove for path in _written(store.path / model)]
     for name, text in changes.write.items():
         if name == STATE_FILE and not store.state_path.exists():
@@ -110,6 +113,15 @@ def render(spec: Deployment, repository: Path | None = None) -> Difference:
     for path in obsolete:
         path.rmdir() if path.is_dir() else path.unlink()
     return changes
+
+
+def blocking(store: Store, changes: Difference) -> dict[int, str]:
+    """Sound weights that do not fit, with the reason: with what they need gone, no server would start.
+
+    Damaged ones are no reason not to write: ``quorum up`` leaves them out.
+    """
+    damaged = store.refused(changes.misfits, lambda weights: None)
+    return {version: reason for version, reason in changes.misfits.items() if version not in damaged}
 
 
 def _written(model: Path) -> list[Path]:

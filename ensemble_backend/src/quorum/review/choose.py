@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,9 +86,10 @@ def choose(table: VotesTable, count: int, *, weights: Weights | None = None, see
     odd = np.ones(len(rows)) if clash is None else 1.0 + CONTRADICTION * clash[rows]
     lag = odd * _attribute_lag(table)[rows]
     gains = (odd * _attribute_share(table, weights, rows, kinds[0]), lag, lag)
+    _, attribute = attribute_of(table)
     parts = []
     for kind, gain, number in zip(kinds, gains, _numbers(min(count, len(rows)), kinds), strict=True):
-        drawn = _draw(rng, np.where(kind, gain, 0.0), table.products[rows], number)
+        drawn = _draw(rng, np.where(kind, gain, 0.0), attribute[rows], table.products[rows], number)
         places = zip(rows[drawn].tolist(), alike[drawn].astype(int).tolist(), strict=True)
         parts.append([Choice(row, _reason(table, row, like, clash)) for row, like in places])
     return _mixed(*parts)
@@ -120,17 +122,64 @@ def contradiction(table: VotesTable, weights: Weights | None = None) -> Floats |
     return np.asarray(np.where(agreed, unsure, np.where(compared, np.maximum(surer, 0.0), 0.0)))
 
 
-def _draw(rng: np.random.Generator, weight: Floats, products: npt.NDArray[np.int32], wanted: int) -> Rows:
-    """Weighted draw without replacement; second cells of a product come after all first ones.
+def _draw(
+    rng: np.random.Generator,
+    weight: Floats,
+    attribute: npt.NDArray[np.int64],
+    products: npt.NDArray[np.int32],
+    wanted: int,
+) -> Rows:
+    """Weighted draw without replacement, in which every attribute has its share at every moment.
 
-    Source: exponential keys, Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003.
+    An attribute's share is that of its weights: its k-th cell comes at (k + u) / share, with a random u in
+    [0, 1), so any first part of the draw has at most about one cell of it more or fewer (systematic sampling,
+    Madow 1949, doi:10.1214/aoms/1177729988). Its own cells are in the order of exponential keys (Efraimidis
+    and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003). Second cells of a product come after all first ones.
     """
     keys = rng.exponential(size=len(weight)) / np.maximum(weight, 1e-300)
     ranked = np.argsort(keys, kind="stable")[: int((weight > 0.0).sum())]
-    _, first = np.unique(products[ranked], return_index=True)
-    again = np.ones(len(ranked), np.bool_)
-    again[first] = False
-    return np.asarray(np.concatenate([ranked[~again], ranked[again]])[:wanted], np.int64)
+    share = np.asarray(np.bincount(attribute, weight), np.float64)
+    waiting = [ranked[attribute[ranked] == name].tolist() for name in range(len(share))]
+    places = rng.random(len(share))
+    drawn: list[int] = []
+    while len(drawn) < wanted and any(waiting):
+        taken, waiting = _one_round(waiting, places, share, products, wanted - len(drawn))
+        drawn += taken
+    return np.array(drawn, np.int64)
+
+
+def _one_round(
+    waiting: Sequence[Sequence[int]],
+    places: Floats,
+    share: Floats,
+    products: npt.NDArray[np.int32],
+    wanted: int,
+) -> tuple[list[int], list[list[int]]]:
+    """Draw cells of each attribute's in turn, at most one of each product; moves ``places`` on.
+
+    Returns:
+        The cells drawn; and for each attribute those that are left, in their order.
+    """
+    drawn: list[int] = []
+    used: set[int] = set()
+    left: list[list[int]] = [[] for _ in waiting]
+    rest = [iter(cells) for cells in waiting]
+    queue = [(places[name] / share[name], name) for name, cells in enumerate(waiting) if cells]
+    heapq.heapify(queue)
+    while queue and len(drawn) < wanted:
+        _, name = queue[0]
+        for cell in rest[name]:
+            if products[cell] in used:
+                left[name].append(cell)
+                continue
+            used.add(products[cell])
+            drawn.append(cell)
+            places[name] += 1.0
+            heapq.heapreplace(queue, (places[name] / share[name], name))
+            break
+        else:
+            heapq.heappop(queue)
+    return drawn, left
 
 
 def _kinds(codes: Codes, split: Flags) -> tuple[Flags, Flags, Flags]:

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find cells of votes in which two spellings of one answer count as different answers."""
+"""Spell votes as a catalogue does; find cells in which spellings of one answer count as different ones."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable
+from quorum.votes.schema import known_scores
+from quorum.votes.table import build_table
+from quorum_contract import NOT_APPLICABLE
+
+_COUNTED = 10_000
+_REMEMBERED = 1 << 16
 
 Normalise = Callable[[str], str | None]
 
@@ -22,6 +28,73 @@ class Spellings:
 
     cells: int
     example: tuple[str, str]
+
+
+class Spelling:
+    """Spells cells as a catalogue does, as serving does, and counts what changes.
+
+    A vote that is no value of a closed attribute becomes an abstention; gold outside a closed set stays.
+
+    Attributes:
+        respelled: Votes that got another spelling.
+        to_not_applicable: Votes that became "n/a".
+        outside: Votes that became abstentions.
+        gold: Cells whose gold changed.
+        changes: (attribute, before, after) -> votes; after is None for outside.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.respelled = self.to_not_applicable = self.outside = self.gold = 0
+        self.changes: Counter[tuple[str, str, str | None]] = Counter()
+        attribute = lru_cache(maxsize=_REMEMBERED)(catalogue.get)
+        self._normal: Callable[[str, str], str | None] = lru_cache(maxsize=_REMEMBERED)(
+            lambda name, value: attribute(name).normalise(value)
+        )
+
+    @property
+    def changed(self) -> int:
+        """Votes that changed."""
+        return self.respelled + self.to_not_applicable + self.outside
+
+    def cell(self, cell: Cell) -> Cell:
+        """The cell in the catalogue's spelling."""
+        values = tuple(v if v is None else self._value(cell.attribute, v) for v in cell.values)
+        accepted = tuple(dict.fromkeys(self._normal(cell.attribute, v) or v for v in cell.gold))
+        if values == cell.values and accepted == cell.gold:
+            return cell
+        self.gold += accepted != cell.gold
+        kept = zip(values, cell.scores, strict=False)
+        scores = known_scores(None if value is None else score for value, score in kept)
+        return replace(cell, values=values, gold=accepted, scores=scores)
+
+    def _value(self, attribute: str, before: str) -> str | None:
+        after = self._normal(attribute, before)
+        if after == before:
+            return before
+        if after is None:
+            self.outside += 1
+        elif after == NOT_APPLICABLE:
+            self.to_not_applicable += 1
+        else:
+            self.respelled += 1
+        change = (attribute, before, after)
+        if change in self.changes or len(self.changes) < _COUNTED:
+            self.changes[change] += 1
+        return after
+
+
+def as_served(table: VotesTable, catalogue: Catalogue) -> tuple[VotesTable, int]:
+    """The table with votes and gold as serving spells them, and how many votes changed."""
+    spelling = Spelling(catalogue)
+    cells = [spelling.cell(cell) for cell in table.cells]
+    changed = any(one is not other for one, other in zip(cells, table.cells, strict=True))
+    return build_table(table.members, cells) if changed else table, spelling.changed
+
+
+def respelled_in_words(votes: int) -> str:
+    """Say how many votes were judged in another spelling than recorded; "" if none were."""
+    counted = "1 vote counts" if votes == 1 else f"{votes} votes count"
+    return f"{counted} as deploy.yaml spells values, not as recorded" if votes else ""
 
 
 def find_spellings(cells: Iterable[Cell], catalogue: Catalogue | None = None) -> Spellings | None:

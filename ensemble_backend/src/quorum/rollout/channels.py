@@ -22,6 +22,7 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
 from quorum.repository.history import History, timestamp
 from quorum.repository.store import Store
+from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
@@ -141,17 +142,18 @@ class Rollout:
     def _refuse_worse(self, comparison: Comparison) -> None:
         """Raise RolloutError for weights that are worse than ``rollout.guard`` allows."""
         rules, worse = self._spec.rollout, comparison.worse
+        figures = "; ".join(filter(None, (str(comparison), comparison.remark)))
         if rules.guard == "per_attribute" and worse:
             keep = " ".join(f"--keep {shlex.quote(name)}" for name in worse)
             raise RolloutError(
-                f"not published: {comparison.warning} ({comparison}); rollout.guard is per_attribute: let "
+                f"not published: {comparison.warning} ({figures}); rollout.guard is per_attribute: let "
                 f"the running version decide these (`{keep}`), learn from more labels, or --force it with a "
                 "reason"
             )
         if comparison.delta < -rules.margin:
             named = f"; {comparison.warning}" if comparison.warning else ""
             raise RolloutError(
-                f"not published: {comparison}{named}; see `quorum diff`, or --force it with a reason"
+                f"not published: {figures}{named}; see `quorum diff`, or --force it with a reason"
             )
 
     def _sound_versions(self) -> list[int]:
@@ -188,7 +190,10 @@ class Rollout:
         return self.store.next_version(self.store.state().versions)
 
     def compare(self, weights: Weights) -> Comparison | None:
-        """Compare weights with the running ones on the held-out votes; ``None`` if the spec names none.
+        """Compare weights with the running ones on the held-out votes, spelled as in serving.
+
+        Returns:
+            ``None`` if the spec names none.
 
         Raises:
             VotesError: The table cannot be read.
@@ -197,12 +202,14 @@ class Rollout:
         if self._spec.rollout.heldout is None:
             return None
         path = self._spec.root / self._spec.rollout.heldout
-        catalogue = self._spec.catalogue().hashes
+        catalogue = self._spec.catalogue()
         running = self.store.weights(self.store.state().pins[STABLE])
-        served = weights.fitted(catalogue), running.fitted(catalogue)
+        served = weights.fitted(catalogue.hashes), running.fitted(catalogue.hashes)
         try:
-            table = read_votes(path).of_members(self._spec.member_names)
-            return compare(*served, table, self._spec.rollout.margin)
+            recorded = read_votes(path).of_members(self._spec.member_names)
+            table, respelled = as_served(recorded, catalogue)
+            found = compare(*served, table, self._spec.rollout.margin)
+            return replace(found, remark=respelled_in_words(respelled))
         except VotesError:
             raise
         except ValueError as error:

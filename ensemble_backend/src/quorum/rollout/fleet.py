@@ -100,13 +100,8 @@ class Fleet:
     def publish(self, weights: Weights, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
         """As :meth:`Rollout.publish`, on each, if the version gets the same number everywhere."""
         self._settle()
-        mixed = {name: rollout.keeping(weights, keep) for name, rollout in self._rollouts.items()}
-        if len({own.content_hash for own in mixed.values()}) > 1:
-            raise RolloutError(
-                "the servers' stable channels answer with different weights, so --keep would publish "
-                "different ones; promote one version on all of them first"
-            )
-        numbers = {name: rollout.version_for(mixed[name]) for name, rollout in self._rollouts.items()}
+        mixed = self.keeping(weights, keep)
+        numbers = {name: rollout.version_for(mixed) for name, rollout in self._rollouts.items()}
         if len(set(numbers.values())) > 1:
             listed = ", ".join(f"{name}: {number}" for name, number in numbers.items())
             raise RolloutError(
@@ -114,6 +109,16 @@ class Fleet:
                 "bring their repositories together first"
             )
         return self.each(lambda rollout: rollout.publish(weights, reason, keep))
+
+    def keeping(self, weights: Weights, names: Sequence[str]) -> Weights:
+        """As :meth:`Rollout.keeping`; RolloutError where the repositories would get different weights."""
+        mixed = {(own := r.keeping(weights, names)).content_hash: own for r in self._rollouts.values()}
+        if len(mixed) > 1:
+            raise RolloutError(
+                "the servers' stable channels answer with different weights, so --keep would publish "
+                "different ones; promote one version on all of them first"
+            )
+        return next(iter(mixed.values()))
 
     canary = _on_each(Rollout.canary)
     end_canary = _on_each(Rollout.end_canary)

@@ -13,12 +13,20 @@ from quorum.repository.render import difference, model_configs
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
 from quorum_client import Overloaded
+from quorum_contract import CHANNELS
 
 Probe = Callable[[str], int]
 """Asks one server's channel a canned question; returns the version of the weights that answered."""
 
 
-class Server(Protocol):
+class Graph(Protocol):
+    """The models of a running server."""
+
+    def runs(self, model: str, config: pb.ModelConfig) -> bool:
+        """Whether a model was loaded from this configuration, apart from versions."""
+
+
+class Server(Graph, Protocol):
     """A running server, as a rollout uses it."""
 
     def ping(self) -> None:
@@ -29,9 +37,6 @@ class Server(Protocol):
 
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version is ready."""
-
-    def runs(self, model: str, config: pb.ModelConfig) -> bool:
-        """Whether a model was loaded from this configuration, apart from versions."""
 
     def pinned(self, channel: str) -> int:
         """The version of the weights that a channel was loaded with."""
@@ -51,24 +56,33 @@ def answering(server: Server, probe: Probe, channel: str) -> int:
         return server.pinned(channel)
 
 
-def check_graph(server: Server, spec: Deployment, store: Store) -> None:
+def check_graph(server: Graph, spec: Deployment, store: Store) -> None:
     """Refuse a repository whose members or limits differ from those that the server runs.
 
     Raises:
         RepositoryError: Its state cannot be read.
         RolloutError: It differs from the spec, or the server was started from another one.
     """
+    if found := graph_difference(server, spec, store):
+        raise RolloutError(f"{found}; a rollout would load half of it")
+
+
+def graph_difference(server: Graph, spec: Deployment, store: Store) -> str:
+    """How members or limits of spec, repository and server differ, and what to do; "" if they do not.
+
+    Raises:
+        RepositoryError: Its state cannot be read.
+    """
     state = store.state()
     changes = difference(spec, store.path)
     if changes.names:
-        raise RolloutError(
-            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}); a rollout would load "
-            "half of it. Stop the server, run `quorum render`, start it again"
+        return (
+            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}): stop the server, run "
+            "`quorum render`, start it again"
         )
     configs = model_configs(spec, state)
-    stale = [model for model, config in configs.items() if not server.runs(model, config)]
-    if stale:
-        raise RolloutError(
-            f"{store.path} was rendered anew since the server started ({', '.join(stale[:3])}); "
-            "a rollout would load half of it. Restart the server first"
-        )
+    # Channels first: they name every member, and a server has no configuration of one that it does not know.
+    for model in sorted(configs, key=lambda model: model not in CHANNELS):
+        if not server.runs(model, configs[model]):
+            return f"{store.path} was rendered anew since the server started ({model}): restart the server"
+    return ""

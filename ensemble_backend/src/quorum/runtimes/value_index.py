@@ -11,6 +11,7 @@ from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
+from quorum.decision.folding import fold
 from quorum.tasks.catalogue import MAX_OPEN_VALUE_CHARS, Catalogue
 from quorum_contract import NOT_APPLICABLE
 
@@ -210,9 +211,7 @@ class _Folded:
     __slots__ = ("key", "starts")
 
     def __init__(self, text: str) -> None:
-        # Folding takes some letters apart, and folds others only when they are composed.
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-        tokens = _token().findall(folded)
+        tokens = _token().findall(fold(text)[1])
         self.key = "".join(tokens)
         self.starts = [0, *accumulate(map(len, tokens))]
 

@@ -90,7 +90,7 @@ class Attribute:
         value = NORMALISERS[self.normaliser](raw)
         if value in self._canonical:
             return self._canonical[value]
-        if self.normaliser != "exact" and is_not_given(raw):
+        if is_not_given(raw):
             return NOT_APPLICABLE
         return None if self.is_closed else value
 

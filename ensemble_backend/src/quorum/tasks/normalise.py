@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
+
+from quorum.decision.folding import composed
 
 _NOT_GIVEN = frozenset(
     ["", "n/a", "na", "none", "null", "unknown", "not specified", "not given", "not stated", "not mentioned"]
@@ -43,7 +44,7 @@ _UNIT_WORD = re.compile(
 @lru_cache(maxsize=4096)
 def clean(value: str) -> str:
     """Unicode NFKC, single spaces, no quotes or punctuation at the edges; case is kept."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE)
+    return _SPACE.sub(" ", composed(value, "NFKC")).strip(_EDGE)
 
 
 def text(value: str) -> str:
@@ -63,7 +64,7 @@ def number(value: str) -> str:
 
 def measure(value: str) -> str:
     """Numbers with units: ``"1,5 Kilograms"`` -> ``"1.5kg"``, ``'10 x 20"'`` -> ``"10x20in"``."""
-    inch_mark_kept = _SPACE.sub(" ", unicodedata.normalize("NFKC", value)).strip(_EDGE.replace('"', ""))
+    inch_mark_kept = _SPACE.sub(" ", composed(value, "NFKC")).strip(_EDGE.replace('"', ""))
     joined = _NUMBER_UNIT.sub(r"\1", _numbers(inch_mark_kept.casefold()))
     return _UNIT_WORD.sub(lambda match: _UNITS[match[1]], joined)
 

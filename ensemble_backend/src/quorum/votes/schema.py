@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,9 +127,29 @@ def check_wanted(members: Sequence[str], wanted: Sequence[str]) -> None:
     """Refuse, by VotesError, votes of other members than those wanted; the order may differ."""
     if sorted(members) != sorted(wanted):
         raise VotesError(
-            f"these are votes of {', '.join(members)}, wanted are votes of {', '.join(wanted)}; "
-            "record them with `quorum extract FILE --votes`"
+            f"these are votes of {', '.join(members)}, wanted are votes of {', '.join(wanted)}: "
+            f"{how_to_fit(members, wanted)}"
         )
+
+
+def how_to_fit(members: Sequence[str], wanted: Sequence[str]) -> str:
+    """Name the commands that make votes of ``members`` votes of those wanted."""
+    extra = [name for name in members if name not in wanted]
+    missing = [name for name in wanted if name not in members]
+    if len(missing) == len(wanted):
+        return (
+            "these are votes of another deployment; name it by --deploy, or work in a folder without "
+            "deploy.yaml (renamed members: `quorum votes rename VOTES OLD=NEW --out RENAMED`)"
+        )
+    steps = []
+    if extra:
+        names = shlex.join(extra)
+        steps.append(f"leave out {', '.join(extra)}: `quorum votes drop VOTES {names} --out FEWER`")
+    if missing:
+        asked = " ".join(f"--only {shlex.quote(name)}" for name in missing)
+        votes = "FEWER" if extra else "VOTES"
+        steps.append(f"ask {', '.join(missing)}: `quorum extract LISTINGS {asked} --votes {votes}`")
+    return "; then ".join(steps)
 
 
 def check_version(version: object) -> int:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`quorum ask` shows every vote whole, whatever the width; with a server in ``tests/e2e``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import quorum
+from quorum_client import Answer, Extraction, Status, Vote
+
+MEMBERS = ("demo-llama", "demo-qwen2", "demo-qwen3", "catalogue-2024", "a [new] member")
+
+
+def answer(name: str, value: str) -> Answer:
+    given = [Vote(member, value, Status.ANSWERED, -0.1) for member in MEMBERS[:-2]]
+    given += [Vote(MEMBERS[-2], None, Status.NOT_ASKED), Vote(MEMBERS[-1], None, Status.UNPARSABLE)]
+    return Answer(name, value, 0.875, tuple(given))
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(60, 12), (80, 12), (200, 2)])
+def test_no_header_and_no_vote_is_cut(
+    run: Any, monkeypatch: pytest.MonkeyPatch, columns: int, rows: int
+) -> None:
+    found = Extraction("id", (answer("closure type", "hook and loop"), answer("color", "dark blue")), 1, 0.01)
+    monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, err = run("ask", "a shirt")
+    assert code == 0, err
+    assert "…" not in out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= columns
+    for words in ("closure type", "confidence", "(not asked)", "(no usable answer)", *MEMBERS):
+        assert words in out
+    assert out.count("dark blue") == 4
+    body = [line for line in lines if line.startswith("│")]
+    assert len(body) == rows
+    assert sum("88%" in line for line in body) == 2
