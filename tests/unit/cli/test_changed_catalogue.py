@@ -97,7 +97,7 @@ def test_render_writes_nothing_where_weights_are_for_other_members(
 
 def test_publish_names_it(learned: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server: the change is a stand-in, the comparison of the catalogues is not."""
-    change = SimpleNamespace(publish=lambda *_: Change("publish", 2))
+    change = SimpleNamespace(publish=lambda *_: Change("publish", 2), keeping=lambda weights, _: weights)
     monkeypatch.setattr(rollout, "connect", lambda *_: nullcontext(change))
     assert SENTENCE in run("publish", learned)[2]
     assert json.loads(run("publish", learned, "--json")[1])["catalogue"]["added"] == ["width"]

@@ -104,7 +104,7 @@ def test_publish_names_scores_that_new_weights_miss(
     versions: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a server: the change is a stand-in, the check is not."""
-    change = SimpleNamespace(publish=lambda *_: Change("publish", 2))
+    change = SimpleNamespace(publish=lambda *_: Change("publish", 2), keeping=lambda weights, _: weights)
     monkeypatch.setattr(rollout, "connect", lambda *_: nullcontext(change))
     path = store_of(load_deployment(versions / "deploy.yaml")).weights_path(2)
     assert "learn again" not in run("publish", path)[2]

@@ -89,6 +89,38 @@ def test_independent_members_are_trusted(members, values):
         assert len(set(weights.default.weights)) == members
 
 
+@pytest.mark.parametrize("values", [20, 50])
+def test_independent_members_stay_trusted_as_votes_grow_though_values_are_not_counted(values):
+    rng = np.random.default_rng(0)
+    codes, _ = independent(rng, 20_000, np.array([0.5, 0.56, 0.62, 0.68, 0.74, 0.8]), values, 0.0)
+    for cells in (1000, 5000, 20_000):
+        assert judged(codes[:cells]).doubt is None
+
+
+def mixed(seed, cells, members, values):
+    """Independent members, one attribute for each number of values."""
+    rng, accuracy = np.random.default_rng(seed), np.linspace(0.55, 0.9, members)
+    codes = [independent(rng, cells, accuracy, number)[0] for number in values]
+    return histogram(np.concatenate(codes), np.repeat(np.arange(len(values), dtype=np.int32), cells))
+
+
+def test_attributes_with_other_numbers_of_values_are_tested_with_their_own():
+    assert judge(mixed(0, 16_000, 6, [3, 10, 50]), np.full(3, 10.0)).doubt is None
+
+
+def test_an_attribute_expects_no_more_candidates_than_it_has_values(monkeypatch):
+    monkeypatch.setattr("quorum.learning.trust._other_labels_fit", lambda *_: False)
+    hist = mixed(0, 16_000, 6, [3, 10, 50])
+    assert judge(hist, np.array([3.0, 10.0, 50.0])).doubt is None
+
+
+def test_a_difference_too_small_to_cost_accuracy_is_no_doubt_however_many_cells_there_are():
+    accuracy = np.linspace(0.85, 0.65, 4)
+    for share, doubt in ((0.05, None), (0.1, Doubt.UNEXPLAINED)):
+        codes, _ = with_bloc(np.random.default_rng(2), 30_000, accuracy, 10, [2, 3], share)
+        assert judge(histogram(codes), np.array([10.0]), blocs=False).doubt is doubt
+
+
 def test_one_bloc_is_an_explanation_only_for_weights_that_count_it_as_little_more_than_one():
     codes, _ = with_bloc(np.random.default_rng(0), 3000, np.linspace(0.9, 0.75, 4), 10, [1, 2], 0.6)
     trust = judged(codes)

@@ -8,14 +8,14 @@ each other. Both can give the same accuracies, but not the same counts of agreem
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
 
-from quorum.decision.arrays import Floats
+from quorum.decision.arrays import Floats, leaders
 from quorum.decision.histogram import Histogram
 from quorum.learning.blocs import DRAWN, MAX_ROWS, MIN_MEMBERS, Bloc, find_bloc, hard_cells, rival
 from quorum.learning.correlation import correlation
@@ -28,8 +28,12 @@ MOST_LEFT, MOST_SHARE = 0.08, 0.03
 """A bloc is believed if it leaves at most this share of what independent members leave unexplained, and at
 most so many nats per cell."""
 _CLEARLY = 2.0
-_OTHER_LABELS = (2.0, 3.0, 5.0, 30.0)
-"""Numbers of possible values that may be the true ones where members are independent otherwise."""
+MOST_ALONE = 0.005
+"""Four and more independent members may leave so many nats per cell unexplained, however sure that is: no
+model is exact, and simulated blocs that leave as little cost a tenth of a point at most."""
+_MOST_LABELS = 1000.0
+"""With more possible values members that err agree as seldom."""
+_SEARCHES = 8
 _REMEMBERED = 8
 
 
@@ -120,12 +124,11 @@ def _judged(votes: _Votes) -> Trust:
         doubt = Doubt.FEW_CELLS
     elif three:
         doubt = None if _pooled(pooled, typical).fits else Doubt.UNEXPLAINED
-    elif not _independent(hist, pooled, labels, model.group_accuracy_).fits:
+    elif not _suffices(_independent(hist, pooled, labels, model.group_accuracy_)):
         explained = (votes.blocs and bloc is not None and _believed(bloc, pooled, typical)) or hard_cells(
             pooled, typical
         ).fits
-        other = explained or any(_pooled(pooled, number).fits for number in _OTHER_LABELS)
-        doubt = None if other else Doubt.UNEXPLAINED
+        doubt = None if explained or _other_labels_fit(hist, pooled) else Doubt.UNEXPLAINED
     return Trust(doubt, alike, pooled.total, needed)
 
 
@@ -134,6 +137,61 @@ def _believed(bloc: Bloc, pooled: Histogram, labels: float) -> bool:
     if not bloc.misfit.fits and (bloc.left > MOST_LEFT or bloc.misfit.share > MOST_SHARE):
         return False
     return rival(pooled, labels, bloc) > max(_CLEARLY * bloc.misfit.share, NEGLIGIBLE)
+
+
+def _other_labels_fit(hist: Histogram, pooled: Histogram) -> bool:
+    """Whether independent members explain the agreement with other numbers of possible values than named.
+
+    One number and one accuracy each for all attributes; else a number for each attribute with enough cells,
+    with accuracies per attribute.
+    """
+    common = _likely_labels(pooled)
+    if _suffices(_pooled(pooled, common)):
+        return True
+    cells = np.bincount(hist.groups, hist.counts, hist.n_groups)
+    own = [
+        _likely_labels(hist.take(hist.groups == group).pooled()) if cells[group] >= MIN_CELLS else common
+        for group in range(hist.n_groups)
+    ]
+    labels = np.array(own)
+    return _suffices(_independent(hist, pooled, labels, OneCoin(labels).fit(hist).group_accuracy_))
+
+
+def _suffices(misfit: Misfit) -> bool:
+    """Whether four or more independent members explain the agreement well enough."""
+    return misfit.fits or misfit.share <= MOST_ALONE
+
+
+def _likely_labels(pooled: Histogram) -> float:
+    """L by maximum likelihood of the patterns of independent members with one accuracy each."""
+    codes = pooled.codes
+
+    def unlikely(log_labels: float) -> float:
+        labels = np.full(len(codes), np.exp(log_labels))
+        coin = OneCoin(float(labels[0]), per_group=False).fit(pooled)
+        accuracy = np.broadcast_to(np.nan_to_num(coin.accuracy_, nan=0.5), codes.shape)
+        return -float(pooled.counts @ (CellRows(codes, labels).expect(accuracy)[2] + log_ways(codes, labels)))
+
+    fewest = max(2.0, float(leaders(codes).sum(axis=1).max(initial=0)))
+    return math.exp(_golden_section(unlikely, math.log(fewest), math.log(_MOST_LABELS)))
+
+
+def _golden_section(cost: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function of one valley is lowest, or the nearest end; Kiefer 1953, doi:10.2307/2032161."""
+    ratio = (math.sqrt(5.0) - 1.0) / 2.0
+    points = [low, high - ratio * (high - low), low + ratio * (high - low), high]
+    costs = [cost(point) for point in points]
+    tried = dict(zip(points, costs, strict=True))
+    for _ in range(_SEARCHES):
+        if costs[1] <= costs[2]:
+            high, points[2], costs[2] = points[2], points[1], costs[1]
+            points[1] = high - ratio * (high - low)
+            costs[1] = tried[points[1]] = cost(points[1])
+        else:
+            low, points[1], costs[1] = points[1], points[2], costs[2]
+            points[2] = low + ratio * (high - low)
+            costs[2] = tried[points[2]] = cost(points[2])
+    return min(tried, key=tried.__getitem__)
 
 
 def _pooled(pooled: Histogram, labels: float) -> Misfit:
@@ -158,9 +216,14 @@ def _independent(hist: Histogram, pooled: Histogram, labels: Floats, accuracy: F
     cells = np.zeros((len(labels), len(kinds)))
     np.add.at(cells, (hist.groups, index[rows:]), hist.counts)
     used = np.flatnonzero(cells.any(axis=1))
+    # A pattern of other attributes may have more candidates than an attribute has values.
+    most = np.zeros(len(labels))
+    np.maximum.at(most, hist.groups, leaders(hist.codes).sum(axis=1))
+    labels = np.maximum(labels, most)
     codes, values = np.tile(pooled.codes, (len(used), 1)), np.repeat(labels[used], rows)
     right = np.repeat(np.nan_to_num(accuracy[used], nan=0.5), rows, axis=0)
     ways = np.exp(CellRows(codes, values).expect(right)[2] + log_ways(codes, values))
+    ways *= leaders(codes).sum(axis=1) <= values
     expected = (ways.reshape(len(used), rows) * cells[used][:, index[:rows]]).sum(axis=0)
     return misfit(pooled.codes, pooled.counts, expected, int(pooled.active.sum()))
 
