@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import quorum
+from quorum.cli import console
 from quorum_client import Answer, Extraction, Status, Vote
 
 MEMBERS = ("demo-llama", "demo-qwen2", "demo-qwen3", "catalogue-2024", "a [new] member")
@@ -25,7 +26,8 @@ def test_no_header_and_no_vote_is_cut(
 ) -> None:
     found = Extraction("id", (answer("closure type", "hook and loop"), answer("color", "dark blue")), 1, 0.01)
     monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
-    monkeypatch.setenv("COLUMNS", str(columns))
+    # A console that was imported under COLUMNS keeps that width.
+    monkeypatch.setattr(console.out, "_width", columns)
     code, out, err = run("ask", "a shirt")
     assert code == 0, err
     assert "…" not in out
