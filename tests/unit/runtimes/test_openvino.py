@@ -14,11 +14,12 @@ import numpy as np
 import openvino
 import openvino_genai as genai
 import pytest
+from support.injections import injections
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.offsets import TokenEnds
-from quorum.runtimes.openvino import _joins_bytes
+from quorum.runtimes.openvino import _added_tokens, _joins_bytes, _literals
 from quorum.runtimes.options import OpenVinoOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
@@ -143,3 +144,25 @@ def test_a_detokenizer_that_changes_text_is_known(tmp_path: Path) -> None:
     assert other != plain
     (tmp_path / "openvino_detokenizer.xml").write_text(other)
     assert not _joins_bytes(tmp_path / "openvino_detokenizer.xml")
+
+
+@pytest.mark.parametrize("model", [DEMO[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DEMO[1:])])
+def test_control_tokens_in_a_text_change_no_answer(model: str) -> None:
+    """Answers are those of the same words without control tokens, and have no other keys."""
+    texts = injections()
+    replies = ask(model, [*(one.text for one in texts), *(one.twin for one in texts)])
+    injected, twins = replies[: len(texts)], replies[len(texts) :]
+    assert len(texts) == 50
+    for one, twin in zip(injected, twins, strict=True):
+        assert isinstance(one, Generated)
+        assert isinstance(twin, Generated)
+        assert one.text == twin.text
+        assert tuple(json.loads(one.text)) == NAMES
+
+
+def test_added_tokens_are_those_of_the_tokenizer() -> None:
+    for model in DEMO:
+        added = json.loads((MODELS / model / "tokenizer.json").read_text())["added_tokens"]
+        assert _added_tokens(MODELS / model / "openvino_tokenizer.xml") == {one["content"] for one in added}
+    pattern = r"(\<\|a\|\>|\[INST\]|\<｜User｜\>|x\ y\\)|(?:\s*)(\<mask\>)(?:\s*)"
+    assert _literals(pattern) == {"<|a|>", "[INST]", "<｜User｜>", "x y\\", "<mask>"}
