@@ -60,7 +60,10 @@ def test_added_tokens_count_and_words_that_were_added_stay(model: str) -> None:
 
     loaded = AutoTokenizer.from_pretrained(model)
     loaded.add_tokens(["<call>", "corduroy"])
-    tokenizer, (call, corduroy) = chat(loaded, chat=False), loaded.convert_tokens_to_ids(["<call>", "corduroy"])
+    tokenizer, (call, corduroy) = (
+        chat(loaded, chat=False),
+        loaded.convert_tokens_to_ids(["<call>", "corduroy"]),
+    )
     assert call in loaded("a <call> b")["input_ids"]
     assert tokenizer.encode("a <call> corduroy") == tokenizer.encode("a corduroy")
     assert corduroy in tokenizer.encode("a <call> corduroy")

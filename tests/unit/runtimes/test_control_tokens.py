@@ -12,7 +12,7 @@ from quorum.runtimes.control_tokens import ControlTokens
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.prompt import build_prompt
 
-ADDED = ("<pad>", "[TOOL]", "▁<PRE>", "<｜begin▁of▁sentence｜>", "cotton", "t-shirt", "  ", "\n\n", "\"\"", "№")
+ADDED = ("<pad>", "[TOOL]", "▁<PRE>", "<｜begin▁of▁sentence｜>", "cotton", "t-shirt", "  ", "\n\n", '""', "№")
 TEMPLATE = "{% if messages[0] < 3 %}{{ '[ASK]' + x['a'] }}{% endif %}<turn>{{ '<|bot|>' }}"
 CONTROLS = ControlTokens(["</s>", "EOS", None, "!"], ADDED, TEMPLATE)
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue")), Attribute("size", "Which <size>?")])
@@ -39,7 +39,7 @@ def test_a_run_of_control_tokens_becomes_a_space(text: str, left: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "cotton t-shirt, № 5!  Wow\n\n\"\" ½ größe ＜42＞",
+        'cotton t-shirt, № 5!  Wow\n\n"" ½ größe ＜42＞',
         "size < 42 > 40 [S] {L} <b>new</b> | a_b ▁",
         "messages[0] <size> [x] <|> pad endoftext",
     ],

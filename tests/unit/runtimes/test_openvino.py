@@ -14,7 +14,6 @@ import numpy as np
 import openvino
 import openvino_genai as genai
 import pytest
-from support.injections import injections
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
@@ -144,20 +143,6 @@ def test_a_detokenizer_that_changes_text_is_known(tmp_path: Path) -> None:
     assert other != plain
     (tmp_path / "openvino_detokenizer.xml").write_text(other)
     assert not _joins_bytes(tmp_path / "openvino_detokenizer.xml")
-
-
-@pytest.mark.parametrize("model", [DEMO[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DEMO[1:])])
-def test_control_tokens_in_a_text_change_no_answer(model: str) -> None:
-    """Answers are those of the same words without control tokens, and have no other keys."""
-    texts = injections()
-    replies = ask(model, [*(one.text for one in texts), *(one.twin for one in texts)])
-    injected, twins = replies[: len(texts)], replies[len(texts) :]
-    assert len(texts) == 50
-    for one, twin in zip(injected, twins, strict=True):
-        assert isinstance(one, Generated)
-        assert isinstance(twin, Generated)
-        assert one.text == twin.text
-        assert tuple(json.loads(one.text)) == NAMES
 
 
 def test_added_tokens_are_those_of_the_tokenizer() -> None:

@@ -235,5 +235,7 @@ def _added_tokens(tokenizer: Path) -> set[str]:
 
 def _literals(pattern: str) -> set[str]:
     r"""The alternatives of a pattern such as ``(\<a\>|\<b\>)|(?:\s*)(c)``."""
-    spelled = re.sub(r"\\(.)|[()|]", lambda found: found[1] or "\0", pattern.replace(r"(?:\s*)", ""), flags=re.S)
+    spelled = re.sub(
+        r"\\(.)|[()|]", lambda found: found[1] or "\0", pattern.replace(r"(?:\s*)", ""), flags=re.S
+    )
     return set(spelled.split("\0")) - {""}
