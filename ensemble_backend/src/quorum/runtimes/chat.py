@@ -20,7 +20,7 @@ class ChatTokenizer:
     def __init__(self, model: Any, chat: bool | None = None) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model) if isinstance(model, str) else model
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
-        added = self._tokenizer.added_tokens_decoder.values()
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
         self._controls = ControlTokens(
             [*self._tokenizer.all_special_tokens, *(token.content for token in added if token.special)],
             (token.content for token in added),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import re
 import threading
@@ -105,13 +106,13 @@ class OpenVinoRuntime:
 
     def _read_controls(self) -> ControlTokens:
         tokenizer = self._tokenizer
-        added = _added_tokens(self._folder / "openvino_tokenizer.xml")
+        added = _added_tokens(self._folder)
         if not added:
             logger.warning(
-                "member %s: %s names no control tokens, so only common ones are kept out of prompts; build the"
-                " model again with `quorum build`",
+                "member %s: the tokenizer in %s names no added tokens, so only common control tokens are kept out"
+                " of prompts; put the checkpoint's tokenizer.json there",
                 self._member,
-                self._folder / "openvino_tokenizer.xml",
+                self._folder,
             )
         special = tokenizer.get_bos_token(), tokenizer.get_eos_token(), tokenizer.get_pad_token()
         return ControlTokens(special, added, tokenizer.chat_template if self._chat else None)
@@ -215,8 +216,21 @@ def _joins_bytes(detokenizer: Path) -> bool:
     return kinds <= _JOINING
 
 
-def _added_tokens(tokenizer: Path) -> set[str]:
-    """The spellings that a tokenizer never splits: the pattern of its layer ``SpecialTokensSplit``."""
+def _added_tokens(folder: Path) -> set[str]:
+    """The spellings that a built tokenizer never splits; empty: not known."""
+    spellings = _split_tokens(folder / "openvino_tokenizer.xml")
+    if spellings:
+        return spellings
+    # Tokenizers with SentencePiece inside have no such layer.
+    try:
+        added = json.loads((folder / "tokenizer.json").read_bytes())["added_tokens"]
+        return {str(token["content"]) for token in added}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _split_tokens(tokenizer: Path) -> set[str]:
+    """The alternatives in the pattern of the layer ``SpecialTokensSplit``."""
     layers, edges = {}, []
     for element in ET.parse(tokenizer).iter():  # noqa: S314
         if element.tag == "layer":
@@ -228,7 +242,9 @@ def _added_tokens(tokenizer: Path) -> set[str]:
         data = layer.find("data")
         if to == "SpecialTokensSplit" and layer.get("type") == "Const" and data is not None:
             start, size = int(data.get("offset", 0)), int(data.get("size", 0))
-            pattern = tokenizer.with_suffix(".bin").read_bytes()[start : start + size].decode()
+            pattern = (
+                tokenizer.with_suffix(".bin").read_bytes()[start : start + size].decode(errors="replace")
+            )
             spellings |= _literals(pattern)
     return spellings
 
