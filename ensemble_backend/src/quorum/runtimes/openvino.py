@@ -109,8 +109,8 @@ class OpenVinoRuntime:
         added = _added_tokens(self._folder)
         if not added:
             logger.warning(
-                "member %s: the tokenizer in %s names no added tokens, so only common control tokens are kept out"
-                " of prompts; put the checkpoint's tokenizer.json there",
+                "member %s: the tokenizer in %s names no added tokens, so only common control tokens are"
+                " kept out of prompts; put the checkpoint's tokenizer.json there",
                 self._member,
                 self._folder,
             )
