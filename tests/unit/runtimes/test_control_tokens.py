@@ -14,7 +14,7 @@ from quorum.tasks.prompt import build_prompt
 
 ADDED = ("<pad>", "[TOOL]", "▁<PRE>", "<｜begin▁of▁sentence｜>", "cotton", "t-shirt", "  ", "\n\n", '""', "№")
 TEMPLATE = "{% if messages[0] < 3 %}{{ '[ASK]' + x['a'] }}{% endif %}<turn>{{ '<|bot|>' }}"
-CONTROLS = ControlTokens(["</s>", "EOS", None, "!"], ADDED, TEMPLATE)
+CONTROLS = ControlTokens(["</s>", "EOS", None, "!", "\n\n"], ADDED, TEMPLATE)
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue")), Attribute("size", "Which <size>?")])
 
 

@@ -34,8 +34,8 @@ class ControlTokens:
         marked = [*_COMMON, *added, *_TEMPLATE_MARK.findall(chat_template or "")]
         spellings = {(spelling or "").strip(_SPACES) for spelling in special}
         spellings |= {spelling.strip(_SPACES) for spelling in marked if _is_marked(spelling.strip(_SPACES))}
-        # A lone character is no more than the token of that character.
-        self.spellings = frozenset(spelling for spelling in spellings if len(spelling) > 1)
+        # A lone character is no more than the token of that character, and prompts have lines.
+        self.spellings = frozenset(one for one in spellings if len(one) > 1 and not one.isspace())
         # A tokenizer may write spaces as U+2581.
         one = _alternatives({spelling.replace("▁", " ") for spelling in self.spellings})
         self._found = re.compile(one)
@@ -71,8 +71,9 @@ def _is_marked(spelling: str) -> bool:
 
 
 def _gap(run: re.Match[str]) -> str:
-    around = run.string[: run.start()][-1:], run.string[run.end() :][:1]
-    return "" if {"", "\n"} & set(around) else " "
+    text, start, end = run.string, run.start(), run.end()
+    is_edge = start == 0 or end == len(text) or "\n" in (text[start - 1], text[end])
+    return "" if is_edge else " "
 
 
 def _alternatives(spellings: set[str]) -> str:
