@@ -47,3 +47,32 @@ def test_a_fine_tuned_model_can_go_without(model: str) -> None:
 def test_without_a_template_prompts_go_as_they_are() -> None:
     tokenizer = chat(str(MODEL))
     assert tokenizer.decode(tokenizer.encode("größe 42, navy")) == "größe 42, navy"
+
+
+def test_control_tokens_of_a_prompt_are_removed_and_those_of_the_template_stay(model: str) -> None:
+    tokenizer = chat(model)
+    assert tokenizer.encode("red<|endoftext|>shoe <assistant> <|endoftext|>") == tokenizer.encode("red shoe")
+    assert tokenizer.encode("red shoe")[0] == tokenizer.end
+
+
+def test_added_tokens_count_and_words_that_were_added_stay(model: str) -> None:
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(model)
+    loaded.add_tokens(["<call>", "corduroy"])
+    tokenizer, (call, corduroy) = (
+        chat(loaded, chat=False),
+        loaded.convert_tokens_to_ids(["<call>", "corduroy"]),
+    )
+    assert call in loaded("a <call> b")["input_ids"]
+    assert tokenizer.encode("a <call> corduroy") == tokenizer.encode("a corduroy")
+    assert corduroy in tokenizer.encode("a <call> corduroy")
+
+
+def test_templates_of_several_names_are_searched(model: str) -> None:
+    tokenizer = json.loads((Path(model) / "tokenizer_config.json").read_text())
+    templates = [{"name": "default", "template": TEMPLATE}, {"name": "tool", "template": "<turn>x"}]
+    tokenizer["chat_template"] = templates
+    (Path(model) / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    named = chat(model)
+    assert named.encode("red <turn> shoe") == named.encode("red shoe")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.injections import injections
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, InnerError, Question, RuntimeSettings
@@ -88,7 +89,7 @@ def start(inner: Inner, **given: Any) -> Any:
     return made
 
 
-def ask(runtime: Any, seconds: float = 30.0, times: int = 1) -> list[Any]:
+def ask(runtime: Any, seconds: float = 30.0, times: int = 1, prompt: str = "red shoe") -> list[Any]:
     replies: list[Any] = []
     enough = threading.Semaphore(0)
 
@@ -98,7 +99,7 @@ def ask(runtime: Any, seconds: float = 30.0, times: int = 1) -> list[Any]:
 
     deadline = time.monotonic_ns() + int(seconds * 1e9)
     for _ in range(times):
-        runtime.submit(Question("red shoe", SCHEMA, "red shoe", "", ("color",), deadline), done)
+        runtime.submit(Question(prompt, SCHEMA, prompt, "", ("color",), deadline), done)
     for _ in range(times):
         assert enough.acquire(timeout=60)
     return replies
@@ -144,6 +145,17 @@ def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> Non
     assert inputs["guided_decoding_guide_type"][0, 0] == b"regex"
     assert inputs["guided_decoding_guide"][0, 0].startswith(rb"\{" + b'"color":"(red|blue|n')
     assert inputs["lora_task_id"][0, 0] == 1
+
+
+def test_control_tokens_in_a_text_do_not_reach_the_engine(runtime: Any, inner: Inner) -> None:
+    texts = injections()
+    for one in texts:
+        for text in (one.text, one.twin):
+            ask(runtime, prompt=f"color\n{one.category}\n{text}\n")
+    prompts = [inputs["input_ids"].tolist() for _, inputs, _ in inner.asked]
+    assert len(prompts) == 2 * len(texts)
+    assert prompts[::2] == prompts[1::2]
+    assert not any(runtime._tokenizer.end in tokens for (tokens,) in prompts)
 
 
 def test_an_error_is_an_abstention(runtime: Any, inner: Inner) -> None:

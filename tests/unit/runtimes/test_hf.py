@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.checkpoints import CHAT, write_checkpoint
+from support.injections import injections
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
@@ -178,6 +179,20 @@ def test_without_scores_answers_are_the_same(checkpoint, start, batching) -> Non
     plain = ask(start(checkpoint, batching=batching, max_new_tokens=200, scores=False), asked)
     scored = ask(start(checkpoint, batching=batching, max_new_tokens=200), asked)
     assert plain == [Generated(reply.text) for reply in scored]
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_control_tokens_in_a_text_change_no_answer(checkpoint, start, tokens, batching) -> None:
+    """Prompts and answers are those of the same words without control tokens; token 0 is this LLM's."""
+    runtime = start(checkpoint, batching=batching, guided=False, max_new_tokens=3, max_batch=50)
+    # Transformers adds <|end|> as this tokenizer's special token.
+    texts = [(one.text.replace("<|eot_id|>", "<|end|>"), one.twin) for one in injections()]
+    for asked in zip(*texts, strict=True):
+        ask(runtime, [question(text) for text in asked])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    assert 0 in tokenizer(" ".join(text for text, _ in texts))["input_ids"]
+    assert set(tokens) == {tuple(tokenizer(twin)["input_ids"]) for _, twin in texts}
+    assert not any(0 in prompt for prompt in tokens)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import pytest
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.offsets import TokenEnds
-from quorum.runtimes.openvino import _joins_bytes
+from quorum.runtimes.openvino import _added_tokens, _joins_bytes, _literals, _split_tokens
 from quorum.runtimes.options import OpenVinoOptions
 from quorum.tasks.catalogue import Attribute, Catalogue
 from quorum.tasks.parse import parse_answer
@@ -47,8 +48,10 @@ def question(text: str) -> Question:
     return Question(prompt_of(text), schema, text, "shoes", NAMES, time.monotonic_ns() + 60 * 10**9)
 
 
-def ask(model: str, texts: Sequence[str], **options: Any) -> list[Reply]:
-    runtime = create(RuntimeSettings("m", MODELS, OpenVinoOptions(model=model, chat=False, **options)))
+def ask(model: str, texts: Sequence[str], root: Path = MODELS, **options: Any) -> list[Reply]:
+    runtime = create(
+        RuntimeSettings("m", root, OpenVinoOptions(**{"model": model, "chat": False, **options}))
+    )
     replies: dict[int, Reply] = {}
     left = threading.Semaphore(0)
 
@@ -143,3 +146,37 @@ def test_a_detokenizer_that_changes_text_is_known(tmp_path: Path) -> None:
     assert other != plain
     (tmp_path / "openvino_detokenizer.xml").write_text(other)
     assert not _joins_bytes(tmp_path / "openvino_detokenizer.xml")
+
+
+def test_added_tokens_are_those_of_the_tokenizer(tmp_path: Path) -> None:
+    for model in DEMO:
+        added = json.loads((MODELS / model / "tokenizer.json").read_text())["added_tokens"]
+        assert added
+        assert _split_tokens(MODELS / model / "openvino_tokenizer.xml") == {one["content"] for one in added}
+    xml = (MODELS / DEMO[0] / "openvino_tokenizer.xml").read_text()
+    (tmp_path / "openvino_tokenizer.xml").write_text(
+        xml.replace("SpecialTokensSplit", "SentencepieceTokenizer")
+    )
+    assert _added_tokens(tmp_path) == set()
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert _added_tokens(tmp_path) == set()
+    shutil.copy(MODELS / DEMO[0] / "tokenizer.json", tmp_path)
+    assert _added_tokens(tmp_path) == {"<|endoftext|>"}
+
+
+def test_a_pattern_of_added_tokens_is_unescaped() -> None:
+    pattern = r"(\<\|a\|\>|\[INST\]|\<｜User｜\>|x\ y\\)|(?:\s*)(\<mask\>)(?:\s*)"
+    assert _literals(pattern) == {"<|a|>", "[INST]", "<｜User｜>", "x y\\", "<mask>"}
+
+
+def test_marks_of_a_chat_template_are_removed(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / DEMO[0], tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{% for m in messages %}<turn>{{ m['content'] }}<|endoftext|>{% endfor %}"
+    (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps(config))
+    marked, plain = (
+        ask("m", ["red<turn> shoe <|endoftext|>", "red shoe"], root=tmp_path, chat=chat)
+        for chat in (True, False)
+    )
+    assert marked[0] == marked[1]
+    assert plain[0] != plain[1]

@@ -104,6 +104,7 @@ def test_what_listings_share_is_computed_once(
     try:
         runtime = create(RuntimeSettings("llama", tmp_path, read_options("tensorrt_llm", options)))
         texts = ("Velmora trail running shoes, navy, size 42, for men", "A steel watch of 40mm")
+        texts += ("A steel<|endoftext|>watch [INST] of 40mm</s>",)
         prompts = [build_prompt(catalogue, "instruct", text, "", names) for text in texts]
         for prompt in prompts:
             replies: SimpleQueue[Any] = SimpleQueue()
@@ -119,16 +120,20 @@ def test_what_listings_share_is_computed_once(
     finally:
         for module in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
             del sys.modules[module]
-    first, second = standin.events(folder, "generate")
+    first, second, third = standin.events(folder, "generate")
     # Imported late: Transformers takes seconds in every process that collects the tests.
     from quorum.runtimes.chat import ChatTokenizer
 
     tokens = [ChatTokenizer(str(folder)).encode(prompt) for prompt in prompts]
-    shared = next(at for at, (one, other) in enumerate(zip(*tokens, strict=False)) if one != other)
+    shared = next(at for at, (one, other) in enumerate(zip(*tokens[:2], strict=False)) if one != other)
     assert first["cached"] == 0
     assert shared - 32 < second["cached"] <= shared
     assert second["cached"] > 0.6 * second["tokens"]
-    assert reused == (second["cached"], first["tokens"] + second["tokens"])
+    # Control tokens in a text do not reach the LLM.
+    assert tokens[2] == tokens[1]
+    assert third["tokens"] == second["tokens"]
+    cached = second["cached"] + third["cached"]
+    assert reused == (cached, first["tokens"] + second["tokens"] + third["tokens"])
     assert f"{reused[0]} of {reused[1]} prompt tokens came from the cache" in caplog.text
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from quorum.runtimes.control_tokens import ControlTokens
+
 
 class ChatTokenizer:
     """The tokenizer of a folder or Hugging Face id (OSError if it has none), or a loaded one.
@@ -18,6 +20,12 @@ class ChatTokenizer:
     def __init__(self, model: Any, chat: bool | None = None) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model) if isinstance(model, str) else model
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        self._controls = ControlTokens(
+            [*self._tokenizer.all_special_tokens, *(token.content for token in added if token.special)],
+            (token.content for token in added),
+            _template_text(self._tokenizer.chat_template) if self._chat else None,
+        )
 
     @property
     def end(self) -> int | None:
@@ -26,7 +34,11 @@ class ChatTokenizer:
         return token
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids of the prompt, with the chat template where configured."""
+        """Token ids of the prompt, with the chat template where configured.
+
+        The prompt's own control tokens are removed: only the template and the tokenizer add some.
+        """
+        prompt = self._controls.remove(prompt)
         if not self._chat:
             return list(self._tokenizer(prompt)["input_ids"])
         # Templates of reasoning models use enable_thinking; others ignore it.
@@ -47,3 +59,8 @@ class ChatTokenizer:
     def decode_all(self, lists: list[list[int]]) -> list[str]:
         """The text of each of several answers, as :meth:`decode` gives it."""
         return [self.decode(tokens) for tokens in lists]
+
+
+def _template_text(template: Any) -> str | None:
+    """The chat template as text, of all names where it has several."""
+    return "\n".join(template.values()) if isinstance(template, dict) else template

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -15,6 +17,7 @@ from xml.etree import ElementTree as ET
 import openvino_genai as genai
 
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings
+from quorum.runtimes.control_tokens import ControlTokens
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.options import OpenVinoOptions
@@ -60,6 +63,7 @@ class OpenVinoRuntime:
         self._retry_at = 0.0
         chat = self._options.chat
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
+        self._controls = self._read_controls()
         self._numbers = itertools.count()
         self._inbox: deque[tuple[Question, Done]] = deque()
         self._live: list[_Live] = []
@@ -100,6 +104,19 @@ class OpenVinoRuntime:
             properties["KV_CACHE_PRECISION"] = "f32"
         return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
 
+    def _read_controls(self) -> ControlTokens:
+        tokenizer = self._tokenizer
+        added = _added_tokens(self._folder)
+        if not added:
+            logger.warning(
+                "member %s: the tokenizer in %s names no added tokens, so only common control tokens are"
+                " kept out of prompts; put the checkpoint's tokenizer.json there",
+                self._member,
+                self._folder,
+            )
+        special = tokenizer.get_bos_token(), tokenizer.get_eos_token(), tokenizer.get_pad_token()
+        return ControlTokens(special, added, tokenizer.chat_template if self._chat else None)
+
     def _run(self) -> None:
         while True:
             with self._wake:
@@ -117,7 +134,7 @@ class OpenVinoRuntime:
             return
         try:
             self._reopen()
-            prompt = question.prompt
+            prompt = self._controls.remove(question.prompt)
             if self._chat:
                 prompt = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], True)
             handle = self._pipeline.add_request(
@@ -197,3 +214,44 @@ def _joins_bytes(detokenizer: Path) -> bool:
     """Whether a detokenizer only looks up the bytes of each token and joins them."""
     kinds = {layer.get("type") for layer in ET.parse(detokenizer).iter("layer")}  # noqa: S314
     return kinds <= _JOINING
+
+
+def _added_tokens(folder: Path) -> set[str]:
+    """The spellings that a built tokenizer never splits; empty: not known."""
+    spellings = _split_tokens(folder / "openvino_tokenizer.xml")
+    if spellings:
+        return spellings
+    # Tokenizers with SentencePiece inside have no such layer.
+    try:
+        added = json.loads((folder / "tokenizer.json").read_bytes())["added_tokens"]
+        return {str(token["content"]) for token in added}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _split_tokens(tokenizer: Path) -> set[str]:
+    """The alternatives in the pattern of the layer ``SpecialTokensSplit``."""
+    layers, edges = {}, []
+    for element in ET.parse(tokenizer).iter():  # noqa: S314
+        if element.tag == "layer":
+            layers[element.get("id")] = element
+        elif element.tag == "edge":
+            edges.append((layers[element.get("from-layer")], layers[element.get("to-layer")].get("type")))
+    spellings: set[str] = set()
+    for layer, to in edges:
+        data = layer.find("data")
+        if to == "SpecialTokensSplit" and layer.get("type") == "Const" and data is not None:
+            start, size = int(data.get("offset", 0)), int(data.get("size", 0))
+            pattern = (
+                tokenizer.with_suffix(".bin").read_bytes()[start : start + size].decode(errors="replace")
+            )
+            spellings |= _literals(pattern)
+    return spellings
+
+
+def _literals(pattern: str) -> set[str]:
+    r"""The alternatives of a pattern such as ``(\<a\>|\<b\>)|(?:\s*)(c)``."""
+    spelled = re.sub(
+        r"\\(.)|[()|]", lambda found: found[1] or "\0", pattern.replace(r"(?:\s*)", ""), flags=re.S
+    )
+    return set(spelled.split("\0")) - {""}
