@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from quorum.tasks import fragments, parse
-from quorum.tasks.catalogue import MAX_OPEN_VALUE_CHARS, Attribute, Catalogue
+from quorum.tasks.catalogue import MAX_VALUE_CHARS, Attribute, Catalogue
 from quorum.tasks.normalise import NORMALISERS
 from quorum.tasks.parse import MAX_ANSWER_CHARS, parse_answer
 from quorum_contract import Status
@@ -61,6 +61,7 @@ def read(answer: str, names: Sequence[str] = NAMES) -> list[str | Status]:
         ('{"color": {"brand": "red"}, "size": "4",}', [NONE, NONE, "4"]),
         ('{"color": {"brand": "red", "size": "4"', [NONE, NONE, NONE]),
         ('{"o": [{"brand": "x"}, {"brand": "y", "color": "red"}], "size": "4", "color', [NONE, NONE, "4"]),
+        ('{"o": [{"brand": "x"}, {"brand": "y", "color', [NONE] * 3),
         ('{"brand": "x", "color": "bl\n' + ANSWER, RIGHT),
         ('{"brand": "x", "o": oops} so ' + ANSWER, RIGHT),
         # A string without an end holds no other value.
@@ -110,7 +111,7 @@ def test_line_ends_in_values_are_spaces() -> None:
 
 
 def test_long_open_values_are_refused_and_listed_ones_are_not() -> None:
-    longest, listed = "x" * MAX_OPEN_VALUE_CHARS, "y" * 3 * MAX_OPEN_VALUE_CHARS
+    longest, listed = "x" * MAX_VALUE_CHARS, "y" * 3 * MAX_VALUE_CHARS
     catalogue = Catalogue.of(
         [Attribute("kind", values=("a", listed)), Attribute("same", synonyms={"y": listed})]
     )
@@ -125,7 +126,7 @@ def test_long_open_values_are_refused_and_listed_ones_are_not() -> None:
     assert values(longest, f" {listed} ", listed) == [longest, listed, listed]
     assert values(longest + "x", listed + "y", listed + "y") == ["", "", ""]
     # A normal form may be longer than what it is of.
-    assert values("\ufdfa" * MAX_OPEN_VALUE_CHARS, "a", "y") == ["", "a", listed]
+    assert values("\ufdfa" * MAX_VALUE_CHARS, "a", "y") == ["", "a", listed]
 
 
 def test_what_is_behind_the_longest_answer_is_not_read() -> None:
@@ -210,7 +211,7 @@ def test_twice_the_answer_takes_at_most_three_times_the_steps(
 def test_a_hundred_thousand_characters_without_the_cut_are_read(kind: str) -> None:
     """An expression of the square of the length would not come to an end."""
     text = HOSTILE[kind](100_000)
-    pairs = list(fragments.read_pairs(text, parse.Span(0, len(text))))
+    pairs = list(fragments.read_pairs(text))
     assert len({key for key, *_ in pairs}) <= 1
     assert len(list(fragments.read_lines(NAMES, text))) <= 1
 

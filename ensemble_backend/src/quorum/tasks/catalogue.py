@@ -17,8 +17,10 @@ from quorum_contract.errors import QuorumError
 
 CATALOGUE_FILE = "catalogue.json"
 SCHEMA_VERSION = 1
-MAX_OPEN_VALUE_CHARS = 128
-"""Longest answer to an open attribute: AE-110K has gold of 69 characters, and votes of 76, that are right."""
+MAX_OPEN_VALUE_CHARS = 64
+"""Longest value of an open attribute that guided decoding writes."""
+MAX_VALUE_CHARS = 128
+"""Longest value of an open attribute that is read: gold and recorded votes of AE-110K exceed 64."""
 
 
 class CatalogueError(QuorumError, ValueError):
@@ -50,7 +52,7 @@ class Attribute:
 
     def __post_init__(self) -> None:
         longest = max(map(len, [*self.values, *self.synonyms, *self.synonyms.values()]), default=0)
-        object.__setattr__(self, "_longest", longest + MAX_OPEN_VALUE_CHARS)
+        object.__setattr__(self, "_longest", longest + MAX_VALUE_CHARS)
         try:
             object.__setattr__(self, "_canonical", self._spellings())
         except CatalogueError as error:
@@ -90,7 +92,7 @@ class Attribute:
     def normalise(self, raw: str) -> str | None:
         """The canonical value of an answer, ``"n/a"``, or None when no such value is allowed.
 
-        A closed attribute allows its values, an open one ``MAX_OPEN_VALUE_CHARS`` characters. Control
+        A closed attribute allows its values, an open one ``MAX_VALUE_CHARS`` characters. Control
         characters, and those that change the direction of text, are left out.
         """
         if raw == NOT_APPLICABLE:
@@ -103,7 +105,7 @@ class Attribute:
             return self._canonical[value]
         if is_not_given(visible(raw)):
             return NOT_APPLICABLE
-        return None if self.is_closed or len(value) > MAX_OPEN_VALUE_CHARS else value
+        return None if self.is_closed or len(value) > MAX_VALUE_CHARS else value
 
     def _normal(self, raw: str) -> str:
         return NORMALISERS[self.normaliser](visible(raw))

@@ -36,21 +36,20 @@ class Fragment(NamedTuple):
     span: Span
 
 
-def read_pairs(answer: str, part: Span) -> Iterator[Fragment]:
-    """Yield the complete ``"key": value`` pairs of a part of the answer, but none of a nested object.
+def read_pairs(answer: str) -> Iterator[Fragment]:
+    """Yield the complete ``"key": value`` pairs of an answer, but none of a nested object.
 
     A pair is complete before a comma, a closing brace or a line's end. Behind a string without an end,
     reading goes on with the next quote.
     """
-    start, end = part
-    quotes = [match.start() for match in _QUOTE.finditer(answer, start, end) if match[0] == '"']
-    depth, at, number = 0, start, 0
+    quotes = [match.start() for match in _QUOTE.finditer(answer) if match[0] == '"']
+    depth = at = number = 0
     while number + 1 < len(quotes):
         opening, closing = quotes[number : number + 2]
         depth = _depth_after(answer, Span(at, opening), depth)
-        colon = _COLON.match(answer, closing + 1, end)
+        colon = _COLON.match(answer, closing + 1)
         if colon is None:
-            if _is_followed(answer, Span(closing + 1, end), ",]}"):
+            if _is_followed(answer, closing + 1, ",]}"):
                 at, number = closing + 1, number + 2
                 continue
             at, number = opening + 1, number + 1
@@ -60,8 +59,8 @@ def read_pairs(answer: str, part: Span) -> Iterator[Fragment]:
         if answer[value : value + 1] in ("{", "["):
             at, depth = value + 1, depth + 1
             continue
-        place = _place_of(answer, Span(value, end), quotes[number : number + 2])
-        if place is None or not _is_followed(answer, Span(place.end, end), ",}", or_line_end=True):
+        place = _place_of(answer, value, quotes[number : number + 2])
+        if place is None or not _is_followed(answer, place.end, ",}", or_line_end=True):
             continue
         at = place.end
         number += 2 if answer[value] == '"' else 0
@@ -83,19 +82,18 @@ def _depth_after(answer: str, gap: Span, depth: int) -> int:
     return depth
 
 
-def _is_followed(answer: str, rest: Span, marks: str, *, or_line_end: bool = False) -> bool:
+def _is_followed(answer: str, start: int, marks: str, *, or_line_end: bool = False) -> bool:
     """Whether the next character that is no white space is one of ``marks``, or a line ends before it."""
-    space = _SPACE.match(answer, *rest)
-    end = space.end() if space else rest.start
-    is_marked = end < rest.end and answer[end] in marks
-    return is_marked or (or_line_end and "\n" in answer[rest.start : end])
+    space = _SPACE.match(answer, start)
+    end = space.end() if space else start
+    return (end < len(answer) and answer[end] in marks) or (or_line_end and "\n" in answer[start:end])
 
 
-def _place_of(answer: str, rest: Span, quotes: Sequence[int]) -> Span | None:
-    """Where the string or literal at the start of ``rest`` is, with its quotes."""
-    if len(quotes) == 2 and quotes[0] == rest.start:
-        return Span(rest.start, quotes[1] + 1)
-    literal = _LITERAL.match(answer, *rest)
+def _place_of(answer: str, start: int, quotes: Sequence[int]) -> Span | None:
+    """Where the string or literal that begins at ``start`` is, with its quotes."""
+    if len(quotes) == 2 and quotes[0] == start:
+        return Span(start, quotes[1] + 1)
+    literal = _LITERAL.match(answer, start)
     return Span(*literal.span()) if literal else None
 
 

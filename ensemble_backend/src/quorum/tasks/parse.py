@@ -31,7 +31,7 @@ class Vote(NamedTuple):
 
 
 MAX_ANSWER_CHARS = 16_384
-"""Characters of an answer that are read; 64 attributes with values of 200 characters fit."""
+"""Characters of an answer that are read; the rest is cut."""
 
 _MAX_BROKEN = 64
 _OBJECT = re.compile(r'\{(?=\s*+["}])')
@@ -148,9 +148,7 @@ def _read(attributes: Sequence[str], answer: str) -> _Found:
             best, most = _Found(one.values, one.start, {}), count
     if best and most == len(asked):
         return best
-    borders = [0, *(border for one in objects for border in (one.start, one.end)), len(answer)]
-    parts = map(Span, borders[::2], borders[1::2])
-    pairs = _of_fragments(fragment for part in parts for fragment in read_pairs(answer, part))
+    pairs = _of_fragments(read_pairs(_without(objects, answer)))
     if best:
         return pairs if _count(asked, pairs.values) > most else best
     # What is left of broken JSON is no lines: the last value may be cut, others may be in one line with it.
@@ -196,6 +194,16 @@ def _objects(answer: str) -> tuple[list[_Object], bool]:
         if values:
             found.append(_Object(values, start, at, is_nested))
     return found, broken > 0
+
+
+def _without(objects: Sequence[_Object], answer: str) -> str:
+    """The answer with spaces in place of objects."""
+    parts: list[str] = []
+    at = 0
+    for one in objects:
+        parts += answer[at : one.start], " " * (one.end - one.start)
+        at = one.end
+    return "".join([*parts, answer[at:]])
 
 
 def _count(asked: set[str], found: Mapping[str, object]) -> int:
