@@ -100,13 +100,15 @@ def test_gold_outside_a_closed_set_is_not_taken(folder: Path, run: Any, typed: A
     table = read_votes(folder / "votes.jsonl")
     bare = next(c.product for c in table.cells if c.attribute == "color" and not c.gold and c.product != "p0")
     sheet = f"product,attribute,gold\np0,color,red | Darkblue\np0,brand,big\n{bare},color,N/A\n"
+    sheet += f"{bare},brand,{'x' * 129}\n"
     (folder / "label.csv").write_text(sheet, encoding="utf-8")
     code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
     assert code == 0, err
     told = " ".join(err.split())
+    assert "row 5: a value of 129 characters for brand; give at most 128" in told
     assert "label.csv, row 2: 'Darkblue' is no value of color: 'red', 'dark blue', 'green', or" in told
     assert "did you mean 'dark blue'?" in told
-    assert "1 row is left out" in told
+    assert "2 rows are left out" in told
     assert new_gold(folder) == {("p0", "brand"): ("big",), (bare, "color"): ("n/a",)}
     # In the terminal the same cell is asked again.
     first = next(i for i, c in enumerate(choose(table, 20)) if table.cells[c.index].attribute == "color")

@@ -16,7 +16,7 @@ from quorum.review.choose import Choice, LabelError, choose
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
 from quorum.review.spellings import spelling_remarks
-from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.catalogue import MAX_VALUE_CHARS, Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
 from quorum_contract import NOT_APPLICABLE
 
@@ -255,6 +255,10 @@ def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
     attribute = catalogue.get(row.attribute)
     values = [attribute.normalise(value) for value in row.gold]
     for given, value in zip(row.gold, values, strict=True):
+        if value is None and not attribute.is_closed:
+            raise LabelError(
+                f"a value of {len(given)} characters for {row.attribute}; give at most {MAX_VALUE_CHARS}"
+            )
         if value is None:
             near = get_close_matches(given.casefold(), attribute.values, _NEAR, _NEAR_RATIO)
             meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

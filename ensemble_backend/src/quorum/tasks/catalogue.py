@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from quorum.decision.catalogue_change import OUTSIDE
-from quorum.tasks.normalise import NORMALISERS, is_not_given
+from quorum.tasks.normalise import NORMALISERS, is_not_given, visible
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
 CATALOGUE_FILE = "catalogue.json"
 SCHEMA_VERSION = 1
 MAX_OPEN_VALUE_CHARS = 64
+"""Longest value of an open attribute that guided decoding writes."""
+MAX_VALUE_CHARS = 128
+"""Longest value of an open attribute that is read: gold and recorded votes of AE-110K exceed 64."""
 
 
 class CatalogueError(QuorumError, ValueError):
@@ -45,8 +48,11 @@ class Attribute:
     synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
     normaliser: str = "text"
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _longest: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        longest = max(map(len, [*self.values, *self.synonyms, *self.synonyms.values()]), default=0)
+        object.__setattr__(self, "_longest", longest + MAX_VALUE_CHARS)
         try:
             object.__setattr__(self, "_canonical", self._spellings())
         except CatalogueError as error:
@@ -59,7 +65,7 @@ class Attribute:
             raise CatalogueError(f"unknown normaliser {self.normaliser!r}; use one of {known}")
         if NOT_APPLICABLE in self.values:
             raise CatalogueError(f"{NOT_APPLICABLE!r} is an answer to every attribute; do not list it")
-        normal = NORMALISERS[self.normaliser]
+        normal = self._normal
         canonical = {normal(value): value for value in self.values}
         if len(canonical) < len(self.values):
             raise CatalogueError(f"two values become the same after {self.normaliser!r}")
@@ -84,15 +90,25 @@ class Attribute:
         return _hash(_meaning(self))
 
     def normalise(self, raw: str) -> str | None:
-        """The canonical value of an answer, ``"n/a"``, or None when a closed attribute has no such value."""
+        """The canonical value of an answer, ``"n/a"``, or None when no such value is allowed.
+
+        A closed attribute allows its values, an open one ``MAX_VALUE_CHARS`` characters. Control
+        characters, and those that change the direction of text, are left out.
+        """
         if raw == NOT_APPLICABLE:
             return NOT_APPLICABLE
-        value = NORMALISERS[self.normaliser](raw)
+        # Unicode's normal form takes time with the square of the length of some texts.
+        if len(raw) > self._longest:
+            return None
+        value = self._normal(raw)
         if value in self._canonical:
             return self._canonical[value]
-        if is_not_given(raw):
+        if is_not_given(visible(raw)):
             return NOT_APPLICABLE
-        return None if self.is_closed else value
+        return None if self.is_closed or len(value) > MAX_VALUE_CHARS else value
+
+    def _normal(self, raw: str) -> str:
+        return NORMALISERS[self.normaliser](visible(raw))
 
 
 @dataclass(frozen=True, slots=True)

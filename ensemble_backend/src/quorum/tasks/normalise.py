@@ -13,11 +13,25 @@ from quorum.decision.folding import composed
 _NOT_GIVEN = frozenset(
     ["", "n/a", "na", "none", "null", "unknown", "not specified", "not given", "not stated", "not mentioned"]
 )
+# ESC, NUL and the like, and the characters that change the direction of text (UAX #9), may falsify what a
+# terminal or a page shows; those that are white space become spaces.
+_HIDDEN = {
+    code: " " if chr(code).isspace() else None
+    for span in (
+        (0x00, 0x1F),
+        (0x7F, 0x9F),
+        (0x61C, 0x61C),
+        (0x200E, 0x200F),
+        (0x2028, 0x202E),
+        (0x2066, 0x2069),
+    )
+    for code in range(span[0], span[1] + 1)
+}
 _SPACE = re.compile(r"\s+")
 _EDGE = " \t\r\n\"'`.,;:"
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_TRAILING_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)|(?<=\d)(\.\d*?)0+(?!\d)")
+_TRAILING_ZEROS = re.compile(r"(?<=\d)(?:\.|(\.\d*[^\D0]))0+(?!\d)")
 _NUMBER_UNIT = re.compile(r"(\d)\s+(?=[a-zµ\"%])")
 _TIMES = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
 _UNITS = {
@@ -39,6 +53,11 @@ _UNITS = {
 _UNIT_WORD = re.compile(
     r"(?<=\d)(" + "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True)) + r")(?![a-z])"
 )
+
+
+def visible(value: str) -> str:
+    """The value without control characters and characters that change the direction of text."""
+    return value if value.isprintable() else value.translate(_HIDDEN)
 
 
 @lru_cache(maxsize=4096)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.fragments import DECODER, Fragment, read_lines, read_pairs
 from quorum.tasks.score import Span, score_of
 from quorum_contract import NOT_APPLICABLE, Status
 
@@ -28,17 +30,15 @@ class Vote(NamedTuple):
     score: float | None = None
 
 
-_DECODER = json.JSONDecoder()
+MAX_ANSWER_CHARS = 16_384
+"""Characters of an answer that are read; the rest is cut."""
+
+_MAX_BROKEN = 64
+_OBJECT = re.compile(r'\{(?=\s*+["}])')
+_KEY = re.compile(r'"\s*+:')
 _SPACE = " \t\n\r"
-_PAIR = re.compile(
-    r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|null|true|false)(?=\s*[,}\n])'
-)
 _MISSING = object()
-_NO_OBJECT = -1
 _SHORT = 128
-_PROSE = r"(?im)^\W*{name}\W*?[:=]\s*(.+?)\s*[,;]?\s*$"
-_PROSE_EDGE = "`*\"' "
-_QUOTES = ('"', "'")
 
 
 def abstain(status: Status, count: int) -> list[Vote]:
@@ -56,9 +56,10 @@ def parse_answer(
     """Parse an LLM's answer.
 
     Accepts a JSON object, alone, fenced, or within prose; a truncated object (complete pairs count); and
-    ``name: value`` lines. Keys match exactly, else ignoring case and surrounding white space. A missing
-    key, a nested value, a lone surrogate, or a value that a closed attribute does not have is
-    ``UNPARSABLE``.
+    ``name: value`` lines. Keys match exactly, else ignoring case and surrounding white space. Of several
+    objects the one with most of the asked keys counts, the last of equals: an LLM may repeat its prompt
+    first. A missing key, a nested value, a lone surrogate, or what :meth:`Attribute.normalise` refuses is
+    ``UNPARSABLE``. Only the first ``MAX_ANSWER_CHARS`` characters are read, in time linear in their number.
 
     Args:
         catalogue: Of the deployment.
@@ -70,13 +71,26 @@ def parse_answer(
     Returns:
         One vote per attribute, in their order.
     """
-    values, start = _read(attributes, answer)
-    values = _by_name(attributes, values)
+    answer = answer[:MAX_ANSWER_CHARS]
+    found = _read(attributes, answer)
+    values = _by_name(attributes, found.values)
     votes = [_vote(catalogue.get(name), values[name]) for name in attributes]
     if not log_probs:
         return votes
-    spans = _by_name(attributes, _locate(attributes, answer, start))
+    try:
+        places = found.places if found.start is None else _locate_members(answer, found.start)
+    except RecursionError:
+        return votes
+    spans = _by_name(attributes, places)
     return [_scored(vote, spans[name], ends, log_probs) for vote, name in zip(votes, attributes, strict=True)]
+
+
+class _Found(NamedTuple):
+    """Values by key, and where they are: in the JSON object at ``start``, or at ``places``."""
+
+    values: Mapping[str, object]
+    start: int | None
+    places: Mapping[str, object]
 
 
 def _by_name(attributes: Sequence[str], found: Mapping[str, object]) -> Mapping[str, object]:
@@ -97,7 +111,7 @@ def _vote(attribute: Attribute, raw: object) -> Vote:
         raw = raw[0]
     if raw is None:
         return Vote(NOT_APPLICABLE, Status.ANSWERED)
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+    if not isinstance(raw, str) and not (isinstance(raw, float) and math.isfinite(raw)):
         return Vote("", Status.UNPARSABLE)
     text = str(raw)
     return _cached_vote(attribute, text) if len(text) <= _SHORT else _text_vote(attribute, text)
@@ -123,51 +137,86 @@ def _scored(vote: Vote, span: object, ends: Sequence[int], log_probs: Sequence[f
     return Vote(vote.value, vote.status, score_of(span, ends, log_probs))
 
 
-def _read(attributes: Sequence[str], answer: str) -> tuple[Mapping[str, object], int]:
-    """Values, and where the JSON object begins that they are from."""
-    start = answer.find("{")
-    while start >= 0:
-        try:
-            value, _ = _DECODER.raw_decode(answer, start)
-        except (ValueError, RecursionError):
-            break
-        if isinstance(value, dict) and value:
-            return value, start
-        start = answer.find("{", start + 1)
-    pairs = {key: value for key, value, _ in _pairs(answer)}
-    return pairs or {name: answer[slice(*span)] for name, span in _lines(attributes, answer)}, _NO_OBJECT
+def _read(attributes: Sequence[str], answer: str) -> _Found:
+    """Find the values: of a JSON object, else of pairs outside of objects, else of lines."""
+    asked = {_fold(name) for name in attributes}
+    best, most = None, -1
+    objects, is_broken = _objects(answer)
+    for one in objects:
+        count = _count(asked, one.values)
+        if count >= most and not one.is_nested:
+            best, most = _Found(one.values, one.start, {}), count
+    if best and most == len(asked):
+        return best
+    pairs = _of_fragments(read_pairs(_without(objects, answer)))
+    if best:
+        return pairs if _count(asked, pairs.values) > most else best
+    # What is left of broken JSON is no lines: the last value may be cut, others may be in one line with it.
+    is_json = pairs.values or is_broken or _KEY.search(answer)
+    return pairs if is_json else _of_fragments(read_lines(attributes, answer))
 
 
-def _pairs(answer: str) -> Iterator[tuple[str, object, re.Match[str]]]:
-    """Key, value and match of the complete pairs of an object that is cut off."""
-    for pair in _PAIR.finditer(answer):
-        key, value = pair.groups()
+class _Object(NamedTuple):
+    """A JSON object of the answer, and whether it is a value of one that is broken."""
+
+    values: dict[str, object]
+    start: int
+    end: int
+    is_nested: bool
+
+
+def _objects(answer: str) -> tuple[list[_Object], bool]:
+    """Decode objects one after the other, and say whether any was broken; too many such are the end.
+
+    Reading goes on where an object is broken. What follows within its braces are values of it, but for an
+    object that begins a line: indented JSON never has one there.
+    """
+    found: list[_Object] = []
+    broken = at = behind = depth = 0
+    has_quotes = False
+    while broken < _MAX_BROKEN and (opening := _OBJECT.search(answer, at)):
+        start = opening.start()
         try:
-            yield json.loads(f'"{key}"'), json.loads(value), pair
-        except ValueError:
+            values, at = DECODER.raw_decode(answer, start)
+        except json.JSONDecodeError as error:
+            at = max(error.pos, start + 1)
+            broken += 1
             continue
+        except RecursionError:
+            return found, True
+        # Behind an object that is closed, what comes before the next brace does not count.
+        outer = answer.find("{", behind, start) if not depth else behind
+        before = answer[outer:start] if outer >= 0 else ""
+        behind = at
+        has_quotes = '"' in before or (depth > 0 and has_quotes)
+        depth = max(0, depth + before.count("{") - before.count("}"))
+        is_nested = depth > 0 and has_quotes and answer[start - 1] != "\n"
+        if values:
+            found.append(_Object(values, start, at, is_nested))
+    return found, broken > 0
 
 
-def _lines(attributes: Sequence[str], answer: str) -> Iterator[tuple[str, Span]]:
-    """Name and place of the values of ``name: value`` lines."""
-    for name in attributes:
-        if line := re.search(_PROSE.format(name=re.escape(name)), answer):
-            end = line.start(1) + len(line[1].rstrip(_PROSE_EDGE))
-            start = line.end(1) - len(line[1].lstrip(_PROSE_EDGE))
-            yield name, Span(min(start, end), end)
+def _without(objects: Sequence[_Object], answer: str) -> str:
+    """The answer with spaces in place of objects."""
+    parts: list[str] = []
+    at = 0
+    for one in objects:
+        parts += answer[at : one.start], " " * (one.end - one.start)
+        at = one.end
+    return "".join([*parts, answer[at:]])
 
 
-def _locate(attributes: Sequence[str], answer: str, start: int) -> Mapping[str, object]:
-    """Where each value that :func:`_read` found is; text comes with its closing quote."""
-    if start != _NO_OBJECT:
-        return _locate_members(answer, start)
-    pairs = {key: _locate_value(answer, *pair.span(2)) for key, _, pair in _pairs(answer)}
-    if pairs:
-        return pairs
-    return {
-        name: Span(start, end + (answer[end : end + 1] in _QUOTES))
-        for name, (start, end) in _lines(attributes, answer)
-    }
+def _count(asked: set[str], found: Mapping[str, object]) -> int:
+    return len(asked.intersection(map(_fold, found)))
+
+
+def _of_fragments(fragments: Iterable[Fragment]) -> _Found:
+    """The last of fragments with one key."""
+    values: dict[str, object] = {}
+    places: dict[str, object] = {}
+    for key, value, place in fragments:
+        values[key], places[key] = value, place
+    return _Found(values, None, places)
 
 
 def _locate_members(answer: str, start: int) -> Mapping[str, object]:
@@ -175,9 +224,9 @@ def _locate_members(answer: str, start: int) -> Mapping[str, object]:
     found: dict[str, object] = {}
     at = _skip(answer, start + 1)
     while answer[at] != "}":
-        key, at = _DECODER.raw_decode(answer, at)
+        key, at = DECODER.raw_decode(answer, at)
         at = _skip(answer, _skip(answer, at) + 1)
-        end = _DECODER.raw_decode(answer, at)[1]
+        end = DECODER.raw_decode(answer, at)[1]
         found[key] = _locate_value(answer, at, end)
         at = _skip(answer, end)
         if answer[at] == ",":
@@ -191,7 +240,7 @@ def _locate_value(answer: str, start: int, end: int) -> object:
         start = _skip(answer, start + 1)
         if answer[start] == "]":
             return _MISSING
-        end = _DECODER.raw_decode(answer, start)[1]
+        end = DECODER.raw_decode(answer, start)[1]
     if answer[start] in "[{":
         return _MISSING
     return Span(start + (answer[start] == '"'), end)
