@@ -246,7 +246,8 @@ def test_probe_serves_http_beside_a_server_that_comes_and_goes(tmp_path: Path) -
         quorum(tmp_path, "render")
         up = start(tmp_path, "up")
         try:
-            wait_until(lambda: get(port, "/ready/quorum")[0] == 200)
+            wait_until(lambda: get(port, "/ready/quorum")[0] == 200 or up.poll() is not None)
+            assert up.poll() is None, up.communicate()
             assert get(port, "/live")[0] == 200
         finally:
             up.send_signal(signal.SIGTERM)
