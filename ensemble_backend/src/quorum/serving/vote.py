@@ -19,6 +19,7 @@ from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
+from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
@@ -47,6 +48,7 @@ class TritonPythonModel:
         responds to requests with an error that says what is wrong. Later its load fails with that error,
         and the versions already loaded go on serving.
         """
+        make_private()
         settings = tensors.settings_of(args)
         self._members: list[str] = settings["members"]
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
