@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,33 @@ def test_a_start_sweeps_what_killed_servers_left_but_not_what_a_live_step_holds(
     step.communicate(b"\n")
     triton.sweep_killed()
     assert [*tmp_path.iterdir(), *memory.iterdir()] == [memory]
+
+
+def test_a_start_ends_steps_that_outlived_their_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    scratch = tmp_path / "quorum-server-99999999-a"
+    scratch.mkdir()
+    # The server, which leads a session, starts two processes and dies.
+    program = (
+        "import os, subprocess, sys\n"
+        "for name in ('quorum-server-99999999-a_1', 'other'):\n"
+        "    program = 'import time; print(flush=True); time.sleep(60)'\n"
+        "    step = subprocess.Popen([sys.executable, '-c', program, name], stdout=subprocess.PIPE)\n"
+        "    step.stdout.readline()\n"
+        "    print(step.pid, flush=True)\n"
+    )
+    how = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    server = subprocess.Popen([sys.executable, "-c", program], **how)
+    step, other = map(int, server.communicate()[0].split())
+    try:
+        (scratch / "pid").write_text(f"{server.pid}", encoding="ascii")
+        triton.sweep_killed()
+        assert [triton._runs(pid) for pid in (step, other)] == [False, True]
+        assert not scratch.exists()
+    finally:
+        os.kill(other, signal.SIGKILL)
 
 
 def test_a_log_that_others_could_read_is_the_owners_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -172,9 +173,7 @@ class TritonServer:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # A process that is still ending could create a removed file again.
-        deadline = time.monotonic() + _DYING_S
-        while _lives_on(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait_ended(_session(process.pid))
         for trace in self.leftovers():
             Path(trace).unlink(missing_ok=True)
         if self._scratch:
@@ -235,8 +234,31 @@ def remove_traces(folder: Path) -> None:
 
 
 def sweep_killed() -> None:
-    """Remove scratch folders and shared memory of this user's servers of which no process is left."""
+    """End steps of this user's servers that outlived them; remove scratch and shared memory of dead ones."""
+    for scratch in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}[0-9]*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            if scratch.lstat().st_uid == os.geteuid():
+                _end_orphans(int((scratch / _PID).read_text("ascii")), f"{scratch.name}_")
     sweep_scratch(_SCRATCH, _remove_shared_memory)
+
+
+def _end_orphans(server: int, prefix: str) -> None:
+    """Kill the steps of a dead server, which have its prefix of shared memory in their arguments."""
+    if _runs(server):
+        return
+    steps = []
+    for pid in _session(server):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if any(prefix in argument for argument in psutil.Process(pid).cmdline()):
+                os.kill(pid, signal.SIGKILL)
+                steps.append(pid)
+    _wait_ended(steps)
+
+
+def _wait_ended(pids: list[int]) -> None:
+    deadline = time.monotonic() + _DYING_S
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _remove_shared_memory(scratch: Path) -> None:
@@ -267,13 +289,14 @@ def _wait_idle(pid: int, timeout_s: float) -> None:
     time.sleep(_LAST_ANSWERS_S)
 
 
-def _lives_on(session: int) -> bool:
-    """Whether a process of that session still runs; zombies do not count."""
+def _session(leader: int) -> list[int]:
+    """Processes of a session that still run; zombies do not count."""
+    found = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == session and _runs(pid):
-                return True
-    return False
+            if os.getsid(pid) == leader and _runs(pid):
+                found.append(pid)
+    return found
 
 
 def _runs(pid: int) -> bool:
