@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -22,6 +23,7 @@ from support.wire import grpc_reply
 
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
+from quorum.server import triton
 from quorum.server.launch import has_aslr
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
@@ -74,13 +76,18 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
         assert time.monotonic() < end
         time.sleep(0.05)
     prefix = prefix_of_process(running.pid)
+    regions = [Path("/dev/shm", name) for name in shared_memory(running.pid, prefix)]
+    scratch = Path(tempfile.gettempdir(), prefix[:-1])
+    assert scratch.is_dir()
+    private = [*regions, scratch, tmp_path / ".quorum" / "server.log"]
+    assert [path for path in private if path.stat().st_mode & 0o077] == []
     process.kill()
     process.communicate()
     while session_processes(running.pid):
         assert time.monotonic() < end
         time.sleep(0.05)
-    for name in shared_memory(running.pid, prefix):
-        Path("/dev/shm", name).unlink()
+    triton.sweep_killed()
+    assert [path for path in (*regions, scratch) if path.exists()] == []
 
 
 def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:

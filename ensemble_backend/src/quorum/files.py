@@ -111,18 +111,32 @@ def scratch_folder(prefix: str, before_removal: Callable[[Path], None] | None = 
         prefix: Begin of its name, which goes on with the process id.
         before_removal: Called with the folder of a killed process, for what it names elsewhere.
     """
-    root = Path(tempfile.gettempdir())
-    for folder in root.glob(f"{prefix}[0-9]*-*"):
-        _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0], before_removal)
-    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root))
-    handle = os.open(folder, os.O_RDONLY)
+    sweep_scratch(prefix, before_removal)
+    folder, handle = make_scratch(prefix)
     try:
-        # Process ids are not unique where containers share the folder.
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def make_scratch(prefix: str, root: Path | None = None) -> tuple[Path, int]:
+    """Make a temporary folder, in ``root`` if given, which :func:`sweep_scratch` spares while it is locked.
+
+    Returns:
+        The folder, and the handle of its lock: held until every process that inherited it has closed it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root))
+    handle = os.open(folder, os.O_RDONLY)
+    # Process ids are not unique where containers share the folder.
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return folder, handle
+
+
+def sweep_scratch(prefix: str, before_removal: Callable[[Path], None] | None = None) -> None:
+    """Remove the temporary folders that killed processes left; parameters as in :func:`scratch_folder`."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}[0-9]*-*"):
+        _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0], before_removal)
 
 
 def _sweep(folder: Path, pid: str, before_removal: Callable[[Path], None] | None) -> None:

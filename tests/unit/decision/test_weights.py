@@ -4,6 +4,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -263,6 +264,12 @@ def test_messages_about_hostile_files_are_short_and_printable(text):
     assert len(str(caught.value).encode("utf-8")) < 500
 
 
+@pytest.mark.parametrize("error", [MemoryError("too large"), AttributeError("no such thing")])
+def test_whatever_reading_a_file_raises_is_its_damage(monkeypatch, error):
+    monkeypatch.setattr(weights_file, "parse", Mock(side_effect=error))
+    refused(dumps(LEARNED), str(error))
+
+
 def test_files(tmp_path):
     path = tmp_path / "weights.json"
     weights_file.dump(LEARNED, path)
@@ -272,6 +279,8 @@ def test_files(tmp_path):
         load(path)
     with pytest.raises(WeightsError, match=r"missing\.json"):
         load(tmp_path / "missing.json")
+    with pytest.raises(WeightsError, match="null byte"):
+        load("no\0name.json")
 
 
 def test_not_writable_as_json():

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence
+from quorum.decision.weights import equal_weights
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import Status
 from quorum_contract.tensors import ANSWERED
@@ -89,3 +92,25 @@ def test_the_text_of_the_question_weighs_values() -> None:
     assert answer(votes, evidence=evidence)["VALUES"] == [b"shoe", b"shoe"]
     alone: dict[str, Votes] = {"a": [("", 4, None), ("boot", 0, None)], "b": [("boot", 0, None)] * 2}
     assert answer(alone, evidence=evidence)["VALUES"] == [b"boot", b"boot"]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError("too large")])
+def test_whatever_a_damaged_version_raises_a_starting_server_loads_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, answered: bool
+) -> None:
+    from quorum.serving import vote
+
+    monkeypatch.setattr(vote, "Admission", lambda path: SimpleNamespace(has_answered=answered))
+    settings = {"members": MEMBERS, "allow_direct": False}
+    monkeypatch.setattr(vote.tensors, "settings_of", lambda args: settings)
+    monkeypatch.setattr(vote.Catalogue, "load", Mock(side_effect=error))
+    monkeypatch.setattr(vote.weights_file, "load", lambda path: equal_weights(MEMBERS))
+    step = vote.TritonPythonModel()
+    arguments = {"model_version": "7", "model_repository": str(tmp_path)}
+    if answered:
+        with pytest.raises(type(error)):
+            step.initialize(arguments)
+    else:
+        step.initialize(arguments)
+        assert str(step._damage) == f"weights version 7 is damaged: {error}"

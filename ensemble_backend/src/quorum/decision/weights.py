@@ -238,7 +238,7 @@ def load(path: str | Path) -> Weights:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise WeightsError(f"{path}: cannot be read ({error}); write it with `quorum learn`") from error
     return loads(text, str(path))
 
@@ -260,7 +260,8 @@ def loads(text: str, source: str = "weights") -> Weights:
         if weights.uses_scores != (_LEVELS in content):
             raise WeightsError(f"{_LEVELS} must be there exactly with weights that use scores")
         check_hash(content["content_hash"], weights.content_hash)
-    except ValueError as error:
+    # Whatever a file provokes is its damage: a server leaves this version out, and starts.
+    except Exception as error:
         raise WeightsError(f"{source}: {advise(error, 'write it again with `quorum learn`')}") from error
     return weights
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from quorum.deployment.schema import Deployment
+from quorum.files import make_scratch, sweep_scratch
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
@@ -36,6 +37,7 @@ _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 _FREE_PORTS = range(20_000, 32_000)
 _TAIL_LINES = 40
 _SCRATCH, _PID = "quorum-server-", "pid"
+_PRIVATE = 0o700
 _LAST_ANSWERS_S = 0.2
 _DYING_S = 5.0
 
@@ -99,14 +101,25 @@ class TritonServer:
         _check_ports(self.endpoint)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         folder = self.log_path.parent if self._temporary else None
-        self._scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+        sweep_killed()
+        self._scratch, lock = make_scratch(_SCRATCH, folder)
+        try:
+            self._launch(lock)
+        finally:
+            os.close(lock)
+
+    def _launch(self, lock: int) -> None:
+        """Start the process, which keeps its scratch folder locked until its last step has ended."""
+        assert self._scratch is not None
         backends = self._install.prepare_backends(self._scratch)
+        # Copying the backends gave the folder the permissions of theirs.
+        self._scratch.chmod(_PRIVATE)
         environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
         environment.pop(ADMIN_KEY_VARIABLE, None)
         if self.spec.engines():
             # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
-        with self.log_path.open("wb") as log:
+        with open(self.log_path, "wb", opener=_open_private) as log:
             self._process = subprocess.Popen(
                 launch_command(
                     self._command(backends),
@@ -119,10 +132,12 @@ class TritonServer:
                 # Engine paths are relative to deploy.yaml, and the backend does not resolve them.
                 cwd=self.spec.root,
                 start_new_session=True,
+                pass_fds=(lock,),
+                # Regions of shared memory, and what steps write, may hold texts of products.
+                umask=0o077,
             )
         self._started_pid = self._process.pid
-        if self._temporary:
-            (self._scratch / _PID).write_text(f"{self._started_pid}", encoding="ascii")
+        (self._scratch / _PID).write_text(f"{self._started_pid}", encoding="ascii")
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -158,9 +173,7 @@ class TritonServer:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # A process that is still ending could create a removed file again.
-        deadline = time.monotonic() + _DYING_S
-        while _lives_on(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait_ended(_session(process.pid))
         for trace in self.leftovers():
             Path(trace).unlink(missing_ok=True)
         if self._scratch:
@@ -217,11 +230,53 @@ class TritonServer:
 def remove_traces(folder: Path) -> None:
     """Remove what a temporary server with its log in ``folder``, which was killed, left in shared memory."""
     for scratch in folder.glob(f"{_SCRATCH}*"):
-        traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
+        _remove_shared_memory(scratch)
+
+
+def sweep_killed() -> None:
+    """End steps of this user's servers that outlived them; remove scratch and shared memory of dead ones."""
+    for scratch in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}[0-9]*-*"):
         with contextlib.suppress(OSError, ValueError):
-            traces.append(path_of(int((scratch / _PID).read_text("ascii"))))
-        for trace in traces:
-            trace.unlink(missing_ok=True)
+            if scratch.lstat().st_uid == os.geteuid():
+                _end_orphans(int((scratch / _PID).read_text("ascii")), f"{scratch.name}_")
+    sweep_scratch(_SCRATCH, _remove_shared_memory)
+
+
+def _end_orphans(server: int, prefix: str) -> None:
+    """Kill the steps of a dead server, which have its prefix of shared memory in their arguments."""
+    if _runs(server):
+        return
+    steps = []
+    for pid in _session(server):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if any(prefix in argument for argument in psutil.Process(pid).cmdline()):
+                os.kill(pid, signal.SIGKILL)
+                steps.append(pid)
+    _wait_ended(steps)
+
+
+def _wait_ended(pids: list[int]) -> None:
+    deadline = time.monotonic() + _DYING_S
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _remove_shared_memory(scratch: Path) -> None:
+    """Remove what the dead server of a scratch folder left in shared memory."""
+    traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((scratch / _PID).read_text("ascii"))
+        # Process ids are reused: one that is alive is another server's.
+        traces += [] if _runs(pid) else [path_of(pid)]
+    for trace in traces:
+        trace.unlink(missing_ok=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file for its owner alone, also one that was there with other permissions."""
+    handle = os.open(path, flags, 0o600)
+    os.fchmod(handle, 0o600)
+    return handle
 
 
 def _wait_idle(pid: int, timeout_s: float) -> None:
@@ -234,13 +289,22 @@ def _wait_idle(pid: int, timeout_s: float) -> None:
     time.sleep(_LAST_ANSWERS_S)
 
 
-def _lives_on(session: int) -> bool:
-    """Whether a process of that session still runs; zombies do not count."""
+def _session(leader: int) -> list[int]:
+    """Processes of a session that still run; zombies do not count."""
+    found = []
     for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == leader and _runs(pid):
+                found.append(pid)
+    return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process exists, and is no zombie that its parent does not collect."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:

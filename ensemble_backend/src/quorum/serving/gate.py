@@ -17,6 +17,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, add_ticket, pack_question
+from quorum.serving.regions import make_private
 from quorum.serving.tensors import answer, packed_tensor, refusal, settings_of
 from quorum_contract import ATTRIBUTES, CANARY_SHARE, CATEGORY, QUESTION, TEXT
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
@@ -28,6 +29,7 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and open the shared tickets."""
+        make_private()
         settings = settings_of(args)
         self._limit = int(settings["max_in_flight"])
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)

@@ -19,6 +19,7 @@ from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
+from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
@@ -44,9 +45,10 @@ class TritonPythonModel:
 
         If one version fails to load, Triton gives up the whole model, and at its start the whole server.
         Until the server has answered a request, a damaged version therefore loads without weights, and
-        responds to requests with an error that says what is wrong. Later its load fails with a WeightsError,
+        responds to requests with an error that says what is wrong. Later its load fails with that error,
         and the versions already loaded go on serving.
         """
+        make_private()
         settings = tensors.settings_of(args)
         self._members: list[str] = settings["members"]
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
@@ -63,7 +65,8 @@ class TritonPythonModel:
                 logger.warning("vote: version %d: %s", self._version, change)
             self._weights = weights.fitted(hashes)
             self._evidence = Evidence(self._weights.evidence) if self._weights.evidence else None
-        except WeightsError as error:
+        # Any exception: with one that is not caught, no version of the vote would load.
+        except Exception as error:
             if self._admission.has_answered:
                 raise
             self._damage = WeightsError(f"weights version {self._version} is damaged: {error}")
