@@ -157,6 +157,16 @@ def test_csv_out_holds_no_formula_unless_it_is_for_machines(start: str, escaped:
     assert (failed[0], failed[-1]) == ("a-b", mark + text)
 
 
+@pytest.mark.parametrize(("escaped", "value"), [(True, "r\ufffd[2J\ufffded"), (False, "r\x1b[2J\x9bed")])
+def test_csv_out_holds_no_control_characters_unless_it_is_for_machines(escaped: bool, value: str) -> None:
+    file = io.StringIO()
+    CsvSink(file, ["title"], ["color"], escaped=escaped).write(
+        listing(row={"title": "two\nlines\t"}), extraction("r\x1b[2J\x9bed")
+    )
+    (row,) = csv.DictReader(io.StringIO(file.getvalue()))
+    assert (row["title"], row["color"]) == ("two\nlines\t", value)
+
+
 @pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
 def test_csv_out_overwrites_no_column(column: str) -> None:
     with pytest.raises(OutputError, match=f"'{column}'"):

@@ -271,8 +271,7 @@ def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
 
 def bomb(merge: str) -> str:
     lines = [f"a0: &a0 {{{', '.join(f'k{i}: x' for i in range(9))}}}"]
-    for depth in range(1, 8):
-        lines.append(f"a{depth}: &a{depth} {merge.format(', '.join([f'*a{depth - 1}'] * 9))}")
+    lines += [f"a{i}: &a{i} {merge.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 8)]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
-from quorum.formulas import escape_formula
+from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
 from quorum.votes import Cell, Origin, VotesWriter, check_target
@@ -50,7 +50,7 @@ class JsonlSink:
 class CsvSink:
     """The input's columns, then value and confidence per attribute, then ``error``.
 
-    With ``escaped`` (see :func:`quorum.formulas.escape_formula`) no cell is a formula to a spreadsheet.
+    With ``escaped`` (see :func:`quorum.safe_text.safe_cell`) no cell is a formula to a spreadsheet.
     """
 
     def __init__(
@@ -74,9 +74,7 @@ class CsvSink:
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self._escaped:
-            row = {
-                name: escape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()
-            }
+            row = {name: safe_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
         self._csv.writerow(row)
 
 

@@ -57,8 +57,8 @@ class ExtractOptions:
         only: Members to ask, and no others, on a server of their own; their votes go into the existing table
             ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
             running server.
-        escaped: Put an apostrophe in front of CSV cells that a spreadsheet would run as formulas. False: for
-            machines, cells as they are.
+        escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
+            for machines.
     """
 
     out: str | Path | None = None

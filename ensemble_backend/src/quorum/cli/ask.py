@@ -139,7 +139,8 @@ def extract(
         bool,
         typer.Option(
             help="In CSV, put an apostrophe in front of cells that start with = + - @, a tab or a carriage"
-            " return, which a spreadsheet would run as formulas; --no-escape if a machine reads the file."
+            " return, which a spreadsheet would run as formulas, and replace control characters; --no-escape"
+            " leaves cells as they are, for machines."
         ),
     ] = True,
     deploy: DeployOption = DEPLOY,
