@@ -144,6 +144,29 @@ def test_csv_out_writes_gold_so_that_it_can_be_read_again(tmp_path: Path) -> Non
     assert [row.gold for row in read_listings(out)] == [gold]
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize(("escaped", "mark"), [(True, "'"), (False, "")])
+def test_csv_out_holds_no_formula_unless_it_is_for_machines(start: str, escaped: bool, mark: str) -> None:
+    text, file = f"{start}cmd|' /C calc'!A0", io.StringIO(newline="")
+    sink = CsvSink(file, [text, "price"], ["color"], escaped=escaped)
+    sink.write(listing(row={text: text, "price": -5}), extraction(text))
+    sink.write(listing(row={text: "a-b"}), ValueError(text))
+    header, answered, failed = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert header[0] == mark + text
+    assert answered[:3] == [mark + text, "-5", mark + text]
+    assert (failed[0], failed[-1]) == ("a-b", mark + text)
+
+
+@pytest.mark.parametrize(("escaped", "value"), [(True, "r\ufffd[2J\ufffded"), (False, "r\x1b[2J\x9bed")])
+def test_csv_out_holds_no_control_characters_unless_it_is_for_machines(escaped: bool, value: str) -> None:
+    file = io.StringIO()
+    CsvSink(file, ["title"], ["color"], escaped=escaped).write(
+        listing(row={"title": "two\nlines\t"}), extraction("r\x1b[2J\x9bed")
+    )
+    (row,) = csv.DictReader(io.StringIO(file.getvalue()))
+    assert (row["title"], row["color"]) == ("two\nlines\t", value)
+
+
 @pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
 def test_csv_out_overwrites_no_column(column: str) -> None:
     with pytest.raises(OutputError, match=f"'{column}'"):

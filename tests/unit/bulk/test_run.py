@@ -60,6 +60,17 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
 
 
+@pytest.mark.parametrize(("more", "title"), [({}, "'-1"), ({"escaped": False}, "-1")])
+def test_cells_of_a_csv_are_escaped_unless_a_machine_reads_it(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, more: dict[str, bool], title: str
+) -> None:
+    serve(monkeypatch, {})
+    Path("in.csv").write_text("sku,title\ns,-1\n", "utf-8")
+    quorum.extract(deployment, "in.csv", options(**more))
+    assert Path("out.csv").read_text("utf-8").splitlines()[1].startswith(f"s,{title},red,")
+    assert '"title": "-1"' in Path("votes.jsonl").read_text("utf-8")
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_answers_are_on_disk_as_they_come(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str

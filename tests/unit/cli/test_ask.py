@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -39,3 +40,40 @@ def test_no_header_and_no_vote_is_cut(
     body = [line for line in lines if line.startswith("│")]
     assert len(body) == rows
     assert sum("88%" in line for line in body) == 2
+
+
+UNSAFE = "\x00\x07\x1b[2J\x7f\x9b31m\u202e\u2066\u200f\ud800"
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_values_cannot_steer_the_terminal(run: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    found = Extraction("id", (answer(f"si{UNSAFE}ze", f"blue{UNSAFE}green"),), 1, 0.01)
+    monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
+    monkeypatch.setattr(console.out, "_width", columns)
+    code, out, err = run("ask", "a shirt")
+    assert code == 0, err
+    assert not set(UNSAFE.replace("[2J", "").replace("31m", "")) & set(out)
+    assert "blue[2J31mgreen" in out
+    lines = [line for line in out.splitlines() if line.startswith("│")]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_json_keeps_values_and_escapes_what_steers_the_terminal(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Extraction("id", (answer("size", f"größe{UNSAFE}"),), 1, 0.01)
+    monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
+    code, out, err = run("ask", "a shirt", "--json")
+    assert code == 0, err
+    assert "größe" in out
+    assert not set("\x1b\x7f\x9b\u202e\u2066\u200f\ud800") & set(out)
+    assert json.loads(out)["attributes"]["size"]["value"] == f"größe{UNSAFE}"
+
+
+def test_errors_cannot_steer_the_terminal(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise console.CommandError(f"name{UNSAFE}")
+
+    monkeypatch.setattr(quorum, "ask", fail, raising=False)
+    code, _, err = run("ask", "a shirt")
+    assert (code, err) == (1, "error: name[2J31m\n")

@@ -267,3 +267,33 @@ def test_members_on_one_base_are_one_model(tmp_path: Path) -> None:
 def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match=r"'plain' and 'tuned' share .* differ in max_batch_size"):
         shared(tmp_path, max_batch_size=64)
+
+
+def bomb(merge: str) -> str:
+    lines = [f"a0: &a0 {{{', '.join(f'k{i}: x' for i in range(9))}}}"]
+    lines += [f"a{i}: &a{i} {merge.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 8)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("merge", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_that_repeat_themselves_without_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merge: str
+) -> None:
+    # Making the values would take minutes.
+    monkeypatch.setattr(yaml, "safe_load", lambda _: pytest.fail("the aliases were written out"))
+    with pytest.raises(DeploymentError, match=r"deploy.yaml:5: aliases \(\*name\) repeat more than 20000"):
+        load_deployment(write(tmp_path, bomb(merge)))
+
+
+def test_many_values_and_a_few_aliases_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quorum.deployment.load.MAX_REPEATED", 10)
+    values = ", ".join(f"v{i}" for i in range(30))
+    text = GOOD.replace("red, blue", f"red, {values}").replace("options: {votes: v", "options: &o {votes: v")
+    spec = load_deployment(write(tmp_path, text.replace("{votes: other.jsonl, seed: 3}", "*o")))
+    assert spec.members[1].options == spec.members[0].options
+    assert len(spec.attributes["color"].values or ()) == 31
+
+
+def test_text_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match=r"deploy.yaml: nested too deeply"):
+        load_deployment(write(tmp_path, "members: " + "[" * 1200 + "]" * 1200))

@@ -180,6 +180,19 @@ def test_the_report_is_one_file_with_all_figures():
     assert banded.count("<svg") == 4
 
 
+def test_names_with_dollars_are_shown_as_they_are():
+    members, attribute = ("a $x_{$", "b$^$", "c\\$"), "price $\\frac$"
+    cells = [
+        Cell(f"p{i}", "", "", attribute, ("x" if i % 3 else "y", "x", "x"), ("x",), scores=(-0.1,) * 3)
+        for i in range(60)
+    ]
+    result = evaluate(build_table(members, cells), ("em",))
+    text = report_html(result, curve={50: Spread(0.8, 0.8, 0.8)})
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    shown = {node.text for drawing in drawings for node in ET.fromstring(drawing).iter() if node.text}
+    assert {*members, f"{attribute} (60)"} <= shown
+
+
 @pytest.fixture(scope="module")
 def recorded(recorded_votes):
     return read_votes(recorded_votes)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
+from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
 from quorum.votes import Cell, Origin, VotesWriter, check_target
@@ -47,11 +48,18 @@ class JsonlSink:
 
 
 class CsvSink:
-    """The input's columns, then value and confidence per attribute, then ``error``."""
+    """The input's columns, then value and confidence per attribute, then ``error``.
 
-    def __init__(self, file: TextIO, columns: Sequence[str], attributes: Sequence[str]) -> None:
-        self._csv = csv.DictWriter(file, csv_columns(columns, attributes), extrasaction="ignore")
-        self._csv.writeheader()
+    With ``escaped`` (see :func:`quorum.safe_text.safe_cell`) no cell is a formula to a spreadsheet.
+    """
+
+    def __init__(
+        self, file: TextIO, columns: Sequence[str], attributes: Sequence[str], *, escaped: bool = True
+    ) -> None:
+        self._escaped = escaped
+        names = csv_columns(columns, attributes)
+        self._csv = csv.DictWriter(file, names, extrasaction="ignore")
+        self._write({name: name for name in names})
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
@@ -62,6 +70,11 @@ class CsvSink:
             for answer in result.answers:
                 row[answer.attribute] = answer.value or ""
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
+        self._write(row)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self._escaped:
+            row = {name: safe_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
         self._csv.writerow(row)
 
 
@@ -162,8 +175,12 @@ def open_sinks(
     columns: Sequence[str],
     attributes: Sequence[str],
     catalogue: Catalogue,
+    *,
+    escaped: bool = True,
 ) -> list[Sink]:
     """Open the files to write, which ``files`` closes; none is emptied unless all can be written.
+
+    ``escaped``: see :class:`CsvSink`.
 
     Raises:
         OutputError: A file cannot be written, or lacks room for a column of the input (``columns``).
@@ -179,7 +196,8 @@ def open_sinks(
         if out is not None:
             # Buffered by line: an answer is on disk at once.
             file = files.enter_context(out.open("w", 1, encoding="utf-8", newline=""))
-            sinks.append(CsvSink(file, columns, attributes) if out.suffix == ".csv" else JsonlSink(file))
+            is_csv = out.suffix == ".csv"
+            sinks.append(CsvSink(file, columns, attributes, escaped=escaped) if is_csv else JsonlSink(file))
         if votes is not None:
             sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))
     except OSError as error:

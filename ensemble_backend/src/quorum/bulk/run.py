@@ -57,6 +57,8 @@ class ExtractOptions:
         only: Members to ask, and no others, on a server of their own; their votes go into the existing table
             ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
             running server.
+        escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
+            for machines.
     """
 
     out: str | Path | None = None
@@ -70,6 +72,7 @@ class ExtractOptions:
     url: str | None = None
     timeout_s: float = 60.0
     only: Sequence[str] | None = None
+    escaped: bool = True
 
 
 @dataclass(slots=True)
@@ -180,7 +183,8 @@ def extract(
     _check_ready(url, options.channel)
     count, interrupted = _Count(), False
     with ExitStack() as files:
-        sinks = open_sinks(files, out, votes, list(listings[0].row), names, deployment.catalogue())
+        columns, catalogue = list(listings[0].row), deployment.catalogue()
+        sinks = open_sinks(files, out, votes, columns, names, catalogue, escaped=options.escaped)
         try:
             asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
         except KeyboardInterrupt:

@@ -135,6 +135,14 @@ def extract(
         list[str] | None,
         typer.Option(help="Ask this member alone and add its votes to --votes; may be repeated."),
     ] = None,
+    escape: Annotated[
+        bool,
+        typer.Option(
+            help="In CSV, put an apostrophe in front of cells that start with = + - @, a tab or a carriage"
+            " return, which a spreadsheet would run as formulas, and replace control characters; --no-escape"
+            " leaves cells as they are, for machines."
+        ),
+    ] = True,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -162,6 +170,7 @@ def extract(
         url=url,
         timeout_s=timeout,
         only=only,
+        escaped=escape,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)

@@ -7,23 +7,35 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich import progress
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from quorum.files import WRITE_ERRNOS
 from quorum.records import plain
+from quorum.safe_text import safe_json, safe_to_show
 from quorum_contract.errors import QuorumError
 
+
+class SafeConsole(Console):
+    """A console that leaves unsafe characters of texts out: a text of others cannot steer the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does; only rich itself writes control codes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(safe_to_show(segment.text), segment.style)
+
+
 # Names and values may hold brackets, which are no markup.
-out = Console(markup=False)
-err = Console(stderr=True, markup=False)
+out = SafeConsole(markup=False)
+err = SafeConsole(stderr=True, markup=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,8 +108,8 @@ def describe_os_error(error: OSError) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Print a record, or JSON values, as one JSON document on standard output."""
-    sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=2) + "\n")
+    """Print a record, or JSON values, as one JSON document on standard output, see :func:`safe_json`."""
+    sys.stdout.write(safe_json(json.dumps(plain(data), ensure_ascii=False, indent=2)) + "\n")
 
 
 def note(text: str | Text) -> None:

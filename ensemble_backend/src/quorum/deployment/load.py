@@ -16,6 +16,8 @@ from quorum_contract.errors import QuorumError
 
 Place = tuple[str, ...]
 """Keys and numbers of list items, from the top of the file."""
+MAX_REPEATED = 20_000
+"""Values that the aliases of a file may repeat; a few hundred bytes can repeat millions."""
 
 
 class DeploymentError(QuorumError, ValueError):
@@ -38,13 +40,20 @@ def load_deployment(path: str | Path) -> Deployment:
         raise DeploymentError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            # Before values are made, as they would be made again for each alias.
+            _expanded_size(path, node, {})
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise DeploymentError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        # PyYAML lets these through for a tag that does not fit its value, and for text nested without end.
+    except RecursionError as error:
+        raise DeploymentError(f"{path}: nested too deeply; a deployment has few levels") from error
+    except DeploymentError:
+        raise
+    except (ValueError, KeyError, AttributeError) as error:
+        # PyYAML lets these through for a tag that does not fit its value.
         raise DeploymentError(f"{path}: a value cannot be read ({error}); write it in quotes") from error
     if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
         raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
@@ -92,16 +101,37 @@ def _lines_of(path: Path, node: yaml.Node) -> dict[Place, int]:
     """The 1-based line of every key and list item; refuses keys that appear twice."""
     lines: dict[Place, int] = {(): node.start_mark.line + 1}
     twice: dict[Place, str] = {}
-    try:
-        for place, line in _lines(node):
-            if place in lines and not any(place[:depth] in twice for depth in range(len(place))):
-                twice[place] = f"{path}:{line}: key {place[-1]!r} appears twice; keep one"
-            lines[place] = line
-    except RecursionError:
-        raise DeploymentError(f"{path}: an anchor holds itself; write the value out") from None
+    for place, line in _lines(node):
+        if place in lines and not any(place[:depth] in twice for depth in range(len(place))):
+            twice[place] = f"{path}:{line}: key {place[-1]!r} appears twice; keep one"
+        lines[place] = line
     if twice:
         raise DeploymentError("\n".join(twice.values()))
     return lines
+
+
+def _expanded_size(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Count the values of a node with its aliases written out; ``sizes`` has those counted so far, by id.
+
+    Raises DeploymentError for an anchor that holds itself, and above MAX_REPEATED values from aliases.
+    """
+    line = node.start_mark.line + 1
+    known = sizes.setdefault(id(node), 0)
+    if known:
+        return known
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    size = 1
+    for part in parts:
+        for value in part if isinstance(part, tuple) else (part,):
+            if sizes.get(id(value)) == 0:
+                raise DeploymentError(f"{path}:{line}: an anchor holds itself; write the value out")
+            size += _expanded_size(path, value, sizes)
+    sizes[id(node)] = size
+    if size - len(sizes) > MAX_REPEATED:
+        raise DeploymentError(
+            f"{path}:{line}: aliases (*name) repeat more than {MAX_REPEATED} values; write the values out"
+        )
+    return size
 
 
 def _lines(node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:

@@ -27,6 +27,8 @@ _STYLE: Any = {
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 9),
     "legend.fontsize": 8,
     "legend.frameon": False,
+    # Names may hold dollars, which are no formula.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "quorum",
 }

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
+from quorum.safe_text import FORMULA_STARTS
 from quorum.tasks.score import as_probability
 from quorum.votes import Cell, VotesTable, build_table
 
 SEPARATOR = " | "
 COLUMNS = ("product", "category", "title", "attribute", "answers", "gold", "reason")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-"""Prefixes that a spreadsheet reads as a formula; an apostrophe in front marks text, and is removed again."""
+_FORMULA = (*FORMULA_STARTS, "'")
+"""Starts that get an apostrophe in front, which is removed again: so an apostrophe of a text must get one."""
 _NEEDED = {"product", "attribute", "gold"}
 
 

@@ -25,6 +25,7 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
 from quorum.serving import inner
 from quorum.serving.admission import Admission, default_path
+from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
 from quorum.serving.regions import make_private
 from quorum.serving.tensors import answer, catalogue_path, packed_inputs, packed_tensor, root_of, settings_of
@@ -45,6 +46,7 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the catalogue and start the runtimes; a RuntimeConfigError of one fails the load."""
         make_private()
+        limit_repeats()
         settings = settings_of(args)
         members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]

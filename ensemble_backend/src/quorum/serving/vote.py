@@ -18,6 +18,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
+from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
 from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
@@ -49,6 +50,7 @@ class TritonPythonModel:
         and the versions already loaded go on serving.
         """
         make_private()
+        limit_repeats()
         settings = tensors.settings_of(args)
         self._members: list[str] = settings["members"]
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)

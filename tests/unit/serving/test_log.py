@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fault of every request is logged once per second, and its repeats are counted."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from quorum.serving.log import RepeatFormatter, RepeatLimit, limit_repeats
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[logging.Logger, io.StringIO, list[float]]]:
+    """A logger, what it wrote, and its clock."""
+    now, text = [0.0], io.StringIO()
+    handler, logger = logging.StreamHandler(text), logging.getLogger("test-of-repeats")
+    handler.addFilter(RepeatLimit(lambda: now[0]))
+    handler.setFormatter(RepeatFormatter())
+    logger.addHandler(handler)
+    yield logger, text, now
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def fail(logger: logging.Logger, member: str, error: Exception) -> None:
+    try:
+        raise error
+    except ValueError:
+        logger.exception("member %s: question failed", member)
+
+
+def test_each_fault_is_logged_once_per_second_with_the_number_left_out(
+    log: tuple[logging.Logger, io.StringIO, list[float]],
+) -> None:
+    logger, text, now = log
+    for step in range(2000):
+        now[0] = step / 1000
+        fail(logger, "alpha", ValueError("100% broken"))
+    written = text.getvalue()
+    assert written.count("Traceback") == 1
+    assert written.splitlines()[-1] == (
+        "member alpha: question failed: ValueError('100% broken')"
+        " (999 more since the last line of this fault)"
+    )
+    assert written.count("member alpha") == 2
+
+
+def test_faults_of_others_and_of_another_type_are_logged(
+    log: tuple[logging.Logger, io.StringIO, list[float]],
+) -> None:
+    logger, text, _ = log
+    fail(logger, "alpha", ValueError("x"))
+    fail(logger, "beta", ValueError("x"))
+    fail(logger, "alpha", UnicodeError("x"))
+    logger.warning("loaded %s", {"a": 1})
+    logger.warning("no arguments")
+    assert text.getvalue().count("Traceback") == 3
+    assert text.getvalue().endswith("loaded {'a': 1}\nno arguments\n")
+
+
+def test_the_limit_is_set_once_for_all_steps_of_a_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger("quorum"), "handlers", [])
+    limit_repeats()
+    limit_repeats()
+    for _ in range(100):
+        fail(logging.getLogger("quorum.serving.member"), "alpha", ValueError("x"))
+    assert capfd.readouterr().err.count("member alpha") == 1
