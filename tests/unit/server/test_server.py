@@ -110,7 +110,8 @@ def test_two_servers_that_start_at_once_never_choose_the_same_port(
     spec: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens on the ports yet: only the claims keep them apart."""
-    monkeypatch.setattr(triton, "_FREE_PORTS", range(20_000, 20_012))
+    # Ports that no server of other tests chooses.
+    monkeypatch.setattr(triton, "_FREE_PORTS", range(19_000, 19_012))
     servers = [TritonServer(spec, log_path=spec.root / "log") for _ in range(3)]
     ports = [(s.endpoint.grpc_port, s.endpoint.http_port, s.endpoint.metrics_port) for s in servers]
     assert len({port for three in ports for port in three}) == 9
