@@ -156,15 +156,20 @@ def test_attributes_that_are_alike_have_common_weights_with_the_text():
     assert not weights.attributes
 
 
-def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):
-    days = [table_of(80, 0), table_of(80, 1, start=100), table_of(30, 2, start=200, labelled=0)]
-    whole = build_table(MEMBERS, [cell for day in days for cell in day.cells])
+def joined_and_stored(days, path):
+    """All days in one table, their state, and that state as it is read back."""
     state = begin(days[0])
     for day in days[1:]:
         state = update(state, day)
-    dump_state(state, tmp_path / "s.json")
-    back = load_state(tmp_path / "s.json")
+    dump_state(state, path)
+    back = load_state(path)
     assert back.content_hash == state.content_hash
+    return build_table(MEMBERS, [cell for day in days for cell in day.cells]), state, back
+
+
+def test_a_sum_of_parts_is_the_whole_and_a_state_keeps_it(tmp_path):
+    days = [table_of(80, 0), table_of(80, 1, start=100), table_of(30, 2, start=200, labelled=0)]
+    whole, state, back = joined_and_stored(days, tmp_path / "s.json")
     kept, written = back.statistic.text, state.statistic.text
     assert np.array_equal(kept.features, written.features, equal_nan=True)
     weights, joined = relearn(back, "loglinear"), learn(whole, "loglinear")
@@ -191,13 +196,7 @@ def with_sure_votes(table):
 def test_a_day_without_titles_counts_as_such_rows_of_one_file(tmp_path, order, scored):
     days = [table_of(80), scored(untitled(table_of(80, 1, start=100))), table_of(80, 2, start=200)]
     days = [days[number] for number in order]
-    whole = build_table(MEMBERS, [cell for day in days for cell in day.cells])
-    state = begin(days[0])
-    for day in days[1:]:
-        state = update(state, day)
-    dump_state(state, tmp_path / "s.json")
-    back = load_state(tmp_path / "s.json")
-    assert back.content_hash == state.content_hash
+    whole, _, back = joined_and_stored(days, tmp_path / "s.json")
     assert back.statistic.text.hist.total == 240
     weights, joined = relearn(back, "loglinear"), learn(whole, "loglinear")
     assert weights.evidence.keys() == joined.evidence.keys() != set()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quorum_bench.cli import study_learning  # noqa: F401
+from quorum_bench.cli import study_learning  # noqa: F401, it adds its commands to the group
 from quorum_bench.cli.study_common import (
     JsonFile,
     PartsFile,
@@ -41,7 +41,7 @@ class VotingPart(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands, those of ``study_learning`` included."""
     app.add_typer(studies, name="study")
 
 

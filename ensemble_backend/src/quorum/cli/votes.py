@@ -148,8 +148,13 @@ def normalise(
 
 
 def _preferred(text: str | None) -> Literal["first", "last"] | None:
-    if text is None or text == "first" or text == "last":
-        return text  # type: ignore[return-value]
+    choices: dict[str | None, Literal["first", "last"] | None] = {
+        None: None,
+        "first": "first",
+        "last": "last",
+    }
+    if text in choices:
+        return choices[text]
     raise CommandError(f"--prefer {text!r}: write first or last")
 
 

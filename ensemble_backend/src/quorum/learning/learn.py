@@ -286,7 +286,7 @@ def _loglinear(
     by_attribute = _by_name(names, model.levels_[1]) if math.isfinite(model.group_ridges_[0]) else {}
     if (chosen := model.attributes_) is not None:
         settings["attributes"] = _chosen(names, chosen)
-        # The others have the default ones. Weights of their own were learned without the text.
+        # The others have the default ones. Without texts, equal weights are calibrated for each attribute.
         kept = ("own",) if model.text_ else ("own", "equal")
         by_attribute = {
             name: own

@@ -82,8 +82,8 @@ class LogLinear:
     one coefficient per standardised feature for all groups, shrunk towards 0. Laplace evidence chooses the
     ridge, and whether text counts at all. The coefficients are fitted together with common weights, or equal
     ones where attributes have these; own weights of attributes then to what the text leaves open. Categories
-    do not deviate then, since text tells what they would learn.
-    The fit leaves out the bounds that evidence has when it decides.
+    do not deviate then, since text tells what they would learn. The fit leaves out the bounds that evidence
+    has when it decides.
 
     Source: McFadden 1974, Conditional Logit Analysis of Qualitative Choice Behavior; evidence: MacKay 1992,
     doi:10.1162/neco.1992.4.3.415.
@@ -162,7 +162,7 @@ class LogLinear:
         best, center = self._fit_global(hist.pooled(), gold.pooled(), scored)
         self.default_, self.attributes_ = self._as_rule(best.theta), None
         self.text_, self.text_ridge_ = {}, math.inf
-        chosen = self._choose(hist, gold, best.theta) if self._tells_attributes_apart(hist) else None
+        chosen = self._choose(hist, gold, best.theta, center) if self._may_differ(hist) else None
         theta, fit = best.theta, self._fit_text(best, center, text, chosen)
         if fit is not None and text is not None:
             theta, self.text_, self.text_ridge_ = fit.theta, fit.evidence, fit.ridge
@@ -176,10 +176,9 @@ class LogLinear:
         """Let groups deviate, level by level; the first level is that of the attributes chosen, if any."""
         self.attributes_ = chosen
         self.levels_, self.group_ridges_ = [self.default_], []
-        above = np.zeros(0, np.int32)
-        for depth, level in enumerate(self.levels):
-            theta = theta[_parents(above if depth else np.zeros(len(level), np.int32), level)]
-            ridge = math.inf
+        one = [np.zeros_like(level) for level in self.levels[:1]]
+        for depth, (above, level) in enumerate(itertools.pairwise([*one, *self.levels])):
+            theta, ridge = theta[_parents(above, level)], math.inf
             if depth == 0 and chosen is not None:
                 theta, ridge = chosen.theta, chosen.ridge
             elif self.gold_ >= self.gold_for_groups and not self.text_:
@@ -187,7 +186,6 @@ class LogLinear:
                 theta, ridge = self._deviate(design, theta)
             self.levels_.append(self._as_rule(theta))
             self.group_ridges_.append(ridge)
-            above = level
 
     def predict(
         self,
@@ -219,8 +217,6 @@ class LogLinear:
             tried, key=lambda one: one[0].evidence - (0.0 if one[3] is None else lead)
         )
         self.prior_ = center[0, : self._members]
-        na = min(self.ridge_, 1.0)
-        self._prior = Prior(center[0], self._ridges(center, self.ridge_, na, _INTERCEPT_RIDGE))
         return best, center
 
     def _fit_text(
@@ -249,14 +245,16 @@ class LogLinear:
         is_own = (chosen.kinds == KINDS.index("own"))[:, None]
         return chosen._replace(theta=np.where(is_own, own, fit.theta))
 
-    def _tells_attributes_apart(self, hist: Histogram) -> bool:
+    def _may_differ(self, hist: Histogram) -> bool:
+        """Whether weights are chosen by attribute: votes alone count, and there are labels enough."""
         if not self.per_attribute or not self.levels or self._usual is not None or math.isinf(self.ridge_):
             return False
         return self.gold_ >= LABELS_EACH * len(np.unique(self.levels[0][hist.groups]))
 
-    def _choose(self, hist: Histogram, gold: Histogram, common: Floats) -> ByAttribute:
+    def _choose(self, hist: Histogram, gold: Histogram, common: Floats, center: Floats) -> ByAttribute:
         """Equal, common or own weights for each attribute; the default is what most of them have."""
-        level = self.levels[0]
+        level, na = self.levels[0], min(self.ridge_, 1.0)
+        self._prior = Prior(center[0], self._ridges(center, self.ridge_, na, _INTERCEPT_RIDGE, False))
         cells, gold = hist.regrouped(level), gold.regrouped(level).without_levels()
         every = self._equal(
             Design(gold.pooled(), 1, self._members), np.array([_USUAL_SCALE, 0.0]), 1.0, _INTERCEPT_RIDGE
@@ -315,32 +313,18 @@ class LogLinear:
         return best.theta, ridge
 
     def _fit_around(
-        self,
-        design: Design,
-        center: Floats,
-        ridge: float,
-        na: float,
-        none: float,
-        scored: bool,
+        self, design: Design, center: Floats, ridge: float, na: float, none: float, scored: bool
     ) -> Fit:
         """Fit with one ridge for all weights; a pinned fit moves nothing but the score of "none of these"."""
         bounded = self._members * (2 if scored else 1)
         return fit_around(design.loss, center, self._ridges(center, ridge, na, none, scored), bounded)
 
-    def _ridges(
-        self,
-        center: Floats,
-        ridge: float,
-        na: float,
-        none: float,
-        scored: bool = False,
-    ) -> Floats:
+    def _ridges(self, center: Floats, ridge: float, na: float, none: float, scored: bool) -> Floats:
         """(d,) ridges of weights, slopes, parts, "n/a" and the score of "none of these"."""
         na, m = ridge if math.isinf(ridge) else na, self._members
         slopes = [_SLOPE_RIDGES * ridge] * (m if scored else 0)
         parts = [na] * (center.shape[1] - m - len(slopes) - 2)
-        ridges = [ridge] * m + slopes + parts + [na if self.na_bias else math.inf, none]
-        return np.array(ridges)
+        return np.array([ridge] * m + slopes + parts + [na if self.na_bias else math.inf, none])
 
     def _directions(self, hist: Histogram) -> list[Floats]:
         if self.prior is not None:

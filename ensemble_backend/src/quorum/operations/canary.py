@@ -24,9 +24,8 @@ from quorum.evaluation.canary import (
     pairs_from_votes,
 )
 from quorum.operations.rollout import connect
-from quorum.operations.scores import gives_no_scores, votes_without_scores
+from quorum.operations.scores import gives_no_scores, unlike_served
 from quorum.operations.servers import store_of
-from quorum.operations.texts import votes_without_text
 from quorum.records import Record
 from quorum.repository.history import History
 from quorum.review.spellings import as_served, respelled_in_words
@@ -146,11 +145,7 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
         note(respelled_in_words(respelled))
     silent = gives_no_scores(deployment)
     for version, weights in zip(versions, (stable, canary), strict=True):
-        name = f"version {version}"
-        for remark in (
-            *votes_without_scores(table, weights, name, silent),
-            *votes_without_text(table, weights, name),
-        ):
+        for remark in unlike_served(table, weights, f"version {version}", silent):
             note(remark)
     return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
 

@@ -24,9 +24,8 @@ from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
-from quorum.operations.scores import votes_without_scores
+from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
-from quorum.operations.texts import votes_without_text
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum_contract import STABLE
@@ -150,8 +149,7 @@ def evaluate_weights(
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    without = (*votes_without_scores(table, loaded, name), *votes_without_text(table, loaded, name))
-    for remark in (*spelling_remarks(table, path), *without):
+    for remark in (*spelling_remarks(table, path), *unlike_served(table, loaded, name)):
         note(remark)
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,10 @@ def _column_rows(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for number, row in enumerate(batch.to_pylist(), start=number + 1):  # noqa: B020
-                    yield number, row
+            batches = file.iter_batches(batch_size=_BATCH_ROWS)
+            yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1)
     except (OSError, pa.ArrowException) as error:
         raise RuntimeConfigError(f"{path}: cannot be read as Parquet ({error}); is it cut off?") from error
 
