@@ -27,6 +27,7 @@ Votes = list[tuple[str, int, float | None]]
 class Admission:
     def __init__(self, valid: bool) -> None:
         self.is_valid = lambda *_: valid
+        self.seal = lambda body: 0
 
     def release(self, ticket: int) -> None:
         pass

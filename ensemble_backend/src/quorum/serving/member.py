@@ -95,6 +95,7 @@ class TritonPythonModel:
         if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
             reply.fill(abstain(Status.REFUSED, len(question.attributes)))
             return
+        gate.use(ticket)
         for position, member in enumerate(self._members):
             member.ask(question, partial(reply, position=position) if position else reply)
 

@@ -92,7 +92,7 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes = self._read(inputs, len(question.attributes), ticket)
+            votes = self._read(inputs, len(question.attributes), ticket, body)
             return self._answer(self._decide(question, votes), votes)
         except Exception:
             logger.exception("vote: could not decide a request")
@@ -109,8 +109,11 @@ class TritonPythonModel:
             for at, name in enumerate(question.attributes)
         ]
 
-    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int) -> list[PackedVote]:
-        if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
+    def _read(
+        self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
+    ) -> list[PackedVote]:
+        gate = self._admission
+        if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
             return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
         self._admission.mark_answered()
