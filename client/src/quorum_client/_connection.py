@@ -27,7 +27,7 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import CANARY, STABLE
+from quorum_contract import BULK, CANARY, INTERACTIVE, STABLE, Priority
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
@@ -96,6 +96,7 @@ class Call:
     routed: bool = False
     fallback_from: str | None = None
     is_look: bool = False
+    priority: Priority = INTERACTIVE
 
 
 class Connection:
@@ -157,6 +158,7 @@ class Connection:
         request_id: str | None,
         members_timeout_s: float | None = None,
         product_id: str | None = None,
+        priority: Priority = INTERACTIVE,
     ) -> Call:
         """Build one request.
 
@@ -176,8 +178,11 @@ class Connection:
             channel=name,
             request_id=ident,
             timeout_us=_wire.server_timeout_us(timeout, members_timeout_s),
+            priority=priority,
         )
-        return Call(message, tuple(attributes), name, timeout, ident, members_timeout_s, routed)
+        return Call(
+            message, tuple(attributes), name, timeout, ident, members_timeout_s, routed, priority=priority
+        )
 
     def _route(self, text: str, product_id: str | None) -> str:
         share = self._served or 0.0 if self.canary_share == SERVED else self.canary_share
@@ -195,6 +200,14 @@ class Connection:
         look = self.call("?", ["share"], "", min(timeout / 2, _LOOK_S), STABLE, None, members_timeout_s=0)
         return replace(look, is_look=True)
 
+    def waits(self, priority: Priority) -> bool:
+        """Whether a run of that priority waits until a full server has room.
+
+        Raises:
+            InvalidRequest: There is no such priority.
+        """
+        return _wire.check_priority(priority) == BULK and self._retries
+
     def share_unknown(self) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""
         self._served = self._served or 0.0
@@ -210,6 +223,9 @@ class Connection:
         """
         safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
         if not (self._retries and safe) or call.is_look:
+            return None
+        # A run waits for room by itself.
+        if call.priority == BULK and isinstance(error, Overloaded):
             return None
         self._tokens = max(0.0, self._tokens - 1)
         if sent > len(_PAUSES_S) or self._tokens <= _TOKENS / 2:

@@ -31,12 +31,16 @@ from quorum_client.errors import (
 from quorum_contract import (
     CANARY,
     CONFIDENCE,
+    INTERACTIVE,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
+    PRIORITIES,
+    PRIORITY,
     STABLE,
     VALUES,
     WEIGHTS_VERSION,
+    Priority,
     Status,
 )
 from quorum_contract.checks import encode, encode_attributes, encode_category, encode_text
@@ -76,7 +80,14 @@ def check_channel(channel: object) -> str:
 
 
 def request(
-    text: str, attributes: Sequence[str], category: str, *, channel: str, request_id: str, timeout_us: int
+    text: str,
+    attributes: Sequence[str],
+    category: str,
+    *,
+    channel: str,
+    request_id: str,
+    timeout_us: int,
+    priority: Priority = INTERACTIVE,
 ) -> Any:
     """Check the arguments and build the ``ModelInferRequest``; ``timeout_us`` is the members' deadline.
 
@@ -87,6 +98,8 @@ def request(
     encode(request_id, "request_id", _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
     set_timeout(message, timeout_us)
+    if check_priority(priority) != INTERACTIVE:
+        message.parameters[PRIORITY].string_param = priority
     for tensor, values in zip(ASKED, contents, strict=True):
         added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
         added.contents.bytes_contents.extend(values)
@@ -118,6 +131,18 @@ def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) 
 def set_timeout(message: Any, timeout_us: int) -> None:
     """Set the deadline for the server."""
     message.parameters["timeout"].int64_param = timeout_us
+
+
+def check_priority(priority: object) -> Priority:
+    """Check a priority.
+
+    Raises:
+        InvalidRequest: There is no such priority.
+    """
+    for known in PRIORITIES:
+        if priority == known:
+            return known
+    raise InvalidRequest(f"priority: {priority!r}; give one of {', '.join(map(repr, PRIORITIES))}")
 
 
 def check_product(product: object) -> str:

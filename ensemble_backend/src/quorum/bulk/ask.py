@@ -12,7 +12,7 @@ from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
 from quorum.server.runfile import endpoint_of
 from quorum_client import AsyncClient, Client, Extraction, Item
-from quorum_contract import STABLE
+from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
@@ -81,12 +81,18 @@ def ask(
 
 
 async def ask_in_order(
-    client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
+    client: AsyncClient,
+    listings: Sequence[Listing],
+    attributes: Sequence[str],
+    concurrency: int,
+    priority: Priority = BULK,
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
     """Ask about each listing, at most ``concurrency`` at a time; yields answers in order."""
     items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
     waiting = iter(listings)
-    async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
+    async for result in client.extract_many(
+        items, concurrency=concurrency, errors="return", priority=priority
+    ):
         yield next(waiting), result
 
 

@@ -29,7 +29,7 @@ from quorum_client import (
     Overloaded,
     Unavailable,
 )
-from quorum_contract import STABLE
+from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.checks import encode_attributes
 from quorum_contract.errors import QuorumError
 
@@ -57,6 +57,8 @@ class ExtractOptions:
         only: Members to ask, and no others, on a server of their own; their votes go into the existing table
             ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
             running server.
+        priority: "bulk": the server admits listings while it has little else to do, and the run waits while
+            it is busy; "interactive": as requests of people who wait.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -73,6 +75,7 @@ class ExtractOptions:
     timeout_s: float = 60.0
     only: Sequence[str] | None = None
     escaped: bool = True
+    priority: Priority = BULK
 
 
 @dataclass(slots=True)
@@ -186,7 +189,7 @@ def extract(
         columns, catalogue = list(listings[0].row), deployment.catalogue()
         sinks = open_sinks(files, out, votes, columns, names, catalogue, escaped=options.escaped)
         try:
-            asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
+            asyncio.run(_ask_each(client, listings, names, options, sinks, count, progress))
         except KeyboardInterrupt:
             interrupted = True
     return _report(count, len(listings) - count.done, interrupted, options)
@@ -218,7 +221,7 @@ def _extract_only(
             with alone.serving(spec) as url, VotesWriter(part) as writer:
                 sink = VotesSink(writer, deployment.catalogue(), origin=False)
                 client = AsyncClient(url, timeout_s=options.timeout_s)
-                asyncio.run(_ask_each(client, left, names, options.concurrency, [sink], count, progress))
+                asyncio.run(_ask_each(client, left, names, options, [sink], count, progress))
         except KeyboardInterrupt:
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
@@ -293,7 +296,7 @@ async def _ask_each(
     client: AsyncClient,
     listings: Sequence[Listing],
     attributes: Sequence[str],
-    concurrency: int,
+    options: ExtractOptions,
     sinks: Sequence[Sink],
     count: _Count,
     progress: Progress,
@@ -301,7 +304,8 @@ async def _ask_each(
     """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
     progress(0, len(listings))
     async with client:
-        async for listing, result in ask_in_order(client, listings, attributes, concurrency):
+        results = ask_in_order(client, listings, attributes, options.concurrency, options.priority)
+        async for listing, result in results:
             for sink in sinks:
                 sink.write(listing, result)
             if isinstance(result, QuorumError):

@@ -19,7 +19,7 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, no
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
 from quorum_client import Answer, Status, Vote
-from quorum_contract import STABLE
+from quorum_contract import BULK, STABLE, Priority
 
 _INTERRUPTED = 130
 _UNBOUNDED = 10_000
@@ -143,6 +143,12 @@ def extract(
             " leaves cells as they are, for machines."
         ),
     ] = True,
+    priority: Annotated[
+        Priority,
+        typer.Option(
+            help="bulk: make room for other callers, and wait while the server is busy; interactive: do not."
+        ),
+    ] = BULK,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -171,6 +177,7 @@ def extract(
         timeout_s=timeout,
         only=only,
         escaped=escape,
+        priority=priority,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)

@@ -123,9 +123,18 @@ class MemberSpec(_Strict):
 
 
 class GateSpec(_Strict):
-    """Limits of the gate: requests in flight, and the time of one request."""
+    """Limits of the gate.
+
+    Attributes:
+        max_in_flight: Requests inside; more are refused as overloaded.
+        max_bulk_in_flight: Bulk is admitted only while fewer requests of any kind are inside.
+        timeout_s: Time of a request that brings no deadline.
+        max_timeout_s: Longest time of a request.
+        allow_direct: Whether members answer callers who go around the gate.
+    """
 
     max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
+    max_bulk_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 32
     timeout_s: Positive = 30.0
     max_timeout_s: Positive = 120.0
     allow_direct: bool = False

@@ -23,7 +23,7 @@ _KINDS = {"BYTES": pb.TYPE_STRING}
 
 def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """Configure the gate: one instance without batching, so malformed requests meet no others."""
-    settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
+    settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
     return _python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
 
