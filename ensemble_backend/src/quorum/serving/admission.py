@@ -27,7 +27,7 @@ CAPACITY = 4096
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 GRACE_NS = 1_000_000_000
-UNUSED_NS = 1_000_000_000
+UNUSED_NS = 500_000_000
 """A ticket that no member has used after this time no longer keeps others out."""
 
 _SECRET_BYTES = 32
