@@ -35,7 +35,7 @@ def stub_of(server: TritonServer, model: str) -> int:
 def shared_memory(pid: int, prefix: str = "") -> set[str]:
     """Shared memory of the server with this process id and region prefix."""
     names = {path.name for path in Path("/dev/shm").iterdir()}
-    return {n for n in names if n == f"quorum-{pid}-admission" or (prefix and n.startswith(prefix))}
+    return {n for n in names if n.startswith(f"quorum-{pid}-") or (prefix and n.startswith(prefix))}
 
 
 def prefix_of(server: TritonServer) -> str:

@@ -19,7 +19,7 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import Status
+from quorum_contract import DecisionStatus, Status
 
 __all__ = [
     "SERVED",
@@ -28,6 +28,7 @@ __all__ = [
     "ChannelNotFound",
     "Client",
     "DeadlineExceeded",
+    "DecisionStatus",
     "Disconnected",
     "Extraction",
     "InvalidRequest",

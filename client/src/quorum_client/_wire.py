@@ -40,6 +40,7 @@ from quorum_contract import (
     STABLE,
     VALUES,
     WEIGHTS_VERSION,
+    DecisionStatus,
     Priority,
     Status,
 )
@@ -47,11 +48,12 @@ from quorum_contract.checks import encode, encode_attributes, encode_category, e
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.scores import valid_score
-from quorum_contract.tensors import ASKED, REQUIRED, SCORES, SHARE
+from quorum_contract.tensors import ASKED, DECIDED, REQUIRED, SCORES, SHARE
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
 _STATUS = {int(status): status for status in Status}
+_WITHOUT_VALUE = {int(status): status for status in DecisionStatus if status is not DecisionStatus.DECIDED}
 
 
 def check_timeout(timeout_s: object) -> float:
@@ -258,6 +260,7 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
     if not all(0.0 <= c <= 1.0 for c in confidence):
         raise ValueError(f"{CONFIDENCE} {confidence} is not in [0, 1]")
     scores = _scores(*raw.get(SCORES.name, (None, b"")), attributes=a, members=n)
+    decided = _decided(*raw.get(DECIDED.name, (None, b"")), values=values)
     all_votes = [
         Vote(members[at // a], value, code, score)
         if code is Status.ANSWERED
@@ -265,7 +268,7 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
         for at, (value, code, score) in enumerate(zip(votes, status, scores, strict=True))
     ]
     answers = tuple(
-        Answer(attribute, values[i] or None, confidence[i], tuple(all_votes[i::a]))
+        Answer(attribute, values[i] or None, confidence[i], tuple(all_votes[i::a]), decided[i])
         for i, attribute in enumerate(attributes)
     )
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
@@ -279,6 +282,22 @@ def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequen
     if output is None or (output.datatype, list(output.shape), len(raw)) != expected:
         return [None] * count
     return [valid_score(number) for number in struct.unpack(f"<{count}f", raw)]
+
+
+def _decided(output: Any, raw: bytes, *, values: Sequence[str]) -> list[DecisionStatus]:
+    """Read why each value is empty; a tensor without sense, or none, says what an empty value says."""
+    count = len(values)
+    codes: Sequence[int] = [DecisionStatus.NO_ANSWER] * count
+    if output is not None and (output.datatype, list(output.shape), len(raw)) == (
+        DECIDED.datatype,
+        [count],
+        count * 4,
+    ):
+        codes = struct.unpack(f"<{count}i", raw)
+    return [
+        DecisionStatus.DECIDED if value else _WITHOUT_VALUE.get(code, DecisionStatus.NO_ANSWER)
+        for value, code in zip(values, codes, strict=True)
+    ]
 
 
 def _strings(name: str, raw: bytes, count: int | None = None) -> list[str]:

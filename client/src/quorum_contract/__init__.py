@@ -6,7 +6,7 @@ module                          content
 ==============================  =====================================================================
 :mod:`quorum_contract.tensors`  the tensors: name, datatype and shape of each
 :mod:`quorum_contract.names`    the names of models and channels
-:mod:`quorum_contract.status`   the status of a vote
+:mod:`quorum_contract.status`   the status of a vote, and of a decision
 :mod:`quorum_contract.priority` how urgent a request is
 :mod:`quorum_contract.scores`   the range of a vote's score
 :mod:`quorum_contract.checks`   the limits of a request, and their checks
@@ -26,12 +26,13 @@ from quorum_contract.checks import (
 from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, RequestError, Unavailable
 from quorum_contract.names import CANARY, CHANNELS, GATE, MEMBER_BACKEND, NOT_APPLICABLE, STABLE, VOTE
 from quorum_contract.priority import BULK, INTERACTIVE, PRIORITIES, PRIORITY, Priority
-from quorum_contract.status import Status
+from quorum_contract.status import DecisionStatus, Status
 from quorum_contract.tensors import (
     ATTRIBUTES,
     CANARY_SHARE,
     CATEGORY,
     CONFIDENCE,
+    DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
     MEMBER_VALUES,
@@ -51,6 +52,7 @@ __all__ = [
     "CATEGORY",
     "CHANNELS",
     "CONFIDENCE",
+    "DECISION_STATUS",
     "GATE",
     "INTERACTIVE",
     "MAX_ATTRIBUTES",
@@ -72,6 +74,7 @@ __all__ = [
     "VOTE",
     "VOTES",
     "WEIGHTS_VERSION",
+    "DecisionStatus",
     "InvalidRequest",
     "Overloaded",
     "Priority",

@@ -11,7 +11,7 @@ from pathlib import Path
 from quorum.bulk.answers import OutputError
 from quorum.bulk.callbacks import Note
 from quorum.bulk.listings import Listing
-from quorum.deployment.schema import Deployment
+from quorum.deployment.schema import Deployment, VoteSpec
 from quorum.files import replacing, scratch_folder
 from quorum.repository.render import render
 from quorum.server.supervise import wait_channels
@@ -49,6 +49,8 @@ def members_alone(deployment: Deployment, names: Sequence[str]) -> Deployment:
         "members": [member for member in deployment.members if member.name in names],
         "server": deployment.server.model_copy(update=ports),
         "fleet": [],
+        # Of all members together; here only the votes of some are recorded.
+        "vote": VoteSpec(),
     }
     return deployment.model_copy(update=changed)
 

@@ -24,6 +24,7 @@ from quorum_client import (
     AsyncClient,
     ChannelNotFound,
     Client,
+    DecisionStatus,
     Extraction,
     InvalidRequest,
     Overloaded,
@@ -88,6 +89,8 @@ class _Count:
     last_error: QuorumError | None = None
     voted: int = 0
     abstained: Counter[str] = field(default_factory=Counter)
+    decided: int = 0
+    undecided: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -114,6 +117,9 @@ class ExtractReport(Record):
         only: Members that were asked; empty: all.
         voted: Votes that members gave, "n/a" included.
         abstained: Why other votes have no value, a name of :class:`quorum_contract.status.Status` -> votes.
+        decided: Answers to an attribute with a value, "n/a" included; 0 with ``only``, which records votes.
+        undecided: Why other answers have none, a name of :class:`quorum_contract.status.DecisionStatus` ->
+            answers; empty with ``only``.
     """
 
     answered: int
@@ -130,12 +136,15 @@ class ExtractReport(Record):
     only: tuple[str, ...] = ()
     voted: int = 0
     abstained: dict[str, int] = field(default_factory=dict)
+    decided: int = 0
+    undecided: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
         data |= {"voted": self.voted, "abstained": self.abstained}
-        more = {"only": list(self.only)} if self.only else {}
+        decided = {"decided": self.decided, "undecided": self.undecided}
+        more = {"only": list(self.only)} if self.only else decided
         return data | more | ({"channels": self.by_channel} if self.routed else {})
 
 
@@ -226,7 +235,7 @@ def _extract_only(
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
     report = _report(count, len(left) - count.done, interrupted, options)
-    return replace(report, only=tuple(spec.member_names))
+    return replace(report, only=tuple(spec.member_names), decided=0, undecided={})
 
 
 def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
@@ -270,6 +279,8 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         routed=options.canary_share is not None,
         voted=count.voted,
         abstained=dict(sorted(count.abstained.items())),
+        decided=count.decided,
+        undecided=dict(sorted(count.undecided.items())),
     )
 
 
@@ -315,6 +326,9 @@ async def _ask_each(
                 votes = [vote for answer in result.answers for vote in answer.votes]
                 count.abstained.update(vote.status.name for vote in votes if vote.value is None)
                 count.voted += sum(vote.value is not None for vote in votes)
+                found = [answer.status for answer in result.answers]
+                count.undecided.update(s.name for s in found if s is not DecisionStatus.DECIDED)
+                count.decided += found.count(DecisionStatus.DECIDED)
             progress(count.done, len(listings))
             # An overloaded server exists and may accept the next listing.
             gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)

@@ -140,6 +140,22 @@ class GateSpec(_Strict):
     allow_direct: bool = False
 
 
+class VoteSpec(_Strict):
+    """Quorum of the vote: how many members must answer, and how long it waits for the rest.
+
+    Attributes:
+        min_members: Members that must have answered an attribute, "n/a" included; else its value is withheld.
+        min_weight: Share in [0, 1] of the weight of all members that those must have; see
+            :mod:`quorum.decision.quorum_rule`.
+        grace_ms: Once ``min_members`` have answered all attributes of a question, the others get this much
+            more time, in milliseconds, at most until their deadline; None: until their deadline.
+    """
+
+    min_members: Annotated[int, Field(ge=1)] = 1
+    min_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    grace_ms: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+
+
 class CanarySpec(_Strict):
     """Rules for promoting and for rolling back a canary.
 
@@ -245,6 +261,7 @@ class Deployment(_Strict):
     default_normaliser: Normaliser = "text"
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
+    vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
     fleet: list[FleetServer] = []
     server: ServerSpec = ServerSpec()
@@ -277,6 +294,18 @@ class Deployment(_Strict):
         for members in self.models().values():
             _check_shared(members)
         return self
+
+    @field_validator("vote")
+    @classmethod
+    def _reachable(cls, vote: VoteSpec, info: ValidationInfo) -> VoteSpec:
+        count = len(info.data.get("members", ()))
+        # Faulty members are refused for what is wrong with them.
+        if count and vote.min_members > count:
+            raise _error_at(
+                "min_members",
+                f"{vote.min_members} members can never answer, there are {count}; write 1 to {count}",
+            )
+        return vote
 
     def engines(self) -> dict[str, MemberSpec]:
         """Triton model that serves a compiled engine -> the member that asks it."""

@@ -12,6 +12,7 @@ from typing import Any
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -147,7 +148,9 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
     for version, weights in zip(versions, (stable, canary), strict=True):
         for remark in unlike_served(table, weights, f"version {version}", silent):
             note(remark)
-    return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
+    vote = deployment.vote
+    pairs = pairs_from_votes(table, stable, canary, QuorumRule(vote.min_members, vote.min_weight))
+    return pairs, _observed(table, versions), trained_on
 
 
 def _observed(table: VotesTable, versions: Versions) -> Sides | None:

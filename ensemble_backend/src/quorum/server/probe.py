@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from quorum.deployment.schema import Deployment
 from quorum.server.health import call_steps
-from quorum_client import Client, Extraction, Overloaded, QuorumError, ServerError, Status
+from quorum_client import Client, DecisionStatus, Extraction, Overloaded, QuorumError, ServerError, Status
 from quorum_contract import CHANNELS
 
 PROBE_TIMEOUT_S = 5.0
@@ -55,14 +55,15 @@ def take_pulse(
 ) -> Pulse:
     """Probe whether a channel can answer, within the timeout and without raising.
 
-    With ``full``, the LLMs are asked a real question, and at least one must work; else no LLM is asked.
+    With ``full``, the LLMs are asked a real question, and as many must work as ``vote.min_members``
+    says, at least one; else no LLM is asked.
     """
     start = time.monotonic()
     version, ready, reason = None, False, ""
     try:
         extraction = _ask(spec, url, channel, timeout_s, timeout_s * 0.8 if full else 0.0)
         version = extraction.weights_version
-        ready, reason = _judge(extraction) if full else (True, "")
+        ready, reason = _judge(extraction, spec.vote.min_members) if full else (True, "")
     except Overloaded:
         # The gate works but is full: call the steps behind it directly.
         remaining_s = max(0.1, timeout_s - (time.monotonic() - start))
@@ -87,7 +88,8 @@ def probe_decision(spec: Deployment, url: str, channel: str, timeout_s: float = 
     """Probe a channel as :func:`probe_channel`, and refuse an answer that is no decision.
 
     A vote that cannot decide answers as if every member had failed. Members may all have failed: where the
-    other channels say so too, the answer is no fault of these weights, and may be rolled back to.
+    other channels say so too, the answer is no fault of these weights, and may be rolled back to. Nor is a
+    value that was decided, but withheld as too few members answered.
 
     Raises:
         quorum_client.ServerError: No value although a member answered, or errors only.
@@ -106,7 +108,9 @@ def _fault(extraction: Extraction) -> str:
     for answer in extraction.answers:
         if all(vote.status is Status.ERROR for vote in answer.votes):
             return "every vote is an error; see the server's log"
-        if answer.value is None and any(vote.status is Status.ANSWERED for vote in answer.votes):
+        withheld = answer.status is DecisionStatus.NO_QUORUM
+        answered = any(vote.status is Status.ANSWERED for vote in answer.votes)
+        if answer.value is None and answered and not withheld:
             return "members answered, and no value was chosen"
     return ""
 
@@ -130,8 +134,8 @@ def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_tim
         return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
 
 
-def _judge(extraction: Extraction) -> tuple[bool, str]:
+def _judge(extraction: Extraction, min_members: int) -> tuple[bool, str]:
     votes = extraction.answers[0].votes
     abstained = ", ".join(f"{v.member} {v.status.name}" for v in votes if v.status not in _WORKING)
-    ready = any(vote.status in _WORKING for vote in votes)
+    ready = sum(vote.status in _WORKING for vote in votes) >= min_members
     return ready, f"abstained: {abstained}" if abstained else ""

@@ -184,8 +184,8 @@ class TritonServer:
         """Files of this server in shared memory; empty after :meth:`stop`."""
         if self._started_pid is None:
             return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), path_of(self._started_pid)]
-        return sorted(str(trace) for trace in traces if trace.exists())
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *_shared_files(self._started_pid)]
+        return sorted(map(str, traces))
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
@@ -267,9 +267,14 @@ def _remove_shared_memory(scratch: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         pid = int((scratch / _PID).read_text("ascii"))
         # Process ids are reused: one that is alive is another server's.
-        traces += [] if _runs(pid) else [path_of(pid)]
+        traces += [] if _runs(pid) else _shared_files(pid)
     for trace in traces:
         trace.unlink(missing_ok=True)
+
+
+def _shared_files(pid: int) -> list[Path]:
+    """Files that the steps of a server share: tickets, and which member has answered which question."""
+    return list(SHARED_MEMORY.glob(f"quorum-{pid}-*"))
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -23,7 +23,7 @@ from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
-from quorum.serving import inner
+from quorum.serving import inner, progress
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, pack_votes, take_ticket, unpack_question
@@ -51,9 +51,12 @@ class TritonPythonModel:
         members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
         self._direct = bool(settings["allow_direct"])
-        self._prefixes = [f"{member['name']}_" for member in members] if len(members) > 1 else [""]
+        self._names: list[str] = [member["name"] for member in members]
+        self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
+        grace, path = settings["grace"], progress.default_path()
+        self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
         try:
@@ -88,6 +91,8 @@ class TritonPythonModel:
         """Stop the runtimes and the deadline thread."""
         for member in self._members:
             member.runtime.close()
+        if self._grace is not None:
+            self._grace.close()
         self._deadlines.close()
 
     def _ask(self, question: Admitted, ticket: int, body: bytes, reply: _Reply) -> None:
@@ -96,8 +101,13 @@ class TritonPythonModel:
             reply.fill(abstain(Status.REFUSED, len(question.attributes)))
             return
         gate.use(ticket)
-        for position, member in enumerate(self._members):
-            member.ask(question, partial(reply, position=position) if position else reply)
+        for position, (name, member) in enumerate(zip(self._names, self._members, strict=True)):
+            send: Send = partial(reply, position=position) if position else reply
+            if self._grace is None:
+                member.ask(question, send)
+            else:
+                report = self._grace.reporting(send, ticket, name)
+                member.ask(question, report, self._grace.hurrying(ticket))
 
 
 def _options_of(member: Mapping[str, Any]) -> Options:
@@ -129,15 +139,18 @@ class _Member:
         # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
 
-    def ask(self, admitted: Admitted, send: Send) -> None:
-        """Submit one question to the runtime; ``send`` gets the votes, by the deadline at the latest."""
+    def ask(self, admitted: Admitted, send: Send, at_deadline: progress.Add | None = None) -> None:
+        """Submit one question to the runtime; ``send`` gets the votes, by the deadline at the latest.
+
+        ``at_deadline``, if given, makes its call then or before: once nobody waits for the answer.
+        """
         try:
-            self._ask(admitted, send)
+            self._ask(admitted, send, at_deadline or self._deadlines.add)
         except Exception:
             logger.exception("member %s: question failed", self._name)
             send(abstain(Status.ERROR, len(admitted.attributes)))
 
-    def _ask(self, admitted: Admitted, send: Send) -> None:
+    def _ask(self, admitted: Admitted, send: Send, at_deadline: progress.Add) -> None:
         now = time.monotonic_ns()
         deadline = min(admitted.deadline_ns - self._reserve_ns, now + self._timeout_ns)
         count = len(admitted.attributes)
@@ -149,7 +162,12 @@ class _Member:
         leave = self._pending.enter(self._limit)
         if leave is None:
             return send(abstain(Status.OVERLOADED, count))
-        cancel = self._deadlines.add(deadline, lambda: send(abstain(Status.TIMEOUT, count)))
+
+        def expire() -> None:
+            send(abstain(Status.TIMEOUT, count))
+            question.abandon()
+
+        cancel = at_deadline(deadline, expire)
 
         def done(reply: Reply) -> None:
             cancel()
