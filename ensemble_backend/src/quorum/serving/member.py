@@ -55,7 +55,7 @@ class TritonPythonModel:
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
-        grace, path = settings["grace"], progress.default_path()
+        grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
