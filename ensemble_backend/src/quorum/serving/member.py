@@ -141,7 +141,7 @@ class _Member:
     def ask(self, admitted: Admitted, send: Send, at_deadline: progress.Add | None = None) -> None:
         """Submit one question to the runtime; ``send`` gets the votes, by the deadline at the latest.
 
-        ``at_deadline``, if given, makes its call then or before: once nobody waits for the answer.
+        ``at_deadline``, if given, makes its call then or before: once the answer is no longer waited for.
         """
         try:
             self._ask(admitted, send, at_deadline or self._deadlines.add)
