@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, said, title, write_deployment
+from support.deployment import ATTRIBUTES, Live, plain_triton, running, said, title, write_deployment
 from support.wire import Reply
 
 import quorum
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
+from quorum.deployment import load_deployment
+from quorum.repository.configs import parse_config, print_config
+from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.server import probe
 from quorum.server.probe import probe_decision
 from quorum.serving.admission import SHARED_MEMORY
 from quorum.votes import read_votes
 from quorum_client import Client, DecisionStatus, Item, Status
-from quorum_contract import CANARY
+from quorum_contract import CANARY, DECISION_STATUS
 
 MEMBERS = ("alpha", "beta", "broken")
 PRODUCTS = 12
@@ -161,6 +164,27 @@ def test_a_canary_is_compared_by_what_callers_get(live: Live, tmp_path: Path) ->
         assert found.accuracy
         assert (found.accuracy.stable, found.accuracy.canary) == (pytest.approx(2 / 3), 0.0)
         assert found.changed.value == pytest.approx(2 / 3)
+
+
+def test_a_repository_that_an_earlier_release_rendered_still_serves(tmp_path: Path) -> None:
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
+    render(spec)
+    for path in spec.repository_path.glob("*/config.pbtxt"):
+        config = parse_config(path.read_text("utf-8"))
+        outputs = [output for output in config.output if output.name != DECISION_STATUS]
+        del config.output[:]
+        config.output.extend(outputs)
+        for step in config.ensemble_scheduling.step:
+            step.output_map.pop(DECISION_STATUS, None)
+        if "quorum" in config.parameters:
+            settings = json.loads(config.parameters["quorum"].string_value)
+            for name in ("grace", "min_members", "min_weight"):
+                settings.pop(name, None)
+            config.parameters["quorum"].string_value = json.dumps(settings)
+        path.write_text(print_config(config), "utf-8")
+    with plain_triton(spec.path) as live, Client(live.url) as client:
+        found = [client.extract(text, ["brand"])["brand"] for text in (title(0), "unknown")]
+    assert [(answer.value, answer.status) for answer in found] == [("brand-0", DECIDED), (None, NO_ANSWER)]
 
 
 def timed(live: Live, product: int, **how: Any) -> tuple[float, Reply]:

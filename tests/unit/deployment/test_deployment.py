@@ -86,7 +86,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         "vote:\n  min_weight: 0.5\n  min_members: 3\ngate:",
         [":15:", "vote.min_members", "there are 2", "1 to 2"],
     ),
-    "a quorum of nobody": ("gate:", "vote: {min_members: 0}\ngate:", [":13:", "vote.min_members", "0"]),
+    "a quorum of none": ("gate:", "vote: {min_members: 0}\ngate:", [":13:", "vote.min_members", "0"]),
     "more than all of the weight": ("gate:", "vote: {min_weight: 1.5}\ngate:", [":13:", "vote.min_weight"]),
     "no grace at all": ("gate:", "vote: {grace_ms: 0}\ngate:", [":13:", "vote.grace_ms", "0"]),
     "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":14:", "gate.timeout_s", "finite"]),

@@ -163,16 +163,16 @@ def test_what_a_killed_server_left_in_shared_memory_is_removed(
 ) -> None:
     memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
     monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(triton, "path_of", lambda pid: memory / f"quorum-{pid}-admission")
     (folder / "quorum-server-x1").mkdir(parents=True)
     (folder / "quorum-server-x1" / "pid").write_text("99999999", encoding="ascii")
     memory.mkdir()
-    for name in ("quorum-server-x1_1", "quorum-server-x1_2", "quorum-99999999-admission"):
+    steps = ("admission", "answered")
+    for name in ("quorum-server-x1_1", "quorum-server-x1_2", *(f"quorum-99999999-{step}" for step in steps)):
         (memory / name).touch()
-    for name in ("quorum-server-x12_1", f"quorum-{os.getpid()}-admission"):
+    kept = {"quorum-server-x12_1", "quorum-999999990-answered", f"quorum-{os.getpid()}-admission"}
+    for name in kept:
         (memory / name).touch()
     remove_traces(folder)
-    kept = {"quorum-server-x12_1", f"quorum-{os.getpid()}-admission"}
     assert {path.name for path in memory.iterdir()} == kept
     (folder / "quorum-server-x2").mkdir()
     (folder / "quorum-server-x2" / "pid").write_text(f"{os.getpid()}", encoding="ascii")

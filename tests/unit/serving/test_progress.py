@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from quorum.runtimes.base import Done, Question
 from quorum.serving import progress
 from quorum.serving.admission import CAPACITY
+from quorum.serving.packing import Admitted, unpack_votes
 from quorum.serving.progress import Grace, Progress
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain
 from quorum_contract import Status
 
@@ -203,3 +206,62 @@ def test_the_thread_of_the_deadlines_ends_the_wait(tmp_path: Path) -> None:
     grace.close()
     deadlines.close()
     assert forgotten.is_set(), "a question without an answer at the end must get its abstention"
+
+
+class Runtime:
+    """Answers the questions of one member only, and keeps the others."""
+
+    def __init__(self, replies: bool) -> None:
+        self.replies, self.asked = replies, list[tuple[Question, Done]]()
+
+    def submit(self, question: Question, done: Done) -> None:
+        self.asked.append((question, done))
+        if self.replies:
+            done([Vote("red", Status.ANSWERED)])
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("serving")
+def test_of_two_members_in_one_process_the_late_one_is_stopped(tmp_path: Path) -> None:
+    """The response of their model comes when the grace ends, and the work on the late answer with it."""
+    from quorum.serving.member import Deadlines, TritonPythonModel, _Member, _Reply
+
+    settings = {"prompt": "bare", "timeout_s": 3_600, "reserve_ms": 0, "max_in_flight": 9}
+    model, runtimes = TritonPythonModel(), [Runtime(replies) for replies in (True, False)]
+    model._names, model._direct, model._admission = ["a", "b"], True, None
+    model._deadlines = deadlines = Deadlines()
+    model._grace = Grace(
+        {"grace_ms": 20, "min_members": 2, "voters": ["a", "b", "c"]}, deadlines, tmp_path / "answered"
+    )
+    model._members = [
+        _Member({"name": name, **settings}, Catalogue({}), runtime, deadlines)
+        for name, runtime in zip(model._names, runtimes, strict=True)
+    ]
+    reply, came = _Reply(["a_", "b_"]), threading.Event()
+    question = Admitted("text", "", ("color",), time.monotonic_ns() + 3_600 * 10**9)
+    model._ask(question, TICKET, b"", reply)
+    sent: list[Any] = []
+
+    class Request:
+        def get_response_sender(self) -> Any:
+            return self
+
+        def send(self, response: Any, flags: int) -> None:
+            sent.append({t.name: unpack_votes(t.array.tobytes()) for t in response.output_tensors})
+            came.set()
+
+    assert reply.now_or_later(Request()) is None
+    ((late, done),) = runtimes[1].asked
+    assert not late.expired
+    other = Progress(tmp_path / "answered", 3)
+    other.mark(TICKET, 2)
+    assert came.wait(30)
+    assert sent == [{"a_VOTES": [("red", 0, None)], "b_VOTES": [("", Status.TIMEOUT, None)]}]
+    model.finalize()
+    assert late.expired
+    assert late.deadline_ns > time.monotonic_ns()
+    done([Vote("blue", Status.ANSWERED)])
+    assert len(sent) == 1
+    assert other.reached_ns(TICKET, 3) is None

@@ -31,7 +31,7 @@ def probe(
         channel: Ensemble to ask.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
         timeout_s: A channel without an answer by then is not ready.
-        full: Ask the LLMs a real question, of which at least one must work. Default: ask no LLM.
+        full: Ask the LLMs a real question, and as many must work as `vote.min_members`. Default: ask no LLM.
     """
     return take_pulse(deployment, url or endpoint_of(deployment).grpc_url, channel, timeout_s, full)
 

@@ -41,11 +41,11 @@ class Question:
 
     @property
     def expired(self) -> bool:
-        """Whether the deadline has passed, or nobody waits for the answer any more."""
+        """Whether the deadline has passed, or the answer is no longer waited for."""
         return bool(self._abandoned) or time.monotonic_ns() >= self.deadline_ns
 
     def abandon(self) -> None:
-        """Record that nobody waits for the answer any more, before the deadline."""
+        """Record, before the deadline, that the answer is no longer waited for."""
         self._abandoned.append(True)
 
     @property

@@ -55,7 +55,7 @@ class TritonPythonModel:
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         self._deadlines = Deadlines()
-        grace, path = settings["grace"], progress.default_path()
+        grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         catalogue, root = Catalogue.load(catalogue_path(args)), root_of(args)
         self._members: list[_Member] = []
@@ -142,7 +142,7 @@ class _Member:
     def ask(self, admitted: Admitted, send: Send, at_deadline: progress.Add | None = None) -> None:
         """Submit one question to the runtime; ``send`` gets the votes, by the deadline at the latest.
 
-        ``at_deadline``, if given, makes its call then or before: once nobody waits for the answer.
+        ``at_deadline``, if given, makes its call then or before: once the answer is no longer waited for.
         """
         try:
             self._ask(admitted, send, at_deadline or self._deadlines.add)

@@ -148,7 +148,7 @@ class Grace:
 class _Watch:
     """Looks whether enough members have answered a question, each grace anew, and makes the call then.
 
-    Nobody's grace ends before the first look. If too few had answered at one look, grace ends after the next.
+    No grace ends before the first look. If too few had answered at one look, grace ends after the next.
     """
 
     __slots__ = ("_call", "_cancel_call", "_cancel_look", "_grace", "_looked_ns", "_ticket")

@@ -61,7 +61,8 @@ class TritonPythonModel:
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
         self._inputs = [f"{name}_{VOTES}" for name in self._members]
         self._direct = bool(settings["allow_direct"])
-        self._quorum = QuorumRule(int(settings["min_members"]), float(settings["min_weight"]))
+        # A repository that an earlier release rendered has no such settings.
+        self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = Admission(default_path())
