@@ -22,7 +22,7 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.bulk.run import ExtractOptions, extract
 from quorum.serving.admission import UNUSED_NS, Admission, path_of
 from quorum.serving.packing import unpack_votes
-from quorum_client import AsyncClient, Client, Item, Overloaded, QuorumError
+from quorum_client import AsyncClient, Client, Item, QuorumError
 from quorum_contract import GATE, PRIORITY, QUESTION, VOTE, VOTES, Status
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
