@@ -59,6 +59,7 @@ class QuorumTarget:
         name: In tables.
         aslr: Instead of the deployment's own ``server.aslr``.
         scores: Instead of the members' own option ``scores``.
+        gate: Settings of the gate, instead of the deployment's own.
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
     """
 
@@ -71,6 +72,7 @@ class QuorumTarget:
         name: str = "quorum",
         aslr: bool | None = None,
         scores: bool | None = None,
+        gate: Mapping[str, int] | None = None,
         base: Path | None = None,
     ) -> None:
         self.name = name
@@ -81,7 +83,8 @@ class QuorumTarget:
         ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
         free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
         self._aslr = aslr
-        self._spec = spec.model_copy(update={"server": free})
+        limits = spec.gate.model_copy(update=dict(gate or {}))
+        self._spec = spec.model_copy(update={"server": free, "gate": limits})
         if scores is not None:
             scoring = [_scoring(member, scores) for member in spec.members]
             self._spec = self._spec.model_copy(update={"members": scoring})
