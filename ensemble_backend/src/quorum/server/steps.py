@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watch the processes of a server's steps: one that dies stays a zombie, and Triton goes on asking it.
+
+A look reads one small file for each process; a question would wait behind those that the dead step holds.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+GONE = ""
+"""State of a process that does not exist."""
+STOPPED = "T"
+_ZOMBIE = "Z"
+_STUB = "triton_python_backend_stub"
+# The kernel keeps so many letters of a program's name.
+_STUB_NAME = f"({_STUB[:15]})"
+# Instance 0 on CPU 0 of model `alpha` is called `alpha_0_0`.
+_INSTANCE = re.compile(r"(.+)_\d+_\d+")
+_SEARCH_S = 0.5
+_CERTAIN_S = 0.15
+_STOPPED_S = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class DeadStep:
+    """A process of a step that works no more.
+
+    Attributes:
+        pid: The process.
+        model: Its model; empty if it had died before anybody looked.
+        state: :data:`GONE`, ``Z`` for a zombie or :data:`STOPPED`.
+    """
+
+    pid: int
+    model: str
+    state: str
+
+    def __str__(self) -> str:
+        """What was found, for people."""
+        return "is stopped" if self.state == STOPPED else "has died"
+
+
+def state_of(pid: int) -> str:
+    """State letter of a process as in proc(5); :data:`GONE` when there is none."""
+    return next((state for _, state, _ in _stat(pid)), GONE)
+
+
+def find_steps(server: int) -> dict[int, str]:
+    """Processes of the steps of a server -> their models; "" for a zombie, whose model is unknown."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        for name, state, parent in _stat(int(folder.name)):
+            if parent == server and name == _STUB_NAME:
+                model = "" if state == _ZOMBIE else _model_of(int(folder.name))
+                if model or state == _ZOMBIE:
+                    found[int(folder.name)] = model
+    return found
+
+
+class StepWatch:
+    """Finds steps of one server that died or were stopped; cheap enough for several looks a second."""
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self._models = find_steps(server)
+        self._searched = time.monotonic()
+        self._since: dict[int, tuple[str, float]] = {}
+        self._forgotten: set[int] = set()
+
+    def look(self) -> list[DeadStep]:
+        """Steps that are dead or stopped for longer than a step takes that ends in order."""
+        now = time.monotonic()
+        if now - self._searched >= _SEARCH_S:
+            found = {p: m for p, m in find_steps(self._server).items() if p not in self._forgotten}
+            self._models = found | self._models
+            self._searched = now
+        dead = []
+        for pid, model in self._models.items():
+            state = state_of(pid)
+            if state not in (GONE, _ZOMBIE, STOPPED):
+                self._since.pop(pid, None)
+                continue
+            seen, since = self._since.get(pid, (state, now))
+            # A zombie that Triton collects meanwhile is as dead as before.
+            self._since[pid] = (state, now if seen == STOPPED != state else since)
+            if now - self._since[pid][1] >= (_STOPPED_S if state == STOPPED else _CERTAIN_S):
+                dead.append(DeadStep(pid, model, state))
+        return dead
+
+    def forget(self, pid: int) -> None:
+        """Look no more at a process: it ended in order, or was seen to."""
+        self._models.pop(pid, None)
+        self._since.pop(pid, None)
+        self._forgotten.add(pid)
+
+    def working(self, model: str) -> int:
+        """Number of processes of a model that live."""
+        return sum(found == model for found in find_steps(self._server).values())
+
+
+def _stat(pid: int) -> Iterator[tuple[str, str, int]]:
+    """Name, state and parent of a process, if it exists."""
+    with suppress(OSError):
+        head, _, tail = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
+        fields = tail.split()
+        yield f"{head.partition(' ')[2]})", fields[0], int(fields[1])
+
+
+def _model_of(pid: int) -> str:
+    """The model of a step's process; empty for other processes, and for those that have died."""
+    with suppress(OSError):
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        if Path(arguments[0]).name == _STUB:
+            return next((m[1] for a in arguments[1:] if (m := _INSTANCE.fullmatch(a))), "")
+    return ""
