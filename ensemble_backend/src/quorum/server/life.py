@@ -54,10 +54,13 @@ class Life:
     @property
     def is_silent(self) -> bool:
         """Whether no channel answers any more: for so long, and a later question to each failed."""
-        if not self.answered_at:
-            return False
         failing = all(self.failed_at.get(c, 0.0) > at for c, at in self.answered_at.items())
-        return failing and time.monotonic() - max(self.answered_at.values()) >= self.silence_s
+        return failing and self.silent_for_s >= self.silence_s
+
+    @property
+    def silent_for_s(self) -> float:
+        """Seconds since the last answered question of any channel was sent."""
+        return time.monotonic() - max(self.answered_at.values(), default=time.monotonic())
 
     @property
     def is_live(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,16 @@ def find_steps(server: int) -> dict[int, str]:
                 if model or state == _ZOMBIE:
                     found[int(folder.name)] = model
     return found
+
+
+def waited_for_cpu_s(pids: Iterable[int]) -> float:
+    """Seconds that threads of these processes were ready to run and had no CPU, added up over all threads."""
+    waited_ns = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*"):
+            with suppress(OSError, ValueError, IndexError):
+                waited_ns += int((thread / "schedstat").read_text("ascii").split()[1])
+    return waited_ns / 1e9
 
 
 class StepWatch:

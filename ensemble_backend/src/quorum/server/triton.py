@@ -180,16 +180,17 @@ class TritonServer:
         """
         while self._claims:
             self._claims.pop().close()
-        if drain_s > 0 and self.pid is not None and _wait_idle(self.pid, drain_s):
-            os.kill(self.pid, signal.SIGTERM)
-            self._wait_exit(drain_s)
+        process = self._process
+        if process and drain_s > 0 and process.poll() is None and _wait_idle(process.pid, drain_s):
+            process.send_signal(signal.SIGTERM)
+            self._wait_exit(process.pid, drain_s)
         self.end()
 
-    def _wait_exit(self, timeout_s: float) -> None:
+    def _wait_exit(self, pid: int, timeout_s: float) -> None:
         """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
         deadline = lone = time.monotonic() + timeout_s
         while self.pid is not None and time.monotonic() < min(deadline, lone):
-            if find_steps(self.pid):
+            if find_steps(pid):
                 lone = deadline
             elif lone == deadline:
                 lone = time.monotonic() + _LONE_S

@@ -7,8 +7,6 @@ Everything else, and a reload that does not help, is a restart of the whole serv
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,19 +15,25 @@ from typing import NoReturn
 from quorum.server import log_file
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import IncidentJournal
+from quorum.server.leftovers import end_processes, session_of
 from quorum.server.life import SILENCE_S
 from quorum.server.prepare import prepare_again
 from quorum.server.reload import Reload, missing_models
 from quorum.server.runfile import Running, leave_note, start_of
-from quorum.server.steps import STOPPED, DeadStep, StepWatch, state_of
+from quorum.server.steps import GONE, STOPPED, DeadStep, StepWatch, state_of, waited_for_cpu_s
 from quorum.server.triton import TritonServer
 from quorum_contract.errors import QuorumError
 
 _LOOK_S = 0.1
 _LOG_LOOK_S = 5.0
 _STOPPED_S = 1.0
+# A server that waits for a CPU half of this time is starved, and may be silent so many times longer.
+_SAMPLE_S = 0.5
+_STARVED = 4
+_STARTING_S = 2.0
 # How long a reload may show no new process, and channels no answer after one.
 _PATIENCE_S = 3.0
+_LOADING_S = 7.0
 # Pauses before a restart: none, 1, 2, 4 ... 30 s. Each 10 s of health take one back, a minute all of them.
 _HEALTHY_S = 10.0
 _LONGEST_PAUSE_S = 30.0
@@ -59,7 +63,7 @@ class Supervisor:
             self._restart(self._server.ended, "tritonserver")
         elif self._is_stopped(pid):
             self._restart("is stopped", f"tritonserver {pid}")
-        elif self._life.is_silent and not self._reloads:
+        elif self._life.is_silent and not self._reloads and not self._is_starved(pid):
             self._restart(f"has not answered for {self._life.silence_s:g} s", f"tritonserver {pid}")
         else:
             for step in self._steps.look():
@@ -77,10 +81,19 @@ class Supervisor:
             self._runs_at = now
         return now - (self._runs_at or now) > _STOPPED_S
 
+    def _is_starved(self, pid: int) -> bool:
+        """Whether a silent server waits for a CPU, and so will answer, if it has not done that for long."""
+        if self._life.silent_for_s > _STARVED * self._life.silence_s:
+            return False
+        processes = [pid, *session_of(pid)]
+        before = waited_for_cpu_s(processes)
+        time.sleep(_SAMPLE_S)
+        return waited_for_cpu_s(processes) - before > _SAMPLE_S / 2
+
     def _see_to(self, step: DeadStep) -> None:
         """Reload the model of a step that is dead, unless its process ended in order."""
         if step.state == STOPPED:
-            os.kill(step.pid, signal.SIGKILL)
+            end_processes([step.pid])
         models = missing_models(self._server, self._steps, step)
         self._steps.forget(step.pid)
         for model in models:
@@ -95,9 +108,10 @@ class Supervisor:
                 return self._restart(f"could not be reloaded: {reload.error}", model)
             wait_s = _PATIENCE_S
             if reload.took_s is not None:
-                wait_s += reload.took_s
+                wait_s += 2 * reload.took_s
             elif reload.seconds > _PATIENCE_S and self._steps.working(model) > reload.working:
-                wait_s += 1.5 * self._server.ready_after_s
+                # It loads, perhaps an LLM; never longer than all of them together took.
+                wait_s += max(_LOADING_S, 1.5 * self._server.ready_after_s)
             if reload.seconds > wait_s:
                 return self._restart("did not come back by a reload", model)
         return None
@@ -140,7 +154,8 @@ class Supervisor:
             try:
                 self._start_again()
             except (QuorumError, OSError) as error:
-                self._report(f"restart {self._life.restarts} failed: {error}")
+                why = str(error) if self._life.restarts == 1 else str(error).partition("\n")[0]
+                self._report(f"restart {self._life.restarts} failed: {why}")
                 continue
             break
         self._incidents.go_on(f"restarted the server, attempt {self._life.restarts}")
@@ -154,15 +169,23 @@ class Supervisor:
         prepare_again(server.spec, server.repository, self._report)
         server.start_again()
         assert server.pid is not None
-        leave_note(server.spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
+        note = Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
+        try:
+            leave_note(server.spec, note)
+        except OSError as error:
+            self._report(f"other commands will not find the server: {error}")
         self._acted_at, self._runs_at = time.monotonic(), None
         self._steps = StepWatch(server.pid)
+        lost_at: list[float] = []
 
         def answers() -> bool:
             if server.pid is not None and self._is_stopped(server.pid):
                 raise server.failure("was stopped while starting")
-            if dead := self._steps.look():
-                raise server.failure(f"lost {dead[0].model or 'a step'} while starting")
+            # A server that gives up collects its steps and says why; a zombie is one that it waits for.
+            if dead := [step for step in self._steps.look() if step.state != GONE]:
+                lost_at.append(time.monotonic())
+                if lost_at[-1] - lost_at[0] > _STARTING_S:
+                    raise server.failure(f"lost {dead[0].model or 'a step'} while starting")
             return any(at > self._acted_at for at in self._life.answered_at.values())
 
         server.wait_ready(answers, self._start_timeout_s)
