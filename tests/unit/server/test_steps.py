@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,28 @@ def test_a_killed_step_is_found_until_it_is_forgotten(alpha: subprocess.Popen[by
     watch.forget(alpha.pid)
     time.sleep(0.6)
     assert watch.look() == []
+
+
+def test_what_a_dead_step_had_started_is_an_orphan(tmp_path: Path) -> None:
+    """As the worker process of a member whose step was killed; the server leads their session."""
+    shutil.copy("/bin/sh", tmp_path / "triton_python_backend_stub")
+    program = f"""
+import os, subprocess, sys, time
+from quorum.server.steps import StepWatch
+stub = {str(tmp_path / "triton_python_backend_stub")!r}
+step = subprocess.Popen([stub, "-c", "sleep 60 & echo $!; wait", "alpha_0_0"], stdout=subprocess.PIPE)
+worker = int(step.stdout.readline())
+watch = StepWatch(os.getpid())
+step.kill()
+while not watch.look():
+    time.sleep(0.01)
+print(watch.orphans_of(step.pid) == [worker], watch.orphans_of(worker))
+os.kill(worker, 9)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=True
+    )
+    assert shown.stdout == "True []\n"
 
 
 def test_a_step_is_stopped_only_after_a_while(alpha: subprocess.Popen[bytes]) -> None:

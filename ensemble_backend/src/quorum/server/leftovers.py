@@ -89,6 +89,14 @@ def end_processes(pids: Iterable[int]) -> None:
         time.sleep(0.01)
 
 
+def collect_zombies(session: int) -> None:
+    """Collect ended processes of a session that became this process's children, as those of process 1 do."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.getsid(pid) == session:
+                os.waitpid(pid, os.WNOHANG)
+
+
 def _remove_shared_memory(scratch: Path) -> list[str]:
     """Remove what the dead server of a scratch folder left in shared memory; returns the files."""
     traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
-
-import psutil
+from collections.abc import Sequence
 
 from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError
-from quorum.server.leftovers import end_processes, session_of
+from quorum.server.leftovers import end_processes
 from quorum.server.steps import GONE, DeadStep, StepWatch
 from quorum.server.triton import TritonServer
 from quorum_contract import GATE, VOTE
@@ -29,8 +27,9 @@ def revive(control: Control, store: Store, model: str) -> None:
 class Reload:
     """A reload that runs in a thread: a load can take minutes, and may never return."""
 
-    def __init__(self, server: TritonServer, model: str, timeout_s: float) -> None:
+    def __init__(self, server: TritonServer, model: str, timeout_s: float, orphans: Sequence[int]) -> None:
         self._server, self._model, self._timeout_s = server, model, timeout_s
+        self._orphans = orphans
         self._began = time.monotonic()
         self.took_s: float | None = None
         self.error = ""
@@ -45,7 +44,7 @@ class Reload:
     def _run(self) -> None:
         endpoint = self._server.endpoint
         try:
-            _end_orphans(self._server)
+            end_processes(self._orphans)
             with Control(endpoint.grpc_url, endpoint.admin_key, self._timeout_s) as control:
                 revive(control, Store(self._server.repository), self._model)
         except (ControlError, OSError) as error:
@@ -66,14 +65,3 @@ def missing_models(server: TritonServer, steps: StepWatch, dead: DeadStep) -> li
     ready = [m.name for m in index if m.state == "READY"]
     own = [dead.model] if dead.model else sorted({GATE, *server.spec.models(), VOTE} & {*ready})
     return [model for model in own if steps.working(model) < ready.count(model)]
-
-
-def _end_orphans(server: TritonServer) -> None:
-    """End what a dead step had started: processes of the server's session whose parent is not in it."""
-    members = {*session_of(server.pid or 0)}
-    orphans = []
-    for pid in members - {server.pid}:
-        with suppress(psutil.Error, ProcessLookupError):
-            if psutil.Process(pid).ppid() not in members:
-                orphans.append(pid)
-    end_processes(orphans)

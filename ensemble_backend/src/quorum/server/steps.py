@@ -6,9 +6,10 @@ A look reads one small file for each process; a question would wait behind those
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,28 @@ def state_of(pid: int) -> str:
 
 def find_steps(server: int) -> dict[int, str]:
     """Processes of the steps of a server -> their models; "" for a zombie, whose model is unknown."""
+    return _steps_in(_all_processes(), server)
+
+
+def _all_processes() -> dict[int, tuple[str, str, int]]:
+    """Process -> its name, state and parent."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return {pid: stat for pid in pids for stat in _stat(pid)}
+
+
+def _steps_in(processes: Mapping[int, tuple[str, str, int]], server: int) -> dict[int, str]:
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        for name, state, parent in _stat(int(folder.name)):
-            if parent == server and name == _STUB_NAME:
-                model = "" if state == _ZOMBIE else _model_of(int(folder.name))
-                if model or state == _ZOMBIE:
-                    found[int(folder.name)] = model
+    for pid, (name, state, parent) in processes.items():
+        if parent == server and name == _STUB_NAME:
+            model = "" if state == _ZOMBIE else _model_of(pid)
+            if model or state == _ZOMBIE:
+                found[pid] = model
     return found
+
+
+def _descendants(processes: Mapping[int, tuple[str, str, int]], ancestor: int) -> list[int]:
+    children = [pid for pid, (_, _, parent) in processes.items() if parent == ancestor]
+    return [*children, *(pid for child in children for pid in _descendants(processes, child))]
 
 
 def waited_for_cpu_s(pids: Iterable[int]) -> float:
@@ -78,18 +93,35 @@ class StepWatch:
 
     def __init__(self, server: int) -> None:
         self._server = server
-        self._models = find_steps(server)
-        self._searched = time.monotonic()
-        self._since: dict[int, tuple[str, float]] = {}
+        self._models: dict[int, str] = {}
         self._forgotten: set[int] = set()
+        self._started: dict[int, list[int]] = {}
+        self._search()
+        self._since: dict[int, tuple[str, float]] = {}
+
+    def _search(self) -> None:
+        processes = _all_processes()
+        found = {p: m for p, m in _steps_in(processes, self._server).items() if p not in self._forgotten}
+        self._models = found | self._models
+        for pid in found.keys() & processes.keys():
+            if processes[pid][1] != _ZOMBIE:
+                self._started[pid] = _descendants(processes, pid)
+        self._searched = time.monotonic()
+
+    def orphans_of(self, pid: int) -> list[int]:
+        """Processes that a dead step had started, and that outlived it in the server's session."""
+        orphans = []
+        for child in self._started.get(pid, ()):
+            with suppress(ProcessLookupError):
+                if os.getsid(child) == self._server and state_of(child) not in (GONE, _ZOMBIE):
+                    orphans.append(child)
+        return orphans
 
     def look(self) -> list[DeadStep]:
         """Steps that are dead or stopped for longer than a step takes that ends in order."""
         now = time.monotonic()
         if now - self._searched >= _SEARCH_S:
-            found = {p: m for p, m in find_steps(self._server).items() if p not in self._forgotten}
-            self._models = found | self._models
-            self._searched = now
+            self._search()
         dead = []
         for pid, model in self._models.items():
             state = state_of(pid)

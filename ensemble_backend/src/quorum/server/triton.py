@@ -22,7 +22,15 @@ from quorum.files import make_scratch
 from quorum.server import log_file
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, end_processes, session_of, sweep_killed
+from quorum.server.leftovers import (
+    MARK,
+    PID_FILE,
+    SCRATCH,
+    collect_zombies,
+    end_processes,
+    session_of,
+    sweep_killed,
+)
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
@@ -205,6 +213,7 @@ class TritonServer:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         end_processes(session_of(process.pid))
+        collect_zombies(process.pid)
         for trace in self.leftovers():
             Path(trace).unlink(missing_ok=True)
         if self._scratch:

@@ -68,7 +68,7 @@ class Supervisor:
         else:
             for step in self._steps.look():
                 self._see_to(step)
-            self._see_to_reloads(pid)
+            self._see_to_reloads()
         self._settle()
         if time.monotonic() - self._log_at > _LOG_LOOK_S:
             self._log_at = time.monotonic()
@@ -95,14 +95,15 @@ class Supervisor:
         if step.state == STOPPED:
             end_processes([step.pid])
         models = missing_models(self._server, self._steps, step)
+        orphans = self._steps.orphans_of(step.pid)
         self._steps.forget(step.pid)
         for model in models:
             if model in self._reloads:
                 continue
             self._begin(str(step), f"{model} {step.pid}", "reloading it")
-            self._reloads[model] = Reload(self._server, model, self._start_timeout_s)
+            self._reloads[model] = Reload(self._server, model, self._start_timeout_s, orphans)
 
-    def _see_to_reloads(self, pid: int) -> None:
+    def _see_to_reloads(self) -> None:
         for model, reload in self._reloads.items():
             if reload.error:
                 return self._restart(f"could not be reloaded: {reload.error}", model)
