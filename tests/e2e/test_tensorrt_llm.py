@@ -18,7 +18,8 @@ from support.wire import Reply, grpc_reply
 from quorum.repository.store import Store
 from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
 from quorum.server.control import ControlError
-from quorum.server.health import dead_models, revive
+from quorum.server.health import call_steps
+from quorum.server.reload import revive
 from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
@@ -177,4 +178,4 @@ def test_a_redeployed_member_is_a_new_llm(live: Live, place: Path) -> None:
 
 
 def test_the_health_probe_knows_the_shared_model(live: Live) -> None:
-    assert dead_models(live.spec, live.url, [1]) == {}
+    assert call_steps(live.spec, live.url, [1], 5.0) == {}

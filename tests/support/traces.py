@@ -25,7 +25,12 @@ def session_processes(leader: int) -> set[int]:
 def stub_of(server: TritonServer, model: str) -> int:
     """The process that runs a model."""
     assert server.pid
-    for pid in session_processes(server.pid):
+    return stub_in(server.pid, model)
+
+
+def stub_in(leader: int, model: str) -> int:
+    """The process that runs a model of the server with this process id."""
+    for pid in session_processes(leader):
         line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
         if "triton_python_backend_stub" in line and f"\0{model}_" in line:
             return pid

@@ -90,8 +90,8 @@ def test_a_process_is_killed_with_its_parent() -> None:
         "import signal; signal.signal(15, signal.SIG_IGN); print(0, flush=True); input()",
     ]
     program = (
-        "import signal, subprocess; from quorum.server.launch import launch_command\n"
-        f"subprocess.run(launch_command({child}, aslr=True, end=signal.SIGKILL))"
+        "import subprocess; from quorum.server.launch import launch_command\n"
+        f"subprocess.run(launch_command({child}, aslr=True))"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     parent = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +27,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.supervise import check_repository, serve
-from quorum.server.triton import Endpoint, ServerProcessError, TritonServer, remove_traces
+from quorum.server.triton import Endpoint, ServerProcessError, TritonServer
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
@@ -156,82 +153,3 @@ def test_stopping_what_never_started_is_nothing(spec: Deployment) -> None:
     server.stop()
     assert server.pid is None
     assert server.log_tail() == ""
-
-
-def test_what_a_killed_server_left_in_shared_memory_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
-    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
-    (folder / "quorum-server-x1").mkdir(parents=True)
-    (folder / "quorum-server-x1" / "pid").write_text("99999999", encoding="ascii")
-    memory.mkdir()
-    steps = ("admission", "answered")
-    for name in ("quorum-server-x1_1", "quorum-server-x1_2", *(f"quorum-99999999-{step}" for step in steps)):
-        (memory / name).touch()
-    kept = {"quorum-server-x12_1", "quorum-999999990-answered", f"quorum-{os.getpid()}-admission"}
-    for name in kept:
-        (memory / name).touch()
-    remove_traces(folder)
-    assert {path.name for path in memory.iterdir()} == kept
-    (folder / "quorum-server-x2").mkdir()
-    (folder / "quorum-server-x2" / "pid").write_text(f"{os.getpid()}", encoding="ascii")
-    remove_traces(folder)
-    assert (memory / f"quorum-{os.getpid()}-admission").exists(), "its process id was given to another"
-
-
-def test_a_start_sweeps_what_killed_servers_left_but_not_what_a_live_step_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory = tmp_path / "shm"
-    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    orphan = tmp_path / "quorum-server-99999998-b"
-    for folder in (memory, tmp_path / "quorum-server-99999999-a", orphan):
-        folder.mkdir()
-    for name in ("quorum-server-99999999-a_1", "quorum-server-99999998-b_1"):
-        (memory / name).touch()
-    handle = os.open(orphan, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    step = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(handle,))
-    os.close(handle)
-    triton.sweep_killed()
-    assert {path.name for path in tmp_path.iterdir()} == {"shm", orphan.name}
-    assert [path.name for path in memory.iterdir()] == ["quorum-server-99999998-b_1"]
-    step.communicate(b"\n")
-    triton.sweep_killed()
-    assert [*tmp_path.iterdir(), *memory.iterdir()] == [memory]
-
-
-def test_a_start_ends_steps_that_outlived_their_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    scratch = tmp_path / "quorum-server-99999999-a"
-    scratch.mkdir()
-    # The server, which leads a session, starts two processes and dies.
-    program = (
-        "import os, subprocess, sys\n"
-        "for name in ('quorum-server-99999999-a_1', 'other'):\n"
-        "    program = 'import time; print(flush=True); time.sleep(60)'\n"
-        "    step = subprocess.Popen([sys.executable, '-c', program, name], stdout=subprocess.PIPE)\n"
-        "    step.stdout.readline()\n"
-        "    print(step.pid, flush=True)\n"
-    )
-    how = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    server = subprocess.Popen([sys.executable, "-c", program], **how)
-    step, other = map(int, server.communicate()[0].split())
-    try:
-        (scratch / "pid").write_text(f"{server.pid}", encoding="ascii")
-        triton.sweep_killed()
-        assert [triton._runs(pid) for pid in (step, other)] == [False, True]
-        assert not scratch.exists()
-    finally:
-        os.kill(other, signal.SIGKILL)
-
-
-def test_a_log_that_others_could_read_is_the_owners_alone(tmp_path: Path) -> None:
-    log = tmp_path / "server.log"
-    log.touch(0o644)
-    with open(log, "wb", opener=triton._open_private):
-        assert log.stat().st_mode & 0o777 == 0o600

@@ -14,8 +14,9 @@ from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment, VoteSpec
 from quorum.files import replacing, scratch_folder
 from quorum.repository.render import render
+from quorum.server.leftovers import remove_traces
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import TritonServer, remove_traces
+from quorum.server.triton import TritonServer
 from quorum.votes import read_members, read_rows
 from quorum.votes.merge import merge
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find and reload models whose Python process died: Triton reports them as ready and never restarts them.
+"""Call every step around the gate, as a probe does when the gate is full.
 
 Every step returns from a call that bypasses the gate at once (a member abstains with ``REFUSED`` or
 ``TIMEOUT``), so calling each of them costs no LLM call. A step whose process is gone returns an error.
@@ -16,13 +16,9 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum.deployment.schema import Deployment
-from quorum.repository.store import Store
-from quorum.server.control import Control
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import ATTRIBUTES, CATEGORY, GATE, TEXT, VOTE, VOTES
 from quorum_contract.tensors import ASKED, PACKED_QUESTION, PACKED_VOTES, Tensor
-
-_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +31,6 @@ class StepFailure:
     def __str__(self) -> str:
         """Code and Triton's message."""
         return f"{self.code.name}: {self.details}"
-
-
-def dead_models(spec: Deployment, url: str, vote_versions: Iterable[int]) -> dict[str, str]:
-    """Find models whose process is dead -> their error; a model that is only busy does not count.
-
-    ``vote_versions`` are the loaded versions of the vote: each has its own process.
-    """
-    failures = call_steps(spec, url, vote_versions, _TIMEOUT_S)
-    return {m: str(error) for m, error in failures.items() if error.code != grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
 def call_steps(
@@ -63,13 +50,6 @@ def call_steps(
             if error is not None and error.code() != grpc.StatusCode.INVALID_ARGUMENT:
                 failures[request.model_name] = StepFailure(error.code(), error.details() or "")
     return failures
-
-
-def revive(control: Control, store: Store, model: str) -> None:
-    """Reload a model in a new process; raises ControlError when the load fails."""
-    # Triton skips a load when nothing changed, and keeps the dead process when only the configuration did.
-    store.touch(model)
-    control.load(model)
 
 
 def _requests(spec: Deployment, vote_versions: Iterable[int | None]) -> Iterator[pb.ModelInferRequest]:

@@ -14,7 +14,7 @@ NO_EFFECT = (
 )
 _ADDR_NO_RANDOMIZE = 0x0040000
 # prctl(PR_SET_PDEATHSIG, signal): kept over an exec.
-_END_WITH_PARENT = "libc.prctl(1, {})"
+_END_WITH_PARENT = f"libc.prctl(1, {int(signal.SIGKILL)})"
 # Added to the current personality; kept over an exec, and inherited by children.
 _NO_ASLR = f"""
 if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
@@ -22,8 +22,8 @@ if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
 """
 
 
-def launch_command(command: list[str], *, aslr: bool, end: signal.Signals = signal.SIGTERM) -> list[str]:
-    """Wrap a command so that it gets ``end`` when this process dies, and with ASLR off if ``aslr`` is false.
+def launch_command(command: list[str], *, aslr: bool) -> list[str]:
+    """Wrap a command so that it is killed when this process dies, and with ASLR off if ``aslr`` is false.
 
     PDEATHSIG follows the thread that starts the process, so only the main thread sets it. A new interpreter
     sets the flags and then execs the command: ``preexec_fn`` would fork a process that may have gRPC threads.
@@ -31,7 +31,7 @@ def launch_command(command: list[str], *, aslr: bool, end: signal.Signals = sign
     """
     settings = []
     if threading.current_thread() is threading.main_thread():
-        settings.append(_END_WITH_PARENT.format(int(end)))
+        settings.append(_END_WITH_PARENT)
     if not aslr:
         settings.append(_NO_ASLR)
     if not settings:

@@ -75,6 +75,18 @@ def take_pulse(
     return Pulse(channel, ready, version, round((time.monotonic() - start) * 1e3, 1), reason)
 
 
+def gives_sign(spec: Deployment, client: Client, channel: str) -> bool:
+    """Whether a channel responds to a question that no LLM is asked, if only that its gate is full."""
+    try:
+        _ask_with(client, spec, channel, 0.0)
+    except Overloaded:
+        return True
+    # gRPC raises ValueError for a client that was closed.
+    except (QuorumError, ValueError):
+        return False
+    return True
+
+
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
     """Ask a channel for the first attribute and return the version of the weights that answered.
 
@@ -129,9 +141,13 @@ def _ask_patiently(spec: Deployment, url: str, channel: str, timeout_s: float) -
 
 
 def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_timeout_s: float) -> Extraction:
-    attribute = next(iter(spec.attributes), "brand")
     with Client(url, timeout_s=timeout_s, retries=False) as client:
-        return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
+        return _ask_with(client, spec, channel, members_timeout_s)
+
+
+def _ask_with(client: Client, spec: Deployment, channel: str, members_timeout_s: float) -> Extraction:
+    attribute = next(iter(spec.attributes), "brand")
+    return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
 
 
 def _judge(extraction: Extraction, min_members: int) -> tuple[bool, str]:

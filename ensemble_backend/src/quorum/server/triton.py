@@ -12,19 +12,28 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from quorum.deployment.schema import Deployment
-from quorum.files import make_scratch, sweep_scratch
+from quorum.files import make_scratch
+from quorum.server import log_file
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
+from quorum.server.leftovers import (
+    MARK,
+    PID_FILE,
+    SCRATCH,
+    collect_zombies,
+    end_processes,
+    session_of,
+    sweep_killed,
+)
+from quorum.server.life import Life
+from quorum.server.steps import StepWatch, find_steps
+from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
 from quorum_contract.errors import QuorumError
 
@@ -35,11 +44,9 @@ GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 # Below the kernel's ephemeral ports: an outgoing connection could take one before the server does.
 _FREE_PORTS = range(20_000, 32_000)
-_TAIL_LINES = 40
-_SCRATCH, _PID = "quorum-server-", "pid"
 _PRIVATE = 0o700
 _LAST_ANSWERS_S = 0.2
-_DYING_S = 5.0
+_LONE_S = 2.0
 
 
 class ServerProcessError(QuorumError, RuntimeError):
@@ -67,8 +74,13 @@ class Endpoint:
 class TritonServer:
     """Starts and stops one tritonserver for a deployment; its output goes to ``log_path``.
 
-    By default it is the installed one, and serves the deployment's own repository. A ``temporary`` one is
-    killed when this process dies; its files are in the folder of the log, for :func:`remove_traces`.
+    By default it is the installed one, and serves the deployment's own repository. It is killed when this
+    process dies. The files of a ``temporary`` one are in the folder of the log, for
+    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again.
+
+    Attributes:
+        life: When its channels answered last, as far as somebody asks them.
+        ready_after_s: How long its last start took until every channel answered; 0 before.
     """
 
     def __init__(
@@ -89,6 +101,8 @@ class TritonServer:
         self._scratch: Path | None = None
         self._started_pid: int | None = None
         self._claims: list[socket.socket] = []
+        self.life = Life()
+        self.ready_after_s = 0.0
         self.endpoint = _resolve_endpoint(spec, self._claims)
 
     @property
@@ -96,13 +110,26 @@ class TritonServer:
         """Process id while the server runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def ended(self) -> str:
+        """How the process ended."""
+        code = self._process.poll() if self._process else None
+        if code is None:
+            return "does not run"
+        return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
         _check_ports(self.endpoint)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_file.set_aside(self.log_path)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start another process, once the last one was ended, with the same addresses, key and log."""
         folder = self.log_path.parent if self._temporary else None
         sweep_killed()
-        self._scratch, lock = make_scratch(_SCRATCH, folder)
+        self._scratch, lock = make_scratch(SCRATCH, folder)
         try:
             self._launch(lock)
         finally:
@@ -114,18 +141,17 @@ class TritonServer:
         backends = self._install.prepare_backends(self._scratch)
         # Copying the backends gave the folder the permissions of theirs.
         self._scratch.chmod(_PRIVATE)
-        environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
+        environment = self._install.environment() | {
+            "QUORUM_ROOT": str(self.spec.root),
+            MARK: self._scratch.name,
+        }
         environment.pop(ADMIN_KEY_VARIABLE, None)
         if self.spec.engines():
             # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
-        with open(self.log_path, "wb", opener=_open_private) as log:
+        with open(self.log_path, "ab", opener=log_file.open_private) as log:
             self._process = subprocess.Popen(
-                launch_command(
-                    self._command(backends),
-                    aslr=self.spec.server.aslr,
-                    end=signal.SIGKILL if self._temporary else signal.SIGTERM,
-                ),
+                launch_command(self._command(backends), aslr=self.spec.server.aslr),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -137,7 +163,7 @@ class TritonServer:
                 umask=0o077,
             )
         self._started_pid = self._process.pid
-        (self._scratch / _PID).write_text(f"{self._started_pid}", encoding="ascii")
+        (self._scratch / PID_FILE).write_text(f"{self._started_pid}", encoding="ascii")
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -154,7 +180,8 @@ class TritonServer:
         """Refuse new requests, wait for those in flight, stop the process and remove its files.
 
         SIGTERM alone loses ensemble requests in flight, so the gate closes first and tickets must drain.
-        Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before.
+        Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before. With
+        a dead step nothing in flight can be answered, and nothing is waited for.
 
         Args:
             drain_s: How long requests in flight may take, and then the process itself; 0 kills it at once.
@@ -162,18 +189,31 @@ class TritonServer:
         while self._claims:
             self._claims.pop().close()
         process = self._process
+        if process and drain_s > 0 and process.poll() is None and _wait_idle(process.pid, drain_s):
+            process.send_signal(signal.SIGTERM)
+            self._wait_exit(process.pid, drain_s)
+        self.end()
+
+    def _wait_exit(self, pid: int, timeout_s: float) -> None:
+        """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
+        deadline = lone = time.monotonic() + timeout_s
+        while self.pid is not None and time.monotonic() < min(deadline, lone):
+            if find_steps(pid):
+                lone = deadline
+            elif lone == deadline:
+                lone = time.monotonic() + _LONE_S
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Kill the process and all that it started, and remove its files; its addresses stay claimed."""
+        process = self._process
         if process is None:
             return
-        if drain_s > 0 and process.poll() is None:
-            _wait_idle(process.pid, drain_s)
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=drain_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        # A process that is still ending could create a removed file again.
-        _wait_ended(_session(process.pid))
+        end_processes(session_of(process.pid))
+        collect_zombies(process.pid)
         for trace in self.leftovers():
             Path(trace).unlink(missing_ok=True)
         if self._scratch:
@@ -184,14 +224,12 @@ class TritonServer:
         """Files of this server in shared memory; empty after :meth:`stop`."""
         if self._started_pid is None:
             return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *_shared_files(self._started_pid)]
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *shared_files(self._started_pid)]
         return sorted(map(str, traces))
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
-        with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:])
-        return ""
+        return log_file.tail(self.log_path)
 
     def failure(self, what: str) -> ServerProcessError:
         """The error that the server did ``what``, with the last log lines."""
@@ -227,89 +265,21 @@ class TritonServer:
         return f"{self._scratch.name}_"
 
 
-def remove_traces(folder: Path) -> None:
-    """Remove what a temporary server with its log in ``folder``, which was killed, left in shared memory."""
-    for scratch in folder.glob(f"{_SCRATCH}*"):
-        _remove_shared_memory(scratch)
+def _wait_idle(pid: int, timeout_s: float) -> bool:
+    """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
 
-
-def sweep_killed() -> None:
-    """End steps of this user's servers that outlived them; remove scratch and shared memory of dead ones."""
-    for scratch in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}[0-9]*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            if scratch.lstat().st_uid == os.geteuid():
-                _end_orphans(int((scratch / _PID).read_text("ascii")), f"{scratch.name}_")
-    sweep_scratch(_SCRATCH, _remove_shared_memory)
-
-
-def _end_orphans(server: int, prefix: str) -> None:
-    """Kill the steps of a dead server, which have its prefix of shared memory in their arguments."""
-    if _runs(server):
-        return
-    steps = []
-    for pid in _session(server):
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if any(prefix in argument for argument in psutil.Process(pid).cmdline()):
-                os.kill(pid, signal.SIGKILL)
-                steps.append(pid)
-    _wait_ended(steps)
-
-
-def _wait_ended(pids: list[int]) -> None:
-    deadline = time.monotonic() + _DYING_S
-    while any(map(_runs, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _remove_shared_memory(scratch: Path) -> None:
-    """Remove what the dead server of a scratch folder left in shared memory."""
-    traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((scratch / _PID).read_text("ascii"))
-        # Process ids are reused: one that is alive is another server's.
-        traces += [] if _runs(pid) else _shared_files(pid)
-    for trace in traces:
-        trace.unlink(missing_ok=True)
-
-
-def _shared_files(pid: int) -> list[Path]:
-    """Files that the steps of a server share: tickets, and which member has answered which question."""
-    return list(SHARED_MEMORY.glob(f"quorum-{pid}-*"))
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Open a file for its owner alone, also one that was there with other permissions."""
-    handle = os.open(path, flags, 0o600)
-    os.fchmod(handle, 0o600)
-    return handle
-
-
-def _wait_idle(pid: int, timeout_s: float) -> None:
-    """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
+    Returns:
+        Whether the server can stop in order: False once a step is dead, whose requests never end.
+    """
     deadline = time.monotonic() + timeout_s
-    admission = Admission(path_of(pid))
+    admission, steps = Admission(path_of(pid)), StepWatch(pid)
     admission.close_gate()
     while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+        if steps.look():
+            return False
         time.sleep(0.05)
     time.sleep(_LAST_ANSWERS_S)
-
-
-def _session(leader: int) -> list[int]:
-    """Processes of a session that still run; zombies do not count."""
-    found = []
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == leader and _runs(pid):
-                found.append(pid)
-    return found
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process exists, and is no zombie that its parent does not collect."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+    return not steps.look()
 
 
 def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:

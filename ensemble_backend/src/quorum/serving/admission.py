@@ -44,6 +44,11 @@ def default_path() -> Path:
     return path_of(os.getppid())
 
 
+def shared_files(server_pid: int) -> list[Path]:
+    """Files that the steps of a server share: tickets, and which member has answered which question."""
+    return list(SHARED_MEMORY.glob(f"quorum-{server_pid}-*"))
+
+
 def path_of(server_pid: int) -> Path:
     """The file of the server with that process id."""
     return SHARED_MEMORY / f"quorum-{server_pid}-admission"
