@@ -16,6 +16,7 @@ from quorum_client.errors import (
     QuorumError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "ServerError",
     "Status",
     "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "Vote",

@@ -18,7 +18,7 @@ from quorum.repository.render import render
 from quorum.repository.store import Store
 from quorum.server import watch
 from quorum.server.control import ControlError, ModelState
-from quorum.server.triton import Endpoint
+from quorum.server.endpoint import Endpoint
 from quorum.server.watch import Watch
 from quorum_contract import VOTE
 
