@@ -25,10 +25,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = {"debian:12": "bookworm"}
@@ -237,7 +239,7 @@ def copy_file(source: Path, target: Path, owner: tuple[int, int]) -> None:
 class Container:
     """CMD as process 1 of namespaces of its own, with a fresh /dev/shm and only a loopback network."""
 
-    def __init__(self, image: Image, variables: Mapping[str, str]) -> None:
+    def __init__(self, image: Image, variables: Mapping[str, str], errors: IO[str] | None = None) -> None:
         self.image = image
         root = image.root
         mounts = f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev"
@@ -247,7 +249,7 @@ class Container:
             f"ip link set lo up && ip address add {ADDRESS}/32 dev lo && {mounts} && {shm} && exec {start}"
         )
         flags = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
-        self.outer = subprocess.Popen(["unshare", *flags, "sh", "-ec", script])
+        self.outer = subprocess.Popen(["unshare", *flags, "sh", "-ec", script], stderr=errors)
         self.pid = self._first_child()
 
     def _first_child(self) -> int:
@@ -294,16 +296,19 @@ SHARED = "import os; s = os.statvfs('/dev/shm'); print((s.f_blocks - s.f_bfree) 
 
 
 def refuses(image: Image) -> bool:
-    """Whether the container ends by itself when nothing says who may ask it."""
-    container = Container(image, {})
-    try:
-        return container.outer.wait(timeout=START_S) != 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        if container.outer.poll() is None:
-            container.outer.kill()
-            container.outer.wait()
+    """Whether the container ends by itself, and names the key, when nothing says who may ask it."""
+    with tempfile.TemporaryFile("w+") as errors:
+        container = Container(image, {}, errors)
+        try:
+            failed = container.outer.wait(timeout=START_S) != 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            if container.outer.poll() is None:
+                container.outer.kill()
+                container.outer.wait()
+        errors.seek(0)
+        return failed and KEY_VARIABLE in errors.read()
 
 
 def prove(image: Image) -> dict[str, object]:

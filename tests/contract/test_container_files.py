@@ -14,6 +14,7 @@ import yaml
 
 from quorum.build.versions import PINNED
 from quorum.deployment import load_deployment
+from quorum.server.door_process import DRAIN_S
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE, TRUSTED_NETWORK_VARIABLE
 from quorum.server.triton import TritonServer
 
@@ -87,6 +88,8 @@ def test_every_file_that_is_copied_is_sent_to_the_builder(target):
     ("path", "sent"),
     [
         ("ensemble_backend/src/quorum/cli/plan.py", True),
+        ("ensemble_backend/src/quorum/build/versions.py", True),
+        ("ensemble_backend/build/lib/quorum/__init__.py", False),
         ("model_repository/quorum/config.pbtxt", True),
         ("examples/demo/models/demo-llama/config.json", True),
         ("examples/demo/train.py", False),
@@ -114,8 +117,8 @@ def test_compose_keeps_weights_and_gives_time_to_finish(service, target, file):
     weights = places[f"/srv/quorum/{load_deployment(ROOT / file).repository}"]
     assert weights in COMPOSE["volumes"]
     drain = inspect.signature(TritonServer.stop).parameters["drain_s"].default
-    # Waiting for requests in flight and waiting for Triton to end may each take this long.
-    assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain
+    # Waiting for requests in flight and waiting for Triton to end may each take this long, after the door.
+    assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain + DRAIN_S
     assert all(port.startswith("127.0.0.1:") for port in found["ports"])
     assert found["shm_size"]
 

@@ -56,10 +56,11 @@ class Guarded:
             return [call.exception() or call.result() for call in calls]
 
     def memory(self) -> dict[str, int]:
-        """Resident memory of Triton and of the door, MiB."""
+        """The most resident memory that Triton and the door have had so far, MiB."""
         assert self.live.server.pid is not None
         pids = {"triton": self.live.server.pid, "door": self.door.pid}
-        return {name: psutil.Process(pid).memory_info().rss >> 20 for name, pid in pids.items()}
+        status = {name: Path(f"/proc/{pid}/status").read_text("ascii") for name, pid in pids.items()}
+        return {name: int(text.split("VmHWM:")[1].split()[0]) >> 10 for name, text in status.items()}
 
 
 @contextmanager

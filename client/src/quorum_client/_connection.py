@@ -145,8 +145,9 @@ class Connection:
             # By its name the shortest pause, but also the longest time that one attempt to connect may take:
             # half of a call's, so that a listener that never answers is unreachable, not a slow server.
             ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
-            # gRPC retries by itself what was never sent.
-            ("grpc.enable_retries", int(retries)),
+            # gRPC sends again by itself what never reached the server, as when an old connection is closed in
+            # order; that is not asking twice, so it is on without retries too.
+            ("grpc.enable_retries", 1),
         ]
 
     def call(

@@ -23,7 +23,9 @@ from quorum.server.triton import open_private
 
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
 _SPARE_CALLS = 64
-_DRAIN_S, _DYING_S = 30.0, 5.0
+DRAIN_S = 30.0
+"""How long calls in flight may take when the door closes."""
+_DYING_S = 5.0
 _TAIL_BYTES = 2000
 
 
@@ -130,7 +132,7 @@ def open_door(
         max_calls=spec.gate.max_in_flight + _SPARE_CALLS,
         max_timeout_s=spec.gate.max_timeout_s,
         max_age_s=spec.server.connection_age_s,
-        drain_s=_DRAIN_S,
+        drain_s=DRAIN_S,
     )
     process = DoorProcess(settings, key, log_path, report)
     try:
