@@ -145,7 +145,7 @@ def test_a_taken_port_is_named(tmp_path: Path, key: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         data = yaml.safe_load(deploy.read_text("utf-8"))
-        data["server"][key] = port
+        data["server"] |= {"http": True, key: port}
         deploy.write_text(yaml.safe_dump(data), encoding="utf-8")
         spec = load_deployment(deploy)
         server = TritonServer(spec, log_path=tmp_path / "server.log")

@@ -18,7 +18,15 @@ from typing import Any
 
 import pytest
 from support.command import quorum, quorum_json, start
-from support.deployment import ATTRIBUTES, Live, running, table, title, write_deployment
+from support.deployment import (
+    ATTRIBUTES,
+    WITH_HTTP,
+    Live,
+    running,
+    table,
+    title,
+    write_deployment,
+)
 from support.raw import bytes_tensor
 from support.traces import stub_of
 
@@ -49,7 +57,7 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}})) as live:
+    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}}, server=WITH_HTTP)) as live:
         yield live
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from quorum.server.triton import Endpoint, TritonServer
+from quorum.server.endpoint import Endpoint
+from quorum.server.triton import TritonServer
 
 
 def session_processes(leader: int) -> set[int]:
@@ -57,7 +58,7 @@ def prefix_of_process(pid: int) -> str:
 def listening(endpoint: Endpoint) -> list[int]:
     """The ports of an endpoint on which somebody answers."""
     ports = []
-    for port in (endpoint.grpc_port, endpoint.http_port, endpoint.metrics_port):
+    for port in endpoint.ports().values():
         with socket.socket() as sock:
             sock.settimeout(2)
             if sock.connect_ex((endpoint.host, port)) == 0:

@@ -16,6 +16,7 @@ from quorum_client.errors import (
     QuorumError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ServerError",
     "Status",
     "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "Vote",

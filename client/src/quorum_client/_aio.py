@@ -34,6 +34,7 @@ class AsyncClient:
         headers: Sent with every call.
         retries: Send again when the server is full or unreachable; see :class:`quorum_client.Client`.
         canary_share: As for :class:`quorum_client.Client`.
+        key: The server's inference key.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -49,9 +50,10 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
         canary_share: Share | None = None,
+        key: str | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key)
         self._channel: Any = None
         self._stub: Any = None
         self._closed = False

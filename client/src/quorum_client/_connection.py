@@ -28,6 +28,7 @@ from quorum_client.errors import (
     Unreachable,
 )
 from quorum_contract import BULK, CANARY, INTERACTIVE, STABLE, Priority
+from quorum_contract.key import KEY_HEADER, key_value
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
@@ -111,6 +112,7 @@ class Connection:
         headers: Mapping[str, str] | None,
         retries: bool,
         canary_share: Share | None,
+        key: str | None = None,
     ) -> None:
         """Check everything that can be checked without the network.
 
@@ -130,7 +132,7 @@ class Connection:
         self._retries = retries
         self._tokens = _TOKENS
         self.timeout_s = _wire.check_timeout(timeout_s)
-        self.metadata = _metadata(headers or {})
+        self.metadata = _metadata(_with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None
         # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a dead peer is noticed after 20 s; the pings
@@ -144,8 +146,9 @@ class Connection:
             # By its name the shortest pause, but also the longest time that one attempt to connect may take:
             # half of a call's, so that a listener that never answers is unreachable, not a slow server.
             ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
-            # gRPC retries by itself what was never sent.
-            ("grpc.enable_retries", int(retries)),
+            # gRPC sends again by itself what never reached the server, as when an old connection is closed in
+            # order; that is not asking twice, so it is on without retries too.
+            ("grpc.enable_retries", 1),
         ]
 
     def call(
@@ -289,6 +292,21 @@ def window(concurrency: int) -> int:
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0")
     return _WINDOW * concurrency
+
+
+def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
+    """Add the header of the key.
+
+    Raises:
+        InvalidRequest: The key cannot be sent, or the headers have one already.
+    """
+    if key is None:
+        return {**headers}
+    if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable():
+        raise InvalidRequest("key: not printable ASCII; give the server's inference key")
+    if any(name.lower() == KEY_HEADER for name in headers):
+        raise InvalidRequest(f"key: the headers have {KEY_HEADER!r} already; give one of the two")
+    return {**headers, KEY_HEADER: key_value(key)}
 
 
 def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -40,6 +40,8 @@ class Client:
             and kept current by every answer. A product always takes the same channel, see
             :func:`quorum_client.takes_canary`. A canary that is missing or fails is replaced by the stable
             channel, and the result says so. A call that names a channel is not routed.
+        key: The server's inference key, sent with every call; ``None`` for a server without one. Without
+            TLS whoever sees the network can read it.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -55,9 +57,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
         canary_share: Share | None = None,
+        key: str | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key)
         credentials, options = self._connection.credentials, self._connection.options
         self._channel: Any = (
             grpc.secure_channel(url, credentials, options)

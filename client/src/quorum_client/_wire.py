@@ -25,6 +25,7 @@ from quorum_client.errors import (
     ProtocolError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -202,6 +203,9 @@ def from_grpc(
     if code == Unavailable.code:
         return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
     match status:
+        case grpc.StatusCode.UNAUTHENTICATED:
+            message = f"{where} refused the key: {details}; pass the right one with key="
+            return Unauthenticated(message, request_id=request_id)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case grpc.StatusCode.NOT_FOUND:

@@ -11,6 +11,7 @@ module                          content
 :mod:`quorum_contract.scores`   the range of a vote's score
 :mod:`quorum_contract.checks`   the limits of a request, and their checks
 :mod:`quorum_contract.errors`   the base of every exception, and error codes in messages
+:mod:`quorum_contract.key`      the header of a caller's key
 :mod:`quorum_contract.foreign`  the meaning of ``UNAVAILABLE`` from other programs
 ==============================  =====================================================================
 

@@ -15,7 +15,8 @@ from support.deployment import write_deployment
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
 from quorum.repository.state import RepositoryError
-from quorum.server import install, triton
+from quorum.server import endpoint, install
+from quorum.server.endpoint import Endpoint, ServerProcessError
 from quorum.server.install import ServerNotFound, find_install
 from quorum.server.runfile import (
     Running,
@@ -27,7 +28,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.supervise import check_repository, serve
-from quorum.server.triton import Endpoint, ServerProcessError, TritonServer
+from quorum.server.triton import TritonServer
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
@@ -89,7 +90,7 @@ def test_without_a_note_the_spec_and_the_environment_say_where(
     spec: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUORUM_ADMIN_KEY", "from outside")
-    assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, 0, 0, "from outside")
+    assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, None, 0, "from outside")
 
 
 def test_free_ports_differ_and_keys_are_not_guessed(
@@ -97,8 +98,9 @@ def test_free_ports_differ_and_keys_are_not_guessed(
 ) -> None:
     monkeypatch.delenv("QUORUM_ADMIN_KEY", raising=False)
     one, two = (TritonServer(spec, log_path=spec.root / "log").endpoint for _ in range(2))
-    assert len({one.grpc_port, one.http_port, one.metrics_port}) == 3
-    assert 0 not in (one.grpc_port, one.http_port, one.metrics_port)
+    assert len({one.grpc_port, one.metrics_port}) == 2
+    assert 0 not in (one.grpc_port, one.metrics_port)
+    assert one.http_port is None
     assert one.admin_key != two.admin_key
     assert len(one.admin_key) >= 32
 
@@ -108,10 +110,10 @@ def test_two_servers_that_start_at_once_never_choose_the_same_port(
 ) -> None:
     """Nobody listens on the ports yet: only the claims keep them apart."""
     # Ports that no server of other tests chooses.
-    monkeypatch.setattr(triton, "_FREE_PORTS", range(19_000, 19_012))
+    monkeypatch.setattr(endpoint, "_FREE_PORTS", range(19_000, 19_008))
     servers = [TritonServer(spec, log_path=spec.root / "log") for _ in range(3)]
-    ports = [(s.endpoint.grpc_port, s.endpoint.http_port, s.endpoint.metrics_port) for s in servers]
-    assert len({port for three in ports for port in three}) == 9
+    ports = [(s.endpoint.grpc_port, s.endpoint.metrics_port) for s in servers]
+    assert len({port for pair in ports for port in pair}) == 6
     servers.append(TritonServer(spec, log_path=spec.root / "log"))
     with pytest.raises(ServerProcessError, match=r"no port of 127\.0\.0\.1 is free"):
         TritonServer(spec, log_path=spec.root / "log")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum_client import AsyncClient, Client, Extraction, Item
 from quorum_contract import BULK, STABLE, Priority
@@ -76,7 +77,8 @@ def ask(
         NoAttributesError: There is nothing to ask for.
     """
     names = attributes_of(deployment, attributes, note)
-    with Client(url or endpoint_of(deployment).grpc_url, channel=channel, timeout_s=timeout_s) as client:
+    target = url or endpoint_of(deployment).grpc_url
+    with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
         return client.extract(text, names, category=category)
 
 
@@ -109,7 +111,7 @@ def ask_all(
     async def run() -> list[Extraction]:
         results: list[Extraction] = []
         progress(0, len(listings))
-        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
+        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S, key=client_key()) as client:
             async for _, result in ask_in_order(client, listings, attributes, concurrency):
                 if isinstance(result, QuorumError):
                     raise result

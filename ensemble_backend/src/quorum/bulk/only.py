@@ -45,7 +45,7 @@ def members_alone(deployment: Deployment, names: Sequence[str]) -> Deployment:
     if unknown:
         known = ", ".join(deployment.member_names)
         raise OutputError(f"--only {', '.join(unknown)}: the members of {deployment.path} are {known}")
-    ports = {"host": "127.0.0.1", "grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    ports = {"host": "127.0.0.1", "grpc_port": 0, "http": False, "metrics_port": 0}
     changed = {
         "members": [member for member in deployment.members if member.name in names],
         "server": deployment.server.model_copy(update=ports),

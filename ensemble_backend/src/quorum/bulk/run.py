@@ -18,6 +18,7 @@ from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesWriter, check_target
 from quorum_client import (
@@ -190,7 +191,11 @@ def extract(
         raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
     url = options.url or endpoint_of(deployment).grpc_url
     client = AsyncClient(
-        url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
+        url,
+        channel=options.channel,
+        timeout_s=options.timeout_s,
+        canary_share=options.canary_share,
+        key=client_key(),
     )
     _check_ready(url, options.channel)
     count, interrupted = _Count(), False
@@ -298,7 +303,7 @@ def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> Non
 
 
 def _check_ready(url: str, channel: str) -> None:
-    with Client(url, channel=channel) as client:
+    with Client(url, channel=channel, key=client_key()) as client:
         if not client.is_ready():
             raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
 

@@ -31,6 +31,14 @@ def up(
         str | None,
         typer.Option(envvar="QUORUM_HOST", help="Listen at this address instead of `server.host`."),
     ] = None,
+    trusted_network: Annotated[
+        bool,
+        typer.Option(
+            "--trusted-network",
+            envvar="QUORUM_TRUSTED_NETWORK",
+            help="Whoever can reach the address is trusted, as `server.trusted_network`.",
+        ),
+    ] = False,
     preflight: Annotated[
         bool, typer.Option(help="Check GPU members against this machine before the start.")
     ] = True,
@@ -51,17 +59,25 @@ def up(
     orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
     `/live`.
 
+    By default only this machine can ask. With QUORUM_INFERENCE_KEY set, a relay listens at `server.host` and
+    lets in callers who send that key; Triton itself stays on 127.0.0.1. See SECURITY.md.
+
     Other commands (`ask`, `publish`, ...) find the server by a file in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
     of the machine can read it: on a shared host run in a container.
 
     Example: `quorum up &`, then `quorum status`
     """
-    from quorum.server.launch import NO_EFFECT, has_aslr
+    from quorum.server.launch import FEW_OPEN_FILES, NO_EFFECT, has_aslr, most_open_files
 
     spec = quorum.load_deployment(deploy)
-    if host:
-        spec = spec.model_copy(update={"server": spec.server.model_copy(update={"host": host})})
+    changes = ({"host": host} if host else {}) | ({"trusted_network": True} if trusted_network else {})
+    spec = spec.model_copy(update={"server": spec.server.model_copy(update=changes)})
+    if (files := most_open_files()) < FEW_OPEN_FILES:
+        note(
+            f"only {files} files may be open, and each connection takes one; "
+            "raise the hard limit (`ulimit -Hn`)"
+        )
     if preflight:
         refuse_misfits(spec)
     interrupt_once()
@@ -78,11 +94,14 @@ def up(
                     on_quarantined=lambda version: note(str(version)),
                     on_set_aside=lambda journal: note(str(journal)),
                     on_started=lambda server: _answer_probes(running, server, probe_port),
+                    on_door=note,
                 )
             )
         if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
             note(NO_EFFECT)
-        note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
+        with_key = " with a key" if server.endpoint.door else ""
+        url = server.endpoint.callers_url
+        note(f"serving {deploy} at {url} (gRPC{with_key}), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
             quorum.keep_serving(server, note, silence_s=silence, start_timeout_s=start_timeout)
         note("refusing new requests, answering what is in flight, then stopping")
@@ -93,7 +112,7 @@ def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -
     if port is None:
         return
     probes = running.enter_context(quorum.probes_of(server, port))
-    note(f"probes: http://{server.endpoint.host}:{probes.port}/ready/{STABLE} and /live")
+    note(f"probes: http://{server.spec.server.host}:{probes.port}/ready/{STABLE} and /live")
 
 
 def status(

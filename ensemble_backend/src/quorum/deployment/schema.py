@@ -229,18 +229,26 @@ class ServerSpec(_Strict):
     """Addresses and settings of the server.
 
     Attributes:
+        host: Address to listen at; one that others can reach needs ``trusted_network`` or an inference key.
+        trusted_network: Whoever can reach ``host`` is trusted, so Triton itself listens there.
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
-        http_port: KServe v2 over HTTP.
+        http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
+        http_port: The port for that.
         metrics_port: Prometheus.
+        connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
+            not add up; clients connect again without a failed call.
         log_verbose: Triton's ``--log-verbose``.
         aslr: Keep the kernel's setting: random addresses, as a rule. Without ASLR, steps that take turns on
             a core cost less, and an attacker knows where code lies.
     """
 
     host: str = "127.0.0.1"
+    trusted_network: bool = False
     grpc_port: Port = 8001
+    http: bool = False
     http_port: Port = 8000
     metrics_port: Port = 8002
+    connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     log_verbose: Annotated[int, Field(ge=0)] = 0
     aslr: bool = True
 

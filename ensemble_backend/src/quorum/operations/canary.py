@@ -31,6 +31,7 @@ from quorum.records import Record
 from quorum.repository.history import History
 from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.channels import RolloutError
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
 from quorum_client import Answer, AsyncClient, Extraction
@@ -252,5 +253,5 @@ async def _ask_both(
         return answers[STABLE], answers[CANARY]
 
     progress(0, len(listings))
-    async with AsyncClient(url, timeout_s=_TIMEOUT_S) as client:
+    async with AsyncClient(url, timeout_s=_TIMEOUT_S, key=client_key()) as client:
         return list(await asyncio.gather(*(both(client, number, row) for number, row in enumerate(listings))))

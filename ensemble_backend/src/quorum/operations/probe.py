@@ -74,7 +74,7 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     def pulse(channel: str) -> Pulse:
         return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
 
-    return _serve(server.endpoint.host, port, "--probe-port", pulse, lambda: server.life.is_live)
+    return _serve(server.spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)
 
 
 def _serve(

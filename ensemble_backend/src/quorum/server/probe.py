@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from quorum.deployment.schema import Deployment
+from quorum.server.exposure import client_key
 from quorum.server.health import call_steps
 from quorum_client import Client, DecisionStatus, Extraction, Overloaded, QuorumError, ServerError, Status
 from quorum_contract import CHANNELS
@@ -141,7 +142,7 @@ def _ask_patiently(spec: Deployment, url: str, channel: str, timeout_s: float) -
 
 
 def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_timeout_s: float) -> Extraction:
-    with Client(url, timeout_s=timeout_s, retries=False) as client:
+    with Client(url, timeout_s=timeout_s, retries=False, key=client_key()) as client:
         return _ask_with(client, spec, channel, members_timeout_s)
 
 

@@ -15,6 +15,8 @@ from quorum.repository.state import RepositoryError
 from quorum.rollout.journal import Pending
 from quorum.rollout.offline import Quarantined, SetAside
 from quorum.server.control import Control
+from quorum.server.door_process import check_door, open_door
+from quorum.server.exposure import door_key
 from quorum.server.prepare import prepare
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import (
@@ -43,6 +45,7 @@ def serve(
     on_quarantined: Callable[[Quarantined], None] | None = None,
     on_set_aside: Callable[[SetAside], None] | None = None,
     on_started: Callable[[TritonServer], None] | None = None,
+    on_door: Callable[[str], None] | None = None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -55,8 +58,10 @@ def serve(
         on_quarantined: Called with each damaged version that is left out.
         on_set_aside: Called with a damaged journal of a rollout that is set aside.
         on_started: Called with the server once its process runs, long before a channel answers.
+        on_door: Called with a line when the relay for callers with a key ended, and is opened again.
 
     Raises:
+        ExposedError: Other machines would reach Triton, and neither a key nor the deployment allows that.
         RepositoryError: The repository differs from the spec, or has weights that no server can load.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
@@ -71,16 +76,23 @@ def serve(
             on_set_aside=on_set_aside or _ignore,
         )
         check_repository(spec, repository)
-        server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
+        key, logs = door_key(), state_folder(spec)
+        server = TritonServer(
+            spec, repository=repository, log_path=logs / "server.log", behind_door=key is not None
+        )
         try:
+            check_door(server.endpoint)
             server.start()
             if on_started:
                 on_started(server)
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
-            yield server
+            with open_door(spec, server.endpoint, key, logs / "door.log", on_door or (lambda _: None)):
+                leave_note(
+                    spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
+                )
+                yield server
         finally:
             remove_note(spec)
             server.stop()

@@ -4,22 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import random
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
 from quorum.server import log_file
+from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
+from quorum.server.endpoint import ServerProcessError as ServerProcessError
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
 from quorum.server.leftovers import (
@@ -35,40 +34,17 @@ from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
-from quorum_contract.errors import QuorumError
 
-ADMIN_KEY_VARIABLE = "QUORUM_ADMIN_KEY"
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
-# Below the kernel's ephemeral ports: an outgoing connection could take one before the server does.
-_FREE_PORTS = range(20_000, 32_000)
 _PRIVATE = 0o700
 _LAST_ANSWERS_S = 0.2
 _LONE_S = 2.0
-
-
-class ServerProcessError(QuorumError, RuntimeError):
-    """The server process did not start or ended by itself; the message holds its last log lines."""
-
-    code = "SERVER_PROCESS_FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server listens, and the admin key for load, configuration, statistics, logging and trace."""
-
-    host: str
-    grpc_port: int
-    http_port: int
-    metrics_port: int
-    admin_key: str
-
-    @property
-    def grpc_url(self) -> str:
-        """``host:port``."""
-        return f"{self.host}:{self.grpc_port}"
+# Longer than any request may take: none ends with its connection.
+_GRACE_S = 15.0
+_KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 60, 20
 
 
 class TritonServer:
@@ -76,11 +52,15 @@ class TritonServer:
 
     By default it is the installed one, and serves the deployment's own repository. It is killed when this
     process dies. The files of a ``temporary`` one are in the folder of the log, for
-    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again.
+    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again. One ``behind_door``
+    listens on loopback, and the door has the addresses of the deployment.
 
     Attributes:
         life: When its channels answered last, as far as somebody asks them.
         ready_after_s: How long its last start took until every channel answered; 0 before.
+
+    Raises:
+        ExposedError: Other machines would reach it, and nothing allows that.
     """
 
     def __init__(
@@ -91,6 +71,7 @@ class TritonServer:
         log_path: Path,
         install: Install | None = None,
         temporary: bool = False,
+        behind_door: bool = False,
     ) -> None:
         self.spec = spec
         self.repository = repository or spec.repository_path
@@ -103,7 +84,7 @@ class TritonServer:
         self._claims: list[socket.socket] = []
         self.life = Life()
         self.ready_after_s = 0.0
-        self.endpoint = _resolve_endpoint(spec, self._claims)
+        self.endpoint = resolve_endpoint(spec, self._claims, behind_door)
 
     @property
     def pid(self) -> int | None:
@@ -120,7 +101,8 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
-        _check_ports(self.endpoint)
+        for key, port in self.endpoint.ports().items():
+            check_port(key, self.endpoint.host, port)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         log_file.set_aside(self.log_path)
         self.start_again()
@@ -145,7 +127,8 @@ class TritonServer:
             "QUORUM_ROOT": str(self.spec.root),
             MARK: self._scratch.name,
         }
-        environment.pop(ADMIN_KEY_VARIABLE, None)
+        for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
+            environment.pop(key, None)
         if self.spec.engines():
             # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
@@ -249,13 +232,10 @@ class TritonServer:
             *[f"--load-model={model}" for model in models],
             "--disable-auto-complete-config",
             "--exit-timeout-secs=20",
-            f"--grpc-address={self.endpoint.host}",
-            f"--grpc-port={self.endpoint.grpc_port}",
-            f"--http-address={self.endpoint.host}",
-            f"--http-port={self.endpoint.http_port}",
+            *_grpc_options(self.spec, self.endpoint, key),
+            *_http_options(self.endpoint, key),
+            f"--metrics-address={self.endpoint.host}",
             f"--metrics-port={self.endpoint.metrics_port}",
-            f"--grpc-restricted-protocol={_CLOSED}:{key}",
-            f"--http-restricted-api={_CLOSED}:{key}",
             f"--log-verbose={self.spec.server.log_verbose}",
         ]
 
@@ -263,6 +243,33 @@ class TritonServer:
     def _shm_prefix(self) -> str:
         assert self._scratch is not None
         return f"{self._scratch.name}_"
+
+
+def _grpc_options(spec: Deployment, endpoint: Endpoint, key: str) -> list[str]:
+    """Triton's endpoint for gRPC; connections of peers that are gone, idle or old are closed in order."""
+    return [
+        f"--grpc-address={endpoint.host}",
+        f"--grpc-port={endpoint.grpc_port}",
+        f"--grpc-restricted-protocol={_CLOSED}:{key}",
+        f"--grpc-keepalive-time={_KEEPALIVE_S * 1000}",
+        f"--grpc-keepalive-timeout={_KEEPALIVE_TIMEOUT_S * 1000}",
+        "--grpc-keepalive-permit-without-calls=1",
+        "--grpc-http2-max-pings-without-data=0",
+        f"--grpc-max-connection-age={int(spec.server.connection_age_s * 1e3)}",
+        f"--grpc-max-connection-age-grace={int((spec.gate.max_timeout_s + _GRACE_S) * 1e3)}",
+    ]
+
+
+def _http_options(endpoint: Endpoint, key: str) -> list[str]:
+    """Triton's endpoint for HTTP, off unless asked for: 130 kB of nested JSON end the server."""
+    if endpoint.http_port is None:
+        return ["--allow-http=false"]
+    return [
+        "--allow-http=true",
+        f"--http-address={endpoint.host}",
+        f"--http-port={endpoint.http_port}",
+        f"--http-restricted-api={_CLOSED}:{key}",
+    ]
 
 
 def _wait_idle(pid: int, timeout_s: float) -> bool:
@@ -280,47 +287,3 @@ def _wait_idle(pid: int, timeout_s: float) -> bool:
         time.sleep(0.05)
     time.sleep(_LAST_ANSWERS_S)
     return not steps.look()
-
-
-def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
-    s = spec.server
-    grpc, http, metrics = (
-        p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
-    )
-    key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
-    return Endpoint(s.host, grpc, http, metrics, key)
-
-
-def _free_port(host: str, claims: list[socket.socket]) -> int:
-    """Choose a free port that no other server has claimed for its start.
-
-    A claim, appended to ``claims``, is an abstract socket: the kernel gives a name to one process at a time.
-    """
-    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0quorum-port-{port}")
-            with socket.socket() as listener:
-                listener.bind((host, port))
-        except OSError as error:
-            claim.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            claims.append(claim)
-            return port
-    raise ServerProcessError(f"no port of {host} is free; name the ports of `server` in deploy.yaml")
-
-
-def _check_ports(endpoint: Endpoint) -> None:
-    for key in ("grpc_port", "http_port", "metrics_port"):
-        port = getattr(endpoint, key)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((endpoint.host, port))
-            except OSError as error:
-                raise ServerProcessError(
-                    f"server.{key} {port} on {endpoint.host}: {error.strerror}; stop the program there, "
-                    f"choose another port in deploy.yaml, or 0 for a free one"
-                ) from error
