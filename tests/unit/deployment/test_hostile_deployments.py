@@ -49,7 +49,8 @@ def read(path: Path) -> str:
     else:
         return ""
     assert re.match(rf"{re.escape(str(path))}:[1-9]\d*: .", message), message
-    assert len(message.encode()) < LONGEST_MESSAGE
+    message.encode()
+    assert len(message) < LONGEST_MESSAGE, message[:2_000]
     return message
 
 

@@ -19,7 +19,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_server_that_nobody_asks_is_live(now: list[float]) -> None:
+def test_a_server_that_is_not_asked_is_live(now: list[float]) -> None:
     lives = Life()
     now[0] += 1000
     assert lives.is_live

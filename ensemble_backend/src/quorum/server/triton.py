@@ -181,7 +181,8 @@ class TritonServer:
         """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
         deadline = lone = time.monotonic() + timeout_s
         while self.pid is not None and time.monotonic() < min(deadline, lone):
-            if find_steps(pid):
+            # Zombies have no model: a reload leaves one, for whose requests Triton waits.
+            if any(find_steps(pid).values()):
                 lone = deadline
             elif lone == deadline:
                 lone = time.monotonic() + _LONE_S
