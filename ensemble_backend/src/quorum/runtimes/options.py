@@ -251,13 +251,13 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         scores: Whether votes come with the scores that were recorded.
         isolated: Whether it runs in a worker process, as an LLM does.
         memory_limit_gib: As in :class:`IsolatedOptions`, for an isolated one.
-        faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question and
-            names what goes wrong now. It holds one word of :data:`FAULTS`, or is missing or empty for none:
-            ``raise``: the question fails. ``hang``: it is never answered. ``block``: the call never returns, nor
-            does any later one. ``slow``: it is answered two seconds late. ``garbage``: the text is nonsense.
-            ``memory``: memory is taken until the process is ended, which needs
-            ``memory_limit_gib``. ``exit``: the process ends at once.
-            Only an isolated replay takes faults: in a step they would end the server.
+        faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question
+            and names what goes wrong now, by one word of :data:`FAULTS`; missing or empty: nothing does.
+            ``raise``: the question fails. ``hang``: it is never answered. ``block``: the call never returns,
+            and no later question is taken. ``slow``: it is answered two seconds late. ``garbage``: the text
+            is nonsense. ``memory``: memory is taken until the process is ended, which needs
+            ``memory_limit_gib``. ``exit``: the process ends at once. Only an isolated replay takes faults: in
+            a step they would end the server.
     """
 
     runtime: ClassVar[str] = "replay"

@@ -11,6 +11,7 @@ from itertools import count
 
 _NEVER_NS = 1 << 62
 
+
 class Deadlines:
     """Calls functions at their deadlines, on one thread, so that a hanging runtime cannot hang a request."""
 
@@ -88,5 +89,3 @@ class _Deadline:
         call, self.call = self.call, None
         if call is not None:
             call()
-
-

@@ -118,10 +118,12 @@ class Member:
         deadline = min(admitted.deadline_ns - self._reserve_ns, now + self._timeout_ns)
         count = len(admitted.attributes)
         if deadline <= now:
-            return send(packed(abstain(Status.TIMEOUT, count)))
+            send(packed(abstain(Status.TIMEOUT, count)))
+            return
         leave = self._pending.enter(self._limit)
         if leave is None:
-            return send(packed(abstain(Status.OVERLOADED, count)))
+            send(packed(abstain(Status.OVERLOADED, count)))
+            return
         cancel = self._deadlines.add(deadline, lambda: send(packed(abstain(Status.TIMEOUT, count))))
 
         def done(votes: bytes) -> None:
@@ -133,13 +135,13 @@ class Member:
 
 
 def _start(
-    model: str, members: Sequence[Mapping[str, Any]], args: Mapping[str, str]
+    model: str, members: list[dict[str, Any]], args: Mapping[str, str]
 ) -> tuple[Sequence[Asked], Callable[[], None]]:
     """What answers each member's questions, and a function that stops it all."""
     root, path = root_of(args), catalogue_path(args)
     options = [options_of(member) for member in members]
     if any(own.isolated for own in options):
-        worker = Worker(model, Start(list(members), str(root), str(path), options[0].memory_limit_gib))
+        worker = Worker(model, Start(members, str(root), str(path), options[0].memory_limit_gib))
         return [worker.member(position) for position in range(len(members))], worker.close
     started = start_runtimes(members, root, Catalogue.load(path), inner.call)
 

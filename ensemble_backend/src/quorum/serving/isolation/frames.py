@@ -23,12 +23,14 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=0):
         root: Folder that relative paths of options start from.
         catalogue: Path of the catalogue.
         memory_limit_gib: Of the process; None: no limit.
+        is_replacement: Whether the server is serving, so that loading must not take the CPU from others.
     """
 
     members: list[dict[str, Any]]
     root: str
     catalogue: str
     memory_limit_gib: float | None
+    is_replacement: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -46,8 +46,8 @@ logger = logging.getLogger("quorum.serving.isolation.program")
 _GIB = 1 << 30
 _PDEATHSIG = 1
 _READ_BYTES = 1 << 16
-NICE = 5
-"""How much a worker yields to gate, vote and its step where CPU is short."""
+NICE = 2
+"""How much a worker yields to gate, vote and its step."""
 _OOM_SCORE = "500"
 _ORPHANED = 9
 _FENCE, _FENCE_GIB = 1.25, 0.5
@@ -89,9 +89,13 @@ def end_with(parent: int) -> None:
 
 
 def yield_to_others() -> None:
-    """Let the rest of the server run first, and let the kernel end this process first if memory is out."""
+    """Let the rest of the server run first where CPU is short."""
     with contextlib.suppress(OSError):
         os.nice(NICE)
+
+
+def end_before_others() -> None:
+    """Let the kernel end this process before the server's others when memory is out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, "ascii")
 
@@ -112,6 +116,8 @@ def serve(connection: Connection) -> None:
         raise TypeError(f"the first message is {start!r}")
     if start.memory_limit_gib is not None:
         fence_memory(start.memory_limit_gib)
+    if start.is_replacement:
+        yield_to_others()
     try:
         catalogue = Catalogue.load(Path(start.catalogue))
         members = start_runtimes(start.members, Path(start.root), catalogue)
@@ -122,6 +128,8 @@ def serve(connection: Connection) -> None:
         logger.exception("a runtime did not start")
         connection.send(Failed(f"{type(error).__name__}: {error}", False))
         return
+    if not start.is_replacement:
+        yield_to_others()
     connection.send(Ready())
     for message in messages:
         if isinstance(message, Ask):
@@ -148,7 +156,7 @@ def main() -> None:
     """Serve the step that started this process."""
     descriptor, parent = map(int, sys.argv[1:])
     end_with(parent)
-    yield_to_others()
+    end_before_others()
     limit_repeats()
     status = 1
     try:

@@ -11,10 +11,11 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
 from itertools import count
 from typing import NamedTuple
+
+import msgspec
 
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.serving.answering import Done, packed
@@ -54,10 +55,10 @@ _RESTART_S, _RESTART_TIMES = 60.0, 10
 """How long a replacement may take to start: this, or this often as long as the first."""
 
 
-class WorkerError(QuorumError, RuntimeError):
+class WorkerFailed(QuorumError, RuntimeError):
     """A worker did not start; the message says why."""
 
-    code = "WORKER_FAILED"
+    code = "RUNTIME_WORKER_FAILED"
 
 
 class _Pending(NamedTuple):
@@ -78,7 +79,7 @@ class Worker:
 
     Raises:
         RuntimeConfigError: A runtime refused its settings.
-        WorkerError: It failed or died while it started.
+        WorkerFailed: It failed or died while it started.
     """
 
     def __init__(self, model: str, start: Start) -> None:
@@ -149,27 +150,30 @@ class Worker:
         try:
             process = Process()
         except OSError as error:
-            return _Failure(WorkerError(f"could not be started: {error}"), 0)
+            return _Failure(WorkerFailed(f"could not be started: {error}"), 0)
         link = Link(process.connection)
-        life = _Life(self, process, link)
-        lost: Mapping[int, _Pending] = {}
         try:
-            link.send(self._start)
-            error = life.run()
-        except FrameError as invalid:
-            error = WorkerError(f"(pid {process.pid}) sent {invalid}")
-        except Exception as unexpected:
+            link.send(msgspec.structs.replace(self._start, is_replacement=self._started.done()))
+            failed = _Life(self, process, link).run()
+        except FrameError as error:
+            failed = WorkerFailed(f"(pid {process.pid}) sent {error}; it is killed")
+        except Exception as error:
             logger.exception("%s: its worker could not be served", self._model)
-            error = WorkerError(f"(pid {process.pid}) could not be served: {unexpected!r}")
-        finally:
-            with self._lock:
-                self._link = None
-                lost, self._pending = self._pending, {}
-            for pending in lost.values():
-                pending.abstain(Status.ERROR)
-            process.end()
-            link.close()
-        return _Failure(error, len(lost))
+            failed = WorkerFailed(f"(pid {process.pid}) could not be served: {error!r}; it is killed")
+        lost = self._abandon()
+        process.end()
+        link.close()
+        return _Failure(failed, lost)
+
+    def _abandon(self) -> int:
+        """Let all questions in flight abstain; returns how many were still waited for."""
+        with self._lock:
+            self._link = None
+            lost, self._pending = self._pending, {}
+        for pending in lost.values():
+            pending.abstain(Status.ERROR)
+        now = time.monotonic_ns()
+        return sum(pending.deadline_ns > now for pending in lost.values())
 
     def is_stopping(self) -> bool:
         """Whether :meth:`close` was called."""
@@ -266,8 +270,8 @@ class _Life:
                 if fault := self._find_fault(now):
                     return self._error(fault)
 
-    def _error(self, what: str) -> WorkerError:
-        return WorkerError(f"(pid {self._process.pid}) {what}")
+    def _error(self, what: str) -> WorkerFailed:
+        return WorkerFailed(f"(pid {self._process.pid}) {what}")
 
     def _take(self, message: FromWorker) -> None:
         match message:
@@ -281,7 +285,7 @@ class _Life:
                 self._process.find_children()
                 self._worker.open(self._link, time.monotonic() - self._began)
             case Failed(text, is_settings):
-                self._failed = RuntimeConfigError(text) if is_settings else WorkerError(text)
+                self._failed = RuntimeConfigError(text) if is_settings else WorkerFailed(text)
 
     def _find_fault(self, now: float) -> str | None:
         """Why the process has to end; called every ``TICK_S``, however long the machine stood still."""
@@ -292,9 +296,8 @@ class _Life:
             self._process.find_children()
         limit = self._worker.limit_bytes
         if limit is not None and (resident := self._process.resident_bytes()) > limit:
-            return (
-                f"has {resident / _GIB:.2f} GiB of memory, and memory_limit_gib is {limit / _GIB:g}; it is killed"
-            )
+            has = f"has {resident / _GIB:.2f} GiB of memory, and memory_limit_gib is {limit / _GIB:g}"
+            return f"{has}; it is killed"
         if not self._ready:
             longest = self._worker.start_limit_s
             late = longest is not None and now - self._began > longest
