@@ -216,19 +216,19 @@ def test_a_worker_that_is_lost_under_load_costs_only_its_votes(live: Live, sign:
     assert seen & {Status.ERROR, Status.TIMEOUT}
 
 
-def test_a_worker_that_stays_silent_is_replaced_without_any_question(live: Live) -> None:
-    silent = worker(live)
-    silent.suspend()
-    wait_until(lambda: not silent.is_running() or silent.status() == psutil.STATUS_ZOMBIE)
-    wait_until_back(live)
-
-
 def test_a_new_step_has_a_new_worker_and_the_old_one_is_gone(live: Live) -> None:
     old = worker(live)
     revive(live.control, Store(live.spec.repository_path), "frail")
     wait_until(lambda: not old.is_running())
     wait_until_back(live)
     assert worker(live).pid != old.pid
+
+
+def test_a_worker_that_stays_silent_is_replaced_without_any_question(live: Live) -> None:
+    silent = worker(live)
+    silent.suspend()
+    wait_until(lambda: not silent.is_running() or silent.status() == psutil.STATUS_ZOMBIE)
+    wait_until_back(live)
 
 
 def test_a_member_whose_runtime_cannot_start_says_why(live: Live, place: Path) -> None:

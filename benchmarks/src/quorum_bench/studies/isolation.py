@@ -33,12 +33,11 @@ AT_ONCE: Mapping[str, Mapping[str, Any]] = {f"m{i}": {"isolated": True} for i in
 
 _IN_STEP = '''
 """The member's step with every runtime inside it."""
-from quorum.runtimes.options import HfOptions, OpenVinoOptions, ReplayOptions, TensorRtLlmOptions
+from types import SimpleNamespace
+
 from quorum.serving import member
 
-for options in (HfOptions, OpenVinoOptions, ReplayOptions, TensorRtLlmOptions):
-    options.isolated = property(lambda self: False)
-
+member.options_of = lambda settings: SimpleNamespace(isolated=False)
 TritonPythonModel = member.TritonPythonModel
 '''
 

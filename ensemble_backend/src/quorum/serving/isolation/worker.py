@@ -124,14 +124,13 @@ class Worker:
     def _run(self) -> None:
         failures = 0
         while True:
-            began = time.monotonic()
             failed = self._live()
             if not self._started.done():
                 self._started.set_exception(failed.error)
                 return
             if self._stopping.is_set():
                 return
-            if time.monotonic() - began > self._start_limit_s + _STEADY_S:
+            if failed.served_s > _STEADY_S:
                 failures = 0
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
@@ -150,11 +149,12 @@ class Worker:
         try:
             process = Process()
         except OSError as error:
-            return _Failure(WorkerFailed(f"could not be started: {error}"), 0)
+            return _Failure(WorkerFailed(f"could not be started: {error}"), 0, 0.0)
         link = Link(process.connection)
+        life = _Life(self, process, link)
         try:
             link.send(msgspec.structs.replace(self._start, is_replacement=self._started.done()))
-            failed = _Life(self, process, link).run()
+            failed = life.run()
         except FrameError as error:
             failed = WorkerFailed(f"(pid {process.pid}) sent {error}; it is killed")
         except Exception as error:
@@ -163,7 +163,7 @@ class Worker:
         lost = self._abandon()
         process.end()
         link.close()
-        return _Failure(failed, lost)
+        return _Failure(failed, lost, life.served_s)
 
     def _abandon(self) -> int:
         """Let all questions in flight abstain; returns how many were still waited for."""
@@ -236,10 +236,11 @@ class WorkerMember:
 
 
 class _Failure(NamedTuple):
-    """Why a process ended, and how many questions it left."""
+    """Why a process ended, how many questions it left, and for how long it had been ready."""
 
     error: Exception
     lost: int
+    served_s: float
 
 
 class _Life:
@@ -248,11 +249,16 @@ class _Life:
     def __init__(self, worker: Worker, process: Process, link: Link) -> None:
         self._worker, self._process, self._link = worker, process, link
         self._began = time.monotonic()
-        self._ready = False
+        self._ready_at: float | None = None
         self._failed: Exception | None = None
         self._ticks = self._silent = self._overdue = 0
         self._pinged = self._settled = False
         self._close_by: float | None = None
+
+    @property
+    def served_s(self) -> float:
+        """How long it has been ready."""
+        return 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
 
     def run(self) -> Exception:
         """Take what the process sends until it ends or has to; returns why."""
@@ -281,9 +287,9 @@ class _Life:
             case Pong():
                 self._pinged, self._silent = False, 0
             case Ready():
-                self._ready = True
+                self._ready_at = time.monotonic()
                 self._process.find_children()
-                self._worker.open(self._link, time.monotonic() - self._began)
+                self._worker.open(self._link, self._ready_at - self._began)
             case Failed(text, is_settings):
                 self._failed = RuntimeConfigError(text) if is_settings else WorkerFailed(text)
 
@@ -298,7 +304,7 @@ class _Life:
         if limit is not None and (resident := self._process.resident_bytes()) > limit:
             has = f"has {resident / _GIB:.2f} GiB of memory, and memory_limit_gib is {limit / _GIB:g}"
             return f"{has}; it is killed"
-        if not self._ready:
+        if self._ready_at is None:
             longest = self._worker.start_limit_s
             late = longest is not None and now - self._began > longest
             return f"was not ready after {longest:.0f} s; it is killed" if late else None
@@ -318,7 +324,7 @@ class _Life:
         return None
 
     def _closed_too_late(self, now: float) -> str | None:
-        if not self._ready:
+        if self._ready_at is None:
             return "is stopped while it starts"
         self._close_by = self._close_by or now + _CLOSE_S
         return f"did not stop within {_CLOSE_S:.0f} s; it is killed" if now > self._close_by else None
