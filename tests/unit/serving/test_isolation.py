@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.faults import EXIT_CODE
 from quorum.serving.isolation import link as link_module
 from quorum.serving.isolation import process as process_module
+from quorum.serving.isolation import worker as worker_module
 from quorum.serving.isolation.frames import (
     Ask,
     Close,
@@ -161,6 +163,21 @@ def test_questions_abstain_at_once_while_there_is_no_worker(worker: Worker, fold
     answers = [ask(worker) for _ in range(200)]
     assert all(votes == [("", Status.ERROR, None)] for votes in answers)
     assert time.monotonic() - began < 60
+
+
+def test_a_worker_that_computes_gets_more_time(
+    worker: Worker, folder: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "TICK_S", 0.02)
+    used = count()
+    monkeypatch.setattr(Process, "cpu_seconds", lambda _: float(next(used)))
+    (folder / "fault").write_text("block")
+    assert ask(worker, left_s=0) == [("", Status.ERROR, None)]
+    (folder / "fault").unlink()
+    wait_until_back(worker)
+    (lost,) = [message for message in caplog.messages if "its worker" in message]
+    assert f"settled nothing for {worker_module.BUSY_TICKS * 0.02:.0f} s past a deadline" in lost
+    assert next(used) > 2
 
 
 def test_a_runtime_that_refuses_its_settings_fails_the_start(folder: Path) -> None:

@@ -112,7 +112,6 @@ class Frames(Generic[Message]):
             if len(data) - start < length:
                 break
             at = start + length
-            self._rest = data[at:]
             try:
                 yield self._decode(data[start:at])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

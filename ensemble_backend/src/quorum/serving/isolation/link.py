@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from quorum.serving.isolation.frames import Frames, FromWorker, ToWorker, frame
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 MAX_UNSENT_BYTES = 1 << 22
 """What waits for a worker that does not read; a further question is refused."""
 

@@ -15,7 +15,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = "quorum.serving.isolation.program"
-_PARENT, _STARTED = 1, 19
+_JIFFIES = os.sysconf("SC_CLK_TCK")
+_PARENT, _CPU, _STARTED = 1, slice(11, 13), 19
 """Fields of ``/proc/PID/stat`` after the name."""
 
 
@@ -64,6 +65,11 @@ class Process:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 total += int((_PROC / str(pid) / "statm").read_text("ascii").split()[1]) * _PAGE
         return total
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the worker has used, without its children."""
+        fields = _stat(self.pid)
+        return sum(map(int, fields[_CPU])) / _JIFFIES if fields else 0.0
 
     def end(self) -> None:
         """Kill it and its children, if they still run."""

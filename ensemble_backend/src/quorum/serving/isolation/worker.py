@@ -42,8 +42,11 @@ logger = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 TICK_S = 0.25
-HUNG_TICKS = 20
-"""Ticks without a sign of life after which a worker is killed. A machine that stood still counts as one."""
+HUNG_TICKS, BUSY_TICKS = 20, 120
+"""Ticks without a sign of life after which a worker is killed: an idle one, and one that computes, as an LLM
+does that holds the interpreter lock for a long step. A machine that stood still counts as one tick."""
+_IDLE_CPU_S = 0.1
+"""A worker that used less CPU in ``HUNG_TICKS`` is idle; one that computes uses more on any machine."""
 _PING_TICKS = 4
 _CHILDREN_TICKS = 20
 _CLOSE_S = 20.0
@@ -251,7 +254,8 @@ class _Life:
         self._began = time.monotonic()
         self._ready_at: float | None = None
         self._failed: Exception | None = None
-        self._ticks = self._silent = self._overdue = 0
+        self._ticks = self._silent = self._overdue = self._quiet = 0
+        self._cpu_s = 0.0
         self._pinged = self._settled = False
         self._close_by: float | None = None
 
@@ -317,11 +321,23 @@ class _Life:
             self._pinged = self._link.send(Ping())
         self._overdue = 0 if self._settled or not self._worker.is_overdue() else self._overdue + 1
         self._settled = False
-        if self._silent >= HUNG_TICKS:
-            return f"gave no sign of life for {HUNG_TICKS * TICK_S:.0f} s; it is killed"
-        if self._overdue >= HUNG_TICKS:
-            return f"settled nothing for {HUNG_TICKS * TICK_S:.0f} s past a deadline; it is killed"
+        if self._overdue >= BUSY_TICKS:
+            return _unsettled(BUSY_TICKS)
+        if not self._silent and not self._overdue:
+            self._quiet = 0
+        elif self._is_idle():
+            if self._silent >= HUNG_TICKS:
+                return f"gave no sign of life for {HUNG_TICKS * TICK_S:.0f} s; it is killed"
+            if self._overdue >= HUNG_TICKS:
+                return _unsettled(HUNG_TICKS)
         return None
+
+    def _is_idle(self) -> bool:
+        """Whether the process has used no CPU for ``HUNG_TICKS``, at the end of each such time."""
+        if self._quiet == 0:
+            self._cpu_s = self._process.cpu_seconds()
+        self._quiet = (self._quiet + 1) % (HUNG_TICKS + 1)
+        return self._quiet == 0 and self._process.cpu_seconds() - self._cpu_s < _IDLE_CPU_S
 
     def _closed_too_late(self, now: float) -> str | None:
         if self._ready_at is None:
@@ -336,3 +352,7 @@ class _Life:
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+def _unsettled(ticks: int) -> str:
+    return f"settled nothing for {ticks * TICK_S:.0f} s past a deadline; it is killed"
