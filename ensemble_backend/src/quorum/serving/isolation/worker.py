@@ -129,7 +129,7 @@ class Worker:
         while True:
             failed = self._live()
             if not self._started.done():
-                self._started.set_exception(failed.error)
+                self._started.set_exception(failed.first_error(self._model))
                 return
             if self._stopping.is_set():
                 return
@@ -140,7 +140,7 @@ class Worker:
             logger.error(
                 "%s: its worker %s; %d questions abstain, and a new one starts %s",
                 self._model,
-                failed.error,
+                failed.what,
                 failed.lost,
                 f"in {pause_s:.0f} s" if pause_s else "now",
             )
@@ -151,13 +151,13 @@ class Worker:
         """Serve with one process until it fails or the model is closed."""
         try:
             process = Process()
-        except OSError as error:
+        except Exception as error:
             return _Failure(WorkerFailed(f"could not be started: {error}"), 0, 0.0)
         link = Link(process.connection)
         life = _Life(self, process, link)
         try:
             link.send(msgspec.structs.replace(self._start, is_replacement=self._started.done()))
-            failed = life.run()
+            failed: WorkerFailed | RuntimeConfigError = life.run()
         except FrameError as error:
             failed = WorkerFailed(f"(pid {process.pid}) sent {error}; it is killed")
         except Exception as error:
@@ -241,9 +241,20 @@ class WorkerMember:
 class _Failure(NamedTuple):
     """Why a process ended, how many questions it left, and for how long it had been ready."""
 
-    error: Exception
+    error: WorkerFailed | RuntimeConfigError
     lost: int
     served_s: float
+
+    @property
+    def what(self) -> str:
+        """What happened to "its worker"."""
+        return str(self.error) if isinstance(self.error, WorkerFailed) else f"did not start: {self.error}"
+
+    def first_error(self, model: str) -> Exception:
+        """The error of a model whose first worker this was."""
+        if isinstance(self.error, WorkerFailed):
+            return WorkerFailed(f"{model}: its worker {self.error}")
+        return self.error
 
 
 class _Life:
@@ -253,7 +264,7 @@ class _Life:
         self._worker, self._process, self._link = worker, process, link
         self._began = time.monotonic()
         self._ready_at: float | None = None
-        self._failed: Exception | None = None
+        self._failed: WorkerFailed | RuntimeConfigError | None = None
         self._ticks = self._silent = self._overdue = self._quiet = 0
         self._cpu_s = 0.0
         self._pinged = self._settled = False
@@ -264,7 +275,7 @@ class _Life:
         """How long it has been ready."""
         return 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
 
-    def run(self) -> Exception:
+    def run(self) -> WorkerFailed | RuntimeConfigError:
         """Take what the process sends until it ends or has to; returns why."""
         next_tick = time.monotonic() + TICK_S
         while True:
@@ -295,7 +306,9 @@ class _Life:
                 self._process.find_children()
                 self._worker.open(self._link, self._ready_at - self._began)
             case Failed(text, is_settings):
-                self._failed = RuntimeConfigError(text) if is_settings else WorkerFailed(text)
+                self._failed = (
+                    RuntimeConfigError(text) if is_settings else WorkerFailed(f"did not start: {text}")
+                )
 
     def _find_fault(self, now: float) -> str | None:
         """Why the process has to end; called every ``TICK_S``, however long the machine stood still."""
@@ -343,7 +356,11 @@ class _Life:
         if self._ready_at is None:
             return "is stopped while it starts"
         self._close_by = self._close_by or now + _CLOSE_S
-        return f"did not stop within {_CLOSE_S:.0f} s; it is killed" if now > self._close_by else None
+        if now <= self._close_by:
+            return None
+        fault = f"did not stop within {_CLOSE_S:.0f} s; it is killed"
+        logger.warning("a worker (pid %d) %s", self._process.pid, fault)
+        return fault
 
     def _how_it_ended(self) -> str:
         code = self._process.exit_code(_EXIT_S)
