@@ -23,6 +23,7 @@ from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.runtimes.options import read_options
 from quorum.server.control import Control
+from quorum.server.install import Install
 from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
@@ -61,6 +62,7 @@ class QuorumTarget:
         scores: Instead of the members' own option ``scores``.
         gate: Settings of the gate, instead of the deployment's own.
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
+        install: Another tritonserver than the one of this machine.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class QuorumTarget:
         scores: bool | None = None,
         gate: Mapping[str, int] | None = None,
         base: Path | None = None,
+        install: Install | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
@@ -90,7 +93,9 @@ class QuorumTarget:
             self._spec = self._spec.model_copy(update={"members": scoring})
         self.members: Sequence[str] = self._spec.member_names
         self._repository = folder / "model_repository"
-        self._server = TritonServer(self._spec, repository=self._repository, log_path=folder / "server.log")
+        self._server = TritonServer(
+            self._spec, repository=self._repository, log_path=folder / "server.log", install=install
+        )
         self._statistics: TritonStatistics | None = None
         self._questions: dict[Workload, list[bytes]] = {}
 

@@ -12,19 +12,20 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from quorum.serving.admission import CAPACITY, SHARED_MEMORY
-from quorum.tasks.parse import Vote
+from quorum.serving.packing import unpack_votes
 from quorum_contract import Status
 
 _SLOT = (1 << 16) - 1
 _NUMBER_BYTES = 8
 
 Call = Callable[[], None]
-Send = Callable[[Sequence[Vote]], None]
+Send = Callable[[bytes], None]
+"""Takes a member's packed votes."""
 Add = Callable[[int, Call], Call]
 """Makes a call at a deadline in nanoseconds of the monotonic clock; returns a function that cancels it."""
 
@@ -124,13 +125,13 @@ class Grace:
         """
         first, place = [None], self._places[member]
 
-        def report(votes: Sequence[Vote]) -> None:
+        def report(votes: bytes) -> None:
             # What comes after an abstention is no part of the answer. Popping is atomic.
             try:
                 first.pop()
             except IndexError:
                 return
-            if all(vote.status is Status.ANSWERED for vote in votes):
+            if all(status == Status.ANSWERED for _, status, _ in unpack_votes(votes)):
                 self.progress.mark(ticket, place)
             send(votes)
 
