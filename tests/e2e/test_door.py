@@ -25,6 +25,8 @@ from tritonclient.grpc import service_pb2 as pb
 import quorum_client as qc
 from quorum.deployment import load_deployment
 from quorum.server.door import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
+from quorum.server.door_process import check_door, open_door
+from quorum.server.endpoint import ServerProcessError
 from quorum.server.launch import most_open_files
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
@@ -219,6 +221,14 @@ def knows_no_key(client: qc.Client) -> bool:
     except qc.Unauthenticated:
         return True
     return False
+
+
+def test_a_door_that_cannot_open_says_why(behind: Guarded, tmp_path: Path) -> None:
+    second = open_door(behind.live.spec, behind.live.endpoint, KEY, tmp_path / "log", lambda _: None)
+    with pytest.raises(ServerProcessError, match=rf"{behind.url} did not open: .*{behind.url}"), second:
+        pass
+    with pytest.raises(ServerProcessError, match=r"server\.grpc_port .* in use"):
+        check_door(behind.live.endpoint)
 
 
 def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
