@@ -18,13 +18,16 @@ import psutil
 import pytest
 from support.command import quorum, quorum_json, start, wait_for_note
 from support.deployment import ATTRIBUTES, START_S, title, write_deployment
-from support.door import KEY, Guarded, guarded
+from support.door import KEY, Guarded, guarded, idle_connections, is_closed
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
 import quorum_client as qc
 from quorum.deployment import load_deployment
-from quorum.server.door import MAX_MESSAGE_BYTES
+from quorum.server.door import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
+from quorum.server.door_process import check_door, open_door
+from quorum.server.endpoint import ServerProcessError
+from quorum.server.launch import most_open_files
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import GRPC_ADMIN_HEADER
@@ -37,7 +40,7 @@ METHODS = [m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"
 HUGE = bytes(60 << 20)
 # A quarter of a megabyte when deflated.
 BOMB = bytes(256 << 20)
-SLACK_MIB = 48
+SLACK_MIB = 96
 UNHURT_MIB = 8
 
 
@@ -195,6 +198,37 @@ def test_the_server_itself_listens_on_loopback_and_without_http(behind: Guarded)
         if c.status == psutil.CONN_LISTEN
     }
     assert listening == {("127.0.0.1", endpoint.grpc_port), ("127.0.0.1", endpoint.metrics_port)}
+
+
+@pytest.mark.skipif(most_open_files() < MAX_CONNECTIONS + 1000, reason="too few files may be open here")
+def test_connections_are_limited_and_the_door_goes_on_without_them(unhurt: Guarded) -> None:
+    host, _, port = unhurt.url.rpartition(":")
+    held = idle_connections(host, int(port), MAX_CONNECTIONS + 100)
+    try:
+        wait_until(lambda: sum(map(is_closed, held)) >= 100)
+        assert unhurt.live.ask(title(0), ATTRIBUTES).version == 1
+    finally:
+        for sock in held:
+            sock.close()
+    with unhurt.client(None) as client:
+        wait_until(lambda: knows_no_key(client))
+
+
+def knows_no_key(client: qc.Client) -> bool:
+    """Whether the door answers at all."""
+    try:
+        client.is_ready()
+    except qc.Unauthenticated:
+        return True
+    return False
+
+
+def test_a_door_that_cannot_open_says_why(behind: Guarded, tmp_path: Path) -> None:
+    second = open_door(behind.live.spec, behind.live.endpoint, KEY, tmp_path / "log", lambda _: None)
+    with pytest.raises(ServerProcessError, match=rf"{behind.url} did not open: .*{behind.url}"), second:
+        pass
+    with pytest.raises(ServerProcessError, match=r"server\.grpc_port .* in use"):
+        check_door(behind.live.endpoint)
 
 
 def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import psutil
 from support.deployment import Live, running
 
 from quorum.server.door_process import DoorProcess, open_door
+from quorum.server.launch import raise_open_files
 from quorum_client import Client
 
 KEY = "a key that only some know".replace(" ", "-")
@@ -88,6 +89,7 @@ def idle_connections(
     host: str, port: int, count: int, first_bytes: bytes = HTTP2_PREFACE
 ) -> list[socket.socket]:
     """Connections whose peer says nothing more."""
+    raise_open_files()
     found = []
     for _ in range(count):
         sock = socket.create_connection((host, port), timeout=30)

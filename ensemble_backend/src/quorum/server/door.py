@@ -42,7 +42,7 @@ MAX_MESSAGE_BYTES = (
 """A little more than the largest request of the contract."""
 _ERROR_BYTES = 1024
 _PARAMETERS = frozenset(["timeout"])
-_MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 _OWN_FILES = 64
 # Of one connection. A new one may send before it has read the limit, and what is above is refused.
 _MAX_STREAMS = 1024
@@ -231,7 +231,7 @@ async def _serve(settings: Settings, key: str, say_ready: Callable[[], None]) ->
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     loop.add_reader(sys.stdin.fileno(), over.set)
-    most = min(_MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
+    most = min(MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
     async with grpc.aio.insecure_channel(settings.target, _CHANNEL_OPTIONS) as channel:
         server = grpc.aio.server(options=_server_options(most, settings))
         server.add_generic_rpc_handlers((Door(settings, key, channel),))

@@ -22,7 +22,8 @@ from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.log_file import open_private
 
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
-_SPARE_CALLS = 64
+# The gate refuses and ends questions in its own words before the door does.
+_SPARE_CALLS, _SPARE_S = 64, 5.0
 DRAIN_S = 30.0
 """How long calls in flight may take when the door closes."""
 _DYING_S = 5.0
@@ -76,8 +77,11 @@ class DoorProcess:
         if process.stdout.readline().strip() != door.READY.encode():
             process.kill()
             process.wait()
-            words = self._log_path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
-            raise ServerProcessError(f"the door at {self._settings.listen} did not open: {words}")
+            words = self._log_path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").split("\n")
+            why = next((line for line in reversed(words) if line.strip()), "it said nothing")
+            raise ServerProcessError(
+                f"the door at {self._settings.listen} did not open: {why}; see {self._log_path}"
+            )
         return process
 
     def _keep(self) -> None:
@@ -128,9 +132,8 @@ def open_door(
     settings = door.Settings(
         listen=endpoint.door,
         target=endpoint.grpc_url,
-        # The gate refuses more, in its own words; these few more only bound the memory of the relay.
         max_calls=spec.gate.max_in_flight + _SPARE_CALLS,
-        max_timeout_s=spec.gate.max_timeout_s,
+        max_timeout_s=spec.gate.max_timeout_s + _SPARE_S,
         max_age_s=spec.server.connection_age_s,
         drain_s=DRAIN_S,
     )
