@@ -110,7 +110,7 @@ def figures_of(generated: Generated, seconds: float) -> dict[str, float]:
     crowd = generated.samples.between(generated.start_ns, turn_ns)
     answered, refused = crowd.latency_ms, crowd.refusal_ms
     figures = {
-        "throughput": len(answered) / seconds,
+        "throughput": generated.samples.answered_between(generated.start_ns, turn_ns) / seconds,
         "goodput": float(np.count_nonzero(answered <= GOOD_MS)) / seconds,
         "failed": 100.0 * (1.0 - float(np.mean(crowd.ok))),
         "lateness_p99": quantile(crowd.lateness_ms, 0.99),
