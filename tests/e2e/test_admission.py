@@ -208,7 +208,7 @@ def test_another_priority_is_refused(small: Live, priority: object) -> None:
     assert "interactive, bulk" in caught.value.details()
 
 
-def test_bulk_that_wants_ten_times_the_room_keeps_nobody_out_and_loses_no_row(small: Live) -> None:
+def test_bulk_that_wants_ten_times_the_room_keeps_no_one_out_and_loses_no_row(small: Live) -> None:
     items = [
         Item(title(at % 24), ATTRIBUTES, "shoes" if at % 2 else "") for at in range(400 if LONG else 100)
     ]

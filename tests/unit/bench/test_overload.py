@@ -26,8 +26,7 @@ def samples(*rows: tuple[float, float, int]) -> Samples:
 def test_the_figures_are_of_the_crowd_and_the_recovery_of_what_follows() -> None:
     rows = [(0.1, 10, OK), (0.2, GOOD_MS + 1, OK), (0.3, 30, UNAVAILABLE), (0.4, 0, NOT_SENT), (2.5, 1, OK)]
     found = figures_of(Generated(samples(*rows), START, START + 4 * S, 0.5, 0.5), seconds=2.0)
-    assert found["throughput"] == 1.0
-    assert found["goodput"] == 0.5
+    assert found["throughput"] == found["goodput"] == 0.5, "the other answer came after the crowd"
     assert found["failed"] == 50.0
     assert found["refusal_p50"] == found["refusal_p99"] == pytest.approx(30)
     assert found["latency_p50"] >= 10

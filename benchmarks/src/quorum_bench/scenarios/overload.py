@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from quorum_bench.arrivals import Offsets, poisson
 from quorum_bench.bench import Bench, Scenario, point_id, value_of
 from quorum_bench.bootstrap import interval_of, median_draws
 from quorum_bench.load import Closed, Generated, Open, run_load
-from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult
+from quorum_bench.results import Finding, Plot, PointResult, ScenarioResult, Value
 from quorum_bench.samples import NOT_SENT, Samples
+from quorum_bench.targets import CallerSpec
 from quorum_bench.targets.quorum import QuorumTarget
 from quorum_bench.workload import Workload
 
@@ -27,6 +27,7 @@ GOOD_MS = 2_000.0
 _MEMBERS, _ATTRIBUTES, _SATURATING = 5, 5, 32
 _FACTORS = (1, 2, 3, 10)
 _AFTER = 0.5
+_DEFAULT = GateSpec().max_in_flight
 _AIM_MS = 100.0
 _LATE_MS = 50.0
 _PATIENCE_S = 60.0
@@ -35,46 +36,66 @@ _DEPLOY, _LISTINGS = Path("deploy.yaml"), Path("examples/demo/listings.jsonl")
 
 def _play(bench: Bench) -> ScenarioResult:
     points, findings = [], []
-    for members, workload, served in _servers(bench):
-        with served as target:
-            made = _crowd(bench, members, target, workload)
+    for members, workload, serve, limit in _servers(bench):
+        made, capacity = _crowd(bench, members, workload, serve, limit)
         points += made
-        findings.append(_refusals(members, made[-1]))
+        findings += [_refusals(made[-1]), _most_inside(members, capacity)]
+        fitting = int(capacity * GOOD_MS / 1e3)
+        if fitting < limit:
+            made, _ = _crowd(bench, members, workload, serve, fitting)
+            points += made
+            findings.append(_refusals(made[-1]))
     result = SCENARIO.result([], findings=[f for f in findings if f], plots=_PLOTS)
     return result.model_copy(update={"points": points})
 
 
-def _servers(bench: Bench) -> Iterator[tuple[str, Workload, AbstractContextManager[QuorumTarget]]]:
+Serve = Callable[[int], QuorumTarget]
+"""A server, not yet started, whose gate admits so many."""
+
+
+def _servers(bench: Bench) -> Iterator[tuple[str, Workload, Serve, int]]:
     made = Workload.made(_ATTRIBUTES)
     names: dict[str, dict[str, object]] = {f"m{i}": {} for i in range(_MEMBERS)}
-    yield "instant", made, QuorumTarget(made, names, gate={"max_in_flight": GateSpec().max_in_flight})
+    yield "instant", made, lambda n: QuorumTarget(made, names, gate={"max_in_flight": n}), _DEFAULT
     deploy, listings = bench.options.deploy or _DEPLOY, bench.options.listings or _LISTINGS
     if deploy.is_file() and listings.is_file():
-        workload = Workload.of_listings(listings, list(load_deployment(deploy).attributes))
-        yield "LLMs", workload, QuorumTarget(workload, deploy=deploy)
+        spec = load_deployment(deploy)
+        texts = Workload.of_listings(listings, list(spec.attributes))
+        limit = spec.gate.max_in_flight
+        yield "LLMs", texts, lambda n: QuorumTarget(texts, deploy=deploy, gate={"max_in_flight": n}), limit
 
 
-def _crowd(bench: Bench, members: str, target: QuorumTarget, workload: Workload) -> list[PointResult]:
-    """Measure every load on a started server."""
-    caller, seconds = target.caller(workload), bench.options.pick(5.0, 10.0)
-    run_load(caller, Closed(_SATURATING), seconds / 2)
-    full = run_load(caller, Closed(_SATURATING), seconds)
-    capacity = full.samples.answered_between(full.start_ns, full.stop_ns) / seconds
-    bench.say(f"{SCENARIO.name}/members={members}: {capacity:.1f} answers/s by {_SATURATING} callers")
-    points = []
-    for factor in _FACTORS:
-        rows: list[dict[str, float]] = []
-        for number in range(bench.options.effort.runs):
-            arrivals = crowd_and_after(capacity * factor, capacity * _AFTER, seconds, seed=number)
-            load = Open(arrivals, capacity * factor, _PATIENCE_S)
-            generated = run_load(caller, load, 2 * seconds)
-            rows.append(figures_of(generated, seconds))
-            ident = point_id(SCENARIO.name, {"members": members, "load": factor})
-            window = generated.start_ns, generated.start_ns + int(seconds * 1e9)
-            bench.file.add(ident, number, generated.samples, window)
-            bench.say(f"{ident} run {number + 1}: " + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()))
-        points.append(_point(members, factor, rows))
-    return points
+def _crowd(
+    bench: Bench, members: str, workload: Workload, serve: Serve, limit: int
+) -> tuple[list[PointResult], float]:
+    """Measure every load on a server; also returns its capacity, answers per second."""
+    with serve(limit) as target:
+        caller, seconds = target.caller(workload), bench.options.pick(5.0, 10.0)
+        callers = Closed(min(limit, _SATURATING))
+        run_load(caller, callers, seconds / 2)
+        full = run_load(caller, callers, seconds)
+        capacity = full.samples.answered_between(full.start_ns, full.stop_ns) / seconds
+        label = f"{members}, {limit} inside"
+        bench.say(
+            f"{SCENARIO.name}/members={label}: {capacity:.1f} answers/s by {callers.concurrency} callers"
+        )
+        return [_loaded(bench, label, caller, capacity, factor, seconds) for factor in _FACTORS], capacity
+
+
+def _loaded(
+    bench: Bench, members: str, caller: CallerSpec, capacity: float, factor: int, seconds: float
+) -> PointResult:
+    rows: list[dict[str, float]] = []
+    for number in range(bench.options.effort.runs):
+        arrivals = crowd_and_after(capacity * factor, capacity * _AFTER, seconds, seed=number)
+        load = Open(arrivals, capacity * factor, _PATIENCE_S)
+        generated = run_load(caller, load, 2 * seconds)
+        rows.append(figures_of(generated, seconds))
+        ident = point_id(SCENARIO.name, {"members": members, "load": factor})
+        window = generated.start_ns, generated.start_ns + int(seconds * 1e9)
+        bench.file.add(ident, number, generated.samples, window)
+        bench.say(f"{ident} run {number + 1}: " + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()))
+    return _point(members, factor, rows)
 
 
 def crowd_and_after(rate: float, after: float, seconds: float, seed: int) -> Offsets:
@@ -89,7 +110,7 @@ def figures_of(generated: Generated, seconds: float) -> dict[str, float]:
     crowd = generated.samples.between(generated.start_ns, turn_ns)
     answered, refused = crowd.latency_ms, crowd.refusal_ms
     figures = {
-        "throughput": len(answered) / seconds,
+        "throughput": generated.samples.answered_between(generated.start_ns, turn_ns) / seconds,
         "goodput": float(np.count_nonzero(answered <= GOOD_MS)) / seconds,
         "failed": 100.0 * (1.0 - float(np.mean(crowd.ok))),
         "lateness_p99": quantile(crowd.lateness_ms, 0.99),
@@ -132,12 +153,21 @@ def _point(members: str, factor: int, rows: Sequence[dict[str, float]]) -> Point
     )
 
 
-def _refusals(members: str, most: PointResult) -> Finding | None:
+def _most_inside(members: str, capacity: float) -> Finding:
+    most = capacity * GOOD_MS / 1e3
+    return Finding(
+        text=f"{members}: `gate.max_in_flight` with which the last one admitted gets a good answer",
+        value=Value(value=most, low=most, high=most),
+        unit="requests",
+    )
+
+
+def _refusals(most: PointResult) -> Finding | None:
     value = most.values.get("refusal_p99")
     if value is None:
         return None
     return Finding(
-        text=f"{members}: refusals at {most.labels['load']} times the capacity, p99",
+        text=f"{most.labels['members']}: refusals at {most.labels['load']} times the capacity, p99",
         value=value,
         unit="ms",
         aim=f"under {_AIM_MS:g} ms",
@@ -169,6 +199,7 @@ SCENARIO = Scenario(
     f"Poisson arrivals at 1, 2, 3 and 10 times what {_SATURATING} callers get, then at half of it: how many "
     f"good answers are there (within {GOOD_MS / 1e3:g} s), how long do answers and refusals take, and how "
     "long after the crowd are requests still refused or late? The generator runs on the same machine and "
-    "takes its share of the cores.",
+    "takes its share of the cores. Where fewer "
+    "inside would give the last one admitted a good answer, that limit is measured too.",
     _play,
 )

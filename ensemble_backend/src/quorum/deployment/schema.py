@@ -134,7 +134,7 @@ class GateSpec(_Strict):
     """
 
     max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
-    max_bulk_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 32
+    max_bulk_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 16
     timeout_s: Positive = 30.0
     max_timeout_s: Positive = 120.0
     allow_direct: bool = False

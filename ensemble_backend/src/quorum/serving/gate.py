@@ -58,8 +58,6 @@ class TritonPythonModel:
     def _admit(self, request: Any) -> Any:
         # A server with more requests than it can answer spends no time on reading those that it refuses.
         now = time.monotonic_ns()
-        if self._admission.is_closed:
-            return _refuse(Unavailable("the server is stopping; ask another one"))
         if self._admission.is_full(self._limit, now):
             return self._full()
         try:
@@ -71,6 +69,8 @@ class TritonPythonModel:
             return _refuse(error)
         except Exception as error:
             return _refuse(InvalidRequest(f"unreadable request: {error}"))
+        if self._admission.is_closed:
+            return _refuse(Unavailable("the server is stopping; ask another one"))
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
         body = pack_question(Admitted(text, category, attributes, deadline))
