@@ -10,9 +10,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from quorum.server.install import find_install
 from quorum_bench.cli import study_learning
 from quorum_bench.cli.app import app
-from quorum_bench.studies import address_layout, voting_speed
+from quorum_bench.studies import address_layout, isolation, voting_speed
 from quorum_bench.studies.footprint import Footprint, growth
 
 STUDIES = (
@@ -20,6 +21,7 @@ STUDIES = (
     "voting",
     "redeploys",
     "address-layout",
+    "isolation",
     "scores",
     "labels-chosen",
     "evidence",
@@ -89,3 +91,19 @@ def test_a_machine_without_tritons_client_can_start_the_gpu_check():
         "import quorum_bench.cli.gpu_check"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_part_that_the_study_of_isolation_does_not_have_is_refused():
+    refused = CliRunner().invoke(app, ["study", "isolation", "--part", "llm"])
+    assert refused.exit_code == 2
+    assert "no part llm; use llms, thinking, at-once" in refused.output
+
+
+def test_a_server_without_workers_has_the_studys_backend_for_members(tmp_path):
+    found = find_install()
+    install = isolation.InStepInstall(found.binary, found.backends, found.stub, found.libraries)
+    backends = install.prepare_backends(tmp_path)
+    step = (backends / "quorum_member" / "model.py").read_text()
+    assert "isolated=False" in step
+    compile(step, "model.py", "exec")
+    assert "isolated" not in (backends / "quorum_gate" / "model.py").read_text()

@@ -81,13 +81,15 @@ def measure_pairs(
                 stack.enter_context(_target(deployment, workload, install)) for install in (None, _in_step())
             )
             for load in loads:
-                runs: dict[QuorumTarget, list[Run]] = {with_workers: [], in_step: []}
-                for number in range(effort.runs):
-                    pair = (with_workers, in_step) if number % 2 else (in_step, with_workers)
-                    for target in pair:
-                        point = Point(target, target.caller(workload), Closed(load), {})
-                        runs[target].append(measure(point, effort)[0])
-                yield _row(name, load, runs[with_workers], runs[in_step])
+                pairs = [
+                    _pair(with_workers, in_step, workload, load, effort, is_swapped=bool(number % 2))
+                    for number in range(effort.runs)
+                ]
+                # On a machine that others keep busy a short run may end before its first answer.
+                answered = [pair for pair in pairs if all(run.answered for run in pair)]
+                yield _row(name, load, *zip(*answered, strict=True)) | {
+                    "left_out": len(pairs) - len(answered)
+                }
 
 
 def line(row: Row) -> str:
@@ -120,6 +122,23 @@ def _target(deployment: Deployed, workload: Workload, install: Install | None) -
     if isinstance(deployment, Path):
         return QuorumTarget(workload, deploy=deployment, install=install)
     return QuorumTarget(workload, deployment, install=install)
+
+
+def _pair(
+    with_workers: QuorumTarget,
+    in_step: QuorumTarget,
+    workload: Workload,
+    load: int,
+    effort: Effort,
+    is_swapped: bool,
+) -> tuple[Run, Run]:
+    """A run of each side right after each other; the order changes from pair to pair."""
+    targets = (with_workers, in_step)
+    runs = {
+        target: measure(Point(target, target.caller(workload), Closed(load), {}), effort)[0]
+        for target in (targets[::-1] if is_swapped else targets)
+    }
+    return runs[with_workers], runs[in_step]
 
 
 def _row(name: str, load: int, with_workers: Sequence[Run], in_step: Sequence[Run]) -> Row:

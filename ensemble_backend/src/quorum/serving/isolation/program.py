@@ -46,7 +46,7 @@ logger = logging.getLogger("quorum.serving.isolation.program")
 _GIB = 1 << 30
 _PDEATHSIG = 1
 _READ_BYTES = 1 << 16
-NICE = 2
+NICE = 1
 """How much a worker yields to gate, vote and its step."""
 _OOM_SCORE = "500"
 _ORPHANED = 9
