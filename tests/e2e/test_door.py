@@ -81,7 +81,12 @@ def test_answers_are_those_of_the_server(unhurt: Guarded) -> None:
         for channel in ("quorum", "quorum_canary"):
             assert outside.is_ready(channel)
             for product in range(8):
-                asked = {"channel": channel, "request_id": f"r{product}", "category": "shoes"}
+                asked = {
+                    "channel": channel,
+                    "request_id": f"r{product}",
+                    "category": "shoes",
+                    "priority": "bulk",
+                }
                 answers = [c.extract(title(product), ATTRIBUTES, **asked) for c in (outside, inside)]
                 assert answers[0] == replace(answers[1], latency_s=answers[0].latency_s)
 

@@ -28,6 +28,7 @@ from quorum_contract import CHANNELS, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_C
 from quorum_contract.errors import QuorumError, with_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.key import KEY_HEADER, key_value
+from quorum_contract.priority import PRIORITY
 
 READY = "ready"
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -41,7 +42,7 @@ MAX_MESSAGE_BYTES = (
 )
 """A little more than the largest request of the contract."""
 _ERROR_BYTES = 1024
-_PARAMETERS = frozenset(["timeout"])
+_PARAMETERS = frozenset(["timeout", PRIORITY])
 MAX_CONNECTIONS = 4096
 _OWN_FILES = 64
 # Of one connection. A new one may send before it has read the limit, and what is above is refused.
