@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from quorum_bench.chaos.faults import RUNTIME_FAULTS, Fault, begin
 from quorum_bench.chaos.traffic import CALL_S, Asked, Outcome, traffic
 from quorum_bench.chaos.world import MEMBERS, World
-from quorum_client import Status
 from quorum_contract import GATE, VOTE
 
 RATES = (0.5, 2.0, 40.0)
 _WARM_S = 0.5
 _AFTER_S = 1.0
 _PATIENCE_S = 30.0
+_MOST_BACK_S = 10.0
+_HOLD_S = {"stop": 8.0, "memory": 4.0, "block": 3.0, "hang": 3.0}
+_HOLD_OTHER_S = 2.0
 _SLOTS_S = 5.0
 BROKEN_MEMBER = MEMBERS[1]
 
@@ -58,13 +59,9 @@ class Row:
     left: tuple[str, ...]
     errors: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
-
-def run_case(world: World, fault: Fault, rate_per_s: float, hold_s: float) -> Row:
-    """Break something for ``hold_s`` seconds under load, and wait until all members answer again."""
+def run_case(world: World, fault: Fault, rate_per_s: float) -> Row:
+    """Break something for some seconds under load, and wait until all members answer again."""
     products = world.workload.products
     with traffic(world.url, products, rate_per_s) as load:
         time.sleep(max(_WARM_S, 1 / rate_per_s))
@@ -73,7 +70,7 @@ def run_case(world: World, fault: Fault, rate_per_s: float, hold_s: float) -> Ro
         lift = begin(fault, world.spec, world.faults)
         try:
             if fault.lasts:
-                time.sleep(hold_s)
+                time.sleep(_HOLD_S.get(fault.kind, _HOLD_OTHER_S))
         finally:
             lift()
         lifted_s = time.monotonic() if fault.lasts else begun_s
@@ -82,6 +79,24 @@ def run_case(world: World, fault: Fault, rate_per_s: float, hold_s: float) -> Ro
         world.family()
         time.sleep(max(_AFTER_S, 2 / rate_per_s))
     return _row(world, fault, rate_per_s, begun_s, whole_s if is_whole else None, load.asked)
+
+
+def problems(row: Row) -> list[str]:
+    """What a row must not show."""
+    found = []
+    if row.wrong:
+        found.append(f"{row.wrong} wrong answers")
+    if row.gap_s > _MOST_BACK_S:
+        found.append(f"no answers for {row.gap_s:.1f} s")
+    if row.whole_s is None or row.whole_s > _MOST_BACK_S:
+        found.append("not every member was back within 10 s")
+    if row.slots:
+        found.append(f"{row.slots} slots held")
+    if row.left:
+        found.append(f"left: {', '.join(row.left[:3])}")
+    if not row.part.startswith(("server", "stub", "quorum")) and (row.broken or row.late):
+        found.append(f"{row.broken + row.late} calls lost, though the server lived")
+    return found
 
 
 def _row(
@@ -125,18 +140,6 @@ def _held(world: World) -> int:
     while (held := world.slots()) and time.monotonic() < end:
         time.sleep(0.1)
     return held
-
-
-def abstained(asked: Iterable[Asked], member: str) -> set[Status]:
-    """The statuses that a member's votes had."""
-    return {
-        vote.status
-        for one in asked
-        if one.answer
-        for answer in one.answer.answers
-        for vote in answer.votes
-        if vote.member == member
-    }
 
 
 def member_faults() -> list[Fault]:

@@ -110,11 +110,12 @@ class Traffic:
         try:
             answer = await client.extract(product.text, product.attributes, category=product.category)
         except QuorumError as failed:
-            outcome, error = _outcome(failed), f"{failed.code}: {failed}"
+            outcome, error = outcome_of(failed), f"{failed.code}: {failed}"
         self.asked.append(Asked(product, sent_s, time.monotonic() - sent_s, outcome, answer, error))
 
 
-def _outcome(error: QuorumError) -> Outcome:
+def outcome_of(error: QuorumError) -> Outcome:
+    """What a failed call means for its caller."""
     if isinstance(error, DeadlineExceeded):
         return Outcome.late
     if isinstance(error, Unavailable) and not isinstance(error, Disconnected):
