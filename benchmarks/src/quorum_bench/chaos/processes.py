@@ -13,7 +13,7 @@ from quorum.deployment.schema import Deployment
 from quorum.server.runfile import find_running
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
-WORKER = "quorum.runtimes.worker"
+WORKER = "quorum.serving.isolation.program"
 _STUB = "triton_python_backend_stub"
 _POLL_S = 0.05
 
