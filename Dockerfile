@@ -2,6 +2,9 @@
 # Two images from one file: `docker build --target cpu .` and `docker build --target gpu .`; compose.yaml runs them.
 # scripts/container_check runs every step of the first without a Docker engine and asks its server a question.
 #
+# A container listens at every address, so it starts only with QUORUM_INFERENCE_KEY (a door checks the key) or with
+# QUORUM_TRUSTED_NETWORK=1 (whoever reaches the container is trusted); see SECURITY.md.
+#
 # An index of your own goes in as a secret, which no layer keeps:
 #   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --target cpu .
 
@@ -44,7 +47,7 @@ COPY --chown=quorum:quorum examples/demo/models examples/demo/models
 USER 10001:10001
 # Learned weights live here: mount a volume, or they go with the container.
 VOLUME ["/srv/quorum/model_repository"]
-EXPOSE 8000 8001 8002
+EXPOSE 8001 8002
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=15s --start-period=180s --retries=3 CMD ["quorum", "probe", "--timeout", "10"]
 # A volume may hold the repository of an older deploy.yaml: rendering brings it up to date and keeps versions and pins.
@@ -81,7 +84,7 @@ WORKDIR /srv/quorum
 COPY --chown=quorum:quorum deploy.gpu.yaml deploy.engine.yaml ./
 USER 10001:10001
 VOLUME ["/srv/quorum/model_repository.gpu", "/srv/quorum/engines", "/models"]
-EXPOSE 8000 8001 8002
+EXPOSE 8001 8002
 STOPSIGNAL SIGTERM
 # Loading three LLMs takes minutes.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=900s --retries=3 CMD ["quorum", "probe", "--timeout", "10"]

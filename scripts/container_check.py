@@ -5,7 +5,8 @@
 Needs root on a Debian with debootstrap, unshare, nsenter and ip. It makes the base image by debootstrap, runs
 every FROM, COPY, RUN, ENV, WORKDIR and USER of the target's stages as a builder would, .dockerignore and all,
 starts CMD as process 1 of process, network and mount namespaces of its own with the target's user and
-environment, waits for HEALTHCHECK, asks the server a question, tries its closed APIs, and stops it.
+environment. Without a key it must refuse to start; with one the check waits for HEALTHCHECK, asks a question
+from inside and from outside, with the key and without, looks which ports are open, and stops it.
 
     scripts/container_check.py      # prints each step, then a summary as JSON; exit code 1 if a check fails
     scripts/container_check.py --pip-conf FILE --bind /my/wheels     # with a package index of your own
@@ -18,20 +19,26 @@ import fnmatch
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = {"debian:12": "bookworm"}
 START_S = 180
 SHM = "1g"  # shm_size of compose.yaml
 ADDRESS = "10.255.0.2"  # in addition to 127.0.0.1, as Docker gives a container
+KEY_VARIABLE, KEY = "QUORUM_INFERENCE_KEY", secrets.token_hex(24)
+DOOR, INSIDE = 8001, (8000, 8002)  # ports that others reach, and those that they must not
 QUESTION = shlex.split(
     "quorum ask 'Velmora trail running shoes, navy, for men' --attributes color,gender --json"
 )
@@ -61,9 +68,9 @@ class Image:
     command: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
 
-    def inside(self, command: list[str], home: str) -> list[str]:
-        """The command line that runs a command in this root as its user, with its environment."""
-        env = [f"{key}={value}" for key, value in {**self.env, "HOME": home}.items()]
+    def inside(self, command: list[str], home: str, more: Mapping[str, str]) -> list[str]:
+        """The command line that runs a command in this root as its user, with its environment and more."""
+        env = [f"{key}={value}" for key, value in {**self.env, "HOME": home, **more}.items()]
         run = f"cd {shlex.quote(self.workdir)} && exec {shlex.join(command)}"
         become = ["chroot", f"--userspec={self.user}", str(self.root), "env", "-i", *env]
         return [*become, "/bin/sh", "-c", run]
@@ -131,7 +138,7 @@ def run_in(image: Image, command: list[str], binds: list[str]) -> None:
         place = f"{image.root}/{(target or source).lstrip('/')}"
         make = f"mkdir -p {place}" if Path(source).is_dir() else f"install -D /dev/null {place}"
         mounts.append(f"{make} && mount --bind -o ro {source} {place}")
-    script = " && ".join([*mounts, f"exec {shlex.join(image.inside(command, '/root'))}"])
+    script = " && ".join([*mounts, f"exec {shlex.join(image.inside(command, '/root', {}))}"])
     subprocess.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", script], check=True)
 
 
@@ -232,17 +239,17 @@ def copy_file(source: Path, target: Path, owner: tuple[int, int]) -> None:
 class Container:
     """CMD as process 1 of namespaces of its own, with a fresh /dev/shm and only a loopback network."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, variables: Mapping[str, str], errors: IO[str] | None = None) -> None:
         self.image = image
         root = image.root
         mounts = f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev"
         shm = f"mount -t tmpfs -o size={SHM},mode=1777 shm {root}/dev/shm"
-        start = shlex.join(image.inside(image.command, image.workdir))
+        start = shlex.join(image.inside(image.command, image.workdir, variables))
         script = (
             f"ip link set lo up && ip address add {ADDRESS}/32 dev lo && {mounts} && {shm} && exec {start}"
         )
         flags = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
-        self.outer = subprocess.Popen(["unshare", *flags, "sh", "-ec", script])
+        self.outer = subprocess.Popen(["unshare", *flags, "sh", "-ec", script], stderr=errors)
         self.pid = self._first_child()
 
     def _first_child(self) -> int:
@@ -253,14 +260,15 @@ class Container:
             time.sleep(0.05)
         sys.exit("container_check: the container did not start")
 
-    def run(self, command: list[str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, with these variables of the environment too."""
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--ipc"]
         return subprocess.run(
-            [*enter, *self.image.inside(command, self.image.workdir)],
+            [*enter, *self.image.inside(command, self.image.workdir, variables)],
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=60,
         )
 
     def processes(self) -> dict[str, set[str]]:
@@ -276,28 +284,10 @@ class Container:
         return users
 
 
-DOORS = """
-import json, urllib.error, urllib.request
-def ask(path, method="GET"):
-    try:
-        data = b"" if method == "POST" else None
-        request = urllib.request.Request("http://0.0.0.0:8000" + path, method=method, data=data)
-        return urllib.request.urlopen(request, timeout=10).status
-    except urllib.error.HTTPError as error:
-        return error.code
-print(json.dumps({
-    "/v2/health/live": ask("/v2/health/live"),
-    "/v2/repository/index": ask("/v2/repository/index", "POST"),
-    "/v2/repository/models/quorum_vote/unload": ask("/v2/repository/models/quorum_vote/unload", "POST"),
-    "/v2/systemsharedmemory/status": ask("/v2/systemsharedmemory/status"),
-    "/v2/trace/setting": ask("/v2/trace/setting"),
-    "/v2/logging": ask("/v2/logging"),
-}))
-"""
 REACHED = """
 import json, socket, sys
 reached = {}
-for port in (8000, 8001, 8002):
+for port in map(int, sys.argv[2:]):
     with socket.socket() as s:
         reached[port] = s.connect_ex((sys.argv[1], port)) == 0
 print(json.dumps(reached))
@@ -305,9 +295,26 @@ print(json.dumps(reached))
 SHARED = "import os; s = os.statvfs('/dev/shm'); print((s.f_blocks - s.f_bfree) * s.f_bsize)"
 
 
+def refuses(image: Image) -> bool:
+    """Whether the container ends by itself, and names the key, when nothing says who may ask it."""
+    with tempfile.TemporaryFile("w+") as errors:
+        container = Container(image, {}, errors)
+        try:
+            failed = container.outer.wait(timeout=START_S) != 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            if container.outer.poll() is None:
+                container.outer.kill()
+                container.outer.wait()
+        errors.seek(0)
+        return failed and KEY_VARIABLE in errors.read()
+
+
 def prove(image: Image) -> dict[str, object]:
+    refused = refuses(image)
     start = time.monotonic()
-    container = Container(image)
+    container = Container(image, {KEY_VARIABLE: KEY})
     try:
         while (health := container.run(image.health)).returncode:
             if container.outer.poll() is not None or time.monotonic() - start > START_S:
@@ -319,8 +326,10 @@ def prove(image: Image) -> dict[str, object]:
         if asked.returncode:
             sys.exit(f"container_check: no answer: {asked.stderr}")
         answer = json.loads(asked.stdout)
-        doors = json.loads(container.run(["python3", "-c", DOORS]).stdout)
-        ports = json.loads(container.run(["python3", "-c", REACHED, ADDRESS]).stdout)
+        outside = [*QUESTION, "--url", f"{ADDRESS}:{DOOR}"]
+        let_in = {"key": container.run(outside, **{KEY_VARIABLE: KEY}), "no key": container.run(outside)}
+        found = container.run(["python3", "-c", REACHED, ADDRESS, str(DOOR), *map(str, INSIDE)])
+        ports = json.loads(found.stdout)
         shared = int(container.run(["python3", "-c", SHARED]).stdout)
         users = container.processes()
         say("SIGTERM")
@@ -330,7 +339,8 @@ def prove(image: Image) -> dict[str, object]:
         return {
             "healthy_after_s": round(healthy, 1),
             "answer": answer,
-            "doors": doors,
+            "refused_without_key": refused,
+            "answered_outside": {name: asked.returncode == 0 for name, asked in let_in.items()},
             "reached_from_outside": ports,
             "users": {uid: sorted(names) for uid, names in users.items()},
             "shared_memory_bytes": shared,
@@ -347,11 +357,12 @@ def judge(results: dict) -> list[str]:
     wrong = []
     if any(uid == "0" for uid in results["users"]):
         wrong.append(f"runs as root: {results['users']}")
-    if results["doors"].pop("/v2/health/live") != 200:
-        wrong.append("health is not reachable")
-    wrong += [f"open door: {path} returned {code}" for path, code in results["doors"].items() if code < 400]
+    if not results["refused_without_key"]:
+        wrong.append("starts although nothing says who may ask it")
+    if results["answered_outside"] != {"key": True, "no key": False}:
+        wrong.append(f"answered outside: {results['answered_outside']}")
     ports = results["reached_from_outside"]
-    wrong += [f"port {port} is not reachable from outside" for port, reached in ports.items() if not reached]
+    wrong += [f"port {p} from outside: {ok}" for p, ok in ports.items() if ok is not (p == str(DOOR))]
     if results["exit_code"] != 0:
         wrong.append(f"SIGTERM ended it with exit code {results['exit_code']}")
     return wrong

@@ -315,5 +315,5 @@ def _mark(run: _Demo, traffic: Traffic, label: str, act: Callable[[], T]) -> T:
 
 
 def _on_free_ports(spec: Deployment) -> Deployment:
-    server = spec.server.model_copy(update={"grpc_port": 0, "http_port": 0, "metrics_port": 0})
+    server = spec.server.model_copy(update={"grpc_port": 0, "http": False, "metrics_port": 0})
     return spec.model_copy(update={"server": server})

@@ -14,6 +14,8 @@ import yaml
 
 from quorum.build.versions import PINNED
 from quorum.deployment import load_deployment
+from quorum.server.door_process import DRAIN_S
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE, TRUSTED_NETWORK_VARIABLE
 from quorum.server.triton import TritonServer
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,8 @@ def test_every_file_that_is_copied_is_sent_to_the_builder(target):
     ("path", "sent"),
     [
         ("ensemble_backend/src/quorum/cli/plan.py", True),
+        ("ensemble_backend/src/quorum/build/versions.py", True),
+        ("ensemble_backend/build/lib/quorum/__init__.py", False),
         ("model_repository/quorum/config.pbtxt", True),
         ("examples/demo/models/demo-llama/config.json", True),
         ("examples/demo/train.py", False),
@@ -113,10 +117,51 @@ def test_compose_keeps_weights_and_gives_time_to_finish(service, target, file):
     weights = places[f"/srv/quorum/{load_deployment(ROOT / file).repository}"]
     assert weights in COMPOSE["volumes"]
     drain = inspect.signature(TritonServer.stop).parameters["drain_s"].default
-    # Waiting for requests in flight and waiting for Triton to end may each take this long.
-    assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain
+    # Waiting for requests in flight and waiting for Triton to end may each take this long, after the door.
+    assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain + DRAIN_S
     assert all(port.startswith("127.0.0.1:") for port in found["ports"])
     assert found["shm_size"]
+
+
+@pytest.mark.parametrize("service", ["quorum-cpu", "quorum-gpu"])
+def test_compose_publishes_what_callers_need_and_says_that_its_network_is_trusted(service):
+    found = COMPOSE["services"][service]
+    assert found["ports"] == ["127.0.0.1:8001:8001", "127.0.0.1:8002:8002"]
+    assert found["environment"][TRUSTED_NETWORK_VARIABLE] == "1"
+    assert found["environment"][INFERENCE_KEY_VARIABLE] == f"${{{INFERENCE_KEY_VARIABLE}:-}}"
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_an_image_trusts_no_network_by_itself(target):
+    assert steps(target, "EXPOSE") == ["8001 8002"]
+    set_here = " ".join(steps(target, "ENV"))
+    assert "QUORUM_HOST=0.0.0.0" in set_here
+    assert TRUSTED_NETWORK_VARIABLE not in set_here
+
+
+@pytest.mark.parametrize("file", ["deploy.yaml", "deploy.gpu.yaml", "deploy.engine.yaml"])
+def test_no_example_opens_more_than_it_must(file):
+    server = load_deployment(ROOT / file).server
+    assert (server.host, server.http, server.trusted_network) == ("127.0.0.1", False, False)
+
+
+def test_the_check_tells_a_good_container_from_bad_ones():
+    good = {
+        "users": {"10001": ["quorum"]},
+        "refused_without_key": True,
+        "answered_outside": {"key": True, "no key": False},
+        "reached_from_outside": {"8001": True, "8000": False, "8002": False},
+        "exit_code": 0,
+    }
+    assert CHECK.judge(good) == []
+    for key, bad in (
+        ("refused_without_key", False),
+        ("answered_outside", {"key": True, "no key": True}),
+        ("answered_outside", {"key": False, "no key": False}),
+        ("reached_from_outside", {"8001": True, "8000": True, "8002": False}),
+        ("reached_from_outside", {"8001": False, "8000": False, "8002": False}),
+    ):
+        assert len(CHECK.judge({**good, key: bad})) == 1
 
 
 def test_the_check_uses_the_shared_memory_of_compose():

@@ -30,6 +30,7 @@ ANSWERED = {
     "MEMBER_VALUES": (pb.TYPE_STRING, [-1, -1]),
     "MEMBER_STATUS": (pb.TYPE_INT32, [-1, -1]),
     "MEMBER_SCORES": (pb.TYPE_FP32, [-1, -1]),
+    "DECISION_STATUS": (pb.TYPE_INT32, [-1]),
     "WEIGHTS_VERSION": (pb.TYPE_INT64, [1]),
     "CANARY_SHARE": (pb.TYPE_FP64, [1]),
 }

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.deployment import Live, running, write_deployment
+from support.deployment import WITH_HTTP, Live, running, write_deployment
 
 
 @pytest.fixture(scope="session")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Three members that answer at once."""
     members = {"alpha": {}, "beta": {}, "gamma": {}}
-    with running(write_deployment(tmp_path_factory.mktemp("steady"), members)) as live:
+    with running(write_deployment(tmp_path_factory.mktemp("steady"), members, server=WITH_HTTP)) as live:
         yield live

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.deployment import ATTRIBUTES, WITH_HTTP, Live, running, title, write_deployment
 from support.raw import MALFORMED, bytes_tensor, grpc_request, http_request
 from support.traces import listening, prefix_of, session_processes, shared_memory
 from support.wire import Reply, grpc_reply, json_reply, plain_majority
@@ -30,7 +30,7 @@ KINDS = list(MALFORMED)
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     members = {"alpha": {}, "flaky": {"options": {"fail_share": 0.34, "seed": 7}}, "gamma": {}}
-    with running(write_deployment(tmp_path_factory.mktemp("abuse"), members)) as live:
+    with running(write_deployment(tmp_path_factory.mktemp("abuse"), members, server=WITH_HTTP)) as live:
         yield live
 
 

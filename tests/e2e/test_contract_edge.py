@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.deployment import ATTRIBUTES, WITH_HTTP, Live, running, title, write_deployment
 from support.raw import bytes_tensor, grpc_request
 from support.wire import Reply, grpc_reply, plain_majority
 
@@ -59,7 +59,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     rows += [row("same text", "echo", every(f"in {c or 'none'}"), c) for c in ("", "a", "größe|x")]
     members: dict[str, Any] = {"alpha": {}, "beta": {}}
     folder = tmp_path_factory.mktemp("odd")
-    deploy = write_deployment(folder, members, rows=rows, attributes={}, default_normaliser="exact")
+    deploy = write_deployment(
+        folder, members, rows=rows, attributes={}, default_normaliser="exact", server=WITH_HTTP
+    )
     with running(deploy) as live:
         yield live
 

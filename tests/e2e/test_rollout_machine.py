@@ -37,8 +37,8 @@ from quorum.repository.render import difference, put_state
 from quorum.repository.store import Store
 from quorum.rollout.channels import RolloutError
 from quorum.rollout.offline import quarantine, recover_offline
-from quorum.server.health import dead_models, revive
 from quorum.server.probe import probe_channel
+from quorum.server.reload import revive
 from quorum_contract import CANARY, CHANNELS, GATE, STABLE, VOTE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
@@ -213,9 +213,6 @@ class Machine(RuleBasedStateMachine):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
             if "triton_python_backend_stub" in line and f"\0{model}_" in line:
                 os.kill(pid, signal.SIGKILL)
-        deadline, listed = time.monotonic() + PATIENCE_S, self.store.state().versions
-        while model not in dead_models(self.live.spec, self.live.url, listed):
-            assert time.monotonic() < deadline, f"{model} lives on without a process"
         revive(self.live.control, self.store, model)
 
     @precondition(lambda self: not self.damaged)

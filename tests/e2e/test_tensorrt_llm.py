@@ -18,7 +18,7 @@ from support.wire import Reply, grpc_reply
 from quorum.repository.store import Store
 from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
 from quorum.server.control import ControlError
-from quorum.server.health import dead_models, revive
+from quorum.server.reload import revive
 from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
@@ -174,7 +174,3 @@ def test_a_redeployed_member_is_a_new_llm(live: Live, place: Path) -> None:
     # What the first LLM said when it went: it held the questions of both members at once. The last of them
     # may still have been on its way when the LLM began to answer.
     assert standin.events(place / "llama", "shutdown")[0]["at_once"] >= TOGETHER - 1
-
-
-def test_the_health_probe_knows_the_shared_model(live: Live) -> None:
-    assert dead_models(live.spec, live.url, [1]) == {}

@@ -26,6 +26,8 @@ from quorum.server.triton import TritonServer
 from quorum_contract import CANARY, CHANNELS, STABLE, VOTE
 
 START_S = 90.0
+FREE_PORTS = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+WITH_HTTP: dict[str, Any] = {**FREE_PORTS, "http": True}
 ATTRIBUTES = ("brand", "color", "size")
 COLORS = ("red", "green", "blue", "n/a")
 ROOT_ATTRIBUTES: dict[str, Any] = yaml.safe_load(
@@ -98,7 +100,7 @@ def write_deployment(
             for name, settings in members.items()
         ],
         "attributes": {name: {} for name in ATTRIBUTES} if attributes is None else dict(attributes),
-        "server": {"grpc_port": 0, "http_port": 0, "metrics_port": 0},
+        "server": FREE_PORTS,
         "gate": dict(gate or {}),
         **more,
     }

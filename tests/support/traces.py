@@ -6,7 +6,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from quorum.server.triton import Endpoint, TritonServer
+from quorum.server.endpoint import Endpoint
+from quorum.server.triton import TritonServer
 
 
 def session_processes(leader: int) -> set[int]:
@@ -25,7 +26,12 @@ def session_processes(leader: int) -> set[int]:
 def stub_of(server: TritonServer, model: str) -> int:
     """The process that runs a model."""
     assert server.pid
-    for pid in session_processes(server.pid):
+    return stub_in(server.pid, model)
+
+
+def stub_in(leader: int, model: str) -> int:
+    """The process that runs a model of the server with this process id."""
+    for pid in session_processes(leader):
         line = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
         if "triton_python_backend_stub" in line and f"\0{model}_" in line:
             return pid
@@ -35,7 +41,7 @@ def stub_of(server: TritonServer, model: str) -> int:
 def shared_memory(pid: int, prefix: str = "") -> set[str]:
     """Shared memory of the server with this process id and region prefix."""
     names = {path.name for path in Path("/dev/shm").iterdir()}
-    return {n for n in names if n == f"quorum-{pid}-admission" or (prefix and n.startswith(prefix))}
+    return {n for n in names if n.startswith(f"quorum-{pid}-") or (prefix and n.startswith(prefix))}
 
 
 def prefix_of(server: TritonServer) -> str:
@@ -52,7 +58,7 @@ def prefix_of_process(pid: int) -> str:
 def listening(endpoint: Endpoint) -> list[int]:
     """The ports of an endpoint on which somebody answers."""
     ports = []
-    for port in (endpoint.grpc_port, endpoint.http_port, endpoint.metrics_port):
+    for port in endpoint.ports().values():
         with socket.socket() as sock:
             sock.settimeout(2)
             if sock.connect_ex((endpoint.host, port)) == 0:

@@ -14,6 +14,8 @@ BAD_ANSWER = -1
 NOT_SENT = -2
 UNANSWERED = -3
 """Statuses; above 0 a gRPC status code (for HTTP targets the nearest one)."""
+UNAVAILABLE = 14
+"""gRPC's status of a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,13 @@ class Samples:
     def latency_ms(self) -> npt.NDArray[np.float64]:
         """Time from *intended* sending to answer, of the answered requests; milliseconds."""
         return (self.done_ns - self.intended_ns)[self.ok] / 1e6
+
+    @property
+    def refusal_ms(self) -> npt.NDArray[np.float64]:
+        """Time from *intended* sending to the refusal, of the refused requests; milliseconds."""
+        refused = np.equal(self.status, UNAVAILABLE)
+        times: npt.NDArray[np.float64] = (self.done_ns - self.intended_ns)[refused] / 1e6
+        return times
 
     @property
     def lateness_ms(self) -> npt.NDArray[np.float64]:

@@ -16,10 +16,11 @@ from quorum_client.errors import (
     QuorumError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
-from quorum_contract import Status
+from quorum_contract import DecisionStatus, Status
 
 __all__ = [
     "SERVED",
@@ -28,6 +29,7 @@ __all__ = [
     "ChannelNotFound",
     "Client",
     "DeadlineExceeded",
+    "DecisionStatus",
     "Disconnected",
     "Extraction",
     "InvalidRequest",
@@ -39,6 +41,7 @@ __all__ = [
     "ServerError",
     "Status",
     "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "Vote",

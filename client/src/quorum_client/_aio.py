@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -17,9 +17,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
+from quorum_client._room import Room
 from quorum_client._routing import Share
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
-from quorum_contract import STABLE
+from quorum_client.errors import ChannelNotFound, DeadlineExceeded, Overloaded, QuorumError, Unavailable
+from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
 
 class AsyncClient:
@@ -33,6 +34,7 @@ class AsyncClient:
         headers: Sent with every call.
         retries: Send again when the server is full or unreachable; see :class:`quorum_client.Client`.
         canary_share: As for :class:`quorum_client.Client`.
+        key: The server's inference key.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -48,9 +50,10 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
         canary_share: Share | None = None,
+        key: str | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key)
         self._channel: Any = None
         self._stub: Any = None
         self._closed = False
@@ -66,6 +69,7 @@ class AsyncClient:
         request_id: str | None = None,
         members_timeout_s: float | None = None,
         product_id: str | None = None,
+        priority: Priority = INTERACTIVE,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
 
@@ -82,7 +86,15 @@ class AsyncClient:
                 # The call itself reports what is wrong.
                 self._connection.share_unknown()
         call = self._connection.call(
-            text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
+            text,
+            attributes,
+            category,
+            timeout_s,
+            channel,
+            request_id,
+            members_timeout_s,
+            product_id,
+            priority,
         )
         return await self._send(stub, call, time.perf_counter() - start if look else 0.0)
 
@@ -118,6 +130,7 @@ class AsyncClient:
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
+        priority: Priority = ...,
     ) -> AsyncIterator[Extraction]: ...
     @overload
     def extract_many(
@@ -128,6 +141,7 @@ class AsyncClient:
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
+        priority: Priority = ...,
     ) -> AsyncIterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -138,6 +152,7 @@ class AsyncClient:
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
+        priority: Priority = BULK,
     ) -> AsyncIterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -147,45 +162,51 @@ class AsyncClient:
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
+            priority: As for :meth:`quorum_client.Client.extract_many`.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
+        limit, waits = window(concurrency), self._connection.waits(priority)
         self._open()
-        return self._many(iter(items), concurrency, limit, errors == "return", timeout_s, channel)
+
+        async def send(item: Item) -> Extraction:
+            return await self.extract(
+                item.text,
+                item.attributes,
+                category=item.category,
+                timeout_s=timeout_s,
+                channel=channel,
+                product_id=item.product_id,
+                priority=priority,
+            )
+
+        return self._many(iter(items), concurrency, limit, send, keep_errors=errors == "return", waits=waits)
 
     async def _many(
         self,
         items: Iterator[Item],
         concurrency: int,
         limit: int,
+        send: Callable[[Item], Awaitable[Extraction]],
+        *,
         keep_errors: bool,
-        timeout_s: float | Unset,
-        channel: str | None,
+        waits: bool,
     ) -> AsyncIterator[Extraction | QuorumError]:
-        free = asyncio.Semaphore(concurrency)
+        room = Room(concurrency)
 
-        async def ask(item: Item) -> Extraction | QuorumError:
-            async with free:
-                try:
-                    return await self.extract(
-                        item.text,
-                        item.attributes,
-                        category=item.category,
-                        timeout_s=timeout_s,
-                        channel=channel,
-                        product_id=item.product_id,
-                    )
-                except QuorumError as error:
-                    if keep_errors:
-                        return error
-                    raise
+        async def ask(number: int, item: Item) -> Extraction | QuorumError:
+            try:
+                return await _send_when_room(send, item, number, room, waits=waits)
+            except QuorumError as error:
+                if keep_errors:
+                    return error
+                raise
 
         pending: deque[asyncio.Task[Extraction | QuorumError]] = deque()
         try:
-            for item in items:
-                pending.append(asyncio.create_task(ask(item)))
+            for number, item in enumerate(items):
+                pending.append(asyncio.create_task(ask(number, item)))
                 while len(pending) >= limit or (pending and pending[0].done()):
                     yield await pending.popleft()
             while pending:
@@ -246,3 +267,27 @@ class AsyncClient:
             )
             self._stub = GRPCInferenceServiceStub(self._channel)
         return self._stub
+
+
+async def _send_when_room(
+    send: Callable[[Item], Awaitable[Extraction]], item: Item, number: int, room: Room, *, waits: bool
+) -> Extraction:
+    """Send an item once the run has room for it; with ``waits`` again until a full server admits it."""
+    place = asyncio.Event()
+    room.ask(number, place.set)
+    while True:
+        await place.wait()
+        place.clear()
+        try:
+            result = await send(item)
+        except BaseException as error:
+            if not (waits and isinstance(error, Overloaded)):
+                room.leave(answered=False)
+                raise
+            pause_s = room.refused(number, place.set)
+        else:
+            room.leave(answered=True)
+            return result
+        if pause_s is not None:
+            await asyncio.sleep(pause_s)
+            place.set()

@@ -27,7 +27,8 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import CANARY, STABLE
+from quorum_contract import BULK, CANARY, INTERACTIVE, STABLE, Priority
+from quorum_contract.key import KEY_HEADER, key_value
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
 _READY_TIMEOUT_S = 5.0
@@ -96,6 +97,7 @@ class Call:
     routed: bool = False
     fallback_from: str | None = None
     is_look: bool = False
+    priority: Priority = INTERACTIVE
 
 
 class Connection:
@@ -110,6 +112,7 @@ class Connection:
         headers: Mapping[str, str] | None,
         retries: bool,
         canary_share: Share | None,
+        key: str | None = None,
     ) -> None:
         """Check everything that can be checked without the network.
 
@@ -129,7 +132,7 @@ class Connection:
         self._retries = retries
         self._tokens = _TOKENS
         self.timeout_s = _wire.check_timeout(timeout_s)
-        self.metadata = _metadata(headers or {})
+        self.metadata = _metadata(_with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None
         # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a dead peer is noticed after 20 s; the pings
@@ -143,8 +146,9 @@ class Connection:
             # By its name the shortest pause, but also the longest time that one attempt to connect may take:
             # half of a call's, so that a listener that never answers is unreachable, not a slow server.
             ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
-            # gRPC retries by itself what was never sent.
-            ("grpc.enable_retries", int(retries)),
+            # gRPC sends again by itself what never reached the server, as when an old connection is closed in
+            # order; that is not asking twice, so it is on without retries too.
+            ("grpc.enable_retries", 1),
         ]
 
     def call(
@@ -157,6 +161,7 @@ class Connection:
         request_id: str | None,
         members_timeout_s: float | None = None,
         product_id: str | None = None,
+        priority: Priority = INTERACTIVE,
     ) -> Call:
         """Build one request.
 
@@ -176,8 +181,11 @@ class Connection:
             channel=name,
             request_id=ident,
             timeout_us=_wire.server_timeout_us(timeout, members_timeout_s),
+            priority=priority,
         )
-        return Call(message, tuple(attributes), name, timeout, ident, members_timeout_s, routed)
+        return Call(
+            message, tuple(attributes), name, timeout, ident, members_timeout_s, routed, priority=priority
+        )
 
     def _route(self, text: str, product_id: str | None) -> str:
         share = self._served or 0.0 if self.canary_share == SERVED else self.canary_share
@@ -195,6 +203,14 @@ class Connection:
         look = self.call("?", ["share"], "", min(timeout / 2, _LOOK_S), STABLE, None, members_timeout_s=0)
         return replace(look, is_look=True)
 
+    def waits(self, priority: Priority) -> bool:
+        """Whether a run of that priority waits until a full server has room.
+
+        Raises:
+            InvalidRequest: There is no such priority.
+        """
+        return _wire.check_priority(priority) == BULK and self._retries
+
     def share_unknown(self) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""
         self._served = self._served or 0.0
@@ -210,6 +226,9 @@ class Connection:
         """
         safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
         if not (self._retries and safe) or call.is_look:
+            return None
+        # A run waits for room by itself.
+        if call.priority == BULK and isinstance(error, Overloaded):
             return None
         self._tokens = max(0.0, self._tokens - 1)
         if sent > len(_PAUSES_S) or self._tokens <= _TOKENS / 2:
@@ -273,6 +292,21 @@ def window(concurrency: int) -> int:
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0")
     return _WINDOW * concurrency
+
+
+def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
+    """Add the header of the key.
+
+    Raises:
+        InvalidRequest: The key cannot be sent, or the headers have one already.
+    """
+    if key is None:
+        return {**headers}
+    if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable():
+        raise InvalidRequest("key: not printable ASCII; give the server's inference key")
+    if any(name.lower() == KEY_HEADER for name in headers):
+        raise InvalidRequest(f"key: the headers have {KEY_HEADER!r} already; give one of the two")
+    return {**headers, KEY_HEADER: key_value(key)}
 
 
 def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from quorum_contract import STABLE, Status
+from quorum_contract import STABLE, DecisionStatus, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,18 @@ class Answer:
 
     Attributes:
         attribute: Its name, as asked.
-        value: The decided value; ``"n/a"`` when the text does not say; ``None`` when no member answered.
-        confidence: In [0, 1]; 0 when no member answered.
+        value: The decided value; ``"n/a"`` when the text does not say; ``None`` when none was decided.
+        confidence: In [0, 1]; 0 when none was decided.
         votes: Every member's vote, in the deployment's order.
+        status: ``DecisionStatus.DECIDED``, or why there is no value: ``NO_ANSWER`` of any member, or
+            ``NO_QUORUM``, fewer answers than the deployment demands.
     """
 
     attribute: str
     value: str | None
     confidence: float
     votes: tuple[Vote, ...]
+    status: DecisionStatus = DecisionStatus.DECIDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -16,9 +17,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
+from quorum_client._room import Room
 from quorum_client._routing import Share
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
-from quorum_contract import STABLE
+from quorum_client.errors import ChannelNotFound, DeadlineExceeded, Overloaded, QuorumError, Unavailable
+from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
 
 class Client:
@@ -38,6 +40,8 @@ class Client:
             and kept current by every answer. A product always takes the same channel, see
             :func:`quorum_client.takes_canary`. A canary that is missing or fails is replaced by the stable
             channel, and the result says so. A call that names a channel is not routed.
+        key: The server's inference key, sent with every call; ``None`` for a server without one. Without
+            TLS whoever sees the network can read it.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -53,9 +57,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         retries: bool = True,
         canary_share: Share | None = None,
+        key: str | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share)
+        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key)
         credentials, options = self._connection.credentials, self._connection.options
         self._channel: Any = (
             grpc.secure_channel(url, credentials, options)
@@ -76,6 +81,7 @@ class Client:
         request_id: str | None = None,
         members_timeout_s: float | None = None,
         product_id: str | None = None,
+        priority: Priority = INTERACTIVE,
     ) -> Extraction:
         """Ask for the attributes of one product.
 
@@ -90,6 +96,9 @@ class Client:
                 decide; by default a little before the deadline. With 0 no member is asked: a sign of life.
             product_id: Identifier of the product: with ``canary_share`` it decides the channel; the text does
                 when it is not given.
+            priority: ``"bulk"`` for one of many that can wait: the server admits it only while fewer than
+                ``gate.max_bulk_in_flight`` requests are inside, and one that it refuses as overloaded is not
+                sent again; :meth:`extract_many` does that.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
@@ -104,7 +113,15 @@ class Client:
                 # The call itself reports what is wrong.
                 self._connection.share_unknown()
         call = self._connection.call(
-            text, attributes, category, timeout_s, channel, request_id, members_timeout_s, product_id
+            text,
+            attributes,
+            category,
+            timeout_s,
+            channel,
+            request_id,
+            members_timeout_s,
+            product_id,
+            priority,
         )
         return self._send(call, time.perf_counter() - start if look else 0.0)
 
@@ -140,6 +157,7 @@ class Client:
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
+        priority: Priority = ...,
     ) -> Iterator[Extraction]: ...
     @overload
     def extract_many(
@@ -150,6 +168,7 @@ class Client:
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
+        priority: Priority = ...,
     ) -> Iterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -160,6 +179,7 @@ class Client:
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
+        priority: Priority = BULK,
     ) -> Iterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -172,33 +192,44 @@ class Client:
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
+            priority: ``"bulk"``: the server admits the products while few other requests are inside, and
+                a product that it refuses waits, for as long as it takes, before its ``timeout_s`` begins;
+                ``"interactive"``: as :meth:`extract`.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
+        limit, waits = window(concurrency), self._connection.waits(priority)
         self._check_open()
-        return self._many(iter(items), concurrency, limit, errors == "return", timeout_s, channel)
+
+        def send(item: Item) -> Extraction:
+            return self.extract(
+                item.text,
+                item.attributes,
+                category=item.category,
+                timeout_s=timeout_s,
+                channel=channel,
+                product_id=item.product_id,
+                priority=priority,
+            )
+
+        return self._many(iter(items), concurrency, limit, send, keep_errors=errors == "return", waits=waits)
 
     def _many(
         self,
         items: Iterator[Item],
         concurrency: int,
         limit: int,
+        send: Callable[[Item], Extraction],
+        *,
         keep_errors: bool,
-        timeout_s: float | Unset,
-        channel: str | None,
+        waits: bool,
     ) -> Iterator[Extraction | QuorumError]:
-        def ask(item: Item) -> Extraction | QuorumError:
+        room, ended = Room(concurrency), threading.Event()
+
+        def ask(number: int, item: Item) -> Extraction | QuorumError:
             try:
-                return self.extract(
-                    item.text,
-                    item.attributes,
-                    category=item.category,
-                    timeout_s=timeout_s,
-                    channel=channel,
-                    product_id=item.product_id,
-                )
+                return _send_when_room(send, item, number, room, ended, waits=waits)
             except QuorumError as error:
                 if keep_errors:
                     return error
@@ -207,8 +238,8 @@ class Client:
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="quorum-client")
         pending: deque[Future[Extraction | QuorumError]] = deque()
         try:
-            for item in items:
-                pending.append(pool.submit(ask, item))
+            for number, item in enumerate(items):
+                pending.append(pool.submit(ask, number, item))
                 while len(pending) >= limit or (pending and pending[0].done()):
                     yield pending.popleft().result()
             while pending:
@@ -216,6 +247,8 @@ class Client:
         finally:
             # Calls in flight end by their own deadline; waiting for them here would delay the caller's error.
             pool.shutdown(wait=False, cancel_futures=True)
+            ended.set()
+            room.close()
 
     def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
@@ -254,3 +287,35 @@ class Client:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed; make a new one")
+
+
+def _send_when_room(
+    send: Callable[[Item], Extraction],
+    item: Item,
+    number: int,
+    room: Room,
+    ended: threading.Event,
+    *,
+    waits: bool,
+) -> Extraction:
+    """Send an item once the run has room for it; with ``waits`` again until a full server admits it."""
+    place = threading.Event()
+    room.ask(number, place.set)
+    while True:
+        place.wait()
+        place.clear()
+        try:
+            if ended.is_set():
+                raise RuntimeError("the run has ended: its results are not read any more")
+            result = send(item)
+        except BaseException as error:
+            if not (waits and isinstance(error, Overloaded)):
+                room.leave(answered=False)
+                raise
+            pause_s = room.refused(number, place.set)
+        else:
+            room.leave(answered=True)
+            return result
+        if pause_s is not None:
+            ended.wait(pause_s)
+            place.set()

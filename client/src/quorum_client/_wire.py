@@ -25,29 +25,36 @@ from quorum_client.errors import (
     ProtocolError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
 from quorum_contract import (
     CANARY,
     CONFIDENCE,
+    INTERACTIVE,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
+    PRIORITIES,
+    PRIORITY,
     STABLE,
     VALUES,
     WEIGHTS_VERSION,
+    DecisionStatus,
+    Priority,
     Status,
 )
 from quorum_contract.checks import encode, encode_attributes, encode_category, encode_text
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.scores import valid_score
-from quorum_contract.tensors import ASKED, REQUIRED, SCORES, SHARE
+from quorum_contract.tensors import ASKED, DECIDED, REQUIRED, SCORES, SHARE
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
 _STATUS = {int(status): status for status in Status}
+_WITHOUT_VALUE = {int(status): status for status in DecisionStatus if status is not DecisionStatus.DECIDED}
 
 
 def check_timeout(timeout_s: object) -> float:
@@ -76,7 +83,14 @@ def check_channel(channel: object) -> str:
 
 
 def request(
-    text: str, attributes: Sequence[str], category: str, *, channel: str, request_id: str, timeout_us: int
+    text: str,
+    attributes: Sequence[str],
+    category: str,
+    *,
+    channel: str,
+    request_id: str,
+    timeout_us: int,
+    priority: Priority = INTERACTIVE,
 ) -> Any:
     """Check the arguments and build the ``ModelInferRequest``; ``timeout_us`` is the members' deadline.
 
@@ -87,6 +101,8 @@ def request(
     encode(request_id, "request_id", _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
     set_timeout(message, timeout_us)
+    if check_priority(priority) != INTERACTIVE:
+        message.parameters[PRIORITY].string_param = priority
     for tensor, values in zip(ASKED, contents, strict=True):
         added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
         added.contents.bytes_contents.extend(values)
@@ -118,6 +134,18 @@ def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) 
 def set_timeout(message: Any, timeout_us: int) -> None:
     """Set the deadline for the server."""
     message.parameters["timeout"].int64_param = timeout_us
+
+
+def check_priority(priority: object) -> Priority:
+    """Check a priority.
+
+    Raises:
+        InvalidRequest: There is no such priority.
+    """
+    for known in PRIORITIES:
+        if priority == known:
+            return known
+    raise InvalidRequest(f"priority: {priority!r}; give one of {', '.join(map(repr, PRIORITIES))}")
 
 
 def check_product(product: object) -> str:
@@ -175,6 +203,9 @@ def from_grpc(
     if code == Unavailable.code:
         return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
     match status:
+        case grpc.StatusCode.UNAUTHENTICATED:
+            message = f"{where} refused the key: {details}; pass the right one with key="
+            return Unauthenticated(message, request_id=request_id)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case grpc.StatusCode.NOT_FOUND:
@@ -233,6 +264,7 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
     if not all(0.0 <= c <= 1.0 for c in confidence):
         raise ValueError(f"{CONFIDENCE} {confidence} is not in [0, 1]")
     scores = _scores(*raw.get(SCORES.name, (None, b"")), attributes=a, members=n)
+    decided = _decided(*raw.get(DECIDED.name, (None, b"")), values=values)
     all_votes = [
         Vote(members[at // a], value, code, score)
         if code is Status.ANSWERED
@@ -240,7 +272,7 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
         for at, (value, code, score) in enumerate(zip(votes, status, scores, strict=True))
     ]
     answers = tuple(
-        Answer(attribute, values[i] or None, confidence[i], tuple(all_votes[i::a]))
+        Answer(attribute, values[i] or None, confidence[i], tuple(all_votes[i::a]), decided[i])
         for i, attribute in enumerate(attributes)
     )
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
@@ -254,6 +286,22 @@ def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequen
     if output is None or (output.datatype, list(output.shape), len(raw)) != expected:
         return [None] * count
     return [valid_score(number) for number in struct.unpack(f"<{count}f", raw)]
+
+
+def _decided(output: Any, raw: bytes, *, values: Sequence[str]) -> list[DecisionStatus]:
+    """Read why each value is empty; a tensor without sense, or none, says what an empty value says."""
+    count = len(values)
+    codes: Sequence[int] = [DecisionStatus.NO_ANSWER] * count
+    if output is not None and (output.datatype, list(output.shape), len(raw)) == (
+        DECIDED.datatype,
+        [count],
+        count * 4,
+    ):
+        codes = struct.unpack(f"<{count}i", raw)
+    return [
+        DecisionStatus.DECIDED if value else _WITHOUT_VALUE.get(code, DecisionStatus.NO_ANSWER)
+        for value, code in zip(values, codes, strict=True)
+    ]
 
 
 def _strings(name: str, raw: bytes, count: int | None = None) -> list[str]:

@@ -10,6 +10,7 @@
         │   ├── Unreachable      no connection to the address
         │   ├── Disconnected     the call broke off; members may have been asked
         │   └── Overloaded       the server has as many requests as it admits
+        ├── Unauthenticated      the key is wrong or missing
         ├── ChannelNotFound      the server has no such channel
         ├── DeadlineExceeded     no answer within the deadline
         ├── ServerError          the server failed, or a proxy refused the call
@@ -38,6 +39,12 @@ class Disconnected(Unavailable):
     """The call broke off; members may have been asked, so the client does not send it again by itself."""
 
     code = "DISCONNECTED"
+
+
+class Unauthenticated(RequestError):
+    """The key is wrong or missing; no member was asked."""
+
+    code = "UNAUTHENTICATED"
 
 
 class ChannelNotFound(RequestError):

@@ -6,10 +6,12 @@ module                          content
 ==============================  =====================================================================
 :mod:`quorum_contract.tensors`  the tensors: name, datatype and shape of each
 :mod:`quorum_contract.names`    the names of models and channels
-:mod:`quorum_contract.status`   the status of a vote
+:mod:`quorum_contract.status`   the status of a vote, and of a decision
+:mod:`quorum_contract.priority` how urgent a request is
 :mod:`quorum_contract.scores`   the range of a vote's score
 :mod:`quorum_contract.checks`   the limits of a request, and their checks
 :mod:`quorum_contract.errors`   the base of every exception, and error codes in messages
+:mod:`quorum_contract.key`      the header of a caller's key
 :mod:`quorum_contract.foreign`  the meaning of ``UNAVAILABLE`` from other programs
 ==============================  =====================================================================
 
@@ -24,12 +26,14 @@ from quorum_contract.checks import (
 )
 from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, RequestError, Unavailable
 from quorum_contract.names import CANARY, CHANNELS, GATE, MEMBER_BACKEND, NOT_APPLICABLE, STABLE, VOTE
-from quorum_contract.status import Status
+from quorum_contract.priority import BULK, INTERACTIVE, PRIORITIES, PRIORITY, Priority
+from quorum_contract.status import DecisionStatus, Status
 from quorum_contract.tensors import (
     ATTRIBUTES,
     CANARY_SHARE,
     CATEGORY,
     CONFIDENCE,
+    DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
     MEMBER_VALUES,
@@ -43,12 +47,15 @@ from quorum_contract.tensors import (
 
 __all__ = [
     "ATTRIBUTES",
+    "BULK",
     "CANARY",
     "CANARY_SHARE",
     "CATEGORY",
     "CHANNELS",
     "CONFIDENCE",
+    "DECISION_STATUS",
     "GATE",
+    "INTERACTIVE",
     "MAX_ATTRIBUTES",
     "MAX_ATTRIBUTE_BYTES",
     "MAX_CATEGORY_BYTES",
@@ -59,6 +66,8 @@ __all__ = [
     "MEMBER_STATUS",
     "MEMBER_VALUES",
     "NOT_APPLICABLE",
+    "PRIORITIES",
+    "PRIORITY",
     "QUESTION",
     "STABLE",
     "TEXT",
@@ -66,8 +75,10 @@ __all__ = [
     "VOTE",
     "VOTES",
     "WEIGHTS_VERSION",
+    "DecisionStatus",
     "InvalidRequest",
     "Overloaded",
+    "Priority",
     "QuorumError",
     "RequestError",
     "Status",

@@ -42,6 +42,7 @@ _GRPC = "gRPC 1.85"
 
 PHRASES = (
     Phrase("Exceeds maximum queue size", Meaning.FULL, _TRITON),
+    Phrase("RST_STREAM with error code 7", Meaning.FULL, f"{_GRPC}: more streams than a connection may have"),
     Phrase("failed to connect", Meaning.NO_CONNECTION, _GRPC),
     Phrase("errors resolving", Meaning.NO_CONNECTION, _GRPC),
     Phrase("DNS resolution", Meaning.NO_CONNECTION, f"in the binary of {_GRPC}; not provoked"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of a vote."""
+"""The status of a vote, and of a decision."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ class Status(IntEnum):
     NOT_ASKED = 5
     REFUSED = 6
     NOT_FOUND = 7
+
+
+class DecisionStatus(IntEnum):
+    """Outcome of the vote on one attribute; everything but ``DECIDED`` is an answer without a value.
+
+    ``NO_ANSWER``: every member abstained. ``NO_QUORUM``: some answered, but fewer than the deployment's
+    ``vote.min_members``, or members of less than ``vote.min_weight``, so that the value is withheld.
+    """
+
+    DECIDED = 0
+    NO_ANSWER = 1
+    NO_QUORUM = 2

@@ -21,6 +21,7 @@ MEMBERS = "MEMBERS"
 MEMBER_VALUES = "MEMBER_VALUES"
 MEMBER_STATUS = "MEMBER_STATUS"
 MEMBER_SCORES = "MEMBER_SCORES"
+DECISION_STATUS = "DECISION_STATUS"
 WEIGHTS_VERSION = "WEIGHTS_VERSION"
 CANARY_SHARE = "CANARY_SHARE"
 
@@ -67,8 +68,8 @@ ASKED = (
 """The inputs of a channel."""
 
 REQUIRED = (
-    Tensor(VALUES, "BYTES", ("A",), "decision per attribute; empty when no member answered"),
-    Tensor(CONFIDENCE, "FP32", ("A",), "in [0, 1]; 0 when no member answered"),
+    Tensor(VALUES, "BYTES", ("A",), "decision per attribute; empty without a decision"),
+    Tensor(CONFIDENCE, "FP32", ("A",), "in [0, 1]; 0 without a decision"),
     Tensor(MEMBERS, "BYTES", ("N",), "member names, in the order of the tensors of votes below"),
     Tensor(MEMBER_VALUES, "BYTES", ("N", "A"), "each vote after normalisation; empty for an abstention"),
     Tensor(MEMBER_STATUS, "INT32", ("N", "A"), "a Status per vote"),
@@ -84,7 +85,10 @@ SCORES = Tensor(
 )
 """Servers of earlier releases do not send it; a client then reads every vote as one without a score."""
 
-ANSWERED = (*REQUIRED, SCORES)
+DECIDED = Tensor(DECISION_STATUS, "INT32", ("A",), "a DecisionStatus per attribute")
+"""Servers of earlier releases do not send it; their values are empty only when no member answered."""
+
+ANSWERED = (*REQUIRED, SCORES, DECIDED)
 """The outputs of the vote, and of a channel; clients ignore outputs that they do not know."""
 
 SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canary channel is to answer")

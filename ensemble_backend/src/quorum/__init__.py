@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from quorum.operations.canary import CanaryOptions as CanaryOptions
     from quorum.operations.canary import CanaryReport as CanaryReport
     from quorum.operations.canary import canary_report as canary_report
+    from quorum.operations.clean import clean as clean
     from quorum.operations.describe import RenderReport as RenderReport
     from quorum.operations.describe import check_machine as check_machine
     from quorum.operations.describe import render as render
@@ -78,8 +79,10 @@ if TYPE_CHECKING:
     from quorum.review.session import apply_sheet as apply_sheet
     from quorum.review.session import choose_sheet as choose_sheet
     from quorum.rollout.channels import Change as Change
+    from quorum.server.incidents import Incident as Incident
+    from quorum.server.leftovers import Removed as Removed
     from quorum.server.supervise import serve as serve
-    from quorum.server.watch import keep_watching as keep_watching
+    from quorum.server.watch import keep_serving as keep_serving
     from quorum_contract.errors import QuorumError as QuorumError
 
 __version__ = "0.1.0"
@@ -98,6 +101,7 @@ _MODULES = {
     "quorum.evaluation.given": ("WeightsEvaluation",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
+    "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
     "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
@@ -115,8 +119,10 @@ _MODULES = {
     ),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
     "quorum.rollout.channels": ("Change",),
+    "quorum.server.incidents": ("Incident",),
+    "quorum.server.leftovers": ("Removed",),
     "quorum.server.supervise": ("serve",),
-    "quorum.server.watch": ("keep_watching",),
+    "quorum.server.watch": ("keep_serving",),
     "quorum_contract.errors": ("QuorumError",),
 }  # fmt: skip
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

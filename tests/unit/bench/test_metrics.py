@@ -35,6 +35,9 @@ BY_HAND = {
 }
 
 
+REFUSALS = ("refusal_p50", "refusal_p99")
+
+
 @pytest.mark.parametrize("key", BY_HAND)
 def test_by_hand(make_run, key):
     expected = BY_HAND[key] if key != "cost" else (0.001 + 100 * (100 + 20) / 1e6) / 100 * 1000
@@ -42,7 +45,9 @@ def test_by_hand(make_run, key):
 
 
 def test_all_are_covered_and_say_what_they_are():
-    assert set(BY_HAND) | {"first_token", "accuracy", "aggregation"} == {metric.key for metric in ALL}
+    assert set(BY_HAND) | {"first_token", "accuracy", "aggregation", "recovery", "bulk", *REFUSALS} == {
+        metric.key for metric in ALL
+    }
     assert all(metric.unit and metric.formula and metric.title for metric in ALL)
 
 
@@ -57,6 +62,13 @@ def test_failed_requests_have_no_latency_and_no_throughput(make_run):
     assert BY_KEY["latency_max"].of(run) == 5
     assert BY_KEY["throughput"].of(run) == 50
     assert BY_KEY["failed"].of(run) == 50
+    assert [BY_KEY[key].of(run) for key in REFUSALS] == [900, 900]
+
+
+def test_without_a_refusal_there_is_no_time_of_one(make_run):
+    for key in REFUSALS:
+        with pytest.raises(NoValue, match="nothing was refused"):
+            BY_KEY[key].of(make_run())
 
 
 def test_late_answers_are_no_goodput(make_run):

@@ -128,7 +128,8 @@ def test_what_is_no_result_is_refused_with_its_place(tmp_path, text, words):
 def test_a_point_has_every_metric_or_the_reason_why_not(make_measured):
     result = point_result(make_measured("x/y=1", 5.0, y=1))
     assert set(result.values) | set(result.missing) == {m.key for m in ALL}
-    assert set(result.missing) == {"first_token", "accuracy", "aggregation"}
+    refusals = {"refusal_p50", "refusal_p99", "recovery"}
+    assert set(result.missing) == {"first_token", "accuracy", "aggregation", "bulk", *refusals}
     for value in result.values.values():
         assert value.low <= value.value <= value.high
 

@@ -127,6 +127,7 @@ def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
         "title": 'a "red", shoe',
         "color": "red",
         "color_confidence": "0.6124",
+        "color_status": "DECIDED",
         "error": "",
     }
     assert (rows[1]["sku"], rows[1]["color"], rows[1]["error"]) == ("2", "", "too late")
@@ -167,7 +168,7 @@ def test_csv_out_holds_no_control_characters_unless_it_is_for_machines(escaped: 
     assert (row["title"], row["color"]) == ("two\nlines\t", value)
 
 
-@pytest.mark.parametrize("column", ["color", "color_confidence", "error"])
+@pytest.mark.parametrize("column", ["color", "color_confidence", "color_status", "error"])
 def test_csv_out_overwrites_no_column(column: str) -> None:
     with pytest.raises(OutputError, match=f"'{column}'"):
         CsvSink(io.StringIO(), ["title", column], ["color"])

@@ -16,6 +16,7 @@ import quorum
 from quorum.bulk import only
 from quorum.bulk.answers import OutputError
 from quorum.cli import app
+from quorum.deployment.schema import VoteSpec
 from quorum.votes import read_votes
 from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Vote
 
@@ -148,6 +149,12 @@ def test_votes_of_other_members_are_not_taken_for_those_of_a_killed_run(
     assert (asked, Path("old.jsonl").read_bytes(), part.exists()) == ([], before, True)
 
 
+def test_the_quorum_of_all_members_is_none_of_one_alone(deployment: quorum.Deployment) -> None:
+    vote = deployment.vote.model_copy(update={"min_members": 2, "min_weight": 0.5, "grace_ms": 5.0})
+    alone = only.members_alone(deployment.model_copy(update={"vote": vote}), ["beta"])
+    assert alone.vote == VoteSpec()
+
+
 def test_abstentions_are_counted_by_their_reason(
     deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +167,7 @@ def test_abstentions_are_counted_by_their_reason(
     report = quorum.extract(deployment, "in.csv", options())
     assert (report.answered, report.voted, report.abstained) == (ROWS - 1, 2, {"NOT_ASKED": 8})
     assert report.to_json()["abstained"] == {"NOT_ASKED": 8}
+    assert not {"decided", "undecided"} & report.to_json().keys()
     result = CliRunner().invoke(app, ["extract", "in.csv", "--only", "beta", "--votes", "old.jsonl"])
     assert result.exit_code == 0
     assert "no vote in 8 of 8 cases: 8 NOT_ASKED; they are asked again by the next run" in result.stderr

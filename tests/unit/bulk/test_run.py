@@ -3,17 +3,32 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.deployment import write_deployment
+from typer.testing import CliRunner
 
 import quorum
 from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
-from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Status, Unreachable, Vote
+from quorum.cli import app
+from quorum_client import (
+    Answer,
+    AsyncClient,
+    Client,
+    DecisionStatus,
+    Extraction,
+    InvalidRequest,
+    Status,
+    Unreachable,
+    Vote,
+)
 from quorum_contract.errors import QuorumError
 
 ROWS = 50
@@ -54,7 +69,7 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert report.by_channel == {"quorum": ROWS - 1}
     assert report.to_json() == {
         "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "votes.jsonl",
-        "voted": ROWS - 1, "abstained": {},
+        "voted": ROWS - 1, "abstained": {}, "decided": ROWS - 1, "undecided": {},
     }  # fmt: skip
     assert seen == [(done, ROWS) for done in range(ROWS + 1)]
     assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
@@ -69,6 +84,35 @@ def test_cells_of_a_csv_are_escaped_unless_a_machine_reads_it(
     quorum.extract(deployment, "in.csv", options(**more))
     assert Path("out.csv").read_text("utf-8").splitlines()[1].startswith(f"s,{title},red,")
     assert '"title": "-1"' in Path("votes.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_values_that_were_withheld_are_marked_and_counted(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        status = {0: DecisionStatus.NO_QUORUM, 1: DecisionStatus.NO_ANSWER}.get(int(text) % 5)
+        vote = Vote("alpha", "red", Status.ANSWERED)
+        found = (
+            Answer("color", None, 0.0, (vote,), status) if status else Answer("color", "red", 0.5, (vote,))
+        )
+        return Extraction("id", (found,), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    report = quorum.extract(deployment, "in.csv", replace(options(), out=f"out.{ending}"))
+    assert (report.decided, report.undecided) == (30, {"NO_ANSWER": 10, "NO_QUORUM": 10})
+    assert report.to_json()["undecided"] == report.undecided
+    text = Path(f"out.{ending}").read_text("utf-8")
+    if ending == "csv":
+        rows = [(row["color"], row["color_status"]) for row in csv.DictReader(io.StringIO(text))]
+    else:
+        found = [json.loads(line)["attributes"]["color"] for line in text.splitlines()]
+        rows = [(cell["value"] or "", cell["status"]) for cell in found]
+    assert rows[:3] == [("", "NO_QUORUM"), ("", "NO_ANSWER"), ("red", "DECIDED")]
+    assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS
+    result = CliRunner().invoke(app, ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"])
+    assert result.exit_code == 0
+    assert "no value in 20 of 50 answers: 10 NO_ANSWER, 10 NO_QUORUM" in result.stderr
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

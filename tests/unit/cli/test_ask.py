@@ -10,7 +10,7 @@ import pytest
 
 import quorum
 from quorum.cli import console
-from quorum_client import Answer, Extraction, Status, Vote
+from quorum_client import Answer, DecisionStatus, Extraction, Status, Vote
 
 MEMBERS = ("demo-llama", "demo-qwen2", "demo-qwen3", "catalogue-2024", "a [new] member")
 
@@ -40,6 +40,29 @@ def test_no_header_and_no_vote_is_cut(
     body = [line for line in lines if line.startswith("│")]
     assert len(body) == rows
     assert sum("88%" in line for line in body) == 2
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_a_withheld_value_is_not_taken_for_silence(
+    run: Any, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    votes = answer("size", "42").votes
+    answers = (
+        Answer("size", None, 0.0, votes, DecisionStatus.NO_QUORUM),
+        Answer("color", None, 0.0, votes[-2:] * 3, DecisionStatus.NO_ANSWER),
+    )
+    found = Extraction("id", answers, 1, 0.01)
+    monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
+    monkeypatch.setattr(console.out, "_width", columns)
+    code, out, err = run("ask", "a shirt")
+    assert code == 0, err
+    words = " ".join(out.replace("│", " ").split())
+    assert "(no member answered)" in words
+    assert "(no quorum)" in words
+    assert "withheld, as too few members answered" in " ".join(err.split())
+    code, out, err = run("ask", "a shirt", "--json")
+    found = json.loads(out)["attributes"]
+    assert [cell["status"] for cell in found.values()] == ["NO_QUORUM", "NO_ANSWER"]
 
 
 UNSAFE = "\x00\x07\x1b[2J\x7f\x9b31m\u202e\u2066\u200f\ud800"

@@ -16,8 +16,8 @@ from quorum.cli.console import describe_os_error, friendly
 from quorum.deployment import DeploymentError, load_deployment
 from quorum.learning.newton import NoConvergenceError
 from quorum.repository.history import Event, History
+from quorum.server.endpoint import Endpoint
 from quorum.server.runfile import Running, leave_note, start_of
-from quorum.server.triton import Endpoint
 
 
 @pytest.mark.parametrize(

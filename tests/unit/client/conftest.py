@@ -36,6 +36,7 @@ class Response:
             "MEMBER_VALUES": ("BYTES", [n, a], pack([b"v-" + x for x in attributes] * n)),
             "MEMBER_STATUS": ("INT32", [n, a], struct.pack(f"<{n * a}i", *[0] * (n * a))),
             "MEMBER_SCORES": ("FP32", [n, a], struct.pack(f"<{n * a}f", *[-0.5] * (n * a))),
+            "DECISION_STATUS": ("INT32", [a], struct.pack(f"<{a}i", *[0] * a)),
             "WEIGHTS_VERSION": ("INT64", [1], struct.pack("<q", 7)),
         }
 

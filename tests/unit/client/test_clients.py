@@ -109,6 +109,8 @@ def test_a_question_and_its_answer(triton: Any, make: Any) -> None:
         ((grpc.StatusCode.DEADLINE_EXCEEDED, ""), qc.DeadlineExceeded, "within 30 s"),
         ((grpc.StatusCode.INTERNAL, "stub gone"), qc.ServerError, "INTERNAL: stub gone"),
         ((grpc.StatusCode.PERMISSION_DENIED, "no"), qc.ServerError, "PERMISSION_DENIED"),
+        ((grpc.StatusCode.UNAUTHENTICATED, "no [quorum:UNAUTHENTICATED]"), qc.Unauthenticated, "no; .*key="),
+        ((UNAVAILABLE, "Stream removed (RST_STREAM with error code 7)"), qc.Overloaded, "is full"),
     ],
 )
 def test_every_status_becomes_one_of_our_errors(
@@ -120,6 +122,15 @@ def test_every_status_becomes_one_of_our_errors(
     assert type(caught.value) is kind
     assert caught.value.request_id == "r-9"
     assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+@pytest.mark.parametrize("key", [None, "k-1"])
+def test_the_key_goes_with_every_call(triton: Any, make: Any, key: str | None) -> None:
+    client = make(triton.url, key=key, headers={"x-team": "shoes"})
+    client.extract("t", ["a"])
+    sent = triton.headers[0]
+    assert sent.get("authorization") == (f"Bearer {key}" if key else None)
+    assert sent["x-team"] == "shoes"
 
 
 def test_nobody_there(nowhere: str, make: Any) -> None:
@@ -234,6 +245,9 @@ def test_a_closed_client_says_so(triton: Any, make: Any) -> None:
         ({"headers": {"bad name": "v"}}, "not a header name"),
         ({"headers": {"key-bin": "v"}}, "not a header name"),
         ({"headers": {"key": "a\nb"}}, "not printable"),
+        ({"key": ""}, "key: not printable ASCII"),
+        ({"key": "größe"}, "key: not printable ASCII"),
+        ({"key": "k", "headers": {"Authorization": "Basic x"}}, "key: .*already"),
     ],
 )
 @pytest.mark.parametrize("kind", [qc.Client, qc.AsyncClient])

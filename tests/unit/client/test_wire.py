@@ -147,6 +147,41 @@ def test_a_wrong_answer_is_a_protocol_error(bend: Any, words: str) -> None:
     assert caught.value.request_id == "r1"
 
 
+def decided(
+    codes: Any = (0, 2), kind: str = "INT32", shape: Any = None
+) -> Callable[[dict[str, list[Any]]], None]:
+    raw = struct.pack(f"<{len(codes)}i", *codes)
+    return lambda tensors: tensors.update(DECISION_STATUS=[kind, shape or [len(codes)], raw])
+
+
+def statuses(found: Extraction) -> list[str]:
+    return [answer.status.name for answer in found.answers]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(1, "NO_ANSWER"), (2, "NO_QUORUM"), (99, "NO_ANSWER"), (0, "NO_ANSWER")]
+)
+def test_an_answer_says_why_it_has_no_value(code: int, name: str) -> None:
+    assert statuses(answer(decided((0, code)))) == ["DECIDED", name]
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda tensors: None,
+        decided((0, 2, 2)),
+        decided((0, 2), "FP32"),
+        decided((0, 2), shape=[1, 2]),
+        decided((0,), shape=[2]),
+    ],
+    ids=["an earlier server", "of three", "floats", "another shape", "too short"],
+)
+def test_without_a_sound_status_a_missing_value_means_no_answer(bend: Any) -> None:
+    found = answer(bend)
+    assert statuses(found) == ["DECIDED", "NO_ANSWER"]
+    assert found.answers == answer().answers
+
+
 def scores(found: Extraction) -> list[list[float | None]]:
     return [[vote.score for vote in answer.votes] for answer in found.answers]
 

@@ -2,6 +2,8 @@
 """weights.json: what is refused, with which words, and what survives the round trip."""
 
 import json
+import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -361,6 +363,13 @@ def test_numbers_whose_sum_is_no_number_are_refused(bias):
 
 def test_large_weights_whose_sum_is_no_number_are_refused():
     refused(default([1e308] * 3), "default: the numbers are so large")
+
+
+def test_weights_whose_sum_is_no_number_in_another_order_are_refused():
+    largest, little = sys.float_info.max, 0.4 * 2.0**971
+    assert math.isfinite(largest + little + little)
+    assert not math.isfinite(largest + (little + little))
+    refused(default([largest, little, little]), "default: the numbers are so large")
 
 
 EVIDENT = replace(LEARNED, evidence={"any_case": (0.98, 0.13, 0.5), "words": (0.1, 0.3, -0.4)})

@@ -41,6 +41,7 @@ def test_a_deployment_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert spec.member_names == ["alpha", "beta"]
     assert spec.members[0].options == ReplayOptions(votes="votes.jsonl")
     assert (spec.gate.max_in_flight, spec.gate.timeout_s, spec.gate.allow_direct) == (8, 30.0, False)
+    assert (spec.vote.min_members, spec.vote.min_weight, spec.vote.grace_ms) == (1, 0.0, None)
     assert (spec.server.grpc_port, spec.server.host) == (0, "127.0.0.1")
     assert spec.repository_path == tmp_path / "model_repository"
     assert spec.catalogue().get("color").normalise("Crimson") == "red"
@@ -80,6 +81,14 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":14:", "gate.max_in_flight", "0"]),
     "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":14:", "gate.max_in_flight", "4096"]),
     "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":16:", "server.grpc_port", "65535", "70000"]),
+    "a quorum of more members than there are": (
+        "gate:",
+        "vote:\n  min_weight: 0.5\n  min_members: 3\ngate:",
+        [":15:", "vote.min_members", "there are 2", "1 to 2"],
+    ),
+    "a quorum of none": ("gate:", "vote: {min_members: 0}\ngate:", [":13:", "vote.min_members", "0"]),
+    "more than all of the weight": ("gate:", "vote: {min_weight: 1.5}\ngate:", [":13:", "vote.min_weight"]),
+    "no grace at all": ("gate:", "vote: {grace_ms: 0}\ngate:", [":13:", "vote.grace_ms", "0"]),
     "endless timeout": ("max_in_flight: 8", "timeout_s: .inf", [":14:", "gate.timeout_s", "finite"]),
     "time that runs backwards": (
         "max_in_flight: 8",
@@ -280,7 +289,9 @@ def test_aliases_that_repeat_themselves_without_end_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merge: str
 ) -> None:
     # Making the values would take minutes.
-    monkeypatch.setattr(yaml, "safe_load", lambda _: pytest.fail("the aliases were written out"))
+    monkeypatch.setattr(
+        yaml.SafeLoader, "construct_document", lambda *_: pytest.fail("the aliases were written out")
+    )
     with pytest.raises(DeploymentError, match=r"deploy.yaml:5: aliases \(\*name\) repeat more than 20000"):
         load_deployment(write(tmp_path, bomb(merge)))
 
@@ -295,5 +306,5 @@ def test_many_values_and_a_few_aliases_are_read(tmp_path: Path, monkeypatch: pyt
 
 
 def test_text_nested_too_deeply_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeploymentError, match=r"deploy.yaml: nested too deeply"):
+    with pytest.raises(DeploymentError, match=r"deploy.yaml:1: not YAML: nested too deeply"):
         load_deployment(write(tmp_path, "members: " + "[" * 1200 + "]" * 1200))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from quorum.decision.cell import Parameters, decide_one
+from quorum.decision.quorum_rule import QuorumRule, decide
 from quorum.decision.weights import Weights, equal_weights
 from quorum.deployment.schema import CanarySpec
 from quorum.evaluation.canary import (
@@ -27,6 +28,7 @@ from quorum.evaluation.verdict import Latency, Metric, Verdict, judge
 from quorum.learning.learn import learn
 from quorum.learning.online import begin, relearn, update
 from quorum.votes import Cell, VotesTable, build_table
+from quorum_contract import DecisionStatus
 
 RULES = CanarySpec(min_products=100, max_worse=0.01)
 MEMBERS = ("a", "b", "c")
@@ -178,6 +180,24 @@ def test_recorded_votes_are_decided_as_the_vote_model_does(table: VotesTable) ->
     assert found.accuracy
     for weights, share in ((stable, found.accuracy.stable), (canary, found.accuracy.canary)):
         assert share == pytest.approx(is_right(table, apply(table, weights))[table.labelled].mean())
+
+
+@pytest.mark.parametrize("rule", [QuorumRule(2), QuorumRule(1, 0.7), QuorumRule(3, 1.0)])
+def test_what_the_server_would_withhold_is_no_answer_of_either_channel(
+    table: VotesTable, rule: QuorumRule
+) -> None:
+    stable, canary = equal_weights(MEMBERS), Weights("majority", MEMBERS, Parameters((0.2, 3.0, 0.5), 0.3))
+    withheld = [0, 0]
+    for cell, pair in zip(table.cells, pairs_from_votes(table, stable, canary, rule), strict=True):
+        ballots = [(v or "", int(v is None)) for v in cell.values]
+        for at, (weights, side) in enumerate(((stable, pair.stable), (canary, pair.canary))):
+            value, confidence, status = decide(rule, weights.parameters(cell.attribute), ballots)
+            withheld[at] += status is DecisionStatus.NO_QUORUM
+            assert (side.value or "") == value
+            assert side.confidence == pytest.approx(confidence)
+            assert side.agreement == agreement_of(side.value, cell.values)
+    assert min(withheld) > 20
+    assert rule.min_members > 1 or withheld[0] != withheld[1]
 
 
 @pytest.mark.parametrize(

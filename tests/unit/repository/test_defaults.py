@@ -47,5 +47,8 @@ def test_options_are_rendered_with_their_defaults_and_read_back(tmp_path: Path) 
         "hang_share": 0.0,
         "seed": 0,
         "scores": True,
+        "isolated": False,
+        "memory_limit_gib": None,
+        "faults": None,
     }
     assert read_options("replay", member["options"]) == spec.members[0].options

@@ -16,7 +16,9 @@ import pytest
 from support.deployment import Served, write_deployment
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from quorum.decision import weights as weights_file
 from quorum.decision.kept import kept_attributes
+from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Parameters, Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
 from quorum.operations.rollout import publish
@@ -146,6 +148,41 @@ def test_the_way_of_new_weights(spec: Deployment, server: Server, rollout: Rollo
         ("publish", 2, "done"), ("canary", 2, "done"), ("promote", 2, "done"), ("publish", 3, "done"),
         ("promote", 3, "done"), ("rollback", 2, "done"), ("rollback", 1, "done"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("heavy", [1e308, float("nan"), float("inf")])
+def test_weights_that_do_not_decide_are_refused_though_every_member_abstains(
+    spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, heavy: float
+) -> None:
+    # As if the check of the numbers let them pass; the probe here is one whose members all abstain.
+    monkeypatch.setattr(weights_file, "_check_parameters", lambda *_: None)
+    bad = replace(weights(spec), default=Parameters((heavy,) * 3))
+    before, state = disk(spec), server.state()
+    with pytest.raises(WeightsError, match="default decides no votes right"):
+        rollout.publish(bad)
+    assert disk(spec) == before
+    assert server.state() == state
+
+
+@pytest.mark.parametrize("action", ["canary", "promote", "rollback"])
+def test_a_version_that_does_not_decide_is_not_pinned(
+    spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(weights_file, "_check_parameters", lambda *_: None)
+    monkeypatch.setattr("quorum.rollout.channels.check_decisions", lambda _: None)
+    rollout.publish(replace(weights(spec), default=Parameters((1e308,) * 3)))
+    if action == "rollback":
+        rollout.promote(2)
+        rollout.promote(rollout.publish(weights(spec)).version)
+    monkeypatch.setattr("quorum.rollout.channels.check_decisions", check_decisions)
+    before, state = disk(spec), server.state()
+    act = {"canary": lambda: rollout.canary(2), "promote": lambda: rollout.promote(2)}.get(
+        action, rollout.rollback
+    )
+    with pytest.raises(RolloutError, match=rf"no {action} of version 2: default decides no votes right"):
+        act()
+    assert disk(spec) == before
+    assert server.state() == state
 
 
 def test_a_load_that_fails_is_undone_and_a_retry_works(

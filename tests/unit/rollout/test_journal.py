@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.deployment import set_state, write_deployment
+from support.deployment import Served, set_state, write_deployment
 
 from quorum.decision.weights import equal_weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.history import Event, History
-from quorum.repository.render import render
+from quorum.repository.render import difference, render
 from quorum.repository.state import RepositoryError
 from quorum.repository.store import Store
 from quorum.rollout.journal import Journal, Pending
-from quorum.rollout.offline import recover_offline
+from quorum.rollout.offline import recover_offline, set_damaged_journal_aside
 from quorum_contract import STABLE, VOTE
 
 
@@ -123,3 +123,29 @@ def test_a_damaged_journal_is_named_with_a_way_out(spec: Deployment, store: Stor
     with pytest.raises(RepositoryError, match=r"rollout\.pending\.json: .*look at it, then remove it"):
         recover_offline(spec)
     assert store.pending_path.read_bytes() == raw
+
+
+@pytest.mark.parametrize("raw", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_journal_is_set_aside_and_the_state_is_served(
+    spec: Deployment, store: Store, raw: bytes
+) -> None:
+    """As a change was killed after it wrote the state, with configurations of the old one."""
+    store.write_state(store.state().pinned(STABLE, 2))
+    store.pending_path.write_bytes(raw)
+    aside = set_damaged_journal_aside(spec)
+    assert aside is not None
+    assert aside.path.read_bytes() == raw
+    assert str(aside.path) in str(aside)
+    assert not store.pending_path.exists()
+    assert Served(store.path).pins[STABLE] == 2
+    assert difference(spec).is_clean
+    assert set_damaged_journal_aside(spec) is None
+    assert recover_offline(spec) is None
+
+
+def test_a_sound_journal_is_not_set_aside(spec: Deployment, store: Store) -> None:
+    old = store.state()
+    pending = Pending("now", "promote", 2, 1, "", models=(STABLE,), old=old, new=old.pinned(STABLE, 2))
+    Journal(spec, store, History(store.path)).begin(pending)
+    assert set_damaged_journal_aside(spec) is None
+    assert recover_offline(spec) == pending

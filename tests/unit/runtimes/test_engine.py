@@ -158,6 +158,26 @@ def test_control_tokens_in_a_text_do_not_reach_the_engine(runtime: Any, inner: I
     assert not any(runtime._tokenizer.end in tokens for (tokens,) in prompts)
 
 
+def test_the_step_is_not_held_up_by_tokenising(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, threads = runtime._tokenizer.encode, []
+
+    def note(prompt: str) -> list[int]:
+        threads.append(threading.current_thread().name)
+        tokens: list[int] = encode(prompt)
+        return tokens
+
+    monkeypatch.setattr(runtime._tokenizer, "encode", note)
+    ask(runtime)
+    assert [name.rpartition("_")[0] for name in threads] == ["quorum-engine"]
+
+
+def test_a_question_that_cannot_be_tokenised_is_an_abstention(
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(type(runtime._tokenizer), "encode")
+    assert ask(runtime) == [Status.ERROR]
+
+
 def test_an_error_is_an_abstention(runtime: Any, inner: Inner) -> None:
     inner.error = "Assertion failed"
     assert ask(runtime) == [Status.ERROR]

@@ -180,3 +180,25 @@ def test_marks_of_a_chat_template_are_removed(tmp_path: Path) -> None:
     )
     assert marked[0] == marked[1]
     assert plain[0] != plain[1]
+
+
+@pytest.mark.parametrize("model", DEMO[:1])
+def test_an_abandoned_question_is_stopped_and_no_other(model: str) -> None:
+    runtime = create(RuntimeSettings("m", MODELS, OpenVinoOptions(model=model, chat=False)))
+    replies: dict[str, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def keep(text: str, reply: Reply) -> None:
+        replies[text] = reply
+        left.release()
+
+    for text in TEXTS:
+        asked = question(text)
+        runtime.submit(asked, lambda reply, text=text: keep(text, reply))  # type: ignore[misc]
+        if text == TEXTS[1]:
+            asked.abandon()
+    for _ in TEXTS:
+        assert left.acquire(timeout=60)
+    runtime.close()
+    assert replies[TEXTS[1]] == Status.TIMEOUT
+    assert all(isinstance(replies[text], Generated) for text in (TEXTS[0], TEXTS[2]))

@@ -179,3 +179,22 @@ def test_missing_files_are_named_with_the_fix(tmp_path: Path) -> None:
     assert [key for key, _ in find_missing(EngineOptions(engine="m", tokenizer="t"), tmp_path)] == [
         "tokenizer"
     ]
+
+
+@pytest.mark.parametrize("given", [{"faults": "f"}, {"memory_limit_gib": 1}])
+def test_only_an_isolated_replay_has_faults_and_a_memory_limit(given: dict[str, Any]) -> None:
+    (key,) = given
+    with pytest.raises(OptionError, match="set `isolated: true` as well") as error:
+        read_options("replay", {"votes": "v", **given})
+    assert error.value.key == key
+    assert read_options("replay", {"votes": "v", "isolated": True, **given}).isolated
+
+
+def test_every_llm_of_this_server_is_isolated() -> None:
+    given = {"model": "m", "engine": "e", "votes": "v", "products": "p"}
+    isolated = {
+        name
+        for name, kind in RUNTIMES.items()
+        if read_options(name, {key: given[key] for key in given if key in kind.__struct_fields__}).isolated
+    }
+    assert isolated == {"openvino", "hf", "tensorrt_llm"}

@@ -220,3 +220,31 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         RuntimeConfigError, match=r"'m': votes: .*votes\.jsonl does not exist.*quorum extract"
     ):
         runtime(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["", None])
+def test_no_fault_is_no_fault(folder: Path, named: str | None) -> None:
+    if named is not None:
+        (folder / "fault").write_text(named)
+    m = runtime(folder, isolated=True, faults="fault")
+    assert json.loads(text_of(ask(m, "c", "brand"))) == {"brand": "Nike"}
+
+
+@pytest.mark.parametrize(
+    ("named", "problem"), [("raise", "injected"), ("memory", "limit"), ("x", "no fault")]
+)
+def test_faults_that_raise(folder: Path, named: str, problem: str) -> None:
+    (folder / "fault").write_text(f"{named}\n")
+    m = runtime(folder, isolated=True, faults="fault")
+    with pytest.raises(RuntimeError, match=problem):
+        ask(m, "c", "brand")
+    (folder / "fault").write_text("")
+    assert json.loads(text_of(ask(m, "c", "brand"))) == {"brand": "Nike"}
+
+
+def test_garbage_is_no_answer(folder: Path) -> None:
+    (folder / "fault").write_text("garbage")
+    reply = ask(runtime(folder, isolated=True, faults="fault"), "c", "brand")
+    assert isinstance(reply, Generated)
+    (vote,) = parse_answer(Catalogue({}), ["brand"], reply.text)
+    assert vote.status == Status.UNPARSABLE

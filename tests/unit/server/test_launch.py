@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from support.layout import may_do_without_aslr
 
-from quorum.server.launch import NO_EFFECT, has_aslr, launch_command
+from quorum.server.launch import NO_EFFECT, has_aslr, launch_command, most_open_files
 
 SHOW = ["/bin/cat", "/proc/self/personality"]
 # A seccomp filter as containers have one: personality() may be asked for, and not be changed (EPERM).
@@ -90,8 +91,8 @@ def test_a_process_is_killed_with_its_parent() -> None:
         "import signal; signal.signal(15, signal.SIG_IGN); print(0, flush=True); input()",
     ]
     program = (
-        "import signal, subprocess; from quorum.server.launch import launch_command\n"
-        f"subprocess.run(launch_command({child}, aslr=True, end=signal.SIGKILL))"
+        "import subprocess; from quorum.server.launch import launch_command\n"
+        f"subprocess.run(launch_command({child}, aslr=True))"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     parent = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
@@ -100,3 +101,15 @@ def test_a_process_is_killed_with_its_parent() -> None:
     # The end of the file comes when the last process that has it is gone.
     assert parent.stdout.read() == b""
     parent.communicate()
+
+
+@pytest.mark.parametrize("soft", [64, 1024])
+def test_a_command_may_open_as_many_files_as_is_allowed(soft: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        shown = output(launch_command(["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"], aslr=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert int(shown.split()[0]) == most_open_files() > soft
+    assert int(shown.split()[1]) == before[1]

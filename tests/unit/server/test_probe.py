@@ -11,7 +11,7 @@ from support.deployment import write_deployment
 from quorum.deployment import load_deployment
 from quorum.deployment.schema import Deployment
 from quorum.server import probe
-from quorum_client import Answer, Extraction, ServerError, Status, Vote
+from quorum_client import Answer, DecisionStatus, Extraction, ServerError, Status, Vote
 from quorum_contract import CANARY, STABLE
 
 DOWN = [Status.ERROR, Status.ERROR]
@@ -22,12 +22,14 @@ def spec(tmp_path: Path) -> Deployment:
     return load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
 
 
-def extraction(statuses: list[Status], value: str | None = None) -> Extraction:
+def extraction(
+    statuses: list[Status], value: str | None = None, decided: DecisionStatus = DecisionStatus.NO_ANSWER
+) -> Extraction:
     votes = tuple(
         Vote(name, "red" if status is Status.ANSWERED else None, status)
         for name, status in zip(("alpha", "beta"), statuses, strict=True)
     )
-    return Extraction("id", (Answer("color", value, 0.0, votes),), 7, 0.1)
+    return Extraction("id", (Answer("color", value, 0.0, votes, decided),), 7, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def extraction(statuses: list[Status], value: str | None = None) -> Extraction:
         (extraction([Status.TIMEOUT, Status.TIMEOUT]), extraction(DOWN), None),
         (extraction(DOWN), extraction([Status.UNPARSABLE, Status.ERROR]), "every vote is an error"),
         (extraction(DOWN), extraction(DOWN), None),
+        (extraction([Status.ANSWERED, Status.ERROR], None, DecisionStatus.NO_QUORUM), extraction(DOWN), None),
         (extraction([Status.ANSWERED, Status.ERROR]), extraction(DOWN), "no value was chosen"),
     ],
 )
@@ -53,6 +56,16 @@ def test_an_answer_that_is_no_decision_is_refused(
         with pytest.raises(ServerError, match=f"version 7, decides nothing: .*{fault}"):
             probe.probe_decision(spec, "nowhere:1", STABLE)
     assert probe.probe_channel(spec, "nowhere:1", STABLE) == 7
+
+
+@pytest.mark.parametrize(("least", "ready"), [(1, True), (2, False)])
+def test_fewer_working_members_than_a_quorum_are_not_ready(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch, least: int, ready: bool
+) -> None:
+    monkeypatch.setattr(probe, "_ask", lambda *_: extraction([Status.ANSWERED, Status.ERROR], "red"))
+    vote = spec.vote.model_copy(update={"min_members": least})
+    pulse = probe.take_pulse(spec.model_copy(update={"vote": vote}), "nowhere:1", STABLE, full=True)
+    assert (pulse.ready, pulse.reason) == (ready, "abstained: beta ERROR")
 
 
 def test_a_member_that_found_nothing_works(spec: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

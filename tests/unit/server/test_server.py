@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,8 @@ from support.deployment import write_deployment
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
 from quorum.repository.state import RepositoryError
-from quorum.server import install, triton
+from quorum.server import endpoint, install
+from quorum.server.endpoint import Endpoint, ServerProcessError
 from quorum.server.install import ServerNotFound, find_install
 from quorum.server.runfile import (
     Running,
@@ -30,7 +28,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.supervise import check_repository, serve
-from quorum.server.triton import Endpoint, ServerProcessError, TritonServer, remove_traces
+from quorum.server.triton import TritonServer
 
 ENDPOINT = Endpoint("127.0.0.1", 1, 2, 3, "secret")
 
@@ -92,7 +90,7 @@ def test_without_a_note_the_spec_and_the_environment_say_where(
     spec: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUORUM_ADMIN_KEY", "from outside")
-    assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, 0, 0, "from outside")
+    assert endpoint_of(spec) == Endpoint("127.0.0.1", 0, None, 0, "from outside")
 
 
 def test_free_ports_differ_and_keys_are_not_guessed(
@@ -100,8 +98,9 @@ def test_free_ports_differ_and_keys_are_not_guessed(
 ) -> None:
     monkeypatch.delenv("QUORUM_ADMIN_KEY", raising=False)
     one, two = (TritonServer(spec, log_path=spec.root / "log").endpoint for _ in range(2))
-    assert len({one.grpc_port, one.http_port, one.metrics_port}) == 3
-    assert 0 not in (one.grpc_port, one.http_port, one.metrics_port)
+    assert len({one.grpc_port, one.metrics_port}) == 2
+    assert 0 not in (one.grpc_port, one.metrics_port)
+    assert one.http_port is None
     assert one.admin_key != two.admin_key
     assert len(one.admin_key) >= 32
 
@@ -111,10 +110,10 @@ def test_two_servers_that_start_at_once_never_choose_the_same_port(
 ) -> None:
     """Nobody listens on the ports yet: only the claims keep them apart."""
     # Ports that no server of other tests chooses.
-    monkeypatch.setattr(triton, "_FREE_PORTS", range(19_000, 19_012))
+    monkeypatch.setattr(endpoint, "_FREE_PORTS", range(19_000, 19_008))
     servers = [TritonServer(spec, log_path=spec.root / "log") for _ in range(3)]
-    ports = [(s.endpoint.grpc_port, s.endpoint.http_port, s.endpoint.metrics_port) for s in servers]
-    assert len({port for three in ports for port in three}) == 9
+    ports = [(s.endpoint.grpc_port, s.endpoint.metrics_port) for s in servers]
+    assert len({port for pair in ports for port in pair}) == 6
     servers.append(TritonServer(spec, log_path=spec.root / "log"))
     with pytest.raises(ServerProcessError, match=r"no port of 127\.0\.0\.1 is free"):
         TritonServer(spec, log_path=spec.root / "log")
@@ -156,82 +155,3 @@ def test_stopping_what_never_started_is_nothing(spec: Deployment) -> None:
     server.stop()
     assert server.pid is None
     assert server.log_tail() == ""
-
-
-def test_what_a_killed_server_left_in_shared_memory_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
-    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(triton, "path_of", lambda pid: memory / f"quorum-{pid}-admission")
-    (folder / "quorum-server-x1").mkdir(parents=True)
-    (folder / "quorum-server-x1" / "pid").write_text("99999999", encoding="ascii")
-    memory.mkdir()
-    for name in ("quorum-server-x1_1", "quorum-server-x1_2", "quorum-99999999-admission"):
-        (memory / name).touch()
-    for name in ("quorum-server-x12_1", f"quorum-{os.getpid()}-admission"):
-        (memory / name).touch()
-    remove_traces(folder)
-    kept = {"quorum-server-x12_1", f"quorum-{os.getpid()}-admission"}
-    assert {path.name for path in memory.iterdir()} == kept
-    (folder / "quorum-server-x2").mkdir()
-    (folder / "quorum-server-x2" / "pid").write_text(f"{os.getpid()}", encoding="ascii")
-    remove_traces(folder)
-    assert (memory / f"quorum-{os.getpid()}-admission").exists(), "its process id was given to another"
-
-
-def test_a_start_sweeps_what_killed_servers_left_but_not_what_a_live_step_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory = tmp_path / "shm"
-    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    orphan = tmp_path / "quorum-server-99999998-b"
-    for folder in (memory, tmp_path / "quorum-server-99999999-a", orphan):
-        folder.mkdir()
-    for name in ("quorum-server-99999999-a_1", "quorum-server-99999998-b_1"):
-        (memory / name).touch()
-    handle = os.open(orphan, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    step = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(handle,))
-    os.close(handle)
-    triton.sweep_killed()
-    assert {path.name for path in tmp_path.iterdir()} == {"shm", orphan.name}
-    assert [path.name for path in memory.iterdir()] == ["quorum-server-99999998-b_1"]
-    step.communicate(b"\n")
-    triton.sweep_killed()
-    assert [*tmp_path.iterdir(), *memory.iterdir()] == [memory]
-
-
-def test_a_start_ends_steps_that_outlived_their_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    scratch = tmp_path / "quorum-server-99999999-a"
-    scratch.mkdir()
-    # The server, which leads a session, starts two processes and dies.
-    program = (
-        "import os, subprocess, sys\n"
-        "for name in ('quorum-server-99999999-a_1', 'other'):\n"
-        "    program = 'import time; print(flush=True); time.sleep(60)'\n"
-        "    step = subprocess.Popen([sys.executable, '-c', program, name], stdout=subprocess.PIPE)\n"
-        "    step.stdout.readline()\n"
-        "    print(step.pid, flush=True)\n"
-    )
-    how = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    server = subprocess.Popen([sys.executable, "-c", program], **how)
-    step, other = map(int, server.communicate()[0].split())
-    try:
-        (scratch / "pid").write_text(f"{server.pid}", encoding="ascii")
-        triton.sweep_killed()
-        assert [triton._runs(pid) for pid in (step, other)] == [False, True]
-        assert not scratch.exists()
-    finally:
-        os.kill(other, signal.SIGKILL)
-
-
-def test_a_log_that_others_could_read_is_the_owners_alone(tmp_path: Path) -> None:
-    log = tmp_path / "server.log"
-    log.touch(0o644)
-    with open(log, "wb", opener=triton._open_private):
-        assert log.stat().st_mode & 0o777 == 0o600

@@ -24,11 +24,11 @@ class InferenceResponse:
 
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes ``quorum.serving.member`` and ``vote`` importable for one test."""
+    """Makes ``quorum.serving.member``, ``reply`` and ``vote`` importable for one test."""
     stub = ModuleType("triton_python_backend_utils")
     vars(stub).update(
         Tensor=Tensor, InferenceResponse=InferenceResponse, TRITONSERVER_RESPONSE_COMPLETE_FINAL=1
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stub)
-    for name in ("member", "tensors", "vote"):
+    for name in ("member", "reply", "tensors", "vote"):
         monkeypatch.delitem(sys.modules, f"quorum.serving.{name}", raising=False)

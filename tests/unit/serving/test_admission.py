@@ -5,13 +5,14 @@ import itertools
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.serving.admission import CAPACITY, GRACE_NS, Admission
+from quorum.serving.admission import CAPACITY, GRACE_NS, UNUSED_NS, Admission
 from quorum.serving.packing import Admitted, pack_question
 
 NOW, LATER = 10**12, 10**12 + 10**9
@@ -58,6 +59,7 @@ def test_a_ticket_is_good_until_it_is_handed_back_or_runs_out(path: Path) -> Non
 def test_a_slot_that_nobody_hands_back_falls_free(path: Path) -> None:
     admission = Admission(path)
     lost = claim(admission, 1, NOW, LATER)
+    admission.use(lost or 0)
     end = LATER + GRACE_NS
     assert claim(admission, 1, end - 1, end) is None
     ticket = claim(admission, 1, end, end + 1)
@@ -209,3 +211,63 @@ def test_the_file_of_somebody_else_and_a_link_are_refused(path: Path, tmp_path: 
     path.symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic"):
         Admission(path)
+
+
+def test_slots_that_no_member_uses_are_taken_when_nothing_else_is_free_the_oldest_first(path: Path) -> None:
+    gate, member = Admission(path), Admission(path)
+    tickets = [claim(gate, 4, NOW + at, NOW + 10**12) or 0 for at in range(4)]
+    member.use(tickets[1])
+    assert claim(gate, 4, NOW + UNUSED_NS - 1) is None
+    taken = [claim(gate, 4, NOW + UNUSED_NS + at, NOW + 10**12) or 0 for at in (0, 2, 3)]
+    assert [slot & 0xFFFF for slot in taken] == [tickets[at] & 0xFFFF for at in (0, 2, 3)]
+    assert claim(gate, 4, NOW + UNUSED_NS + 4) is None, "the only old one is in use"
+
+
+def test_a_free_slot_goes_before_one_that_no_member_uses(path: Path) -> None:
+    gate, vote = Admission(path), Admission(path)
+    tickets = [claim(gate, 3, NOW, NOW + 10**12) or 0 for _ in range(3)]
+    vote.release(tickets[2])
+    assert ((claim(gate, 3, NOW + 2 * UNUSED_NS) or 0) & 0xFFFF) == tickets[2] & 0xFFFF
+    assert gate.is_valid(tickets[0], NOW)
+
+
+def test_a_request_that_lost_its_slot_is_answered_by_its_seal(path: Path) -> None:
+    gate, step = Admission(path), Admission(path)
+    gate.open_gate()
+    seal = gate.seal(BODY)
+    late = gate.claim(1, NOW, NOW + 10**12, seal) or 0
+    other = claim(gate, 1, NOW + UNUSED_NS, NOW + 10**12) or 0
+    assert step.is_valid(late, NOW + UNUSED_NS, seal)
+    assert not step.is_valid(late, NOW + UNUSED_NS, seal ^ 1)
+    assert not step.is_valid(late, NOW + UNUSED_NS)
+    for call in (step.use, step.cancel, step.release):
+        call(late)
+    assert step.is_valid(other, NOW + UNUSED_NS), "it frees no slot of another"
+    assert claim(gate, 1, NOW + 2 * UNUSED_NS) is not None, "nor does it use one"
+
+
+def test_a_cancelled_ticket_frees_its_slot_at_once(path: Path) -> None:
+    gate, member = Admission(path), Admission(path)
+    ticket = claim(gate, 1) or 0
+    member.use(ticket)
+    assert claim(gate, 1) is None
+    member.cancel(ticket)
+    assert gate.inside(NOW) == 0
+    assert not member.is_valid(ticket, NOW)
+    assert claim(gate, 1) is not None
+
+
+def test_a_watcher_sees_the_last_answer_and_the_age_of_the_oldest_ticket(path: Path) -> None:
+    gate, member, vote, watcher = (Admission(path) for _ in range(4))
+    assert watcher.answered_ns == 0
+    assert watcher.oldest_age_ns(NOW, in_use=False) == 0
+    first, second = (claim(gate, 4, NOW + at, NOW + 10**12) or 0 for at in (0, 5))
+    member.use(second)
+    assert watcher.oldest_age_ns(NOW + 9, in_use=False) == 9
+    assert watcher.oldest_age_ns(NOW + 9, in_use=True) == 4
+    vote.release(first)
+    assert watcher.oldest_age_ns(NOW + 9, in_use=False) == 4
+    before = time.monotonic_ns()
+    vote.mark_answered()
+    assert before <= watcher.answered_ns <= time.monotonic_ns()
+    assert watcher.has_answered

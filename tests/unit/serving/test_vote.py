@@ -13,9 +13,10 @@ import pytest
 
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import equal_weights
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
-from quorum_contract import Status
+from quorum_contract import DecisionStatus, Status
 from quorum_contract.tensors import ANSWERED
 
 pytestmark = pytest.mark.usefixtures("serving")
@@ -27,6 +28,7 @@ Votes = list[tuple[str, int, float | None]]
 class Admission:
     def __init__(self, valid: bool) -> None:
         self.is_valid = lambda *_: valid
+        self.seal = lambda body: 0
 
     def release(self, ticket: int) -> None:
         pass
@@ -36,7 +38,10 @@ class Admission:
 
 
 def answer(
-    given: dict[str, Votes], valid: bool = True, evidence: Evidence | None = None
+    given: dict[str, Votes],
+    valid: bool = True,
+    evidence: Evidence | None = None,
+    rule: QuorumRule = QuorumRule(),  # noqa: B008  (it is frozen)
 ) -> dict[str, list[Any]]:
     """Answer a question of two attributes by the step; tensor -> its values."""
     from quorum.serving.vote import TritonPythonModel
@@ -46,7 +51,7 @@ def answer(
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
-    step._evidence = evidence
+    step._evidence, step._quorum = evidence, rule
     step._weights = SimpleNamespace(parameters=lambda *_: Parameters((1.0, 2.0)))
     question = add_ticket(1, pack_question(Admitted("shoe", "", ("colour", "size"), 0)))
     packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
@@ -94,6 +99,30 @@ def test_the_text_of_the_question_weighs_values() -> None:
     assert answer(alone, evidence=evidence)["VALUES"] == [b"boot", b"boot"]
 
 
+@pytest.mark.parametrize("rule", [QuorumRule(2), QuorumRule(1, 0.7)])
+def test_each_attribute_has_its_own_quorum(rule: QuorumRule) -> None:
+    given: dict[str, Votes] = {
+        "a": [("red", 0, None), ("n/a", 0, None)],
+        "b": [("", int(Status.TIMEOUT), None), ("42", 0, None)],
+    }
+    found = answer(given, rule=rule)
+    assert found["VALUES"] == [b"", b"42"]
+    assert found["DECISION_STATUS"] == [DecisionStatus.NO_QUORUM, DecisionStatus.DECIDED]
+    assert found["CONFIDENCE"][0] == 0.0 < found["CONFIDENCE"][1]
+    assert found["MEMBER_VALUES"] == [[b"red", b"n/a"], [b"", b"42"]]
+    assert found["MEMBER_STATUS"] == [[0, 0], [int(Status.TIMEOUT), 0]]
+    assert answer(given)["DECISION_STATUS"] == [DecisionStatus.DECIDED] * 2
+
+
+@pytest.mark.parametrize("valid", [False, True])
+def test_without_an_answer_there_is_none_to_withhold(valid: bool) -> None:
+    status, value = (Status.ERROR, "") if valid else (Status.ANSWERED, "red")
+    votes: Votes = [(value, int(status), None)] * 2
+    found = answer({"a": votes, "b": votes}, valid, rule=QuorumRule(2, 0.5))
+    assert found["DECISION_STATUS"] == [DecisionStatus.NO_ANSWER] * 2
+    assert found["VALUES"] == [b"", b""]
+
+
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError("too large")])
 def test_whatever_a_damaged_version_raises_a_starting_server_loads_it(
@@ -102,7 +131,7 @@ def test_whatever_a_damaged_version_raises_a_starting_server_loads_it(
     from quorum.serving import vote
 
     monkeypatch.setattr(vote, "Admission", lambda path: SimpleNamespace(has_answered=answered))
-    settings = {"members": MEMBERS, "allow_direct": False}
+    settings = {"members": MEMBERS, "allow_direct": False, "min_members": 1, "min_weight": 0.0}
     monkeypatch.setattr(vote.tensors, "settings_of", lambda args: settings)
     monkeypatch.setattr(vote.Catalogue, "load", Mock(side_effect=error))
     monkeypatch.setattr(vote.weights_file, "load", lambda path: equal_weights(MEMBERS))

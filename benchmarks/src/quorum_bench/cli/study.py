@@ -20,8 +20,10 @@ from quorum_bench.cli.study_common import (
     write,
     write_part,
 )
+from quorum_bench.measure import Effort
 from quorum_bench.studies import (
     address_layout,
+    isolation,
     redeploys,
     votes_files,
     voting_accuracy,
@@ -137,6 +139,41 @@ def address_layout_(
     begin()
     with errors():
         print(address_layout.compare(processes, turns, rounds))
+
+
+@studies.command("isolation")
+def isolation_(
+    pairs: Annotated[int, typer.Option(min=2, help="Runs of each side, in turn.")] = 20,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of each run, after a second of warm-up.")] = 5.0,
+    callers: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 32.")] = None,
+    deploy: Annotated[Path, typer.Option(help="A deployment of real LLMs.")] = Path("deploy.yaml"),
+    listings: Annotated[Path, typer.Option(help="Products that they are asked about.")] = Path(
+        "examples/demo/listings.jsonl"
+    ),
+    part: Annotated[list[str] | None, typer.Option(help="llms, thinking, at-once; may be repeated.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure what the worker processes of LLMs cost: the same deployment with and without, in turn.
+
+    Three deployments: the LLMs of a file, members that think for 20 ms, and members that answer at once.
+
+    Example: `quorum-bench study isolation --pairs 4 --part llms`.
+    """
+    environment = begin()
+    known: dict[str, isolation.Deployed] = {
+        "llms": deploy,
+        "thinking": isolation.THINKING,
+        "at-once": isolation.AT_ONCE,
+    }
+    with errors():
+        if unknown := {*(part or ())} - {*known}:
+            raise ValueError(f"no part {', '.join(sorted(unknown))}; use {', '.join(known)}")
+        chosen = {name: known[name] for name in part or known}
+        effort = Effort(seconds, 1.0, pairs)
+        rows = isolation.measure_pairs(chosen, listings, callers or (1, 32), effort)
+        figures = shown(isolation.HEAD, rows, isolation.line)
+        if json_file:
+            write(json_file, {"machine": environment, "seconds": seconds, "rows": figures})
 
 
 def _voting(part: VotingPart, cells: int, quick: bool, repeats: int | None) -> object:

@@ -6,8 +6,11 @@ from quorum_bench.metrics.base import Metric, NoValue
 
 ALL: tuple[Metric, ...] = (
     *latency.PERCENTILES,
+    *latency.REFUSALS,
+    latency.RECOVERY,
     throughput.THROUGHPUT,
     throughput.GOODPUT,
+    throughput.BULK,
     throughput.FAILED,
     quality.ACCURACY,
     quality.AGGREGATION,

@@ -2,7 +2,8 @@
 """Latency in ms: percentiles of ``done - intended`` over the answered requests of the window.
 
 Counted from the time at which a request was *meant* to be sent, so that waiting caused by earlier slow
-answers is in it. Failed requests have no latency; see ``failed``.
+answers is in it. Failed requests have no latency; see ``failed``, and ``refusal`` for those that the
+server refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,29 @@ def _percentile(name: str, q: float) -> Metric:
 
 
 PERCENTILES = tuple(_percentile(name, q) for name, q in QUANTILES.items())
+
+
+def _refusal(name: str, q: float) -> Metric:
+    def of(run: Run) -> float:
+        times = run.samples.refusal_ms
+        if not len(times):
+            raise NoValue("nothing was refused")
+        return quantile(times, q)
+
+    formula = f"{name[1:]}th percentile of (refused - meant to be sent)"
+    return Metric(f"refusal_{name}", f"refusal {name}", "ms", "lower", of, formula)
+
+
+REFUSALS = tuple(_refusal(name, QUANTILES[name]) for name in ("p50", "p99"))
+
+RECOVERY = Metric(
+    "recovery",
+    "recovery",
+    "s",
+    "lower",
+    no_value("only a load that falls has a recovery; see the scenario overload"),
+    "last request without a good answer - fall of the load",
+)
 
 # An ensemble's answer exists only when its vote is counted: the first token arrives with the last one.
 FIRST_TOKEN = Metric(

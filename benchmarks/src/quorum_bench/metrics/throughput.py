@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from quorum_bench.measure import Run
-from quorum_bench.metrics.base import Metric, NoValue
+from quorum_bench.metrics.base import Metric, NoValue, no_value
 
 
 def _throughput(run: Run) -> float:
@@ -31,5 +31,13 @@ THROUGHPUT = Metric(
 )
 GOODPUT = Metric(
     "goodput", "goodput", "answers/s", "higher", _goodput, "answers within the latency objective / seconds"
+)
+BULK = Metric(
+    "bulk",
+    "bulk answers",
+    "answers/s",
+    "higher",
+    no_value("only the scenario bulk has a bulk run"),
+    "answers of the bulk run in the window / its seconds",
 )
 FAILED = Metric("failed", "failed", "%", "lower", _failed, "requests without a whole answer / requests")

@@ -4,12 +4,14 @@
 from quorum_bench.bench import Scenario
 from quorum_bench.scenarios import (
     accuracy,
+    bulk,
     capacity,
     cross_check,
     growth,
     layout,
     learning,
     overhead,
+    overload,
     peers,
     scores,
     stability,
@@ -26,6 +28,8 @@ ALL: tuple[Scenario, ...] = (
     capacity.TEXT,
     capacity.CHANNELS_,
     capacity.REPLAY,
+    overload.SCENARIO,
+    bulk.SCENARIO,
     accuracy.SCENARIO,
     learning.SCENARIO,
     peers.SCENARIO,

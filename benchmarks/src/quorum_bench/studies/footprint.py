@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.serving.admission import SHARED_MEMORY, path_of
+from quorum.serving.admission import SHARED_MEMORY
 from quorum_bench.usage import descendants, rss_bytes
 
 _PREFIX_FLAG = "shm-region-prefix-name="
@@ -61,7 +61,7 @@ def _region_sizes(server: int) -> list[int]:
     prefix = command.partition(_PREFIX_FLAG)[2].partition("\0")[0]
     sizes = []
     for path in SHARED_MEMORY.iterdir():
-        if path.name == path_of(server).name or (prefix and path.name.startswith(prefix)):
+        if path.name.startswith(f"quorum-{server}-") or (prefix and path.name.startswith(prefix)):
             with contextlib.suppress(OSError):
                 sizes.append(path.stat().st_size)
     return sizes

@@ -23,6 +23,7 @@ from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.runtimes.options import read_options
 from quorum.server.control import Control
+from quorum.server.install import Install
 from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
@@ -59,7 +60,9 @@ class QuorumTarget:
         name: In tables.
         aslr: Instead of the deployment's own ``server.aslr``.
         scores: Instead of the members' own option ``scores``.
+        gate: Settings of the gate, instead of the deployment's own.
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
+        install: Another tritonserver than the one of this machine.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class QuorumTarget:
         name: str = "quorum",
         aslr: bool | None = None,
         scores: bool | None = None,
+        gate: Mapping[str, int] | None = None,
         base: Path | None = None,
+        install: Install | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
@@ -81,13 +86,16 @@ class QuorumTarget:
         ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
         free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
         self._aslr = aslr
-        self._spec = spec.model_copy(update={"server": free})
+        limits = spec.gate.model_copy(update=dict(gate or {}))
+        self._spec = spec.model_copy(update={"server": free, "gate": limits})
         if scores is not None:
             scoring = [_scoring(member, scores) for member in spec.members]
             self._spec = self._spec.model_copy(update={"members": scoring})
         self.members: Sequence[str] = self._spec.member_names
         self._repository = folder / "model_repository"
-        self._server = TritonServer(self._spec, repository=self._repository, log_path=folder / "server.log")
+        self._server = TritonServer(
+            self._spec, repository=self._repository, log_path=folder / "server.log", install=install
+        )
         self._statistics: TritonStatistics | None = None
         self._questions: dict[Workload, list[bytes]] = {}
 

@@ -20,6 +20,9 @@ from quorum.votes.schema import known_scores
 from quorum_client import Extraction
 from quorum_contract.errors import QuorumError
 
+# Of the columns of an attribute.
+_ENDINGS = ("", "_confidence", "_status")
+
 
 class OutputError(QuorumError, ValueError):
     """Answers cannot be written; the message names the file and the fix."""
@@ -35,7 +38,7 @@ class Sink(Protocol):
 
 
 class JsonlSink:
-    """One JSON object per listing: value, confidence and votes per attribute, or ``error``."""
+    """One JSON object per listing: value, confidence, status and votes per attribute, or ``error``."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -48,7 +51,7 @@ class JsonlSink:
 
 
 class CsvSink:
-    """The input's columns, then value and confidence per attribute, then ``error``.
+    """The input's columns, then value, confidence and status per attribute, then ``error``.
 
     With ``escaped`` (see :func:`quorum.safe_text.safe_cell`) no cell is a formula to a spreadsheet.
     """
@@ -70,6 +73,7 @@ class CsvSink:
             for answer in result.answers:
                 row[answer.attribute] = answer.value or ""
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
+                row[f"{answer.attribute}_status"] = answer.status.name
         self._write(row)
 
     def _write(self, row: Mapping[str, Any]) -> None:
@@ -80,7 +84,7 @@ class CsvSink:
 
 def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
     """The columns of a CSV output; raises OutputError if the input has one of those that are added."""
-    added = [*(name for attribute in attributes for name in (attribute, f"{attribute}_confidence")), "error"]
+    added = [f"{attribute}{ending}" for attribute in attributes for ending in _ENDINGS] + ["error"]
     clash = sorted(set(columns).intersection(added))
     if clash:
         raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
@@ -128,6 +132,7 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
             answer.attribute: {
                 "value": answer.value,
                 "confidence": round(answer.confidence, 4),
+                "status": answer.status.name,
                 "votes": {
                     v.member: {"value": v.value, "status": v.status.name, "score": _rounded(v.score)}
                     for v in answer.votes

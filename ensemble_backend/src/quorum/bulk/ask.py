@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum_client import AsyncClient, Client, Extraction, Item
-from quorum_contract import STABLE
+from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.errors import QuorumError
 
 _TIMEOUT_S = 60.0
@@ -76,17 +77,24 @@ def ask(
         NoAttributesError: There is nothing to ask for.
     """
     names = attributes_of(deployment, attributes, note)
-    with Client(url or endpoint_of(deployment).grpc_url, channel=channel, timeout_s=timeout_s) as client:
+    target = url or endpoint_of(deployment).grpc_url
+    with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
         return client.extract(text, names, category=category)
 
 
 async def ask_in_order(
-    client: AsyncClient, listings: Sequence[Listing], attributes: Sequence[str], concurrency: int
+    client: AsyncClient,
+    listings: Sequence[Listing],
+    attributes: Sequence[str],
+    concurrency: int,
+    priority: Priority = BULK,
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
     """Ask about each listing, at most ``concurrency`` at a time; yields answers in order."""
     items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
     waiting = iter(listings)
-    async for result in client.extract_many(items, concurrency=concurrency, errors="return"):
+    async for result in client.extract_many(
+        items, concurrency=concurrency, errors="return", priority=priority
+    ):
         yield next(waiting), result
 
 
@@ -103,7 +111,7 @@ def ask_all(
     async def run() -> list[Extraction]:
         results: list[Extraction] = []
         progress(0, len(listings))
-        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S) as client:
+        async with AsyncClient(url, channel=channel, timeout_s=_TIMEOUT_S, key=client_key()) as client:
             async for _, result in ask_in_order(client, listings, attributes, concurrency):
                 if isinstance(result, QuorumError):
                     raise result

@@ -11,11 +11,12 @@ from pathlib import Path
 from quorum.bulk.answers import OutputError
 from quorum.bulk.callbacks import Note
 from quorum.bulk.listings import Listing
-from quorum.deployment.schema import Deployment
+from quorum.deployment.schema import Deployment, VoteSpec
 from quorum.files import replacing, scratch_folder
 from quorum.repository.render import render
+from quorum.server.leftovers import remove_traces
 from quorum.server.supervise import wait_channels
-from quorum.server.triton import TritonServer, remove_traces
+from quorum.server.triton import TritonServer
 from quorum.votes import read_members, read_rows
 from quorum.votes.merge import merge
 
@@ -44,11 +45,13 @@ def members_alone(deployment: Deployment, names: Sequence[str]) -> Deployment:
     if unknown:
         known = ", ".join(deployment.member_names)
         raise OutputError(f"--only {', '.join(unknown)}: the members of {deployment.path} are {known}")
-    ports = {"host": "127.0.0.1", "grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    ports = {"host": "127.0.0.1", "grpc_port": 0, "http": False, "metrics_port": 0}
     changed = {
         "members": [member for member in deployment.members if member.name in names],
         "server": deployment.server.model_copy(update=ports),
         "fleet": [],
+        # Of all members together; here only the votes of some are recorded.
+        "vote": VoteSpec(),
     }
     return deployment.model_copy(update=changed)
 

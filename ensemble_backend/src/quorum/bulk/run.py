@@ -18,18 +18,20 @@ from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesWriter, check_target
 from quorum_client import (
     AsyncClient,
     ChannelNotFound,
     Client,
+    DecisionStatus,
     Extraction,
     InvalidRequest,
     Overloaded,
     Unavailable,
 )
-from quorum_contract import STABLE
+from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.checks import encode_attributes
 from quorum_contract.errors import QuorumError
 
@@ -57,6 +59,8 @@ class ExtractOptions:
         only: Members to ask, and no others, on a server of their own; their votes go into the existing table
             ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
             running server.
+        priority: "bulk": the server admits listings while it has little else to do, and the run waits while
+            it is busy; "interactive": as requests of people who wait.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -73,6 +77,7 @@ class ExtractOptions:
     timeout_s: float = 60.0
     only: Sequence[str] | None = None
     escaped: bool = True
+    priority: Priority = BULK
 
 
 @dataclass(slots=True)
@@ -85,6 +90,8 @@ class _Count:
     last_error: QuorumError | None = None
     voted: int = 0
     abstained: Counter[str] = field(default_factory=Counter)
+    decided: int = 0
+    undecided: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -111,6 +118,9 @@ class ExtractReport(Record):
         only: Members that were asked; empty: all.
         voted: Votes that members gave, "n/a" included.
         abstained: Why other votes have no value, a name of :class:`quorum_contract.status.Status` -> votes.
+        decided: Answers to an attribute with a value, "n/a" included; 0 with ``only``, which records votes.
+        undecided: Why other answers have none, a name of :class:`quorum_contract.status.DecisionStatus` ->
+            answers; empty with ``only``.
     """
 
     answered: int
@@ -127,12 +137,15 @@ class ExtractReport(Record):
     only: tuple[str, ...] = ()
     voted: int = 0
     abstained: dict[str, int] = field(default_factory=dict)
+    decided: int = 0
+    undecided: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
         data |= {"voted": self.voted, "abstained": self.abstained}
-        more = {"only": list(self.only)} if self.only else {}
+        decided = {"decided": self.decided, "undecided": self.undecided}
+        more = {"only": list(self.only)} if self.only else decided
         return data | more | ({"channels": self.by_channel} if self.routed else {})
 
 
@@ -178,7 +191,11 @@ def extract(
         raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
     url = options.url or endpoint_of(deployment).grpc_url
     client = AsyncClient(
-        url, channel=options.channel, timeout_s=options.timeout_s, canary_share=options.canary_share
+        url,
+        channel=options.channel,
+        timeout_s=options.timeout_s,
+        canary_share=options.canary_share,
+        key=client_key(),
     )
     _check_ready(url, options.channel)
     count, interrupted = _Count(), False
@@ -186,7 +203,7 @@ def extract(
         columns, catalogue = list(listings[0].row), deployment.catalogue()
         sinks = open_sinks(files, out, votes, columns, names, catalogue, escaped=options.escaped)
         try:
-            asyncio.run(_ask_each(client, listings, names, options.concurrency, sinks, count, progress))
+            asyncio.run(_ask_each(client, listings, names, options, sinks, count, progress))
         except KeyboardInterrupt:
             interrupted = True
     return _report(count, len(listings) - count.done, interrupted, options)
@@ -218,12 +235,12 @@ def _extract_only(
             with alone.serving(spec) as url, VotesWriter(part) as writer:
                 sink = VotesSink(writer, deployment.catalogue(), origin=False)
                 client = AsyncClient(url, timeout_s=options.timeout_s)
-                asyncio.run(_ask_each(client, left, names, options.concurrency, [sink], count, progress))
+                asyncio.run(_ask_each(client, left, names, options, [sink], count, progress))
         except KeyboardInterrupt:
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
     report = _report(count, len(left) - count.done, interrupted, options)
-    return replace(report, only=tuple(spec.member_names))
+    return replace(report, only=tuple(spec.member_names), decided=0, undecided={})
 
 
 def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
@@ -267,6 +284,8 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         routed=options.canary_share is not None,
         voted=count.voted,
         abstained=dict(sorted(count.abstained.items())),
+        decided=count.decided,
+        undecided=dict(sorted(count.undecided.items())),
     )
 
 
@@ -284,7 +303,7 @@ def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> Non
 
 
 def _check_ready(url: str, channel: str) -> None:
-    with Client(url, channel=channel) as client:
+    with Client(url, channel=channel, key=client_key()) as client:
         if not client.is_ready():
             raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
 
@@ -293,7 +312,7 @@ async def _ask_each(
     client: AsyncClient,
     listings: Sequence[Listing],
     attributes: Sequence[str],
-    concurrency: int,
+    options: ExtractOptions,
     sinks: Sequence[Sink],
     count: _Count,
     progress: Progress,
@@ -301,7 +320,8 @@ async def _ask_each(
     """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
     progress(0, len(listings))
     async with client:
-        async for listing, result in ask_in_order(client, listings, attributes, concurrency):
+        results = ask_in_order(client, listings, attributes, options.concurrency, options.priority)
+        async for listing, result in results:
             for sink in sinks:
                 sink.write(listing, result)
             if isinstance(result, QuorumError):
@@ -311,6 +331,9 @@ async def _ask_each(
                 votes = [vote for answer in result.answers for vote in answer.votes]
                 count.abstained.update(vote.status.name for vote in votes if vote.value is None)
                 count.voted += sum(vote.value is not None for vote in votes)
+                found = [answer.status for answer in result.answers]
+                count.undecided.update(s.name for s in found if s is not DecisionStatus.DECIDED)
+                count.decided += found.count(DecisionStatus.DECIDED)
             progress(count.done, len(listings))
             # An overloaded server exists and may accept the next listing.
             gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)

@@ -41,7 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, probe.probe),
+    *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
+    probe.probe,
     *(ask.ask, ask.extract, label.label, learn.learn, learn.drift, evaluate.evaluate),
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
     demo.demo,

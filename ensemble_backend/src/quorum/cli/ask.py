@@ -18,13 +18,17 @@ from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import Answer, Status, Vote
-from quorum_contract import STABLE
+from quorum_client import Answer, DecisionStatus, Status, Vote
+from quorum_contract import BULK, STABLE, Priority
 
 _INTERRUPTED = 130
 _UNBOUNDED = 10_000
 # Of an LLM, text that gives no value of the attribute; of recorded votes, no vote on it.
 _WORDS = {Status.UNPARSABLE: "no usable answer"}
+_UNDECIDED = {
+    DecisionStatus.NO_ANSWER: "no member answered",
+    DecisionStatus.NO_QUORUM: "no quorum",
+}
 
 ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
 
@@ -64,6 +68,8 @@ def ask(
     out.print(table if fits else _narrow(result.answers))
     if any(vote.score is not None for answer in result.answers for vote in answer.votes):
         note("p: the probability that the member gave to its value")
+    if any(answer.status is DecisionStatus.NO_QUORUM for answer in result.answers):
+        note("no quorum: the value is withheld, as too few members answered; see `vote` in deploy.yaml")
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
 
 
@@ -90,7 +96,7 @@ def _narrow(answers: Sequence[Answer]) -> Table:
 
 
 def _answer_cell(answer: Answer) -> Text:
-    return _cell(answer.value, "no member answered", "bold")
+    return _cell(answer.value, _UNDECIDED.get(answer.status, "no value"), "bold")
 
 
 def _cell(value: str | None, reason: str, style: str = "") -> Text:
@@ -143,6 +149,12 @@ def extract(
             " leaves cells as they are, for machines."
         ),
     ] = True,
+    priority: Annotated[
+        Priority,
+        typer.Option(
+            help="bulk: make room for other callers, and wait while the server is busy; interactive: do not."
+        ),
+    ] = BULK,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -171,6 +183,7 @@ def extract(
         timeout_s=timeout,
         only=only,
         escaped=escape,
+        priority=priority,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
@@ -190,6 +203,10 @@ def _show(report: quorum.ExtractReport) -> None:
     written = " and ".join(str(path) for path in (report.out, report.votes) if path)
     left = f", {report.left} left" if report.left else ""
     note(f"{report.answered} answered, {report.failed} failed{left}; wrote {written}")
+    if report.undecided:
+        reasons = ", ".join(f"{count} {status}" for status, count in report.undecided.items())
+        without = sum(report.undecided.values())
+        note(f"no value in {without} of {report.decided + without} answers: {reasons}")
     if report.abstained:
         reasons = ", ".join(f"{count} {status}" for status, count in report.abstained.items())
         again = "; they are asked again by the next run" if report.only else ""

@@ -24,7 +24,8 @@ def probe(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.05, help="Seconds; later is not ready.")] = 2.0,
     full: Annotated[
-        bool, typer.Option("--full", help="Ask the LLMs a real question; at least one must work.")
+        bool,
+        typer.Option("--full", help="Ask the LLMs a real question; as many must work as a quorum needs."),
     ] = False,
     http: Annotated[
         int | None,

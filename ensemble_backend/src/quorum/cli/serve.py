@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum up | status``: run the server and report its state."""
+"""``quorum up | status | clean``: run the server, report its state, remove what killed ones left."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from quorum.operations.status import ChannelStatus
     from quorum.server.triton import TritonServer
 
+_SHOWN = 3
+
 
 def up(
     deploy: DeployOption = DEPLOY,
@@ -29,6 +31,14 @@ def up(
         str | None,
         typer.Option(envvar="QUORUM_HOST", help="Listen at this address instead of `server.host`."),
     ] = None,
+    trusted_network: Annotated[
+        bool,
+        typer.Option(
+            "--trusted-network",
+            envvar="QUORUM_TRUSTED_NETWORK",
+            help="Whoever can reach the address is trusted, as `server.trusted_network`.",
+        ),
+    ] = False,
     preflight: Annotated[
         bool, typer.Option(help="Check GPU members against this machine before the start.")
     ] = True,
@@ -38,11 +48,19 @@ def up(
             min=0, max=65_535, help="Also answer HTTP /live and /ready/CHANNEL here; 0: a free port."
         ),
     ] = None,
+    silence: Annotated[
+        float, typer.Option(min=1.0, help="Restart the server when no channel answers for so many seconds.")
+    ] = 5.0,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
-    A model whose process dies is reloaded in a new one. With `--probe-port` an orchestrator can call
-    `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and `/live`.
+    Once it serves it goes on: a step whose process dies is reloaded, a server that dies or falls silent is
+    restarted at the same addresses, and `quorum status` shows each incident. With `--probe-port` an
+    orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
+    `/live`.
+
+    By default only this machine can ask. With QUORUM_INFERENCE_KEY set, a relay listens at `server.host` and
+    lets in callers who send that key; Triton itself stays on 127.0.0.1. See SECURITY.md.
 
     Other commands (`ask`, `publish`, ...) find the server by a file in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
@@ -50,11 +68,16 @@ def up(
 
     Example: `quorum up &`, then `quorum status`
     """
-    from quorum.server.launch import NO_EFFECT, has_aslr
+    from quorum.server.launch import FEW_OPEN_FILES, NO_EFFECT, has_aslr, most_open_files
 
     spec = quorum.load_deployment(deploy)
-    if host:
-        spec = spec.model_copy(update={"server": spec.server.model_copy(update={"host": host})})
+    changes = ({"host": host} if host else {}) | ({"trusted_network": True} if trusted_network else {})
+    spec = spec.model_copy(update={"server": spec.server.model_copy(update=changes)})
+    if (files := most_open_files()) < FEW_OPEN_FILES:
+        note(
+            f"only {files} files may be open, and each connection takes one; "
+            "raise the hard limit (`ulimit -Hn`)"
+        )
     if preflight:
         refuse_misfits(spec)
     interrupt_once()
@@ -69,14 +92,18 @@ def up(
                     ),
                     on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; undone"),
                     on_quarantined=lambda version: note(str(version)),
+                    on_set_aside=lambda journal: note(str(journal)),
                     on_started=lambda server: _answer_probes(running, server, probe_port),
+                    on_door=note,
                 )
             )
         if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
             note(NO_EFFECT)
-        note(f"serving {deploy} at {server.endpoint.grpc_url} (gRPC), log in {server.log_path}; Ctrl-C stops")
+        with_key = " with a key" if server.endpoint.door else ""
+        url = server.endpoint.callers_url
+        note(f"serving {deploy} at {url} (gRPC{with_key}), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
-            quorum.keep_watching(server, note)
+            quorum.keep_serving(server, note, silence_s=silence, start_timeout_s=start_timeout)
         note("refusing new requests, answering what is in flight, then stopping")
 
 
@@ -85,7 +112,7 @@ def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -
     if port is None:
         return
     probes = running.enter_context(quorum.probes_of(server, port))
-    note(f"probes: http://{server.endpoint.host}:{probes.port}/ready/{STABLE} and /live")
+    note(f"probes: http://{server.spec.server.host}:{probes.port}/ready/{STABLE} and /live")
 
 
 def status(
@@ -93,7 +120,9 @@ def status(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Show channels, versions and members of the running server. Exit code 1 if a channel does not answer.
+    """Show channels, versions, members and last incidents of the running server.
+
+    Exit code 1 if a channel does not answer. `--json` has all recent incidents.
 
     With a `fleet` in deploy.yaml: what each of its servers runs.
 
@@ -104,6 +133,25 @@ def status(
     print_json(report) if json else _show(report)
     if not report.all_answer:
         raise typer.Exit(1)
+
+
+def clean(json: JsonOption = False) -> None:
+    """Remove what killed servers of this user left: processes, shared memory, scratch files.
+
+    Servers that run are left alone. `quorum up` does the same before it starts one.
+
+    Example: `quorum clean`
+    """
+    removed = quorum.clean()
+    if json:
+        print_json(removed)
+        return
+    for pid in removed.processes:
+        out.print(f"ended process {pid}")
+    for file in removed.files:
+        out.print(f"removed {file}")
+    if not removed.processes and not removed.files:
+        note("nothing was left by a dead server")
 
 
 def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
@@ -144,6 +192,8 @@ def _note(report: quorum.ServerStatus) -> None:
             note(f"version {number}: {v.catalogue}")
     if report.differs:
         note(Text(report.differs, "bold red"))
+    for incident in report.incidents[-_SHOWN:]:
+        note(Text(str(incident), "" if incident.is_over else "bold red"))
     if report.canary_share:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
 

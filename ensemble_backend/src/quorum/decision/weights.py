@@ -323,8 +323,8 @@ def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> N
     biases = (parameters.na_bias, none_bias, parameters.part_bias)
     if not all(map(math.isfinite, biases)):
         raise WeightsError(f"{where}: the biases must be finite")
-    # The largest total that a cell can reach: with it every decision is a number.
-    if not math.isfinite(sum(parameters.highest()) + sum(map(abs, biases))):
+    # Twice the largest total that a cell can reach: sums in another order are rounded up.
+    if not math.isfinite(2.0 * (sum(parameters.highest()) + sum(map(abs, biases)))):
         raise WeightsError(f"{where}: the numbers are so large that their sum is no number")
     if parameters.calibrated != (weights.confidence == "calibrated"):
         raise WeightsError(

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.error import MarkedYAMLError
+from yaml.reader import ReaderError
 
 from quorum.deployment.schema import Deployment
 from quorum_contract.errors import QuorumError
@@ -18,6 +21,12 @@ Place = tuple[str, ...]
 """Keys and numbers of list items, from the top of the file."""
 MAX_REPEATED = 20_000
 """Values that the aliases of a file may repeat; a few hundred bytes can repeat millions."""
+MAX_DEPTH = 32
+"""Levels of mappings and lists; a deployment has five."""
+MAX_PROBLEMS = 20
+"""Problems of a file that one error names."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HEAD, _TAIL = 600, 100
 
 
 class DeploymentError(QuorumError, ValueError):
@@ -33,41 +42,82 @@ def load_deployment(path: str | Path) -> Deployment:
     """
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8")
     except OSError as error:
         raise DeploymentError(f"{path}: {error.strerror}; name the file with --deploy") from error
     except UnicodeDecodeError as error:
-        raise DeploymentError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            # Before values are made, as they would be made again for each alias.
-            _expanded_size(path, node, {})
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise DeploymentError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    except RecursionError as error:
-        raise DeploymentError(f"{path}: nested too deeply; a deployment has few levels") from error
-    except DeploymentError:
-        raise
-    except (ValueError, KeyError, AttributeError) as error:
-        # PyYAML lets these through for a tag that does not fit its value.
-        raise DeploymentError(f"{path}: a value cannot be read ({error}); write it in quotes") from error
-    if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
-        raise DeploymentError(f"{path}: expected a mapping with `members` and `attributes`")
-    lines = _lines_of(path, node)
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DeploymentError(f"{path}:{line}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    data, lines = _read(path, text)
+    if not isinstance(data, dict):
+        raise DeploymentError(f"{path}:1: expected a mapping with `members` and `attributes`")
     if "path" in data:
         unknown = {"loc": ("path",), "type": "extra_forbidden", "msg": ""}
         raise DeploymentError(_describe(path, lines, unknown))
+    if strange := [key for key in data if not isinstance(key, str)]:
+        line = lines.get((str(strange[0]),), 1)
+        raise DeploymentError(f"{path}:{line}: key {_short(repr(strange[0]))}: keys must be text: quote it")
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
         problems = [_describe(path, lines, problem) for problem in error.errors()]
+        if len(problems) > MAX_PROBLEMS:
+            more = len(problems) - MAX_PROBLEMS
+            problems[MAX_PROBLEMS:] = [f"{path}:1: {more} more problems; fix these first"]
         raise DeploymentError("\n".join(problems)) from error
-    except TypeError as error:
-        raise DeploymentError(f"{path}: keys must be text ({error})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what no deployment has, and names the line of a value that cannot be made."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            # While the text is read: the parser takes the square of the depth.
+            mark = parent.start_mark if parent else None
+            raise MarkedYAMLError(problem="nested too deeply; a deployment has few levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
+            raise MarkedYAMLError(
+                problem=f"{_short(ascii(node.value))} holds half a character, which no UTF-8 can; write the "
+                "character itself",
+                problem_mark=node.start_mark,
+            )
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        # PyYAML lets these through for a tag that does not fit its value, a date that is none, a long number.
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise MarkedYAMLError(
+                problem=f"a value cannot be read ({error}); write it in quotes", problem_mark=node.start_mark
+            ) from error
+
+
+def _read(path: Path, text: str) -> tuple[Any, dict[Place, int]]:
+    """The values of a YAML text, and the 1-based line of every key and list item."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        # Before values are made, as they would be made again for each alias.
+        _expanded_size(path, node, {})
+        lines = _lines_of(path, node)
+        return loader.construct_document(node), lines
+    except ReaderError as error:
+        line, code = text.count("\n", 0, error.position) + 1, ord(text[error.position])
+        raise DeploymentError(
+            f"{path}:{line}: not YAML: holds the control character U+{code:04X}; remove it"
+        ) from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DeploymentError(f"{path}:{line}: not YAML: {_short(str(error.problem))}") from error
 
 
 def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) -> str:
@@ -75,7 +125,7 @@ def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) 
     if kind == "at_key":
         # A check of a whole mapping names the faulty key.
         loc = (*loc, error["ctx"]["key"])
-    names = [part if isinstance(part, int) or part.isprintable() else repr(part) for part in loc]
+    names = [p if isinstance(p, int) or (isinstance(p, str) and p.isprintable()) else repr(p) for p in loc]
     key = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
     text = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
@@ -94,7 +144,11 @@ def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) 
     place = tuple(map(str, loc))
     while place not in lines:
         place = place[:-1]
-    return f"{path}:{lines[place]}: {key or 'top level'}: {text}"
+    return f"{path}:{lines[place]}: {_short(key) or 'top level'}: {_short(text)}"
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= _HEAD + _TAIL else f"{words[:_HEAD]} ... {words[-_TAIL:]}"
 
 
 def _lines_of(path: Path, node: yaml.Node) -> dict[Place, int]:
@@ -103,10 +157,10 @@ def _lines_of(path: Path, node: yaml.Node) -> dict[Place, int]:
     twice: dict[Place, str] = {}
     for place, line in _lines(node):
         if place in lines and not any(place[:depth] in twice for depth in range(len(place))):
-            twice[place] = f"{path}:{line}: key {place[-1]!r} appears twice; keep one"
+            twice[place] = f"{path}:{line}: key {_short(repr(place[-1]))} appears twice; keep one"
         lines[place] = line
     if twice:
-        raise DeploymentError("\n".join(twice.values()))
+        raise DeploymentError("\n".join([*twice.values()][:MAX_PROBLEMS]))
     return lines
 
 

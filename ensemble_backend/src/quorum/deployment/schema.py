@@ -123,12 +123,37 @@ class MemberSpec(_Strict):
 
 
 class GateSpec(_Strict):
-    """Limits of the gate: requests in flight, and the time of one request."""
+    """Limits of the gate.
+
+    Attributes:
+        max_in_flight: Requests inside; more are refused as overloaded.
+        max_bulk_in_flight: Bulk is admitted only while fewer requests of any kind are inside.
+        timeout_s: Time of a request that brings no deadline.
+        max_timeout_s: Longest time of a request.
+        allow_direct: Whether members answer callers who go around the gate.
+    """
 
     max_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 256
+    max_bulk_in_flight: Annotated[int, Field(ge=1, le=CAPACITY)] = 32
     timeout_s: Positive = 30.0
     max_timeout_s: Positive = 120.0
     allow_direct: bool = False
+
+
+class VoteSpec(_Strict):
+    """Quorum of the vote: how many members must answer, and how long it waits for the rest.
+
+    Attributes:
+        min_members: Members that must have answered an attribute, "n/a" included; else its value is withheld.
+        min_weight: Share in [0, 1] of the weight of all members that those must have; see
+            :mod:`quorum.decision.quorum_rule`.
+        grace_ms: Once ``min_members`` have answered all attributes of a question, the others get this much
+            more time, in milliseconds, at most until their deadline; None: until their deadline.
+    """
+
+    min_members: Annotated[int, Field(ge=1)] = 1
+    min_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    grace_ms: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
 
 class CanarySpec(_Strict):
@@ -204,18 +229,26 @@ class ServerSpec(_Strict):
     """Addresses and settings of the server.
 
     Attributes:
+        host: Address to listen at; one that others can reach needs ``trusted_network`` or an inference key.
+        trusted_network: Whoever can reach ``host`` is trusted, so Triton itself listens there.
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
-        http_port: KServe v2 over HTTP.
+        http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
+        http_port: The port for that.
         metrics_port: Prometheus.
+        connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
+            not add up; clients connect again without a failed call.
         log_verbose: Triton's ``--log-verbose``.
         aslr: Keep the kernel's setting: random addresses, as a rule. Without ASLR, steps that take turns on
             a core cost less, and an attacker knows where code lies.
     """
 
     host: str = "127.0.0.1"
+    trusted_network: bool = False
     grpc_port: Port = 8001
+    http: bool = False
     http_port: Port = 8000
     metrics_port: Port = 8002
+    connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     log_verbose: Annotated[int, Field(ge=0)] = 0
     aslr: bool = True
 
@@ -236,6 +269,7 @@ class Deployment(_Strict):
     default_normaliser: Normaliser = "text"
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
+    vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
     fleet: list[FleetServer] = []
     server: ServerSpec = ServerSpec()
@@ -268,6 +302,18 @@ class Deployment(_Strict):
         for members in self.models().values():
             _check_shared(members)
         return self
+
+    @field_validator("vote")
+    @classmethod
+    def _reachable(cls, vote: VoteSpec, info: ValidationInfo) -> VoteSpec:
+        count = len(info.data.get("members", ()))
+        # Faulty members are refused for what is wrong with them.
+        if count and vote.min_members > count:
+            raise _error_at(
+                "min_members",
+                f"{vote.min_members} members can never answer, there are {count}; write 1 to {count}",
+            )
+        return vote
 
     def engines(self) -> dict[str, MemberSpec]:
         """Triton model that serves a compiled engine -> the member that asks it."""

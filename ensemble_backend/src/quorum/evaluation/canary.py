@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec, Guard
 from quorum.evaluation import by_attribute, stats
@@ -28,6 +29,7 @@ from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
 
 STABLE = "stable"
+_PLAIN = QuorumRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Decided:
     """One channel's answer on one cell.
 
     Attributes:
-        value: The decision; ``None``: all members abstained.
+        value: The decision; ``None``: all members abstained, or too few answered for a quorum.
         confidence: In [0, 1].
         agreement: Share of the votes cast that name the value.
     """
@@ -164,11 +166,16 @@ class NothingToCompareError(QuorumError, ValueError):
     code = "NOTHING_TO_COMPARE"
 
 
-def pairs_from_votes(table: VotesTable, stable: Weights, canary: Weights) -> list[Pair]:
-    """Decide recorded votes, of whichever channel, with the weights of both."""
-    sides = [apply(table, weights) for weights in (stable, canary)]
-    decided = (map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist()) for side in sides)
-    cells = zip(table.cells, *decided, strict=True)
+def pairs_from_votes(
+    table: VotesTable, stable: Weights, canary: Weights, rule: QuorumRule = _PLAIN
+) -> list[Pair]:
+    """Decide recorded votes, of whichever channel, with the weights of both; withhold as the server does."""
+    sides = []
+    for weights in (stable, canary):
+        side = apply(table, weights)
+        decided = map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist())
+        sides.append([_withheld(rule, weights, *pair) for pair in zip(table.cells, decided, strict=True)])
+    cells = zip(table.cells, *sides, strict=True)
     return [
         Pair(cell.product, cell.attribute, was, now, cell.gold, cell.category) for cell, was, now in cells
     ]
@@ -303,6 +310,15 @@ def _gain(pair: Pair) -> tuple[float, float]:
 def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
     value = cell.values[winner] if winner >= 0 else None
     return Decided(value, confidence, agreement_of(value, cell.values))
+
+
+def _withheld(rule: QuorumRule, weights: Weights, cell: Cell, decided: Decided) -> Decided:
+    """The answer that a caller gets: without a value where the members that answered are no quorum."""
+    if decided.value is None or rule.is_plain:
+        return decided
+    answered = [value is not None for value in cell.values]
+    met = rule.is_met(weights.parameters(cell.attribute, cell.category), answered)
+    return decided if met else Decided(None, 0.0, 0.0)
 
 
 def _accuracy(pairs: Sequence[Pair], products: npt.NDArray[np.int32], tail: float) -> Metric | None:

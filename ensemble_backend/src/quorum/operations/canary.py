@@ -12,6 +12,7 @@ from typing import Any
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import (
     Decided,
@@ -30,6 +31,7 @@ from quorum.records import Record
 from quorum.repository.history import History
 from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.channels import RolloutError
+from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
 from quorum_client import Answer, AsyncClient, Extraction
@@ -147,7 +149,9 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
     for version, weights in zip(versions, (stable, canary), strict=True):
         for remark in unlike_served(table, weights, f"version {version}", silent):
             note(remark)
-    return pairs_from_votes(table, stable, canary), _observed(table, versions), trained_on
+    vote = deployment.vote
+    pairs = pairs_from_votes(table, stable, canary, QuorumRule(vote.min_members, vote.min_weight))
+    return pairs, _observed(table, versions), trained_on
 
 
 def _observed(table: VotesTable, versions: Versions) -> Sides | None:
@@ -249,5 +253,5 @@ async def _ask_both(
         return answers[STABLE], answers[CANARY]
 
     progress(0, len(listings))
-    async with AsyncClient(url, timeout_s=_TIMEOUT_S) as client:
+    async with AsyncClient(url, timeout_s=_TIMEOUT_S, key=client_key()) as client:
         return list(await asyncio.gather(*(both(client, number, row) for number, row in enumerate(listings))))

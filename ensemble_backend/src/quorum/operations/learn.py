@@ -11,6 +11,7 @@ from typing import Any
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.catalogue_change import is_stale, named
+from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift
@@ -164,6 +165,7 @@ def _learned(path: Path, deployment: Deployment | None, chosen: LearnOptions) ->
 
 def _write(target: Path, weights: Weights, state: State | None) -> None:
     """Write weights and their state; where this breaks off, the state is the newer one, see `_learn_day`."""
+    check_decisions(weights)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target, 0o644) as temporary:
         temporary.write_text(weights_file.dumps(weights), encoding="utf-8")

@@ -31,7 +31,7 @@ def probe(
         channel: Ensemble to ask.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
         timeout_s: A channel without an answer by then is not ready.
-        full: Ask the LLMs a real question, of which at least one must work. Default: ask no LLM.
+        full: Ask the LLMs a real question, and as many must work as `vote.min_members`. Default: ask no LLM.
     """
     return take_pulse(deployment, url or endpoint_of(deployment).grpc_url, channel, timeout_s, full)
 
@@ -67,13 +67,14 @@ def probe_server(
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
     """Serve ``/live`` and ``/ready/CHANNEL`` of a server of this process during a ``with`` block.
 
-    A server that still loads its LLMs is live and not ready. Raises as :func:`probe_server`.
+    A server that still loads its LLMs is live and not ready. One that no channel answers of, or whose restart
+    failed, is not live (:class:`quorum.server.life.Life`). Raises as :func:`probe_server`.
     """
 
     def pulse(channel: str) -> Pulse:
         return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
 
-    return _serve(server.endpoint.host, port, "--probe-port", pulse, lambda: server.pid is not None)
+    return _serve(server.spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)
 
 
 def _serve(

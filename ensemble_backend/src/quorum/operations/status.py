@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from quorum.records import Record, plain
 from quorum.repository.store import Store
 from quorum.rollout.target import graph_difference
 from quorum.server.control import Control, ControlError, ModelState
+from quorum.server.incidents import Incident, recent_incidents
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
@@ -88,6 +89,7 @@ class ServerStatus(Record):
         canary_share: Share of the products that clients route to the canary.
         differs: How deploy.yaml, its repository and what the server runs differ; "" where they do not, or
             where a channel does not answer.
+        incidents: What `quorum up` found and did about it lately, oldest first.
     """
 
     url: str
@@ -97,6 +99,7 @@ class ServerStatus(Record):
     versions: dict[int, VersionStatus]
     members: dict[str, ModelState]
     differs: str = ""
+    incidents: list[Incident] = field(default_factory=list)
 
     @property
     def all_answer(self) -> bool:
@@ -154,9 +157,9 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
             report = _fleet_status(deployment) if deployment.fleet else _server_status(deployment)
             if report.all_answer or is_last:
                 return report
-        except ControlError:
+        except ControlError as error:
             if is_last:
-                raise
+                raise _with_incident(deployment, error) from error
         attempt = last_attempt(deployment)
         if attempt and not attempt.is_alive:
             # After an earlier end a new start may follow.
@@ -166,6 +169,14 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
                 raise ServerProcessError(f"not waiting any longer, the last `quorum up` has ended: {why}")
         seen_alive = seen_alive or bool(attempt and attempt.is_alive)
         time.sleep(_POLL_S)
+
+
+def _with_incident(deployment: Deployment, error: ControlError) -> ControlError:
+    """The error, with what `quorum up` is doing about it."""
+    attempt, incidents = last_attempt(deployment), recent_incidents(deployment)
+    if attempt and attempt.is_alive and incidents and not incidents[-1].is_over:
+        return ControlError(f"{error}; `quorum up` (pid {attempt.pid}) is at it: {incidents[-1]}")
+    return error
 
 
 def _server_status(deployment: Deployment) -> ServerStatus:
@@ -188,6 +199,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
             for member in members
         },
         differs=_difference(deployment, endpoint.grpc_url, store) if ready else "",
+        incidents=recent_incidents(deployment),
     )
 
 

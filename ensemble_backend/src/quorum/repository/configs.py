@@ -23,14 +23,24 @@ _KINDS = {"BYTES": pb.TYPE_STRING}
 
 def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """Configure the gate: one instance without batching, so malformed requests meet no others."""
-    settings = spec.gate.model_dump(include={"max_in_flight", "timeout_s", "max_timeout_s"})
+    settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
     return _python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
     """Configure one member, or several that share an LLM; options are written with their defaults."""
-    settings = {"allow_direct": spec.gate.allow_direct, "members": [m.model_dump() for m in members]}
+    settings: dict[str, Any] = {
+        "allow_direct": spec.gate.allow_direct,
+        "members": [m.model_dump() for m in members],
+        "grace": None,
+    }
+    if spec.vote.grace_ms is not None:
+        settings["grace"] = {
+            "grace_ms": spec.vote.grace_ms,
+            "min_members": spec.vote.min_members,
+            "voters": spec.member_names,
+        }
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
     return _python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
 
@@ -45,6 +55,7 @@ def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     """Configure the vote, with exactly these versions loaded side by side."""
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
+    settings |= spec.vote.model_dump(include={"min_members", "min_weight"})
     inputs = [PACKED_QUESTION, *(PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names)]
     config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
 from quorum.decision.kept import keep_attributes, not_calibrated
+from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.guard import Comparison, compare
@@ -93,8 +94,9 @@ class Rollout:
         Attributes to ``keep`` are decided as by the running version. Weights that are worse than that one by
         more than ``rollout.margin``, over all or (``rollout.guard: per_attribute``) on an attribute, need a
         ``reason``. Attributes that the catalogue changed since use the default parameters of the weights.
-        Raises WeightsError for weights of other members.
+        Raises WeightsError for weights of other members, and those that do not decide made-up votes.
         """
+        check_decisions(weights)
         catalogue = self._spec.catalogue()
         weights.check_fits(self._spec.member_names, catalogue.hashes, catalogue.hash)
         with self._locked():
@@ -283,6 +285,8 @@ class Rollout:
                 f"version {version} is damaged on disk, no server would start with it: {damaged}. "
                 "Put the file back, or publish its weights again"
             )
+        if undecided := self.store.refused([version], check_decisions).get(version):
+            raise RolloutError(f"no {action} of version {version}: {undecided}")
         old = self.store.state()
         new, before = old.pinned(channel, version, share), old.pins[channel]
         if new == old and self._answers_with(channel, version):

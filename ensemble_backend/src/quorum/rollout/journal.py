@@ -28,13 +28,14 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.files import sync_folder, write_atomic
 from quorum.repository.configs import print_config, state_configs
-from quorum.repository.history import Event, History, Step, account
+from quorum.repository.history import Event, History, Step, account, timestamp
 from quorum.repository.render import put_state
 from quorum.repository.state import STATE_FILE, RepositoryError, State
 from quorum.repository.store import CONFIG_FILE, PENDING_FILE, Store
@@ -146,6 +147,31 @@ class Journal:
         self.undo(pending, "the process that made it was interrupted", load)
         return pending
 
+    def damage(self) -> str:
+        """Why the journal cannot be read; empty where it can, or where there is none."""
+        try:
+            raw = self.path.read_bytes()
+            if not self._is_logged(raw):
+                self._read(raw)
+        except FileNotFoundError:
+            pass
+        except RepositoryError as error:
+            return str(error)
+        return ""
+
+    def set_aside(self) -> Path:
+        """Rename a damaged journal, and make every configuration follow ``state.json``; returns its new path.
+
+        What its change had written to ``state.json`` stays: only the journal knew what was before.
+        """
+        stamp = "".join(c for c in timestamp() if c.isalnum())
+        aside = self.path.with_name(f"{self.path.stem}.damaged-{stamp}.json")
+        self.path.rename(aside)
+        sync_folder(aside.parent)
+        if state := self._store.state_if_any():
+            put_state(self._spec, self._store, (*state_configs(self._spec, state),), state, state)
+        return aside
+
     def _check_unchanged(self, pending: Pending) -> None:
         """Refuse to load configurations of another ``deploy.yaml`` than the running server's own."""
         old, new = pending.old, pending.new
@@ -175,5 +201,6 @@ class Journal:
         except (ValueError, RecursionError) as error:
             raise RepositoryError(
                 f"{self.path}: not a journal of this release ({error}); if an earlier release wrote it, let "
-                "that one undo the change (`quorum up`), else look at it, then remove it"
+                "that one undo the change (`quorum up`), else look at it, then remove it; the next start of "
+                "this release sets it aside"
             ) from error

@@ -41,6 +41,35 @@ class Quarantined:
         return f"version {self.version} is damaged and left out ({self.why}){moved}"
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A journal of a change that could not be read.
+
+    Attributes:
+        path: Where it lies now.
+        why: The damage.
+    """
+
+    path: Path
+    why: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"the journal of an interrupted change is damaged, and was set aside as {self.path}; what "
+            f"state.json says is served: check it with `quorum status` ({self.why})"
+        )
+
+
+def set_damaged_journal_aside(spec: Deployment, repository: Path | None = None) -> SetAside | None:
+    """Set a journal that cannot be read aside, so that a server starts; its change is not undone."""
+    store = Store(repository or spec.repository_path)
+    with locked(store.path):
+        journal = Journal(spec, store, History(store.path))
+        why = journal.damage()
+        return SetAside(journal.set_aside(), why) if why else None
+
+
 def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:
     """Undo an interrupted rollout before a server starts from the repository, and return it.
 

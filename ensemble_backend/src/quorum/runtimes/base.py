@@ -37,11 +37,16 @@ class Question:
     category: str
     attributes: tuple[str, ...]
     deadline_ns: int
+    _abandoned: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.monotonic_ns() >= self.deadline_ns
+        """Whether the deadline has passed, or the answer is no longer waited for."""
+        return bool(self._abandoned) or time.monotonic_ns() >= self.deadline_ns
+
+    def abandon(self) -> None:
+        """Record, before the deadline, that the answer is no longer waited for."""
+        self._abandoned.append(True)
 
     @property
     def left_s(self) -> float:

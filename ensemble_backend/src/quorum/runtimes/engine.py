@@ -59,9 +59,11 @@ class EngineRuntime:
         self._stops = ThreadPoolExecutor(_STOPPERS, thread_name_prefix="quorum-engine-stop")
 
     def submit(self, question: Question, done: Done) -> None:
-        """Tokenise and queue; at most :data:`CALLS` questions are inside the engine at once."""
-        inputs = self._inputs(question)
-        self._calls.submit(self._ask, question, inputs, done)
+        """Queue the question; at most :data:`CALLS` are tokenised and inside the engine at once.
+
+        The caller is the step itself, which must not be held up.
+        """
+        self._calls.submit(self._ask, question, done)
 
     def close(self) -> None:
         """Drop waiting questions; calls in flight end with the engine."""
@@ -89,13 +91,18 @@ class EngineRuntime:
             inputs["lora_task_id"] = np.array([[LORA_TASK]], np.uint64)
         return inputs
 
-    def _ask(self, question: Question, inputs: dict[str, Any], done: Done) -> None:
-        reply = Status.TIMEOUT if question.expired else self._answer(question, inputs)
+    def _ask(self, question: Question, done: Done) -> None:
+        reply = Status.TIMEOUT if question.expired else self._answer(question)
         if self._open:
             done(reply)
 
-    def _answer(self, question: Question, inputs: dict[str, Any]) -> Reply:
+    def _answer(self, question: Question) -> Reply:
         number = f"{self._member}-{time.monotonic_ns()}-{next(self._numbers)}"
+        try:
+            inputs = self._inputs(question)
+        except Exception:
+            logger.exception("member %s: a question could not be tokenised", self._member)
+            return Status.ERROR
         # Stops the generation at its deadline, to free its place in the batch.
         left_s = max(0.0, question.left_s)
         timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))

@@ -63,6 +63,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             _checked(field.name, getattr(self, field.name), field.type)
 
     @property
+    def isolated(self) -> bool:
+        """Whether the runtime runs in a worker process: what can block, crash or eat memory must."""
+        return False
+
+    @property
+    def memory_limit_gib(self) -> float | None:
+        """Memory that the worker process may have; None: no limit."""
+        return None
+
+    @property
     def llm(self) -> str:
         """The model that the options name; empty where there is none."""
         return str(getattr(self, "model", ""))

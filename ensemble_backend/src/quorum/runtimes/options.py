@@ -19,11 +19,29 @@ CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole numbe
 Parallel = Annotated[int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")]
 GpuShare = Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")]
 Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
+FAULTS = ("raise", "hang", "block", "slow", "garbage", "memory", "exit")
+"""What the file in the option ``faults`` of ``replay`` may name."""
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
 
 
-class OpenVinoOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``openvino``.
+class IsolatedOptions(Options, frozen=True, kw_only=True):
+    """Options of runtimes that run an LLM in a worker process.
+
+    Attributes:
+        memory_limit_gib: Resident memory that the worker may have, with the processes that it starts; above
+            it is killed, its questions abstain, and a new one starts. None: no limit.
+    """
+
+    memory_limit_gib: Gib | None = None
+
+    @property
+    def isolated(self) -> bool:
+        """True: an LLM can block, crash and eat memory."""
+        return True
+
+
+class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``openvino``, with those of :class:`IsolatedOptions`.
 
     Attributes:
         model: Folder that ``quorum build`` made.
@@ -55,8 +73,8 @@ class OpenVinoOptions(Options, frozen=True, kw_only=True):
     scores: bool = True
 
 
-class HfOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``hf``.
+class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``hf``, with those of :class:`IsolatedOptions`.
 
     Attributes:
         model: Folder of a Hugging Face checkpoint.
@@ -182,12 +200,18 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``."""
+    """Options of the runtime ``tensorrt_llm``; the last as in :class:`IsolatedOptions`."""
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
 
     model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
+    memory_limit_gib: Gib | None = None
+
+    @property
+    def isolated(self) -> bool:
+        """True, as for every LLM."""
+        return True
 
 
 class EngineOptions(GpuOptions, frozen=True, kw_only=True):
@@ -225,6 +249,15 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         hang_share: Share of questions, in [0, 1], that time out.
         seed: Of the draws.
         scores: Whether votes come with the scores that were recorded.
+        isolated: Whether it runs in a worker process, as an LLM does.
+        memory_limit_gib: As in :class:`IsolatedOptions`, for an isolated one.
+        faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question
+            and names what goes wrong now, by one word of :data:`FAULTS`; missing or empty: nothing does.
+            ``raise``: the question fails. ``hang``: it is never answered. ``block``: the call never returns,
+            and no later question is taken. ``slow``: it is answered two seconds late. ``garbage``: the text
+            is nonsense. ``memory``: memory is taken until the process is ended, which needs
+            ``memory_limit_gib``. ``exit``: the process ends at once. Only an isolated replay takes faults: in
+            a step they would end the server.
     """
 
     runtime: ClassVar[str] = "replay"
@@ -242,6 +275,16 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
     hang_share: Share = 0.0
     seed: Int64 = 0
     scores: bool = True
+    isolated: bool = False
+    memory_limit_gib: Gib | None = None
+    faults: Annotated[str | None, Hint("a path", "the file need not exist")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.isolated:
+            for key in ("memory_limit_gib", "faults"):
+                if getattr(self, key) is not None:
+                    raise OptionError(key, "it needs a worker process; set `isolated: true` as well")
 
 
 class CatalogueOptions(Options, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.faults import Faults
 from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
@@ -37,13 +38,17 @@ class ReplayRuntime:
         self._options, self._latency_s = options, options.latency_ms / 1e3
         self._random = random.Random(options.seed)
         self._later = _Later()
+        self._faults = _faults(settings)
 
     def submit(self, question: Question, done: Done) -> None:
         """Look the product up by category and text; the member abstains from cells without a record.
 
         Raises:
-            RuntimeError: For the share ``fail_share`` of questions.
+            RuntimeError: For the share ``fail_share`` of questions, and for some injected faults.
         """
+        late_s = self._faults.strike(done) if self._faults else 0.0
+        if late_s is None:
+            return
         draw, options = self._random.random(), self._options
         if draw < options.fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
@@ -53,16 +58,25 @@ class ReplayRuntime:
         recorded = self._answers.get((question.category, question.text), {})
         answers = {name: recorded[name] for name in question.attributes if name in recorded}
         reply: Reply = _written(answers) if answers else Status.NOT_ASKED
-        if self._latency_s <= 0:
+        if self._latency_s + late_s <= 0:
             done(reply)
             return
         is_constant = options.latency_shape == "constant"
-        think_s = self._latency_s if is_constant else self._random.expovariate(1.0 / self._latency_s)
-        self._later.call(think_s, lambda: done(reply))
+        think_s = self._latency_s
+        if think_s and not is_constant:
+            think_s = self._random.expovariate(1.0 / think_s)
+        self._later.call(think_s + late_s, lambda: done(reply))
 
     def close(self) -> None:
         """Drop delayed answers."""
         self._later.close()
+
+
+def _faults(settings: RuntimeSettings[ReplayOptions]) -> Faults | None:
+    options = settings.options
+    if options.faults is None:
+        return None
+    return Faults(settings.root / options.faults, is_limited=options.memory_limit_gib is not None)
 
 
 class _Later:

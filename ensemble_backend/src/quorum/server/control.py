@@ -16,6 +16,14 @@ from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_contract.errors import QuorumError
 from quorum_contract.foreign import Meaning, meaning_of
 
+# A server that starts is found once it listens: gRPC's own first pause is a second, and grows to minutes.
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    # By its name the shortest pause, but also the longest time that one attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
 
 class ControlError(QuorumError, RuntimeError):
     """The server refused a call, knows no such model or is unreachable; the message names call and fix."""
@@ -47,7 +55,7 @@ class Control:
         self.url = url
         self._timeout_s = timeout_s
         self._metadata = [(GRPC_ADMIN_HEADER, admin_key)]
-        self._channel = grpc.insecure_channel(url)
+        self._channel = grpc.insecure_channel(url, options=_RECONNECT)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def load(self, model: str) -> None:

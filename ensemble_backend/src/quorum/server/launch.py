@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import threading
@@ -12,9 +13,16 @@ NO_EFFECT = (
     "server.aslr: false has no effect: the kernel, or the container's seccomp profile, refuses "
     "personality(); allow it there, or remove the line from deploy.yaml"
 )
+FEW_OPEN_FILES = 4096
+"""Fewer open files than this are few: each connection takes one."""
+_MANY_OPEN_FILES = 1 << 20
 _ADDR_NO_RANDOMIZE = 0x0040000
 # prctl(PR_SET_PDEATHSIG, signal): kept over an exec.
-_END_WITH_PARENT = "libc.prctl(1, {})"
+_END_WITH_PARENT = f"libc.prctl(1, {int(signal.SIGKILL)})"
+_OPEN_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({0}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
 # Added to the current personality; kept over an exec, and inherited by children.
 _NO_ASLR = f"""
 if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
@@ -22,20 +30,20 @@ if libc.personality(libc.personality(0xFFFFFFFF) | {_ADDR_NO_RANDOMIZE}) == -1:
 """
 
 
-def launch_command(command: list[str], *, aslr: bool, end: signal.Signals = signal.SIGTERM) -> list[str]:
-    """Wrap a command so that it gets ``end`` when this process dies, and with ASLR off if ``aslr`` is false.
+def launch_command(command: list[str], *, aslr: bool) -> list[str]:
+    """Wrap a command so that it may open many files, and is killed when this process dies.
+
+    With ``aslr`` false it runs without ASLR.
 
     PDEATHSIG follows the thread that starts the process, so only the main thread sets it. A new interpreter
     sets the flags and then execs the command: ``preexec_fn`` would fork a process that may have gRPC threads.
     A refusal by the kernel is printed to standard output, and the command still runs.
     """
-    settings = []
+    settings = [_OPEN_FILES.format(most_open_files())]
     if threading.current_thread() is threading.main_thread():
-        settings.append(_END_WITH_PARENT.format(int(end)))
+        settings.append(_END_WITH_PARENT)
     if not aslr:
         settings.append(_NO_ASLR)
-    if not settings:
-        return command
     program = [
         "import ctypes, os, sys",
         "libc = ctypes.CDLL(None)",
@@ -43,6 +51,19 @@ def launch_command(command: list[str], *, aslr: bool, end: signal.Signals = sign
         "os.execv(sys.argv[1], sys.argv[1:])",
     ]
     return [sys.executable, "-I", "-S", "-c", "\n".join(program), *command]
+
+
+def most_open_files() -> int:
+    """The most files that a process may open here: the hard limit, or a million where it is higher."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MANY_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_OPEN_FILES)
+
+
+def raise_open_files() -> int:
+    """Let this process open as many files as it may; returns how many."""
+    most = most_open_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return most
 
 
 def has_aslr(pid: int) -> bool | None:

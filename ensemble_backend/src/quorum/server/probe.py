@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 
 from quorum.deployment.schema import Deployment
-from quorum.server.health import call_steps
-from quorum_client import Client, Extraction, Overloaded, QuorumError, ServerError, Status
+from quorum.server.exposure import client_key
+from quorum_client import Client, DecisionStatus, Extraction, Overloaded, QuorumError, ServerError, Status
 from quorum_contract import CHANNELS
 
 PROBE_TIMEOUT_S = 5.0
@@ -55,23 +55,32 @@ def take_pulse(
 ) -> Pulse:
     """Probe whether a channel can answer, within the timeout and without raising.
 
-    With ``full``, the LLMs are asked a real question, and at least one must work; else no LLM is asked.
+    With ``full``, the LLMs are asked a real question, and as many must work as ``vote.min_members``
+    says, at least one; else no LLM is asked.
     """
     start = time.monotonic()
     version, ready, reason = None, False, ""
     try:
         extraction = _ask(spec, url, channel, timeout_s, timeout_s * 0.8 if full else 0.0)
         version = extraction.weights_version
-        ready, reason = _judge(extraction) if full else (True, "")
+        ready, reason = _judge(extraction, spec.vote.min_members) if full else (True, "")
     except Overloaded:
-        # The gate works but is full: call the steps behind it directly.
-        remaining_s = max(0.1, timeout_s - (time.monotonic() - start))
-        failures = call_steps(spec, url, [None], remaining_s)
-        ready = not failures
-        reason = "; ".join(f"{model}: {error}" for model, error in failures.items()) or "the gate is full"
+        ready, reason = True, "the gate is full"
     except QuorumError as error:
         reason = str(error)
     return Pulse(channel, ready, version, round((time.monotonic() - start) * 1e3, 1), reason)
+
+
+def gives_sign(spec: Deployment, client: Client, channel: str) -> bool:
+    """Whether a channel responds to a question that no LLM is asked, if only that its gate is full."""
+    try:
+        _ask_with(client, spec, channel, 0.0)
+    except Overloaded:
+        return True
+    # gRPC raises ValueError for a client that was closed.
+    except (QuorumError, ValueError):
+        return False
+    return True
 
 
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
@@ -87,7 +96,8 @@ def probe_decision(spec: Deployment, url: str, channel: str, timeout_s: float = 
     """Probe a channel as :func:`probe_channel`, and refuse an answer that is no decision.
 
     A vote that cannot decide answers as if every member had failed. Members may all have failed: where the
-    other channels say so too, the answer is no fault of these weights, and may be rolled back to.
+    other channels say so too, the answer is no fault of these weights, and may be rolled back to. Nor is a
+    value that was decided, but withheld as too few members answered.
 
     Raises:
         quorum_client.ServerError: No value although a member answered, or errors only.
@@ -106,7 +116,9 @@ def _fault(extraction: Extraction) -> str:
     for answer in extraction.answers:
         if all(vote.status is Status.ERROR for vote in answer.votes):
             return "every vote is an error; see the server's log"
-        if answer.value is None and any(vote.status is Status.ANSWERED for vote in answer.votes):
+        withheld = answer.status is DecisionStatus.NO_QUORUM
+        answered = any(vote.status is Status.ANSWERED for vote in answer.votes)
+        if answer.value is None and answered and not withheld:
             return "members answered, and no value was chosen"
     return ""
 
@@ -125,13 +137,17 @@ def _ask_patiently(spec: Deployment, url: str, channel: str, timeout_s: float) -
 
 
 def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_timeout_s: float) -> Extraction:
+    with Client(url, timeout_s=timeout_s, retries=False, key=client_key()) as client:
+        return _ask_with(client, spec, channel, members_timeout_s)
+
+
+def _ask_with(client: Client, spec: Deployment, channel: str, members_timeout_s: float) -> Extraction:
     attribute = next(iter(spec.attributes), "brand")
-    with Client(url, timeout_s=timeout_s, retries=False) as client:
-        return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
+    return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
 
 
-def _judge(extraction: Extraction) -> tuple[bool, str]:
+def _judge(extraction: Extraction, min_members: int) -> tuple[bool, str]:
     votes = extraction.answers[0].votes
     abstained = ", ".join(f"{v.member} {v.status.name}" for v in votes if v.status not in _WORKING)
-    ready = any(vote.status in _WORKING for vote in votes)
+    ready = sum(vote.status in _WORKING for vote in votes) >= min_members
     return ready, f"abstained: {abstained}" if abstained else ""

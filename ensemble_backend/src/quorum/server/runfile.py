@@ -14,7 +14,7 @@ import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
-from quorum.server.triton import ADMIN_KEY_VARIABLE, Endpoint
+from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint
 
 STATE_FOLDER = ".quorum"
 _FILE = "server.json"
@@ -137,4 +137,5 @@ def endpoint_of(spec: Deployment) -> Endpoint:
     if running:
         return running.endpoint
     s = spec.server
-    return Endpoint(s.host, s.grpc_port, s.http_port, s.metrics_port, os.environ.get(ADMIN_KEY_VARIABLE, ""))
+    http_port = s.http_port if s.http else None
+    return Endpoint(s.host, s.grpc_port, http_port, s.metrics_port, os.environ.get(ADMIN_KEY_VARIABLE, ""))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,11 @@ from quorum.deployment.schema import Deployment
 from quorum.repository.render import difference
 from quorum.repository.state import RepositoryError
 from quorum.rollout.journal import Pending
-from quorum.rollout.offline import Quarantined, quarantine, recover_offline
+from quorum.rollout.offline import Quarantined, SetAside
 from quorum.server.control import Control
+from quorum.server.door_process import check_door, open_door
+from quorum.server.exposure import door_key
+from quorum.server.prepare import prepare
 from quorum.server.probe import probe_channel
 from quorum.server.runfile import (
     Running,
@@ -39,7 +43,9 @@ def serve(
     on_ready: Callable[[str, int], None] | None = None,
     on_recovered: Callable[[Pending], None] | None = None,
     on_quarantined: Callable[[Quarantined], None] | None = None,
+    on_set_aside: Callable[[SetAside], None] | None = None,
     on_started: Callable[[TritonServer], None] | None = None,
+    on_door: Callable[[str], None] | None = None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -50,33 +56,43 @@ def serve(
         on_ready: Called with each channel and the version of the weights that answered.
         on_recovered: Called with an interrupted rollout that was undone before the start.
         on_quarantined: Called with each damaged version that is left out.
+        on_set_aside: Called with a damaged journal of a rollout that is set aside.
         on_started: Called with the server once its process runs, long before a channel answers.
+        on_door: Called with a line when the relay for callers with a key ended, and is opened again.
 
     Raises:
+        ExposedError: Other machines would reach Triton, and neither a key nor the deployment allows that.
         RepositoryError: The repository differs from the spec, or has weights that no server can load.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
     _refuse_second(spec)
     leave_attempt(spec)
     try:
-        if (repository or spec.repository_path).is_dir():
-            interrupted = recover_offline(spec, repository)
-            if interrupted and on_recovered:
-                on_recovered(interrupted)
-            for damaged in quarantine(spec, repository):
-                if on_quarantined:
-                    on_quarantined(damaged)
+        prepare(
+            spec,
+            repository or spec.repository_path,
+            on_recovered=on_recovered or _ignore,
+            on_quarantined=on_quarantined or _ignore,
+            on_set_aside=on_set_aside or _ignore,
+        )
         check_repository(spec, repository)
-        server = TritonServer(spec, repository=repository, log_path=state_folder(spec) / "server.log")
+        key, logs = door_key(), state_folder(spec)
+        server = TritonServer(
+            spec, repository=repository, log_path=logs / "server.log", behind_door=key is not None
+        )
         try:
+            check_door(server.endpoint)
             server.start()
             if on_started:
                 on_started(server)
             wait_channels(server, start_timeout_s, on_ready)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            leave_note(spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint))
-            yield server
+            with open_door(spec, server.endpoint, key, logs / "door.log", on_door or (lambda _: None)):
+                leave_note(
+                    spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
+                )
+                yield server
         finally:
             remove_note(spec)
             server.stop()
@@ -87,6 +103,10 @@ def serve(
         remove_attempt(spec)
         raise
     remove_attempt(spec)
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 def _refuse_second(spec: Deployment) -> None:
@@ -107,13 +127,14 @@ def wait_channels(
     server: TritonServer, timeout_s: float, on_ready: Callable[[str, int], None] | None = None
 ) -> None:
     """Wait until every channel answers a real request; ServerProcessError holds the last log lines."""
-    spec, endpoint = server.spec, server.endpoint
+    spec, endpoint, began = server.spec, server.endpoint, time.monotonic()
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
         server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
     for channel in CHANNELS:
         version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
         if on_ready:
             on_ready(channel, version)
+    server.ready_after_s = time.monotonic() - began
 
 
 def check_repository(spec: Deployment, repository: Path | None = None) -> None:

@@ -4,71 +4,63 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import random
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from quorum.deployment.schema import Deployment
-from quorum.files import make_scratch, sweep_scratch
+from quorum.files import make_scratch
+from quorum.server import log_file
+from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
+from quorum.server.endpoint import ServerProcessError as ServerProcessError
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
+from quorum.server.leftovers import (
+    MARK,
+    PID_FILE,
+    SCRATCH,
+    collect_zombies,
+    end_processes,
+    session_of,
+    sweep_killed,
+)
+from quorum.server.life import Life
+from quorum.server.steps import StepWatch, find_steps
+from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
-from quorum_contract.errors import QuorumError
 
-ADMIN_KEY_VARIABLE = "QUORUM_ADMIN_KEY"
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _CLOSED = "model-repository,model-config,shared-memory,statistics,trace,logging"
-# Below the kernel's ephemeral ports: an outgoing connection could take one before the server does.
-_FREE_PORTS = range(20_000, 32_000)
-_TAIL_LINES = 40
-_SCRATCH, _PID = "quorum-server-", "pid"
 _PRIVATE = 0o700
 _LAST_ANSWERS_S = 0.2
-_DYING_S = 5.0
-
-
-class ServerProcessError(QuorumError, RuntimeError):
-    """The server process did not start or ended by itself; the message holds its last log lines."""
-
-    code = "SERVER_PROCESS_FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server listens, and the admin key for load, configuration, statistics, logging and trace."""
-
-    host: str
-    grpc_port: int
-    http_port: int
-    metrics_port: int
-    admin_key: str
-
-    @property
-    def grpc_url(self) -> str:
-        """``host:port``."""
-        return f"{self.host}:{self.grpc_port}"
+_LONE_S = 2.0
+# Longer than any request may take: none ends with its connection.
+_GRACE_S = 15.0
+_KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 60, 20
 
 
 class TritonServer:
     """Starts and stops one tritonserver for a deployment; its output goes to ``log_path``.
 
-    By default it is the installed one, and serves the deployment's own repository. A ``temporary`` one is
-    killed when this process dies; its files are in the folder of the log, for :func:`remove_traces`.
+    By default it is the installed one, and serves the deployment's own repository. It is killed when this
+    process dies. The files of a ``temporary`` one are in the folder of the log, for
+    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again. One ``behind_door``
+    listens on loopback, and the door has the addresses of the deployment.
+
+    Attributes:
+        life: When its channels answered last, as far as somebody asks them.
+        ready_after_s: How long its last start took until every channel answered; 0 before.
+
+    Raises:
+        ExposedError: Other machines would reach it, and nothing allows that.
     """
 
     def __init__(
@@ -79,6 +71,7 @@ class TritonServer:
         log_path: Path,
         install: Install | None = None,
         temporary: bool = False,
+        behind_door: bool = False,
     ) -> None:
         self.spec = spec
         self.repository = repository or spec.repository_path
@@ -89,20 +82,36 @@ class TritonServer:
         self._scratch: Path | None = None
         self._started_pid: int | None = None
         self._claims: list[socket.socket] = []
-        self.endpoint = _resolve_endpoint(spec, self._claims)
+        self.life = Life()
+        self.ready_after_s = 0.0
+        self.endpoint = resolve_endpoint(spec, self._claims, behind_door)
 
     @property
     def pid(self) -> int | None:
         """Process id while the server runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def ended(self) -> str:
+        """How the process ended."""
+        code = self._process.poll() if self._process else None
+        if code is None:
+            return "does not run"
+        return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
-        _check_ports(self.endpoint)
+        for key, port in self.endpoint.ports().items():
+            check_port(key, self.endpoint.host, port)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_file.set_aside(self.log_path)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start another process, once the last one was ended, with the same addresses, key and log."""
         folder = self.log_path.parent if self._temporary else None
         sweep_killed()
-        self._scratch, lock = make_scratch(_SCRATCH, folder)
+        self._scratch, lock = make_scratch(SCRATCH, folder)
         try:
             self._launch(lock)
         finally:
@@ -114,18 +123,18 @@ class TritonServer:
         backends = self._install.prepare_backends(self._scratch)
         # Copying the backends gave the folder the permissions of theirs.
         self._scratch.chmod(_PRIVATE)
-        environment = self._install.environment() | {"QUORUM_ROOT": str(self.spec.root)}
-        environment.pop(ADMIN_KEY_VARIABLE, None)
+        environment = self._install.environment() | {
+            "QUORUM_ROOT": str(self.spec.root),
+            MARK: self._scratch.name,
+        }
+        for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
+            environment.pop(key, None)
         if self.spec.engines():
             # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
-        with open(self.log_path, "wb", opener=_open_private) as log:
+        with open(self.log_path, "ab", opener=log_file.open_private) as log:
             self._process = subprocess.Popen(
-                launch_command(
-                    self._command(backends),
-                    aslr=self.spec.server.aslr,
-                    end=signal.SIGKILL if self._temporary else signal.SIGTERM,
-                ),
+                launch_command(self._command(backends), aslr=self.spec.server.aslr),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -137,7 +146,7 @@ class TritonServer:
                 umask=0o077,
             )
         self._started_pid = self._process.pid
-        (self._scratch / _PID).write_text(f"{self._started_pid}", encoding="ascii")
+        (self._scratch / PID_FILE).write_text(f"{self._started_pid}", encoding="ascii")
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -154,7 +163,8 @@ class TritonServer:
         """Refuse new requests, wait for those in flight, stop the process and remove its files.
 
         SIGTERM alone loses ensemble requests in flight, so the gate closes first and tickets must drain.
-        Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before.
+        Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before. With
+        a dead step nothing in flight can be answered, and nothing is waited for.
 
         Args:
             drain_s: How long requests in flight may take, and then the process itself; 0 kills it at once.
@@ -162,18 +172,32 @@ class TritonServer:
         while self._claims:
             self._claims.pop().close()
         process = self._process
+        if process and drain_s > 0 and process.poll() is None and _wait_idle(process.pid, drain_s):
+            process.send_signal(signal.SIGTERM)
+            self._wait_exit(process.pid, drain_s)
+        self.end()
+
+    def _wait_exit(self, pid: int, timeout_s: float) -> None:
+        """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
+        deadline = lone = time.monotonic() + timeout_s
+        while self.pid is not None and time.monotonic() < min(deadline, lone):
+            # Zombies have no model: a reload leaves one, for whose requests Triton waits.
+            if any(find_steps(pid).values()):
+                lone = deadline
+            elif lone == deadline:
+                lone = time.monotonic() + _LONE_S
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Kill the process and all that it started, and remove its files; its addresses stay claimed."""
+        process = self._process
         if process is None:
             return
-        if drain_s > 0 and process.poll() is None:
-            _wait_idle(process.pid, drain_s)
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=drain_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        # A process that is still ending could create a removed file again.
-        _wait_ended(_session(process.pid))
+        end_processes(session_of(process.pid))
+        collect_zombies(process.pid)
         for trace in self.leftovers():
             Path(trace).unlink(missing_ok=True)
         if self._scratch:
@@ -184,14 +208,12 @@ class TritonServer:
         """Files of this server in shared memory; empty after :meth:`stop`."""
         if self._started_pid is None:
             return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), path_of(self._started_pid)]
-        return sorted(str(trace) for trace in traces if trace.exists())
+        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *shared_files(self._started_pid)]
+        return sorted(map(str, traces))
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
-        with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:])
-        return ""
+        return log_file.tail(self.log_path)
 
     def failure(self, what: str) -> ServerProcessError:
         """The error that the server did ``what``, with the last log lines."""
@@ -211,13 +233,10 @@ class TritonServer:
             *[f"--load-model={model}" for model in models],
             "--disable-auto-complete-config",
             "--exit-timeout-secs=20",
-            f"--grpc-address={self.endpoint.host}",
-            f"--grpc-port={self.endpoint.grpc_port}",
-            f"--http-address={self.endpoint.host}",
-            f"--http-port={self.endpoint.http_port}",
+            *_grpc_options(self.spec, self.endpoint, key),
+            *_http_options(self.endpoint, key),
+            f"--metrics-address={self.endpoint.host}",
             f"--metrics-port={self.endpoint.metrics_port}",
-            f"--grpc-restricted-protocol={_CLOSED}:{key}",
-            f"--http-restricted-api={_CLOSED}:{key}",
             f"--log-verbose={self.spec.server.log_verbose}",
         ]
 
@@ -227,125 +246,45 @@ class TritonServer:
         return f"{self._scratch.name}_"
 
 
-def remove_traces(folder: Path) -> None:
-    """Remove what a temporary server with its log in ``folder``, which was killed, left in shared memory."""
-    for scratch in folder.glob(f"{_SCRATCH}*"):
-        _remove_shared_memory(scratch)
+def _grpc_options(spec: Deployment, endpoint: Endpoint, key: str) -> list[str]:
+    """Triton's endpoint for gRPC; connections of peers that are gone, idle or old are closed in order."""
+    return [
+        f"--grpc-address={endpoint.host}",
+        f"--grpc-port={endpoint.grpc_port}",
+        f"--grpc-restricted-protocol={_CLOSED}:{key}",
+        f"--grpc-keepalive-time={_KEEPALIVE_S * 1000}",
+        f"--grpc-keepalive-timeout={_KEEPALIVE_TIMEOUT_S * 1000}",
+        "--grpc-keepalive-permit-without-calls=1",
+        "--grpc-http2-max-pings-without-data=0",
+        f"--grpc-max-connection-age={int(spec.server.connection_age_s * 1e3)}",
+        f"--grpc-max-connection-age-grace={int((spec.gate.max_timeout_s + _GRACE_S) * 1e3)}",
+    ]
 
 
-def sweep_killed() -> None:
-    """End steps of this user's servers that outlived them; remove scratch and shared memory of dead ones."""
-    for scratch in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}[0-9]*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            if scratch.lstat().st_uid == os.geteuid():
-                _end_orphans(int((scratch / _PID).read_text("ascii")), f"{scratch.name}_")
-    sweep_scratch(_SCRATCH, _remove_shared_memory)
+def _http_options(endpoint: Endpoint, key: str) -> list[str]:
+    """Triton's endpoint for HTTP, off unless asked for: 130 kB of nested JSON end the server."""
+    if endpoint.http_port is None:
+        return ["--allow-http=false"]
+    return [
+        "--allow-http=true",
+        f"--http-address={endpoint.host}",
+        f"--http-port={endpoint.http_port}",
+        f"--http-restricted-api={_CLOSED}:{key}",
+    ]
 
 
-def _end_orphans(server: int, prefix: str) -> None:
-    """Kill the steps of a dead server, which have its prefix of shared memory in their arguments."""
-    if _runs(server):
-        return
-    steps = []
-    for pid in _session(server):
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if any(prefix in argument for argument in psutil.Process(pid).cmdline()):
-                os.kill(pid, signal.SIGKILL)
-                steps.append(pid)
-    _wait_ended(steps)
+def _wait_idle(pid: int, timeout_s: float) -> bool:
+    """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
 
-
-def _wait_ended(pids: list[int]) -> None:
-    deadline = time.monotonic() + _DYING_S
-    while any(map(_runs, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _remove_shared_memory(scratch: Path) -> None:
-    """Remove what the dead server of a scratch folder left in shared memory."""
-    traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((scratch / _PID).read_text("ascii"))
-        # Process ids are reused: one that is alive is another server's.
-        traces += [] if _runs(pid) else [path_of(pid)]
-    for trace in traces:
-        trace.unlink(missing_ok=True)
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Open a file for its owner alone, also one that was there with other permissions."""
-    handle = os.open(path, flags, 0o600)
-    os.fchmod(handle, 0o600)
-    return handle
-
-
-def _wait_idle(pid: int, timeout_s: float) -> None:
-    """Wait until no request holds a ticket; the vote frees it just before the answer leaves."""
+    Returns:
+        Whether the server can stop in order: False once a step is dead, whose requests never end.
+    """
     deadline = time.monotonic() + timeout_s
-    admission = Admission(path_of(pid))
+    admission, steps = Admission(path_of(pid)), StepWatch(pid)
     admission.close_gate()
     while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+        if steps.look():
+            return False
         time.sleep(0.05)
     time.sleep(_LAST_ANSWERS_S)
-
-
-def _session(leader: int) -> list[int]:
-    """Processes of a session that still run; zombies do not count."""
-    found = []
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == leader and _runs(pid):
-                found.append(pid)
-    return found
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process exists, and is no zombie that its parent does not collect."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def _resolve_endpoint(spec: Deployment, claims: list[socket.socket]) -> Endpoint:
-    s = spec.server
-    grpc, http, metrics = (
-        p or _free_port(s.host, claims) for p in (s.grpc_port, s.http_port, s.metrics_port)
-    )
-    key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
-    return Endpoint(s.host, grpc, http, metrics, key)
-
-
-def _free_port(host: str, claims: list[socket.socket]) -> int:
-    """Choose a free port that no other server has claimed for its start.
-
-    A claim, appended to ``claims``, is an abstract socket: the kernel gives a name to one process at a time.
-    """
-    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0quorum-port-{port}")
-            with socket.socket() as listener:
-                listener.bind((host, port))
-        except OSError as error:
-            claim.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            claims.append(claim)
-            return port
-    raise ServerProcessError(f"no port of {host} is free; name the ports of `server` in deploy.yaml")
-
-
-def _check_ports(endpoint: Endpoint) -> None:
-    for key in ("grpc_port", "http_port", "metrics_port"):
-        port = getattr(endpoint, key)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((endpoint.host, port))
-            except OSError as error:
-                raise ServerProcessError(
-                    f"server.{key} {port} on {endpoint.host}: {error.strerror}; stop the program there, "
-                    f"choose another port in deploy.yaml, or 0 for a free one"
-                ) from error
+    return not steps.look()

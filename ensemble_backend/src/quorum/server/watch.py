@@ -1,93 +1,230 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watch a running server and reload models whose process died."""
+"""Keep a server serving: find what is dead, stopped or silent, and bring it back.
+
+A step whose process died is reloaded, which takes a fraction of a second and leaves the other steps alone.
+Everything else, and a reload that does not help, is a restart of the whole server.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
-from quorum.repository.state import RepositoryError
-from quorum.repository.store import Store
-from quorum.server.control import Control, ControlError, ModelState
-from quorum.server.health import dead_models, revive
+from quorum.server import log_file
+from quorum.server.heartbeat import Heartbeat
+from quorum.server.incidents import IncidentJournal
+from quorum.server.leftovers import end_processes, session_of
+from quorum.server.life import SILENCE_S
+from quorum.server.prepare import prepare_again
+from quorum.server.reload import Reload, missing_models
+from quorum.server.runfile import Running, leave_note, start_of
+from quorum.server.steps import GONE, STOPPED, DeadStep, StepWatch, state_of, waited_for_cpu_s
 from quorum.server.triton import TritonServer
-from quorum_contract import VOTE
+from quorum_contract.errors import QuorumError
+
+_LOOK_S = 0.1
+_LOG_LOOK_S = 5.0
+_STOPPED_S = 1.0
+# A server that waits for a CPU half of this time is starved, and may be silent so many times longer.
+_SAMPLE_S = 0.5
+_STARVED = 4
+_STARTING_S = 2.0
+# How long a reload may show no new process, and channels no answer after one.
+_PATIENCE_S = 3.0
+_LOADING_S = 7.0
+# Pauses before a restart: none, 1, 2, 4 ... 30 s. Each 10 s of health take one back, a minute all of them.
+_HEALTHY_S = 10.0
+_LONGEST_PAUSE_S = 30.0
+_LEVELS = 6
 
 
-class Watch:
-    """Reloads dead models of one server, and calls ``report`` with each finding and action."""
+class Supervisor:
+    """Brings one server back from each fault, and calls ``report`` with each finding and action."""
 
-    def __init__(self, server: TritonServer, report: Callable[[str], None], every_s: float = 5.0) -> None:
-        self._server = server
-        self._report = report
-        self._every_s = every_s
-        self._next = time.monotonic() + every_s
-        self._suspects: set[str] = set()
-        self._damaged = False
+    def __init__(
+        self, server: TritonServer, report: Callable[[str], None], heart: Heartbeat, start_timeout_s: float
+    ) -> None:
+        self._server, self._heart, self._life = server, heart, server.life
+        self._report_to, self._start_timeout_s = report, start_timeout_s
+        self._incidents = IncidentJournal(server.spec)
+        self._steps = StepWatch(server.pid or 0)
+        self._reloads: dict[str, Reload] = {}
+        self._runs_at: float | None = None
+        self._acted_at = self._ready_at = self._log_at = time.monotonic()
+        self._expected: set[str] = set()
+        self._attempts = 0
 
     def look(self) -> None:
-        """Check now if it is time; a model found dead twice in a row is reloaded."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self._every_s
-        store = Store(self._server.repository)
-        endpoint = self._server.endpoint
-        try:
-            versions = store.state().versions
-        except RepositoryError as error:
-            # The server keeps answering from what it loaded.
-            if not self._damaged:
-                self._report(f"not watching: {error}")
-            self._damaged = True
-            return
-        self._damaged = False
-        with Control(endpoint.grpc_url, endpoint.admin_key) as control:
-            dead = dead_models(self._server.spec, endpoint.grpc_url, _tried(control, versions))
-            busy = _under_way(control) if dead else set()
-            for model, symptom in dead.items():
-                if model in self._suspects - busy:
-                    self._revive(control, store, model, symptom)
-        self._suspects = dead.keys() - busy
-        self._next = time.monotonic() + self._every_s
-
-    def _revive(self, control: Control, store: Store, model: str, symptom: str) -> None:
-        self._report(f"{model} is dead ({symptom.splitlines()[0]}); giving it a new process")
-        try:
-            revive(control, store, model)
-        except (ControlError, OSError) as error:
-            self._report(f"{model} did not come back: {error}")
+        """Look once, and do what is needed; a restart returns when a channel answers again."""
+        pid = self._server.pid
+        if pid is None:
+            self._restart(self._server.ended, "tritonserver")
+        elif self._is_stopped(pid):
+            self._restart("is stopped", f"tritonserver {pid}")
+        elif self._life.is_silent and not self._reloads and not self._is_starved(pid):
+            self._restart(f"has not answered for {self._life.silence_s:g} s", f"tritonserver {pid}")
         else:
-            self._report(f"{model} is back")
+            for step in self._steps.look():
+                self._see_to(step)
+            self._see_to_reloads()
+        self._settle()
+        if time.monotonic() - self._log_at > _LOG_LOOK_S:
+            self._log_at = time.monotonic()
+            log_file.bound(self._server.log_path)
+
+    def _is_stopped(self, pid: int) -> bool:
+        """Whether the server is stopped (SIGSTOP) for longer than a shell's job control takes."""
+        now = time.monotonic()
+        if state_of(pid) != STOPPED:
+            self._runs_at = now
+        return now - (self._runs_at or now) > _STOPPED_S
+
+    def _is_starved(self, pid: int) -> bool:
+        """Whether a silent server waits for a CPU, and so will answer, if it has not done that for long."""
+        if self._life.silent_for_s > _STARVED * self._life.silence_s:
+            return False
+        processes = [pid, *session_of(pid)]
+        before = waited_for_cpu_s(processes)
+        time.sleep(_SAMPLE_S)
+        return waited_for_cpu_s(processes) - before > _SAMPLE_S / 2
+
+    def _see_to(self, step: DeadStep) -> None:
+        """Reload the model of a step that is dead, unless its process ended in order."""
+        if step.state == STOPPED:
+            end_processes([step.pid])
+        models = missing_models(self._server, self._steps, step)
+        orphans = self._steps.orphans_of(step.pid)
+        self._steps.forget(step.pid)
+        for model in models:
+            if model in self._reloads:
+                continue
+            self._begin(str(step), f"{model} {step.pid}", "reloading it")
+            self._reloads[model] = Reload(self._server, model, self._start_timeout_s, orphans)
+
+    def _see_to_reloads(self) -> None:
+        for model, reload in self._reloads.items():
+            if reload.error:
+                return self._restart(f"could not be reloaded: {reload.error}", model)
+            wait_s = _PATIENCE_S
+            if reload.took_s is not None:
+                wait_s += 2 * reload.took_s
+            elif reload.seconds > _PATIENCE_S and self._steps.working(model) > reload.working:
+                # It loads, perhaps an LLM; never longer than all of them together took.
+                wait_s += max(_LOADING_S, 1.5 * self._server.ready_after_s)
+            if reload.seconds > wait_s:
+                return self._restart("did not come back by a reload", model)
+        return None
+
+    def _settle(self) -> None:
+        """Note the end of an incident, once every channel that answered before does so again."""
+        if self._incidents.open is None or any(r.took_s is None for r in self._reloads.values()):
+            return
+        if self._life.answer_since(self._acted_at, self._expected):
+            self._reloads.clear()
+            self._heart.hurry(False)
+            if (incident := self._incidents.end()) and incident.seconds is not None:
+                self._report(
+                    f"{incident.process}: every channel answers again after {incident.seconds:.1f} s"
+                )
+
+    def _begin(self, found: str, process: str, done: str) -> None:
+        if self._incidents.open is None:
+            self._expected = self._life.answering()
+        self._incidents.begin(found, process, done)
+        self._report(f"{process} {found}; {done}")
+        self._acted_at = time.monotonic()
+        self._heart.hurry()
+
+    def _restart(self, found: str, process: str) -> None:
+        """Restart the server until a channel answers; a restart that fails is repeated, ever more slowly."""
+        self._begin(found, process, "restarting the server")
+        self._reloads.clear()
+        healthy_s = time.monotonic() - self._ready_at
+        self._attempts = max(0, self._attempts - int(healthy_s // _HEALTHY_S))
+        while True:
+            if self._attempts:
+                self._server.end()
+                pause_s = min(2.0 ** (self._attempts - 1), _LONGEST_PAUSE_S)
+                attempt = self._life.restarts + 1
+                self._incidents.go_on(f"restarting the server in {pause_s:g} s, attempt {attempt}")
+                time.sleep(pause_s)
+            self._attempts = min(self._attempts + 1, _LEVELS)
+            self._life.restarts += 1
+            try:
+                self._start_again()
+            except (QuorumError, OSError) as error:
+                why = str(error) if self._life.restarts == 1 else str(error).partition("\n")[0]
+                self._report(f"restart {self._life.restarts} failed: {why}")
+                continue
+            break
+        self._incidents.go_on(f"restarted the server, attempt {self._life.restarts}")
+        self._life.restarts = 0
+        self._ready_at = time.monotonic()
+
+    def _start_again(self) -> None:
+        """Start the server anew; returns once a channel answers, or raises ServerProcessError."""
+        server = self._server
+        server.end()
+        prepare_again(server.spec, server.repository, self._report)
+        server.start_again()
+        assert server.pid is not None
+        note = Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
+        try:
+            leave_note(server.spec, note)
+        except OSError as error:
+            self._report(f"other commands will not find the server: {error}")
+        self._acted_at, self._runs_at = time.monotonic(), None
+        self._steps = StepWatch(server.pid)
+        lost_at: list[float] = []
+
+        def answers() -> bool:
+            if server.pid is not None and self._is_stopped(server.pid):
+                raise server.failure("was stopped while starting")
+            # A server that gives up collects its steps and says why; a zombie is one that it waits for.
+            if dead := [step for step in self._steps.look() if step.state != GONE]:
+                lost_at.append(time.monotonic())
+                if lost_at[-1] - lost_at[0] > _STARTING_S:
+                    raise server.failure(f"lost {dead[0].model or 'a step'} while starting")
+            return any(at > self._acted_at for at in self._life.answered_at.values())
+
+        server.wait_ready(answers, self._start_timeout_s)
+
+    def _report(self, text: str) -> None:
+        # A terminal or a pipe that is gone is no reason to stop serving.
+        with suppress(OSError):
+            self._report_to(text)
 
 
-def _index(control: Control) -> list[ModelState]:
-    """The models that the server knows; empty when it does not say."""
-    try:
-        return control.index()
-    except ControlError:
-        return []
+def keep_serving(
+    server: TritonServer,
+    report: Callable[[str], None],
+    *,
+    silence_s: float = SILENCE_S,
+    start_timeout_s: float = 120.0,
+) -> NoReturn:
+    """Keep a server of :func:`quorum.serve` serving, from the main thread and for ever.
 
+    A server that ends, or of which no channel answers for ``silence_s``, is restarted at the same addresses
+    with the same key; a step whose process dies is reloaded. Requests that were lost are not asked again.
+    Each incident is also noted in ``.quorum/incidents.jsonl``.
 
-def _tried(control: Control, versions: Sequence[int]) -> list[int]:
-    """The versions of the vote that the server has tried to load.
-
-    An interrupted publish can leave one in the state that the server was never given.
+    Args:
+        server: The server, which answers.
+        report: Called with a line for each finding and action.
+        silence_s: Seconds without an answer of any channel after which the server is killed and restarted.
+        start_timeout_s: How long a restart may take until a channel answers.
     """
-    index = _index(control)
-    tried = {m.version for m in index if m.name == VOTE}
-    return [version for version in versions if str(version) in tried or not index]
-
-
-def _under_way(control: Control) -> set[str]:
-    """Models that are being loaded or unloaded: their errors mean nothing now."""
-    return {m.name for m in _index(control) if m.state in ("LOADING", "UNLOADING")}
-
-
-def keep_watching(server: TritonServer, report: Callable[[str], None], poll_s: float = 0.5) -> NoReturn:
-    """Watch a server until it stops; the ServerProcessError then holds the last log lines."""
-    watch = Watch(server, report)
-    while server.pid is not None:
-        time.sleep(poll_s)
-        watch.look()
-    raise server.failure("stopped by itself")
+    server.life.silence_s = silence_s
+    with Heartbeat(server.spec, server.endpoint.grpc_url, server.life) as heart:
+        supervisor = Supervisor(server, report, heart, start_timeout_s)
+        while True:
+            try:
+                supervisor.look()
+            except Exception as error:
+                # Whatever it is (no memory, no file handles), the server may still answer callers.
+                with suppress(OSError):
+                    report(f"supervision failed, and goes on: {type(error).__name__}: {error}")
+                time.sleep(1)
+            time.sleep(_LOOK_S)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tickets for requests inside the ensemble, in a small shared file: claimed by the gate, freed by the vote.
 
-Gate, members and vote are separate processes of one server. Only the gate claims slots and only the vote
-frees them, so no lock is needed; a slot that is never freed (a cancelled request) expires with its
-deadline. A ticket is sealed over the question and its deadline with a secret of the server, and a member
-answers only the question that its ticket was sealed over: there is no way around the gate.
+Gate, members and vote are separate processes of one server. Each column of the file is written by one kind of
+step: the gate claims, members say that a ticket is in use or was cancelled, the vote releases. So no lock is
+needed. A slot that is never freed expires with its deadline; one that no member has used after
+``UNUSED_NS`` (a call of the gate alone) is taken before a request is refused.
+
+A ticket is sealed over the question and its deadline with a secret of the server, and a member answers only
+the question that its ticket was sealed over: there is no way around the gate. The slot only counts: a request
+that loses its slot while it waits for its members is answered all the same.
 """
 
 from __future__ import annotations
@@ -12,25 +16,37 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 CAPACITY = 4096
 """Slots in the file: the largest possible ``max_in_flight`` of a gate."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 GRACE_NS = 1_000_000_000
+UNUSED_NS = 500_000_000
+"""A ticket that no member has used after this time no longer keeps others out."""
+
 _SECRET_BYTES = 32
 _HEADER_BYTES = 64
-_FILE_BYTES = _HEADER_BYTES + CAPACITY * 16
+_COLUMNS = 6
+_FILE_BYTES = _HEADER_BYTES + CAPACITY * _COLUMNS * 8
 _CLOSED_AT, _SLOTS_AT = _SECRET_BYTES // 8, _HEADER_BYTES // 8
 _SLOT_BITS = 16
+_SLOT = (1 << _SLOT_BITS) - 1
 
 
 def default_path() -> Path:
     """The file of this step's server: all steps are children of the same ``tritonserver`` process."""
     return path_of(os.getppid())
+
+
+def shared_files(server_pid: int) -> list[Path]:
+    """Files that the steps of a server share: tickets, and which member has answered which question."""
+    return list(SHARED_MEMORY.glob(f"quorum-{server_pid}-*"))
 
 
 def path_of(server_pid: int) -> Path:
@@ -57,10 +73,13 @@ class Admission:
         # Single numbers are read and written several times faster through a memoryview than through numpy.
         numbers = memoryview(self._map).cast("q")
         self._closed, self._answered = (numbers[at : at + 1] for at in (_CLOSED_AT, _CLOSED_AT + 1))
-        self._tickets, self._expires_ns = (
-            numbers[at : at + CAPACITY] for at in (_SLOTS_AT, _SLOTS_AT + CAPACITY)
-        )
-        self._next = 0
+        columns = [numbers[at : at + CAPACITY] for at in range(_SLOTS_AT, len(numbers), CAPACITY)]
+        # Written by the gate.
+        self._tickets, self._expires_ns, self._claimed_ns = columns[:3]
+        # The last ticket of each slot that the vote released, that a member used, and that one cancelled.
+        self._released, self._used, self._cancelled = columns[3:]
+        self._table = np.frombuffer(self._map, np.int64, offset=_HEADER_BYTES).reshape(_COLUMNS, CAPACITY)
+        self._free: list[int] = []
 
     def open_gate(self) -> None:
         """Make the secret, unless an earlier gate of this server did. Only the gate calls this."""
@@ -77,13 +96,18 @@ class Admission:
         return bool(self._closed[0])
 
     def mark_answered(self) -> None:
-        """Record that this server has answered a request. Only the vote calls this."""
-        self._answered[0] = 1
+        """Record the time at which this server answered a request. Only the vote calls this."""
+        self._answered[0] = time.monotonic_ns()
 
     @property
     def has_answered(self) -> bool:
         """Whether :meth:`mark_answered` was called; before, the server is starting and serves no caller."""
         return bool(self._answered[0])
+
+    @property
+    def answered_ns(self) -> int:
+        """When this server last answered a request, on the monotonic clock; 0 before the first."""
+        return self._answered[0]
 
     def seal(self, body: bytes) -> int:
         """Tie a ticket to a question: 47 bits of a keyed BLAKE2b over its packed form."""
@@ -93,33 +117,99 @@ class Admission:
     def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
         """Claim a slot for a question of that :meth:`seal`; times are of ``time.monotonic_ns()``.
 
+        Where no slot is free, the oldest of those that no member has used for ``UNUSED_NS`` is taken.
+
         Returns:
             A ticket (positive INT64), or ``None`` when ``limit`` (1 to ``CAPACITY``) requests are inside.
         """
-        slot = self._next if self._next < limit else 0
-        if self._expires_ns[slot] > now_ns:
-            slot = int(np.argmin(np.asarray(self._expires_ns)[:limit]))
-            if self._expires_ns[slot] > now_ns:
-                return None
-        self._next = slot + 1
+        slot = self._find(limit, now_ns)
+        if slot is None:
+            return None
+        if self._free:
+            self._free.pop()
         ticket = (seal << _SLOT_BITS) | slot
-        self._tickets[slot] = ticket
+        self._claimed_ns[slot] = now_ns
         self._expires_ns[slot] = deadline_ns + GRACE_NS
+        self._tickets[slot] = ticket
         return ticket
 
+    def is_full(self, limit: int, now_ns: int) -> bool:
+        """Whether :meth:`claim` would return ``None``."""
+        return self._find(limit, now_ns) is None
+
     def is_valid(self, ticket: int, now_ns: int, seal: int | None = None) -> bool:
-        """Whether ``ticket`` was issued, not freed, has not expired, and fits ``seal`` if given."""
-        slot = ticket & ((1 << _SLOT_BITS) - 1)
+        """Whether ``ticket`` was issued, not freed, has not expired, and fits ``seal`` if given.
+
+        With its seal a ticket stays valid when its slot went to another request: the deadline, which is under
+        the seal, ends it.
+        """
+        slot = ticket & _SLOT
         if slot >= CAPACITY or (seal is not None and ticket >> _SLOT_BITS != seal):
             return False
-        return self._tickets[slot] == ticket and self._expires_ns[slot] > now_ns
+        if self._tickets[slot] != ticket:
+            return seal is not None
+        return not self._is_free(slot, now_ns)
+
+    def use(self, ticket: int) -> None:
+        """Record that a member works on a question. Members call this as soon as their step has it."""
+        slot = ticket & _SLOT
+        if slot < CAPACITY and self._tickets[slot] == ticket:
+            self._used[slot] = ticket
+
+    def cancel(self, ticket: int) -> None:
+        """Free the slot of a ticket whose caller has gone. Members call this."""
+        slot = ticket & _SLOT
+        if slot < CAPACITY and self._tickets[slot] == ticket:
+            self._cancelled[slot] = ticket
 
     def release(self, ticket: int) -> None:
-        """Free a ticket's slot; a ticket that is not valid (any more) is ignored."""
-        slot = ticket & ((1 << _SLOT_BITS) - 1)
+        """Free the slot of a decided ticket; one that is not valid is ignored. Only the vote calls this."""
+        slot = ticket & _SLOT
         if slot < CAPACITY and self._tickets[slot] == ticket:
-            self._expires_ns[slot] = 0
+            self._released[slot] = ticket
 
     def inside(self, now_ns: int) -> int:
         """Number of requests that hold a ticket."""
-        return int(np.count_nonzero(np.asarray(self._expires_ns) > now_ns))
+        return CAPACITY - len(self._free_slots(CAPACITY, now_ns))
+
+    def oldest_age_ns(self, now_ns: int, *, in_use: bool) -> int:
+        """Time since the oldest ticket that is still held was claimed; 0 where there is none.
+
+        Args:
+            now_ns: On the monotonic clock.
+            in_use: Count only tickets that a member has used, not those of calls of the gate alone.
+        """
+        tickets, expires, claimed, released, used, cancelled = self._table
+        held = (expires > now_ns) & (released != tickets) & (cancelled != tickets)
+        if in_use:
+            held &= used == tickets
+        return max(0, now_ns - int(claimed[held].min())) if held.any() else 0
+
+    def _find(self, limit: int, now_ns: int) -> int | None:
+        """The next slot to claim, the last of ``_free`` if any is free; ``None`` if all are held."""
+        while self._free:
+            slot = self._free[-1]
+            if slot < limit and self._is_free(slot, now_ns):
+                return slot
+            self._free.pop()
+        free = self._free_slots(limit, now_ns)
+        if len(free):
+            # Only this gate takes slots, so that the others found stay free until their turn.
+            self._free = free[::-1].tolist()
+            return self._free[-1]
+        tickets, _, claimed, _, used, _ = self._table[:, :limit]
+        since = np.where(used == tickets, now_ns, claimed)
+        slot = int(since.argmin())
+        return slot if since[slot] <= now_ns - UNUSED_NS else None
+
+    def _is_free(self, slot: int, now_ns: int) -> bool:
+        ticket = self._tickets[slot]
+        return (
+            self._expires_ns[slot] <= now_ns
+            or self._released[slot] == ticket
+            or self._cancelled[slot] == ticket
+        )
+
+    def _free_slots(self, limit: int, now_ns: int) -> npt.NDArray[np.intp]:
+        tickets, expires, _, released, _, cancelled = self._table[:, :limit]
+        return np.flatnonzero((expires <= now_ns) | (released == tickets) | (cancelled == tickets))

@@ -7,6 +7,7 @@ without dynamic batching, is the only one to take raw requests. Later steps get 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -19,9 +20,20 @@ from quorum.serving.admission import Admission, default_path
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
 from quorum.serving.tensors import answer, packed_tensor, refusal, settings_of
-from quorum_contract import ATTRIBUTES, CANARY_SHARE, CATEGORY, QUESTION, TEXT
+from quorum_contract import (
+    ATTRIBUTES,
+    BULK,
+    CANARY_SHARE,
+    CATEGORY,
+    INTERACTIVE,
+    PRIORITIES,
+    PRIORITY,
+    QUESTION,
+    TEXT,
+)
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
 from quorum_contract.errors import InvalidRequest, Overloaded, RequestError, Unavailable
+from quorum_contract.priority import Priority
 
 
 class TritonPythonModel:
@@ -32,6 +44,7 @@ class TritonPythonModel:
         make_private()
         settings = settings_of(args)
         self._limit = int(settings["max_in_flight"])
+        self._bulk_limit = int(settings["max_bulk_in_flight"])
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
         self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
         self._share = np.array([settings["canary_share"]], np.float64)
@@ -43,25 +56,49 @@ class TritonPythonModel:
         return [self._admit(request) for request in requests]
 
     def _admit(self, request: Any) -> Any:
+        # A server with more requests than it can answer spends no time on reading those that it refuses.
+        now = time.monotonic_ns()
+        if self._admission.is_closed:
+            return _refuse(Unavailable("the server is stopping; ask another one"))
+        if self._admission.is_full(self._limit, now):
+            return self._full()
         try:
+            priority = _priority(request)
+            if priority == BULK and self._admission.inside(now) >= self._bulk_limit:
+                return self._full(BULK)
             text, category, attributes = _checked(request)
         except InvalidRequest as error:
             return _refuse(error)
         except Exception as error:
             return _refuse(InvalidRequest(f"unreadable request: {error}"))
-        if self._admission.is_closed:
-            return _refuse(Unavailable("the server is stopping; ask another one"))
-        now = time.monotonic_ns()
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
         body = pack_question(Admitted(text, category, attributes, deadline))
         ticket = self._admission.claim(self._limit, now, deadline, self._admission.seal(body))
         if ticket is None:
-            message = f"{self._limit} requests are being answered; retry later, or raise gate.max_in_flight"
-            return _refuse(Overloaded(message))
+            return self._full()
         return answer(
             packed_tensor(QUESTION, add_ticket(ticket, body)), pb_utils.Tensor(CANARY_SHARE, self._share)
         )
+
+    def _full(self, priority: Priority = INTERACTIVE) -> Any:
+        limit, setting, kind = self._limit, "max_in_flight", ""
+        if priority == BULK:
+            limit, setting, kind = self._bulk_limit, "max_bulk_in_flight", ", so no bulk is admitted"
+        message = f"{limit} requests or more are being answered{kind}; retry later, or raise gate.{setting}"
+        return _refuse(Overloaded(message))
+
+
+def _priority(request: Any) -> Priority:
+    """How urgent a request is; raises InvalidRequest for a priority that does not exist."""
+    parameters = request.parameters()
+    if PRIORITY not in parameters:
+        return INTERACTIVE
+    given = json.loads(parameters).get(PRIORITY, INTERACTIVE)
+    for known in PRIORITIES:
+        if given == known:
+            return known
+    raise InvalidRequest(f"{PRIORITY}: {given!r:.100}; send one of {', '.join(PRIORITIES)}, or leave it out")
 
 
 def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:

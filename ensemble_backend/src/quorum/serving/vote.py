@@ -13,8 +13,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
-from quorum.decision.cell import decide_one
 from quorum.decision.evidence import Evidence
+from quorum.decision.quorum_rule import QuorumRule, decide
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import Admission, default_path
@@ -24,6 +24,7 @@ from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
+    DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
     MEMBER_VALUES,
@@ -32,10 +33,14 @@ from quorum_contract import (
     VALUES,
     VOTES,
     WEIGHTS_VERSION,
+    DecisionStatus,
     Status,
 )
 
 logger = logging.getLogger(__name__)
+
+Decision = tuple[str, float, DecisionStatus]
+_UNDECIDED = ("", 0.0, DecisionStatus.NO_ANSWER)
 
 
 class TritonPythonModel:
@@ -56,6 +61,8 @@ class TritonPythonModel:
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
         self._inputs = [f"{name}_{VOTES}" for name in self._members]
         self._direct = bool(settings["allow_direct"])
+        # A repository that an earlier release rendered has no such settings.
+        self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = Admission(default_path())
@@ -92,25 +99,28 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes = self._read(inputs, len(question.attributes), ticket)
+            votes = self._read(inputs, len(question.attributes), ticket, body)
             return self._answer(self._decide(question, votes), votes)
         except Exception:
             logger.exception("vote: could not decide a request")
-            return self._answer([("", 0.0)] * attributes, self._abstentions(Status.ERROR, attributes))
+            return self._answer([_UNDECIDED] * attributes, self._abstentions(Status.ERROR, attributes))
 
-    def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[tuple[str, float]]:
+    def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
         rules, step = self._weights.parameters, len(question.attributes)
         ballots = [(value, status) for value, status, _ in votes]
         scores = [score for _, _, score in votes]
         text = self._evidence.of(question.text) if self._evidence else None
         return [
-            decide_one(rules(name, question.category), ballots[at::step], scores[at::step], text)
+            decide(self._quorum, rules(name, question.category), ballots[at::step], scores[at::step], text)
             for at, name in enumerate(question.attributes)
         ]
 
-    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int) -> list[PackedVote]:
-        if not self._direct and not self._admission.is_valid(ticket, time.monotonic_ns()):
+    def _read(
+        self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
+    ) -> list[PackedVote]:
+        gate = self._admission
+        if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
             return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
         self._admission.mark_answered()
@@ -123,16 +133,17 @@ class TritonPythonModel:
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
         return [_abstained(status)] * (attributes * len(self._members))
 
-    def _answer(self, decisions: Sequence[tuple[str, float]], votes: Sequence[PackedVote]) -> Any:
+    def _answer(self, decisions: Sequence[Decision], votes: Sequence[PackedVote]) -> Any:
         shape = (len(self._members), len(decisions))
         return tensors.answer(
-            tensors.text_tensor(VALUES, [value for value, _ in decisions]),
-            tensors.tensor(CONFIDENCE, [confidence for _, confidence in decisions], np.float32),
+            tensors.text_tensor(VALUES, [value for value, _, _ in decisions]),
+            tensors.tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions], np.float32),
             pb_utils.Tensor(MEMBERS, self._names),
             tensors.text_tensor(MEMBER_VALUES, [value for value, _, _ in votes], shape),
             tensors.tensor(MEMBER_STATUS, [status for _, status, _ in votes], np.int32, shape),
             # Numpy reads None as nan.
             tensors.tensor(MEMBER_SCORES, [score for _, _, score in votes], np.float32, shape),
+            tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )
 

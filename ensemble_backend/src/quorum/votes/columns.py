@@ -43,6 +43,8 @@ from quorum.votes.text_rows import text_features
 from quorum_contract import CHANNELS
 
 VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
+_DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file; the last for a name of a column."""
 _DIGITS = 10
 _FILE_BUFFER = 1 << 20
 _EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
@@ -57,20 +59,16 @@ class ColumnsFile:
         try:
             with self._open() as file:
                 schema = file.schema if self._is_arrow else file.schema_arrow
-        except (OSError, pa.ArrowException) as error:
+            self._names: list[str] = schema.names
+            self.version = self._stated_version(schema)
+            twice = sorted({name for name in self._names if self._names.count(name) > 1})
+            if twice:
+                raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
+            scores = schema.field(SCORES_COLUMN).type if SCORES_COLUMN in self._names else None
+            self.has_scores = scores is not None and self._are_scores(scores)
+        except _DAMAGE as error:
             hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
             raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
-        stated = (schema.metadata or {}).get(VERSION_KEY)
-        try:
-            number = int(stated) if stated and stated.isdigit() and len(stated) < _DIGITS else stated
-            self.version = check_version(number)
-        except VotesError as error:
-            raise VotesError(f"{path}: {error}") from error
-        self._names: list[str] = schema.names
-        twice = sorted({name for name in self._names if self._names.count(name) > 1})
-        if twice:
-            raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
-        self.has_scores = SCORES_COLUMN in self._names and self._are_scores(schema.field(SCORES_COLUMN).type)
 
     def __len__(self) -> int:
         """Number of rows; Parquet states it, Arrow is read for it."""
@@ -102,6 +100,15 @@ class ColumnsFile:
         columns = (*required, "category", "title", "gold", SCORES_COLUMN)
         for batch in self._batches(columns, batch_rows, required):
             yield range(batch.start + 1, batch.start + len(batch) + 1), batch.coded(members)
+
+    def _stated_version(self, schema: Any) -> int:
+        stated = (schema.metadata or {}).get(VERSION_KEY)
+        try:
+            return check_version(
+                int(stated) if stated and stated.isdigit() and len(stated) < _DIGITS else stated
+            )
+        except VotesError as error:
+            raise VotesError(f"{self.path}: {error}") from error
 
     def _member_columns(self) -> tuple[str, ...]:
         return tuple(name for name in self._names if name not in RESERVED)
@@ -149,7 +156,7 @@ class ColumnsFile:
                     batch.refuse_votes(reserved)
                     yield batch
                     start += len(batch)
-        except (OSError, pa.ArrowException) as error:
+        except _DAMAGE as error:
             raise VotesError(
                 f"{self.path}: cannot be read to its end ({error}); write the file again"
             ) from error

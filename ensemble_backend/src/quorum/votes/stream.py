@@ -137,7 +137,9 @@ class _Reducer:
 
     def statistic(self) -> Statistic:
         if not self.layers:
-            raise VotesError("no votes in the files; a row per product and attribute is needed")
+            raise VotesError(
+                f"{self.starts[0][1]}: no votes; a line or row per product and attribute is needed"
+            )
         return replace(functools.reduce(operator.add, self.layers), products=self.products)
 
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the door in a process of its own: start it, start it again when it dies, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from quorum.deployment.schema import Deployment
+from quorum.server import door
+from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
+from quorum.server.log_file import open_private
+
+_PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+_SPARE_CALLS = 64
+DRAIN_S = 30.0
+"""How long calls in flight may take when the door closes."""
+_DYING_S = 5.0
+_TAIL_BYTES = 2000
+
+
+class DoorProcess:
+    """Keeps one door open; ``report`` gets a line when it had to be opened again."""
+
+    def __init__(
+        self, settings: door.Settings, key: str, log_path: Path, report: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._environment = os.environ | {INFERENCE_KEY_VARIABLE: key, "GRPC_VERBOSITY": "NONE"}
+        self._environment.pop(ADMIN_KEY_VARIABLE, None)
+        self._log_path = log_path
+        self._report = report
+        self._over = threading.Event()
+        self._process = self._open()
+        self._keeper = threading.Thread(target=self._keep, name="quorum-door", daemon=True)
+        self._keeper.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the door that was opened last."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """Refuse new calls, wait for those in flight, end the process."""
+        self._over.set()
+        self._process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._settings.drain_s + _DYING_S)
+        self._process.kill()
+        self._keeper.join()
+        self._discard()
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        """Start a process and wait until it listens; raises ServerProcessError with its last words."""
+        with open(self._log_path, "wb", opener=open_private) as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", door.__name__, msgspec.json.encode(self._settings).decode()],
+                # It ends when this pipe does, so also with a process that is killed.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != door.READY.encode():
+            process.kill()
+            process.wait()
+            words = self._log_path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
+            raise ServerProcessError(f"the door at {self._settings.listen} did not open: {words}")
+        return process
+
+    def _keep(self) -> None:
+        failures = 0
+        while True:
+            code = self._process.wait()
+            if self._over.is_set():
+                return
+            self._report(f"the door at {self._settings.listen} ended with code {code}; opening it again")
+            self._discard()
+            while not self._over.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
+                try:
+                    self._process = self._open()
+                except (OSError, ServerProcessError) as error:
+                    self._report(str(error))
+                    failures += 1
+                else:
+                    failures = 0
+                    if self._over.is_set():
+                        self._process.terminate()
+                    break
+
+    def _discard(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def check_door(endpoint: Endpoint) -> None:
+    """Raise ServerProcessError if the port that the door of an endpoint would have is taken."""
+    if endpoint.door:
+        host, _, port = endpoint.door.rpartition(":")
+        check_port("grpc_port", host, int(port))
+
+
+@contextmanager
+def open_door(
+    spec: Deployment, endpoint: Endpoint, key: str | None, log_path: Path, report: Callable[[str], None]
+) -> Iterator[DoorProcess | None]:
+    """Keep a door open in front of a server for the time of a block, if the endpoint has one.
+
+    Raises:
+        ServerProcessError: It does not open; the message has its last words.
+    """
+    if endpoint.door is None or key is None:
+        yield None
+        return
+    settings = door.Settings(
+        listen=endpoint.door,
+        target=endpoint.grpc_url,
+        # The gate refuses more, in its own words; these few more only bound the memory of the relay.
+        max_calls=spec.gate.max_in_flight + _SPARE_CALLS,
+        max_timeout_s=spec.gate.max_timeout_s,
+        max_age_s=spec.server.connection_age_s,
+        drain_s=DRAIN_S,
+    )
+    process = DoorProcess(settings, key, log_path, report)
+    try:
+        yield process
+    finally:
+        process.close()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find and remove what dead servers of this user left: processes, shared memory and scratch folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from quorum.files import sweep_scratch
+from quorum.records import Record
+from quorum.serving.admission import SHARED_MEMORY, shared_files
+
+SCRATCH = "quorum-server-"
+"""Begin of the name of a server's scratch folder, which also marks its processes and its shared memory."""
+PID_FILE = "pid"
+MARK = "QUORUM_SERVER"
+"""Environment variable of a server and all its processes: the name of its scratch folder."""
+_DYING_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Removed(Record):
+    """What was removed.
+
+    Attributes:
+        processes: Ids of processes that were ended.
+        files: Files of shared memory, and scratch folders.
+    """
+
+    processes: list[int] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+def remove_traces(folder: Path) -> None:
+    """Remove what a temporary server with its log in ``folder``, which was killed, left in shared memory."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        _remove_shared_memory(scratch)
+
+
+def sweep_killed() -> Removed:
+    """End processes of this user's servers that outlived them; remove scratch and memory of dead servers."""
+    removed = Removed()
+
+    def remove(scratch: Path) -> None:
+        removed.files.extend([*_remove_shared_memory(scratch), str(scratch)])
+
+    dead = {}
+    for scratch in Path(tempfile.gettempdir()).glob(f"{SCRATCH}[0-9]*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            if scratch.lstat().st_uid == os.geteuid():
+                dead[scratch.name] = int((scratch / PID_FILE).read_text("ascii"))
+    # A look at all processes takes milliseconds, which a start without leftovers saves.
+    if dead:
+        removed.processes.extend(_end_orphans(dead))
+    sweep_scratch(SCRATCH, remove)
+    return removed
+
+
+def _end_orphans(servers: dict[str, int]) -> list[int]:
+    """Kill the processes of servers (mark -> process id) that are dead."""
+    marked: dict[str, list[int]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mark = process.environ().get(MARK, "")
+            if mark in servers and process.status() != psutil.STATUS_ZOMBIE:
+                marked.setdefault(mark, []).append(process.pid)
+    orphans = [pid for mark, pids in marked.items() if servers[mark] not in pids for pid in pids]
+    end_processes(orphans)
+    return orphans
+
+
+def end_processes(pids: Iterable[int]) -> None:
+    """Kill processes and wait until they have ended: one that is still ending could make a file again."""
+    killed = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    deadline = time.monotonic() + _DYING_S
+    while any(map(runs, killed)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def collect_zombies(session: int) -> None:
+    """Collect ended processes of a session that became this process's children, as those of process 1 do."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.getsid(pid) == session:
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _remove_shared_memory(scratch: Path) -> list[str]:
+    """Remove what the dead server of a scratch folder left in shared memory; returns the files."""
+    traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((scratch / PID_FILE).read_text("ascii"))
+        # Process ids are reused: one that is alive is another server's.
+        traces += [] if runs(pid) else shared_files(pid)
+    for trace in traces:
+        trace.unlink(missing_ok=True)
+    return sorted(map(str, traces))
+
+
+def session_of(leader: int) -> list[int]:
+    """Processes of a session that still run; zombies do not count."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == leader and runs(pid):
+                found.append(pid)
+    return found
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists, and is no zombie that its parent does not collect."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

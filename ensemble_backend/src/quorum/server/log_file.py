@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's log: private, bounded, and readable from its end.
+
+tritonserver writes to a file opened for appending, so that a log can be emptied while it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+LIMIT_BYTES = 64 << 20
+"""A log that is larger is moved to ``server.log.1``, in place of the one before."""
+_TAIL_LINES = 40
+_TAIL_BYTES = 64 << 10
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file for its owner alone, also one that was there with other permissions."""
+    handle = os.open(path, flags, 0o600)
+    os.fchmod(handle, 0o600)
+    return handle
+
+
+def set_aside(path: Path) -> None:
+    """Keep an earlier server's log as ``server.log.1``, before the first start of a new one."""
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(_older(path))
+
+
+def bound(path: Path, limit_bytes: int = LIMIT_BYTES) -> bool:
+    """Copy a log beyond its limit aside and empty it; lines written in between may be lost.
+
+    Returns:
+        Whether it was beyond its limit. A disk without room for the copy loses the old lines.
+    """
+    try:
+        if path.stat().st_size <= limit_bytes:
+            return False
+        with (
+            contextlib.suppress(OSError),
+            path.open("rb") as log,
+            open(_older(path), "wb", opener=open_private) as older,
+        ):
+            shutil.copyfileobj(log, older, 1 << 20)
+        os.truncate(path, 0)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def tail(path: Path) -> str:
+    """The last lines of a log; empty where there is none."""
+    with contextlib.suppress(OSError), path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])
+    return ""
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")

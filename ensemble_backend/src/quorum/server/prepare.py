@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepare a repository for a start: undo an interrupted rollout, leave damaged versions out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from quorum.deployment.schema import Deployment
+from quorum.repository.state import RepositoryError
+from quorum.rollout.journal import Pending
+from quorum.rollout.lock import RolloutError
+from quorum.rollout.offline import (
+    Quarantined,
+    SetAside,
+    quarantine,
+    recover_offline,
+    set_damaged_journal_aside,
+)
+
+_ROLLOUT_S = 2.0
+_POLL_S = 0.1
+
+
+def prepare(
+    spec: Deployment,
+    repository: Path,
+    *,
+    on_recovered: Callable[[Pending], None],
+    on_quarantined: Callable[[Quarantined], None],
+    on_set_aside: Callable[[SetAside], None],
+) -> None:
+    """Prepare a repository that no server reads; each callback gets what was done.
+
+    Raises:
+        RepositoryError: Its state cannot be read.
+        RolloutError: A rollout is running on it.
+    """
+    if not repository.is_dir():
+        return
+    if set_aside := set_damaged_journal_aside(spec, repository):
+        on_set_aside(set_aside)
+    if interrupted := recover_offline(spec, repository):
+        on_recovered(interrupted)
+    for damaged in quarantine(spec, repository):
+        on_quarantined(damaged)
+
+
+def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], None]) -> None:
+    """Prepare a repository whose server ended, as far as that is possible, and never raise.
+
+    A rollout that runs in another process notices that the server is gone and undoes itself; the start waits
+    for it a moment, and then goes ahead: at every moment of a rollout, what lies on disk can be served.
+    """
+    deadline = time.monotonic() + _ROLLOUT_S
+    while True:
+        try:
+            prepare(
+                spec,
+                repository,
+                on_recovered=lambda was: report(f"{was.action} {was.version} was interrupted; undone"),
+                on_quarantined=lambda version: report(str(version)),
+                on_set_aside=lambda journal: report(str(journal)),
+            )
+        except RolloutError as error:
+            if time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+                continue
+            report(f"starting without a look at the repository: {error}")
+        except (RepositoryError, OSError) as error:
+            report(f"starting without a look at the repository: {error}")
+        return

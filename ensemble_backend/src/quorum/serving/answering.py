@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answer questions by a runtime: build the prompt, ask, and parse what the LLM wrote.
+
+It runs in the worker process of a member whose runtime is isolated, and in the step of any other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from quorum.runtimes import create
+from quorum.runtimes.base import (
+    Generated,
+    Infer,
+    Question,
+    Reply,
+    Runtime,
+    RuntimeConfigError,
+    RuntimeSettings,
+)
+from quorum.runtimes.option_base import OptionError, Options
+from quorum.runtimes.options import read_options
+from quorum.serving.packing import Admitted, pack_votes
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import Vote, abstain, parse_answer
+from quorum.tasks.prompt import fill_prompt, instructions_for
+from quorum_contract import Status
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[bytes], None]
+"""Takes a member's packed votes; called once for each question."""
+
+
+class Answering:
+    """One member's prompt and runtime: questions in, packed votes out."""
+
+    def __init__(self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime) -> None:
+        self._name, self._style = settings["name"], settings["prompt"]
+        self._catalogue, self._runtime = catalogue, runtime
+        # Callers use few distinct sets of attributes.
+        self._task = lru_cache(maxsize=256)(self._task_of)
+
+    def ask(self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done) -> None:
+        """Submit a question; what fails becomes an abstention.
+
+        Args:
+            admitted: The question.
+            body: The same, packed; a runtime in this process does not need it.
+            deadline_ns: ``time.monotonic_ns()`` after which the votes are not wanted.
+            done: Gets the votes; also called from the runtime's threads.
+        """
+        try:
+            question = self._question(admitted, deadline_ns)
+            self._runtime.submit(question, lambda reply: done(packed(self._votes(question, reply))))
+        except Exception:
+            logger.exception("member %s: the runtime refused a question", self._name)
+            done(packed(abstain(Status.ERROR, len(admitted.attributes))))
+
+    def close(self) -> None:
+        """Stop the runtime; questions in flight are dropped."""
+        self._runtime.close()
+
+    def _question(self, admitted: Admitted, deadline_ns: int) -> Question:
+        instructions, schema = self._task(admitted.attributes)
+        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category)
+        return Question(prompt, schema, admitted.text, admitted.category, admitted.attributes, deadline_ns)
+
+    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
+        schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
+        return instructions_for(self._catalogue, self._style, attributes), schema
+
+    def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
+        if isinstance(reply, Status):
+            return abstain(reply, len(question.attributes))
+        if not isinstance(reply, Generated):
+            return reply
+        # No vote is lost for its score.
+        for generated in (reply, Generated(reply.text)):
+            try:
+                return parse_answer(self._catalogue, question.attributes, *generated)
+            except Exception:
+                logger.exception("member %s: could not parse an answer", self._name)
+        return abstain(Status.UNPARSABLE, len(question.attributes))
+
+
+def packed(votes: Sequence[Vote]) -> bytes:
+    """Pack votes; those that cannot be packed become abstentions."""
+    try:
+        return pack_votes(votes)
+    except Exception:
+        logger.exception("votes could not be packed; abstaining instead")
+        return pack_votes(abstain(Status.ERROR, len(votes)))
+
+
+def options_of(member: Mapping[str, Any]) -> Options:
+    """The typed options in a member's rendered settings; raises RuntimeConfigError for invalid ones."""
+    try:
+        return read_options(member["runtime"], member["options"])
+    except OptionError as error:
+        raise RuntimeConfigError(
+            f"member {member['name']!r}: options.{error.key}: {error}; fix it in deploy.yaml and run"
+            " `quorum render`"
+        ) from error
+
+
+def start_runtimes(
+    members: Sequence[Mapping[str, Any]], root: Path, catalogue: Catalogue, infer: Infer | None = None
+) -> list[Answering]:
+    """Start the runtime of every member of a model; a RuntimeConfigError of one closes the others.
+
+    Args:
+        members: Rendered settings.
+        root: Folder that relative paths of options start from.
+        catalogue: Of the deployment.
+        infer: Calls other models of the server, where that is possible.
+    """
+    options = [options_of(member) for member in members]
+    started: list[Answering] = []
+    try:
+        for member, own in zip(members, options, strict=True):
+            peers = tuple(other for other in options if other is not own)
+            runtime = create(RuntimeSettings(member["name"], root, own, peers, infer, catalogue))
+            started.append(Answering(member, catalogue, runtime))
+    except BaseException:
+        for answering in started:
+            answering.close()
+        raise
+    return started

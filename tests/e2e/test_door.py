@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door: callers with the key get the answers of the server behind it, and nobody gets more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from support.command import quorum, quorum_json, start, wait_for_note
+from support.deployment import ATTRIBUTES, START_S, title, write_deployment
+from support.door import KEY, Guarded, guarded
+from support.raw import bytes_tensor, grpc_request
+from tritonclient.grpc import service_pb2 as pb
+
+import quorum_client as qc
+from quorum.deployment import load_deployment
+from quorum.server.door import MAX_MESSAGE_BYTES
+from quorum.server.runfile import find_running
+from quorum.server.supervise import wait_channels
+from quorum.server.triton import GRPC_ADMIN_HEADER
+from quorum.serving.admission import Admission, path_of
+from quorum_contract import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CATEGORY_BYTES, MAX_TEXT_BYTES
+from quorum_contract.errors import take_code
+
+PASSED = {"ServerLive", "ServerReady", "ModelReady", "ModelMetadata", "ModelInfer"}
+METHODS = [m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
+HUGE = bytes(60 << 20)
+# A quarter of a megabyte when deflated.
+BOMB = bytes(256 << 20)
+SLACK_MIB = 48
+UNHURT_MIB = 8
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with guarded(write_deployment(tmp_path_factory.mktemp("door"), {"alpha": {}, "beta": {}})) as found:
+        found.call("ModelInfer", question().SerializeToString(), times=32)
+        yield found
+
+
+@pytest.fixture
+def unhurt(behind: Guarded) -> Iterator[Guarded]:
+    """What a test does must leave the server alive, its memory flat, its slots free, and the door bounded."""
+    pid, before = behind.live.server.pid, behind.memory()
+    yield behind
+    assert behind.live.server.pid == pid
+    assert behind.reports == []
+    now = behind.memory()
+    assert now["triton"] - before["triton"] <= UNHURT_MIB
+    assert now["door"] - before["door"] <= SLACK_MIB
+    assert pid is not None
+    assert Admission(path_of(pid)).inside(time.monotonic_ns()) == 0
+    with behind.client() as client:
+        assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+
+
+def question(model: str = "quorum", text: str = title(1)) -> Any:
+    return grpc_request(model, bytes_tensor([text.encode()]), [b"brand", b"color"], b"")
+
+
+def failures(found: list[bytes | grpc.RpcError]) -> set[tuple[grpc.StatusCode, str | None]]:
+    """Statuses and codes of errors, which all of the outcomes must be."""
+    return {(error.code(), take_code(error.details()).code) for error in found}  # type: ignore[union-attr]
+
+
+def test_answers_are_those_of_the_server(unhurt: Guarded) -> None:
+    with unhurt.client() as outside, qc.Client(unhurt.live.url) as inside:
+        for channel in ("quorum", "quorum_canary"):
+            assert outside.is_ready(channel)
+            for product in range(8):
+                asked = {"channel": channel, "request_id": f"r{product}", "category": "shoes"}
+                answers = [c.extract(title(product), ATTRIBUTES, **asked) for c in (outside, inside)]
+                assert answers[0] == replace(answers[1], latency_s=answers[0].latency_s)
+
+
+def test_the_largest_question_passes(unhurt: Guarded) -> None:
+    names = [f"{n:03d}".ljust(MAX_ATTRIBUTE_BYTES, "x") for n in range(MAX_ATTRIBUTES)]
+    with unhurt.client() as client:
+        found = client.extract(
+            "x" * MAX_TEXT_BYTES, names, category="c" * MAX_CATEGORY_BYTES, request_id="i" * 128
+        )
+    assert len(found.answers) == MAX_ATTRIBUTES
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("key", [None, "wrong", KEY[:-1], KEY + "x", ""])
+def test_without_the_key_nothing_passes(behind: Guarded, method: str, key: str | None) -> None:
+    found = behind.call(method, b"", key=key)
+    assert failures(found) == {(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")}
+
+
+def test_two_keys_are_none(behind: Guarded) -> None:
+    found = behind.call("ServerLive", b"", headers=[("authorization", "Bearer guess")])
+    assert failures(found) == {(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")}
+
+
+@pytest.mark.parametrize("key", [None, "a wrong key"])
+def test_the_client_says_that_the_key_is_wrong(behind: Guarded, key: str | None) -> None:
+    with behind.client(key) as client:
+        with pytest.raises(qc.Unauthenticated, match=r"wrong or missing key.*key=") as caught:
+            client.extract(title(0), ATTRIBUTES)
+        with pytest.raises(qc.Unauthenticated):
+            client.is_ready()
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - PASSED))
+def test_no_administration_passes_not_even_with_both_keys(unhurt: Guarded, method: str) -> None:
+    admin = (GRPC_ADMIN_HEADER, unhurt.live.endpoint.admin_key)
+    found = unhurt.call(method, b"", headers=[admin])
+    assert failures(found) == {(grpc.StatusCode.UNIMPLEMENTED, "INVALID_REQUEST")}
+
+
+def classified() -> Any:
+    request = question()
+    request.outputs.add(name="VALUES").parameters["classification"].int64_param = 1
+    return request
+
+
+def in_shared_memory() -> Any:
+    request = question()
+    for name in ("shared_memory_region", "shared_memory_byte_size"):
+        request.inputs[0].parameters[name].int64_param = 1
+    return request
+
+
+def of_a_sequence() -> Any:
+    request = question()
+    request.parameters["sequence_id"].int64_param = 1
+    return request
+
+
+@pytest.mark.parametrize(
+    ("harmful", "parameter"),
+    [(classified, "classification"), (in_shared_memory, "shared_memory"), (of_a_sequence, "sequence_id")],
+)
+def test_parameters_that_no_question_has_are_refused(
+    unhurt: Guarded, harmful: Callable[[], Any], parameter: str
+) -> None:
+    found = unhurt.call("ModelInfer", harmful().SerializeToString(), times=8)
+    assert failures(found) == {(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")}
+    assert parameter in found[0].details()  # type: ignore[union-attr]
+
+
+def test_bytes_that_are_no_message_are_refused(unhurt: Guarded) -> None:
+    found = unhurt.call("ModelInfer", b"\xff" * 99, times=8)
+    assert failures(found) == {(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")}
+
+
+@pytest.mark.parametrize("model", ["quorum_gate", "quorum_vote", "alpha", "nothing", ""])
+def test_only_channels_can_be_asked(unhurt: Guarded, model: str) -> None:
+    for method, message in (
+        ("ModelInfer", question(model)),
+        ("ModelReady", pb.ModelReadyRequest(name=model)),
+        ("ModelMetadata", pb.ModelMetadataRequest(name=model)),
+    ):
+        found = unhurt.call(method, message.SerializeToString(), times=300)
+        assert failures(found) == {(grpc.StatusCode.NOT_FOUND, "CHANNEL_NOT_FOUND")}
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_huge_messages_take_no_memory(unhurt: Guarded, key: str | None) -> None:
+    refused = grpc.StatusCode.RESOURCE_EXHAUSTED if key else grpc.StatusCode.UNAUTHENTICATED
+    found = unhurt.call("ModelInfer", HUGE, key=key, times=12)
+    assert {error.code() for error in found} == {refused}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_what_is_deflated_is_not_inflated(unhurt: Guarded, key: str | None) -> None:
+    found = unhurt.call("ModelInfer", BOMB, key=key, compression=grpc.Compression.Deflate)
+    assert failures(found) == {(grpc.StatusCode.UNIMPLEMENTED, None)}
+
+
+def test_one_byte_too_many_is_too_many(unhurt: Guarded) -> None:
+    (found,) = unhurt.call("ModelInfer", bytes(MAX_MESSAGE_BYTES + 1))
+    assert found.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[union-attr]
+
+
+def test_the_server_itself_listens_on_loopback_and_without_http(behind: Guarded) -> None:
+    endpoint = behind.live.endpoint
+    assert endpoint.http_port is None
+    listening = {
+        (c.laddr.ip.removeprefix("::ffff:"), c.laddr.port)
+        for c in psutil.Process(behind.live.server.pid).net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert listening == {("127.0.0.1", endpoint.grpc_port), ("127.0.0.1", endpoint.metrics_port)}
+
+
+def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
+    slow = {"options": {"latency_ms": 1500, "latency_shape": "constant"}}
+    deploy = write_deployment(tmp_path, {"alpha": slow}, gate={"max_in_flight": 1})
+    with guarded(deploy) as behind, behind.client(retries=False) as client:
+        found = list(client.extract_many([qc.Item(title(n), ATTRIBUTES) for n in range(4)], errors="return"))
+    kinds = [type(one) for one in found]
+    assert sorted(k.__name__ for k in kinds) == ["Extraction", "Overloaded", "Overloaded", "Overloaded"]
+
+
+def test_door_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
+    with guarded(write_deployment(tmp_path, {"alpha": {}})) as behind:
+        first = behind.door.pid
+        os.kill(first, signal.SIGKILL)
+        with behind.client() as client:
+            wait_until(client.is_ready)
+            assert behind.door.pid != first
+            assert [line for line in behind.reports if "opening it again" in line]
+            client.extract(title(0), ATTRIBUTES)
+            server = behind.live.server
+            server.stop(drain_s=0)
+            with behind.client(retries=False) as once, pytest.raises(qc.Unavailable, match="away") as caught:
+                once.extract(title(0), ATTRIBUTES)
+            assert caught.value.code == "UNAVAILABLE"
+            server.start()
+            wait_channels(server, START_S)
+            assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+
+
+def test_door_and_server_end_with_the_process_that_serves(tmp_path: Path) -> None:
+    write_deployment(tmp_path, {"alpha": {}})
+    quorum(tmp_path, "render")
+    process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
+    wait_for_note(tmp_path, process)
+    running = find_running(load_deployment(tmp_path / "deploy.yaml"))
+    assert running
+    assert running.endpoint.door
+    host, _, port = running.endpoint.door.rpartition(":")
+    quorum_json(tmp_path, "ask", title(0))
+    with pytest.raises(AssertionError, match="wrong or missing key"):
+        quorum(tmp_path, "ask", title(0), "--url", running.endpoint.door)
+    quorum_json(tmp_path, "ask", title(0), "--url", running.endpoint.door, QUORUM_INFERENCE_KEY=KEY)
+    for pid in (running.pid, *(p.pid for p in psutil.Process(process.pid).children())):
+        assert KEY not in " ".join(psutil.Process(pid).cmdline())
+    assert KEY not in (tmp_path / ".quorum" / "server.json").read_text("utf-8")
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: is_refused(host, int(port)) and not psutil.pid_exists(running.pid))
+
+
+def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
+    slow = {"options": {"latency_ms": 800, "latency_shape": "constant"}}
+    write_deployment(tmp_path, {"alpha": slow})
+    quorum(tmp_path, "render")
+    process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
+    wait_for_note(tmp_path, process)
+    running = find_running(load_deployment(tmp_path / "deploy.yaml"))
+    assert running
+    admission = Admission(path_of(running.pid))
+    with qc.Client(running.endpoint.door or "", key=KEY) as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.extract, title(0), ATTRIBUTES)
+        wait_until(lambda: admission.inside(time.monotonic_ns()) > 0)
+        process.send_signal(signal.SIGTERM)
+        assert asked.result(timeout=60).answers[0].votes[0].status is qc.Status.ANSWERED
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "opening it again" not in err
+
+
+def is_refused(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((host, port)) != 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "never came true"
+        time.sleep(0.05)

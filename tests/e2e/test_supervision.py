@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum up`` brings its server back from every fault, while callers go on asking.
+
+``QUORUM_LONG=1`` strikes every part at every rate, also two at once, and a server without a CPU of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.command import quorum, quorum_json
+from support.deployment import running, write_deployment
+from support.open_loop import open_loop
+from support.supervised import Supervised, supervised, until
+from support.traces import listening, session_processes
+
+from quorum.repository.store import PENDING_FILE
+from quorum.server import watch
+from quorum.server.heartbeat import Heartbeat
+from quorum.server.incidents import recent_incidents
+from quorum.server.probe import take_pulse
+
+LONG = bool(os.environ.get("QUORUM_LONG"))
+MEMBERS = {"alpha": {"options": {"latency_ms": 50, "latency_shape": "constant"}}, "beta": {}}
+BACK_S = 60.0
+"""A limit for machines that do much else meanwhile."""
+FAULTS = [
+    ("server", signal.SIGKILL),
+    ("server", signal.SIGSTOP),
+    ("beta", signal.SIGKILL),
+    ("quorum_gate", signal.SIGKILL),
+    ("quorum_vote", signal.SIGKILL),
+    ("beta", signal.SIGSTOP),
+]
+MORE_FAULTS = [
+    ("quorum_gate", signal.SIGSTOP),
+    ("quorum_vote", signal.SIGSTOP),
+    ("alpha+beta", signal.SIGKILL),
+    ("quorum_gate+quorum_vote", signal.SIGKILL),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
+    folder = tmp_path_factory.mktemp("supervised")
+    write_deployment(folder, MEMBERS)
+    with supervised(folder) as up:
+        yield up
+
+
+@pytest.mark.parametrize("per_s", [0.5, 2, 40] if LONG else [40])
+@pytest.mark.parametrize(("what", "number"), FAULTS + MORE_FAULTS * LONG, ids=str)
+def test_callers_are_answered_again(
+    served: Supervised,
+    what: str,
+    number: signal.Signals,
+    per_s: float,
+    record_property: Callable[[str, object], None],
+) -> None:
+    before, endpoint, pid = len(served.incidents()), served.running.endpoint, served.running.pid
+    with open_loop(endpoint.grpc_url, per_s) as loop:
+        until(lambda: any(not error for _, _, error in loop.replies))
+        at = served.strike(what, number)
+        answered = loop.wait_answered(at, BACK_S)
+        incident = served.wait_over(before, BACK_S)
+        # Nothing that the fault left behind lets later questions fail.
+        settled = time.monotonic()
+        until(lambda: sum(sent > settled for sent, _, _ in loop.replies) >= min(per_s, 5), BACK_S)
+    assert loop.failed_after(settled) == {}
+    record_property("seconds", f"{what} {number.name} {per_s}/s: {answered:.2f}; {incident}")
+    assert incident.process.split()[0] in ("tritonserver", *what.split("+"))
+    assert served.running.endpoint == endpoint
+    if "restart" in incident.done:
+        until(lambda: session_processes(pid) == set())
+        assert served.running.pid != pid
+
+
+def test_the_last_incidents_are_shown(served: Supervised) -> None:
+    shown = quorum_json(served.folder, "status")["incidents"]
+    assert [i["found"] for i in shown] == [i.found for i in served.incidents()]
+    assert all(i["seconds"] > 0 and i["done"] and i["at"] for i in shown)
+    assert served.incidents()[-1].found in quorum(served.folder, "status")[1]
+
+
+def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: Supervised) -> None:
+    before, repository = len(served.incidents()), served.running.repository
+    assert served.live() == 200
+    (repository / PENDING_FILE).write_bytes(b"{ damaged")
+    votes = served.folder / "votes.jsonl"
+    shutil.move(votes, served.folder / "moved.jsonl")
+    try:
+        served.strike("server", signal.SIGKILL)
+        until(lambda: served.live() == 503, BACK_S)
+        assert "attempt 2" in served.incidents()[-1].done
+        assert not served.incidents()[-1].is_over
+        assert served.process.poll() is None
+        _, err = quorum(served.folder, "status", code=1)
+        assert "not over" in err
+    finally:
+        shutil.move(served.folder / "moved.jsonl", votes)
+    incident = served.wait_over(before, BACK_S)
+    assert "was killed (SIGKILL)" in incident.found
+    until(lambda: served.live() == 200)
+    assert not (repository / PENDING_FILE).exists()
+    assert [path.read_bytes() for path in repository.glob("rollout.pending.damaged-*")] == [b"{ damaged"]
+    assert take_pulse(served.spec, served.running.endpoint.grpc_url, "quorum").ready
+
+
+def test_up_stops_at_once_after_a_step_died(served: Supervised) -> None:
+    """Triton itself waits its exit timeout for the requests that a dead step holds."""
+    pid, endpoint = served.running.pid, served.running.endpoint
+    with open_loop(endpoint.grpc_url, 40) as loop:
+        until(lambda: any(not error for _, _, error in loop.replies))
+        served.strike("alpha", signal.SIGKILL)
+        begin = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        _, err = served.process.communicate(timeout=BACK_S)
+    assert served.process.returncode == 0
+    assert time.monotonic() - begin < 15, "that is less than the exit timeout"
+    assert "votes.jsonl" in err.partition("restart 1 failed")[2].partition("restart 2 failed")[0]
+    assert "was set aside as" in err
+    assert session_processes(pid) == set()
+    assert listening(endpoint) == []
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_deployment(tmp_path_factory.mktemp("silent"), {"alpha": {}})
+
+
+def test_a_server_that_runs_and_does_not_answer_is_restarted(
+    silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped one stands for it, whose state is not looked at."""
+    monkeypatch.setattr(watch, "state_of", lambda pid: "S")
+    reports: list[str] = []
+    with running(silent) as live:
+        server, pid = live.server, live.server.pid
+        server.life.silence_s = 1.0
+        with Heartbeat(live.spec, live.url, server.life) as heart:
+            supervisor = watch.Supervisor(server, reports.append, heart, BACK_S)
+            supervisor.look()
+            assert reports == []
+            os.kill(pid or 0, signal.SIGSTOP)
+            until(lambda: supervisor.look() or reports, BACK_S)
+            until(lambda: supervisor.look() or recent_incidents(live.spec)[-1].is_over, BACK_S)
+        assert "has not answered for 1 s" in reports[0]
+        assert server.pid not in (pid, None)
+        assert take_pulse(live.spec, live.url, "quorum").ready
+    assert session_processes(pid or 0) == set()
+
+
+@pytest.mark.skipif(not LONG, reason="a long form: set QUORUM_LONG=1")
+def test_a_server_that_is_starved_of_cpu_is_left_alone(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    write_deployment(tmp_path, MEMBERS)
+    with supervised(tmp_path) as up, open_loop(up.running.endpoint.grpc_url, 5) as loop:
+        burn = [sys.executable, "-c", "while True: pass"]
+        hogs = [subprocess.Popen(burn) for _ in range(12 * (os.cpu_count() or 1))]
+        try:
+            time.sleep(30)
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        silent = [i for i in up.incidents() if "has not answered" in i.found]
+        latencies = sorted(ended - sent for sent, ended, error in loop.replies if not error)
+        record_property("answered", f"{len(latencies)} of {len(loop.replies)}, slowest {latencies[-1]:.1f} s")
+        record_property("incidents", "; ".join(map(str, up.incidents())))
+        # Triton itself aborts when a step has no CPU for more than a second; it is not shot.
+        assert silent == []

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal of incidents: bounded, readable at any time, and clear about what is not over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.deployment import write_deployment
+
+from quorum.deployment import Deployment, load_deployment
+from quorum.server import incidents
+from quorum.server.incidents import FILE, KEPT, IncidentJournal, recent_incidents
+from quorum.server.runfile import state_folder
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Deployment:
+    return load_deployment(write_deployment(tmp_path, {"alpha": {}}))
+
+
+def test_an_incident_is_one_line_from_its_begin_to_its_end(spec: Deployment) -> None:
+    journal = IncidentJournal(spec)
+    assert journal.end() is None
+    journal.begin("has died", "alpha 12", "reloading it")
+    (line,) = (state_folder(spec) / FILE).read_text("utf-8").splitlines()
+    assert json.loads(line)["seconds"] is None
+    (begun,) = recent_incidents(spec)
+    assert not begun.is_over
+    assert str(begun).endswith("alpha 12 has died: reloading it; not over")
+    for _ in range(3):
+        journal.begin("did not come back", "alpha", "restarting the server")
+    journal.go_on("restarted the server, attempt 2")
+    journal.end()
+    (ended,) = recent_incidents(spec)
+    assert ended.is_over
+    assert ended.found == "has died, then alpha did not come back"
+    assert ended.done == "restarted the server, attempt 2"
+    assert journal.open is None
+    journal.begin("has died", "alpha 13", "reloading it")
+    assert len(recent_incidents(spec)) == 2
+    assert (state_folder(spec) / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_supervisor_left_open_stays_so(spec: Deployment) -> None:
+    IncidentJournal(spec).begin("has died", "alpha 12", "reloading it")
+    journal = IncidentJournal(spec)
+    assert journal.open is None
+    journal.begin("has died", "alpha 13", "reloading it")
+    journal.end()
+    assert [incident.is_over for incident in recent_incidents(spec)] == [False, True]
+
+
+def test_the_journal_is_bounded_and_survives_damage(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert KEPT >= 100
+    monkeypatch.setattr(incidents, "KEPT", 20)
+    journal = IncidentJournal(spec)
+    for pid in range(30):
+        journal.begin("has died", f"alpha {pid}", "reloading it")
+        journal.end()
+    assert [incident.process for incident in recent_incidents(spec)] == [f"alpha {i}" for i in range(10, 30)]
+    with (state_folder(spec) / FILE).open("ab") as file:
+        file.write(b'{"at": 1}\n\xff\n' + b"[" * 100_000 + b"\n")
+    assert len(recent_incidents(spec)) == 20
+
+
+def test_a_disk_without_room_does_not_end_the_supervision(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = IncidentJournal(spec)
+    monkeypatch.setattr(incidents, "write_atomic", full)
+    journal.begin("has died", "alpha 12", "reloading it")
+    monkeypatch.undo()
+    journal.end()
+    assert [incident.is_over for incident in recent_incidents(spec)] == [True]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What dead servers left is found and removed, and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from quorum.server import leftovers
+from quorum.server.leftovers import Removed, remove_traces, runs, sweep_killed
+from quorum.serving import admission
+
+
+def test_what_a_killed_server_left_in_shared_memory_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(admission, "SHARED_MEMORY", memory)
+    (folder / "quorum-server-x1").mkdir(parents=True)
+    (folder / "quorum-server-x1" / "pid").write_text("99999999", encoding="ascii")
+    memory.mkdir()
+    steps = ("admission", "answered")
+    for name in ("quorum-server-x1_1", "quorum-server-x1_2", *(f"quorum-99999999-{step}" for step in steps)):
+        (memory / name).touch()
+    kept = {"quorum-server-x12_1", "quorum-999999990-answered", f"quorum-{os.getpid()}-admission"}
+    for name in kept:
+        (memory / name).touch()
+    remove_traces(folder)
+    assert {path.name for path in memory.iterdir()} == kept
+    (folder / "quorum-server-x2").mkdir()
+    (folder / "quorum-server-x2" / "pid").write_text(f"{os.getpid()}", encoding="ascii")
+    remove_traces(folder)
+    assert (memory / f"quorum-{os.getpid()}-admission").exists(), "its process id was given to another"
+
+
+def test_a_start_sweeps_what_killed_servers_left_but_not_what_a_live_step_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "shm"
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(admission, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    orphan = tmp_path / "quorum-server-99999998-b"
+    for folder in (memory, tmp_path / "quorum-server-99999999-a", orphan):
+        folder.mkdir()
+    for name in ("quorum-server-99999999-a_1", "quorum-server-99999998-b_1"):
+        (memory / name).touch()
+    handle = os.open(orphan, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    step = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(handle,))
+    os.close(handle)
+    sweep_killed()
+    assert {path.name for path in tmp_path.iterdir()} == {"shm", orphan.name}
+    assert [path.name for path in memory.iterdir()] == ["quorum-server-99999998-b_1"]
+    step.communicate(b"\n")
+    sweep_killed()
+    assert [*tmp_path.iterdir(), *memory.iterdir()] == [memory]
+
+
+def test_a_start_ends_steps_that_outlived_their_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    scratch = tmp_path / "quorum-server-99999999-a"
+    scratch.mkdir()
+    # The server starts two processes, which inherit its mark or lose it, and dies.
+    program = (
+        "import os, subprocess, sys\n"
+        "for mark in (os.environ['QUORUM_SERVER'], ''):\n"
+        "    program = 'import time; print(flush=True); time.sleep(60)'\n"
+        "    how = {'stdout': subprocess.PIPE, 'env': {**os.environ, 'QUORUM_SERVER': mark}}\n"
+        "    step = subprocess.Popen([sys.executable, '-c', program], start_new_session=True, **how)\n"
+        "    step.stdout.readline()\n"
+        "    print(step.pid, flush=True)\n"
+        "input()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    server = subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "QUORUM_SERVER": scratch.name}, **pipes
+    )
+    assert server.stdout is not None
+    step, other = (int(server.stdout.readline()) for _ in range(2))
+    try:
+        (scratch / "pid").write_text(f"{server.pid}", encoding="ascii")
+        assert sweep_killed().processes == [], "their server lives"
+        server.communicate("\n")
+        scratch.mkdir(exist_ok=True)
+        (scratch / "pid").write_text(f"{server.pid}", encoding="ascii")
+        assert sweep_killed() == Removed([step], [str(scratch)])
+        assert [runs(pid) for pid in (step, other)] == [False, True]
+        assert not scratch.exists()
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
+def test_zombies_that_process_1_would_get_are_collected() -> None:
+    program = """
+import ctypes, os, signal, subprocess, sys
+from quorum.server.leftovers import collect_zombies, end_processes, session_of
+import psutil
+# Orphans become children of this process, as of process 1 of a container.
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+sleeper = ["sh", "-c", "sleep 60 & echo $!; wait"]
+server = subprocess.Popen(sleeper, stdout=subprocess.PIPE, start_new_session=True)
+step = int(server.stdout.readline())
+os.killpg(server.pid, signal.SIGKILL)
+server.wait()
+end_processes(session_of(server.pid))
+print([child.pid for child in psutil.Process().children()] == [step])
+collect_zombies(server.pid)
+print(psutil.Process().children())
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "True\n[]\n"

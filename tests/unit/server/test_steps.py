@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps are watched as processes: real ones, that end, are stopped or become zombies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quorum.server.steps import GONE, STOPPED, StepWatch, find_steps, state_of
+
+
+@pytest.fixture
+def alpha(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A child of this process that looks like a step of model `alpha`."""
+    program = tmp_path / "triton_python_backend_stub"
+    shutil.copy("/bin/sh", program)
+    arguments = [str(program), "-c", "read line", "/models/alpha/1/model.py", "alpha_0_0", "/backends"]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def wait_dead(watch: StepWatch) -> list[tuple[int, str, str]]:
+    end = time.monotonic() + 20
+    while not (dead := watch.look()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return [(step.pid, step.model, step.state) for step in dead]
+
+
+def test_a_step_is_found_with_its_model(alpha: subprocess.Popen[bytes]) -> None:
+    watch = StepWatch(os.getpid())
+    assert find_steps(os.getpid()) == {alpha.pid: "alpha"}
+    assert find_steps(alpha.pid) == {}
+    assert watch.look() == []
+    assert (watch.working("alpha"), watch.working("beta")) == (1, 0)
+
+
+def test_a_killed_step_is_found_until_it_is_forgotten(alpha: subprocess.Popen[bytes]) -> None:
+    watch = StepWatch(os.getpid())
+    alpha.kill()
+    assert wait_dead(watch) == [(alpha.pid, "alpha", "Z")]
+    assert watch.working("alpha") == 0
+    assert [(step.pid, step.model) for step in StepWatch(os.getpid()).look()] == []
+    assert wait_dead(StepWatch(os.getpid())) == [(alpha.pid, "", "Z")], "its model is not known any more"
+    alpha.wait()
+    assert wait_dead(watch) == [(alpha.pid, "alpha", GONE)]
+    watch.forget(alpha.pid)
+    time.sleep(0.6)
+    assert watch.look() == []
+
+
+def test_what_a_dead_step_had_started_is_an_orphan(tmp_path: Path) -> None:
+    """As the worker process of a member whose step was killed; the server leads their session."""
+    shutil.copy("/bin/sh", tmp_path / "triton_python_backend_stub")
+    program = f"""
+import os, subprocess, sys, time
+from quorum.server.steps import StepWatch
+stub = {str(tmp_path / "triton_python_backend_stub")!r}
+step = subprocess.Popen([stub, "-c", "sleep 60 & echo $!; wait", "alpha_0_0"], stdout=subprocess.PIPE)
+worker = int(step.stdout.readline())
+watch = StepWatch(os.getpid())
+step.kill()
+while not watch.look():
+    time.sleep(0.01)
+print(watch.orphans_of(step.pid) == [worker], watch.orphans_of(worker))
+os.kill(worker, 9)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=True
+    )
+    assert shown.stdout == "True []\n"
+
+
+def test_a_step_is_stopped_only_after_a_while(alpha: subprocess.Popen[bytes]) -> None:
+    watch = StepWatch(os.getpid())
+    os.kill(alpha.pid, signal.SIGSTOP)
+    while state_of(alpha.pid) != STOPPED:
+        time.sleep(0.001)
+    begin = time.monotonic()
+    assert watch.look() == []
+    assert wait_dead(watch) == [(alpha.pid, "alpha", STOPPED)]
+    assert time.monotonic() - begin >= 0.4
+    os.kill(alpha.pid, signal.SIGCONT)
+    while state_of(alpha.pid) == STOPPED:
+        time.sleep(0.001)
+    assert watch.look() == []

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from quorum.runtimes.base import Done, Generated, Question, Reply
+from quorum.serving.answering import Answering, packed
+from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_votes
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.parse import Vote
+from quorum_contract import Status
+
+SETTINGS = {"name": "m", "prompt": "bare"}
+
+
+class Runtime:
+    """Answers each question by a function."""
+
+    def __init__(self, answer: Callable[[Question], Reply]) -> None:
+        self._answer = answer
+
+    def submit(self, question: Question, done: Done) -> None:
+        done(self._answer(question))
+
+    def close(self) -> None:
+        pass
+
+
+def ask(answer: Callable[[Question], Reply], *attributes: str) -> list[PackedVote]:
+    sent: list[bytes] = []
+    admitted = Admitted("text", "", attributes, time.monotonic_ns() + 10**10)
+    answering = Answering(SETTINGS, Catalogue({}), Runtime(answer))
+    answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append)
+    (votes,) = sent
+    return unpack_votes(votes)
+
+
+def test_votes_have_the_scores_of_their_tokens() -> None:
+    generated = Generated('{"a":"x","b":"y"}', [6, 8, 14, 16, 17], [-1.0, -0.1, -2.0, -0.25, -3.0])
+    votes = ask(lambda _: generated, "b", "c", "a")
+    assert votes == [("y", 0, -0.25), ("", Status.UNPARSABLE, None), ("x", 0, -0.10000000149011612)]
+
+
+def test_an_answer_whose_scores_fail_still_votes() -> None:
+    scores = cast("list[float]", [None, "?", object()])
+    assert ask(lambda _: Generated('{"a":"x"}', [6, 8, 9], scores), "a") == [("x", 0, None)]
+
+
+def test_votes_of_a_runtime_without_an_llm_are_sent_as_they_are() -> None:
+    votes = [Vote("X", Status.ANSWERED, -0.5), Vote("", Status.NOT_FOUND)]
+    assert ask(lambda _: votes, "a", "b") == votes
+
+
+def test_a_runtime_that_refuses_a_question_abstains() -> None:
+    def refuse(_: Question) -> Reply:
+        raise RuntimeError("no")
+
+    assert ask(refuse, "a", "b") == [("", Status.ERROR, None)] * 2
+
+
+def test_the_prompt_holds_the_question() -> None:
+    seen: list[Question] = []
+
+    def keep(question: Question) -> Any:
+        seen.append(question)
+        return Status.NOT_ASKED
+
+    ask(keep, "a", "b")
+    assert seen[0].prompt == "a, b\n\ntext\n"
+    assert seen[0].attributes == ("a", "b")
+
+
+def test_votes_that_cannot_be_packed_become_abstentions() -> None:
+    votes = [Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)]
+    assert unpack_votes(packed(votes)) == [("", Status.ERROR, None)] * 2
