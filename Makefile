@@ -2,7 +2,7 @@
 # Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo check test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long gpu-check
+.PHONY: help demo check test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
 .NOTPARALLEL:
 
 # Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
@@ -56,6 +56,9 @@ bench: setup ## measure this machine, about 7 minutes; report in benchmarks/out/
 
 bench-long: setup ## measure every point, longer and more often: about an hour
 	.venv/bin/quorum-bench run benchmarks/out/long --long
+
+chaos: setup ## break a server under load, part by part, and show what callers notice: 90 s (ARGS=--help)
+	.venv/bin/quorum-bench chaos $(ARGS)
 
 gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help lists options)
 	.venv/bin/quorum-bench gpu-check $(ARGS)

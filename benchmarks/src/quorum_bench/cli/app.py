@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from quorum_bench.cli import compare, gpu_check, run, study
+from quorum_bench.cli import chaos, compare, gpu_check, run, study
 
 app = typer.Typer(
     name="quorum-bench",
@@ -15,5 +15,5 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, compare, study, gpu_check):
+for module in (run, compare, study, chaos, gpu_check):
     module.register(app)

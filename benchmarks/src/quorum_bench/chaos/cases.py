@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One case: a rate, a fault, and what callers noticed; and the list of all cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from quorum_bench.chaos.faults import RUNTIME_FAULTS, Fault, begin
+from quorum_bench.chaos.traffic import CALL_S, Asked, Outcome, traffic
+from quorum_bench.chaos.world import MEMBERS, World
+from quorum_contract import GATE, VOTE
+
+RATES = (0.5, 2.0, 40.0)
+_WARM_S = 0.5
+_AFTER_S = 1.0
+_PATIENCE_S = 30.0
+_MOST_BACK_S = 10.0
+_HOLD_S = {"stop": 8.0, "memory": 4.0, "block": 3.0, "hang": 3.0}
+_HOLD_OTHER_S = 2.0
+_SLOTS_S = 5.0
+BROKEN_MEMBER = MEMBERS[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Outcome of one case.
+
+    Attributes:
+        part: What was broken.
+        fault: How.
+        rate_per_s: Of the requests.
+        asked: Requests from just before the fault until all members had answered again.
+        answered: Within the deadline.
+        refused: Refused in time, no member asked.
+        broken: Calls that failed while the server was down.
+        late: Calls without an outcome within the deadline.
+        wrong: Answers that differ from the offline vote of the members that answered.
+        gap_s: Seconds from the fault until requests were answered again, for good; 0 if all were.
+        whole_s: Seconds from the end of the fault until every member voted again; None: not within half a
+            minute.
+        slots: Tickets still held when all is over.
+        left: Processes and files that nobody needs.
+    """
+
+    part: str
+    fault: str
+    rate_per_s: float
+    asked: int
+    answered: int
+    refused: int
+    broken: int
+    late: int
+    wrong: int
+    gap_s: float
+    whole_s: float | None
+    slots: int
+    left: tuple[str, ...]
+    errors: tuple[str, ...] = ()
+
+
+def run_case(world: World, fault: Fault, rate_per_s: float) -> Row:
+    """Break something for some seconds under load, and wait until all members answer again."""
+    products = world.workload.products
+    with traffic(world.url, products, rate_per_s) as load:
+        time.sleep(max(_WARM_S, 1 / rate_per_s))
+        world.family()
+        begun_s = time.monotonic()
+        lift = begin(fault, world.spec, world.faults)
+        try:
+            if fault.lasts:
+                time.sleep(_HOLD_S.get(fault.kind, _HOLD_OTHER_S))
+        finally:
+            lift()
+        lifted_s = time.monotonic() if fault.lasts else begun_s
+        is_whole = world.wait_whole(_PATIENCE_S)
+        whole_s = time.monotonic() - lifted_s
+        world.family()
+        time.sleep(max(_AFTER_S, 2 / rate_per_s))
+    return _row(world, fault, rate_per_s, begun_s, whole_s if is_whole else None, load.asked)
+
+
+def problems(row: Row) -> list[str]:
+    """What a row must not show."""
+    found = []
+    if row.wrong:
+        found.append(f"{row.wrong} wrong answers")
+    if row.gap_s > _MOST_BACK_S:
+        found.append(f"no answers for {row.gap_s:.1f} s")
+    if row.whole_s is None or row.whole_s > _MOST_BACK_S:
+        found.append("not every member was back within 10 s")
+    if row.slots:
+        found.append(f"{row.slots} slots held")
+    if row.left:
+        found.append(f"left: {', '.join(row.left[:3])}")
+    if not row.part.startswith(("server", "stub", "quorum")) and (row.broken or row.late):
+        found.append(f"{row.broken + row.late} calls lost, though the server lived")
+    return found
+
+
+def _row(
+    world: World, fault: Fault, rate: float, begun_s: float, whole_s: float | None, asked: Sequence[Asked]
+) -> Row:
+    kinds = [one.outcome for one in asked]
+    mistakes = [world.mistakes(one.product, one.answer) for one in asked if one.answer is not None]
+    errors = sorted({one.error.splitlines()[0][:160] for one in asked if one.error})
+    return Row(
+        part=fault.name,
+        fault=fault.kind,
+        rate_per_s=rate,
+        asked=len(asked),
+        answered=kinds.count(Outcome.answered),
+        refused=kinds.count(Outcome.refused),
+        broken=kinds.count(Outcome.broken),
+        late=kinds.count(Outcome.late),
+        wrong=sum(map(bool, mistakes)),
+        gap_s=round(_gap_s(begun_s, asked), 2),
+        whole_s=None if whole_s is None else round(whole_s, 2),
+        slots=_held(world),
+        left=tuple(world.left()),
+        errors=(*errors, *(text for one in mistakes for text in one[:1])),
+    )
+
+
+def _gap_s(begun_s: float, asked: Sequence[Asked]) -> float:
+    """Seconds from the fault to the first answer after the last request that got none."""
+    ordered = sorted(asked, key=lambda one: one.sent_s)
+    failed = [at for at, one in enumerate(ordered) if one.outcome is not Outcome.answered]
+    if not failed:
+        return 0.0
+    later = ordered[failed[-1] + 1 :]
+    end_s = later[0].sent_s + later[0].took_s if later else ordered[-1].sent_s + CALL_S
+    return max(0.0, end_s - begun_s)
+
+
+def _held(world: World) -> int:
+    """Tickets held once every deadline has passed."""
+    end = time.monotonic() + _SLOTS_S
+    while (held := world.slots()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return held
+
+
+def member_faults() -> list[Fault]:
+    """Faults of one member's runtime and of its worker."""
+    runtime = [Fault(kind, (("runtime", BROKEN_MEMBER),)) for kind in RUNTIME_FAULTS]
+    process = [Fault(kind, (("worker", BROKEN_MEMBER),)) for kind in ("kill", "stop", "slow")]
+    return [*runtime, *process]
+
+
+def step_faults() -> list[Fault]:
+    """Faults of the processes of Triton: a member's step, gate, vote, the server."""
+    steps = [
+        Fault(kind, (("stub", model),))
+        for model in (BROKEN_MEMBER, GATE, VOTE)
+        for kind in ("kill", "stop", "slow", "starve")
+    ]
+    server = [Fault(kind, (("server", ""),)) for kind in ("kill", "stop")]
+    return [*steps, *server]
+
+
+def all_down() -> list[Fault]:
+    """All members fail at once."""
+    runtimes = tuple(("runtime", name) for name in MEMBERS)
+    workers = tuple(("worker", name) for name in MEMBERS)
+    stubs = tuple(("stub", name) for name in MEMBERS)
+    return [
+        Fault("raise", runtimes), Fault("hang", runtimes), Fault("kill", workers), Fault("kill", stubs),
+    ]  # fmt: skip
+
+
+SHORT: tuple[tuple[str, tuple[tuple[str, str], ...], float], ...] = (
+    ("raise", (("runtime", BROKEN_MEMBER),), 40.0),
+    ("block", (("runtime", BROKEN_MEMBER),), 40.0),
+    ("garbage", (("runtime", BROKEN_MEMBER),), 40.0),
+    ("memory", (("runtime", BROKEN_MEMBER),), 40.0),
+    ("kill", (("worker", BROKEN_MEMBER),), 40.0),
+    ("stop", (("worker", BROKEN_MEMBER),), 40.0),
+    ("hang", tuple(("runtime", name) for name in MEMBERS), 40.0),
+    ("kill", (("stub", BROKEN_MEMBER),), 40.0),
+    ("kill", (("stub", GATE),), 2.0),
+    ("kill", (("stub", VOTE),), 40.0),
+    ("kill", (("server", ""),), 40.0),
+)
+"""One case of each kind that differs: ``(kind, targets, rate)``."""
+
+
+def short_cases() -> Iterator[tuple[Fault, float]]:
+    """The cases of the short form."""
+    for kind, targets, rate in SHORT:
+        yield Fault(kind, targets), rate
+
+
+def long_cases() -> Iterator[tuple[Fault, float]]:
+    """Every fault at every rate."""
+    for rate in RATES:
+        for fault in [*member_faults(), *step_faults(), *all_down()]:
+            yield fault, rate

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The faults: what breaks, how it is broken, and how it is lifted."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from quorum.deployment.schema import Deployment
+from quorum_bench.chaos.processes import found
+from quorum_contract import GATE, VOTE
+
+_RUN_S, _STOPPED_S = 0.005, 0.045
+_ROOM_BYTES = 4 * 2**20
+
+RUNTIME_FAULTS = ("raise", "hang", "block", "slow", "garbage", "memory", "exit")
+"""Rehearsed by the runtime ``replay`` (:class:`quorum.runtimes.options.ReplayOptions`)."""
+
+Lift = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to break one part.
+
+    Attributes:
+        kind: A runtime fault, ``kill`` (SIGKILL), ``stop`` (SIGSTOP), ``slow`` (a tenth of its time), or
+            ``starve`` (no more memory).
+        targets: What is broken: ``(kind of process, model)``.
+    """
+
+    kind: str
+    targets: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """What is broken, for tables."""
+        if len(self.targets) > 2:
+            return f"{self.targets[0][0]}s of all members"
+        return ", ".join(model if part == "stub" and model in (GATE, VOTE) else
+                         part if part == "server" else f"{part} of {model}"
+                         for part, model in self.targets)  # fmt: skip
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it must be lifted."""
+        return self.kind != "kill"
+
+
+def begin(fault: Fault, spec: Deployment, faults_folder: Path) -> Lift:
+    """Break the targets; returns the function that lifts the fault."""
+    if all(part == "runtime" for part, _ in fault.targets):
+        return _rehearse(fault.kind, [faults_folder / model for _, model in fault.targets])
+    processes = [found(spec, part, model) for part, model in fault.targets]
+    match fault.kind:
+        case "kill":
+            _signal(processes, signal.SIGKILL)
+            return lambda: None
+        case "stop":
+            _signal(processes, signal.SIGSTOP)
+            return lambda: _signal(processes, signal.SIGCONT)
+        case "slow":
+            return _slow(processes)
+        case "starve":
+            return _starve(processes)
+    raise ValueError(f"no fault {fault.kind!r} for processes")
+
+
+def _rehearse(kind: str, files: Sequence[Path]) -> Lift:
+    for file in files:
+        file.write_text(kind, encoding="ascii")
+
+    def lift() -> None:
+        for file in files:
+            file.write_text("", encoding="ascii")
+
+    return lift
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def _slow(processes: Sequence[psutil.Process]) -> Lift:
+    """Let the processes run for a tenth of the time."""
+    over = threading.Event()
+
+    def alternate() -> None:
+        while not over.is_set():
+            _signal(processes, signal.SIGSTOP)
+            over.wait(_STOPPED_S)
+            _signal(processes, signal.SIGCONT)
+            over.wait(_RUN_S)
+        _signal(processes, signal.SIGCONT)
+
+    thread = threading.Thread(target=alternate, name="chaos-slow", daemon=True)
+    thread.start()
+
+    def lift() -> None:
+        over.set()
+        thread.join()
+
+    return lift
+
+
+def _starve(processes: Sequence[psutil.Process]) -> Lift:
+    """Refuse the processes more memory than they have and a little."""
+    for process in processes:
+        used = process.memory_full_info().data if hasattr(process.memory_full_info(), "data") else 0
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (used + _ROOM_BYTES, resource.RLIM_INFINITY))
+
+    def lift() -> None:
+        for process in processes:
+            with contextlib.suppress(OSError):
+                resource.prlimit(
+                    process.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+                )
+
+    return lift

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum-bench chaos``: break a deployment under load and count what callers notice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from quorum_bench.chaos.cases import Row, long_cases, problems, run_case, short_cases
+from quorum_bench.chaos.soak import Sample, soak
+from quorum_bench.chaos.world import World
+from quorum_bench.cli.study_common import JsonFile, begin, errors, write
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(chaos)
+
+
+def chaos(
+    everything: Annotated[
+        bool, typer.Option("--long", help="Every fault of every part at 0.5, 2 and 40 requests/s: an hour.")
+    ] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Only faults of this kind, such as kill; may be repeated.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only parts whose name contains this; may be repeated.")
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option("--soak", min=1000, help="Ask so often while members break; no table.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Serve three replayed members by `quorum up`, break one part after the other, and show what callers got.
+
+    Exit code 1 if a call got neither an answer nor a refusal in time while the server lived, an answer was
+    wrong, service was not back within 10 s, or something was left.
+
+    Example: `quorum-bench chaos --part gate --fault kill`
+    """
+    with errors():
+        environment = begin()
+        with tempfile.TemporaryDirectory(prefix="quorum-chaos-") as folder, World(Path(folder)) as world:
+            samples = _soak(world, requests) if requests else []
+            rows = [] if requests else list(_rows(world, everything, fault or [], part or []))
+        left = world.left()
+    if rows:
+        Console().print(table_of(rows))
+    for name in left:
+        print(f"left after the end: {name}")
+    if json_file:
+        found = {"rows": [asdict(row) for row in rows], "samples": [asdict(sample) for sample in samples]}
+        write(json_file, {"environment": environment, **found, "left": left})
+    bad = [row for row in rows if problems(row)]
+    for row in bad:
+        print(f"{row.part}, {row.fault}, {row.rate_per_s:g}/s: {'; '.join(problems(row))}")
+        print(*(f"    {text}" for text in row.errors[:4]), sep="\n")
+    if bad or left:
+        raise typer.Exit(1)
+
+
+def _rows(world: World, everything: bool, kinds: list[str], parts: list[str]) -> Iterator[Row]:
+    for one, rate in long_cases() if everything else short_cases():
+        if (kinds and one.kind not in kinds) or (parts and not any(part in one.name for part in parts)):
+            continue
+        row = run_case(world, one, rate)
+        print(f"{row.part}, {row.fault}, {rate:g}/s: {row.answered} of {row.asked} answered", flush=True)
+        yield row
+
+
+def table_of(rows: list[Row]) -> Table:
+    """The rows, one a line, for 80 columns."""
+    table = Table(
+        "what breaks", "answered", "re-\nfused", "lost", "wrong", "no answer\nfor", "all vote\nafter", "left",
+        title="Answered within 2 s, right against the offline vote of the members that answered",
+    )  # fmt: skip
+    for row in rows:
+        whole = "never" if row.whole_s is None else f"{row.whole_s:.1f} s"
+        table.add_row(
+            f"{row.part}: {row.fault}, {row.rate_per_s:g}/s",
+            f"{row.answered} of {row.asked}", str(row.refused),
+            str(row.broken + row.late), str(row.wrong), f"{row.gap_s:.1f} s", whole,
+            str(row.slots + len(row.left)),
+        )  # fmt: skip
+    return table
+
+
+def _soak(world: World, requests: int) -> list[Sample]:
+    """Print and return the samples of a soak."""
+    samples = []
+    print(
+        "requests  answered  refused  lost  wrong  faults  memory MiB  handles  processes  shm MiB  log MiB"
+    )
+    for sample in soak(world, requests):
+        samples.append(sample)
+        lost = sample.outcomes["broken"] + sample.outcomes["late"]
+        print(
+            f"{sample.asked:8}  {sample.outcomes['answered']:8}  {sample.outcomes['refused']:7}  {lost:4}"
+            f"  {sample.wrong:5}  {sample.faults:6}  {sample.memory_bytes / 2**20:10.1f}  {sample.handles:7}"
+            f"  {sample.processes:9}  {sample.shared_bytes / 2**20:7.2f}  {sample.log_bytes / 2**20:7.2f}",
+            flush=True,
+        )
+    return samples
