@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -79,15 +80,18 @@ def _rows(world: World, everything: bool, kinds: list[str], parts: list[str]) ->
 def table_of(rows: list[Row]) -> Table:
     """The rows, one a line, for 80 columns."""
     table = Table(
-        "what breaks", "answered", "re-\nfused", "lost", "wrong", "no answer\nfor", "all vote\nafter", "left",
+        "what breaks", "rate", "answered", "re-\nfused", "lost", "wrong", "no ans-\nwer for", "all vote\nafter",
+        "left",
+        box=box.SIMPLE_HEAD, pad_edge=False,
         title="Answered within 2 s, right against the offline vote of the members that answered",
     )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
     for row in rows:
         whole = "never" if row.whole_s is None else f"{row.whole_s:.1f} s"
         table.add_row(
-            f"{row.part}: {row.fault}, {row.rate_per_s:g}/s",
-            f"{row.answered} of {row.asked}", str(row.refused),
-            str(row.broken + row.late), str(row.wrong), f"{row.gap_s:.1f} s", whole,
+            f"{row.part}: {row.fault}", f"{row.rate_per_s:g}/s", f"{row.answered}/{row.asked}",
+            str(row.refused), str(row.broken + row.late), str(row.wrong), f"{row.gap_s:.1f} s", whole,
             str(row.slots + len(row.left)),
         )  # fmt: skip
     return table
