@@ -94,7 +94,7 @@ def problems(row: Row) -> list[str]:
         found.append(f"{row.slots} slots held")
     if row.left:
         found.append(f"left: {', '.join(row.left[:3])}")
-    if not row.part.startswith(("server", "stub", "quorum")) and (row.broken or row.late):
+    if not row.part.startswith(("server", "step", "all stubs", "quorum")) and (row.broken or row.late):
         found.append(f"{row.broken + row.late} calls lost, though the server lived")
     return found
 

@@ -43,15 +43,19 @@ class Fault:
     def name(self) -> str:
         """What is broken, for tables."""
         if len(self.targets) > 2:
-            return f"{self.targets[0][0]}s of all members"
-        return ", ".join(model if part == "stub" and model in (GATE, VOTE) else
-                         part if part == "server" else f"{part} of {model}"
-                         for part, model in self.targets)  # fmt: skip
+            return f"all {self.targets[0][0]}s"
+        return ", ".join(_name_of(part, model) for part, model in self.targets)
 
     @property
     def lasts(self) -> bool:
         """Whether it must be lifted."""
         return self.kind != "kill"
+
+
+def _name_of(part: str, model: str) -> str:
+    if part == "stub":
+        return model if model in (GATE, VOTE) else f"step of {model}"
+    return f"{part} of {model}" if model else part
 
 
 def begin(fault: Fault, spec: Deployment, faults_folder: Path) -> Lift:
