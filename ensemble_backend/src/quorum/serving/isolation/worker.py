@@ -302,8 +302,11 @@ class _Life:
             case Pong():
                 self._pinged, self._silent = False, 0
             case Ready():
-                self._ready_at = time.monotonic()
                 self._process.find_children()
+                if fault := self._find_excess():
+                    self._failed = self._error(fault)
+                    return
+                self._ready_at = time.monotonic()
                 self._worker.open(self._link, self._ready_at - self._began)
             case Failed(text, is_settings):
                 self._failed = (
@@ -317,15 +320,20 @@ class _Life:
             return self._closed_too_late(now)
         if self._ticks % _CHILDREN_TICKS == 0:
             self._process.find_children()
-        limit = self._worker.limit_bytes
-        if limit is not None and (resident := self._process.resident_bytes()) > limit:
-            has = f"has {resident / _GIB:.2f} GiB of memory, and memory_limit_gib is {limit / _GIB:g}"
-            return f"{has}; it is killed"
+        if fault := self._find_excess():
+            return fault
         if self._ready_at is None:
             longest = self._worker.start_limit_s
             late = longest is not None and now - self._began > longest
             return f"was not ready after {longest:.0f} s; it is killed" if late else None
         return self._find_hang()
+
+    def _find_excess(self) -> str | None:
+        limit = self._worker.limit_bytes
+        if limit is None or (resident := self._process.resident_bytes()) <= limit:
+            return None
+        has = f"has {resident / _GIB:.2f} GiB of memory, and memory_limit_gib is {limit / _GIB:g}"
+        return f"{has}; it is killed"
 
     def _find_hang(self) -> str | None:
         if self._pinged:
