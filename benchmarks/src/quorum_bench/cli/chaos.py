@@ -81,10 +81,10 @@ def table_of(rows: list[Row]) -> Table:
     """The rows, one a line, for 80 columns."""
     heads = "rate", "answered", "refused", "lost", "wrong", "gap s", "whole s", "left"
     table = Table("what breaks", *heads, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.title = "Answered within 2 s, right against the offline vote of the members that answered"
+    table.title = "Answered within 2 s, and right against the vote of the members that answered"
     table.caption = (
-        "rate: requests/s; gap: from the fault until requests were answered again, for good; whole: from its end until every"
-        " member voted again"
+        "rate: requests/s; gap: from the fault until requests were answered again, for good; whole: from its"
+        " end until every member voted again"
     )
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
