@@ -68,16 +68,9 @@ def up(
 
     Example: `quorum up &`, then `quorum status`
     """
-    from quorum.server.launch import FEW_OPEN_FILES, NO_EFFECT, has_aslr, most_open_files
+    from quorum.server.launch import NO_EFFECT, has_aslr
 
-    spec = quorum.load_deployment(deploy)
-    changes = ({"host": host} if host else {}) | ({"trusted_network": True} if trusted_network else {})
-    spec = spec.model_copy(update={"server": spec.server.model_copy(update=changes)})
-    if (files := most_open_files()) < FEW_OPEN_FILES:
-        note(
-            f"only {files} files may be open, and each connection takes one; "
-            "raise the hard limit (`ulimit -Hn`)"
-        )
+    spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
     if preflight:
         refuse_misfits(spec)
     interrupt_once()
@@ -87,14 +80,8 @@ def up(
                 quorum.serve(
                     spec,
                     start_timeout_s=start_timeout,
-                    on_ready=lambda channel, version: note(
-                        f"channel {channel} answers with weights version {version}"
-                    ),
-                    on_recovered=lambda was: note(f"{was.action} {was.version} was interrupted; undone"),
-                    on_quarantined=lambda version: note(str(version)),
-                    on_set_aside=lambda journal: note(str(journal)),
+                    report=note,
                     on_started=lambda server: _answer_probes(running, server, probe_port),
-                    on_door=note,
                 )
             )
         if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
@@ -105,6 +92,19 @@ def up(
         with suppress(KeyboardInterrupt):
             quorum.keep_serving(server, note, silence_s=silence, start_timeout_s=start_timeout)
         note("refusing new requests, answering what is in flight, then stopping")
+
+
+def _listening(spec: quorum.Deployment, host: str | None, trusted_network: bool) -> quorum.Deployment:
+    """The deployment with the address of the command line; says so where few connections fit."""
+    from quorum.server.launch import FEW_OPEN_FILES, most_open_files
+
+    if (files := most_open_files()) < FEW_OPEN_FILES:
+        note(
+            f"only {files} files may be open, and each connection takes one; "
+            "raise the hard limit (`ulimit -Hn`)"
+        )
+    changes = ({"host": host} if host else {}) | ({"trusted_network": True} if trusted_network else {})
+    return spec.model_copy(update={"server": spec.server.model_copy(update=changes)})
 
 
 def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -> None:

@@ -9,29 +9,15 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.repository.state import RepositoryError
-from quorum.rollout.journal import Pending
 from quorum.rollout.lock import RolloutError
-from quorum.rollout.offline import (
-    Quarantined,
-    SetAside,
-    quarantine,
-    recover_offline,
-    set_damaged_journal_aside,
-)
+from quorum.rollout.offline import quarantine, recover_offline, set_damaged_journal_aside
 
 _ROLLOUT_S = 2.0
 _POLL_S = 0.1
 
 
-def prepare(
-    spec: Deployment,
-    repository: Path,
-    *,
-    on_recovered: Callable[[Pending], None],
-    on_quarantined: Callable[[Quarantined], None],
-    on_set_aside: Callable[[SetAside], None],
-) -> None:
-    """Prepare a repository that no server reads; each callback gets what was done.
+def prepare(spec: Deployment, repository: Path, report: Callable[[str], None]) -> None:
+    """Prepare a repository that no server reads; ``report`` gets a line for all that was done.
 
     Raises:
         RepositoryError: Its state cannot be read.
@@ -40,11 +26,11 @@ def prepare(
     if not repository.is_dir():
         return
     if set_aside := set_damaged_journal_aside(spec, repository):
-        on_set_aside(set_aside)
+        report(str(set_aside))
     if interrupted := recover_offline(spec, repository):
-        on_recovered(interrupted)
+        report(f"{interrupted.action} {interrupted.version} was interrupted; undone")
     for damaged in quarantine(spec, repository):
-        on_quarantined(damaged)
+        report(str(damaged))
 
 
 def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], None]) -> None:
@@ -56,13 +42,7 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
     deadline = time.monotonic() + _ROLLOUT_S
     while True:
         try:
-            prepare(
-                spec,
-                repository,
-                on_recovered=lambda was: report(f"{was.action} {was.version} was interrupted; undone"),
-                on_quarantined=lambda version: report(str(version)),
-                on_set_aside=lambda journal: report(str(journal)),
-            )
+            prepare(spec, repository, report)
         except RolloutError as error:
             if time.monotonic() < deadline:
                 time.sleep(_POLL_S)

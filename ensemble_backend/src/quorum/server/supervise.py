@@ -12,8 +12,6 @@ from pathlib import Path
 from quorum.deployment.schema import Deployment
 from quorum.repository.render import difference
 from quorum.repository.state import RepositoryError
-from quorum.rollout.journal import Pending
-from quorum.rollout.offline import Quarantined, SetAside
 from quorum.server.control import Control
 from quorum.server.door_process import check_door, open_door
 from quorum.server.exposure import door_key
@@ -40,12 +38,8 @@ def serve(
     *,
     repository: Path | None = None,
     start_timeout_s: float = 120.0,
-    on_ready: Callable[[str, int], None] | None = None,
-    on_recovered: Callable[[Pending], None] | None = None,
-    on_quarantined: Callable[[Quarantined], None] | None = None,
-    on_set_aside: Callable[[SetAside], None] | None = None,
-    on_started: Callable[[TritonServer], None] | None = None,
-    on_door: Callable[[str], None] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    on_started: Callable[[TritonServer], None] = lambda _: None,
 ) -> Iterator[TritonServer]:
     """Run a server for the time of a ``with`` block.
 
@@ -53,12 +47,9 @@ def serve(
         spec: The deployment.
         repository: Model repository; the spec's own by default.
         start_timeout_s: How long every channel may take to answer for the first time.
-        on_ready: Called with each channel and the version of the weights that answered.
-        on_recovered: Called with an interrupted rollout that was undone before the start.
-        on_quarantined: Called with each damaged version that is left out.
-        on_set_aside: Called with a damaged journal of a rollout that is set aside.
+        report: Called with a line for each thing to know: what was undone or left out before the start, which
+            version a channel answers with, a door that was opened again.
         on_started: Called with the server once its process runs, long before a channel answers.
-        on_door: Called with a line when the relay for callers with a key ended, and is opened again.
 
     Raises:
         ExposedError: Other machines would reach Triton, and neither a key nor the deployment allows that.
@@ -68,13 +59,7 @@ def serve(
     _refuse_second(spec)
     leave_attempt(spec)
     try:
-        prepare(
-            spec,
-            repository or spec.repository_path,
-            on_recovered=on_recovered or _ignore,
-            on_quarantined=on_quarantined or _ignore,
-            on_set_aside=on_set_aside or _ignore,
-        )
+        prepare(spec, repository or spec.repository_path, report)
         check_repository(spec, repository)
         key, logs = door_key(), state_folder(spec)
         server = TritonServer(
@@ -83,12 +68,11 @@ def serve(
         try:
             check_door(server.endpoint)
             server.start()
-            if on_started:
-                on_started(server)
-            wait_channels(server, start_timeout_s, on_ready)
+            on_started(server)
+            wait_channels(server, start_timeout_s, report)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            with open_door(spec, server.endpoint, key, logs / "door.log", on_door or (lambda _: None)):
+            with open_door(spec, server.endpoint, key, logs / "door.log", report):
                 leave_note(
                     spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
                 )
@@ -103,10 +87,6 @@ def serve(
         remove_attempt(spec)
         raise
     remove_attempt(spec)
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 def _refuse_second(spec: Deployment) -> None:
@@ -124,7 +104,7 @@ def _refuse_second(spec: Deployment) -> None:
 
 
 def wait_channels(
-    server: TritonServer, timeout_s: float, on_ready: Callable[[str, int], None] | None = None
+    server: TritonServer, timeout_s: float, report: Callable[[str], None] = lambda _: None
 ) -> None:
     """Wait until every channel answers a real request; ServerProcessError holds the last log lines."""
     spec, endpoint, began = server.spec, server.endpoint, time.monotonic()
@@ -132,8 +112,7 @@ def wait_channels(
         server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
     for channel in CHANNELS:
         version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
-        if on_ready:
-            on_ready(channel, version)
+        report(f"channel {channel} answers with weights version {version}")
     server.ready_after_s = time.monotonic() - began
 
 
