@@ -188,7 +188,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     ready = bool(state) and all(channel.answers for channel in channels.values())
     versions = state.versions if state else ()
     return ServerStatus(
-        url=endpoint.grpc_url,
+        url=endpoint.callers_url,
         pid=running.pid if running else None,
         canary_share=state.canary_share if state else 0.0,
         channels=channels,
