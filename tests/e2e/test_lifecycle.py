@@ -18,12 +18,21 @@ from support.command import quorum, start, up
 from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
 from support.layout import may_do_without_aslr
 from support.raw import bytes_tensor
-from support.traces import listening, prefix_of, prefix_of_process, session_processes, shared_memory
+from support.traces import (
+    listening,
+    prefix_of,
+    prefix_of_process,
+    session_processes,
+    shared_memory,
+    stub_of,
+)
 from support.wire import grpc_reply
 
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
+from quorum.repository.store import Store
 from quorum.server.launch import has_aslr
+from quorum.server.reload import revive
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer
@@ -52,6 +61,22 @@ def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
         assert shared_memory(pid, prefix) == set()
         assert listening(endpoint) == []
         live.server.stop()
+
+
+def test_stop_answers_what_is_in_flight_after_a_step_was_replaced(tmp_path: Path) -> None:
+    """The dead process stays a zombie of the server, which says nothing about the steps that work now."""
+    slow = {"options": {"latency_ms": 2000, "latency_shape": "constant"}}
+    with running(write_deployment(tmp_path, {"alpha": slow, "beta": {}})) as live:
+        os.kill(stub_of(live.server, "beta"), signal.SIGKILL)
+        revive(live.control, Store(live.spec.repository_path), "beta")
+        asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
+        admission, end = Admission(path_of(live.server.pid or 0)), time.monotonic() + 30
+        while not admission.inside(time.monotonic_ns()):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        live.server.stop()
+        reply = grpc_reply(asked.result())
+        assert {status for votes in reply.votes.values() for _, status in votes} == {0}
 
 
 def test_a_server_that_is_killed_can_still_be_swept(tmp_path: Path) -> None:

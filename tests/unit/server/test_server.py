@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,28 @@ def test_stopping_what_never_started_is_nothing(spec: Deployment) -> None:
     server.stop()
     assert server.pid is None
     assert server.log_tail() == ""
+
+
+def test_a_start_that_fails_again_and_again_leaves_no_folders(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the folder of this process counts as in use for every sweep."""
+    monkeypatch.setattr(tempfile, "tempdir", str(spec.root / "scratch"))
+    (spec.root / "scratch").mkdir()
+    server = TritonServer(spec, log_path=spec.root / "nowhere" / "server.log")
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            server.start_again()
+        server.end()
+    assert [*(spec.root / "scratch").iterdir()] == []
+    server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
+def test_how_a_server_ended_is_said_for_every_signal(spec: Deployment, number: int) -> None:
+    server = TritonServer(spec, log_path=spec.root / "server.log")
+    server._process = subprocess.Popen([sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})"])
+    server._process.wait()
+    assert server.ended == ("was killed (SIGKILL)" if number == 9 else f"was killed (signal {number})")
+    server._process = None
+    server.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from quorum.server import steps
 from quorum.server.steps import GONE, STOPPED, StepWatch, find_steps, state_of
 
 
@@ -64,6 +65,7 @@ def test_what_a_dead_step_had_started_is_an_orphan(tmp_path: Path) -> None:
     shutil.copy("/bin/sh", tmp_path / "triton_python_backend_stub")
     program = f"""
 import os, subprocess, sys, time
+from quorum.server import steps
 from quorum.server.steps import StepWatch
 stub = {str(tmp_path / "triton_python_backend_stub")!r}
 step = subprocess.Popen([stub, "-c", "sleep 60 & echo $!; wait", "alpha_0_0"], stdout=subprocess.PIPE)
@@ -94,3 +96,18 @@ def test_a_step_is_stopped_only_after_a_while(alpha: subprocess.Popen[bytes]) ->
     while state_of(alpha.pid) == STOPPED:
         time.sleep(0.001)
     assert watch.look() == []
+
+
+def test_a_new_step_with_the_id_of_a_forgotten_one_is_watched(
+    alpha: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_SEARCH_S", 0.0)
+    watch = StepWatch(os.getpid())
+    watch.forget(alpha.pid)
+    assert watch.look() == []
+    with monkeypatch.context() as gone:
+        gone.setattr(steps, "_all_processes", dict)
+        watch.look()
+    watch.look()
+    alpha.kill()
+    assert wait_dead(watch) == [(alpha.pid, "alpha", "Z")]

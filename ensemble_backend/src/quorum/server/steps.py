@@ -101,6 +101,8 @@ class StepWatch:
 
     def _search(self) -> None:
         processes = _all_processes()
+        # Ids of processes that are gone are given to others, and to new steps.
+        self._forgotten &= processes.keys()
         found = {p: m for p, m in _steps_in(processes, self._server).items() if p not in self._forgotten}
         self._models = found | self._models
         for pid in found.keys() & processes.keys():
@@ -139,7 +141,12 @@ class StepWatch:
         """Look no more at a process: it ended in order, or was seen to."""
         self._models.pop(pid, None)
         self._since.pop(pid, None)
+        self._started.pop(pid, None)
         self._forgotten.add(pid)
+
+    def models(self) -> set[str]:
+        """Models that have a process now."""
+        return {*find_steps(self._server).values()} - {""}
 
     def working(self, model: str) -> int:
         """Number of processes of a model that live."""

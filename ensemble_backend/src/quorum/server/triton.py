@@ -31,7 +31,7 @@ from quorum.server.leftovers import (
     sweep_killed,
 )
 from quorum.server.life import Life
-from quorum.server.steps import StepWatch, find_steps
+from quorum.server.steps import STOPPED, StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
 
@@ -97,7 +97,7 @@ class TritonServer:
         code = self._process.poll() if self._process else None
         if code is None:
             return "does not run"
-        return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+        return f"was killed ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
 
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
@@ -164,7 +164,7 @@ class TritonServer:
 
         SIGTERM alone loses ensemble requests in flight, so the gate closes first and tickets must drain.
         Callers get UNAVAILABLE or NOT_FOUND meanwhile: take the server out of the load balancer before. With
-        a dead step nothing in flight can be answered, and nothing is waited for.
+        a step that is dead, and not replaced, nothing in flight can be answered, and nothing is waited for.
 
         Args:
             drain_s: How long requests in flight may take, and then the process itself; 0 kills it at once.
@@ -172,10 +172,32 @@ class TritonServer:
         while self._claims:
             self._claims.pop().close()
         process = self._process
-        if process and drain_s > 0 and process.poll() is None and _wait_idle(process.pid, drain_s):
+        if process and drain_s > 0 and process.poll() is None and self._wait_idle(process.pid, drain_s):
             process.send_signal(signal.SIGTERM)
             self._wait_exit(process.pid, drain_s)
         self.end()
+
+    def _wait_idle(self, pid: int, timeout_s: float) -> bool:
+        """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
+
+        Returns:
+            Whether the server can stop in order: False once a step is dead, whose requests never end.
+        """
+        deadline = time.monotonic() + timeout_s
+        admission, steps = Admission(path_of(pid)), StepWatch(pid)
+        admission.close_gate()
+        while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+            if self._lacks_step(steps):
+                return False
+            time.sleep(0.05)
+        time.sleep(_LAST_ANSWERS_S)
+        return not self._lacks_step(steps)
+
+    def _lacks_step(self, steps: StepWatch) -> bool:
+        """Whether a step is stopped or has no process; a reload leaves the dead one as a zombie."""
+        dead = steps.look()
+        needed = {GATE, *self.spec.models(), VOTE}
+        return any(step.state == STOPPED for step in dead) or (bool(dead) and not needed <= steps.models())
 
     def _wait_exit(self, pid: int, timeout_s: float) -> None:
         """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
@@ -190,16 +212,15 @@ class TritonServer:
 
     def end(self) -> None:
         """Kill the process and all that it started, and remove its files; its addresses stay claimed."""
-        process = self._process
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        end_processes(session_of(process.pid))
-        collect_zombies(process.pid)
-        for trace in self.leftovers():
-            Path(trace).unlink(missing_ok=True)
+        if process := self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            end_processes(session_of(process.pid))
+            collect_zombies(process.pid)
+            for trace in self.leftovers():
+                Path(trace).unlink(missing_ok=True)
+        # A start that failed has made a folder, and no process.
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         self._process = None
@@ -273,18 +294,9 @@ def _http_options(endpoint: Endpoint, key: str) -> list[str]:
     ]
 
 
-def _wait_idle(pid: int, timeout_s: float) -> bool:
-    """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
-
-    Returns:
-        Whether the server can stop in order: False once a step is dead, whose requests never end.
-    """
-    deadline = time.monotonic() + timeout_s
-    admission, steps = Admission(path_of(pid)), StepWatch(pid)
-    admission.close_gate()
-    while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
-        if steps.look():
-            return False
-        time.sleep(0.05)
-    time.sleep(_LAST_ANSWERS_S)
-    return not steps.look()
+def _signal_name(number: int) -> str:
+    """Name of a signal; real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
