@@ -245,6 +245,30 @@ def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
     assert sorted(k.__name__ for k in kinds) == ["Extraction", "Overloaded", "Overloaded", "Overloaded"]
 
 
+def test_a_door_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_path: Path) -> None:
+    """Also when the report of that has no reader any more."""
+
+    def report(text: str) -> None:
+        reports.append(text)
+        raise BrokenPipeError
+
+    reports: list[str] = []
+    # An address of loopback that is free.
+    elsewhere = behind.url.replace("127.0.0.1", "127.0.0.2")
+    endpoint = replace(behind.live.endpoint, door=elsewhere)
+    with open_door(behind.live.spec, endpoint, KEY, tmp_path / "log", report) as door:
+        assert door
+        (tmp_path / "log").write_bytes(b"why it ended")
+        for sign in (signal.SIGKILL, signal.SIGSTOP):
+            before = door.pid
+            os.kill(before, sign)
+            wait_until(lambda before=before: door.pid != before)
+            with qc.Client(elsewhere, key=KEY) as client:
+                assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+    assert ["is stopped" in text for text in reports] == [False, True, False]
+    assert (tmp_path / "log").read_bytes() == b"why it ended"
+
+
 def test_door_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
     with guarded(write_deployment(tmp_path, {"alpha": {}})) as behind:
         first = behind.door.pid

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the door in a process of its own: start it, start it again when it dies, end it."""
+"""Run the door in a process of its own: start it, start it again when it dies or is stopped, end it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,10 @@ from pathlib import Path
 import msgspec
 
 from quorum.deployment.schema import Deployment
-from quorum.server import door
+from quorum.server import door, log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
-from quorum.server.log_file import open_private
+from quorum.server.steps import STOPPED, state_of
 
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
 # The gate refuses and ends questions in its own words before the door does.
@@ -27,11 +29,16 @@ _SPARE_CALLS, _SPARE_S = 64, 5.0
 DRAIN_S = 30.0
 """How long calls in flight may take when the door closes."""
 _DYING_S = 5.0
-_TAIL_BYTES = 2000
+_LOOK_S = 0.1
+_STOPPED_S = 1.0
+_OPENING_S = 60.0
 
 
 class DoorProcess:
-    """Keeps one door open; ``report`` gets a line when it had to be opened again."""
+    """Keeps one door open; ``report`` gets a line when it had to be opened again.
+
+    A report that cannot be written keeps no door shut.
+    """
 
     def __init__(
         self, settings: door.Settings, key: str, log_path: Path, report: Callable[[str], None]
@@ -40,7 +47,7 @@ class DoorProcess:
         self._environment = os.environ | {INFERENCE_KEY_VARIABLE: key, "GRPC_VERBOSITY": "NONE"}
         self._environment.pop(ADMIN_KEY_VARIABLE, None)
         self._log_path = log_path
-        self._report = report
+        self._report_to = report
         self._over = threading.Event()
         self._process = self._open()
         self._keeper = threading.Thread(target=self._keep, name="quorum-door", daemon=True)
@@ -63,7 +70,8 @@ class DoorProcess:
 
     def _open(self) -> subprocess.Popen[bytes]:
         """Start a process and wait until it listens; raises ServerProcessError with its last words."""
-        with open(self._log_path, "wb", opener=open_private) as log:
+        with open(self._log_path, "ab", opener=log_file.open_private) as log:
+            began = log.tell()
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", door.__name__, msgspec.json.encode(self._settings).decode()],
                 # It ends when this pipe does, so also with a process that is killed.
@@ -73,21 +81,30 @@ class DoorProcess:
                 env=self._environment,
                 start_new_session=True,
             )
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != door.READY.encode():
+        if not self._listens(process):
             process.kill()
             process.wait()
-            words = self._log_path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").split("\n")
+            words = self._log_path.read_bytes()[began:].decode("utf-8", "replace").split("\n")
             why = next((line for line in reversed(words) if line.strip()), "it said nothing")
             raise ServerProcessError(
                 f"the door at {self._settings.listen} did not open: {why}; see {self._log_path}"
             )
         return process
 
+    def _listens(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until a process says that it listens; False if it ends, takes too long, or is not wanted."""
+        assert process.stdout is not None
+        poll, end = select.poll(), time.monotonic() + _OPENING_S
+        poll.register(process.stdout, select.POLLIN)
+        while not self._over.is_set() and time.monotonic() < end:
+            if poll.poll(_LOOK_S * 1e3):
+                return process.stdout.readline().strip() == door.READY.encode()
+        return False
+
     def _keep(self) -> None:
         failures = 0
         while True:
-            code = self._process.wait()
+            code = self._wait()
             if self._over.is_set():
                 return
             self._report(f"the door at {self._settings.listen} ended with code {code}; opening it again")
@@ -95,7 +112,8 @@ class DoorProcess:
             while not self._over.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
                 try:
                     self._process = self._open()
-                except (OSError, ServerProcessError) as error:
+                except Exception as error:
+                    # Whatever it is (no memory, no file handles), the next attempt may open it.
                     self._report(str(error))
                     failures += 1
                 else:
@@ -103,6 +121,24 @@ class DoorProcess:
                     if self._over.is_set():
                         self._process.terminate()
                     break
+
+    def _wait(self) -> int:
+        """Wait until the door has ended, and return its exit code; one that is stopped is killed."""
+        runs_at = time.monotonic()
+        while (code := self._process.poll()) is None:
+            if state_of(self._process.pid) != STOPPED:
+                runs_at = time.monotonic()
+            elif time.monotonic() - runs_at > _STOPPED_S:
+                self._report(f"the door at {self._settings.listen} is stopped; it is killed")
+                self._process.kill()
+            with contextlib.suppress(OSError):
+                log_file.bound(self._log_path)
+            time.sleep(_LOOK_S)
+        return code
+
+    def _report(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._report_to(text)
 
     def _discard(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):

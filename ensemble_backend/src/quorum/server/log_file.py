@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's log: private, bounded, and readable from its end.
+"""The logs of server and door: private, bounded, and readable from their ends.
 
-tritonserver writes to a file opened for appending, so that a log can be emptied while it does.
+Both write to files opened for appending, so that a log can be emptied while they do.
 """
 
 from __future__ import annotations
