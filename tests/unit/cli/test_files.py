@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,15 @@ def test_yaml_that_its_parser_stumbles_over_is_an_error_message(tmp_path: Path, 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DeploymentError, match=r"deploy\.yaml(:1)?: "):
         load_deployment(path)
+
+
+def test_messages_that_have_no_reader_do_not_end_a_command() -> None:
+    """As of `quorum up` whose log collector has gone; results without a reader do."""
+    program = "from quorum.cli.console import note, out; note('one'); note('two'); out.print('done')"
+    read, write = os.pipe()
+    os.close(read)
+    shown = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=write, text=True, check=False
+    )
+    os.close(write)
+    assert (shown.returncode, shown.stdout) == (0, "done\n")

@@ -32,6 +32,12 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(safe_to_show(segment.text), segment.style)
 
+    def on_broken_pipe(self) -> None:
+        """Go on without messages that have no reader; results that have none end the command."""
+        if not self.stderr:
+            super().on_broken_pipe()
+        self.quiet = True
+
 
 # Names and values may hold brackets, which are no markup.
 out = SafeConsole(markup=False)
