@@ -61,24 +61,35 @@ class Heartbeat:
                 most = self._life.silence_s / _HURRIED_S + 1
                 for channel in CHANNELS:
                     if self._in_flight[channel] < most:
-                        self._count(channel, 1)
-                        threading.Thread(target=self._ask, args=(channel,), daemon=True).start()
+                        self._begin(channel)
+
+    def _begin(self, channel: str) -> None:
+        self._count(channel, 1)
+        try:
+            threading.Thread(target=self._ask, args=(channel,), daemon=True).start()
+        except RuntimeError:
+            # No thread can be started now; the next question may find one.
+            self._count(channel, -1)
 
     def _ask(self, channel: str) -> None:
-        sent, allowed_s = time.monotonic(), self._life.silence_s
-        client = Client(self._url, timeout_s=allowed_s, retries=False)
-        with self._lock:
-            self._clients.add(client)
         try:
-            if gives_sign(self._spec, client, channel):
-                self._life.answered(channel, sent)
-            elif time.monotonic() - sent < allowed_s + _ASLEEP_S:
-                self._life.failed(channel, sent)
+            self._ask_with_client(channel)
         finally:
-            with self._lock:
-                self._clients.discard(client)
-            client.close()
             self._count(channel, -1)
+
+    def _ask_with_client(self, channel: str) -> None:
+        sent, allowed_s = time.monotonic(), self._life.silence_s
+        with Client(self._url, timeout_s=allowed_s, retries=False) as client:
+            with self._lock:
+                self._clients.add(client)
+            try:
+                if gives_sign(self._spec, client, channel):
+                    self._life.answered(channel, sent)
+                elif time.monotonic() - sent < allowed_s + _ASLEEP_S:
+                    self._life.failed(channel, sent)
+            finally:
+                with self._lock:
+                    self._clients.discard(client)
 
     def _count(self, channel: str, more: int) -> None:
         with self._lock:
