@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from quorum.server import http
 from quorum.server.http import ProbeServer
 from quorum.server.probe import Pulse
 
@@ -23,6 +24,12 @@ def get(port: int, path: str) -> tuple[int, Any]:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def read_to_end(caller: socket.socket) -> None:
+    """Read until the other side closes the connection; a TimeoutError if it never does."""
+    while caller.recv(100):
+        pass
 
 
 def test_liveness_and_readiness_are_told_with_a_status() -> None:
@@ -79,3 +86,28 @@ def test_what_is_a_bug_is_still_told(capfd: pytest.CaptureFixture[str]) -> None:
         caller.sendall(b"GET /ready/quorum HTTP/1.0\r\n\r\n")
         assert caller.recv(100) == b""
     assert "KeyError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("ends", ["in time", "by the close"])
+def test_a_caller_that_sends_bit_by_bit_holds_nothing_up(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_REQUEST_S", 0.0 if ends == "in time" else 3600.0)
+    with ProbeServer("127.0.0.1", 0, [], lambda _: Pulse("", True, 1, 1.0), lambda: True) as probes:
+        caller = socket.create_connection(("127.0.0.1", probes.port), timeout=30)
+        caller.sendall(b"GET /live HTTP/1.0\r\nX: ")
+        if ends == "in time":
+            read_to_end(caller)
+        else:
+            assert get(probes.port, "/live")[0] == 200
+    read_to_end(caller)
+    assert probes._callers == {}
+
+
+def test_callers_beyond_the_most_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_MOST_CALLERS", 2)
+    with ProbeServer("127.0.0.1", 0, [], lambda _: Pulse("", True, 1, 1.0), lambda: True) as probes:
+        callers = [socket.create_connection(("127.0.0.1", probes.port), timeout=30) for _ in range(3)]
+        assert callers[2].recv(100) == b""
+        callers[0].sendall(b"GET /live HTTP/1.0\r\n\r\n")
+        assert callers[0].recv(100).startswith(b"HTTP/1.0 200")
+        for caller in callers:
+            caller.close()

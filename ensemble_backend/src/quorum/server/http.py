@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,14 +18,16 @@ from typing import Any
 from quorum.server.probe import Pulse
 
 _FRESH_S = 1.0
-_IDLE_S = 5.0
+_REQUEST_S = 5.0
+_MOST_CALLERS = 1024
 
 
 class ProbeServer(ThreadingHTTPServer):
     """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
 
     Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
-    server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError.
+    server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError. A
+    caller that takes more than five seconds for its request is cut off.
     """
 
     # Joined on close: no thread stays inside gRPC when the process ends.
@@ -37,6 +41,8 @@ class ProbeServer(ThreadingHTTPServer):
         pulse: Callable[[str], Pulse],
         live: Callable[[], bool],
     ) -> None:
+        # Connection -> when it was opened.
+        self._callers: dict[Any, float] = {}
         super().__init__((host, port), _Handler)
         self._channels = {channel: _Shared(channel, pulse) for channel in channels}
         self._live = live
@@ -49,13 +55,38 @@ class ProbeServer(ThreadingHTTPServer):
         return self.server_port
 
     def close(self) -> None:
-        """Stop answering."""
+        """Answer whose request is complete, then stop."""
         self.shutdown()
+        self._cut_off(time.monotonic())
         self.server_close()
         self._thread.join()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a caller on a thread, as long as there are not too many."""
+        if len(self._callers) >= _MOST_CALLERS:
+            self.shutdown_request(request)
+            return
+        self._callers[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._callers.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut off callers who send a request bit by bit; called twice a second."""
+        self._cut_off(time.monotonic() - _REQUEST_S)
+
+    def _cut_off(self, opened_before: float) -> None:
+        for request, opened in [*self._callers.items()]:
+            if opened <= opened_before:
+                # It can still be answered.
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RD)
 
     def answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
         """Status and body of the response to a request for ``path``."""
@@ -81,8 +112,8 @@ class ProbeServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: ProbeServer
-    # An idle caller does not hold its thread.
-    timeout = _IDLE_S
+    # Of each read and write.
+    timeout = _REQUEST_S
 
     def do_GET(self) -> None:
         status, body = self.server.answer(self.path.partition("?")[0])
