@@ -66,6 +66,36 @@ def test_one_that_is_starting_is_not_disturbed_by_another(spec: Deployment) -> N
         other.communicate()
 
 
+def test_of_two_that_start_at_once_one_is_refused(spec: Deployment) -> None:
+    render(spec)
+    state_folder(spec).mkdir(exist_ok=True)
+    program = f"""
+import fcntl, os, sys, time
+from pathlib import Path
+from quorum.deployment import load_deployment
+from quorum.server.runfile import leave_attempt, state_folder
+spec = load_deployment({str(spec.path)!r})
+handle = os.open(state_folder(spec), os.O_RDONLY)
+fcntl.flock(handle, fcntl.LOCK_EX)
+print(flush=True)
+end = time.monotonic() + 30
+while not any("->" in line and " {os.getpid()} " in line for line in open("/proc/locks")):
+    if time.monotonic() > end:
+        sys.exit("nobody waits")
+leave_attempt(spec)
+os.close(handle)
+input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    other = subprocess.Popen([sys.executable, "-c", program], **pipes)  # type: ignore[call-overload]
+    other.stdout.readline()
+    try:
+        with pytest.raises(ServerProcessError, match=rf"another .* starting .*pid {other.pid}"), serve(spec):
+            pass
+    finally:
+        other.communicate(b"\n")
+
+
 def test_a_note_of_a_dead_server_counts_for_nothing(spec: Deployment) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     leave_note(spec, Running(process.pid, start_of(process.pid), spec.repository_path, ENDPOINT))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -56,8 +57,7 @@ def serve(
         RepositoryError: The repository differs from the spec, or has weights that no server can load.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
-    _refuse_second(spec)
-    leave_attempt(spec)
+    _begin_alone(spec)
     try:
         prepare(spec, repository or spec.repository_path, report)
         check_repository(spec, repository)
@@ -78,8 +78,10 @@ def serve(
                 )
                 yield server
         finally:
-            remove_note(spec)
-            server.stop()
+            try:
+                remove_note(spec)
+            finally:
+                server.stop()
     except Exception as error:
         leave_attempt(spec, str(error))
         raise
@@ -87,6 +89,20 @@ def serve(
         remove_attempt(spec)
         raise
     remove_attempt(spec)
+
+
+def _begin_alone(spec: Deployment) -> None:
+    """Record that this process serves, unless another does; of two that begin at once, one is refused."""
+    folder = state_folder(spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # Held for no longer than it takes to read and write the records.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _refuse_second(spec)
+        leave_attempt(spec)
+    finally:
+        os.close(handle)
 
 
 def _refuse_second(spec: Deployment) -> None:
