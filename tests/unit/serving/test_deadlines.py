@@ -97,3 +97,13 @@ def test_closing_calls_what_waits_but_not_what_was_cancelled() -> None:
     timer.add(far, lambda: called.append("cancelled"))()
     timer.close()
     assert called == ["waiting"]
+
+
+def test_a_call_that_fails_costs_no_later_one(caplog: pytest.LogCaptureFixture) -> None:
+    timer = Deadlines()
+    now, came = time.monotonic_ns(), threading.Event()
+    timer.add(now, lambda: [][0])
+    timer.add(now + 10**6, came.set)
+    assert came.wait(30)
+    timer.close()
+    assert "a call at a deadline failed" in caplog.text

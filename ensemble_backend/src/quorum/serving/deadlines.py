@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
+
+logger = logging.getLogger(__name__)
 
 _NEVER_NS = 1 << 62
 
@@ -87,5 +90,10 @@ class _Deadline:
 
     def fire(self) -> None:
         call, self.call = self.call, None
-        if call is not None:
+        if call is None:
+            return
+        try:
             call()
+        except Exception:
+            # Without its thread no later deadline would be kept.
+            logger.exception("a call at a deadline failed")
