@@ -113,3 +113,12 @@ def test_a_command_may_open_as_many_files_as_is_allowed(soft: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert int(shown.split()[0]) == most_open_files() > soft
     assert int(shown.split()[1]) == before[1]
+
+
+def test_nothing_is_started_for_a_parent_that_has_ended() -> None:
+    """As one that was killed before the kernel knew that its child ends with it."""
+    command = launch_command(["/bin/echo", "started"], aslr=True)
+    other = f"import subprocess; raise SystemExit(subprocess.run({command}, timeout=60).returncode)"
+    shown = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "has ended" in shown.stderr

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -17,8 +18,12 @@ FEW_OPEN_FILES = 4096
 """Fewer open files than this are few: each connection takes one."""
 _MANY_OPEN_FILES = 1 << 20
 _ADDR_NO_RANDOMIZE = 0x0040000
-# prctl(PR_SET_PDEATHSIG, signal): kept over an exec.
-_END_WITH_PARENT = f"libc.prctl(1, {int(signal.SIGKILL)})"
+# prctl(PR_SET_PDEATHSIG, signal): kept over an exec. A parent that had ended before sends none.
+_END_WITH_PARENT = f"""
+libc.prctl(1, {int(signal.SIGKILL)})
+if os.getppid() != {{0}}:
+    sys.exit("quorum: the process that starts the server has ended")
+"""
 _OPEN_FILES = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({0}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -41,7 +46,7 @@ def launch_command(command: list[str], *, aslr: bool) -> list[str]:
     """
     settings = [_OPEN_FILES.format(most_open_files())]
     if threading.current_thread() is threading.main_thread():
-        settings.append(_END_WITH_PARENT)
+        settings.append(_END_WITH_PARENT.format(os.getpid()))
     if not aslr:
         settings.append(_NO_ASLR)
     program = [
