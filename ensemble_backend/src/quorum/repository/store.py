@@ -6,9 +6,11 @@ Files are replaced by rename and version folders appear complete: Triton never s
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
@@ -108,7 +110,9 @@ class Store:
     def touch(self, model: str) -> None:
         """Update the times of a model's version files, so that its next load starts a new process."""
         for file in (self.path / model).glob("[0-9]*/*"):
-            file.touch()
+            # A rollout may remove a version meanwhile.
+            with suppress(FileNotFoundError):
+                os.utime(file)
 
     def write_config(self, model: str, text: str) -> None:
         """Replace a model's configuration."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
-from quorum.repository.state import RepositoryError
 from quorum.rollout.lock import RolloutError
 from quorum.rollout.offline import quarantine, recover_offline, set_damaged_journal_aside
+from quorum_contract.errors import QuorumError
 
 _ROLLOUT_S = 2.0
 _POLL_S = 0.1
@@ -48,6 +48,6 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
                 time.sleep(_POLL_S)
                 continue
             report(f"starting without a look at the repository: {error}")
-        except (RepositoryError, OSError) as error:
+        except (QuorumError, OSError) as error:
             report(f"starting without a look at the repository: {error}")
         return

@@ -51,8 +51,7 @@ class Supervisor:
         self._incidents = IncidentJournal(server.spec)
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}
-        self._runs_at: float | None = None
-        self._acted_at = self._ready_at = self._log_at = time.monotonic()
+        self._acted_at = self._ready_at = self._log_at = self._runs_at = time.monotonic()
         self._expected: set[str] = set()
         self._attempts = 0
 
@@ -79,7 +78,7 @@ class Supervisor:
         now = time.monotonic()
         if state_of(pid) != STOPPED:
             self._runs_at = now
-        return now - (self._runs_at or now) > _STOPPED_S
+        return now - self._runs_at > _STOPPED_S
 
     def _is_starved(self, pid: int) -> bool:
         """Whether a silent server waits for a CPU, and so will answer, if it has not done that for long."""
@@ -169,14 +168,15 @@ class Supervisor:
         server.end()
         prepare_again(server.spec, server.repository, self._report)
         server.start_again()
-        assert server.pid is not None
-        note = Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
+        pid = server.pid
+        if pid is None:
+            raise server.failure("stopped while starting")
         try:
-            leave_note(server.spec, note)
+            leave_note(server.spec, Running(pid, start_of(pid), server.repository, server.endpoint))
         except OSError as error:
             self._report(f"other commands will not find the server: {error}")
-        self._acted_at, self._runs_at = time.monotonic(), None
-        self._steps = StepWatch(server.pid)
+        self._acted_at = self._runs_at = time.monotonic()
+        self._steps = StepWatch(pid)
         lost_at: list[float] = []
 
         def answers() -> bool:
