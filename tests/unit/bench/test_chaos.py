@@ -16,12 +16,13 @@ import pytest
 from rich.console import Console
 from typer import Exit
 
+from quorum.server.leftovers import MARK, SCRATCH
 from quorum.serving.admission import SHARED_MEMORY
 from quorum_bench.chaos import cases
 from quorum_bench.chaos.cases import BROKEN_MEMBER, Row, gap_s, problems, silent_members
 from quorum_bench.chaos.errors import ChaosError, ProcessNotFound
 from quorum_bench.chaos.faults import Fault, begin
-from quorum_bench.chaos.processes import MARK, SCRATCH, files_of, marked, stale
+from quorum_bench.chaos.processes import files_of, marked, stale
 from quorum_bench.chaos.traffic import CALL_S, Asked, Outcome, Traffic, outcome_of
 from quorum_bench.chaos.world import MEMBERS, World
 from quorum_bench.cli.chaos import chaos, table_of
