@@ -67,7 +67,7 @@ def world(tmp_path: Path) -> World:
     [
         (Overloaded("full"), Outcome.refused),
         (Unavailable("stopping"), Outcome.refused),
-        (Unreachable("nobody there"), Outcome.broken),
+        (Unreachable("no server"), Outcome.broken),
         (Disconnected("broke off"), Outcome.broken),
         (ServerError("failed", status="INTERNAL"), Outcome.broken),
         (ProtocolError("no answer"), Outcome.broken),
