@@ -55,7 +55,13 @@ class Sample:
 
 
 def soak(world: World, requests: int, samples: int = 10, seed: int = 0) -> Iterator[Sample]:
-    """Yield a sample at the beginning and after each ``requests / samples`` requests."""
+    """Yield a sample at the beginning and after each ``requests / samples`` requests or more.
+
+    Between two samples one fault at least comes and goes.
+
+    Raises:
+        ChaosError: Callers ended on an error of their own, or not every member came back.
+    """
     draw = random.Random(seed)
     callers = _Callers(world)
     faults = 0
@@ -63,11 +69,11 @@ def soak(world: World, requests: int, samples: int = 10, seed: int = 0) -> Itera
     for part in range(samples):
         goal = requests * (part + 1) // samples
         with callers:
-            while callers.asked < goal:
+            is_first = True
+            while is_first or callers.asked < goal:
                 callers.check()
-                fault = draw.choice(member_faults())
-                faults += 1
-                _pass(world, fault)
+                _pass(world, draw.choice(member_faults()))
+                is_first, faults = False, faults + 1
         callers.check()
         if not world.wait_whole(_PATIENCE_S):
             raise ChaosError(f"not every member is back {_PATIENCE_S:g} s after a fault; see `quorum status`")
