@@ -57,7 +57,7 @@ bench: setup ## measure this machine, about 7 minutes; report in benchmarks/out/
 bench-long: setup ## measure every point, longer and more often: about an hour
 	.venv/bin/quorum-bench run benchmarks/out/long --long
 
-chaos: setup ## break a server under load, part by part, and show what callers notice: 90 s (ARGS=--help)
+chaos: setup ## break a server under load, part by part, and show what callers notice: 100 s (ARGS=--help)
 	.venv/bin/quorum-bench chaos $(ARGS)
 
 gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help lists options)

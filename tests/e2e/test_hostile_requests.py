@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
-from support.mutate import LONG, as_json, damaged, mutated
+from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated
 from support.raw import MALFORMED, bytes_tensor, grpc_request
 from support.wire import Reply, plain_majority
 from tritonclient.grpc import service_pb2 as pb
@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import CANARY, GATE, QUESTION, STABLE, VOTE, VOTES
 
+pytestmark = LONG_FORM
 MEMBERS = ("alpha", "beta", "gamma")
 FUZZED = 20_000 if LONG else 1_200
 AT_ONCE = 16

@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import pytest
+
 LONG = bool(os.environ.get("QUORUM_LONG"))
+LONG_FORM = [pytest.mark.timeout(3_600)] if LONG else []
+"""Marks of a file that damages inputs: its long form takes minutes of CPU time."""
 PATIENCE_S = 20.0
 """CPU time after which one input counts as one that never ends; all are read in a fraction of a second."""
 _RAW = "\ue000raw:"

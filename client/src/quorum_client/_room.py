@@ -74,6 +74,6 @@ class Room:
                 heapq.heappop(self._waiting)[1]()
 
     def _let_in(self) -> None:
-        while self._waiting and self._inside < int(self._limit):
+        while self._waiting and self._inside + 1 <= self._limit:
             self._inside += 1
             heapq.heappop(self._waiting)[1]()

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of an overload, on requests whose times were made by hand."""
+"""Figures of an overload, on requests whose times were made by hand, and a bulk run that ends early."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from quorum_bench.load import Generated
+from quorum_bench.load import Generated, LoadError
 from quorum_bench.samples import NOT_SENT, OK, UNAVAILABLE, Samples
+from quorum_bench.scenarios.bulk import BulkRun
 from quorum_bench.scenarios.overload import GOOD_MS, crowd_and_after, figures_of, recovery_s
+from quorum_bench.workload import Workload
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -60,3 +62,11 @@ def test_the_load_falls_at_half_time() -> None:
     assert crowd == pytest.approx(1000, rel=0.15)
     assert len(arrivals) - crowd == pytest.approx(100, rel=0.4)
     assert (np.diff(arrivals) >= 0).all()
+
+
+def test_a_bulk_run_that_ends_early_is_an_error_not_a_slow_one() -> None:
+    workload = Workload.made(1, products=1)
+    run = BulkRun("127.0.0.1:1", workload)
+    with pytest.raises(LoadError, match="Unreachable"), run:
+        run._thread.join(30)
+    assert run.done_ns == []

@@ -230,3 +230,9 @@ def test_votes_out_keeps_scores(tmp_path: Path, ending: str) -> None:
 def test_json_out_has_scores_as_short_numbers(score: float | None, shown: str) -> None:
     votes = extraction_json(scored(score))["attributes"]["color"]["votes"]
     assert [str(vote["score"]) for vote in votes.values()] == [shown, "None", "None"]
+
+
+@pytest.mark.parametrize("attributes", [["color", "color_status"], ["color_confidence", "color"], ["error"]])
+def test_csv_out_has_no_two_columns_of_one_name(attributes: list[str]) -> None:
+    with pytest.raises(OutputError, match=f"would be '{max(attributes, key=len)}'.*write JSONL"):
+        CsvSink(io.StringIO(), ["id"], attributes)

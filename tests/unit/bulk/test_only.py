@@ -155,6 +155,12 @@ def test_the_quorum_of_all_members_is_none_of_one_alone(deployment: quorum.Deplo
     assert alone.vote == VoteSpec()
 
 
+def test_all_places_of_its_own_server_are_for_the_run(deployment: quorum.Deployment) -> None:
+    gate = deployment.gate.model_copy(update={"max_in_flight": 40, "max_bulk_in_flight": 4})
+    alone = only.members_alone(deployment.model_copy(update={"gate": gate}), ["beta"])
+    assert (alone.gate.max_in_flight, alone.gate.max_bulk_in_flight) == (40, 40)
+
+
 def test_abstentions_are_counted_by_their_reason(
     deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,3 +112,12 @@ def test_the_end_of_a_run_starts_all_that_wait() -> None:
     run.ask(0, 1, 2)
     run.room.close()
     assert run.sent == [0, 1, 2]
+
+
+def test_a_call_that_comes_after_the_end_of_the_run_waits_for_nothing() -> None:
+    run = Run(most=1, free=1)
+    run.ask(0, 1)
+    run.room.close()
+    assert run.sent == [0, 1]
+    run.ask(2)
+    assert run.sent == [0, 1, 2]

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from support.mutate import LONG, as_json, damaged, mutated, patience
+from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated, patience
 
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.evidence import FEATURES, Evidence
@@ -18,6 +18,7 @@ from quorum.decision.scores import LEVELS
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights, WeightsError, dumps, equal_weights, group_key, load, loads
 
+pytestmark = LONG_FORM
 FUZZED = 100_000 if LONG else 3_000
 LONGEST_MESSAGE = 1_000
 MEMBERS = ("llama", "qwen", "gpt")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.mutate import LONG, as_json, damaged, mutated, patience
+from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated, patience
 
 from quorum.deployment import DeploymentError, load_deployment
 from quorum.deployment.load import MAX_DEPTH, MAX_PROBLEMS
 
+pytestmark = LONG_FORM
 ROOT = Path(__file__).parents[3]
 FILES = [
     (ROOT / name).read_text("utf-8") for name in ("deploy.yaml", "deploy.gpu.yaml", "deploy.engine.yaml")

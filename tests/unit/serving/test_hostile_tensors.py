@@ -8,7 +8,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 
-from support.mutate import LONG, damaged, patience
+from support.mutate import LONG, LONG_FORM, damaged, patience
 
 from quorum.serving.packing import (
     Admitted,
@@ -21,6 +21,7 @@ from quorum.serving.packing import (
 )
 from quorum_contract import MAX_ATTRIBUTES
 
+pytestmark = LONG_FORM
 FUZZED = 200_000 if LONG else 3_000
 QUESTION = Admitted("ein roter Schuh, größe 42 👟" * 20, "shoes", ("brand", "color", "größe"), 1 << 62)
 LARGEST = Admitted("x" * 500, "", tuple(f"attribute {number}" for number in range(MAX_ATTRIBUTES)), -1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.mutate import LONG, as_json, damaged, mutated, patience
+from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated, patience
 
 from quorum.votes import VotesError, read_votes, write_votes
 from quorum.votes.read import count_rows, read_members, read_rows
@@ -19,6 +19,7 @@ from quorum.votes.schema import Cell, Origin
 from quorum.votes.stream import read_statistic
 from quorum.votes.table import build_table
 
+pytestmark = LONG_FORM
 FUZZED = 20_000 if LONG else 200
 LONGEST_MESSAGE = 30_000
 MOST_KIB = 200_000

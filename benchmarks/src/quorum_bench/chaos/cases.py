@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quorum_bench.chaos.faults import RUNTIME_FAULTS, Fault, begin
 from quorum_bench.chaos.traffic import CALL_S, Asked, Outcome, traffic
 from quorum_bench.chaos.world import MEMBERS, World
+from quorum_client import Extraction, Status
 from quorum_contract import GATE, VOTE
 
 RATES = (0.5, 2.0, 40.0)
@@ -34,14 +36,23 @@ class Row:
         asked: Requests from just before the fault until all members had answered again.
         answered: Within the deadline.
         refused: Refused in time, no member asked.
-        broken: Calls that failed while the server was down.
+        broken: Calls that failed, or found no server.
         late: Calls without an outcome within the deadline.
         wrong: Answers that differ from the offline vote of the members that answered.
-        gap_s: Seconds from the fault until requests were answered again, for good; 0 if all were.
+        empty: Answers without any value, as no member answered.
+        missed: Answers in which a broken member abstained on something.
+        spread: Answers in which a member that was not broken abstained on something.
+        gap_s: Seconds from the fault until requests were answered again, for good; 0 if all were. Known to a
+            pause between two requests.
         whole_s: Seconds from the end of the fault until every member voted again; None: not within half a
             minute.
-        slots: Tickets still held when all is over.
-        left: Processes and files that nobody needs.
+        slots: Tickets still held when all is over; -1: without a server, none could be counted.
+        left: Processes and files that no server needs.
+        incidents: What the supervisor found meanwhile.
+        spares_steps: Whether no process of Triton was touched.
+        spares_graph: Whether only members were touched.
+        must_show: Whether broken members had to abstain.
+        errors: Messages of failed calls, and what was wrong in answers; each once.
     """
 
     part: str
@@ -53,19 +64,25 @@ class Row:
     broken: int
     late: int
     wrong: int
+    empty: int
+    missed: int
+    spread: int
     gap_s: float
     whole_s: float | None
     slots: int
     left: tuple[str, ...]
+    incidents: tuple[str, ...]
+    spares_steps: bool
+    spares_graph: bool
+    must_show: bool
     errors: tuple[str, ...] = ()
 
 
 def run_case(world: World, fault: Fault, rate_per_s: float) -> Row:
     """Break something for some seconds under load, and wait until all members answer again."""
-    products = world.workload.products
+    products, known = world.workload.products, world.incidents()
     with traffic(world.url, products, rate_per_s) as load:
         time.sleep(max(_WARM_S, 1 / rate_per_s))
-        world.family()
         begun_s = time.monotonic()
         lift = begin(fault, world.spec, world.faults)
         try:
@@ -76,9 +93,9 @@ def run_case(world: World, fault: Fault, rate_per_s: float) -> Row:
         lifted_s = time.monotonic() if fault.lasts else begun_s
         is_whole = world.wait_whole(_PATIENCE_S)
         whole_s = time.monotonic() - lifted_s
-        world.family()
         time.sleep(max(_AFTER_S, 2 / rate_per_s))
-    return _row(world, fault, rate_per_s, begun_s, whole_s if is_whole else None, load.asked)
+    incidents = [one for one in world.incidents() if one["at"] not in {earlier["at"] for earlier in known}]
+    return _row(world, fault, rate_per_s, begun_s, whole_s if is_whole else None, load.asked, incidents)
 
 
 def problems(row: Row) -> list[str]:
@@ -90,19 +107,40 @@ def problems(row: Row) -> list[str]:
         found.append(f"no answers for {row.gap_s:.1f} s")
     if row.whole_s is None or row.whole_s > _MOST_BACK_S:
         found.append("not every member was back within 10 s")
+    if row.must_show and not row.missed:
+        found.append("the broken members answered as ever: was anything broken?")
+    if row.spares_graph and row.spread:
+        found.append(f"in {row.spread} answers members abstained that were not broken")
+    if row.spares_steps and row.incidents:
+        found.append(f"the supervisor had to act: {row.incidents[0]}")
     if row.slots:
         found.append(f"{row.slots} slots held")
     if row.left:
         found.append(f"left: {', '.join(row.left[:3])}")
-    if not row.part.startswith(("server", "step", "all stubs", "quorum")) and (row.broken or row.late):
+    if row.spares_steps and (row.broken or row.late):
         found.append(f"{row.broken + row.late} calls lost, though the server lived")
     return found
 
 
+def silent_members(answer: Extraction) -> frozenset[str]:
+    """Members that abstained on something that was asked."""
+    return frozenset(
+        vote.member for one in answer.answers for vote in one.votes if vote.status is not Status.ANSWERED
+    )
+
+
 def _row(
-    world: World, fault: Fault, rate: float, begun_s: float, whole_s: float | None, asked: Sequence[Asked]
+    world: World,
+    fault: Fault,
+    rate: float,
+    begun_s: float,
+    whole_s: float | None,
+    asked: Sequence[Asked],
+    incidents: Sequence[Mapping[str, Any]],
 ) -> Row:
     kinds = [one.outcome for one in asked]
+    answers = [one.answer for one in asked if one.answer is not None]
+    silent = [silent_members(answer) for answer in answers]
     mistakes = [world.mistakes(one.product, one.answer) for one in asked if one.answer is not None]
     errors = sorted({one.error.splitlines()[0][:160] for one in asked if one.error})
     return Row(
@@ -115,15 +153,22 @@ def _row(
         broken=kinds.count(Outcome.broken),
         late=kinds.count(Outcome.late),
         wrong=sum(map(bool, mistakes)),
-        gap_s=round(_gap_s(begun_s, asked), 2),
+        empty=sum(all(one.value is None for one in answer.answers) for answer in answers),
+        missed=sum(bool(names & fault.members) for names in silent),
+        spread=sum(bool(names - fault.members) for names in silent),
+        gap_s=round(gap_s(begun_s, asked), 2),
         whole_s=None if whole_s is None else round(whole_s, 2),
         slots=_held(world),
         left=tuple(world.left()),
-        errors=(*errors, *(text for one in mistakes for text in one[:1])),
+        incidents=tuple(f"{one['process']} {one['found']}" for one in incidents),
+        spares_steps=fault.spares_steps,
+        spares_graph=fault.spares_graph,
+        must_show=fault.must_show,
+        errors=(*errors, *dict.fromkeys(text for one in mistakes for text in one[:1])),
     )
 
 
-def _gap_s(begun_s: float, asked: Sequence[Asked]) -> float:
+def gap_s(begun_s: float, asked: Sequence[Asked]) -> float:
     """Seconds from the fault to the first answer after the last request that got none."""
     ordered = sorted(asked, key=lambda one: one.sent_s)
     failed = [at for at, one in enumerate(ordered) if one.outcome is not Outcome.answered]

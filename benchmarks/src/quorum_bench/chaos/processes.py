@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
 from quorum.deployment.schema import Deployment
+from quorum.server.leftovers import MARK, SCRATCH
 from quorum.server.runfile import find_running
+from quorum.serving.admission import SHARED_MEMORY
+from quorum_bench.chaos.errors import ProcessNotFound
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 WORKER = "quorum.serving.isolation.program"
 _STUB = "triton_python_backend_stub"
 _POLL_S = 0.05
-
-
-class ProcessNotFound(RuntimeError):
-    """A process that is to be broken does not run."""
 
 
 def server_of(spec: Deployment) -> psutil.Process:
@@ -67,34 +67,57 @@ def found(spec: Deployment, target: str, model: str, patience_s: float = 15.0) -
             time.sleep(_POLL_S)
 
 
-def family(root: int) -> dict[int, str]:
-    """Process id -> name of a process and all that descend from it and still run."""
-    members = {}
+def marked(supervisor: int) -> dict[int, str]:
+    """Process id -> mark, of all processes of the servers that a ``quorum up`` started and that still run.
+
+    Found by their environment, so one that has lost its parent, or that nothing has seen before, counts too.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mark = process.environ().get(MARK, "")
+            if is_of(supervisor, mark) and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = mark
+    return found
+
+
+def is_of(supervisor: int, name: str) -> bool:
+    """Whether a mark, or a file that is named after it, is of a server of that ``quorum up``."""
+    return name.startswith(f"{SCRATCH}{supervisor}-")
+
+
+def doubled_workers(server: psutil.Process) -> list[int]:
+    """Workers beyond the first of their step."""
+    return [pid for step in server.children() for pid in sorted(_workers(step))[1:]]
+
+
+def _workers(step: psutil.Process) -> list[int]:
+    found = []
     with contextlib.suppress(psutil.Error):
-        process = psutil.Process(root)
-        for one in [process, *process.children(recursive=True)]:
+        for child in step.children():
             with contextlib.suppress(psutil.Error):
-                if one.status() != psutil.STATUS_ZOMBIE:
-                    members[one.pid] = _name(one)
-    return members
+                if child.status() != psutil.STATUS_ZOMBIE and any(WORKER in p for p in child.cmdline()):
+                    found.append(child.pid)
+    return found
 
 
-def _name(process: psutil.Process) -> str:
-    line = process.cmdline()
-    for part in line:
-        if WORKER in part:
-            return "worker"
-    return Path(line[0]).name if line else process.name()
+def files_of(supervisor: int, servers: Iterable[int]) -> set[str]:
+    """Files in shared memory, and scratch folders, of the servers of a ``quorum up``.
+
+    Args:
+        supervisor: Process id of ``quorum up``.
+        servers: Process ids of its servers, dead ones too; their files of tickets are named after them.
+    """
+    names = {path.name for path in SHARED_MEMORY.iterdir()}
+    numbered = tuple(f"quorum-{pid}-" for pid in servers)
+    scratch = Path(tempfile.gettempdir()).glob(f"{SCRATCH}{supervisor}-*")
+    return {
+        *(name for name in names if is_of(supervisor, name) or name.startswith(numbered)),
+        *(path.name for path in scratch),
+    }
 
 
-def regions(server: int | None = None) -> set[str]:
-    """Names of quorum's files in shared memory; of one server only, or of all."""
-    names = {path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith("quorum-")}
-    return names if server is None else {name for name in names if name.startswith(f"quorum-{server}-")}
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs and is no zombie."""
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    return False
+def stale(files: Iterable[str], mark: str, server: int | None) -> set[str]:
+    """The files that the present server, with that mark and process id, does not need."""
+    needed = (f"quorum-{server}-", f"{mark}_") if mark and server else ()
+    return {name for name in files if name != mark and not name.startswith(needed)}

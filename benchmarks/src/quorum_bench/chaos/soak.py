@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import psutil
 
 from quorum_bench.chaos.cases import member_faults
+from quorum_bench.chaos.errors import ChaosError
 from quorum_bench.chaos.faults import Fault, begin
-from quorum_bench.chaos.processes import SHARED_MEMORY, regions, server_of
+from quorum_bench.chaos.processes import server_of
 from quorum_bench.chaos.traffic import CALL_S, Outcome, outcome_of
 from quorum_bench.chaos.world import World
 from quorum_client import AsyncClient, QuorumError
@@ -23,6 +24,7 @@ from quorum_client import AsyncClient, QuorumError
 _CALLERS = 16
 _FAULT_S = 3.0
 _QUIET_S = 2.0
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,14 @@ class Sample:
 
     Attributes:
         asked: Requests so far.
+        outcomes: Outcome -> requests.
+        wrong: Answers that differ from the offline vote of the members that answered.
         memory_bytes: Resident memory of the server and its steps, workers not counted.
         handles: Open files of the same processes.
         processes: Of the server, workers included.
-        shared_bytes: Size of all files of quorum in shared memory.
+        shared_bytes: Size of the server's files in shared memory.
+        log_bytes: Size of its log.
+        faults: That have come and gone.
     """
 
     asked: int
@@ -49,7 +55,13 @@ class Sample:
 
 
 def soak(world: World, requests: int, samples: int = 10, seed: int = 0) -> Iterator[Sample]:
-    """Yield a sample at the begin and after each ``requests / samples`` requests."""
+    """Yield a sample at the beginning and after each ``requests / samples`` requests or more.
+
+    Between two samples one fault at least comes and goes.
+
+    Raises:
+        ChaosError: Callers ended on an error of their own, or not every member came back.
+    """
     draw = random.Random(seed)
     callers = _Callers(world)
     faults = 0
@@ -57,11 +69,14 @@ def soak(world: World, requests: int, samples: int = 10, seed: int = 0) -> Itera
     for part in range(samples):
         goal = requests * (part + 1) // samples
         with callers:
-            while callers.asked < goal:
-                fault = draw.choice(member_faults())
-                faults += 1
-                _pass(world, fault)
-        world.wait_whole(20.0)
+            is_first = True
+            while is_first or callers.asked < goal:
+                callers.check()
+                _pass(world, draw.choice(member_faults()))
+                is_first, faults = False, faults + 1
+        callers.check()
+        if not world.wait_whole(_PATIENCE_S):
+            raise ChaosError(f"not every member is back {_PATIENCE_S:g} s after a fault; see `quorum status`")
         time.sleep(_QUIET_S)
         yield _sample(world, callers, faults)
 
@@ -69,8 +84,10 @@ def soak(world: World, requests: int, samples: int = 10, seed: int = 0) -> Itera
 def _pass(world: World, fault: Fault) -> None:
     """Let a fault come and go."""
     lift = begin(fault, world.spec, world.faults)
-    time.sleep(_FAULT_S)
-    lift()
+    try:
+        time.sleep(_FAULT_S)
+    finally:
+        lift()
     time.sleep(_QUIET_S)
 
 
@@ -82,10 +99,22 @@ class _Callers:
         self.asked, self.wrong = 0, 0
         self.outcomes = dict.fromkeys((outcome.value for outcome in Outcome), 0)
         self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise ChaosError if a caller has ended on an error of its own: nothing would be counted."""
+        if self._failure is not None:
+            raise ChaosError(f"the requests ended early: {self._failure!r}") from self._failure
+
+    def _ask_all(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self._failure = error
 
     def __enter__(self) -> _Callers:
         self._stop.clear()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=self._ask_all, daemon=True)
         self._thread.start()
         return self
 
@@ -123,10 +152,6 @@ def _sample(world: World, callers: _Callers, faults: int) -> Sample:
         with contextlib.suppress(psutil.Error):
             memory += process.memory_info().rss
             handles += process.num_fds()
-    shared = 0
-    for name in regions():
-        with contextlib.suppress(OSError):
-            shared += (SHARED_MEMORY / name).stat().st_blocks * 512
     log = world.folder / ".quorum" / "server.log"
     return Sample(
         asked=callers.asked,
@@ -135,7 +160,7 @@ def _sample(world: World, callers: _Callers, faults: int) -> Sample:
         memory_bytes=memory,
         handles=handles,
         processes=1 + len(server.children(recursive=True)),
-        shared_bytes=shared,
+        shared_bytes=world.shared_bytes(),
         log_bytes=log.stat().st_size if log.exists() else 0,
         faults=faults,
     )

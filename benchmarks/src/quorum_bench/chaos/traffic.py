@@ -14,6 +14,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from quorum_bench.chaos.errors import ChaosError
 from quorum_bench.workload import Product
 from quorum_client import (
     AsyncClient,
@@ -22,6 +23,7 @@ from quorum_client import (
     Extraction,
     QuorumError,
     Unavailable,
+    Unreachable,
 )
 
 CALL_S = 2.0
@@ -31,8 +33,8 @@ CALL_S = 2.0
 class Outcome(StrEnum):
     """What a caller got.
 
-    ``refused``: the server says so in time, and asked no member; ``broken``: the call or the server failed;
-    ``late``: nothing within the deadline.
+    ``refused``: the server says so in time, and asked no member; ``broken``: the call failed, or no server
+    was there; ``late``: nothing within the deadline.
     """
 
     answered = "answered"
@@ -75,9 +77,10 @@ class Traffic:
     asked: list[Asked] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _failure: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic", daemon=True)
+        self._thread = threading.Thread(target=self._ask_all, name="traffic", daemon=True)
         self._thread.start()
         return self
 
@@ -87,10 +90,21 @@ class Traffic:
         self._stop.set()
         assert self._thread is not None
         self._thread.join()
+        if self._failure is not None and error is None:
+            raise ChaosError(f"the requests ended early: {self._failure!r}") from self._failure
+
+    def _ask_all(self) -> None:
+        try:
+            asyncio.run(self._run())
+        # Also what no caller expects: requests that were not counted would look like none that failed.
+        except BaseException as error:
+            self._failure = error
 
     async def _run(self) -> None:
-        calls: set[asyncio.Task[None]] = set()
-        async with AsyncClient(self.url, timeout_s=CALL_S, retries=False) as client:
+        async with (
+            AsyncClient(self.url, timeout_s=CALL_S, retries=False) as client,
+            asyncio.TaskGroup() as calls,
+        ):
             start = time.monotonic()
             for number, product in enumerate(itertools.cycle(self.products)):
                 pause_s = start + number / self.rate_per_s - time.monotonic()
@@ -99,10 +113,7 @@ class Traffic:
                     pause_s = start + number / self.rate_per_s - time.monotonic()
                 if self._stop.is_set():
                     break
-                call = asyncio.create_task(self._ask(client, product))
-                calls.add(call)
-                call.add_done_callback(calls.discard)
-            await asyncio.gather(*calls)
+                calls.create_task(self._ask(client, product))
 
     async def _ask(self, client: AsyncClient, product: Product) -> None:
         sent_s = time.monotonic()
@@ -118,7 +129,7 @@ def outcome_of(error: QuorumError) -> Outcome:
     """What a failed call means for its caller."""
     if isinstance(error, DeadlineExceeded):
         return Outcome.late
-    if isinstance(error, Unavailable) and not isinstance(error, Disconnected):
+    if isinstance(error, Unavailable) and not isinstance(error, Disconnected | Unreachable):
         return Outcome.refused
     return Outcome.broken
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,15 @@ from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
 from quorum.operations.describe import render
 from quorum.server.runfile import find_running
-from quorum.serving.admission import Admission, path_of
-from quorum_bench.chaos.processes import ProcessNotFound, family, is_alive, regions, server_of
+from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
+from quorum_bench.chaos.errors import ChaosError, ProcessNotFound
+from quorum_bench.chaos.processes import (
+    doubled_workers,
+    files_of,
+    marked,
+    server_of,
+    stale,
+)
 from quorum_bench.workload import Product, Workload
 from quorum_client import Client, Extraction, QuorumError, Status
 from quorum_contract import VOTE
@@ -36,10 +44,6 @@ _START_S = 60.0
 _STOP_S = 60.0
 _MEMORY_GIB = 0.5
 _ENTRY = "import sys; sys.argv[0] = 'quorum'; from quorum.cli import main; main()"
-
-
-class WorldError(RuntimeError):
-    """The deployment does not start or stop; the message holds the last words of ``quorum up``."""
 
 
 class World:
@@ -63,7 +67,7 @@ class World:
             "majority", MEMBERS, Parameters(WEIGHTS), catalogue=self.spec.catalogue().hashes
         )
         self._up: subprocess.Popen[bytes] | None = None
-        self._names: dict[int, str] = {}
+        self._servers: set[int] = set()
         self._url = ""
 
     @property
@@ -92,9 +96,11 @@ class World:
         end = time.monotonic() + _START_S
         while find_running(self.spec) is None:
             if self._up.poll() is not None or time.monotonic() > end:
-                raise WorldError(f"`quorum up` does not serve:\n{self.words()}")
+                self._up.kill()
+                self._up.wait()
+                raise ChaosError(f"`quorum up` does not serve:\n{self.words()}")
             time.sleep(0.05)
-        self.family()
+        self._servers.add(server_of(self.spec).pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,57 +109,54 @@ class World:
         for file in self.faults.iterdir():
             file.write_text("", encoding="ascii")
         self._up.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._up.wait(_STOP_S)
-        self._up.kill()
-        self._up.wait()
-
-    def kill_up(self) -> None:
-        """Kill ``quorum up`` itself, as the kernel would when memory is short."""
-        assert self._up is not None
-        self.family()
-        self._up.kill()
-        self._up.wait()
+        except subprocess.TimeoutExpired as error:
+            self._up.kill()
+            self._up.wait()
+            raise ChaosError(f"`quorum up` does not stop within {_STOP_S:g} s:\n{self.words()}") from error
 
     def words(self) -> str:
         """What ``quorum up`` printed."""
         return (self.folder / "up.log").read_text("utf-8", "replace")
 
-    def family(self) -> dict[int, str]:
-        """The processes of the server and what they are; all that were ever seen are remembered."""
-        assert self._up is not None
-        members = family(self._up.pid)
-        self._names |= members
-        return members
-
     def left(self) -> list[str]:
         """What the world left that its present server, if one runs, does not need."""
-        present = self._present()
-        running = [
-            f"process {pid} ({name})"
-            for pid, name in self._names.items()
-            if pid not in present and is_alive(pid) and _name_of(pid) == name
-        ]
-        return [*running, *sorted(self._stale_regions())]
-
-    def _present(self) -> set[int]:
         assert self._up is not None
-        return set(family(self._up.pid)) if self._up.poll() is None else set()
-
-    def _stale_regions(self) -> set[str]:
-        """Files in shared memory of this world's servers that are gone."""
-        assert self._up is not None
-        prefix, server = "", None
+        server = None
         if self._up.poll() is None:
             with contextlib.suppress(ProcessNotFound, psutil.Error):
-                process = server_of(self.spec)
-                server, prefix = process.pid, _prefix_of(process)
-        mine = {name for name in regions() if name.startswith(f"quorum-server-{self._up.pid}-")}
-        stale = {name for name in mine if not prefix or not name.startswith(prefix)}
-        for pid in self._names:
-            if pid != server:
-                stale |= regions(pid)
-        return stale
+                server = server_of(self.spec)
+        needed, doubled = set[int](), list[int]()
+        if server is not None:
+            needed = {server.pid, *(process.pid for process in server.children(recursive=True))}
+            doubled = doubled_workers(server)
+        marks = marked(self._up.pid)
+        mark = marks.get(server.pid, "") if server else ""
+        servers = {*self._servers, *self._servers_in_incidents(), *([server.pid] if server else ())}
+        files = stale(files_of(self._up.pid, servers), mark, server.pid if server else None)
+        return [
+            *(f"process {pid} ({_name_of(pid)})" for pid in sorted({*marks} - needed)),
+            *(f"process {pid} (a second worker of its step)" for pid in doubled),
+            *sorted(files),
+        ]
+
+    def shared_bytes(self) -> int:
+        """Size of this world's files in shared memory."""
+        assert self._up is not None
+        total = 0
+        for name in files_of(self._up.pid, {*self._servers, *self._servers_in_incidents()}):
+            with contextlib.suppress(OSError):
+                total += (SHARED_MEMORY / name).stat().st_blocks * 512
+        return total
+
+    def _servers_in_incidents(self) -> set[int]:
+        """Servers that died; each restart has an incident, which names the one before."""
+        return {
+            int(number)
+            for one in self.incidents()
+            for number in re.findall(r"tritonserver (\d+)", one["process"])
+        }
 
     def slots(self) -> int:
         """Requests that hold a ticket now."""
@@ -234,11 +237,7 @@ def _jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _prefix_of(server: psutil.Process) -> str:
-    """Prefix of a tritonserver's regions."""
-    marker = "shm-region-prefix-name="
-    return next((part.split(marker)[1] for part in server.cmdline() if marker in part), "")
-
-
 def _name_of(pid: int) -> str:
-    return family(pid).get(pid, "")
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline()[:3])[-60:]
+    return "ended meanwhile"

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from quorum_bench.chaos.cases import Row, long_cases, problems, run_case, short_cases
+from quorum_bench.chaos.faults import Fault
 from quorum_bench.chaos.soak import Sample, soak
+from quorum_bench.chaos.traffic import Outcome
 from quorum_bench.chaos.world import World
 from quorum_bench.cli.study_common import JsonFile, begin, errors, write
 
@@ -42,16 +44,18 @@ def chaos(
 ) -> None:
     """Serve three replayed members by `quorum up`, break one part after the other, and show what callers got.
 
-    Exit code 1 if a call got neither an answer nor a refusal in time while the server lived, an answer was
-    wrong, service was not back within 10 s, or something was left.
+    Exit code 1 if a call got neither an answer nor a refusal in time though no process of Triton was touched,
+    an answer was wrong, a member abstained that was not broken, service was not back within 10 s, or
+    something was left.
 
     Example: `quorum-bench chaos --part gate --fault kill`
     """
     with errors():
+        chosen = [] if requests else _chosen(everything, fault or [], part or [])
         environment = begin()
         with tempfile.TemporaryDirectory(prefix="quorum-chaos-") as folder, World(Path(folder)) as world:
             samples = _soak(world, requests) if requests else []
-            rows = [] if requests else list(_rows(world, everything, fault or [], part or []))
+            rows = list(_rows(world, chosen))
         left = world.left()
     if rows:
         Console().print(table_of(rows))
@@ -64,27 +68,41 @@ def chaos(
     for row in bad:
         print(f"{row.part}, {row.fault}, {row.rate_per_s:g}/s: {'; '.join(problems(row))}")
         print(*(f"    {text}" for text in row.errors[:4]), sep="\n")
-    if bad or left:
+    lost = bool(samples) and bool(samples[-1].wrong or _lost(samples[-1]))
+    if lost:
+        print("calls were lost, or answered wrong, though only members broke")
+    if bad or left or lost:
         raise typer.Exit(1)
 
 
-def _rows(world: World, everything: bool, kinds: list[str], parts: list[str]) -> Iterator[Row]:
-    for one, rate in long_cases() if everything else short_cases():
-        if (kinds and one.kind not in kinds) or (parts and not any(part in one.name for part in parts)):
-            continue
-        row = run_case(world, one, rate)
+def _chosen(everything: bool, kinds: list[str], parts: list[str]) -> list[tuple[Fault, float]]:
+    cases = list(long_cases() if everything else short_cases())
+    chosen = [
+        (fault, rate)
+        for fault, rate in cases
+        if (not kinds or fault.kind in kinds) and (not parts or any(part in fault.name for part in parts))
+    ]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(f"{fault.name}: {fault.kind}" for fault, _ in cases))
+        raise ValueError(f"no case has this --part and --fault; there are {known}")
+    return chosen
+
+
+def _rows(world: World, cases: list[tuple[Fault, float]]) -> Iterator[Row]:
+    for fault, rate in cases:
+        row = run_case(world, fault, rate)
         print(f"{row.part}, {row.fault}, {rate:g}/s: {row.answered} of {row.asked} answered", flush=True)
         yield row
 
 
 def table_of(rows: list[Row]) -> Table:
     """The rows, one a line, for 80 columns."""
-    heads = "rate", "answered", "refused", "lost", "wrong", "gap s", "whole s", "left"
-    table = Table("what breaks", *heads, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    heads = "/s", "answered", "empty", "refused", "lost", "wrong", "gap", "all", "left"
+    table = Table("what breaks", *heads, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
     table.title = "Answered within 2 s, and right against the vote of the members that answered"
     table.caption = (
-        "rate: requests/s; gap: from the fault until requests were answered again, for good; whole: from its"
-        " end until every member voted again"
+        "/s: requests a second; empty: answers without a value, as no member answered; gap: seconds from the"
+        " fault until requests were answered again, for good; all: from its end until every member voted"
     )
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
@@ -92,7 +110,7 @@ def table_of(rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(
             f"{row.part}: {row.fault}", f"{row.rate_per_s:g}", f"{row.answered}/{row.asked}",
-            str(row.refused), str(row.broken + row.late), str(row.wrong), f"{row.gap_s:.1f}",
+            str(row.empty), str(row.refused), str(row.broken + row.late), str(row.wrong), f"{row.gap_s:.1f}",
             "never" if row.whole_s is None else f"{row.whole_s:.1f}", str(row.slots + len(row.left)),
         )  # fmt: skip
     return table
@@ -106,11 +124,15 @@ def _soak(world: World, requests: int) -> list[Sample]:
     )
     for sample in soak(world, requests):
         samples.append(sample)
-        lost = sample.outcomes["broken"] + sample.outcomes["late"]
         print(
-            f"{sample.asked:8}  {sample.outcomes['answered']:8}  {sample.outcomes['refused']:7}  {lost:4}"
-            f"  {sample.wrong:5}  {sample.faults:6}  {sample.memory_bytes / 2**20:10.1f}  {sample.handles:7}"
-            f"  {sample.processes:9}  {sample.shared_bytes / 2**20:7.2f}  {sample.log_bytes / 2**20:7.2f}",
+            f"{sample.asked:8}  {sample.outcomes['answered']:8}  {sample.outcomes['refused']:7}"
+            f"  {_lost(sample):4}  {sample.wrong:5}  {sample.faults:6}  {sample.memory_bytes / 2**20:10.1f}"
+            f"  {sample.handles:7}  {sample.processes:9}  {sample.shared_bytes / 2**20:7.2f}"
+            f"  {sample.log_bytes / 2**20:7.2f}",
             flush=True,
         )
     return samples
+
+
+def _lost(sample: Sample) -> int:
+    return sample.outcomes[Outcome.broken] + sample.outcomes[Outcome.late]

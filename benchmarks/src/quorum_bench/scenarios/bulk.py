@@ -16,7 +16,7 @@ from quorum.deployment import load_deployment
 from quorum_bench.arrivals import poisson
 from quorum_bench.bench import Bench, Scenario, Skipped, point_id, value_of
 from quorum_bench.bootstrap import interval_of, median_draws
-from quorum_bench.load import Closed, Open, run_load
+from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.results import Plot, PointResult, ScenarioResult
 from quorum_bench.scenarios.overload import figures_of
 from quorum_bench.targets.quorum import QuorumTarget
@@ -40,7 +40,8 @@ class BulkRun:
         self.done_ns: list[int] = []
         self._url, self._workload = url, workload
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="bulk-run")
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._ask_all, name="bulk-run")
 
     def answers_per_s(self, start_ns: int, stop_ns: int) -> float:
         """Answers that arrived in ``[start_ns, stop_ns)``, per second."""
@@ -51,9 +52,18 @@ class BulkRun:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
         self._ended.set()
         self._thread.join()
+        if self._failure is not None and error is None:
+            raise LoadError(f"the bulk run ended early: {self._failure!r}") from self._failure
+
+    def _ask_all(self) -> None:
+        try:
+            asyncio.run(self._run())
+        # Also what no caller expects: a run that has ended would look like one that is slow.
+        except BaseException as error:
+            self._failure = error
 
     def _items(self) -> Iterator[Item]:
         for product in itertools.cycle(self._workload.products):

@@ -199,7 +199,8 @@ SCENARIO = Scenario(
     f"Poisson arrivals at 1, 2, 3 and 10 times what {_SATURATING} callers get, then at half of it: how many "
     f"good answers are there (within {GOOD_MS / 1e3:g} s), how long do answers and refusals take, and how "
     "long after the crowd are requests still refused or late? The generator runs on the same machine and "
-    "takes its share of the cores. Where fewer "
-    "inside would give the last one admitted a good answer, that limit is measured too.",
+    "takes its share of the cores. Throughput counts what is answered before the load falls, goodput "
+    "what was sent before, so it may be higher. Where fewer inside would give "
+    "the last one admitted a good answer, that limit is measured too.",
     _play,
 )

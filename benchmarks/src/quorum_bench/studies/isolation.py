@@ -87,8 +87,13 @@ def measure_pairs(
                 ]
                 # On a machine that others keep busy a short run may end before its first answer.
                 answered = [pair for pair in pairs if all(run.answered for run in pair)]
+                if not answered:
+                    raise ValueError(
+                        f"{name}, {load} callers: no pair was answered on both sides; use more --seconds"
+                    )
                 yield _row(name, load, *zip(*answered, strict=True)) | {
-                    "left_out": len(pairs) - len(answered)
+                    "failed": sum(int(np.sum(~run.samples.ok)) for pair in pairs for run in pair),
+                    "left_out": len(pairs) - len(answered),
                 }
 
 
@@ -153,7 +158,6 @@ def _row(name: str, load: int, with_workers: Sequence[Run], in_step: Sequence[Ru
         "ratio": ratios,
         "with_workers": _figures(with_workers),
         "in_step": _figures(in_step),
-        "failed": sum(int(np.sum(~run.samples.ok)) for run in (*with_workers, *in_step)),
     }
 
 

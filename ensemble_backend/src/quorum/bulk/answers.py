@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -83,8 +84,13 @@ class CsvSink:
 
 
 def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
-    """The columns of a CSV output; raises OutputError if the input has one of those that are added."""
+    """The columns of a CSV output; raises OutputError if two of them have one name."""
     added = [f"{attribute}{ending}" for attribute in attributes for ending in _ENDINGS] + ["error"]
+    twice = [name for name, count in Counter(added).items() if count > 1]
+    if twice:
+        raise OutputError(
+            f"two columns of the output would be {twice[0]!r}: one is an attribute, one is added; write JSONL"
+        )
     clash = sorted(set(columns).intersection(added))
     if clash:
         raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")

@@ -50,6 +50,8 @@ def members_alone(deployment: Deployment, names: Sequence[str]) -> Deployment:
         "members": [member for member in deployment.members if member.name in names],
         "server": deployment.server.model_copy(update=ports),
         "fleet": [],
+        # Of its places none are kept for others: there are no other callers.
+        "gate": deployment.gate.model_copy(update={"max_bulk_in_flight": deployment.gate.max_in_flight}),
         # Of all members together; here only the votes of some are recorded.
         "vote": VoteSpec(),
     }
