@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.deployment import ATTRIBUTES, WITH_HTTP, Live, running, title, write_deployment
 from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated
 from support.raw import MALFORMED, bytes_tensor, grpc_request
 from support.wire import Reply, plain_majority
@@ -243,7 +243,7 @@ def hostile(draw: random.Random) -> pb.ModelInferRequest:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server of its own: what damages it must not fail other tests."""
     with running(
-        write_deployment(tmp_path_factory.mktemp("hostile"), {name: {} for name in MEMBERS})
+        write_deployment(tmp_path_factory.mktemp("hostile"), {name: {} for name in MEMBERS}, server=WITH_HTTP)
     ) as live:
         yield live
 

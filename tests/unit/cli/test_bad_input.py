@@ -302,7 +302,9 @@ def test_extract_stops_when_nobody_is_there_any_more(
     monkeypatch.setattr(AsyncClient, "extract", extract)
     monkeypatch.setattr(Client, "is_ready", lambda _: True)
     (folder / "in.csv").write_text("sku,title\n" + "".join(f"s{i},{i}\n" for i in range(240)), "utf-8")
-    code, out, err = run("extract", "in.csv", "-o", "o.csv", "-a", "color", "--json")
+    # As bulk a row that a full server refuses would wait.
+    how = "--priority", "interactive", "--json"
+    code, out, err = run("extract", "in.csv", "-o", "o.csv", "-a", "color", *how)
     failed = sum(answer is not None for answer in answers[:asked])
     stopped = all(answers[asked - 20 : asked]) and not isinstance(answers[0], Overloaded)
     written = asked if stopped else 240

@@ -52,7 +52,7 @@ class TritonPythonModel:
         self._admission = Admission(default_path())
         answering, self._close_runtimes = _start(self._name, members, args)
         self._deadlines = Deadlines()
-        grace, path = settings["grace"], progress.default_path()
+        grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         self._members = [
             Member(member, own, self._deadlines) for member, own in zip(members, answering, strict=True)
