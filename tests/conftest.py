@@ -15,8 +15,12 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
 LONGEST = (
+    "test_chaos.py",
+    "test_supervision.py",
+    "test_isolation.py",
     "test_gpu_check.py",
     "test_redeploy_under_load.py",
+    "test_door.py",
     "test_canary.py",
     "test_hf.py",
     "test_probe.py",
