@@ -17,6 +17,7 @@ from support.deployment import ATTRIBUTES, FREE_PORTS, title, write_deployment
 from support.door import KEY, Guarded, guarded, idle_connections, is_closed
 
 from quorum.operations.probe import probes_of
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum_client import AsyncClient, Client
 
 AGE_S = 1.0
@@ -71,7 +72,10 @@ def test_callers_see_nothing_of_connections_that_are_replaced(behind: Guarded, w
 
 
 @pytest.mark.parametrize("where", ["server", "door"])
-def test_idle_connections_harm_nobody_and_are_closed(behind: Guarded, where: str) -> None:
+def test_idle_connections_harm_nobody_and_are_closed(
+    behind: Guarded, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INFERENCE_KEY_VARIABLE, KEY)
     url = behind.live.url if where == "server" else behind.url
     host, _, port = url.rpartition(":")
     with probes_of(behind.live.server, 0) as probes:

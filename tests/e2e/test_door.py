@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from tritonclient.grpc import service_pb2 as pb
 
 import quorum_client as qc
 from quorum.deployment import load_deployment
+from quorum.operations.probe import probes_of
 from quorum.server.door import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
 from quorum.server.door_process import check_door, open_door
 from quorum.server.endpoint import ServerProcessError
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.launch import most_open_files
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
@@ -267,6 +270,18 @@ def test_a_door_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_pat
                 assert client.extract(title(0), ATTRIBUTES).weights_version == 1
     assert ["is stopped" in text for text in reports] == [False, True, False]
     assert (tmp_path / "log").read_bytes() == b"why it ended"
+
+
+def test_a_server_whose_door_is_shut_is_not_ready(behind: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers come through the door: before it opens, and while it closes, none should be sent here."""
+    monkeypatch.setenv(INFERENCE_KEY_VARIABLE, KEY)
+    with probes_of(behind.live.server, 0) as probes:
+        assert probes.answer("/ready")[0] == HTTPStatus.OK
+    shut = replace(behind.live.endpoint, door=behind.url.replace("127.0.0.1", "127.0.0.3"))
+    monkeypatch.setattr(behind.live.server, "endpoint", shut)
+    with probes_of(behind.live.server, 0) as probes:
+        assert probes.answer("/ready")[0] == HTTPStatus.SERVICE_UNAVAILABLE
+        assert probes.answer("/live")[0] == HTTPStatus.OK
 
 
 def test_door_and_server_die_apart_and_come_back(tmp_path: Path) -> None:

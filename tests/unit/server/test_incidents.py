@@ -67,6 +67,13 @@ def test_the_journal_is_bounded_and_survives_damage(
     assert len(recent_incidents(spec)) == 20
 
 
+def test_one_incident_without_an_end_does_not_grow_for_ever(spec: Deployment) -> None:
+    journal = IncidentJournal(spec)
+    for port in range(1000):
+        journal.begin(f"could not be reloaded: port {port}", "alpha", "restarting the server")
+    assert len(str(recent_incidents(spec)[-1])) < 3000
+
+
 def test_a_disk_without_room_does_not_end_the_supervision(
     spec: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from quorum.processes import runs
 from quorum.server import leftovers
-from quorum.server.leftovers import Removed, remove_traces, runs, sweep_killed
+from quorum.server.leftovers import Removed, remove_traces, sweep_killed
 from quorum.serving import admission
 
 
@@ -99,24 +100,3 @@ def test_a_start_ends_steps_that_outlived_their_server(
         assert not scratch.exists()
     finally:
         os.kill(other, signal.SIGKILL)
-
-
-def test_zombies_that_process_1_would_get_are_collected() -> None:
-    program = """
-import ctypes, os, signal, subprocess, sys
-from quorum.server.leftovers import collect_zombies, end_processes, session_of
-import psutil
-# Orphans become children of this process, as of process 1 of a container.
-assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
-sleeper = ["sh", "-c", "sleep 60 & echo $!; wait"]
-server = subprocess.Popen(sleeper, stdout=subprocess.PIPE, start_new_session=True)
-step = int(server.stdout.readline())
-os.killpg(server.pid, signal.SIGKILL)
-server.wait()
-end_processes(session_of(server.pid))
-print([child.pid for child in psutil.Process().children()] == [step])
-collect_zombies(server.pid)
-print(psutil.Process().children())
-"""
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert shown.stdout == "True\n[]\n"

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from quorum.processes import GONE
 from quorum.server import reload
 from quorum.server.control import ControlError, ModelState
 from quorum.server.reload import missing_models
-from quorum.server.steps import GONE, DeadStep
+from quorum.server.steps import DeadStep
 from quorum_contract import GATE, VOTE
 
 SERVER: Any = SimpleNamespace(

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from quorum.processes import GONE, STOPPED, state_of
 from quorum.server import steps
-from quorum.server.steps import GONE, STOPPED, StepWatch, find_steps, state_of
+from quorum.server.steps import StepWatch, find_steps
 
 
 @pytest.fixture
@@ -65,7 +66,6 @@ def test_what_a_dead_step_had_started_is_an_orphan(tmp_path: Path) -> None:
     shutil.copy("/bin/sh", tmp_path / "triton_python_backend_stub")
     program = f"""
 import os, subprocess, sys, time
-from quorum.server import steps
 from quorum.server.steps import StepWatch
 stub = {str(tmp_path / "triton_python_backend_stub")!r}
 step = subprocess.Popen([stub, "-c", "sleep 60 & echo $!; wait", "alpha_0_0"], stdout=subprocess.PIPE)
@@ -106,7 +106,7 @@ def test_a_new_step_with_the_id_of_a_forgotten_one_is_watched(
     watch.forget(alpha.pid)
     assert watch.look() == []
     with monkeypatch.context() as gone:
-        gone.setattr(steps, "_all_processes", dict)
+        gone.setattr(steps, "all_processes", dict)
         watch.look()
     watch.look()
     alpha.kill()

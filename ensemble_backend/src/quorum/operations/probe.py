@@ -67,12 +67,13 @@ def probe_server(
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
     """Serve ``/live`` and ``/ready/CHANNEL`` of a server of this process during a ``with`` block.
 
-    A server that still loads its LLMs is live and not ready. One that no channel answers of, or whose restart
-    failed, is not live (:class:`quorum.server.life.Life`). Raises as :func:`probe_server`.
+    A server that still loads its LLMs is live and not ready, nor is one whose door is shut. One that no
+    channel answers of, or whose restart failed, is not live (:class:`quorum.server.life.Life`). Raises as
+    :func:`probe_server`.
     """
 
     def pulse(channel: str) -> Pulse:
-        return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
+        return take_pulse(server.spec, server.endpoint.callers_url, channel, _TIMEOUT_S)
 
     return _serve(server.spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)
 

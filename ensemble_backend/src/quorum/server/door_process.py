@@ -18,10 +18,10 @@ from pathlib import Path
 import msgspec
 
 from quorum.deployment.schema import Deployment
+from quorum.processes import STOPPED, state_of
 from quorum.server import door, log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
-from quorum.server.steps import STOPPED, state_of
 
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
 # The gate refuses and ends questions in its own words before the door does.

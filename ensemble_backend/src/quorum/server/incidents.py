@@ -24,6 +24,7 @@ from quorum.server.runfile import state_folder
 FILE = "incidents.jsonl"
 KEPT = 200
 """Incidents that the journal holds; older ones are dropped."""
+_LONGEST = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class IncidentJournal:
         """Note an incident; what is found while one is not over belongs to it."""
         if self._since:
             last, more = self._incidents[-1], f"{process.split()[0]} {found}"
-            if more not in f"{last.process.split()[0]} {last.found}":
+            known = f"{last.process.split()[0]} {last.found}"
+            if more not in known and len(known) < _LONGEST:
                 last = replace(last, found=f"{last.found}, then {more}")
             self._incidents[-1] = replace(last, done=done)
         else:

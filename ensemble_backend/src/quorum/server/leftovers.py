@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from quorum.files import sweep_scratch
+from quorum.processes import end_processes, runs
 from quorum.records import Record
 from quorum.serving.admission import SHARED_MEMORY, shared_files
 
@@ -23,7 +21,6 @@ SCRATCH = "quorum-server-"
 PID_FILE = "pid"
 MARK = "QUORUM_SERVER"
 """Environment variable of a server and all its processes: the name of its scratch folder."""
-_DYING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +67,11 @@ def _end_orphans(servers: dict[str, int]) -> list[int]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             mark = process.environ().get(MARK, "")
-            if mark in servers and process.status() != psutil.STATUS_ZOMBIE:
+            if mark in servers and runs(process.pid):
                 marked.setdefault(mark, []).append(process.pid)
     orphans = [pid for mark, pids in marked.items() if servers[mark] not in pids for pid in pids]
     end_processes(orphans)
     return orphans
-
-
-def end_processes(pids: Iterable[int]) -> None:
-    """Kill processes and wait until they have ended: one that is still ending could make a file again."""
-    killed = []
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-    deadline = time.monotonic() + _DYING_S
-    while any(map(runs, killed)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def collect_zombies(session: int) -> None:
-    """Collect ended processes of a session that became this process's children, as those of process 1 do."""
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            if os.getsid(pid) == session:
-                os.waitpid(pid, os.WNOHANG)
 
 
 def _remove_shared_memory(scratch: Path) -> list[str]:
@@ -107,21 +84,3 @@ def _remove_shared_memory(scratch: Path) -> list[str]:
     for trace in traces:
         trace.unlink(missing_ok=True)
     return sorted(map(str, traces))
-
-
-def session_of(leader: int) -> list[int]:
-    """Processes of a session that still run; zombies do not count."""
-    found = []
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == leader and runs(pid):
-                found.append(pid)
-    return found
-
-
-def runs(pid: int) -> bool:
-    """Whether a process exists, and is no zombie that its parent does not collect."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Sequence
 
+from quorum.processes import GONE, end_processes
 from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError
-from quorum.server.leftovers import end_processes
-from quorum.server.steps import GONE, DeadStep, StepWatch
+from quorum.server.steps import DeadStep, StepWatch
 from quorum.server.triton import TritonServer
 from quorum_contract import GATE, VOTE
 

@@ -14,6 +14,7 @@ import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
+from quorum.processes import ZOMBIE, stat_of
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint
 
 STATE_FOLDER = ".quorum"
@@ -125,10 +126,10 @@ def start_of(pid: int) -> str:
     psutil's ``create_time()`` is wall-clock time: a clock step would make a running server look like another.
     A process that is gone, or a zombie, is an OSError.
     """
-    after_name = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-    if after_name[0] == "Z":
+    stat = stat_of(pid)
+    if stat is None or stat.state == ZOMBIE:
         raise ProcessLookupError(f"process {pid} is dead")
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{after_name[19]}"
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{stat.started}"
 
 
 def endpoint_of(spec: Deployment) -> Endpoint:

@@ -6,21 +6,27 @@ A look reads one small file for each process; a question would wait behind those
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-GONE = ""
-"""State of a process that does not exist."""
-STOPPED = "T"
-_ZOMBIE = "Z"
+from quorum.processes import (
+    GONE,
+    STOPPED,
+    ZOMBIE,
+    Stat,
+    all_processes,
+    descendants,
+    session_of,
+    state_of,
+)
+
 _STUB = "triton_python_backend_stub"
 # The kernel keeps so many letters of a program's name.
-_STUB_NAME = f"({_STUB[:15]})"
+_STUB_NAME = _STUB[:15]
 # Instance 0 on CPU 0 of model `alpha` is called `alpha_0_0`.
 _INSTANCE = re.compile(r"(.+)_\d+_\d+")
 _SEARCH_S = 0.5
@@ -47,35 +53,19 @@ class DeadStep:
         return "is stopped" if self.state == STOPPED else "has died"
 
 
-def state_of(pid: int) -> str:
-    """State letter of a process as in proc(5); :data:`GONE` when there is none."""
-    return next((state for _, state, _ in _stat(pid)), GONE)
-
-
 def find_steps(server: int) -> dict[int, str]:
     """Processes of the steps of a server -> their models; "" for a zombie, whose model is unknown."""
-    return _steps_in(_all_processes(), server)
+    return _steps_in(all_processes(), server)
 
 
-def _all_processes() -> dict[int, tuple[str, str, int]]:
-    """Process -> its name, state and parent."""
-    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    return {pid: stat for pid in pids for stat in _stat(pid)}
-
-
-def _steps_in(processes: Mapping[int, tuple[str, str, int]], server: int) -> dict[int, str]:
+def _steps_in(processes: Mapping[int, Stat], server: int) -> dict[int, str]:
     found = {}
-    for pid, (name, state, parent) in processes.items():
-        if parent == server and name == _STUB_NAME:
-            model = "" if state == _ZOMBIE else _model_of(pid)
-            if model or state == _ZOMBIE:
+    for pid, stat in processes.items():
+        if stat.parent == server and stat.name == _STUB_NAME:
+            model = "" if stat.state == ZOMBIE else _model_of(pid)
+            if model or stat.state == ZOMBIE:
                 found[pid] = model
     return found
-
-
-def _descendants(processes: Mapping[int, tuple[str, str, int]], ancestor: int) -> list[int]:
-    children = [pid for pid, (_, _, parent) in processes.items() if parent == ancestor]
-    return [*children, *(pid for child in children for pid in _descendants(processes, child))]
 
 
 def waited_for_cpu_s(pids: Iterable[int]) -> float:
@@ -100,24 +90,20 @@ class StepWatch:
         self._since: dict[int, tuple[str, float]] = {}
 
     def _search(self) -> None:
-        processes = _all_processes()
+        processes = all_processes()
         # Ids of processes that are gone are given to others, and to new steps.
         self._forgotten &= processes.keys()
         found = {p: m for p, m in _steps_in(processes, self._server).items() if p not in self._forgotten}
         self._models = found | self._models
         for pid in found.keys() & processes.keys():
-            if processes[pid][1] != _ZOMBIE:
-                self._started[pid] = _descendants(processes, pid)
+            if processes[pid].state != ZOMBIE:
+                self._started[pid] = descendants(processes, pid)
         self._searched = time.monotonic()
 
     def orphans_of(self, pid: int) -> list[int]:
         """Processes that a dead step had started, and that outlived it in the server's session."""
-        orphans = []
-        for child in self._started.get(pid, ()):
-            with suppress(ProcessLookupError):
-                if os.getsid(child) == self._server and state_of(child) not in (GONE, _ZOMBIE):
-                    orphans.append(child)
-        return orphans
+        alive = {*session_of(self._server)}
+        return [child for child in self._started.get(pid, ()) if child in alive]
 
     def look(self) -> list[DeadStep]:
         """Steps that are dead or stopped for longer than a step takes that ends in order."""
@@ -127,7 +113,7 @@ class StepWatch:
         dead = []
         for pid, model in self._models.items():
             state = state_of(pid)
-            if state not in (GONE, _ZOMBIE, STOPPED):
+            if state not in (GONE, ZOMBIE, STOPPED):
                 self._since.pop(pid, None)
                 continue
             seen, since = self._since.get(pid, (state, now))
@@ -151,14 +137,6 @@ class StepWatch:
     def working(self, model: str) -> int:
         """Number of processes of a model that live."""
         return sum(found == model for found in find_steps(self._server).values())
-
-
-def _stat(pid: int) -> Iterator[tuple[str, str, int]]:
-    """Name, state and parent of a process, if it exists."""
-    with suppress(OSError):
-        head, _, tail = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
-        fields = tail.split()
-        yield f"{head.partition(' ')[2]})", fields[0], int(fields[1])
 
 
 def _model_of(pid: int) -> str:

@@ -15,23 +15,16 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
+from quorum.processes import STOPPED, collect_zombies, end_processes, session_of
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import (
-    MARK,
-    PID_FILE,
-    SCRATCH,
-    collect_zombies,
-    end_processes,
-    session_of,
-    sweep_killed,
-)
+from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
 from quorum.server.life import Life
-from quorum.server.steps import STOPPED, StepWatch, find_steps
+from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
 

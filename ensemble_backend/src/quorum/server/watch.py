@@ -12,15 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from quorum.processes import GONE, STOPPED, end_processes, session_of, state_of
 from quorum.server import log_file
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import IncidentJournal
-from quorum.server.leftovers import end_processes, session_of
 from quorum.server.life import SILENCE_S
 from quorum.server.prepare import prepare_again
 from quorum.server.reload import Reload, missing_models
 from quorum.server.runfile import Running, leave_note, start_of
-from quorum.server.steps import GONE, STOPPED, DeadStep, StepWatch, state_of, waited_for_cpu_s
+from quorum.server.steps import DeadStep, StepWatch, waited_for_cpu_s
 from quorum.server.triton import TritonServer
 from quorum_contract.errors import QuorumError
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the processes of this machine, as proc(5) shows them, and kill some."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+GONE = ""
+"""State of a process that does not exist."""
+STOPPED = "T"
+ZOMBIE = "Z"
+_DYING_S = 5.0
+
+
+class Stat(NamedTuple):
+    """A process.
+
+    Attributes:
+        name: Its program, as much as the kernel keeps of it: 15 letters.
+        state: A letter, such as :data:`STOPPED`.
+        parent: Process id of its parent.
+        session: Process id of the leader of its session.
+        started: When it started, in clock ticks since the machine did: tells apart processes with one id.
+    """
+
+    name: str
+    state: str
+    parent: int
+    session: int
+    started: int
+
+
+def stat_of(pid: int) -> Stat | None:
+    """A process; None where there is none."""
+    with suppress(OSError):
+        head, _, tail = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
+        fields = tail.split()
+        return Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+    return None
+
+
+def all_processes() -> dict[int, Stat]:
+    """Every process by its id; takes milliseconds."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return {pid: stat for pid in pids if (stat := stat_of(pid))}
+
+
+def descendants(processes: Mapping[int, Stat], ancestor: int) -> list[int]:
+    """Ids of the children of a process, of their children and so on."""
+    children = [pid for pid, stat in processes.items() if stat.parent == ancestor]
+    return [*children, *(pid for child in children for pid in descendants(processes, child))]
+
+
+def state_of(pid: int) -> str:
+    """State letter of a process; :data:`GONE` when there is none."""
+    stat = stat_of(pid)
+    return stat.state if stat else GONE
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists, and is no zombie that its parent does not collect."""
+    return state_of(pid) not in (GONE, ZOMBIE)
+
+
+def session_of(leader: int) -> list[int]:
+    """Processes of a session that still run; zombies do not count."""
+    found = all_processes().items()
+    return [pid for pid, stat in found if stat.session == leader and stat.state != ZOMBIE]
+
+
+def end_processes(pids: Iterable[int]) -> None:
+    """Kill processes and wait until they have ended: one that is still ending could make a file again."""
+    killed = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    deadline = time.monotonic() + _DYING_S
+    while any(map(runs, killed)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def collect_zombies(session: int) -> None:
+    """Collect ended processes of a session that became this process's children, as those of process 1 do."""
+    for pid, stat in all_processes().items():
+        if stat.session == session and stat.state == ZOMBIE:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
