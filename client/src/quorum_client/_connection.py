@@ -142,7 +142,8 @@ class Connection:
             ("grpc.keepalive_timeout_ms", 20_000),
             # Without it gRPC waits a second before it dials again, and all attempts are over by then.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
+            # A server that is restarted is back within seconds.
+            ("grpc.max_reconnect_backoff_ms", 1_000),
             # By its name the shortest pause, but also the longest time that one attempt to connect may take:
             # half of a call's, so that a listener that never answers is unreachable, not a slow server.
             ("grpc.min_reconnect_backoff_ms", min(5_000, int(self.timeout_s * 500))),
