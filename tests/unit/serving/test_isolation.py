@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import EXIT_CODE
 from quorum.serving.isolation import link as link_module
 from quorum.serving.isolation import process as process_module
@@ -79,7 +80,7 @@ def ask(worker: Worker, position: int = 0, left_s: float = 60.0) -> list[PackedV
         came.set()
 
     deadline = time.monotonic_ns() + int(left_s * 1e9)
-    worker.member(position).ask(ASKED, pack_question(ASKED), deadline, done)
+    worker.member(position).ask(ASKED, pack_question(ASKED), deadline, done, Cancellation())
     assert came.wait(60)
     return unpack_votes(votes[0])
 
