@@ -54,7 +54,8 @@ class TritonPythonModel:
         self._admission = Admission(default_path())
         answering, self._close_runtimes = _start(self._name, members, args)
         self._deadlines, self._cancels = Deadlines(), Cancels(self._admission)
-        grace, path = settings["grace"], progress.default_path()
+        # A repository that an earlier release rendered has no such setting.
+        grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         self._members = [
             Member(member, own, self._deadlines) for member, own in zip(members, answering, strict=True)
