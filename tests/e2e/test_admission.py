@@ -59,7 +59,7 @@ def empty_gate(live: Live, small: Live) -> Iterator[None]:
     for server in (live, small):
         gate = Admission(path_of(server.server.pid or 0))
         for ticket in gate._tickets.tolist():
-            gate.cancel(ticket)
+            gate.release(ticket)
 
 
 def ask_gate(live: Live) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from quorum.repository.store import Store
 from quorum.runtimes.tensorrt_llm import checkpoint_kv_bytes
 from quorum.server.control import ControlError
 from quorum.server.reload import revive
+from quorum_client import AsyncClient
 from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
@@ -139,6 +141,28 @@ def test_a_deadline_cancels_the_generation(live: Live, place: Path) -> None:
     wait_until(lambda: stopped in {one["id"] for one in standin.events(place / "qwen2", "cancelled")})
     standin.set_fault(place / "qwen2")
     assert statuses(live.ask(TEXT, ASKED, "shoes"), "other") == {Status.ANSWERED}
+
+
+def test_a_cancelled_request_cancels_its_generations(live: Live, place: Path) -> None:
+    standin.set_fault(place / "llama", hang=True)
+    begun = len(standin.events(place / "llama", "generate"))
+    before = {kind: len(standin.events(place / "llama", kind)) for kind in ("abort", "cancelled")}
+
+    async def give_up() -> None:
+        async with AsyncClient(live.url) as client:
+            asking = asyncio.create_task(client.extract(TEXT, ASKED))
+            await asyncio.to_thread(
+                wait_until, lambda: len(standin.events(place / "llama", "generate")) == begun + 2
+            )
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(give_up())
+    for kind, count in before.items():
+        wait_until(lambda kind=kind, count=count: len(standin.events(place / "llama", kind)) == count + 2)
+    standin.set_fault(place / "llama")
+    assert statuses(live.ask(TEXT, ASKED, "shoes"), "plain") == {Status.ANSWERED}
+    assert {kind: len(standin.events(place / "llama", kind)) - 2 for kind in before} == before
 
 
 def test_a_generation_that_raises_is_an_abstention(live: Live, place: Path) -> None:

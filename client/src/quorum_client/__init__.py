@@ -6,6 +6,7 @@ from quorum_client._connection import Tls
 from quorum_client._results import Answer, Extraction, Item, Vote
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
+from quorum_client._wire import cancel_request
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -45,5 +46,6 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "Vote",
+    "cancel_request",
     "takes_canary",
 ]

@@ -15,7 +15,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
+from quorum_client._connection import CANCEL_S, UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
 from quorum_client._room import Room
 from quorum_client._routing import Share
@@ -57,6 +57,8 @@ class AsyncClient:
         self._channel: Any = None
         self._stub: Any = None
         self._closed = False
+        self._in_flight: set[Call] = set()
+        self._cancelling: set[Any] = set()
 
     async def extract(
         self,
@@ -72,6 +74,8 @@ class AsyncClient:
         priority: Priority = INTERACTIVE,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
+
+        If the task is cancelled, the server is asked to stop working on the product.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
@@ -99,6 +103,27 @@ class AsyncClient:
         return await self._send(stub, call, time.perf_counter() - start if look else 0.0)
 
     async def _send(self, stub: Any, call: Call, spent_s: float = 0.0) -> Extraction:
+        """Send a call; cancel it on the server too if the task is cancelled."""
+        self._in_flight.add(call)
+        try:
+            return await self._attempt(stub, call, spent_s)
+        except asyncio.CancelledError:
+            self._cancel(call)
+            raise
+        finally:
+            self._in_flight.discard(call)
+
+    def _cancel(self, call: Call) -> None:
+        """Ask the server to stop working on a call, and wait for nothing."""
+        message = self._connection.cancel_message(call)
+        if self._closed or message is None:
+            return
+        sent = self._stub.ModelInfer(message, timeout=CANCEL_S, metadata=self._connection.metadata)
+        # A call that nothing refers to is cancelled.
+        self._cancelling.add(sent)
+        sent.add_done_callback(self._cancelling.discard)
+
+    async def _attempt(self, stub: Any, call: Call, spent_s: float) -> Extraction:
         """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
         start, sent = time.perf_counter() - spent_s, 0
         left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
@@ -236,9 +261,15 @@ class AsyncClient:
         return bool(response.ready)
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection; calls in flight are cancelled, on the server too."""
+        for call in self._in_flight:
+            self._cancel(call)
         self._closed = True
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        try:
+            await asyncio.gather(*self._cancelling, return_exceptions=True)
+        finally:
             await self._channel.close()
 
     async def __aenter__(self) -> Self:

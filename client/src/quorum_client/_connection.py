@@ -40,6 +40,8 @@ _WINDOW = 4
 _PAUSES_S = (0.1, 0.3)
 _JITTER = 0.2
 _LOOK_S = 2.0
+CANCEL_S = 1.0
+"""How long a cancellation may take to reach the server; a client that is closed waits no longer for it."""
 _TOKENS = 100.0
 
 
@@ -84,7 +86,7 @@ class Tls:
         return grpc.ssl_channel_credentials(ca, key, chain)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """One request, ready to send."""
 
@@ -203,6 +205,10 @@ class Connection:
         timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
         look = self.call("?", ["share"], "", min(timeout / 2, _LOOK_S), STABLE, None, members_timeout_s=0)
         return replace(look, is_look=True)
+
+    def cancel_message(self, call: Call) -> Any:
+        """Build the request that asks the server to stop working on a call; ``None`` if it asks no LLM."""
+        return None if call.is_look else _wire.cancel_request(call.channel, call.request_id)
 
     def waits(self, priority: Priority) -> bool:
         """Whether a run of that priority waits until a full server has room.

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +17,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum_client._connection import UNSET, Call, Connection, Tls, Unset, window
+from quorum_client._connection import CANCEL_S, UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
 from quorum_client._room import Room
 from quorum_client._routing import Share
@@ -69,6 +71,8 @@ class Client:
         )
         self._stub: Any = GRPCInferenceServiceStub(self._channel)
         self._closed = False
+        self._in_flight: set[Call] = set()
+        self._cancelling: set[Any] = set()
 
     def extract(
         self,
@@ -84,6 +88,8 @@ class Client:
         priority: Priority = INTERACTIVE,
     ) -> Extraction:
         """Ask for the attributes of one product.
+
+        If it is interrupted (``KeyboardInterrupt``), the server is asked to stop working on the product.
 
         Args:
             text: Title and description; at most 32 768 bytes as UTF-8, not only white space.
@@ -126,6 +132,27 @@ class Client:
         return self._send(call, time.perf_counter() - start if look else 0.0)
 
     def _send(self, call: Call, spent_s: float = 0.0) -> Extraction:
+        """Send a call; cancel it on the server too if it is interrupted."""
+        self._in_flight.add(call)
+        try:
+            return self._attempt(call, spent_s)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._cancel(call)
+            raise
+        finally:
+            self._in_flight.discard(call)
+
+    def _cancel(self, call: Call) -> None:
+        """Ask the server to stop working on a call, and wait for nothing."""
+        message = self._connection.cancel_message(call)
+        if self._closed or message is None:
+            return
+        sent = self._stub.ModelInfer.future(message, timeout=CANCEL_S, metadata=self._connection.metadata)
+        self._cancelling.add(sent)
+        sent.add_done_callback(self._cancelling.discard)
+
+    def _attempt(self, call: Call, spent_s: float) -> Extraction:
         """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
         start, sent = time.perf_counter() - spent_s, 0
         left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
@@ -184,7 +211,8 @@ class Client:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
         No call starts before the results are iterated, and ``items`` is read only a little ahead, so it
-        need not fit into memory.
+        need not fit into memory. When they are iterated no further (``close`` of the generator, an error),
+        the server is asked to stop working on the products in flight.
 
         Args:
             items: The products.
@@ -201,19 +229,32 @@ class Client:
         """
         limit, waits = window(concurrency), self._connection.waits(priority)
         self._check_open()
+        run: set[str] = set()
 
         def send(item: Item) -> Extraction:
-            return self.extract(
-                item.text,
-                item.attributes,
-                category=item.category,
-                timeout_s=timeout_s,
-                channel=channel,
-                product_id=item.product_id,
-                priority=priority,
-            )
+            request_id = uuid.uuid4().hex
+            run.add(request_id)
+            try:
+                return self.extract(
+                    item.text,
+                    item.attributes,
+                    category=item.category,
+                    timeout_s=timeout_s,
+                    channel=channel,
+                    request_id=request_id,
+                    product_id=item.product_id,
+                    priority=priority,
+                )
+            finally:
+                run.discard(request_id)
 
-        return self._many(iter(items), concurrency, limit, send, keep_errors=errors == "return", waits=waits)
+        def cancel() -> None:
+            for call in list(self._in_flight):
+                if call.request_id in run:
+                    self._cancel(call)
+
+        keep = errors == "return"
+        return self._many(iter(items), concurrency, limit, send, cancel, keep_errors=keep, waits=waits)
 
     def _many(
         self,
@@ -221,6 +262,7 @@ class Client:
         concurrency: int,
         limit: int,
         send: Callable[[Item], Extraction],
+        cancel: Callable[[], None],
         *,
         keep_errors: bool,
         waits: bool,
@@ -245,10 +287,11 @@ class Client:
             while pending:
                 yield pending.popleft().result()
         finally:
-            # Calls in flight end by their own deadline; waiting for them here would delay the caller's error.
+            # Waiting for the calls in flight would delay the caller's error.
             pool.shutdown(wait=False, cancel_futures=True)
             ended.set()
             room.close()
+            cancel()
 
     def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
@@ -270,9 +313,16 @@ class Client:
         return bool(response.ready)
 
     def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection; calls in flight are cancelled, on the server too."""
+        for call in list(self._in_flight):
+            self._cancel(call)
         self._closed = True
-        self._channel.close()
+        try:
+            for sent in list(self._cancelling):
+                with contextlib.suppress(grpc.FutureCancelledError):
+                    sent.exception()
+        finally:
+            self._channel.close()
 
     def __enter__(self) -> Self:
         """Return the client; the end of the block closes it."""

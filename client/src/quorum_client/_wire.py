@@ -31,6 +31,7 @@ from quorum_client.errors import (
 )
 from quorum_contract import (
     CANARY,
+    CANCEL,
     CONFIDENCE,
     INTERACTIVE,
     MEMBER_STATUS,
@@ -106,6 +107,19 @@ def request(
     for tensor, values in zip(ASKED, contents, strict=True):
         added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
         added.contents.bytes_contents.extend(values)
+    return message
+
+
+def cancel_request(channel: str, request_id: str) -> Any:
+    """A request that only cancels another.
+
+    Its text is empty, so that a server of an earlier release, which knows no cancellation, asks no LLM.
+    """
+    message = pb.ModelInferRequest(model_name=channel)
+    message.parameters[CANCEL].string_param = request_id
+    for tensor in ASKED:
+        added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[1])
+        added.contents.bytes_contents.append(b"")
     return message
 
 

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wire contract: tensors, names, statuses, limits and errors, once for server, client and benchmark.
 
-==============================  =====================================================================
-module                          content
-==============================  =====================================================================
-:mod:`quorum_contract.tensors`  the tensors: name, datatype and shape of each
-:mod:`quorum_contract.names`    the names of models and channels
-:mod:`quorum_contract.status`   the status of a vote, and of a decision
-:mod:`quorum_contract.priority` how urgent a request is
-:mod:`quorum_contract.scores`   the range of a vote's score
-:mod:`quorum_contract.checks`   the limits of a request, and their checks
-:mod:`quorum_contract.errors`   the base of every exception, and error codes in messages
-:mod:`quorum_contract.key`      the header of a caller's key
-:mod:`quorum_contract.foreign`  the meaning of ``UNAVAILABLE`` from other programs
-==============================  =====================================================================
+===================================  ================================================================
+module                               content
+===================================  ================================================================
+:mod:`quorum_contract.tensors`       the tensors: name, datatype and shape of each
+:mod:`quorum_contract.names`         the names of models and channels
+:mod:`quorum_contract.status`        the status of a vote, and of a decision
+:mod:`quorum_contract.priority`      how urgent a request is
+:mod:`quorum_contract.cancellation`  a caller that waits no longer
+:mod:`quorum_contract.scores`        the range of a vote's score
+:mod:`quorum_contract.checks`        the limits of a request, and their checks
+:mod:`quorum_contract.errors`        the base of every exception, and error codes in messages
+:mod:`quorum_contract.key`           the header of a caller's key
+:mod:`quorum_contract.foreign`       the meaning of ``UNAVAILABLE`` from other programs
+===================================  ================================================================
 
 Standard library only: every step inside the server imports it.
 """
 
+from quorum_contract.cancellation import CANCEL
 from quorum_contract.checks import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
@@ -50,6 +52,7 @@ __all__ = [
     "BULK",
     "CANARY",
     "CANARY_SHARE",
+    "CANCEL",
     "CATEGORY",
     "CHANNELS",
     "CONFIDENCE",

@@ -56,6 +56,12 @@ class Overloaded(Unavailable):
     code = "OVERLOADED"
 
 
+class Cancelled(RequestError):
+    """The request only asked to cancel an earlier one; that is the answer to it, and no member was asked."""
+
+    code = "CANCELLED"
+
+
 class Coded(NamedTuple):
     """A message of the server, without its code.
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,34 @@ def test_a_deadline_stops_the_generation_by_its_number(runtime: Any, inner: Inne
     assert stopped == asked
     assert stop["stop"].tolist() == [[True]]
     assert set(stop) == {"input_ids", "input_lengths", "request_output_len", "stop"}
+
+
+def test_a_cancelled_question_stops_its_generation_once_and_no_other(runtime: Any, inner: Inner) -> None:
+    inner.hang = True
+    replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    deadline = time.monotonic_ns() + 3_600 * 10**9
+    gone, stays = (Question(name, SCHEMA, name, "", ("color",), deadline) for name in ("gone", "stays"))
+    for asked in (gone, stays):
+        runtime.submit(asked, partial(lambda name, reply: replies.put((name, reply)), asked.prompt))
+    while inner.inside < 2:
+        time.sleep(0.005)
+    gone.cancellation.cancel()
+    gone.cancellation.cancel()
+    assert replies.get(timeout=30) == ("gone", Status.TIMEOUT)
+    assert replies.empty()
+    assert sum("stop" in inputs for _, inputs, _ in inner.asked) == 1
+    stays.cancellation.cancel()
+    assert replies.get(timeout=30) == ("stays", Status.TIMEOUT)
+
+
+def test_an_answered_question_is_not_stopped(runtime: Any, inner: Inner) -> None:
+    asked = Question("red", SCHEMA, "red", "", ("color",), time.monotonic_ns() + 3_600 * 10**9)
+    replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    runtime.submit(asked, replies.put)
+    assert isinstance(replies.get(timeout=30), Generated)
+    asked.cancellation.cancel()
+    runtime.close()
+    assert len(inner.asked) == 1
 
 
 def test_no_more_calls_wait_than_may(runtime: Any, inner: Inner) -> None:

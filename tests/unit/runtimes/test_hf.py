@@ -255,6 +255,29 @@ def test_a_deadline_stops_generation_and_nobody_else(checkpoint, start, monkeypa
     assert "too late already" not in taken
 
 
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_a_cancelled_question_stops_and_the_others_of_its_batch_go_on(
+    checkpoint, start, monkeypatch, batching
+) -> None:
+    taken: dict[str, int] = {}
+    take = Answers.take
+
+    def count(self: Answers, job: Any, token: int, log_prob: float) -> bool:
+        asked = job.question.prompt
+        taken[asked] = taken.get(asked, 0) + 1
+        if asked == "gone" and taken[asked] == 9:
+            job.question.cancellation.cancel()
+        return take(self, job, token, log_prob)
+
+    monkeypatch.setattr(Answers, "take", count)
+    runtime = start(checkpoint, guided=False, batching=batching, max_new_tokens=300)
+    stays, gone, after = ask(runtime, [question("stays"), question("gone"), question("after")])
+    assert gone == Status.TIMEOUT
+    assert taken["gone"] == 9
+    assert isinstance(stays, Generated)
+    assert isinstance(after, Generated)
+
+
 def test_an_adapter_changes_the_answers(tmp_path, checkpoint, start, tokens) -> None:
     peft = pytest.importorskip("peft")
     base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)

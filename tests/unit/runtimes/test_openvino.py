@@ -183,7 +183,7 @@ def test_marks_of_a_chat_template_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", DEMO[:1])
-def test_an_abandoned_question_is_stopped_and_no_other(model: str) -> None:
+def test_a_cancelled_question_is_stopped_and_no_other(model: str) -> None:
     runtime = create(RuntimeSettings("m", MODELS, OpenVinoOptions(model=model, chat=False)))
     replies: dict[str, Reply] = {}
     left = threading.Semaphore(0)
@@ -196,7 +196,7 @@ def test_an_abandoned_question_is_stopped_and_no_other(model: str) -> None:
         asked = question(text)
         runtime.submit(asked, lambda reply, text=text: keep(text, reply))  # type: ignore[misc]
         if text == TEXTS[1]:
-            asked.abandon()
+            asked.cancellation.cancel()
     for _ in TEXTS:
         assert left.acquire(timeout=60)
     runtime.close()

@@ -125,12 +125,35 @@ def test_slow_answers_come_later_and_not_after_close(folder: Path) -> None:
     assert late == []
 
 
+@pytest.mark.parametrize("when", ["before", "while it waits", "after"])
+def test_a_cancelled_question_is_settled_at_once_and_only_once(folder: Path, when: str) -> None:
+    m = runtime(folder, latency_ms=1 if when == "after" else 3_600_000)
+    asked, replies, came = question("c", "brand"), list[Reply](), threading.Event()
+
+    def done(reply: Reply) -> None:
+        replies.append(reply)
+        came.set()
+
+    if when == "before":
+        asked.cancellation.cancel()
+    m.submit(asked, done)
+    if when == "after":
+        assert came.wait(30)
+    asked.cancellation.cancel()
+    assert came.wait(30)
+    asked.cancellation.cancel()
+    m.close()
+    assert len(replies) == 1
+    assert (replies[0] == Status.TIMEOUT) == (when != "after")
+    asked.cancellation.cancel()
+
+
 def test_think_time_is_drawn_or_constant(folder: Path) -> None:
     def drawn(**options: object) -> list[float]:
         m = runtime(folder, latency_ms=40, **options)
         delays: list[float] = []
         m._later.close()
-        m._later.call = lambda delay_s, _: delays.append(delay_s)  # type: ignore[method-assign]
+        m._later.settle = lambda delay_s, *_: delays.append(delay_s)  # type: ignore[method-assign]
         for _ in range(2000):
             m.submit(question("c", "brand"), lambda _: None)
         return delays

@@ -240,7 +240,7 @@ def test_a_request_that_lost_its_slot_is_answered_by_its_seal(path: Path) -> Non
     assert step.is_valid(late, NOW + UNUSED_NS, seal)
     assert not step.is_valid(late, NOW + UNUSED_NS, seal ^ 1)
     assert not step.is_valid(late, NOW + UNUSED_NS)
-    for call in (step.use, step.cancel, step.release):
+    for call in (step.use, step.release):
         call(late)
     assert step.is_valid(other, NOW + UNUSED_NS), "it frees no slot of another"
     assert claim(gate, 1, NOW + 2 * UNUSED_NS) is not None, "nor does it use one"
@@ -248,13 +248,59 @@ def test_a_request_that_lost_its_slot_is_answered_by_its_seal(path: Path) -> Non
 
 def test_a_cancelled_ticket_frees_its_slot_at_once(path: Path) -> None:
     gate, member = Admission(path), Admission(path)
-    ticket = claim(gate, 1) or 0
+    gate.open_gate()
+    seal = gate.seal(BODY)
+    ticket = gate.claim(1, NOW, LATER, seal, "mine") or 0
     member.use(ticket)
     assert claim(gate, 1) is None
-    member.cancel(ticket)
+    assert member.cancelled_since(0) == []
+    assert gate.cancel("mine", NOW) == 1
     assert gate.inside(NOW) == 0
-    assert not member.is_valid(ticket, NOW)
+    assert member.is_cancelled(ticket)
+    assert member.cancelled_since(0) == [ticket]
+    assert not member.is_valid(ticket, NOW, seal)
     assert claim(gate, 1) is not None
+    assert not member.is_valid(ticket, NOW, seal), "its slot is another's now"
+    assert gate.cancel("mine", NOW) == 0
+    assert (gate.cancels, gate.inside(NOW)) == (1, 1)
+
+
+@pytest.mark.parametrize("end", ["released", "expired", "other", "unknown", "nameless", "strange"])
+def test_only_a_request_of_that_id_that_is_inside_is_cancelled(path: Path, end: str) -> None:
+    gate, vote = Admission(path), Admission(path)
+    ticket = gate.claim(4, NOW, LATER, 1, "" if end == "nameless" else "mine") or 0
+    if end == "released":
+        vote.release(ticket)
+    name = {"other": "Mine", "unknown": "mine ", "nameless": "", "strange": "\udcff"}.get(end, "mine")
+    assert gate.cancel(name, LATER + GRACE_NS if end == "expired" else NOW) == 0
+    assert not vote.is_cancelled(ticket)
+    assert gate.cancels == 0
+
+
+def test_requests_of_one_id_are_cancelled_together(path: Path) -> None:
+    gate = Admission(path)
+    tickets = [gate.claim(4, NOW, LATER, seal, "twin") or 0 for seal in (1, 2)]
+    other = gate.claim(4, NOW, LATER, 3, "single") or 0
+    assert gate.cancel("twin", NOW) == 2
+    assert gate.cancelled_since(0) == tickets
+    assert gate.is_valid(other, NOW)
+
+
+def test_cancellations_that_come_faster_than_a_member_looks_are_all_seen(path: Path) -> None:
+    gate, member = Admission(path), Admission(path)
+    tickets = []
+    for number in range(1_500):
+        tickets.append(claim_as(gate, str(number)))
+        assert gate.cancel(str(number), NOW) == 1
+        if number in (2, 3, 900):
+            since = number
+    assert {ticket & 0xFFFF for ticket in tickets} == {0}, "they all had the same slot"
+    assert member.cancelled_since(since) == tickets[since:]
+    assert member.cancelled_since(0) == tickets[-1_024:]
+
+
+def claim_as(gate: Admission, name: str) -> int:
+    return gate.claim(1, NOW, LATER, next(SEALS), name) or 0
 
 
 def test_a_watcher_sees_the_last_answer_and_the_age_of_the_oldest_ticket(path: Path) -> None:

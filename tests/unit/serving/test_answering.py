@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from quorum.runtimes.base import Done, Generated, Question, Reply
+from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Answering, packed
 from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_votes
 from quorum.tasks.catalogue import Catalogue
@@ -32,7 +33,7 @@ def ask(answer: Callable[[Question], Reply], *attributes: str) -> list[PackedVot
     sent: list[bytes] = []
     admitted = Admitted("text", "", attributes, time.monotonic_ns() + 10**10)
     answering = Answering(SETTINGS, Catalogue({}), Runtime(answer))
-    answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append)
+    answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append, Cancellation())
     (votes,) = sent
     return unpack_votes(votes)
 

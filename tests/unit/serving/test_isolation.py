@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import EXIT_CODE
 from quorum.serving.isolation import link as link_module
 from quorum.serving.isolation import process as process_module
@@ -28,6 +31,7 @@ from quorum.serving.isolation import worker as worker_module
 from quorum.serving.isolation.frames import (
     Ask,
     Close,
+    Drop,
     FrameError,
     Frames,
     FromWorker,
@@ -79,7 +83,7 @@ def ask(worker: Worker, position: int = 0, left_s: float = 60.0) -> list[PackedV
         came.set()
 
     deadline = time.monotonic_ns() + int(left_s * 1e9)
-    worker.member(position).ask(ASKED, pack_question(ASKED), deadline, done)
+    worker.member(position).ask(ASKED, pack_question(ASKED), deadline, done, Cancellation())
     assert came.wait(60)
     return unpack_votes(votes[0])
 
@@ -89,6 +93,34 @@ def wait_until_back(worker: Worker) -> None:
     while ask(worker) != ANSWERED:
         assert time.monotonic() < end, "no new worker"
         time.sleep(0.02)
+
+
+def test_a_cancelled_question_is_dropped_in_the_process_and_no_other(folder: Path) -> None:
+    made = Worker("m", start_of(folder, "m", "other", latency_ms=3_600_000))
+    deadline = time.monotonic_ns() + 3_600 * 10**9
+    votes: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+    cancellations = [Cancellation() for _ in range(3)]
+    cancellations[2].cancel()
+    for number, own in enumerate(cancellations):
+        done = partial(lambda number, packed: votes.put((number, packed)), number)
+        made.member(number % 2).ask(ASKED, pack_question(ASKED), deadline, done, own)
+    for number in (2, 0):
+        cancellations[number].cancel()
+        found, packed = votes.get(timeout=60)
+        assert (found, unpack_votes(packed)) == (number, [("", Status.TIMEOUT, None)])
+    assert len(made._pending) == 1
+    cancellations[0].cancel()
+    made.close()
+    cancellations[1].cancel()
+    assert votes.empty()
+
+
+def test_what_was_settled_may_still_be_dropped(worker: Worker) -> None:
+    assert ask(worker) == ANSWERED
+    assert worker._link is not None
+    for number in (0, 7, 2**40):
+        worker._link.send(Drop(number))
+    assert ask(worker) == ANSWERED
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.data())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Done
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.packing import Admitted, pack_question, pack_votes, unpack_votes
@@ -21,10 +22,14 @@ class Held:
 
     def __init__(self) -> None:
         self.asked: list[Done] = []
+        self.cancellations: list[Cancellation] = []
 
-    def ask(self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done) -> None:
+    def ask(
+        self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
+    ) -> None:
         assert body == pack_question(admitted)
         self.asked.append(done)
+        self.cancellations.append(cancellation)
 
 
 def ask(member: Any, sent: list[bytes], left_s: float = 10.0) -> None:
@@ -64,11 +69,13 @@ def test_a_question_that_is_late_is_not_asked() -> None:
 def test_a_question_that_is_not_answered_in_time_is_an_abstention() -> None:
     from quorum.serving.member import Member
 
-    timer, sent = Deadlines(), list[bytes]()
-    ask(Member(SETTINGS, Held(), timer), sent)
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    ask(Member(SETTINGS, held, timer), sent)
     assert sent == []
+    assert not held.cancellations[0].is_cancelled
     timer.close()
     assert sent == [pack_votes(abstain(Status.TIMEOUT, 2))]
+    assert held.cancellations[0].is_cancelled, "the runtime works on for no one"
 
 
 def test_a_runtime_that_raises_is_an_abstention() -> None:

@@ -14,8 +14,11 @@ import pytest
 
 from quorum.runtimes.base import Done, Question
 from quorum.serving import progress
-from quorum.serving.admission import CAPACITY
-from quorum.serving.packing import Admitted, unpack_votes
+from quorum.serving.admission import CAPACITY, Admission
+from quorum.serving.answering import Answering, packed
+from quorum.serving.cancels import Cancels
+from quorum.serving.deadlines import Deadlines
+from quorum.serving.packing import Admitted, pack_question, unpack_votes
 from quorum.serving.progress import Grace, Progress
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote, abstain
@@ -71,7 +74,7 @@ def watched(grace: Grace, clock: Clock, deadline_ms: float = 1_000) -> tuple[lis
 
 
 def answer(grace: Grace, member: str, votes: list[Vote] = YES, ticket: int = TICKET) -> None:
-    grace.reporting(lambda _: None, ticket, member)(votes)
+    grace.reporting(lambda _: None, ticket, member)(packed(votes))
 
 
 @pytest.mark.parametrize("second", [0.5, 30.0, 99.5, 100.5, 163.0, 450.0, 899.0])
@@ -138,9 +141,9 @@ def test_after_the_end_nothing_is_looked_at_any_more(grace: Grace, clock: Clock)
 def test_only_the_first_votes_are_reported_and_sent(grace: Grace) -> None:
     sent: list[Any] = []
     report = grace.reporting(sent.append, TICKET, "a")
-    late = abstain(Status.TIMEOUT, 2)
+    late = packed(abstain(Status.TIMEOUT, 2))
     report(late)
-    report(YES)
+    report(packed(YES))
     assert sent == [late]
     answer(grace, "b")
     assert grace.progress.reached_ns(TICKET, 1)
@@ -189,10 +192,7 @@ def test_the_file_is_private_and_never_gets_shorter(tmp_path: Path, monkeypatch:
         Progress(path, 2)
 
 
-@pytest.mark.usefixtures("serving")
 def test_the_thread_of_the_deadlines_ends_the_wait(tmp_path: Path) -> None:
-    from quorum.serving.member import Deadlines
-
     deadlines = Deadlines()
     settings = {"grace_ms": 20, "min_members": 1, "voters": ["a", "b"]}
     grace = Grace(settings, deadlines, tmp_path / "answered")
@@ -226,22 +226,25 @@ class Runtime:
 @pytest.mark.usefixtures("serving")
 def test_of_two_members_in_one_process_the_late_one_is_stopped(tmp_path: Path) -> None:
     """The response of their model comes when the grace ends, and the work on the late answer with it."""
-    from quorum.serving.member import Deadlines, TritonPythonModel, _Member, _Reply
+    from quorum.serving.member import Member, TritonPythonModel
+    from quorum.serving.reply import Reply
 
     settings = {"prompt": "bare", "timeout_s": 3_600, "reserve_ms": 0, "max_in_flight": 9}
+    deadlines = Deadlines()
     model, runtimes = TritonPythonModel(), [Runtime(replies) for replies in (True, False)]
-    model._names, model._direct, model._admission = ["a", "b"], True, None
-    model._deadlines = deadlines = Deadlines()
+    model._names, model._direct, model._admission = ["a", "b"], True, Admission(tmp_path / "tickets")
+    model._deadlines, model._cancels = deadlines, Cancels(model._admission)
+    model._close_runtimes = lambda: None
     model._grace = Grace(
         {"grace_ms": 20, "min_members": 2, "voters": ["a", "b", "c"]}, deadlines, tmp_path / "answered"
     )
     model._members = [
-        _Member({"name": name, **settings}, Catalogue({}), runtime, deadlines)
-        for name, runtime in zip(model._names, runtimes, strict=True)
+        Member(own, Answering(own, Catalogue({}), runtime), deadlines)
+        for own, runtime in zip([{"name": name, **settings} for name in "ab"], runtimes, strict=True)
     ]
-    reply, came = _Reply(["a_", "b_"]), threading.Event()
+    reply, came = Reply(["a_", "b_"]), threading.Event()
     question = Admitted("text", "", ("color",), time.monotonic_ns() + 3_600 * 10**9)
-    model._ask(question, TICKET, b"", reply)
+    model._ask(question, TICKET, pack_question(question), reply)
     sent: list[Any] = []
 
     class Request:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from quorum.deployment.schema import Deployment
-from quorum.server.leftovers import runs
+from quorum.processes import runs
 from quorum_bench.chaos.errors import ProcessNotFound
 from quorum_bench.chaos.processes import found
 from quorum_contract import GATE, VOTE

@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import Options, find_missing
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote
@@ -29,6 +30,7 @@ class Question:
         text: The product text, for runtimes that look answers up.
         attributes: ``A`` names, in the order of the answer.
         deadline_ns: ``time.monotonic_ns()`` after which the answer is discarded.
+        cancellation: Says, before the deadline, that the answer is no longer waited for.
     """
 
     prompt: str
@@ -37,16 +39,12 @@ class Question:
     category: str
     attributes: tuple[str, ...]
     deadline_ns: int
-    _abandoned: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
+    cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
 
     @property
     def expired(self) -> bool:
         """Whether the deadline has passed, or the answer is no longer waited for."""
-        return bool(self._abandoned) or time.monotonic_ns() >= self.deadline_ns
-
-    def abandon(self) -> None:
-        """Record, before the deadline, that the answer is no longer waited for."""
-        self._abandoned.append(True)
+        return self.cancellation.is_cancelled or time.monotonic_ns() >= self.deadline_ns
 
     @property
     def left_s(self) -> float:
@@ -80,7 +78,7 @@ class Runtime(Protocol):
         """Start answering and return at once; after any exception the member abstains.
 
         Args:
-            question: The question. Work on it may stop once it is ``expired``.
+            question: The question. Work on it stops soon after it has ``expired``.
             done: Called exactly once, from any thread, and never after ``close`` has returned.
         """
 

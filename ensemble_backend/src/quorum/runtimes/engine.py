@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from quorum.runtimes.base import Done, Generated, Infer, Question, Reply, RuntimeSettings
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.chat import ChatTokenizer
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
@@ -103,15 +105,18 @@ class EngineRuntime:
         except Exception:
             logger.exception("member %s: a question could not be tokenised", self._member)
             return Status.ERROR
-        # Stops the generation at its deadline, to free its place in the batch.
-        left_s = max(0.0, question.left_s)
-        timer = threading.Timer(left_s, self._stops.submit, (self._stop, number, inputs))
+        # Stops the generation at its deadline or when it is cancelled, to free its place in the batch.
+        stop = Cancellation()
+        stop.when_cancelled(partial(self._stop_soon, number, inputs))
+        timer = threading.Timer(max(0.0, question.left_s), stop.cancel)
         try:
             timer.start()
+            question.cancellation.when_cancelled(stop.cancel)
             try:
                 outputs = self._infer(self._model, inputs, self._outputs, number)
             finally:
                 timer.cancel()
+                stop.disarm()
             reply = self._generated(outputs)
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
@@ -127,6 +132,10 @@ class EngineRuntime:
         if len(log_probs) < length or not log_probs.any():
             return Generated(text)
         return Generated(text, self._ends.find(tokens, text), log_probs.tolist())
+
+    def _stop_soon(self, number: str, inputs: dict[str, Any]) -> None:
+        if self._open:
+            self._stops.submit(self._stop, number, inputs)
 
     def _stop(self, number: str, inputs: dict[str, Any]) -> None:
         identity = {name: inputs[name] for name in ("input_ids", "input_lengths", "request_output_len")}

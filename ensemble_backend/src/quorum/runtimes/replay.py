@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import random
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import Faults
 from quorum.runtimes.options import ReplayOptions
 from quorum.votes import VotesError, read_rows
@@ -53,7 +56,7 @@ class ReplayRuntime:
         if draw < options.fail_share:
             raise RuntimeError("rehearsed failure (fail_share)")
         if draw < options.fail_share + options.hang_share:
-            self._later.call(question.left_s, lambda: done(Status.TIMEOUT))
+            self._later.settle(question.left_s, question, done, Status.TIMEOUT)
             return
         recorded = self._answers.get((question.category, question.text), {})
         answers = {name: recorded[name] for name in question.attributes if name in recorded}
@@ -65,7 +68,7 @@ class ReplayRuntime:
         think_s = self._latency_s
         if think_s and not is_constant:
             think_s = self._random.expovariate(1.0 / think_s)
-        self._later.call(think_s + late_s, lambda: done(reply))
+        self._later.settle(think_s + late_s, question, done, reply)
 
     def close(self) -> None:
         """Drop delayed answers."""
@@ -80,15 +83,30 @@ def _faults(settings: RuntimeSettings[ReplayOptions]) -> Faults | None:
 
 
 class _Later:
-    """Calls functions after a delay, all on one thread."""
+    """Settles questions after a delay, all on one thread; at once when they are cancelled."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="quorum-replay", daemon=True)
         self._thread.start()
 
-    def call(self, delay_s: float, function: Callable[[], None]) -> None:
-        self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, function)
+    def settle(self, delay_s: float, question: Question, done: Done, reply: Reply) -> None:
+        self._loop.call_soon_threadsafe(self._wait, delay_s, question.cancellation, done, reply)
+
+    def _wait(self, delay_s: float, cancellation: Cancellation, done: Done, reply: Reply) -> None:
+        waiting = [done]
+
+        def settle(reply: Reply) -> None:
+            while waiting:
+                waiting.pop()(reply)
+
+        self._loop.call_later(delay_s, settle, reply)
+        cancellation.when_cancelled(lambda: self._soon(partial(settle, Status.TIMEOUT)))
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        # After the end nothing is called.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
         """Stop; no function is called after this returns."""

@@ -16,6 +16,7 @@ import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -115,7 +116,8 @@ class TensorRtLlmRuntime:
             inputs=tokens, sampling_params=parameters, lora_request=self._adapter
         )
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(left_s) as limit:
+                question.cancellation.when_cancelled(partial(self._end_soon, limit))
                 await result.aresult()
         except BaseException:
             # Free its place in the batch.
@@ -130,12 +132,21 @@ class TensorRtLlmRuntime:
             return Status.TIMEOUT
         return self._generated(answer)
 
+    def _end_soon(self, limit: asyncio.Timeout) -> None:
+        self._host.loop.call_soon_threadsafe(_end_now, limit)
+
     def _generated(self, answer: Any) -> Generated:
         text, tokens = answer.text, answer.token_ids or []
         if not self._scores or len(answer.logprobs or ()) != len(tokens):
             return Generated(text)
         log_probs = [_log_prob_of(token, known) for token, known in zip(tokens, answer.logprobs, strict=True)]
         return Generated(text, self._ends.find(tokens, text), log_probs)
+
+
+def _end_now(limit: asyncio.Timeout) -> None:
+    # It has ended already.
+    with contextlib.suppress(RuntimeError):
+        limit.reschedule(0)
 
 
 def _log_prob_of(token: int, known: Any) -> float:

@@ -23,12 +23,20 @@ from tritonclient.grpc import service_pb2 as pb
 
 from quorum.server.exposure import ExposedError, door_key
 from quorum.server.launch import raise_open_files
+from quorum_client import cancel_request
 from quorum_client.errors import ChannelNotFound, InvalidRequest, Overloaded, Unauthenticated, Unavailable
-from quorum_contract import CHANNELS, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CATEGORY_BYTES, MAX_TEXT_BYTES
+from quorum_contract import (
+    CANCEL,
+    CHANNELS,
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_CATEGORY_BYTES,
+    MAX_TEXT_BYTES,
+    PRIORITY,
+)
 from quorum_contract.errors import QuorumError, with_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.key import KEY_HEADER, key_value
-from quorum_contract.priority import PRIORITY
 
 READY = "ready"
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -42,7 +50,7 @@ MAX_MESSAGE_BYTES = (
 )
 """A little more than the largest request of the contract."""
 _ERROR_BYTES = 1024
-_PARAMETERS = frozenset(["timeout", PRIORITY])
+_PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL])
 MAX_CONNECTIONS = 4096
 _OWN_FILES = 64
 # Of one connection. A new one may send before it has read the limit, and what is above is refused.
@@ -51,6 +59,7 @@ _IDLE_S = 60.0
 _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 60.0, 20.0
 _HANDSHAKE_S = 10.0
 _RECONNECT_S = 1.0
+_CANCEL_S = 1.0
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -80,6 +89,7 @@ class Door(grpc.GenericRpcHandler):
         self._settings = settings
         self._key = key_value(key).encode()
         self._inside = 0
+        self._cancelling: set[Any] = set()
         checks: dict[str, Callable[[bytes], None]] = {
             "ServerLive": lambda _: None,
             "ServerReady": lambda _: None,
@@ -89,7 +99,7 @@ class Door(grpc.GenericRpcHandler):
         }
         self._handlers: dict[str, Any] = {
             f"{_SERVICE}{name}": grpc.unary_unary_rpc_method_handler(
-                self._relay(channel.unary_unary(f"{_SERVICE}{name}"), check)
+                self._relay(channel.unary_unary(f"{_SERVICE}{name}"), check, is_question=name == "ModelInfer")
             )
             for name, check in checks.items()
         }
@@ -110,8 +120,10 @@ class Door(grpc.GenericRpcHandler):
             return self._refused
         return self._handlers.get(handler_call_details.method, self._not_passed)
 
-    def _relay(self, send: Any, check: Callable[[bytes], None]) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        """A handler that checks a message and passes it on."""
+    def _relay(
+        self, send: Any, check: Callable[[bytes], None], *, is_question: bool
+    ) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        """A handler that checks a message and passes it on, and cancels a question whose caller goes."""
 
         async def handle(raw: bytes, context: Any) -> bytes:
             try:
@@ -128,6 +140,10 @@ class Door(grpc.GenericRpcHandler):
             self._inside += 1
             try:
                 answer: bytes = await send(raw, timeout=self._left(context))
+            except asyncio.CancelledError:
+                if is_question:
+                    self._cancel(send, raw)
+                raise
             except grpc.aio.AioRpcError as error:
                 await _pass_error(context, error)
                 raise
@@ -137,11 +153,29 @@ class Door(grpc.GenericRpcHandler):
 
         return handle
 
+    def _cancel(self, send: Any, raw: bytes) -> None:
+        """Have the server stop working on the question of a caller that has gone, and wait for nothing."""
+        message = cancel_of(raw)
+        if message is not None:
+            sent = send(message, timeout=_CANCEL_S)
+            # A call that nothing refers to is cancelled.
+            self._cancelling.add(sent)
+            sent.add_done_callback(self._cancelling.discard)
+
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""
         left: float | None = context.time_remaining()
         longest = self._settings.max_timeout_s
         return longest if left is None else min(left, longest)
+
+
+def cancel_of(raw: bytes) -> bytes | None:
+    """The request that cancels a request; ``None`` for one that asks no member or has no id."""
+    request = pb.ModelInferRequest.FromString(raw)
+    if not request.id or CANCEL in request.parameters:
+        return None
+    cancel: bytes = cancel_request(request.model_name, request.id).SerializeToString()
+    return cancel
 
 
 def check_question(request: Any) -> None:

@@ -2,7 +2,7 @@
 """Tickets for requests inside the ensemble, in a small shared file: claimed by the gate, freed by the vote.
 
 Gate, members and vote are separate processes of one server. Each column of the file is written by one kind of
-step: the gate claims, members say that a ticket is in use or was cancelled, the vote releases. So no lock is
+step: the gate claims and cancels, members say that a ticket is in use, the vote releases. So no lock is
 needed. A slot that is never freed expires with its deadline; one that no member has used after
 ``UNUSED_NS`` (a call of the gate alone) is taken before a request is refused.
 
@@ -32,8 +32,10 @@ UNUSED_NS = 500_000_000
 
 _SECRET_BYTES = 32
 _HEADER_BYTES = 64
-_COLUMNS = 6
-_FILE_BYTES = _HEADER_BYTES + CAPACITY * _COLUMNS * 8
+_COLUMNS = 7
+_RECENT = 1024
+_TABLE_BYTES = _HEADER_BYTES + CAPACITY * _COLUMNS * 8
+_FILE_BYTES = _TABLE_BYTES + _RECENT * 8
 _CLOSED_AT, _SLOTS_AT = _SECRET_BYTES // 8, _HEADER_BYTES // 8
 _SLOT_BITS = 16
 _SLOT = (1 << _SLOT_BITS) - 1
@@ -72,13 +74,20 @@ class Admission:
             os.close(handle)
         # Single numbers are read and written several times faster through a memoryview than through numpy.
         numbers = memoryview(self._map).cast("q")
-        self._closed, self._answered = (numbers[at : at + 1] for at in (_CLOSED_AT, _CLOSED_AT + 1))
-        columns = [numbers[at : at + CAPACITY] for at in range(_SLOTS_AT, len(numbers), CAPACITY)]
+        self._closed, self._answered, self._cancels = (
+            numbers[at : at + 1] for at in range(_CLOSED_AT, _CLOSED_AT + 3)
+        )
+        columns = [numbers[at : at + CAPACITY] for at in range(_SLOTS_AT, _TABLE_BYTES // 8, CAPACITY)]
         # Written by the gate.
         self._tickets, self._expires_ns, self._claimed_ns = columns[:3]
-        # The last ticket of each slot that the vote released, that a member used, and that one cancelled.
-        self._released, self._used, self._cancelled = columns[3:]
-        self._table = np.frombuffer(self._map, np.int64, offset=_HEADER_BYTES).reshape(_COLUMNS, CAPACITY)
+        # The last ticket of each slot that the vote released, that a member used, that the gate cancelled.
+        self._released, self._used, self._cancelled = columns[3:6]
+        # A hash of the id of each slot's request; 0: it has none.
+        self._requests = columns[6]
+        # The tickets cancelled last; a slot may be claimed and cancelled again before members have looked.
+        self._recent = numbers[_TABLE_BYTES // 8 :]
+        table = np.frombuffer(self._map, np.int64, CAPACITY * _COLUMNS, _HEADER_BYTES)
+        self._table = table.reshape(_COLUMNS, CAPACITY)
         self._free: list[int] = []
 
     def open_gate(self) -> None:
@@ -114,10 +123,11 @@ class Admission:
         digest = hashlib.blake2b(body, key=self._map[:_SECRET_BYTES], digest_size=8).digest()
         return int.from_bytes(digest, "little") >> (64 - 63 + _SLOT_BITS)
 
-    def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int) -> int | None:
+    def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int, request_id: str = "") -> int | None:
         """Claim a slot for a question of that :meth:`seal`; times are of ``time.monotonic_ns()``.
 
-        Where no slot is free, the oldest of those that no member has used for ``UNUSED_NS`` is taken.
+        By its ``request_id``, if it has one, the request can be cancelled. Where no slot is free, the oldest
+        of those that no member has used for ``UNUSED_NS`` is taken.
 
         Returns:
             A ticket (positive INT64), or ``None`` when ``limit`` (1 to ``CAPACITY``) requests are inside.
@@ -130,6 +140,7 @@ class Admission:
         ticket = (seal << _SLOT_BITS) | slot
         self._claimed_ns[slot] = now_ns
         self._expires_ns[slot] = deadline_ns + GRACE_NS
+        self._requests[slot] = self._hash(request_id)
         self._tickets[slot] = ticket
         return ticket
 
@@ -138,7 +149,7 @@ class Admission:
         return self._find(limit, now_ns) is None
 
     def is_valid(self, ticket: int, now_ns: int, seal: int | None = None) -> bool:
-        """Whether ``ticket`` was issued, not freed, has not expired, and fits ``seal`` if given.
+        """Whether ``ticket`` was issued, not freed or cancelled, has not expired, and fits ``seal`` if given.
 
         With its seal a ticket stays valid when its slot went to another request: the deadline, which is under
         the seal, ends it.
@@ -147,7 +158,7 @@ class Admission:
         if slot >= CAPACITY or (seal is not None and ticket >> _SLOT_BITS != seal):
             return False
         if self._tickets[slot] != ticket:
-            return seal is not None
+            return seal is not None and self._cancelled[slot] != ticket
         return not self._is_free(slot, now_ns)
 
     def use(self, ticket: int) -> None:
@@ -156,11 +167,38 @@ class Admission:
         if slot < CAPACITY and self._tickets[slot] == ticket:
             self._used[slot] = ticket
 
-    def cancel(self, ticket: int) -> None:
-        """Free the slot of a ticket whose caller has gone. Members call this."""
+    def cancel(self, request_id: str, now_ns: int) -> int:
+        """Free the slots of the requests with that id, and let members know. Only the gate calls this.
+
+        Returns:
+            How many there were: 0 for an id that is not known, or whose request is answered already.
+        """
+        tickets, expires, _, released, _, cancelled, requests = self._table
+        hashed = self._hash(request_id)
+        if not hashed:
+            return 0
+        held = (requests == hashed) & (expires > now_ns) & (released != tickets) & (cancelled != tickets)
+        slots: list[int] = np.flatnonzero(held).tolist()
+        for slot in slots:
+            self._cancelled[slot] = ticket = self._tickets[slot]
+            self._recent[self._cancels[0] % _RECENT] = ticket
+            self._cancels[0] += 1
+        return len(slots)
+
+    def is_cancelled(self, ticket: int) -> bool:
+        """Whether :meth:`cancel` was called for a request, however its slot is used now."""
         slot = ticket & _SLOT
-        if slot < CAPACITY and self._tickets[slot] == ticket:
-            self._cancelled[slot] = ticket
+        return slot < CAPACITY and ticket > 0 and self._cancelled[slot] == ticket
+
+    @property
+    def cancels(self) -> int:
+        """How many tickets have been cancelled so far."""
+        return self._cancels[0]
+
+    def cancelled_since(self, count: int) -> list[int]:
+        """The tickets that were cancelled since :attr:`cancels` was ``count``, at most the last 1024."""
+        last = self._cancels[0]
+        return [self._recent[at % _RECENT] for at in range(max(count, last - _RECENT), last)]
 
     def release(self, ticket: int) -> None:
         """Free the slot of a decided ticket; one that is not valid is ignored. Only the vote calls this."""
@@ -179,11 +217,20 @@ class Admission:
             now_ns: On the monotonic clock.
             in_use: Count only tickets that a member has used, not those of calls of the gate alone.
         """
-        tickets, expires, claimed, released, used, cancelled = self._table
+        tickets, expires, claimed, released, used, cancelled, _ = self._table
         held = (expires > now_ns) & (released != tickets) & (cancelled != tickets)
         if in_use:
             held &= used == tickets
         return max(0, now_ns - int(claimed[held].min())) if held.any() else 0
+
+    def _hash(self, request_id: str) -> int:
+        """63 bits of a keyed BLAKE2b, at least 1; 0 without an id."""
+        if not request_id:
+            return 0
+        # Ids that no text is (a caller may send any bytes) still have a hash.
+        body = request_id.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(body, key=self._map[:_SECRET_BYTES], digest_size=8).digest()
+        return (int.from_bytes(digest, "little") >> 1) or 1
 
     def _find(self, limit: int, now_ns: int) -> int | None:
         """The next slot to claim, the last of ``_free`` if any is free; ``None`` if all are held."""
@@ -197,7 +244,7 @@ class Admission:
             # Only this gate takes slots, so that the others found stay free until their turn.
             self._free = free[::-1].tolist()
             return self._free[-1]
-        tickets, _, claimed, _, used, _ = self._table[:, :limit]
+        tickets, _, claimed, _, used, *_ = self._table[:, :limit]
         since = np.where(used == tickets, now_ns, claimed)
         slot = int(since.argmin())
         return slot if since[slot] <= now_ns - UNUSED_NS else None
@@ -211,5 +258,5 @@ class Admission:
         )
 
     def _free_slots(self, limit: int, now_ns: int) -> npt.NDArray[np.intp]:
-        tickets, expires, _, released, _, cancelled = self._table[:, :limit]
+        tickets, expires, _, released, _, cancelled, _ = self._table[:, :limit]
         return np.flatnonzero((expires <= now_ns) | (released == tickets) | (cancelled == tickets))

@@ -23,6 +23,7 @@ from quorum.runtimes.base import (
     RuntimeConfigError,
     RuntimeSettings,
 )
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
 from quorum.serving.packing import Admitted, pack_votes
@@ -46,7 +47,9 @@ class Answering:
         # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
 
-    def ask(self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done) -> None:
+    def ask(
+        self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
+    ) -> None:
         """Submit a question; what fails becomes an abstention.
 
         Args:
@@ -54,9 +57,10 @@ class Answering:
             body: The same, packed; a runtime in this process does not need it.
             deadline_ns: ``time.monotonic_ns()`` after which the votes are not wanted.
             done: Gets the votes; also called from the runtime's threads.
+            cancellation: Says, before or at the deadline, that the votes are not wanted.
         """
         try:
-            question = self._question(admitted, deadline_ns)
+            question = self._question(admitted, deadline_ns, cancellation)
             self._runtime.submit(question, lambda reply: done(packed(self._votes(question, reply))))
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
@@ -66,10 +70,11 @@ class Answering:
         """Stop the runtime; questions in flight are dropped."""
         self._runtime.close()
 
-    def _question(self, admitted: Admitted, deadline_ns: int) -> Question:
+    def _question(self, admitted: Admitted, deadline_ns: int, cancellation: Cancellation) -> Question:
         instructions, schema = self._task(admitted.attributes)
         prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category)
-        return Question(prompt, schema, admitted.text, admitted.category, admitted.attributes, deadline_ns)
+        text, category, attributes, _ = admitted
+        return Question(prompt, schema, text, category, attributes, deadline_ns, cancellation)
 
     def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
         schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)

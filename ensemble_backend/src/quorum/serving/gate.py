@@ -24,6 +24,7 @@ from quorum_contract import (
     ATTRIBUTES,
     BULK,
     CANARY_SHARE,
+    CANCEL,
     CATEGORY,
     INTERACTIVE,
     PRIORITIES,
@@ -32,7 +33,7 @@ from quorum_contract import (
     TEXT,
 )
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
-from quorum_contract.errors import InvalidRequest, Overloaded, RequestError, Unavailable
+from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, RequestError, Unavailable
 from quorum_contract.priority import Priority
 
 
@@ -58,10 +59,14 @@ class TritonPythonModel:
     def _admit(self, request: Any) -> Any:
         # A server with more requests than it can answer spends no time on reading those that it refuses.
         now = time.monotonic_ns()
-        if self._admission.is_full(self._limit, now):
-            return self._full()
         try:
-            priority = _priority(request)
+            parameters = request.parameters()
+            # Also while the server is full or stopping: it makes room.
+            if CANCEL in parameters:
+                return self._cancel(json.loads(parameters).get(CANCEL), now)
+            if self._admission.is_full(self._limit, now):
+                return self._full()
+            priority = _priority(parameters)
             if priority == BULK and self._admission.inside(now) >= self._bulk_limit:
                 return self._full(BULK)
             text, category, attributes = _checked(request)
@@ -74,12 +79,22 @@ class TritonPythonModel:
         timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
         deadline = now + min(timeout, self._max_timeout_ns)
         body = pack_question(Admitted(text, category, attributes, deadline))
-        ticket = self._admission.claim(self._limit, now, deadline, self._admission.seal(body))
+        seal, request_id = self._admission.seal(body), request.request_id()
+        ticket = self._admission.claim(self._limit, now, deadline, seal, request_id)
         if ticket is None:
             return self._full()
         return answer(
             packed_tensor(QUESTION, add_ticket(ticket, body)), pb_utils.Tensor(CANARY_SHARE, self._share)
         )
+
+    def _cancel(self, request_id: object, now_ns: int) -> Any:
+        if not isinstance(request_id, str) or not request_id:
+            return _refuse(
+                InvalidRequest(f"{CANCEL}: {request_id!r:.100}; send the id of a request as a string")
+            )
+        if self._admission.cancel(request_id, now_ns):
+            return _refuse(Cancelled("the request with that id is cancelled"))
+        return _refuse(Cancelled("no request with that id is inside: it is answered, or was never admitted"))
 
     def _full(self, priority: Priority = INTERACTIVE) -> Any:
         limit, setting, kind = self._limit, "max_in_flight", ""
@@ -89,9 +104,8 @@ class TritonPythonModel:
         return _refuse(Overloaded(message))
 
 
-def _priority(request: Any) -> Priority:
-    """How urgent a request is; raises InvalidRequest for a priority that does not exist."""
-    parameters = request.parameters()
+def _priority(parameters: str) -> Priority:
+    """How urgent a request is by its parameters; raises InvalidRequest for an unknown priority."""
     if PRIORITY not in parameters:
         return INTERACTIVE
     given = json.loads(parameters).get(PRIORITY, INTERACTIVE)
@@ -120,5 +134,10 @@ _attributes = lru_cache(maxsize=256)(decode_attributes)
 
 
 def _refuse(error: RequestError) -> Any:
-    invalid = isinstance(error, InvalidRequest)
-    return refusal(error, pb_utils.TritonError.INVALID_ARG if invalid else pb_utils.TritonError.UNAVAILABLE)
+    statuses = pb_utils.TritonError
+    match error:
+        case InvalidRequest():
+            return refusal(error, statuses.INVALID_ARG)
+        case Cancelled():
+            return refusal(error, statuses.CANCELLED)
+    return refusal(error, statuses.UNAVAILABLE)

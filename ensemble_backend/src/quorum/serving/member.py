@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from quorum.runtimes.cancellation import Cancellation
 from quorum.serving import inner, progress
 from quorum.serving.admission import Admission, default_path
 from quorum.serving.answering import Done, options_of, packed, start_runtimes
+from quorum.serving.cancels import Cancels
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.isolation.frames import Start
 from quorum.serving.isolation.worker import Worker
@@ -51,7 +53,8 @@ class TritonPythonModel:
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
         answering, self._close_runtimes = _start(self._name, members, args)
-        self._deadlines = Deadlines()
+        self._deadlines, self._cancels = Deadlines(), Cancels(self._admission)
+        # A repository that an earlier release rendered has no such setting.
         grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         self._members = [
@@ -77,8 +80,9 @@ class TritonPythonModel:
         return [reply.now_or_later(request) for request, reply in zip(requests, replies, strict=True)]
 
     def finalize(self) -> None:
-        """Stop the runtimes and the deadline thread."""
+        """Stop the runtimes and the threads that watch deadlines and cancellations."""
         self._close_runtimes()
+        self._cancels.close()
         if self._grace is not None:
             self._grace.close()
         self._deadlines.close()
@@ -91,18 +95,23 @@ class TritonPythonModel:
         gate.use(ticket)
         for position, (name, member) in enumerate(zip(self._names, self._members, strict=True)):
             send: Done = partial(reply, position=position) if position else reply
-            if self._grace is None:
-                member.ask(question, body, send)
-            else:
-                report = self._grace.reporting(send, ticket, name)
-                member.ask(question, body, report, self._grace.hurrying(ticket))
+            at_deadline: progress.Add = self._deadlines.add
+            if self._grace is not None:
+                send = self._grace.reporting(send, ticket, name)
+                at_deadline = self._grace.hurrying(ticket)
+            member.ask(question, body, send, self._cancels.hurrying(ticket, at_deadline))
 
 
 class Asked(Protocol):
     """Answers a member's questions: a runtime in this process, or in a worker."""
 
-    def ask(self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done) -> None:
-        """Take a question, also packed, and return at once; ``done`` gets the votes, from any thread."""
+    def ask(
+        self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
+    ) -> None:
+        """Take a question, also packed, and return at once; ``done`` gets the votes, from any thread.
+
+        Once ``cancellation`` says that they are not waited for, it works on the question no longer.
+        """
 
 
 class Member:
@@ -113,18 +122,18 @@ class Member:
         self._timeout_ns = int(settings["timeout_s"] * 1e9)
         self._reserve_ns = int(settings["reserve_ms"] * 1e6)
         self._limit = int(settings["max_in_flight"])
-        self._answering, self._deadlines = answering, deadlines
+        self._answering, self._add = answering, deadlines.add
         self._pending = _Counter()
 
     def ask(
         self, admitted: Admitted, body: bytes, send: Done, at_deadline: progress.Add | None = None
     ) -> None:
-        """Ask one question; ``send`` gets the packed votes, by the deadline at the latest.
+        """Ask one question; ``send`` gets the packed votes, by the deadline at the latest, or more than once.
 
-        ``at_deadline``, if given, makes its call then or before: once nobody waits for the answer.
+        ``at_deadline``, if given, makes its call then or before: once the answer is not waited for.
         """
         try:
-            self._ask(admitted, body, send, at_deadline or self._deadlines.add)
+            self._ask(admitted, body, send, at_deadline or self._add)
         except Exception:
             logger.exception("member %s: question failed", self._name)
             send(packed(abstain(Status.ERROR, len(admitted.attributes))))
@@ -140,14 +149,20 @@ class Member:
         if leave is None:
             send(packed(abstain(Status.OVERLOADED, count)))
             return
-        cancel = at_deadline(deadline, lambda: send(packed(abstain(Status.TIMEOUT, count))))
+        cancellation = Cancellation()
+
+        def give_up() -> None:
+            send(packed(abstain(Status.TIMEOUT, count)))
+            cancellation.cancel()
+
+        take_back = at_deadline(deadline, give_up)
 
         def done(votes: bytes) -> None:
-            cancel()
+            take_back()
             leave()
             send(votes)
 
-        self._answering.ask(admitted, body, deadline, done)
+        self._answering.ask(admitted, body, deadline, done, cancellation)
 
 
 def _start(

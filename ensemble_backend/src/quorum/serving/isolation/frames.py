@@ -50,6 +50,12 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Stop in order and exit; at the end of the connection without it a worker exits at once."""
 
 
+class Drop(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The votes for the question of that number are not waited for; it may be settled already."""
+
+    number: int
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """All runtimes of the worker have started."""
 
@@ -72,7 +78,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The reply to a :class:`Ping`."""
 
 
-ToWorker = Start | Ask | Ping | Close
+ToWorker = Start | Ask | Ping | Close | Drop
 FromWorker = Ready | Failed | Voted | Pong
 Message = TypeVar("Message")
 _encode = msgspec.msgpack.Encoder().encode

@@ -16,15 +16,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Answering, start_runtimes
 from quorum.serving.isolation.frames import (
     Ask,
     Close,
+    Drop,
     Failed,
     Frames,
     FromWorker,
@@ -131,25 +133,42 @@ def serve(connection: Connection) -> None:
     if not start.is_replacement:
         yield_to_others()
     connection.send(Ready())
-    for message in messages:
-        if isinstance(message, Ask):
-            _ask(connection, members[message.position], message)
-        elif isinstance(message, Ping):
-            connection.send(Pong())
-        elif isinstance(message, Close):
-            break
+    Questions(connection, members).take(messages)
     for member in members:
         member.close()
 
 
-def _ask(connection: Connection, member: Answering, ask: Ask) -> None:
-    member.ask(
-        unpack_question(ask.question), ask.question, ask.deadline_ns, partial(_send, connection, ask.number)
-    )
+class Questions:
+    """The questions that this process has not settled yet."""
 
+    def __init__(self, connection: Connection, members: Sequence[Answering]) -> None:
+        self._connection, self._members = connection, members
+        self._open: dict[int, Cancellation] = {}
 
-def _send(connection: Connection, number: int, votes: bytes) -> None:
-    connection.send(Voted(number, votes))
+    def take(self, messages: Iterator[ToWorker]) -> None:
+        """Do what the messages say, until :class:`Close`."""
+        for message in messages:
+            if isinstance(message, Ask):
+                self._ask(message)
+            elif isinstance(message, Drop):
+                self._drop(message.number)
+            elif isinstance(message, Ping):
+                self._connection.send(Pong())
+            elif isinstance(message, Close):
+                return
+
+    def _ask(self, ask: Ask) -> None:
+        cancellation = self._open[ask.number] = Cancellation()
+        question, done = unpack_question(ask.question), partial(self._settle, ask.number)
+        self._members[ask.position].ask(question, ask.question, ask.deadline_ns, done, cancellation)
+
+    def _drop(self, number: int) -> None:
+        if cancellation := self._open.get(number):
+            cancellation.cancel()
+
+    def _settle(self, number: int, votes: bytes) -> None:
+        self._open.pop(number, None)
+        self._connection.send(Voted(number, votes))
 
 
 def main() -> None:

@@ -12,16 +12,19 @@ import signal
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
 import msgspec
 
 from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Done, packed
 from quorum.serving.isolation.frames import (
     Ask,
     Close,
+    Drop,
     Failed,
     FrameError,
     FromWorker,
@@ -64,12 +67,15 @@ class WorkerFailed(QuorumError, RuntimeError):
     code = "RUNTIME_WORKER_FAILED"
 
 
-class _Pending(NamedTuple):
+class Pending(NamedTuple):
+    """A question that the process has, and what takes its votes."""
+
     deadline_ns: int
     attributes: int
     done: Done
 
     def abstain(self, status: Status) -> None:
+        """Settle it without votes."""
         self.done(packed(abstain(status, self.attributes)))
 
 
@@ -89,7 +95,7 @@ class Worker:
         self._model, self._start = model, start
         self._lock = threading.Lock()
         self._link: Link | None = None
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._numbers = count()
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
@@ -102,18 +108,28 @@ class Worker:
         """The member at this position of the model."""
         return WorkerMember(self, position)
 
-    def ask(self, position: int, attributes: int, body: bytes, deadline_ns: int, done: Done) -> None:
-        """Send a question and return at once; ``done`` gets the packed votes, once."""
-        pending, refused = _Pending(deadline_ns, attributes, done), Status.ERROR
+    def ask(self, position: int, pending: Pending, body: bytes, cancellation: Cancellation) -> None:
+        """Send a question and return at once; ``pending.done`` gets the packed votes, once."""
+        number = next(self._numbers)
+        refused: Status | None = Status.ERROR
         with self._lock:
             if self._link is not None:
-                number = next(self._numbers)
                 self._pending[number] = pending
-                if self._link.send(Ask(number, position, deadline_ns, body)):
-                    return
-                del self._pending[number]
-                refused = Status.OVERLOADED
-        pending.abstain(refused)
+                if self._link.send(Ask(number, position, pending.deadline_ns, body)):
+                    refused = None
+                else:
+                    del self._pending[number]
+                    refused = Status.OVERLOADED
+        if refused is None:
+            cancellation.when_cancelled(partial(self._drop, number))
+        else:
+            pending.abstain(refused)
+
+    def _drop(self, number: int) -> None:
+        """Have the process stop working on a question; it settles it all the same."""
+        with self._lock:
+            if self._link is not None and number in self._pending:
+                self._link.send(Drop(number))
 
     def close(self) -> None:
         """Stop the process in order, or kill it after a while; questions in flight are dropped."""
@@ -233,9 +249,12 @@ class WorkerMember:
     def __init__(self, worker: Worker, position: int) -> None:
         self._worker, self._position = worker, position
 
-    def ask(self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done) -> None:
+    def ask(
+        self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
+    ) -> None:
         """Pass the packed question on; see :meth:`Worker.ask`."""
-        self._worker.ask(self._position, len(admitted.attributes), body, deadline_ns, done)
+        pending = Pending(deadline_ns, len(admitted.attributes), done)
+        self._worker.ask(self._position, pending, body, cancellation)
 
 
 class _Failure(NamedTuple):
