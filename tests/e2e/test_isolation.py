@@ -23,7 +23,7 @@ from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import Store
 from quorum.server.control import ControlError
-from quorum.server.health import revive
+from quorum.server.reload import revive
 from quorum.server.triton import ServerProcessError
 from quorum.serving.isolation import program
 from quorum_contract import Status
