@@ -20,6 +20,7 @@ from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply
 
 from quorum.deployment import load_deployment
+from quorum.processes import runs
 from quorum.repository.render import render
 from quorum.repository.store import Store
 from quorum.server.control import ControlError
@@ -200,7 +201,7 @@ def test_a_worker_that_is_lost_under_load_costs_only_its_votes(live: Live, sign:
             done = len(replies)
             wait_until(lambda done=done: len(replies) > done + 40)
             lost.send_signal(sign)
-            wait_until(lambda lost=lost: not lost.is_running() or lost.status() == psutil.STATUS_ZOMBIE)
+            wait_until(lambda lost=lost: not runs(lost.pid))
             wait_until_back(live)
             done = len(replies)
             wait_until(lambda done=done: len(replies) > done + 40)
