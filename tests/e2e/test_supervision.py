@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.command import quorum, quorum_json
-from support.deployment import running, write_deployment
+from support.deployment import ATTRIBUTES, running, title, write_deployment
 from support.open_loop import open_loop
 from support.supervised import Supervised, supervised, until
 from support.traces import listening, session_processes
@@ -27,6 +27,7 @@ from quorum.server import watch
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import recent_incidents
 from quorum.server.probe import take_pulse
+from quorum_client import Client, Status
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 MEMBERS = {"alpha": {"options": {"latency_ms": 50, "latency_shape": "constant"}}, "beta": {}}
@@ -94,8 +95,8 @@ def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: S
     before, repository = len(served.incidents()), served.running.repository
     assert served.live() == 200
     (repository / PENDING_FILE).write_bytes(b"{ damaged")
-    votes = served.folder / "votes.jsonl"
-    shutil.move(votes, served.folder / "moved.jsonl")
+    config = repository / "beta" / "config.pbtxt"
+    shutil.move(config, served.folder / "moved.pbtxt")
     try:
         served.strike("server", signal.SIGKILL)
         until(lambda: served.live() == 503, BACK_S)
@@ -105,13 +106,37 @@ def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: S
         _, err = quorum(served.folder, "status", code=1)
         assert "not over" in err
     finally:
-        shutil.move(served.folder / "moved.jsonl", votes)
+        shutil.move(served.folder / "moved.pbtxt", config)
     incident = served.wait_over(before, BACK_S)
     assert "was killed (SIGKILL)" in incident.found
     until(lambda: served.live() == 200)
     assert not (repository / PENDING_FILE).exists()
     assert [path.read_bytes() for path in repository.glob("rollout.pending.damaged-*")] == [b"{ damaged"]
     assert take_pulse(served.spec, served.running.endpoint.grpc_url, "quorum").ready
+
+
+@pytest.mark.parametrize("what", ["server", "beta"])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_member_that_cannot_start_keeps_nobody_away(tmp_path: Path, what: str, isolated: bool) -> None:
+    """The others answer when the server or the member's step comes back, and so does it once it can."""
+    members = {"alpha": {}, "beta": {"options": {"votes": "beta.jsonl", "isolated": isolated}}}
+    write_deployment(tmp_path, members)
+    shutil.copy(tmp_path / "votes.jsonl", tmp_path / "beta.jsonl")
+    with supervised(tmp_path) as up:
+        before = len(up.incidents())
+        shutil.move(tmp_path / "beta.jsonl", tmp_path / "away.jsonl")
+        up.strike(what, signal.SIGKILL)
+        up.wait_over(before, BACK_S)
+        with Client(up.running.endpoint.grpc_url, timeout_s=10) as client:
+
+            def voted() -> list[Status]:
+                answer = client.extract(title(0), ATTRIBUTES).answers[0]
+                assert answer.value is not None
+                return [vote.status for vote in answer.votes]
+
+            assert voted() == [Status.ANSWERED, Status.ERROR]
+            shutil.move(tmp_path / "away.jsonl", tmp_path / "beta.jsonl")
+            until(lambda: voted() == [Status.ANSWERED, Status.ANSWERED], BACK_S)
 
 
 def test_up_stops_at_once_after_a_step_died(served: Supervised) -> None:
@@ -125,7 +150,7 @@ def test_up_stops_at_once_after_a_step_died(served: Supervised) -> None:
         _, err = served.process.communicate(timeout=BACK_S)
     assert served.process.returncode == 0
     assert time.monotonic() - begin < 15, "that is less than the exit timeout"
-    assert "votes.jsonl" in err.partition("restart 1 failed")[2].partition("restart 2 failed")[0]
+    assert "beta" in err.partition("restart 1 failed")[2].partition("restart 2 failed")[0]
     assert "was set aside as" in err
     assert session_processes(pid) == set()
     assert listening(endpoint) == []

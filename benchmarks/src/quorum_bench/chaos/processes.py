@@ -49,7 +49,7 @@ def worker_of(spec: Deployment, model: str) -> psutil.Process:
     raise ProcessNotFound(f"{model} has no worker")
 
 
-def found(spec: Deployment, target: str, model: str, patience_s: float = 15.0) -> psutil.Process:
+def found(spec: Deployment, target: str, model: str, patience_s: float = 45.0) -> psutil.Process:
     """The process of kind ``target``: ``worker`` or ``stub`` of a model, or ``server``.
 
     Raises:

@@ -12,6 +12,7 @@ from quorum.repository.store import Store
 from quorum.server.control import Control, ControlError
 from quorum.server.steps import DeadStep, StepWatch
 from quorum.server.triton import TritonServer
+from quorum.serving.admission import Recovery
 from quorum_contract import GATE, VOTE
 
 _INDEX_S = 1.0
@@ -45,6 +46,7 @@ class Reload:
         endpoint = self._server.endpoint
         try:
             end_processes(self._orphans)
+            self._server.set_recovery(Recovery.RELOAD)
             with Control(endpoint.grpc_url, endpoint.admin_key, self._timeout_s) as control:
                 revive(control, Store(self._server.repository), self._model)
         except (ControlError, OSError) as error:

@@ -25,7 +25,7 @@ from quorum.server.launch import launch_command
 from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
-from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
+from quorum.serving.admission import SHARED_MEMORY, Admission, Recovery, path_of, shared_files
 from quorum_contract import CHANNELS, GATE, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
@@ -140,6 +140,11 @@ class TritonServer:
             )
         self._started_pid = self._process.pid
         (self._scratch / PID_FILE).write_text(f"{self._started_pid}", encoding="ascii")
+
+    def set_recovery(self, recovery: Recovery) -> None:
+        """Say what the server comes back from to the steps that load from now on."""
+        if self.pid is not None:
+            Admission(path_of(self.pid)).recovery = recovery
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""

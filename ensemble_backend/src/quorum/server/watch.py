@@ -22,6 +22,7 @@ from quorum.server.reload import Reload, missing_models
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.steps import DeadStep, StepWatch, waited_for_cpu_s
 from quorum.server.triton import TritonServer
+from quorum.serving.admission import Recovery
 from quorum_contract.errors import QuorumError
 
 _LOOK_S = 0.1
@@ -123,6 +124,7 @@ class Supervisor:
         if self._life.answer_since(self._acted_at, self._expected):
             self._reloads.clear()
             self._heart.hurry(False)
+            self._server.set_recovery(Recovery.NONE)
             if (incident := self._incidents.end()) and incident.seconds is not None:
                 self._report(
                     f"{incident.process}: every channel answers again after {incident.seconds:.1f} s"
@@ -171,6 +173,7 @@ class Supervisor:
         pid = server.pid
         if pid is None:
             raise server.failure("stopped while starting")
+        server.set_recovery(Recovery.RESTART)
         try:
             leave_note(server.spec, Running(pid, start_of(pid), server.repository, server.endpoint))
         except OSError as error:

@@ -17,6 +17,7 @@ import hashlib
 import mmap
 import os
 import time
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ def path_of(server_pid: int) -> Path:
     return SHARED_MEMORY / f"quorum-{server_pid}-admission"
 
 
+class Recovery(IntEnum):
+    """Whether the server comes back after a fault, when a member that cannot start must not keep it down.
+
+    ``RESTART``: a member waits for its LLM once more, and loads without it; ``RELOAD``: its step is replaced
+    while the others serve, so it loads at once and abstains until its LLM is there.
+    """
+
+    NONE = 0
+    RESTART = 1
+    RELOAD = 2
+
+
 class Admission:
     """The tickets of one server; each process opens its own view of the same file, created on first use.
 
@@ -74,8 +87,8 @@ class Admission:
             os.close(handle)
         # Single numbers are read and written several times faster through a memoryview than through numpy.
         numbers = memoryview(self._map).cast("q")
-        self._closed, self._answered, self._cancels = (
-            numbers[at : at + 1] for at in range(_CLOSED_AT, _CLOSED_AT + 3)
+        self._closed, self._answered, self._cancels, self._recovery = (
+            numbers[at : at + 1] for at in range(_CLOSED_AT, _CLOSED_AT + 4)
         )
         columns = [numbers[at : at + CAPACITY] for at in range(_SLOTS_AT, _TABLE_BYTES // 8, CAPACITY)]
         # Written by the gate.
@@ -103,6 +116,15 @@ class Admission:
     def is_closed(self) -> bool:
         """Whether :meth:`close_gate` was called."""
         return bool(self._closed[0])
+
+    @property
+    def recovery(self) -> Recovery:
+        """What the server comes back from; whoever supervises it sets this."""
+        return Recovery(self._recovery[0])
+
+    @recovery.setter
+    def recovery(self, recovery: Recovery) -> None:
+        self._recovery[0] = recovery
 
     def mark_answered(self) -> None:
         """Record the time at which this server answered a request. Only the vote calls this."""

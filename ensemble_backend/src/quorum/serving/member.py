@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving import inner, progress
-from quorum.serving.admission import Admission, default_path
-from quorum.serving.answering import Done, options_of, packed, start_runtimes
+from quorum.serving.admission import Admission, Recovery, default_path
+from quorum.serving.answering import Answering, Done, options_of, packed, start_runtimes
 from quorum.serving.cancels import Cancels
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.isolation.frames import Start
@@ -27,6 +27,7 @@ from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, take_ticket, unpack_question
 from quorum.serving.regions import make_private
 from quorum.serving.reply import Reply
+from quorum.serving.substitute import Substitute
 from quorum.serving.tensors import catalogue_path, packed_inputs, root_of, settings_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import abstain
@@ -42,7 +43,7 @@ class TritonPythonModel:
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Start the runtimes, here or in a worker; a RuntimeConfigError of one fails the load."""
+        """Start the runtimes, here or in a worker; one that cannot fails the load, except in a recovery."""
         make_private()
         limit_repeats()
         settings = settings_of(args)
@@ -52,7 +53,7 @@ class TritonPythonModel:
         self._names: list[str] = [member["name"] for member in members]
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = Admission(default_path())
-        answering, self._close_runtimes = _start(self._name, members, args)
+        answering, self._close_runtimes = _start(self._name, members, args, self._admission.recovery)
         self._deadlines, self._cancels = Deadlines(), Cancels(self._admission)
         # A repository that an earlier release rendered has no such setting.
         grace, path = settings.get("grace"), progress.default_path()
@@ -166,15 +167,28 @@ class Member:
 
 
 def _start(
-    model: str, members: list[dict[str, Any]], args: Mapping[str, str]
+    model: str, members: list[dict[str, Any]], args: Mapping[str, str], recovery: Recovery
 ) -> tuple[Sequence[Asked], Callable[[], None]]:
     """What answers each member's questions, and a function that stops it all."""
     root, path = root_of(args), catalogue_path(args)
     options = [options_of(member) for member in members]
     if any(own.isolated for own in options):
-        worker = Worker(model, Start(members, str(root), str(path), options[0].memory_limit_gib))
+        start = Start(members, str(root), str(path), options[0].memory_limit_gib)
+        worker = Worker(model, start, recovery)
         return [worker.member(position) for position in range(len(members))], worker.close
-    started = start_runtimes(members, root, Catalogue.load(path), inner.call)
+
+    def start_here() -> Sequence[Answering]:
+        return start_runtimes(members, root, Catalogue.load(path), inner.call)
+
+    try:
+        started = start_here()
+    except Exception:
+        if recovery is Recovery.NONE:
+            raise
+        # A server that comes back must not stay away for one member.
+        logger.exception("%s: cannot start; it abstains until it can", model)
+        substitute = Substitute(model, start_here)
+        return [substitute.member(position) for position in range(len(members))], substitute.close
 
     def close() -> None:
         for answering in started:

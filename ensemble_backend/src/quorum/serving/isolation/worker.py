@@ -20,6 +20,7 @@ import msgspec
 
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.cancellation import Cancellation
+from quorum.serving.admission import Recovery
 from quorum.serving.answering import Done, packed
 from quorum.serving.isolation.frames import (
     Ask,
@@ -85,14 +86,16 @@ class Worker:
     Args:
         model: Its name, for messages.
         start: What it serves.
+        recovery: With ``RESTART`` a first process that fails is replaced like a later one; with ``RELOAD`` it
+            is not waited for either.
 
     Raises:
         RuntimeConfigError: A runtime refused its settings.
         WorkerFailed: It failed or died while it started.
     """
 
-    def __init__(self, model: str, start: Start) -> None:
-        self._model, self._start = model, start
+    def __init__(self, model: str, start: Start, recovery: Recovery = Recovery.NONE) -> None:
+        self._model, self._start, self._must_start = model, start, recovery is Recovery.NONE
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._pending: dict[int, Pending] = {}
@@ -100,6 +103,8 @@ class Worker:
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
         self._start_limit_s = _RESTART_S
+        if recovery is Recovery.RELOAD:
+            self._started.set_result(None)
         self._thread = threading.Thread(target=self._run, name="quorum-worker", daemon=True)
         self._thread.start()
         self._started.result()
@@ -145,8 +150,10 @@ class Worker:
         while True:
             failed = self._live()
             if not self._started.done():
-                self._started.set_exception(failed.first_error(self._model))
-                return
+                if self._must_start:
+                    self._started.set_exception(failed.first_error(self._model))
+                    return
+                self._started.set_result(None)
             if self._stopping.is_set():
                 return
             if failed.served_s > _STEADY_S:
