@@ -15,7 +15,7 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
-from quorum.processes import STOPPED, collect_zombies, end_processes, session_of
+from quorum.processes import STOPPED, collect_zombies, end_processes, session_of, signal_name
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
@@ -90,7 +90,7 @@ class TritonServer:
         code = self._process.poll() if self._process else None
         if code is None:
             return "does not run"
-        return f"was killed ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
+        return f"was killed ({signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
 
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
@@ -285,11 +285,3 @@ def _http_options(endpoint: Endpoint, key: str) -> list[str]:
         f"--http-port={endpoint.http_port}",
         f"--http-restricted-api={_CLOSED}:{key}",
     ]
-
-
-def _signal_name(number: int) -> str:
-    """Name of a signal; real-time signals have numbers only."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
