@@ -22,10 +22,11 @@ from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
+from quorum.server.leftovers import PID_FILE, SCRATCH, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
-from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
+from quorum.serving.admission import Admission
+from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
 from quorum_contract import CHANNELS, GATE, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
@@ -73,7 +74,6 @@ class TritonServer:
         self._install = install or find_install()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
-        self._started_pid: int | None = None
         self._claims: list[socket.socket] = []
         self.life = Life()
         self.ready_after_s = 0.0
@@ -138,8 +138,7 @@ class TritonServer:
                 # Regions of shared memory, and what steps write, may hold texts of products.
                 umask=0o077,
             )
-        self._started_pid = self._process.pid
-        (self._scratch / PID_FILE).write_text(f"{self._started_pid}", encoding="ascii")
+        (self._scratch / PID_FILE).write_text(f"{self._process.pid}", encoding="ascii")
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -176,8 +175,9 @@ class TritonServer:
         Returns:
             Whether the server can stop in order: False once a step is dead, whose requests never end.
         """
+        assert self._scratch is not None
         deadline = time.monotonic() + timeout_s
-        admission, steps = Admission(path_of(pid)), StepWatch(pid)
+        admission, steps = Admission(shared_path(self._scratch.name, ADMISSION)), StepWatch(pid)
         admission.close_gate()
         while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
             if self._lacks_step(steps):
@@ -220,10 +220,7 @@ class TritonServer:
 
     def leftovers(self) -> list[str]:
         """Files of this server in shared memory; empty after :meth:`stop`."""
-        if self._started_pid is None:
-            return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *shared_files(self._started_pid)]
-        return sorted(map(str, traces))
+        return sorted(map(str, traces_of(self._scratch.name))) if self._scratch else []
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
