@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
-from quorum.processes import STOPPED, collect_zombies, end_processes, session_of, signal_name
+from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
@@ -206,11 +205,13 @@ class TritonServer:
     def end(self) -> None:
         """Kill the process and all that it started, and remove its files; its addresses stay claimed."""
         if process := self._process:
-            with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            end_processes(session_of(process.pid))
-            collect_zombies(process.pid)
+                process.wait()
+            # Once it is collected and its session is gone, another process may have its id.
+            if state_of(process.pid) == GONE:
+                end_processes(session_of(process.pid))
+                collect_zombies(process.pid)
             for trace in self.leftovers():
                 Path(trace).unlink(missing_ok=True)
         # A start that failed has made a folder, and no process.
