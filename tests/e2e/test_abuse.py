@@ -130,10 +130,10 @@ def test_a_server_that_was_abused_stops_and_leaves_nothing(live: Live) -> None:
     pid, prefix, endpoint = live.server.pid, prefix_of(live.server), live.endpoint
     assert pid is not None
     assert len(session_processes(pid)) > len(MEMBERS)
-    assert shared_memory(pid, prefix)
+    assert shared_memory(prefix)
     scratch = Path(live.server._scratch or "")
     live.server.stop()
     assert session_processes(pid) == set()
-    assert shared_memory(pid, prefix) == set()
+    assert shared_memory(prefix) == set()
     assert listening(endpoint) == []
     assert not scratch.exists()

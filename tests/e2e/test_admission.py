@@ -20,7 +20,7 @@ from support.wire import Reply, grpc_reply
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.bulk.run import ExtractOptions, extract
-from quorum.serving.admission import UNUSED_NS, Admission, path_of
+from quorum.serving.admission import UNUSED_NS, admission_of
 from quorum.serving.packing import unpack_votes
 from quorum_client import AsyncClient, Client, Item, QuorumError
 from quorum_contract import GATE, PRIORITY, QUESTION, VOTE, VOTES, Status
@@ -57,7 +57,7 @@ def empty_gate(live: Live, small: Live) -> Iterator[None]:
     """Frees the slots that a test has left held."""
     yield
     for server in (live, small):
-        gate = Admission(path_of(server.server.pid or 0))
+        gate = admission_of(server.server.pid or 0)
         for ticket in gate._tickets.tolist():
             gate.release(ticket)
 
@@ -69,7 +69,7 @@ def ask_gate(live: Live) -> Any:
 
 
 def inside(live: Live) -> int:
-    return Admission(path_of(live.server.pid or 0)).inside(time.monotonic_ns())
+    return admission_of(live.server.pid or 0).inside(time.monotonic_ns())
 
 
 def wait_until(condition: Any, seconds: float = 30.0) -> None:
@@ -239,7 +239,7 @@ def test_a_run_over_a_file_waits_until_a_full_server_has_room(small: Live, tmp_p
     options = ExtractOptions(out=tmp_path / "answers.csv", url=small.url, attributes=["brand"])
     held = [send(small, None) for _ in range(SLOTS)]
     wait_until(lambda: inside(small) >= BULK_SLOTS)
-    gate = Admission(path_of(small.server.pid or 0))
+    gate = admission_of(small.server.pid or 0)
     kept = threading.Event()
 
     def crowd() -> None:

@@ -28,7 +28,7 @@ from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
 from quorum.server.triton import GRPC_ADMIN_HEADER
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_client import AsyncClient, Client, Disconnected, Item, QuorumError, takes_canary
 
 ROOT = Path(__file__).parents[2]
@@ -170,7 +170,7 @@ def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path)
     with running(write_deployment(tmp_path, {"alpha": slow})) as live:
         pid = live.server.pid
         assert pid
-        admission = Admission(path_of(pid))
+        admission = admission_of(pid)
 
         def kill() -> None:
             while not admission.inside(time.monotonic_ns()):

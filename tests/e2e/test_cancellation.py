@@ -16,7 +16,7 @@ from support.door import KEY, SERVICE, Guarded, guarded
 from support.raw import bytes_tensor, grpc_request
 
 import quorum_client as qc
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import Admission, admission_of
 from quorum_contract import CANCEL, CHANNELS
 from quorum_contract.errors import take_code
 
@@ -46,7 +46,7 @@ def live(found: Guarded) -> Live:
 @pytest.fixture
 def tickets(live: Live) -> Admission:
     assert live.server.pid is not None
-    return Admission(path_of(live.server.pid))
+    return admission_of(live.server.pid)
 
 
 def wait(for_what: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from support.deployment import Live, running, write_deployment
 
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum.serving.isolation import program
 from quorum_client import AsyncClient, Extraction
 from quorum_contract import Status
@@ -80,5 +80,5 @@ def test_an_llm_stops_with_its_callers(live: Live) -> None:
     whole_s = asyncio.run(ask(live, "whole"))
     part_s = asyncio.run(ask(live, "part", whole_s / 10))
     assert part_s < whole_s / 2
-    assert Admission(path_of(live.server.pid)).inside(time.monotonic_ns()) == 0
+    assert admission_of(live.server.pid).inside(time.monotonic_ns()) == 0
     assert live.ask(TEXT, ASKED).votes["llm"][0][1] == Status.ANSWERED

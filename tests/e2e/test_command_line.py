@@ -22,7 +22,7 @@ from support.traces import listening, prefix_of_process, session_processes, shar
 
 from quorum.deployment import load_deployment
 from quorum.server.runfile import find_running
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum.votes import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
@@ -270,9 +270,9 @@ def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
         assert running
         assert running.endpoint.host == "127.0.0.2", "the variable goes before server.host"
         prefix = prefix_of_process(running.pid)
-        assert len(shared_memory(running.pid, prefix)) > 2
+        assert len(shared_memory(prefix)) > 2
         asking = start(tmp_path, "ask", title(2), "--json")
-        admission = Admission(path_of(running.pid))
+        admission = admission_of(running.pid)
         while asking.poll() is None and not admission.inside(time.monotonic_ns()):
             time.sleep(0.005)
     finally:
@@ -283,7 +283,7 @@ def test_sigterm_drains_and_leaves_nothing(tmp_path: Path) -> None:
     _, said_last = process.communicate(timeout=60)
     assert process.returncode == 0, said_last
     assert session_processes(running.pid) == set()
-    assert shared_memory(running.pid, prefix) == set()
+    assert shared_memory(prefix) == set()
     assert listening(running.endpoint) == []
     assert find_running(load_deployment(tmp_path / "deploy.yaml")) is None
     assert [p.name for p in (tmp_path / ".quorum").iterdir()] == ["server.log"]

@@ -34,7 +34,7 @@ from quorum.server.launch import most_open_files
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import GRPC_ADMIN_HEADER
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_contract import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CATEGORY_BYTES, MAX_TEXT_BYTES
 from quorum_contract.errors import take_code
 
@@ -65,7 +65,7 @@ def unhurt(behind: Guarded) -> Iterator[Guarded]:
     assert now["triton"] - before["triton"] <= UNHURT_MIB
     assert now["door"] - before["door"] <= SLACK_MIB
     assert pid is not None
-    assert Admission(path_of(pid)).inside(time.monotonic_ns()) == 0
+    assert admission_of(pid).inside(time.monotonic_ns()) == 0
     with behind.client() as client:
         assert client.extract(title(0), ATTRIBUTES).weights_version == 1
 
@@ -332,7 +332,7 @@ def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
     wait_for_note(tmp_path, process)
     running = find_running(load_deployment(tmp_path / "deploy.yaml"))
     assert running
-    admission = Admission(path_of(running.pid))
+    admission = admission_of(running.pid)
     with qc.Client(running.endpoint.door or "", key=KEY) as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.extract, title(0), ATTRIBUTES)
         wait_until(lambda: admission.inside(time.monotonic_ns()) > 0)

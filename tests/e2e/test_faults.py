@@ -14,7 +14,7 @@ from support.deployment import ATTRIBUTES, Live, running, title, write_deploymen
 from support.raw import bytes_tensor
 from support.wire import Reply, grpc_reply, plain_majority
 
-from quorum.serving.admission import GRACE_NS, Admission, path_of
+from quorum.serving.admission import GRACE_NS, admission_of
 from quorum_client import Client, Overloaded
 from quorum_contract import Status
 
@@ -64,7 +64,7 @@ def check_others_voted(reply: Reply) -> None:
 
 def inside(live: Live) -> int:
     assert live.server.pid
-    return Admission(path_of(live.server.pid)).inside(time.monotonic_ns())
+    return admission_of(live.server.pid).inside(time.monotonic_ns())
 
 
 def wait_until(condition: Any, seconds: float = 30.0) -> None:

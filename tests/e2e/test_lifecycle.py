@@ -36,7 +36,7 @@ from quorum.server.reload import revive
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 
 
 def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
         assert pid
         texts = [bytes_tensor([title(i % 24).encode()]) for i in range(40)]
         futures = [live.ask_raw(text, ATTRIBUTES, "shoes" if i % 2 else "") for i, text in enumerate(texts)]
-        admission, end = Admission(path_of(pid)), time.monotonic() + 30
+        admission, end = admission_of(pid), time.monotonic() + 30
         while admission.inside(time.monotonic_ns()) + sum(f.done() for f in futures) < len(futures):
             assert time.monotonic() < end
             time.sleep(0.005)
@@ -58,7 +58,7 @@ def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
             assert {status for votes in reply.votes.values() for _, status in votes} == {0}
         stopper.join()
         assert session_processes(pid) == set()
-        assert shared_memory(pid, prefix) == set()
+        assert shared_memory(prefix) == set()
         assert listening(endpoint) == []
         live.server.stop()
 
@@ -70,7 +70,7 @@ def test_stop_answers_what_is_in_flight_after_a_step_was_replaced(tmp_path: Path
         os.kill(stub_of(live.server, "beta"), signal.SIGKILL)
         revive(live.control, Store(live.spec.repository_path), "beta")
         asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
-        admission, end = Admission(path_of(live.server.pid or 0)), time.monotonic() + 30
+        admission, end = admission_of(live.server.pid or 0), time.monotonic() + 30
         while not admission.inside(time.monotonic_ns()):
             assert time.monotonic() < end
             time.sleep(0.005)
@@ -87,7 +87,7 @@ def test_a_server_that_is_killed_can_still_be_swept(tmp_path: Path) -> None:
         live.server.stop()
         assert live.server.pid is None
         assert session_processes(pid) == set()
-        assert shared_memory(pid, prefix) == set()
+        assert shared_memory(prefix) == set()
 
 
 def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
         assert time.monotonic() < end
         time.sleep(0.05)
     prefix = prefix_of_process(running.pid)
-    regions = [Path("/dev/shm", name) for name in shared_memory(running.pid, prefix)]
+    regions = [Path("/dev/shm", name) for name in shared_memory(prefix)]
     scratch = Path(tempfile.gettempdir(), prefix[:-1])
     assert scratch.is_dir()
     private = [*regions, scratch, tmp_path / ".quorum" / "server.log"]
@@ -197,4 +197,4 @@ def test_a_failed_start_shows_the_servers_last_words(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert session_processes(pid) == set()
-    assert shared_memory(pid, prefix) == set()
+    assert shared_memory(prefix) == set()

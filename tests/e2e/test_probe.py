@@ -34,7 +34,7 @@ from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
 from quorum.server.http import ProbeServer
 from quorum.server.probe import probe_channel, take_pulse
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_contract import CHANNELS
 
 HANG = {"hang_share": 1}
@@ -159,7 +159,7 @@ def test_a_full_question_wants_a_member_at_work(tmp_path: Path) -> None:
 
 def test_a_full_gate_is_ready(stuck: Live) -> None:
     assert stuck.server.pid
-    admission = Admission(path_of(stuck.server.pid))
+    admission = admission_of(stuck.server.pid)
     wait_until(lambda: admission.inside(time.monotonic_ns()) == 0)
     text = bytes_tensor([title(0).encode()])
     held = [stuck.ask_raw(text, ATTRIBUTES, server_timeout_us=8_000_000) for _ in range(4)]

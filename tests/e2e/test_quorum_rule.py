@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.deployment import ATTRIBUTES, Live, plain_triton, running, said, title, write_deployment
+from support.traces import prefix_of, shared_memory
 from support.wire import Reply
 
 import quorum
@@ -24,7 +25,7 @@ from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.server import probe
 from quorum.server.probe import probe_decision
-from quorum.serving.admission import SHARED_MEMORY
+from quorum.serving.shared_file import SHARED_MEMORY
 from quorum.votes import read_votes
 from quorum_client import Client, DecisionStatus, Item, Status
 from quorum_contract import CANARY, DECISION_STATUS
@@ -85,11 +86,11 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         gate={"timeout_s": LONG_S},
     )
     with running(deploy) as live:
-        pid = live.server.pid
+        prefix, pid = prefix_of(live.server), live.server.pid
         yield live
-        traces = {path.name for path in SHARED_MEMORY.glob(f"quorum-{pid}-*")}
-        assert traces == {f"quorum-{pid}-admission", f"quorum-{pid}-answered"}
-    assert not [*SHARED_MEMORY.glob(f"quorum-{pid}-*")]
+        assert {f"{prefix}admission", f"{prefix}answered"} <= shared_memory(prefix)
+        assert not [*SHARED_MEMORY.glob(f"quorum-{pid}_*")], "named after a process id, which is not unique"
+    assert not shared_memory(prefix)
 
 
 def test_a_value_is_withheld_where_too_few_members_answered(live: Live) -> None:

@@ -15,7 +15,7 @@ from support.wire import grpc_reply
 
 from quorum.rollout.channels import Rollout
 from quorum.server.probe import probe_channel
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_bench.studies import redeploys
 from quorum_client import Overloaded
 from quorum_contract import STABLE
@@ -61,7 +61,7 @@ def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(t
         rollout.promote(two)
         text = bytes_tensor([title(0).encode()])
         asked = [live.ask_raw(text, ATTRIBUTES) for _ in range(8)]
-        admission = Admission(path_of(live.server.pid or 0))
+        admission = admission_of(live.server.pid or 0)
         while admission.inside(time.monotonic_ns()) < len(asked):
             time.sleep(0.01)
         rollout.promote(three)
@@ -80,7 +80,7 @@ def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_
         bad = rollout.publish(trusting(live.spec.catalogue().hashes, "beta")).version
         rollout.promote(bad)
         asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
-        admission = Admission(path_of(live.server.pid or 0))
+        admission = admission_of(live.server.pid or 0)
         while not admission.inside(time.monotonic_ns()):
             time.sleep(0.01)
 

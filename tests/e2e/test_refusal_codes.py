@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum.repository.configs import parse_config, print_config
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_client import Client, InvalidRequest, Overloaded, Unavailable
 from quorum_contract import GATE
 from quorum_contract.foreign import Meaning, meaning_of
@@ -86,7 +86,7 @@ def refusal_of_nonsense(live: Live) -> str:
 
 def occupy(live: Live) -> Any:
     """A question that fills the gate."""
-    admission = Admission(path_of(live.server.pid or 0))
+    admission = admission_of(live.server.pid or 0)
     asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
     while not admission.inside(time.monotonic_ns()):
         time.sleep(0.005)
@@ -102,7 +102,7 @@ def test_rewording_the_gates_refusals_changes_nothing_for_clients(narrow: Live) 
         assert "[quorum:" not in str(refused.value)
         assert patient.extract(title(1), ATTRIBUTES).answers, "sent again until there was room"
         asked.result()
-        Admission(path_of(narrow.server.pid or 0)).close_gate()
+        admission_of(narrow.server.pid or 0).close_gate()
         with pytest.raises(Unavailable) as stopping:
             patient.extract(title(1), ATTRIBUTES)
         assert type(stopping.value) is Unavailable

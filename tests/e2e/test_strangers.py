@@ -24,7 +24,7 @@ from support import strangers
 from support.deployment import ATTRIBUTES, title, write_deployment
 from support.door import KEY, guarded
 
-from quorum.serving.admission import Admission, path_of
+from quorum.serving.admission import admission_of
 from quorum_client import Client, QuorumError
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
@@ -86,7 +86,7 @@ def test_a_trusted_caller_loses_nothing_while_strangers_do_their_worst(
         assert failed == []
         assert server.pid == pid
         assert behind.reports == []
-        assert Admission(path_of(pid)).inside(time.monotonic_ns()) == 0
+        assert admission_of(pid).inside(time.monotonic_ns()) == 0
         for name, most in MOST_MIB.items():
             assert after[name] - before[name] <= most, name
         kinds = {outcome.partition(": ")[0] for outcome in outcomes}

@@ -174,11 +174,13 @@ def test_a_server_that_runs_and_does_not_answer_is_restarted(
             supervisor = watch.Supervisor(server, reports.append, heart, BACK_S)
             supervisor.look()
             assert reports == []
+            first_s = server.ready_after_s
             os.kill(pid or 0, signal.SIGSTOP)
             until(lambda: supervisor.look() or reports, BACK_S)
             until(lambda: supervisor.look() or recent_incidents(live.spec)[-1].is_over, BACK_S)
         assert "has not answered for 1 s" in reports[0]
         assert server.pid not in (pid, None)
+        assert first_s != server.ready_after_s > 0, "the last start counts"
         assert take_pulse(live.spec, live.url, "quorum").ready
     assert session_processes(pid or 0) == set()
 

@@ -38,19 +38,18 @@ def stub_in(leader: int, model: str) -> int:
     raise AssertionError(f"no process of {model}")
 
 
-def shared_memory(pid: int, prefix: str = "") -> set[str]:
-    """Shared memory of the server with this process id and region prefix."""
-    names = {path.name for path in Path("/dev/shm").iterdir()}
-    return {n for n in names if n.startswith(f"quorum-{pid}-") or (prefix and n.startswith(prefix))}
+def shared_memory(prefix: str) -> set[str]:
+    """Shared memory of the server with this prefix: regions, and what its steps share."""
+    return {path.name for path in Path("/dev/shm").glob(f"{prefix}*")}
 
 
 def prefix_of(server: TritonServer) -> str:
-    """Prefix of the regions of a server that runs."""
+    """Prefix of the shared memory of a server that runs."""
     return server._shm_prefix
 
 
 def prefix_of_process(pid: int) -> str:
-    """Prefix of the regions of a tritonserver that somebody else started."""
+    """Prefix of the shared memory of a tritonserver that somebody else started."""
     line = Path(f"/proc/{pid}/cmdline").read_text("utf-8")
     return line.split("shm-region-prefix-name=")[1].split("\0")[0]
 

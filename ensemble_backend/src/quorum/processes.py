@@ -27,6 +27,7 @@ class Stat(NamedTuple):
         parent: Process id of its parent.
         session: Process id of the leader of its session.
         started: When it started, in clock ticks since the machine did: tells apart processes with one id.
+        cpu: CPU time that it has used, without its children, in clock ticks.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stat(NamedTuple):
     parent: int
     session: int
     started: int
+    cpu: int
 
 
 def stat_of(pid: int) -> Stat | None:
@@ -41,7 +43,9 @@ def stat_of(pid: int) -> Stat | None:
     with suppress(OSError):
         head, _, tail = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
         fields = tail.split()
-        return Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+        parent, session, started = (int(fields[at]) for at in (1, 3, 19))
+        cpu = int(fields[11]) + int(fields[12])
+        return Stat(head.partition("(")[2], fields[0], parent, session, started, cpu)
     return None
 
 
@@ -75,7 +79,10 @@ def session_of(leader: int) -> list[int]:
 
 
 def end_processes(pids: Iterable[int]) -> None:
-    """Kill processes and wait until they have ended: one that is still ending could make a file again."""
+    """Kill processes and wait until they have ended: one that is still ending could make a file again.
+
+    One that waits for a device does not die before; it is waited for no longer than 5 s.
+    """
     killed = []
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -84,6 +91,14 @@ def end_processes(pids: Iterable[int]) -> None:
     deadline = time.monotonic() + _DYING_S
     while any(map(runs, killed)) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal; real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def collect_zombies(session: int) -> None:

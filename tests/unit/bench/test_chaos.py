@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from typer import Exit
 
-from quorum.server.leftovers import MARK, SCRATCH
-from quorum.serving.admission import SHARED_MEMORY
+from quorum.server.leftovers import SCRATCH
+from quorum.serving.shared_file import MARK, SHARED_MEMORY
 from quorum_bench.chaos import cases
 from quorum_bench.chaos.cases import BROKEN_MEMBER, Row, gap_s, problems, silent_members
 from quorum_bench.chaos.errors import ChaosError, ProcessNotFound
@@ -239,18 +239,17 @@ def test_a_process_is_found_by_its_mark_whoever_its_parent_is(orphan: subprocess
 
 def test_files_of_dead_servers_are_left_and_those_of_the_present_one_needed(tmp_path: Path) -> None:
     pid = os.getpid()
-    names = [f"{SCRATCH}{pid}-old_region", f"{SCRATCH}{pid}-new_region", f"quorum-{pid}-admission"]
+    names = [f"{SCRATCH}{pid}-old_region", f"{SCRATCH}{pid}-new_admission"]
     try:
         for name in names:
             (SHARED_MEMORY / name).write_bytes(b"")
-        assert files_of(pid, [pid]) == {*names}
-        assert files_of(pid, []) == {*names[:2]}
+        assert files_of(pid) == {*names}
     finally:
         for name in names:
             (SHARED_MEMORY / name).unlink()
-    files = {"quorum-7-admission", "quorum-71-admission", "m-1_a", "m-10_a", "m-1", "m-0"}
-    assert stale(files, "m-1", 7) == {"quorum-71-admission", "m-10_a", "m-0"}
-    assert stale(files - {"m-1"}, "", None) == files - {"m-1"}
+    files = {"m-1_admission", "m-1_a", "m-10_a", "m-1", "m-0"}
+    assert stale(files, "m-1") == {"m-10_a", "m-0"}
+    assert stale(files, "") == files
 
 
 def test_a_kill_that_hits_nothing_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

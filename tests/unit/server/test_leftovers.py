@@ -14,40 +14,29 @@ from pathlib import Path
 import pytest
 
 from quorum.processes import runs
-from quorum.server import leftovers
 from quorum.server.leftovers import Removed, remove_traces, sweep_killed
-from quorum.serving import admission
+from quorum.serving import shared_file
 
 
 def test_what_a_killed_server_left_in_shared_memory_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, folder = tmp_path / "shm", tmp_path / "quorum-only-1-a"
-    monkeypatch.setattr(leftovers, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(admission, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(shared_file, "SHARED_MEMORY", memory)
     (folder / "quorum-server-x1").mkdir(parents=True)
-    (folder / "quorum-server-x1" / "pid").write_text("99999999", encoding="ascii")
     memory.mkdir()
-    steps = ("admission", "answered")
-    for name in ("quorum-server-x1_1", "quorum-server-x1_2", *(f"quorum-99999999-{step}" for step in steps)):
-        (memory / name).touch()
-    kept = {"quorum-server-x12_1", "quorum-999999990-answered", f"quorum-{os.getpid()}-admission"}
-    for name in kept:
+    kept = {"quorum-server-x12_1", "quorum-server-x2_admission", f"quorum-{os.getpid()}_admission"}
+    for name in (*kept, *(f"quorum-server-x1_{what}" for what in ("1", "2", "admission", "answered"))):
         (memory / name).touch()
     remove_traces(folder)
     assert {path.name for path in memory.iterdir()} == kept
-    (folder / "quorum-server-x2").mkdir()
-    (folder / "quorum-server-x2" / "pid").write_text(f"{os.getpid()}", encoding="ascii")
-    remove_traces(folder)
-    assert (memory / f"quorum-{os.getpid()}-admission").exists(), "its process id was given to another"
 
 
 def test_a_start_sweeps_what_killed_servers_left_but_not_what_a_live_step_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = tmp_path / "shm"
-    monkeypatch.setattr(leftovers, "SHARED_MEMORY", memory)
-    monkeypatch.setattr(admission, "SHARED_MEMORY", memory)
+    monkeypatch.setattr(shared_file, "SHARED_MEMORY", memory)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     orphan = tmp_path / "quorum-server-99999998-b"
     for folder in (memory, tmp_path / "quorum-server-99999999-a", orphan):

@@ -15,6 +15,7 @@ import pytest
 from support.deployment import write_deployment
 
 from quorum.deployment import Deployment, load_deployment
+from quorum.processes import runs
 from quorum.repository.render import render
 from quorum.repository.state import RepositoryError
 from quorum.server import endpoint, install
@@ -49,6 +50,20 @@ def test_a_note_is_found_while_its_server_lives(spec: Deployment) -> None:
     remove_note(spec)
     remove_note(spec)
     assert find_running(spec) is None
+
+
+def test_the_end_of_a_server_spares_a_process_that_got_its_id(spec: Deployment) -> None:
+    server = TritonServer(spec, log_path=spec.root / "server.log")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True
+    ) as stranger:
+        ended.pid = stranger.pid
+        server._process = ended
+        server.end()
+        assert runs(stranger.pid)
+    assert server.pid is None
 
 
 def test_one_that_is_starting_is_not_disturbed_by_another(spec: Deployment) -> None:

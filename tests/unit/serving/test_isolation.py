@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -12,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorum.processes import all_processes, descendants
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import EXIT_CODE
@@ -86,6 +88,24 @@ def ask(worker: Worker, position: int = 0, left_s: float = 60.0) -> list[PackedV
     worker.member(position).ask(ASKED, pack_question(ASKED), deadline, done, Cancellation())
     assert came.wait(60)
     return unpack_votes(votes[0])
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def pid_of(worker: Worker) -> int:
+    """Its process; the resource tracker of this one is a child too."""
+    found = all_processes()
+    (pid,) = (p for p in descendants(found, os.getpid()) if b"isolation.program" in command_of(p))
+    return pid
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def wait_until_back(worker: Worker) -> None:
@@ -215,6 +235,52 @@ def test_a_worker_that_computes_gets_more_time(
 def test_a_runtime_that_refuses_its_settings_fails_the_start(folder: Path) -> None:
     with pytest.raises(RuntimeConfigError, match="no votes of 'absent'; recorded are: m, other"):
         Worker("m", start_of(folder, "absent"))
+
+
+def without_handles(_: object) -> Link:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_a_step_without_file_handles_fails_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "Link", without_handles)
+    with pytest.raises(WorkerFailed, match=r"m: its worker could not be started: .*Too many open files"):
+        Worker("m", start_of(folder, "m"))
+    children = descendants(all_processes(), os.getpid())
+    assert not [child for child in children if b"isolation.program" in command_of(child)]
+
+
+def test_a_replacement_that_lacks_file_handles_is_tried_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as scarce:
+        scarce.setattr(worker_module, "Link", without_handles)
+        os.kill(pid_of(worker), signal.SIGKILL)
+        wait_until(lambda: "could not be started" in caplog.text)
+    wait_until_back(worker)
+    assert worker._thread.is_alive()
+
+
+def test_a_worker_that_a_signal_without_a_name_ended_is_replaced(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.kill(pid_of(worker), signal.SIGRTMIN + 3)
+    wait_until_back(worker)
+    assert f"was ended by signal {signal.SIGRTMIN + 3}" in caplog.text
+
+
+def test_a_process_that_does_not_die_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "asleep.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(process_module, "_PROGRAM", "asleep")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    process = Process()
+    with monkeypatch.context() as still:
+        still.setattr("quorum.processes._DYING_S", 0.1)
+        # As one that waits for a device, which takes no signal.
+        still.setattr(os, "kill", lambda *_: None)
+        process.end()
+    assert process.exit_code(0.0) is None
+    process.end()
+    assert process.exit_code(0.0) == -signal.SIGKILL
 
 
 def test_a_process_that_takes_too_much_memory_while_it_starts_fails_the_start(folder: Path) -> None:

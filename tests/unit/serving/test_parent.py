@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from quorum.serving.admission import path_of
+import pytest
+
+from quorum.serving.shared_file import MARK, SHARED_MEMORY
 
 STEP = """
 import mmap, os, subprocess, sys, time
@@ -39,11 +41,13 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_a_step_ends_with_its_server() -> None:
+@pytest.mark.parametrize("mark", [f"quorum-server-{os.getpid()}-parent", ""])
+def test_a_step_ends_with_its_server(mark: str) -> None:
     region = Path("/dev/shm", f"quorum-test-{os.getpid()}")
     arguments = [sys.executable, "-c", SERVER, STEP, str(region)]
-    server = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    tickets = path_of(server.pid)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    server = subprocess.Popen(arguments, env={**os.environ, MARK: mark}, **pipes)
+    tickets = SHARED_MEMORY / f"{mark or f'quorum-{server.pid}'}_admission"
     try:
         tickets.touch()
         assert server.stdout is not None

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 
 from quorum.deployment.schema import Deployment
-from quorum.server.leftovers import MARK, SCRATCH
+from quorum.processes import runs
+from quorum.server.leftovers import SCRATCH
 from quorum.server.runfile import find_running
-from quorum.serving.admission import SHARED_MEMORY
+from quorum.serving.shared_file import MARK, SHARED_MEMORY
 from quorum_bench.chaos.errors import ProcessNotFound
 
 WORKER = "quorum.serving.isolation.program"
@@ -76,7 +77,7 @@ def marked(supervisor: int) -> dict[int, str]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             mark = process.environ().get(MARK, "")
-            if is_of(supervisor, mark) and process.status() != psutil.STATUS_ZOMBIE:
+            if is_of(supervisor, mark) and runs(process.pid):
                 found[process.pid] = mark
     return found
 
@@ -96,28 +97,17 @@ def _workers(step: psutil.Process) -> list[int]:
     with contextlib.suppress(psutil.Error):
         for child in step.children():
             with contextlib.suppress(psutil.Error):
-                if child.status() != psutil.STATUS_ZOMBIE and any(WORKER in p for p in child.cmdline()):
+                if runs(child.pid) and any(WORKER in p for p in child.cmdline()):
                     found.append(child.pid)
     return found
 
 
-def files_of(supervisor: int, servers: Iterable[int]) -> set[str]:
-    """Files in shared memory, and scratch folders, of the servers of a ``quorum up``.
-
-    Args:
-        supervisor: Process id of ``quorum up``.
-        servers: Process ids of its servers, dead ones too; their files of tickets are named after them.
-    """
-    names = {path.name for path in SHARED_MEMORY.iterdir()}
-    numbered = tuple(f"quorum-{pid}-" for pid in servers)
-    scratch = Path(tempfile.gettempdir()).glob(f"{SCRATCH}{supervisor}-*")
-    return {
-        *(name for name in names if is_of(supervisor, name) or name.startswith(numbered)),
-        *(path.name for path in scratch),
-    }
+def files_of(supervisor: int) -> set[str]:
+    """Files in shared memory, and scratch folders, of the servers of a ``quorum up``, dead ones too."""
+    folders = (SHARED_MEMORY, Path(tempfile.gettempdir()))
+    return {path.name for folder in folders for path in folder.glob(f"{SCRATCH}{supervisor}-*")}
 
 
-def stale(files: Iterable[str], mark: str, server: int | None) -> set[str]:
-    """The files that the present server, with that mark and process id, does not need."""
-    needed = (f"quorum-{server}-", f"{mark}_") if mark and server else ()
-    return {name for name in files if name != mark and not name.startswith(needed)}
+def stale(files: Iterable[str], mark: str) -> set[str]:
+    """The files that the present server, with that mark, does not need; "": none runs."""
+    return {name for name in files if not mark or (name != mark and not name.startswith(f"{mark}_"))}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -24,7 +23,8 @@ from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
 from quorum.operations.describe import render
 from quorum.server.runfile import find_running
-from quorum.serving.admission import SHARED_MEMORY, Admission, path_of
+from quorum.serving.admission import admission_of
+from quorum.serving.shared_file import SHARED_MEMORY
 from quorum_bench.chaos.errors import ChaosError, ProcessNotFound
 from quorum_bench.chaos.processes import (
     doubled_workers,
@@ -67,7 +67,6 @@ class World:
             "majority", MEMBERS, Parameters(WEIGHTS), catalogue=self.spec.catalogue().hashes
         )
         self._up: subprocess.Popen[bytes] | None = None
-        self._servers: set[int] = set()
         self._url = ""
 
     @property
@@ -100,7 +99,6 @@ class World:
                 self._up.wait()
                 raise ChaosError(f"`quorum up` does not serve:\n{self.words()}")
             time.sleep(0.05)
-        self._servers.add(server_of(self.spec).pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,8 +131,7 @@ class World:
             doubled = doubled_workers(server)
         marks = marked(self._up.pid)
         mark = marks.get(server.pid, "") if server else ""
-        servers = {*self._servers, *self._servers_in_incidents(), *([server.pid] if server else ())}
-        files = stale(files_of(self._up.pid, servers), mark, server.pid if server else None)
+        files = stale(files_of(self._up.pid), mark)
         return [
             *(f"process {pid} ({_name_of(pid)})" for pid in sorted({*marks} - needed)),
             *(f"process {pid} (a second worker of its step)" for pid in doubled),
@@ -145,23 +142,15 @@ class World:
         """Size of this world's files in shared memory."""
         assert self._up is not None
         total = 0
-        for name in files_of(self._up.pid, {*self._servers, *self._servers_in_incidents()}):
+        for name in files_of(self._up.pid):
             with contextlib.suppress(OSError):
                 total += (SHARED_MEMORY / name).stat().st_blocks * 512
         return total
 
-    def _servers_in_incidents(self) -> set[int]:
-        """Servers that died; each restart has an incident, which names the one before."""
-        return {
-            int(number)
-            for one in self.incidents()
-            for number in re.findall(r"tritonserver (\d+)", one["process"])
-        }
-
     def slots(self) -> int:
         """Requests that hold a ticket now."""
         with contextlib.suppress(Exception):
-            return Admission(path_of(server_of(self.spec).pid)).inside(time.monotonic_ns())
+            return admission_of(server_of(self.spec).pid).inside(time.monotonic_ns())
         return -1
 
     def incidents(self) -> list[dict[str, Any]]:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.serving.admission import SHARED_MEMORY
+from quorum.serving.shared_file import server_name, traces_of
 from quorum_bench.usage import descendants, rss_bytes
-
-_PREFIX_FLAG = "shm-region-prefix-name="
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +55,10 @@ def footprint(server: int) -> Footprint:
 
 
 def _region_sizes(server: int) -> list[int]:
-    command = Path(f"/proc/{server}/cmdline").read_text("utf-8")
-    prefix = command.partition(_PREFIX_FLAG)[2].partition("\0")[0]
     sizes = []
-    for path in SHARED_MEMORY.iterdir():
-        if path.name.startswith(f"quorum-{server}-") or (prefix and path.name.startswith(prefix)):
-            with contextlib.suppress(OSError):
-                sizes.append(path.stat().st_size)
+    for path in traces_of(server_name(server)):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
     return sizes
 
 

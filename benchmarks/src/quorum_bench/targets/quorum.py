@@ -28,7 +28,7 @@ from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer
-from quorum.serving.admission import CAPACITY, Admission, path_of
+from quorum.serving.admission import CAPACITY, admission_of
 from quorum.serving.packing import Admitted, add_ticket, pack_question, take_ticket
 from quorum_bench.targets import CallerSpec, StepTimes
 from quorum_bench.targets.triton_caller import triton_caller
@@ -222,7 +222,7 @@ class QuorumTarget:
 
     def _admitted(self, product: Product) -> bytes:
         assert self._server.pid is not None
-        admission = Admission(path_of(self._server.pid))
+        admission = admission_of(self._server.pid)
         now = time.monotonic_ns()
         deadline = now + _PASS_NS
         body = pack_question(Admitted(product.text, product.category, product.attributes, deadline))
@@ -232,7 +232,7 @@ class QuorumTarget:
 
     def _give_back(self) -> None:
         if self._server.pid is not None and self._questions:
-            admission = Admission(path_of(self._server.pid))
+            admission = admission_of(self._server.pid)
             for question in itertools.chain(*self._questions.values()):
                 admission.release(take_ticket(question).ticket)
         self._questions.clear()

@@ -265,7 +265,14 @@ async def _serve(settings: Settings, key: str, say_ready: Callable[[], None]) ->
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, over.set)
-    loop.add_reader(sys.stdin.fileno(), over.set)
+    stdin = sys.stdin.fileno()
+
+    def end_with_parent() -> None:
+        # An end of file can be read for ever.
+        loop.remove_reader(stdin)
+        over.set()
+
+    loop.add_reader(stdin, end_with_parent)
     most = min(MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
     async with grpc.aio.insecure_channel(settings.target, _CHANNEL_OPTIONS) as channel:
         server = grpc.aio.server(options=_server_options(most, settings))

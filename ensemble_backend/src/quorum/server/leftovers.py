@@ -14,13 +14,11 @@ import psutil
 from quorum.files import sweep_scratch
 from quorum.processes import end_processes, runs
 from quorum.records import Record
-from quorum.serving.admission import SHARED_MEMORY, shared_files
+from quorum.serving.shared_file import MARK, traces_of
 
 SCRATCH = "quorum-server-"
 """Begin of the name of a server's scratch folder, which also marks its processes and its shared memory."""
 PID_FILE = "pid"
-MARK = "QUORUM_SERVER"
-"""Environment variable of a server and all its processes: the name of its scratch folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +74,7 @@ def _end_orphans(servers: dict[str, int]) -> list[int]:
 
 def _remove_shared_memory(scratch: Path) -> list[str]:
     """Remove what the dead server of a scratch folder left in shared memory; returns the files."""
-    traces = list(SHARED_MEMORY.glob(f"{scratch.name}_*"))
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((scratch / PID_FILE).read_text("ascii"))
-        # Process ids are reused: one that is alive is another server's.
-        traces += [] if runs(pid) else shared_files(pid)
+    traces = traces_of(scratch.name)
     for trace in traces:
         trace.unlink(missing_ok=True)
     return sorted(map(str, traces))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,17 +14,18 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
-from quorum.processes import STOPPED, collect_zombies, end_processes, session_of
+from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
+from quorum.server.leftovers import PID_FILE, SCRATCH, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
-from quorum.serving.admission import SHARED_MEMORY, Admission, Recovery, path_of, shared_files
+from quorum.serving.admission import Admission, Recovery
+from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
 from quorum_contract import CHANNELS, GATE, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
@@ -73,7 +73,6 @@ class TritonServer:
         self._install = install or find_install()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
-        self._started_pid: int | None = None
         self._claims: list[socket.socket] = []
         self.life = Life()
         self.ready_after_s = 0.0
@@ -90,7 +89,7 @@ class TritonServer:
         code = self._process.poll() if self._process else None
         if code is None:
             return "does not run"
-        return f"was killed ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
+        return f"was killed ({signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
 
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
@@ -138,13 +137,12 @@ class TritonServer:
                 # Regions of shared memory, and what steps write, may hold texts of products.
                 umask=0o077,
             )
-        self._started_pid = self._process.pid
-        (self._scratch / PID_FILE).write_text(f"{self._started_pid}", encoding="ascii")
+        (self._scratch / PID_FILE).write_text(f"{self._process.pid}", encoding="ascii")
 
     def set_recovery(self, recovery: Recovery) -> None:
         """Say what the server comes back from to the steps that load from now on."""
-        if self.pid is not None:
-            Admission(path_of(self.pid)).recovery = recovery
+        if self._scratch is not None:
+            Admission(shared_path(self._scratch.name, ADMISSION)).recovery = recovery
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
@@ -181,8 +179,9 @@ class TritonServer:
         Returns:
             Whether the server can stop in order: False once a step is dead, whose requests never end.
         """
+        assert self._scratch is not None
         deadline = time.monotonic() + timeout_s
-        admission, steps = Admission(path_of(pid)), StepWatch(pid)
+        admission, steps = Admission(shared_path(self._scratch.name, ADMISSION)), StepWatch(pid)
         admission.close_gate()
         while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
             if self._lacks_step(steps):
@@ -211,11 +210,13 @@ class TritonServer:
     def end(self) -> None:
         """Kill the process and all that it started, and remove its files; its addresses stay claimed."""
         if process := self._process:
-            with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            end_processes(session_of(process.pid))
-            collect_zombies(process.pid)
+                process.wait()
+            # Once it is collected and its session is gone, another process may have its id.
+            if state_of(process.pid) == GONE:
+                end_processes(session_of(process.pid))
+                collect_zombies(process.pid)
             for trace in self.leftovers():
                 Path(trace).unlink(missing_ok=True)
         # A start that failed has made a folder, and no process.
@@ -225,10 +226,7 @@ class TritonServer:
 
     def leftovers(self) -> list[str]:
         """Files of this server in shared memory; empty after :meth:`stop`."""
-        if self._started_pid is None:
-            return []
-        traces = [*SHARED_MEMORY.glob(f"{self._shm_prefix}*"), *shared_files(self._started_pid)]
-        return sorted(map(str, traces))
+        return sorted(map(str, traces_of(self._scratch.name))) if self._scratch else []
 
     def log_tail(self) -> str:
         """The last lines of the server's log."""
@@ -290,11 +288,3 @@ def _http_options(endpoint: Endpoint, key: str) -> list[str]:
         f"--http-port={endpoint.http_port}",
         f"--http-restricted-api={_CLOSED}:{key}",
     ]
-
-
-def _signal_name(number: int) -> str:
-    """Name of a signal; real-time signals have numbers only."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -53,22 +53,23 @@ class Supervisor:
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}
         self._acted_at = self._ready_at = self._log_at = self._runs_at = time.monotonic()
+        self._restarted_at: float | None = None
         self._expected: set[str] = set()
         self._attempts = 0
 
     def look(self) -> None:
         """Look once, and do what is needed; a restart returns when a channel answers again."""
-        pid = self._server.pid
+        pid, life = self._server.pid, self._life
         if pid is None:
             self._restart(self._server.ended, "tritonserver")
         elif self._is_stopped(pid):
             self._restart("is stopped", f"tritonserver {pid}")
-        elif self._life.is_silent and not self._reloads and not self._is_starved(pid):
-            self._restart(f"has not answered for {self._life.silence_s:g} s", f"tritonserver {pid}")
+        elif life.is_silent and not self._reloads and self._is_late(life.silent_for_s, life.silence_s, pid):
+            self._restart(f"has not answered for {life.silence_s:g} s", f"tritonserver {pid}")
         else:
             for step in self._steps.look():
                 self._see_to(step)
-            self._see_to_reloads()
+            self._see_to_reloads(pid)
         self._settle()
         if time.monotonic() - self._log_at > _LOG_LOOK_S:
             self._log_at = time.monotonic()
@@ -81,14 +82,14 @@ class Supervisor:
             self._runs_at = now
         return now - self._runs_at > _STOPPED_S
 
-    def _is_starved(self, pid: int) -> bool:
-        """Whether a silent server waits for a CPU, and so will answer, if it has not done that for long."""
-        if self._life.silent_for_s > _STARVED * self._life.silence_s:
-            return False
+    def _is_late(self, seconds: float, limit_s: float, pid: int) -> bool:
+        """Whether something takes too long; a server that waits for a CPU has longer, but not for ever."""
+        if seconds <= limit_s or seconds > _STARVED * limit_s:
+            return seconds > limit_s
         processes = [pid, *session_of(pid)]
         before = waited_for_cpu_s(processes)
         time.sleep(_SAMPLE_S)
-        return waited_for_cpu_s(processes) - before > _SAMPLE_S / 2
+        return waited_for_cpu_s(processes) - before <= _SAMPLE_S / 2
 
     def _see_to(self, step: DeadStep) -> None:
         """Reload the model of a step that is dead, unless its process ended in order."""
@@ -103,7 +104,7 @@ class Supervisor:
             self._begin(str(step), f"{model} {step.pid}", "reloading it")
             self._reloads[model] = Reload(self._server, model, self._start_timeout_s, orphans)
 
-    def _see_to_reloads(self) -> None:
+    def _see_to_reloads(self, pid: int) -> None:
         for model, reload in self._reloads.items():
             if reload.error:
                 return self._restart(f"could not be reloaded: {reload.error}", model)
@@ -113,7 +114,7 @@ class Supervisor:
             elif reload.seconds > _PATIENCE_S and self._steps.working(model) > reload.working:
                 # It loads, perhaps an LLM; never longer than all of them together took.
                 wait_s += max(_LOADING_S, 1.5 * self._server.ready_after_s)
-            if reload.seconds > wait_s:
+            if self._is_late(reload.seconds, wait_s, pid):
                 return self._restart("did not come back by a reload", model)
         return None
 
@@ -122,6 +123,9 @@ class Supervisor:
         if self._incidents.open is None or any(r.took_s is None for r in self._reloads.values()):
             return
         if self._life.answer_since(self._acted_at, self._expected):
+            if self._restarted_at is not None:
+                self._server.ready_after_s = time.monotonic() - self._restarted_at
+                self._restarted_at = None
             self._reloads.clear()
             self._heart.hurry(False)
             self._server.set_recovery(Recovery.NONE)
@@ -133,6 +137,8 @@ class Supervisor:
     def _begin(self, found: str, process: str, done: str) -> None:
         if self._incidents.open is None:
             self._expected = self._life.answering()
+        # What interrupts a start says nothing about how long one takes.
+        self._restarted_at = None
         self._incidents.begin(found, process, done)
         self._report(f"{process} {found}; {done}")
         self._acted_at = time.monotonic()
@@ -169,6 +175,7 @@ class Supervisor:
         server = self._server
         server.end()
         prepare_again(server.spec, server.repository, self._report)
+        self._restarted_at = time.monotonic()
         server.start_again()
         pid = server.pid
         if pid is None:

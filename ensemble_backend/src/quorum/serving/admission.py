@@ -14,7 +14,6 @@ that loses its slot while it waits for its members is answered all the same.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import time
 from enum import IntEnum
@@ -23,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from quorum.serving.shared_file import ADMISSION, open_shared, own_server, server_name, shared_path
+
 CAPACITY = 4096
 """Slots in the file: the largest possible ``max_in_flight`` of a gate."""
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 GRACE_NS = 1_000_000_000
 UNUSED_NS = 500_000_000
 """A ticket that no member has used after this time no longer keeps others out."""
@@ -42,19 +42,23 @@ _SLOT_BITS = 16
 _SLOT = (1 << _SLOT_BITS) - 1
 
 
-def default_path() -> Path:
-    """The file of this step's server: all steps are children of the same ``tritonserver`` process."""
-    return path_of(os.getppid())
+def own_admission() -> Admission:
+    """The tickets of this step's server."""
+    return Admission(shared_path(own_server(), ADMISSION))
 
 
-def shared_files(server_pid: int) -> list[Path]:
-    """Files that the steps of a server share: tickets, and which member has answered which question."""
-    return list(SHARED_MEMORY.glob(f"quorum-{server_pid}-*"))
+def admission_of(server_pid: int) -> Admission:
+    """The tickets of a server that runs.
+
+    Raises:
+        OSError: It does not run, or belongs to another user.
+    """
+    return Admission(shared_path(server_name(server_pid), ADMISSION))
 
 
-def path_of(server_pid: int) -> Path:
-    """The file of the server with that process id."""
-    return SHARED_MEMORY / f"quorum-{server_pid}-admission"
+def slot_of(ticket: int) -> int:
+    """The slot of a ticket; a forged one may have none, and its number is ``CAPACITY`` or more then."""
+    return ticket & _SLOT
 
 
 class Recovery(IntEnum):
@@ -77,14 +81,7 @@ class Admission:
     """
 
     def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            if os.fstat(handle).st_uid != os.geteuid():
-                raise PermissionError(f"{path} belongs to another user; remove it")
-            os.ftruncate(handle, _FILE_BYTES)
-            self._map = mmap.mmap(handle, _FILE_BYTES)
-        finally:
-            os.close(handle)
+        self._map = open_shared(path, _FILE_BYTES)
         # Single numbers are read and written several times faster through a memoryview than through numpy.
         numbers = memoryview(self._map).cast("q")
         self._closed, self._answered, self._cancels, self._recovery = (
@@ -176,7 +173,7 @@ class Admission:
         With its seal a ticket stays valid when its slot went to another request: the deadline, which is under
         the seal, ends it.
         """
-        slot = ticket & _SLOT
+        slot = slot_of(ticket)
         if slot >= CAPACITY or (seal is not None and ticket >> _SLOT_BITS != seal):
             return False
         if self._tickets[slot] != ticket:
@@ -185,7 +182,7 @@ class Admission:
 
     def use(self, ticket: int) -> None:
         """Record that a member works on a question. Members call this as soon as their step has it."""
-        slot = ticket & _SLOT
+        slot = slot_of(ticket)
         if slot < CAPACITY and self._tickets[slot] == ticket:
             self._used[slot] = ticket
 
@@ -209,7 +206,7 @@ class Admission:
 
     def is_cancelled(self, ticket: int) -> bool:
         """Whether :meth:`cancel` was called for a request, however its slot is used now."""
-        slot = ticket & _SLOT
+        slot = slot_of(ticket)
         return slot < CAPACITY and ticket > 0 and self._cancelled[slot] == ticket
 
     @property
@@ -224,7 +221,7 @@ class Admission:
 
     def release(self, ticket: int) -> None:
         """Free the slot of a decided ticket; one that is not valid is ignored. Only the vote calls this."""
-        slot = ticket & _SLOT
+        slot = slot_of(ticket)
         if slot < CAPACITY and self._tickets[slot] == ticket:
             self._released[slot] = ticket
 

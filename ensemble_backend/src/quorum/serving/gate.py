@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from quorum.serving.admission import Admission, default_path
+from quorum.serving.admission import own_admission
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
 from quorum.serving.tensors import answer, packed_tensor, refusal, settings_of
@@ -49,7 +49,7 @@ class TritonPythonModel:
         self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
         self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
         self._share = np.array([settings["canary_share"]], np.float64)
-        self._admission = Admission(default_path())
+        self._admission = own_admission()
         self._admission.open_gate()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

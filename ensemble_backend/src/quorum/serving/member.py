@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving import inner, progress
-from quorum.serving.admission import Admission, Recovery, default_path
+from quorum.serving.admission import Recovery, own_admission
 from quorum.serving.answering import Answering, Done, options_of, packed, start_runtimes
 from quorum.serving.cancels import Cancels
 from quorum.serving.deadlines import Deadlines
@@ -52,7 +52,7 @@ class TritonPythonModel:
         self._direct = bool(settings["allow_direct"])
         self._names: list[str] = [member["name"] for member in members]
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
-        self._admission = Admission(default_path())
+        self._admission = own_admission()
         answering, self._close_runtimes = _start(self._name, members, args, self._admission.recovery)
         self._deadlines, self._cancels = Deadlines(), Cancels(self._admission)
         # A repository that an earlier release rendered has no such setting.

@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
-from quorum.serving.admission import shared_files
+from quorum.processes import all_processes, descendants, end_processes
 from quorum.serving.regions import mapped_regions
+from quorum.serving.shared_file import own_server, traces_of
 
 _LOOK_S = 0.5
 
@@ -22,25 +24,20 @@ def end_with_server() -> None:
     The kernel's own signal (``PR_SET_PDEATHSIG``) follows the thread that started the step, and Triton starts
     steps from threads that end.
     """
-    server = os.getppid()
-    threading.Thread(target=_outlive, args=(server, _end), name="quorum-parent", daemon=True).start()
+    how = (os.getppid(), partial(_end, own_server()))
+    threading.Thread(target=_outlive, args=how, name="quorum-parent", daemon=True).start()
 
 
-def _outlive(server: int, end: Callable[[int], None]) -> None:
+def _outlive(server: int, end: Callable[[], None]) -> None:
     """Call ``end`` once this process has another parent than ``server``."""
     while os.getppid() == server:
         time.sleep(_LOOK_S)
-    end(server)
+    end()
 
 
-def _end(server: int) -> None:
-    # Only at the end, as every step would pay for the import.
-    import psutil
-
+def _end(server: str) -> None:
     with suppress(Exception):
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                process.kill()
-        for file in (*mapped_regions(), *shared_files(server)):
+        end_processes(descendants(all_processes(), os.getpid()))
+        for file in (*mapped_regions(), *traces_of(server)):
             file.unlink(missing_ok=True)
     os.kill(os.getpid(), signal.SIGKILL)

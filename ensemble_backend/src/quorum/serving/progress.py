@@ -9,18 +9,16 @@ one (``vote.grace_ms``).
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from quorum.serving.admission import CAPACITY, SHARED_MEMORY
+from quorum.serving.admission import CAPACITY, slot_of
 from quorum.serving.packing import unpack_votes
+from quorum.serving.shared_file import ANSWERED, open_shared, own_server, shared_path
 from quorum_contract import Status
 
-_SLOT = (1 << 16) - 1
 _NUMBER_BYTES = 8
 
 Call = Callable[[], None]
@@ -38,13 +36,8 @@ class Deadlines(Protocol):
 
 
 def default_path() -> Path:
-    """The file of this step's server: all steps are children of the same ``tritonserver`` process."""
-    return path_of(os.getppid())
-
-
-def path_of(server_pid: int) -> Path:
-    """The file of the server with that process id."""
-    return SHARED_MEMORY / f"quorum-{server_pid}-answered"
+    """The file of this step's server."""
+    return shared_path(own_server(), ANSWERED)
 
 
 class Progress:
@@ -61,17 +54,7 @@ class Progress:
     def __init__(self, path: Path, members: int) -> None:
         self._members = members
         size = CAPACITY * members * 2 * _NUMBER_BYTES
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            found = os.fstat(handle)
-            if found.st_uid != os.geteuid():
-                raise PermissionError(f"{path} belongs to another user; remove it")
-            # Never shorter: a process that has mapped a longer file would die at its next access.
-            if found.st_size < size:
-                os.ftruncate(handle, size)
-            self._numbers = memoryview(mmap.mmap(handle, size)).cast("q")
-        finally:
-            os.close(handle)
+        self._numbers = memoryview(open_shared(path, size)).cast("q")
 
     def mark(self, ticket: int, member: int) -> None:
         """Record that a member, by its place in the deployment, has answered; ignores tickets of no gate."""
@@ -92,7 +75,7 @@ class Progress:
 
     def _row(self, ticket: int) -> int:
         # A caller around the gate may send any ticket; 0 is what the file is full of.
-        slot = ticket & _SLOT
+        slot = slot_of(ticket)
         return slot * self._members * 2 if ticket > 0 and slot < CAPACITY else -2 * self._members
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from quorum.serving.admission import SHARED_MEMORY
+from quorum.serving.shared_file import SHARED_MEMORY
 
 logger = logging.getLogger(__name__)
 _PRIVATE = 0o600

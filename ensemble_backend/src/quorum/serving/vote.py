@@ -17,7 +17,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule, decide
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
-from quorum.serving.admission import Admission, default_path
+from quorum.serving.admission import own_admission
 from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
 from quorum.serving.regions import make_private
@@ -65,7 +65,7 @@ class TritonPythonModel:
         self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
-        self._admission = Admission(default_path())
+        self._admission = own_admission()
         self._damage: WeightsError | None = None
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))

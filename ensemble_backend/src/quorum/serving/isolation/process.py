@@ -6,18 +6,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-_PROC = Path("/proc")
+from quorum.processes import all_processes, descendants, end_processes, stat_of
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = "quorum.serving.isolation.program"
 _JIFFIES = os.sysconf("SC_CLK_TCK")
-_PARENT, _CPU, _STARTED = 1, slice(11, 13), 19
-"""Fields of ``/proc/PID/stat`` after the name."""
 
 
 class Process:
@@ -38,7 +36,7 @@ class Process:
             theirs.close()
         self.connection.setblocking(False)
         # Process id -> when it started, so that another process with a used id is not taken for it.
-        self._family = {self.pid: _started(self.pid)}
+        self._children: dict[int, int] = {}
 
     @property
     def pid(self) -> int:
@@ -47,40 +45,36 @@ class Process:
 
     def find_children(self) -> None:
         """Look for processes that the worker has started; takes milliseconds."""
-        parents: dict[int, list[int]] = {}
-        for folder in _PROC.iterdir():
-            if folder.name.isdecimal() and (fields := _stat(int(folder.name))):
-                parents.setdefault(int(fields[_PARENT]), []).append(int(folder.name))
-        pending = list(self._family)
-        while pending:
-            for pid in parents.get(pending.pop(), ()):
-                if pid not in self._family:
-                    self._family[pid] = _started(pid)
-                    pending.append(pid)
+        with contextlib.suppress(OSError):
+            processes = all_processes()
+            for ancestor in (self.pid, *self._running()):
+                for child in descendants(processes, ancestor):
+                    self._children[child] = processes[child].started
+
+    def _running(self) -> list[int]:
+        """Children that were found and have not ended."""
+        return [pid for pid, began in self._children.items() if (s := stat_of(pid)) and s.started == began]
 
     def resident_bytes(self) -> int:
         """Memory of the worker and the children that were found, pages that they share counted in each."""
         total = 0
-        for pid in self._family:
+        for pid in (self.pid, *self._running()):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                total += int((_PROC / str(pid) / "statm").read_text("ascii").split()[1]) * _PAGE
+                total += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE
         return total
 
     def cpu_seconds(self) -> float:
         """CPU time that the worker has used, without its children."""
-        fields = _stat(self.pid)
-        return sum(map(int, fields[_CPU])) / _JIFFIES if fields else 0.0
+        stat = stat_of(self.pid)
+        return stat.cpu / _JIFFIES if stat else 0.0
 
     def end(self) -> None:
-        """Kill it and its children, if they still run."""
-        with contextlib.suppress(OSError):
-            self.find_children()
-        for pid, started in self._family.items():
-            if started and _started(pid) == started:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """Kill it and its children, if they still run; wait until they have ended, but not for ever."""
+        self.find_children()
+        own = [self.pid] if self._popen.poll() is None else []
+        end_processes([*own, *self._running()])
         self.connection.close()
-        self._popen.wait()
+        self._popen.poll()
 
     def exit_code(self, timeout_s: float) -> int | None:
         """The exit code, as subprocess gives it; None if the worker still runs after ``timeout_s``."""
@@ -99,15 +93,3 @@ def interpreter() -> str:
     if not found:
         raise FileNotFoundError("no python3 on PATH to start a worker with; put its folder there")
     return found
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of ``/proc/PID/stat`` after the name; empty when the process is gone."""
-    with contextlib.suppress(OSError):
-        return (_PROC / str(pid) / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
-    return []
-
-
-def _started(pid: int) -> str:
-    fields = _stat(pid)
-    return fields[_STARTED] if fields else ""

@@ -8,16 +8,17 @@ its memory, and it is killed. A new one starts, and until it is ready every ques
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from typing import NamedTuple
 
 import msgspec
 
+from quorum.processes import signal_name
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.admission import Recovery
@@ -160,36 +161,32 @@ class Worker:
                 failures = 0
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
-            logger.error(
-                "%s: its worker %s; %d questions abstain, and a new one starts %s",
-                self._model,
-                failed.what,
-                failed.lost,
-                f"in {pause_s:.0f} s" if pause_s else "now",
-            )
+            when = f"in {pause_s:.0f} s" if pause_s else "now"
+            what = f"{failed.what}; {failed.lost} questions abstain, and a new one starts {when}"
+            logger.error("%s: its worker %s", self._model, what)
             if self._stopping.wait(pause_s):
                 return
 
     def _live(self) -> _Failure:
         """Serve with one process until it fails or the model is closed."""
-        try:
-            process = Process()
-        except Exception as error:
-            return _Failure(WorkerFailed(f"could not be started: {error}"), 0, 0.0)
-        link = Link(process.connection)
-        life = _Life(self, process, link)
-        try:
-            link.send(msgspec.structs.replace(self._start, is_replacement=self._started.done()))
-            failed: WorkerFailed | RuntimeConfigError = life.run()
-        except FrameError as error:
-            failed = WorkerFailed(f"(pid {process.pid}) sent {error}; it is killed")
-        except Exception as error:
-            logger.exception("%s: its worker could not be served", self._model)
-            failed = WorkerFailed(f"(pid {process.pid}) could not be served: {error!r}; it is killed")
-        lost = self._abandon()
-        process.end()
-        link.close()
-        return _Failure(failed, lost, life.served_s)
+        with ExitStack() as ending:
+            try:
+                process = Process()
+                ending.callback(process.end)
+                link = Link(process.connection)
+                ending.callback(link.close)
+                life = _Life(self, process, link)
+            except Exception as error:
+                return _Failure(WorkerFailed(f"could not be started: {error}"), 0, 0.0)
+            try:
+                link.send(msgspec.structs.replace(self._start, is_replacement=self._started.done()))
+                failed = life.run()
+            except FrameError as error:
+                failed = life.error(f"sent {error}; it is killed")
+            except Exception as error:
+                logger.exception("%s: its worker could not be served", self._model)
+                failed = life.error(f"could not be served: {error!r}; it is killed")
+            return _Failure(failed, self._abandon(), life.served_s)
 
     def _abandon(self) -> int:
         """Let all questions in flight abstain; returns how many were still waited for."""
@@ -310,14 +307,15 @@ class _Life:
             if self._failed:
                 return self._failed
             if not self._link.is_open:
-                return self._error(self._how_it_ended())
+                return self.error(self._how_it_ended())
             now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK_S
                 if fault := self._find_fault(now):
-                    return self._error(fault)
+                    return self.error(fault)
 
-    def _error(self, what: str) -> WorkerFailed:
+    def error(self, what: str) -> WorkerFailed:
+        """The error that it did ``what``."""
         return WorkerFailed(f"(pid {self._process.pid}) {what}")
 
     def _take(self, message: FromWorker) -> None:
@@ -330,7 +328,7 @@ class _Life:
             case Ready():
                 self._process.find_children()
                 if fault := self._find_excess():
-                    self._failed = self._error(fault)
+                    self._failed = self.error(fault)
                     return
                 self._ready_at = time.monotonic()
                 self._worker.open(self._link, self._ready_at - self._began)
@@ -401,7 +399,7 @@ class _Life:
         if code is None:
             return "closed its connection; it is killed"
         if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
+            return f"was ended by {signal_name(-code)}"
         return f"ended with exit code {code}"
 
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the process of a door ends. What it lets through is in ``tests/e2e/test_door.py``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import grpc
+import msgspec
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum.processes import stat_of
+from quorum.server import door
+from quorum.server.exposure import INFERENCE_KEY_VARIABLE
+from quorum_contract.key import KEY_HEADER, key_value
+
+KEY = "k" * 32
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_address() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def cpu_ticks(pid: int) -> int:
+    stat = stat_of(pid)
+    assert stat is not None
+    return stat.cpu
+
+
+def test_a_door_that_waits_for_the_last_answers_takes_no_cpu() -> None:
+    """One whose parent is gone, as it knows from the end of its standard input."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = door.Settings(
+            listen=free_address(),
+            target=f"127.0.0.1:{silent.getsockname()[1]}",
+            max_calls=8,
+            max_timeout_s=60.0,
+            max_age_s=600.0,
+            drain_s=60.0,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", door.__name__, msgspec.json.encode(settings).decode()],
+            env=os.environ | {INFERENCE_KEY_VARIABLE: KEY},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline().strip() == door.READY.encode()
+            with grpc.insecure_channel(settings.listen) as channel:
+                send = channel.unary_unary(f"{door._SERVICE}ServerLive")
+                request = pb.ServerLiveRequest().SerializeToString()
+                call = send.future(request, timeout=60, metadata=[(KEY_HEADER, key_value(KEY))])
+                with silent.accept()[0]:
+                    process.stdin.close()
+                    # What the door does at once at the end is not what is looked at.
+                    time.sleep(0.5)
+                    before = cpu_ticks(process.pid)
+                    time.sleep(1.5)
+                    assert cpu_ticks(process.pid) - before < 0.1 * _TICKS
+                    assert not call.done()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
