@@ -20,13 +20,14 @@ from support.command import quorum, quorum_json
 from support.deployment import ATTRIBUTES, running, title, write_deployment
 from support.open_loop import open_loop
 from support.supervised import Supervised, supervised, until
-from support.traces import listening, session_processes
+from support.traces import listening, prefix_of_process, session_processes
 
 from quorum.repository.store import PENDING_FILE
 from quorum.server import watch
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import recent_incidents
 from quorum.server.probe import take_pulse
+from quorum.serving.shared_file import ADMISSION, shared_path
 from quorum_client import Client, Status
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
@@ -89,6 +90,18 @@ def test_the_last_incidents_are_shown(served: Supervised) -> None:
     assert [i["found"] for i in shown] == [i.found for i in served.incidents()]
     assert all(i["seconds"] > 0 and i["done"] and i["at"] for i in shown)
     assert served.incidents()[-1].found in quorum(served.folder, "status")[1]
+
+
+def test_steps_that_refuse_the_tickets_of_a_reloaded_gate_are_restarted(served: Supervised) -> None:
+    """A new gate makes another secret where somebody has removed the file of tickets."""
+    before, pid, url = len(served.incidents()), served.running.pid, served.running.endpoint.grpc_url
+    shared_path(prefix_of_process(pid).rstrip("_"), ADMISSION).unlink()
+    served.strike("quorum_gate", signal.SIGKILL)
+    until(lambda: served.running.pid != pid, BACK_S)
+    assert "restart" in served.wait_over(before, BACK_S).done
+    with Client(url) as client:
+        votes = client.extract(title(0), list(ATTRIBUTES)).answers[0].votes
+    assert Status.REFUSED not in [vote.status for vote in votes]
 
 
 def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: Supervised) -> None:

@@ -11,7 +11,7 @@ from support.deployment import write_deployment
 from quorum.deployment import load_deployment
 from quorum.deployment.schema import Deployment
 from quorum.server import probe
-from quorum_client import Answer, DecisionStatus, Extraction, ServerError, Status, Vote
+from quorum_client import Answer, Client, DecisionStatus, Extraction, ServerError, Status, Vote
 from quorum_contract import CANARY, STABLE
 
 DOWN = [Status.ERROR, Status.ERROR]
@@ -72,3 +72,19 @@ def test_a_member_that_found_nothing_works(spec: Deployment, monkeypatch: pytest
     monkeypatch.setattr(probe, "_ask", lambda *_: extraction([Status.NOT_FOUND, Status.ERROR]))
     pulse = probe.take_pulse(spec, "nowhere:1", STABLE, full=True)
     assert (pulse.ready, pulse.reason) == (True, "abstained: beta ERROR")
+
+
+@pytest.mark.parametrize("refusing", [[Status.REFUSED, Status.REFUSED], [Status.ANSWERED, Status.REFUSED]])
+def test_an_answer_in_which_a_step_refuses_the_ticket_is_no_sign_of_life(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch, refusing: list[Status]
+) -> None:
+    answer = [extraction(refusing)]
+    monkeypatch.setattr(probe, "_ask_with", lambda *_: answer[0])
+    with Client("127.0.0.1:1") as client:
+        assert not probe.gives_sign(spec, client, STABLE)
+        pulse = probe.take_pulse(spec, "127.0.0.1:1", STABLE)
+        assert not pulse.ready
+        assert "beta refuse the gate's tickets" in pulse.reason
+        answer[0] = extraction([Status.NOT_ASKED, Status.ERROR])
+        assert probe.gives_sign(spec, client, STABLE)
+        assert probe.take_pulse(spec, "127.0.0.1:1", STABLE).ready

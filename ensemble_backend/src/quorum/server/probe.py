@@ -63,7 +63,7 @@ def take_pulse(
     try:
         extraction = _ask(spec, url, channel, timeout_s, timeout_s * 0.8 if full else 0.0)
         version = extraction.weights_version
-        ready, reason = _judge(extraction, spec.vote.min_members) if full else (True, "")
+        ready, reason = _judge(extraction, spec.vote.min_members) if full else _judge_tickets(extraction)
     except Overloaded:
         ready, reason = True, "the gate is full"
     except QuorumError as error:
@@ -72,15 +72,17 @@ def take_pulse(
 
 
 def gives_sign(spec: Deployment, client: Client, channel: str) -> bool:
-    """Whether a channel responds to a question that no LLM is asked, if only that its gate is full."""
+    """Whether a channel responds to a question that no LLM is asked, if only that its gate is full.
+
+    An answer in which a step refuses the ticket is none: it would refuse every caller's.
+    """
     try:
-        _ask_with(client, spec, channel, 0.0)
+        return _judge_tickets(_ask_with(client, spec, channel, 0.0))[0]
     except Overloaded:
         return True
     # gRPC raises ValueError for a client that was closed.
     except (QuorumError, ValueError):
         return False
-    return True
 
 
 def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
@@ -144,6 +146,13 @@ def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_tim
 def _ask_with(client: Client, spec: Deployment, channel: str, members_timeout_s: float) -> Extraction:
     attribute = next(iter(spec.attributes), "brand")
     return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
+
+
+def _judge_tickets(extraction: Extraction) -> tuple[bool, str]:
+    """Whether every step takes the tickets of this gate, and which do not: they have another secret."""
+    refusing = [v.member for v in extraction.answers[0].votes if v.status is Status.REFUSED]
+    reason = f"{', '.join(refusing)} refuse the gate's tickets; the server must be restarted"
+    return not refusing, reason if refusing else ""
 
 
 def _judge(extraction: Extraction, min_members: int) -> tuple[bool, str]:

@@ -21,7 +21,7 @@ from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import PID_FILE, SCRATCH, sweep_killed
+from quorum.server.leftovers import PID_FILE, SCRATCH, processes_of, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
@@ -213,10 +213,13 @@ class TritonServer:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            # Also what has left the session, as daemons do.
+            strays = set(processes_of(self._scratch.name) if self._scratch else ())
             # Once it is collected and its session is gone, another process may have its id.
             if state_of(process.pid) == GONE:
-                end_processes(session_of(process.pid))
-                collect_zombies(process.pid)
+                strays |= {*session_of(process.pid)}
+            end_processes(strays)
+            collect_zombies(process.pid)
             for trace in self.leftovers():
                 Path(trace).unlink(missing_ok=True)
         # A start that failed has made a folder, and no process.
