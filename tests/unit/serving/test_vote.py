@@ -130,7 +130,7 @@ def test_whatever_a_damaged_version_raises_a_starting_server_loads_it(
 ) -> None:
     from quorum.serving import vote
 
-    monkeypatch.setattr(vote, "Admission", lambda path: SimpleNamespace(has_answered=answered))
+    monkeypatch.setattr(vote, "own_admission", lambda: SimpleNamespace(has_answered=answered))
     settings = {"members": MEMBERS, "allow_direct": False, "min_members": 1, "min_weight": 0.0}
     monkeypatch.setattr(vote.tensors, "settings_of", lambda args: settings)
     monkeypatch.setattr(vote.Catalogue, "load", Mock(side_effect=error))
