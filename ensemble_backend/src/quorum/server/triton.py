@@ -26,6 +26,7 @@ from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
+from quorum.serving.isolation.state import FOLDER
 from quorum_contract import CHANNELS, GATE, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
@@ -119,6 +120,7 @@ class TritonServer:
         environment = self._install.environment() | {
             "QUORUM_ROOT": str(self.spec.root),
             MARK: self._scratch.name,
+            FOLDER: str(self._scratch.resolve()),
         }
         for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             environment.pop(key, None)

@@ -36,6 +36,7 @@ from quorum.serving.isolation.frames import (
 )
 from quorum.serving.isolation.link import Link
 from quorum.serving.isolation.process import Process
+from quorum.serving.isolation.state import StateNote
 from quorum.serving.packing import Admitted, unpack_votes
 from quorum.tasks.parse import abstain
 from quorum_contract import Status
@@ -92,7 +93,7 @@ class Worker:
     """
 
     def __init__(self, model: str, start: Start) -> None:
-        self._model, self._start = model, start
+        self._model, self._start, self._note = model, start, StateNote(model)
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._pending: dict[int, Pending] = {}
@@ -153,6 +154,7 @@ class Worker:
                 failures = 0
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
+            self._note.lost(failed.what, pause_s)
             logger.error(
                 "%s: its worker %s; %d questions abstain, and a new one starts %s",
                 self._model,
@@ -204,6 +206,7 @@ class Worker:
             if self._stopping.is_set():
                 return
             self._link = link
+        self._note.ready()
         if self._started.done():
             logger.warning("%s: a new worker answers, after %.1f s", self._model, took_s)
             return
