@@ -11,13 +11,15 @@ from support.deployment import write_deployment
 
 from quorum.deployment import Deployment, load_deployment
 from quorum.server import incidents
-from quorum.server.incidents import FILE, KEPT, IncidentJournal, recent_incidents
-from quorum.server.runfile import state_folder
+from quorum.server.incidents import FILE, KEPT, LEFT_OPEN, IncidentJournal, recent_incidents
+from quorum.server.runfile import leave_attempt, remove_attempt, state_folder
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Deployment:
-    return load_deployment(write_deployment(tmp_path, {"alpha": {}}))
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}))
+    leave_attempt(spec)
+    return spec
 
 
 def test_an_incident_is_one_line_from_its_begin_to_its_end(spec: Deployment) -> None:
@@ -28,7 +30,7 @@ def test_an_incident_is_one_line_from_its_begin_to_its_end(spec: Deployment) -> 
     assert json.loads(line)["seconds"] is None
     (begun,) = recent_incidents(spec)
     assert not begun.is_over
-    assert str(begun).endswith("alpha 12 has died: reloading it; not over")
+    assert str(begun).endswith(" UTC alpha 12 has died: reloading it; not over")
     for _ in range(3):
         journal.begin("did not come back", "alpha", "restarting the server")
     journal.go_on("restarted the server, attempt 2")
@@ -43,13 +45,57 @@ def test_an_incident_is_one_line_from_its_begin_to_its_end(spec: Deployment) -> 
     assert (state_folder(spec) / FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_what_a_killed_supervisor_left_open_stays_so(spec: Deployment) -> None:
+def test_what_a_supervisor_left_open_ended_with_it(spec: Deployment) -> None:
     IncidentJournal(spec).begin("has died", "alpha 12", "reloading it")
+    assert not recent_incidents(spec)[-1].is_over
+    remove_attempt(spec)
+    (left,) = recent_incidents(spec)
+    assert str(left).endswith("alpha 12 has died: reloading it; ended with its `quorum up`")
+    leave_attempt(spec)
+    assert recent_incidents(spec)[-1].left == LEFT_OPEN, "a later start, which has no journal yet"
     journal = IncidentJournal(spec)
     assert journal.open is None
     journal.begin("has died", "alpha 13", "reloading it")
+    journal.end("reloaded it")
+    lines = (state_folder(spec) / FILE).read_text("utf-8").splitlines()
+    assert [(one["left"], one["seconds"] is None) for one in map(json.loads, lines)] == [
+        (LEFT_OPEN, True),
+        ("", False),
+    ]
+    assert "alpha 13 has died: reloaded it; every channel answered after" in str(recent_incidents(spec)[-1])
+
+
+def test_a_worker_and_the_server_have_incidents_at_the_same_time(spec: Deployment) -> None:
+    journal = IncidentJournal(spec)
+    journal.begin("was killed", "tritonserver 7", "restarting the server")
+    journal.begin("was ended", "worker of alpha", "restarting it", worker="alpha", lasted_s=5.0)
+    journal.begin("did not start", "worker of alpha", "restarting it", worker="alpha")
+    journal.go_on("restarted the server, attempt 1")
+    assert journal.end() is not None
+    server, worker = recent_incidents(spec)
+    assert (server.done, server.kind, server.is_over) == ("restarted the server, attempt 1", "server", True)
+    assert (worker.found, worker.kind, worker.times, worker.is_over) == ("did not start", "worker", 2, False)
+    ended = journal.end("restarted it", worker="alpha")
+    assert ended
+    assert ended.seconds is not None
+    assert ended.seconds >= 5.0
+    assert "worker of alpha did not start (2 times): restarted it; it answered after" in str(ended)
+    assert journal.end(worker="alpha") is None
+
+
+def test_a_worker_that_is_lost_again_and_again_crowds_nothing_out(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = IncidentJournal(spec)
+    journal.begin("was killed", "tritonserver 7", "restarting the server")
     journal.end()
-    assert [incident.is_over for incident in recent_incidents(spec)] == [False, True]
+    for _ in range(2 * KEPT):
+        journal.begin("was ended", "worker of alpha", "restarting it", worker="alpha")
+        journal.end("restarted it", worker="alpha")
+    assert [(one.kind, one.times) for one in recent_incidents(spec)] == [("server", 1), ("worker", 2 * KEPT)]
+    monkeypatch.setattr(incidents, "_AGAIN_S", 0.0)
+    journal.begin("was ended", "worker of alpha", "restarting it", worker="alpha")
+    assert len(recent_incidents(spec)) == 3
 
 
 def test_the_journal_is_bounded_and_survives_damage(

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
 from quorum.serving.log import RepeatFormatter, RepeatLimit, limit_repeats
+
+_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
 
 @pytest.fixture
@@ -41,10 +46,14 @@ def test_each_fault_is_logged_once_per_second_with_the_number_left_out(
         fail(logger, "alpha", ValueError("100% broken"))
     written = text.getvalue()
     assert written.count("Traceback") == 1
-    assert written.splitlines()[-1] == (
+    first, last = written.splitlines()[0], written.splitlines()[-1]
+    assert re.fullmatch(rf"{_TIME} member alpha: question failed", first)
+    assert re.sub(f"^{_TIME} ", "", last) == (
         "member alpha: question failed: ValueError('100% broken')"
         " (999 more since the last line of this fault)"
     )
+    written_at = datetime.strptime(first[:19] + "+0000", "%Y-%m-%d %H:%M:%S%z")
+    assert abs(written_at.timestamp() - time.time()) < 60
     assert written.count("member alpha") == 2
 
 
@@ -58,7 +67,7 @@ def test_faults_of_others_and_of_another_type_are_logged(
     logger.warning("loaded %s", {"a": 1})
     logger.warning("no arguments")
     assert text.getvalue().count("Traceback") == 3
-    assert text.getvalue().endswith("loaded {'a': 1}\nno arguments\n")
+    assert re.search(rf"{_TIME} loaded {{'a': 1}}\n{_TIME} no arguments\n$", text.getvalue())
 
 
 def test_the_limit_is_set_once_for_all_steps_of_a_process(

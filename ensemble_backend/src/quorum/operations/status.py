@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
+from quorum.repository.history import utc
 from quorum.repository.store import Store
 from quorum.rollout.target import graph_difference
 from quorum.server.control import Control, ControlError, ModelState
@@ -23,12 +24,15 @@ from quorum.server.incidents import Incident, recent_incidents
 from quorum.server.probe import take_pulse
 from quorum.server.runfile import endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
+from quorum.server.workers import WorkerState, workers_of
 from quorum_contract import CHANNELS, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTROL_TIMEOUT_S = 5.0
 _POLL_S = 0.5
 _HOPE_S = 10.0
+DOWN = "DOWN"
+"""State of a member whose worker does not answer, though its model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +89,26 @@ class ServerStatus(Record):
 
     Attributes:
         url: ``host:port`` of its gRPC endpoint.
-        pid: Its process, where it runs on this machine.
+        pid: The process of tritonserver, where it runs on this machine.
+        up_pid: The process of `quorum up` that serves it, which a stop has to end; likewise.
         canary_share: Share of the products that clients route to the canary.
         differs: How deploy.yaml, its repository and what the server runs differ; "" where they do not, or
             where a channel does not answer.
+        members: Triton's state of each member's model; :data:`DOWN` where its worker does not answer.
         incidents: What `quorum up` found and did about it lately, oldest first.
+        workers: By model, since when its worker answers or does not, and why; of this machine's server only.
     """
 
     url: str
     pid: int | None
+    up_pid: int | None
     canary_share: float
     channels: dict[str, ChannelStatus]
     versions: dict[int, VersionStatus]
     members: dict[str, ModelState]
     differs: str = ""
     incidents: list[Incident] = field(default_factory=list)
+    workers: dict[str, WorkerState] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -180,7 +189,8 @@ def _with_incident(deployment: Deployment, error: ControlError) -> ControlError:
 
 
 def _server_status(deployment: Deployment) -> ServerStatus:
-    running, endpoint = find_running(deployment), endpoint_of(deployment)
+    running, endpoint, attempt = find_running(deployment), endpoint_of(deployment), last_attempt(deployment)
+    workers = workers_of(running.pid) if running else {}
     models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
@@ -190,16 +200,41 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     return ServerStatus(
         url=endpoint.callers_url,
         pid=running.pid if running else None,
+        up_pid=attempt.pid if attempt and attempt.is_alive else None,
         canary_share=state.canary_share if state else 0.0,
         channels=channels,
         versions={v: _version_status(deployment, store, v, models.get((VOTE, str(v)))) for v in versions},
         members={
-            member.name: models.get((model, "1")) or ModelState(model, "", "UNAVAILABLE", "not loaded")
+            member.name: _member_state(model, models.get((model, "1")), workers.get(model))
             for model, members in deployment.models().items()
             for member in members
         },
         differs=_difference(deployment, endpoint.grpc_url, store) if ready else "",
         incidents=recent_incidents(deployment),
+        workers=workers,
+    )
+
+
+def _member_state(model: str, state: ModelState | None, worker: WorkerState | None) -> ModelState:
+    """Triton's state of a member's model, unless its worker tells more."""
+    if state is None:
+        return ModelState(model, "", "UNAVAILABLE", "not loaded")
+    if state.state != "READY" or worker is None or not worker.failures:
+        return state
+    if worker.ready:
+        times = "once" if worker.failures == 1 else f"{worker.failures} times, the last time"
+        return replace(
+            state,
+            reason=f"its worker was replaced {times} at {utc(worker.failed_at)}: {worker.reason}",
+        )
+    starts = "is starting"
+    if worker.next_start > time.time():
+        starts = f"starts at {utc(worker.next_start)}"
+    return replace(
+        state,
+        state=DOWN,
+        reason=f"since {utc(worker.since)}: its worker {worker.reason}; another {starts} "
+        f"(restart {worker.failures})",
     )
 
 

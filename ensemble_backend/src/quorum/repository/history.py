@@ -142,6 +142,11 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+def utc(at: float) -> str:
+    """A time in seconds since the epoch, for people."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def account() -> str:
     """The account that runs this process."""
     try:

@@ -25,6 +25,7 @@ from quorum.server.leftovers import PID_FILE, SCRATCH, processes_of, sweep_kille
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
+from quorum.serving.isolation.state import FOLDER
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
 from quorum_contract import CHANNELS, GATE, VOTE
 
@@ -118,6 +119,7 @@ class TritonServer:
         environment = self._install.environment() | {
             "QUORUM_ROOT": str(self.spec.root),
             MARK: self._scratch.name,
+            FOLDER: str(self._scratch.resolve()),
         }
         for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             environment.pop(key, None)

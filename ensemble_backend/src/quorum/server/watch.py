@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from quorum.processes import GONE, STOPPED, end_processes, session_of, state_of
+from quorum.repository.history import utc
 from quorum.server import log_file
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import IncidentJournal
@@ -22,6 +23,7 @@ from quorum.server.reload import Reload, missing_models
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.steps import DeadStep, StepWatch, waited_for_cpu_s
 from quorum.server.triton import TritonServer
+from quorum.server.workers import WorkerWatch
 from quorum.serving.admission import Recovery
 from quorum_contract.errors import QuorumError
 
@@ -50,6 +52,7 @@ class Supervisor:
         self._server, self._heart, self._life = server, heart, server.life
         self._report_to, self._start_timeout_s = report, start_timeout_s
         self._incidents = IncidentJournal(server.spec)
+        self._workers = WorkerWatch(self._incidents, self._report)
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}
         self._acted_at = self._ready_at = self._log_at = self._runs_at = time.monotonic()
@@ -71,6 +74,7 @@ class Supervisor:
                 self._see_to(step)
             self._see_to_reloads(pid)
         self._settle()
+        self._workers.look(self._server.pid)
         if time.monotonic() - self._log_at > _LOG_LOOK_S:
             self._log_at = time.monotonic()
             log_file.bound(self._server.log_path)
@@ -126,10 +130,11 @@ class Supervisor:
             if self._restarted_at is not None:
                 self._server.ready_after_s = time.monotonic() - self._restarted_at
                 self._restarted_at = None
+            done = "reloaded it" if self._reloads else ""
             self._reloads.clear()
             self._heart.hurry(False)
             self._server.set_recovery(Recovery.NONE)
-            if (incident := self._incidents.end()) and incident.seconds is not None:
+            if (incident := self._incidents.end(done)) and incident.seconds is not None:
                 self._report(
                     f"{incident.process}: every channel answers again after {incident.seconds:.1f} s"
                 )
@@ -204,7 +209,7 @@ class Supervisor:
     def _report(self, text: str) -> None:
         # A terminal or a pipe that is gone is no reason to stop serving.
         with suppress(OSError):
-            self._report_to(text)
+            self._report_to(f"{utc(time.time())} {text}")
 
 
 def keep_serving(

@@ -44,7 +44,15 @@ class RepeatLimit(logging.Filter):
 
 
 class RepeatFormatter(logging.Formatter):
-    """Writes a fault whole; one that came again and again as one line, with its number and no traceback."""
+    """Writes a fault whole, with the time in UTC; one that came again and again as one line.
+
+    That has the number of times and no traceback.
+    """
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s UTC %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of a record that passed a :class:`RepeatLimit`."""
@@ -52,7 +60,8 @@ class RepeatFormatter(logging.Formatter):
         if not left_out:
             return super().format(record)
         error = f": {record.exc_info[1]!r}" if record.exc_info else ""
-        return f"{record.getMessage()}{error} ({left_out} more since the last line of this fault)"
+        at = self.formatTime(record, self.datefmt)
+        return f"{at} UTC {record.getMessage()}{error} ({left_out} more since the last line of this fault)"
 
 
 def limit_repeats() -> None:

@@ -38,6 +38,7 @@ from quorum.serving.isolation.frames import (
 )
 from quorum.serving.isolation.link import Link
 from quorum.serving.isolation.process import Process
+from quorum.serving.isolation.state import StateNote
 from quorum.serving.packing import Admitted, unpack_votes
 from quorum.tasks.parse import abstain
 from quorum_contract import Status
@@ -97,6 +98,7 @@ class Worker:
 
     def __init__(self, model: str, start: Start, recovery: Recovery = Recovery.NONE) -> None:
         self._model, self._start, self._must_start = model, start, recovery is Recovery.NONE
+        self._note = StateNote(model)
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._pending: dict[int, Pending] = {}
@@ -161,6 +163,7 @@ class Worker:
                 failures = 0
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
+            self._note.lost(failed.what, pause_s)
             when = f"in {pause_s:.0f} s" if pause_s else "now"
             what = f"{failed.what}; {failed.lost} questions abstain, and a new one starts {when}"
             logger.error("%s: its worker %s", self._model, what)
@@ -208,6 +211,7 @@ class Worker:
             if self._stopping.is_set():
                 return
             self._link = link
+        self._note.ready()
         if self._started.done():
             logger.warning("%s: a new worker answers, after %.1f s", self._model, took_s)
             return

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follow the workers of a server's steps, and note in the journal when one is lost and when it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from quorum.server.incidents import IncidentJournal
+from quorum.serving.isolation.state import FOLDER, worker_states
+from quorum.serving.isolation.state import WorkerState as WorkerState
+
+_LOOK_S = 1.0
+
+
+def workers_of(server: int) -> dict[str, WorkerState]:
+    """The workers of a server's steps, by model; empty if it is gone, or has none."""
+    try:
+        folder = psutil.Process(server).environ().get(FOLDER)
+    except psutil.Error:
+        return {}
+    return worker_states(Path(folder)) if folder else {}
+
+
+class WorkerWatch:
+    """Notes incidents of workers, once a second; their steps replace them without any help."""
+
+    def __init__(self, journal: IncidentJournal, report: Callable[[str], None]) -> None:
+        self._journal, self._report = journal, report
+        self._failures: dict[tuple[str, int], int] = {}
+        self._looked_at = 0.0
+
+    def look(self, server: int | None) -> None:
+        """Look at the workers of a server, unless that was done less than a second ago."""
+        now = time.monotonic()
+        if server is None or now - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = now
+        states = workers_of(server)
+        for state in states.values():
+            self._compare(state)
+        self._failures = {(state.model, state.step): state.failures for state in states.values()}
+
+    def _compare(self, state: WorkerState) -> None:
+        worker = f"worker of {state.model}"
+        if state.failures > self._failures.get((state.model, state.step), 0):
+            lasted_s = max(0.0, time.time() - state.failed_at)
+            self._journal.begin(state.reason, worker, "restarting it", worker=state.model, lasted_s=lasted_s)
+            self._report(f"{worker} {state.reason}; its step restarts it")
+        if state.ready and (incident := self._journal.end("restarted it", worker=state.model)):
+            self._report(f"{worker} answers again after {incident.seconds:.1f} s")
