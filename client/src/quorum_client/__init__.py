@@ -4,6 +4,7 @@
 from quorum_client._aio import AsyncClient
 from quorum_client._connection import Tls
 from quorum_client._results import Answer, Extraction, Item, Vote
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
 from quorum_client._wire import cancel_request
@@ -24,6 +25,7 @@ from quorum_client.errors import (
 from quorum_contract import DecisionStatus, Status
 
 __all__ = [
+    "AWAY_S",
     "SERVED",
     "Answer",
     "AsyncClient",
@@ -35,6 +37,7 @@ __all__ = [
     "Extraction",
     "InvalidRequest",
     "Item",
+    "OnWait",
     "Overloaded",
     "ProtocolError",
     "QuorumError",

@@ -17,9 +17,9 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import CANCEL_S, UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
-from quorum_client._room import Room
+from quorum_client._room import AWAY_S, OnWait, Room
 from quorum_client._routing import Share
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, Overloaded, QuorumError, Unavailable
+from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
 
@@ -156,6 +156,8 @@ class AsyncClient:
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
         priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
     ) -> AsyncIterator[Extraction]: ...
     @overload
     def extract_many(
@@ -167,6 +169,8 @@ class AsyncClient:
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
         priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
     ) -> AsyncIterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -178,6 +182,8 @@ class AsyncClient:
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
         priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
     ) -> AsyncIterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -188,11 +194,14 @@ class AsyncClient:
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
             priority: As for :meth:`quorum_client.Client.extract_many`.
+            away_s: As there.
+            on_wait: As there, from the event loop.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit, waits = window(concurrency), self._connection.waits(priority)
+        limit = window(concurrency)
+        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
         self._open()
 
         async def send(item: Item) -> Extraction:
@@ -206,23 +215,20 @@ class AsyncClient:
                 priority=priority,
             )
 
-        return self._many(iter(items), concurrency, limit, send, keep_errors=errors == "return", waits=waits)
+        return self._many(iter(items), limit, room, send, keep_errors=errors == "return")
 
     async def _many(
         self,
         items: Iterator[Item],
-        concurrency: int,
         limit: int,
+        room: Room,
         send: Callable[[Item], Awaitable[Extraction]],
         *,
         keep_errors: bool,
-        waits: bool,
     ) -> AsyncIterator[Extraction | QuorumError]:
-        room = Room(concurrency)
-
         async def ask(number: int, item: Item) -> Extraction | QuorumError:
             try:
-                return await _send_when_room(send, item, number, room, waits=waits)
+                return await _send_when_room(send, item, number, room)
             except QuorumError as error:
                 if keep_errors:
                     return error
@@ -301,9 +307,9 @@ class AsyncClient:
 
 
 async def _send_when_room(
-    send: Callable[[Item], Awaitable[Extraction]], item: Item, number: int, room: Room, *, waits: bool
+    send: Callable[[Item], Awaitable[Extraction]], item: Item, number: int, room: Room
 ) -> Extraction:
-    """Send an item once the run has room for it; with ``waits`` again until a full server admits it."""
+    """Send an item once the run has room for it, again as long as the room postpones it."""
     place = asyncio.Event()
     room.ask(number, place.set)
     while True:
@@ -312,10 +318,10 @@ async def _send_when_room(
         try:
             result = await send(item)
         except BaseException as error:
-            if not (waits and isinstance(error, Overloaded)):
-                room.leave(answered=False)
+            if not (isinstance(error, Unavailable) and room.postpones(error)):
+                room.leave(answered=False, error=error)
                 raise
-            pause_s = room.refused(number, place.set)
+            pause_s = room.refused(number, place.set, error)
         else:
             room.leave(answered=True)
             return result

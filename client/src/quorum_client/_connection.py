@@ -16,6 +16,7 @@ import grpc
 
 from quorum_client import _wire
 from quorum_client._results import Extraction
+from quorum_client._room import check_away
 from quorum_client._routing import SERVED, Share, check_share, takes_canary
 from quorum_client.errors import (
     ChannelNotFound,
@@ -210,13 +211,14 @@ class Connection:
         """Build the request that asks the server to stop working on a call; ``None`` if it asks no LLM."""
         return None if call.is_look else _wire.cancel_request(call.channel, call.request_id)
 
-    def waits(self, priority: Priority) -> bool:
-        """Whether a run of that priority waits until a full server has room.
+    def away_s(self, priority: Priority, away_s: float) -> float | None:
+        """How long a run of that priority waits for a server that is away; ``None``: it waits for nothing.
 
         Raises:
-            InvalidRequest: There is no such priority.
+            InvalidRequest: There is no such priority, or the time is none.
         """
-        return _wire.check_priority(priority) == BULK and self._retries
+        seconds = check_away(away_s)
+        return seconds if _wire.check_priority(priority) == BULK and self._retries else None
 
     def share_unknown(self) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""

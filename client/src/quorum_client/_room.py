@@ -6,7 +6,16 @@ from __future__ import annotations
 import heapq
 import random
 import threading
+import time
 from collections.abc import Callable
+
+from quorum_client.errors import Disconnected, InvalidRequest, Overloaded, Unavailable
+
+OnWait = Callable[[Unavailable | None], None]
+"""Called with the error that a run waits for the end of, and with ``None`` when it goes on."""
+
+AWAY_S = 60.0
+"""How long a bulk run waits for a server that is away: longer than one that is started again takes."""
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
 _JITTER = 0.2
@@ -19,14 +28,21 @@ class Room:
     A refusal means that the server is full, so fewer calls are kept in flight, and the refused one is sent
     again when another of this run is answered: no clock is needed. Only a run without any call in flight
     waits for a while, longer each time. Every answer makes a little more room. The oldest call goes first.
-    All methods may be called from any thread.
+    A server that is away is waited for in the same way, but not for ever. All methods may be called from any
+    thread.
 
     Args:
         most: The most calls in flight.
+        away_s: How long a server that is away is waited for, in seconds, counted from the first call that did
+            not find it; any answer or refusal ends that time. ``None``: no call is sent again at all.
+        on_wait: Called when the run has no call in flight and waits, and when it goes on.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, away_s: float | None = None, on_wait: OnWait | None = None) -> None:
         self._most = most
+        self._away_s, self._on_wait = away_s, on_wait
+        self._away_since: float | None = None
+        self._is_waiting = False
         self._limit = float(most)
         self._inside = 0
         self._pauses = 0
@@ -39,32 +55,57 @@ class Room:
             heapq.heappush(self._waiting, (number, start))
             self._let_in()
 
-    def leave(self, *, answered: bool) -> None:
-        """Take note of the end of a call that the server did not refuse."""
+    def leave(self, *, answered: bool, error: BaseException | None = None) -> None:
+        """Take note of the end of a call that is not sent again, and of its error.
+
+        One that broke off makes the room smaller, as a refusal does: where all break at once, the connection
+        is dead, and others would be sent into it.
+        """
+        self._say(None)
         with self._lock:
             self._inside -= 1
+            if self._away_s is not None and isinstance(error, Disconnected):
+                self._limit = max(1.0, self._inside * _BACK)
             if answered:
-                self._pauses = 0
+                self._pauses, self._away_since = 0, None
                 self._limit = min(self._most, self._limit + 1 / self._limit)
             self._let_in()
 
-    def refused(self, number: int, start: Callable[[], None]) -> float | None:
-        """Take note that the server refused call ``number`` because it is full.
+    def postpones(self, error: BaseException) -> bool:
+        """Whether a call that ended so is sent again: no member was asked, and the time is not over."""
+        safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
+        if self._away_s is None or not safe:
+            return False
+        with self._lock:
+            now = time.monotonic()
+            if isinstance(error, Overloaded):
+                self._away_since = None
+            elif self._away_since is None:
+                self._away_since = now
+            if self._away_since is None or now - self._away_since < self._away_s:
+                return True
+            # There is no crowd to make room for.
+            self._limit = float(self._most)
+            return False
+
+    def refused(self, number: int, start: Callable[[], None], error: Unavailable) -> float | None:
+        """Take note that the server refused call ``number`` because it is full, or is away.
 
         Returns:
             ``None``: ``start`` is called once it may be sent again. Else it is to be sent again after so many
             seconds, without being started.
         """
         with self._lock:
-            if self._inside == 1:
-                self._limit = 1.0
-                pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0**self._pauses)
-                self._pauses += 1
-                return pause_s * random.uniform(1 - _JITTER, 1 + _JITTER)
-            self._inside -= 1
-            self._limit = max(1.0, self._inside * _BACK)
-            heapq.heappush(self._waiting, (number, start))
-            return None
+            if self._inside > 1:
+                self._inside -= 1
+                self._limit = max(1.0, self._inside * _BACK)
+                heapq.heappush(self._waiting, (number, start))
+                return None
+            self._limit = 1.0
+            pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0**self._pauses)
+            self._pauses += 1
+        self._say(error)
+        return pause_s * random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def close(self) -> None:
         """Start everything that waits: the run has ended."""
@@ -73,7 +114,24 @@ class Room:
             while self._waiting:
                 heapq.heappop(self._waiting)[1]()
 
+    def _say(self, error: Unavailable | None) -> None:
+        """Report a wait, and its end."""
+        if self._on_wait and (error or self._is_waiting):
+            self._on_wait(error)
+        self._is_waiting = error is not None
+
     def _let_in(self) -> None:
         while self._waiting and self._inside + 1 <= self._limit:
             self._inside += 1
             heapq.heappop(self._waiting)[1]()
+
+
+def check_away(away_s: float) -> float:
+    """Seconds to wait for a server that is away.
+
+    Raises:
+        InvalidRequest: It is not a number of 0 or more.
+    """
+    if isinstance(away_s, bool) or not isinstance(away_s, int | float) or not away_s >= 0:
+        raise InvalidRequest(f"away_s: {away_s!r}; give seconds, 0 or more")
+    return float(away_s)

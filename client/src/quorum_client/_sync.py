@@ -19,9 +19,9 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import CANCEL_S, UNSET, Call, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item
-from quorum_client._room import Room
+from quorum_client._room import AWAY_S, OnWait, Room
 from quorum_client._routing import Share
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, Overloaded, QuorumError, Unavailable
+from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
 
@@ -185,6 +185,8 @@ class Client:
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
         priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
     ) -> Iterator[Extraction]: ...
     @overload
     def extract_many(
@@ -196,6 +198,8 @@ class Client:
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
         priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
     ) -> Iterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -207,6 +211,8 @@ class Client:
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
         priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
     ) -> Iterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -223,11 +229,18 @@ class Client:
             priority: ``"bulk"``: the server admits the products while few other requests are inside, and
                 a product that it refuses waits, for as long as it takes, before its ``timeout_s`` begins;
                 ``"interactive"``: as :meth:`extract`.
+            away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started
+                again; after that its products fail until one is answered. A call that broke off is not sent
+                again, as members may have been asked. Without ``retries`` of the client nothing waits.
+            on_wait: Called with the reason, :class:`quorum_client.Overloaded` or another ``Unavailable``,
+                each time that the run has no call in flight and waits, and with ``None`` when it goes on;
+                from any thread.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit, waits = window(concurrency), self._connection.waits(priority)
+        limit = window(concurrency)
+        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
         self._check_open()
         run: set[str] = set()
 
@@ -254,24 +267,24 @@ class Client:
                     self._cancel(call)
 
         keep = errors == "return"
-        return self._many(iter(items), concurrency, limit, send, cancel, keep_errors=keep, waits=waits)
+        return self._many(iter(items), concurrency, limit, room, send, cancel, keep_errors=keep)
 
     def _many(
         self,
         items: Iterator[Item],
         concurrency: int,
         limit: int,
+        room: Room,
         send: Callable[[Item], Extraction],
         cancel: Callable[[], None],
         *,
         keep_errors: bool,
-        waits: bool,
     ) -> Iterator[Extraction | QuorumError]:
-        room, ended = Room(concurrency), threading.Event()
+        ended = threading.Event()
 
         def ask(number: int, item: Item) -> Extraction | QuorumError:
             try:
-                return _send_when_room(send, item, number, room, ended, waits=waits)
+                return _send_when_room(send, item, number, room, ended)
             except QuorumError as error:
                 if keep_errors:
                     return error
@@ -345,10 +358,8 @@ def _send_when_room(
     number: int,
     room: Room,
     ended: threading.Event,
-    *,
-    waits: bool,
 ) -> Extraction:
-    """Send an item once the run has room for it; with ``waits`` again until a full server admits it."""
+    """Send an item once the run has room for it, again as long as the room postpones it."""
     place = threading.Event()
     room.ask(number, place.set)
     while True:
@@ -359,10 +370,10 @@ def _send_when_room(
                 raise RuntimeError("the run has ended: its results are not read any more")
             result = send(item)
         except BaseException as error:
-            if not (waits and isinstance(error, Overloaded)):
-                room.leave(answered=False)
+            if not (isinstance(error, Unavailable) and room.postpones(error)):
+                room.leave(answered=False, error=error)
                 raise
-            pause_s = room.refused(number, place.set)
+            pause_s = room.refused(number, place.set, error)
         else:
             room.leave(answered=True)
             return result

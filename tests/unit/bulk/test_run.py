@@ -25,6 +25,7 @@ from quorum_client import (
     DecisionStatus,
     Extraction,
     InvalidRequest,
+    Overloaded,
     Status,
     Unreachable,
     Vote,
@@ -143,10 +144,37 @@ def test_a_run_without_a_server_ends_and_names_the_row_to_go_on_from(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(monkeypatch, {i: Unreachable(f"gone {i}") for i in range(10, ROWS)})
-    report = quorum.extract(deployment, "in.csv", options())
+    report = quorum.extract(deployment, "in.csv", options(away_s=0))
     assert (report.ended, report.silent, report.resume) == ("unavailable", 20, 11)
     assert (report.answered, report.failed, report.left) == (10, 20, ROWS - 30)
     assert str(report.last_error) == "gone 29"
+
+
+def test_a_run_waits_for_a_server_that_is_away_or_full_and_says_so(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: dict[int, list[QuorumError]] = {
+        20: [Unreachable("gone")] * 3,
+        30: [Overloaded("full")] * 2,
+        40: [Overloaded("full")] * 2,
+    }
+
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        if errors := failures.get(int(text)):
+            raise errors.pop()
+        return Extraction("id", (Answer("color", "red", 0.5, ()),), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(concurrency=1), note=notes.append)
+    assert (report.answered, report.ended) == (ROWS, "complete")
+    assert [note.partition(" s")[0] for note in notes if "no id" not in note] == [
+        "the run waits up to 60",
+        "the run goes on after a wait of 1",
+        "the run waits, as the",
+    ]
+    assert "as the server is away: gone" in notes[-3]
+    assert "as the server is full: full" in notes[-1]
 
 
 def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +194,7 @@ def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: py
         ({"attributes": []}, "no attributes"),
         ({"concurrency": 0}, "whole number above 0"),
         ({"canary_share": 2.0}, "canary_share"),
+        ({"away_s": -1.0}, "away_s"),
         ({"timeout_s": -1.0}, "timeout"),
         ({"votes": "votes.csv"}, r"cannot tell the format of the votes from '\.csv'"),
         ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: No such file"),

@@ -213,6 +213,35 @@ def test_many_raise_the_first_error(triton: Any, make: Any) -> None:
         make(triton.url).many([Item("t", ["a"]), Item(" ", ["a"])])
 
 
+def test_many_wait_for_a_server_that_is_away(late_server: Callable[[float], str], make: Any) -> None:
+    seen: list[Any] = []
+    # Longer than the attempts of one call take.
+    client = make(late_server(1.2))
+    results = client.many([Item(str(n), ["a"]) for n in range(30)], errors="return", on_wait=seen.append)
+    assert [result["a"].value for result in results] == ["v-a"] * 30
+    assert isinstance(seen[0], qc.Unreachable)
+    assert seen[-1] is None
+
+
+@pytest.mark.parametrize("how", [{"away_s": 0}, {"priority": "interactive"}])
+def test_many_wait_no_longer_than_they_may(nowhere: str, make: Any, how: dict[str, Any]) -> None:
+    results = make(nowhere).many([Item("t", ["a"])] * 30, errors="return", **how)
+    assert {type(result) for result in results} == {qc.Unreachable}
+
+
+def test_many_do_not_send_again_what_broke_off(triton: Any, make: Any) -> None:
+    triton.faults = [(UNAVAILABLE, "Socket closed")]
+    first, second = make(triton.url).many([Item("t", ["a"])] * 2, errors="return", concurrency=1)
+    assert (type(first), second["a"].value) == (qc.Disconnected, "v-a")
+    assert len(triton.requests) == 2
+
+
+@pytest.mark.parametrize("away_s", [-1, float("nan"), True, "1"])
+def test_the_wait_for_a_server_must_be_a_time(triton: Any, make: Any, away_s: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="away_s"):
+        make(triton.url).many([Item("t", ["a"])], away_s=away_s)
+
+
 @pytest.mark.parametrize("concurrency", [0, -1, True, 2.0])
 def test_concurrency_must_be_a_whole_number(triton: Any, make: Any, concurrency: Any) -> None:
     with pytest.raises(qc.InvalidRequest, match="concurrency"):

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from functools import partial
 
+from quorum_client import Disconnected, Overloaded, Unavailable, Unreachable
 from quorum_client._room import Room
 
 
@@ -31,7 +33,7 @@ class Run:
                 self.inside.append(number)
                 continue
             self.refusals += 1
-            pause_s = self.room.refused(number, partial(self.sent.append, number))
+            pause_s = self.room.refused(number, partial(self.sent.append, number), Overloaded("full"))
             if pause_s is not None:
                 self.pauses.append(pause_s)
                 self.sent.append(number)
@@ -121,3 +123,45 @@ def test_a_call_that_comes_after_the_end_of_the_run_waits_for_nothing() -> None:
     assert run.sent == [0, 1]
     run.ask(2)
     assert run.sent == [0, 1, 2]
+
+
+def test_a_server_that_is_away_is_waited_for_until_the_time_is_over() -> None:
+    room = Room(4, away_s=0.05)
+    assert room.postpones(Unreachable("gone"))
+    time.sleep(0.06)
+    assert room.postpones(Overloaded("full")), "a full server is there, and is waited for without an end"
+    assert room.postpones(Unavailable("not ready")), "the refusal ended the time of the one before"
+    time.sleep(0.06)
+    assert not room.postpones(Unreachable("gone"))
+    room.leave(answered=False)
+    assert not room.postpones(Unreachable("gone")), "a failure is no sign of life"
+    room.leave(answered=True)
+    assert room.postpones(Unreachable("gone"))
+
+
+def test_what_members_may_have_seen_is_never_sent_again() -> None:
+    assert not Room(4, away_s=60).postpones(Disconnected("broke off"))
+    assert not Room(4, away_s=60).postpones(ValueError("other"))
+    assert not Room(4).postpones(Overloaded("full")), "a run that waits for nothing"
+
+
+def test_a_wait_and_its_end_are_reported_only_of_a_run_without_a_call_in_flight() -> None:
+    seen: list[Unavailable | None] = []
+    room, gone = Room(2, 60.0, seen.append), Unreachable("gone")
+    for number in (0, 1):
+        room.ask(number, lambda: None)
+    assert room.refused(0, lambda: None, gone) is None
+    assert seen == []
+    assert room.refused(1, lambda: None, gone)
+    room.leave(answered=True)
+    room.leave(answered=True)
+    assert seen == [gone, None]
+
+
+def test_a_connection_that_broke_takes_only_the_calls_that_were_in_it() -> None:
+    room, sent = Room(8, away_s=60.0), list[int]()
+    for number in range(30):
+        room.ask(number, partial(sent.append, number))
+    for _ in range(8):
+        room.leave(answered=False, error=Disconnected("broke off"))
+    assert len(sent) == 9, "one looks whether the server is there"

@@ -12,7 +12,7 @@ from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
-from quorum_client import AsyncClient, Client, Extraction, Item
+from quorum_client import AWAY_S, AsyncClient, Client, Extraction, Item, OnWait
 from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.errors import QuorumError
 
@@ -88,13 +88,25 @@ async def ask_in_order(
     attributes: Sequence[str],
     concurrency: int,
     priority: Priority = BULK,
+    *,
+    away_s: float = AWAY_S,
+    on_wait: OnWait | None = None,
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
-    """Ask about each listing, at most ``concurrency`` at a time; yields answers in order."""
+    """Ask about each listing, at most ``concurrency`` at a time; yields answers in order.
+
+    The arguments are those of :meth:`quorum_client.AsyncClient.extract_many`.
+    """
     items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
     waiting = iter(listings)
-    async for result in client.extract_many(
-        items, concurrency=concurrency, errors="return", priority=priority
-    ):
+    results = client.extract_many(
+        items,
+        concurrency=concurrency,
+        errors="return",
+        priority=priority,
+        away_s=away_s,
+        on_wait=on_wait,
+    )
+    async for result in results:
         yield next(waiting), result
 
 

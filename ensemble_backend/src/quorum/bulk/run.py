@@ -16,12 +16,14 @@ from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, ope
 from quorum.bulk.ask import ask_in_order, attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
+from quorum.bulk.waits import WaitNotes
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesWriter, check_target
 from quorum_client import (
+    AWAY_S,
     AsyncClient,
     ChannelNotFound,
     Client,
@@ -60,7 +62,8 @@ class ExtractOptions:
             ``votes``. Listings on which it has their votes are not asked again. None: all members, of the
             running server.
         priority: "bulk": the server admits listings while it has little else to do, and the run waits while
-            it is busy; "interactive": as requests of people who wait.
+            it is busy, or away; "interactive": as requests of people who wait.
+        away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -78,6 +81,7 @@ class ExtractOptions:
     only: Sequence[str] | None = None
     escaped: bool = True
     priority: Priority = BULK
+    away_s: float = AWAY_S
 
 
 @dataclass(slots=True)
@@ -168,7 +172,7 @@ def extract(
         file: CSV or JSONL with a text column.
         options: See :class:`ExtractOptions`.
         progress: Called after each listing.
-        note: Called with remarks: rows without an id, attributes outside the catalogue.
+        note: Called with remarks: rows without an id, attributes outside the catalogue, why the run waits.
 
     Raises:
         OutputError: See :func:`quorum.bulk.answers.check_outputs`; or a file cannot be written.
@@ -187,8 +191,7 @@ def extract(
     names = attributes_of(deployment, options.attributes, note)
     # What every request would be refused for.
     encode_attributes(names)
-    if options.concurrency < 1:
-        raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
+    _check_settings(options)
     url = options.url or endpoint_of(deployment).grpc_url
     client = AsyncClient(
         url,
@@ -203,7 +206,7 @@ def extract(
         columns, catalogue = list(listings[0].row), deployment.catalogue()
         sinks = open_sinks(files, out, votes, columns, names, catalogue, escaped=options.escaped)
         try:
-            asyncio.run(_ask_each(client, listings, names, options, sinks, count, progress))
+            asyncio.run(_ask_each(client, listings, names, options, sinks, count, progress, note))
         except KeyboardInterrupt:
             interrupted = True
     return _report(count, len(listings) - count.done, interrupted, options)
@@ -235,7 +238,7 @@ def _extract_only(
             with alone.serving(spec) as url, VotesWriter(part) as writer:
                 sink = VotesSink(writer, deployment.catalogue(), origin=False)
                 client = AsyncClient(url, timeout_s=options.timeout_s)
-                asyncio.run(_ask_each(client, left, names, options, [sink], count, progress))
+                asyncio.run(_ask_each(client, left, names, options, [sink], count, progress, note))
         except KeyboardInterrupt:
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
@@ -261,10 +264,16 @@ def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
                 f"--only and {option}: leave one out; with --only some members answer on a server of their "
                 "own, and only their votes are recorded"
             )
-    if options.concurrency < 1:
-        raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
+    _check_settings(options)
     check_target(votes)
     return votes
+
+
+def _check_settings(options: ExtractOptions) -> None:
+    if options.concurrency < 1:
+        raise InvalidRequest(f"concurrency: {options.concurrency!r}; give a whole number above 0")
+    if not options.away_s >= 0:
+        raise InvalidRequest(f"away_s: {options.away_s!r}; give seconds, 0 or more")
 
 
 def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions) -> ExtractReport:
@@ -316,11 +325,20 @@ async def _ask_each(
     sinks: Sequence[Sink],
     count: _Count,
     progress: Progress,
+    note: Note,
 ) -> None:
     """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
     progress(0, len(listings))
     async with client:
-        results = ask_in_order(client, listings, attributes, options.concurrency, options.priority)
+        results = ask_in_order(
+            client,
+            listings,
+            attributes,
+            options.concurrency,
+            options.priority,
+            away_s=options.away_s,
+            on_wait=WaitNotes(note, options.away_s),
+        )
         async for listing, result in results:
             for sink in sinks:
                 sink.write(listing, result)

@@ -18,7 +18,7 @@ from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import Answer, DecisionStatus, Status, Vote
+from quorum_client import AWAY_S, Answer, DecisionStatus, Status, Vote
 from quorum_contract import BULK, STABLE, Priority
 
 _INTERRUPTED = 130
@@ -155,13 +155,20 @@ def extract(
             help="bulk: make room for other callers, and wait while the server is busy; interactive: do not."
         ),
     ] = BULK,
+    away: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds that a bulk run waits for a server that is away, as for a restart."
+        ),
+    ] = AWAY_S,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
-    It stops when 20 listings in a row find no server to answer. Exit code 1 when a listing failed, 130 after
-    Ctrl-C or SIGTERM; answers so far are written.
+    A server that is away is waited for, see --away; then the run stops when 20 listings in a row find no
+    server to answer. Exit code 1 when a listing failed, 130 after Ctrl-C or SIGTERM; answers so far are
+    written.
 
     With --only, a member that is new, or was replaced, is asked on a server of its own, and no other member
     is: its votes go into the recorded table --votes. Run it again to go on after an interruption.
@@ -184,6 +191,7 @@ def extract(
         only=only,
         escaped=escape,
         priority=priority,
+        away_s=away,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
