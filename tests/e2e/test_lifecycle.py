@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,7 @@ from quorum.deployment import load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import Store
 from quorum.server.launch import has_aslr
+from quorum.server.leftovers import MARK
 from quorum.server.reload import revive
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
@@ -61,6 +64,24 @@ def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
         assert shared_memory(pid, prefix) == set()
         assert listening(endpoint) == []
         live.server.stop()
+
+
+def test_what_has_left_the_session_of_the_server_ends_with_it(tmp_path: Path) -> None:
+    with running(write_deployment(tmp_path, {"alpha": {}})) as live:
+        environment = Path(f"/proc/{live.server.pid}/environ").read_bytes().decode().split("\0")
+        mark = next(pair for pair in environment if pair.startswith(f"{MARK}="))
+        daemon = subprocess.Popen(
+            ["env", mark, sys.executable, "-c", "print(flush=True); input()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert daemon.stdout is not None
+            daemon.stdout.readline()
+            live.server.stop()
+            assert daemon.wait(timeout=30) == -signal.SIGKILL
+        finally:
+            daemon.kill()
+            daemon.communicate()
 
 
 def test_stop_answers_what_is_in_flight_after_a_step_was_replaced(tmp_path: Path) -> None:

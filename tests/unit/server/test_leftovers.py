@@ -100,3 +100,32 @@ def test_a_start_ends_steps_that_outlived_their_server(
         assert not scratch.exists()
     finally:
         os.kill(other, signal.SIGKILL)
+
+
+def test_processes_of_another_container_that_shares_the_folder_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their record holds the id that the server has there, which is another's here."""
+    unshare = ["unshare", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a namespace of process ids")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    scratch = tmp_path / "quorum-server-99999999-a"
+    scratch.mkdir()
+    (scratch / "pid").write_text("1", encoding="ascii")
+    lock = os.open(scratch, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    server = subprocess.Popen(
+        # Outside of the namespace nothing carries the mark.
+        [*unshare, "env", f"QUORUM_SERVER={scratch.name}", sys.executable, "-c", "print(flush=1); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(lock,),
+    )  # fmt: skip
+    os.close(lock)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()
+        assert sweep_killed() == Removed()
+        assert scratch.exists()
+    finally:
+        server.communicate(b"\n")
+    assert server.returncode == 0

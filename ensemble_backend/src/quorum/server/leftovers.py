@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,14 +62,34 @@ def sweep_killed() -> Removed:
     return removed
 
 
+def processes_of(scratch: str) -> list[int]:
+    """Processes that carry the mark of the server with that scratch folder, also in other sessions."""
+    return _marked({scratch}).get(scratch, [])
+
+
+def _marked(marks: Container[str]) -> dict[str, list[int]]:
+    """Mark -> processes that carry it and count their ids as this one does.
+
+    Other containers may share the folder of scratch folders, and have other ids in their records.
+    """
+    found: dict[str, list[int]] = {}
+    own = _id_namespace("self")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            mark = process.environ().get(MARK, "")
+            if mark in marks and runs(process.pid) and _id_namespace(process.pid) == own:
+                found.setdefault(mark, []).append(process.pid)
+    return found
+
+
+def _id_namespace(pid: int | str) -> str:
+    """The namespace in which a process has its id."""
+    return str(Path(f"/proc/{pid}/ns/pid").readlink())
+
+
 def _end_orphans(servers: dict[str, int]) -> list[int]:
     """Kill the processes of servers (mark -> process id) that are dead."""
-    marked: dict[str, list[int]] = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            mark = process.environ().get(MARK, "")
-            if mark in servers and runs(process.pid):
-                marked.setdefault(mark, []).append(process.pid)
+    marked = _marked(servers)
     orphans = [pid for mark, pids in marked.items() if servers[mark] not in pids for pid in pids]
     end_processes(orphans)
     return orphans

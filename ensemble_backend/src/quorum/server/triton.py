@@ -22,7 +22,7 @@ from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
 from quorum.server.install import Install, find_install
 from quorum.server.launch import launch_command
-from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, sweep_killed
+from quorum.server.leftovers import MARK, PID_FILE, SCRATCH, processes_of, sweep_killed
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import SHARED_MEMORY, Admission, path_of, shared_files
@@ -209,7 +209,9 @@ class TritonServer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            end_processes(session_of(process.pid))
+            # Also what has left the session, as daemons do.
+            strays = processes_of(self._scratch.name) if self._scratch else []
+            end_processes({*session_of(process.pid), *strays})
             collect_zombies(process.pid)
             for trace in self.leftovers():
                 Path(trace).unlink(missing_ok=True)
