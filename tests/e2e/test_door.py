@@ -26,6 +26,7 @@ from tritonclient.grpc import service_pb2 as pb
 import quorum_client as qc
 from quorum.deployment import load_deployment
 from quorum.operations.probe import probes_of
+from quorum.server import door_process
 from quorum.server.door import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
 from quorum.server.door_process import check_door, open_door
 from quorum.server.endpoint import ServerProcessError
@@ -270,6 +271,23 @@ def test_a_door_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_pat
                 assert client.extract(title(0), ATTRIBUTES).weights_version == 1
     assert ["is stopped" in text for text in reports] == [False, True, False]
     assert (tmp_path / "log").read_bytes() == b"why it ended"
+
+
+def test_a_door_that_has_grown_too_large_is_opened_again(
+    behind: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = behind.url.replace("127.0.0.1", "127.0.0.4")
+    endpoint, reports = replace(behind.live.endpoint, door=elsewhere), list[str]()
+    with open_door(behind.live.spec, endpoint, KEY, tmp_path / "log", reports.append) as door:
+        assert door
+        before = door.pid
+        with monkeypatch.context() as small:
+            small.setattr(door_process, "_MOST_MEMORY", 1 << 20)
+            wait_until(lambda: reports)
+        wait_until(lambda: door.pid != before)
+        with qc.Client(elsewhere, key=KEY) as client:
+            assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+    assert "more than 1 MiB of memory" in reports[0]
 
 
 def test_a_server_whose_door_is_shut_is_not_ready(behind: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:

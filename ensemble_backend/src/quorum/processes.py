@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ GONE = ""
 STOPPED = "T"
 ZOMBIE = "Z"
 _DYING_S = 5.0
+# They say nothing about the process that was looked at.
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Stat(NamedTuple):
@@ -39,13 +42,16 @@ class Stat(NamedTuple):
 
 
 def stat_of(pid: int) -> Stat | None:
-    """A process; None where there is none."""
-    with suppress(OSError):
+    """A process; None where there is none. OSError when this process has no file handle or memory to look."""
+    try:
         head, _, tail = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
         fields = tail.split()
         parent, session, started = (int(fields[at]) for at in (1, 3, 19))
         cpu = int(fields[11]) + int(fields[12])
         return Stat(head.partition("(")[2], fields[0], parent, session, started, cpu)
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
     return None
 
 
@@ -70,6 +76,13 @@ def state_of(pid: int) -> str:
 def runs(pid: int) -> bool:
     """Whether a process exists, and is no zombie that its parent does not collect."""
     return state_of(pid) not in (GONE, ZOMBIE)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where there is none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def session_of(leader: int) -> list[int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -111,3 +112,16 @@ def test_a_new_step_with_the_id_of_a_forgotten_one_is_watched(
     watch.look()
     alpha.kill()
     assert wait_dead(watch) == [(alpha.pid, "alpha", "Z")]
+
+
+def test_a_step_is_not_dead_because_no_file_can_be_opened(alpha: subprocess.Popen[bytes]) -> None:
+    watch = StepWatch(os.getpid())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            watch.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert watch.look() == []
+    assert watch.models() == {"alpha"}

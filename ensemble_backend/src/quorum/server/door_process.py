@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from quorum.deployment.schema import Deployment
-from quorum.processes import STOPPED, state_of
+from quorum.processes import STOPPED, resident_bytes, state_of
 from quorum.server import door, log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
@@ -32,6 +32,8 @@ _DYING_S = 5.0
 _LOOK_S = 0.1
 _STOPPED_S = 1.0
 _OPENING_S = 60.0
+# Far more than callers within the limits need: headers that nobody may send fill it.
+_MOST_MEMORY = 1 << 30
 
 
 class DoorProcess:
@@ -123,18 +125,25 @@ class DoorProcess:
                     break
 
     def _wait(self) -> int:
-        """Wait until the door has ended, and return its exit code; one that is stopped is killed."""
+        """Wait until the door has ended, and return its exit code; kill one that is stopped or too large."""
         runs_at = time.monotonic()
         while (code := self._process.poll()) is None:
-            if state_of(self._process.pid) != STOPPED:
-                runs_at = time.monotonic()
-            elif time.monotonic() - runs_at > _STOPPED_S:
-                self._report(f"the door at {self._settings.listen} is stopped; it is killed")
-                self._process.kill()
+            # A look can fail for want of a file handle, and says nothing then.
             with contextlib.suppress(OSError):
+                if state_of(self._process.pid) != STOPPED:
+                    runs_at = time.monotonic()
+                elif time.monotonic() - runs_at > _STOPPED_S:
+                    self._end("is stopped")
+                if resident_bytes(self._process.pid) > _MOST_MEMORY:
+                    self._end(f"has more than {_MOST_MEMORY >> 20} MiB of memory")
                 log_file.bound(self._log_path)
             time.sleep(_LOOK_S)
         return code
+
+    def _end(self, found: str) -> None:
+        self._report(f"the door at {self._settings.listen} {found}; it is killed")
+        self._process.kill()
+        self._process.wait()
 
     def _report(self, text: str) -> None:
         with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from quorum.server.probe import Pulse
 
 _FRESH_S = 1.0
 _REQUEST_S = 5.0
-_MOST_CALLERS = 1024
+_MOST_CALLERS = 64
 
 
 class ProbeServer(ThreadingHTTPServer):
@@ -27,7 +27,8 @@ class ProbeServer(ThreadingHTTPServer):
 
     Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
     server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError. A
-    caller that takes more than five seconds for its request is cut off.
+    caller that takes more than five seconds for its request is cut off; where many are connected, the oldest
+    is, so that a caller who sends its request at once is answered whoever else holds connections.
     """
 
     # Joined on close: no thread stays inside gRPC when the process ends.
@@ -66,6 +67,8 @@ class ProbeServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a caller on a thread, as long as there are not too many."""
+        for oldest in [*self._callers][: -_MOST_CALLERS // 2]:
+            _stop_reading(oldest)
         if len(self._callers) >= _MOST_CALLERS:
             self.shutdown_request(request)
             return
@@ -84,9 +87,7 @@ class ProbeServer(ThreadingHTTPServer):
     def _cut_off(self, opened_before: float) -> None:
         for request, opened in [*self._callers.items()]:
             if opened <= opened_before:
-                # It can still be answered.
-                with suppress(OSError):
-                    request.shutdown(socket.SHUT_RD)
+                _stop_reading(request)
 
     def answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
         """Status and body of the response to a request for ``path``."""
@@ -108,6 +109,12 @@ class ProbeServer(ThreadingHTTPServer):
         """Ignore callers that disconnect before the response; report anything else, which is a bug."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
+
+
+def _stop_reading(request: Any) -> None:
+    # What it has sent can still be answered.
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RD)
 
 
 class _Handler(BaseHTTPRequestHandler):
