@@ -22,7 +22,7 @@ from quorum.processes import signal_name
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.admission import Recovery
-from quorum.serving.answering import Done, packed
+from quorum.serving.answering import Done
 from quorum.serving.isolation.frames import (
     Ask,
     Close,
@@ -37,10 +37,10 @@ from quorum.serving.isolation.frames import (
     Voted,
 )
 from quorum.serving.isolation.link import Link
+from quorum.serving.isolation.pending import Pending
 from quorum.serving.isolation.process import Process
 from quorum.serving.isolation.state import StateNote
 from quorum.serving.packing import Admitted, unpack_votes
-from quorum.tasks.parse import abstain
 from quorum_contract import Status
 from quorum_contract.errors import QuorumError
 
@@ -68,18 +68,6 @@ class WorkerFailed(QuorumError, RuntimeError):
     """A worker did not start; the message says why."""
 
     code = "RUNTIME_WORKER_FAILED"
-
-
-class Pending(NamedTuple):
-    """A question that the process has, and what takes its votes."""
-
-    deadline_ns: int
-    attributes: int
-    done: Done
-
-    def abstain(self, status: Status) -> None:
-        """Settle it without votes."""
-        self.done(packed(abstain(status, self.attributes)))
 
 
 class Worker:
