@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from support.command import quorum, quorum_json, start, wait_for_note
@@ -218,8 +219,17 @@ def test_promote_of_an_unknown_version_lists_the_known(up: Up) -> None:
 def test_a_second_up_is_refused(up: Up) -> None:
     _, err = up.quorum("up", code=1)
     assert "served already" in err
-    assert str(find_running(load_deployment(up.folder / "deploy.yaml")).pid) in err  # type: ignore[union-attr]
-    assert up.json("status")["channels"]["quorum"]["answers"]
+    status = up.json("status")
+    assert status["channels"]["quorum"]["answers"]
+    running = find_running(load_deployment(up.folder / "deploy.yaml"))
+    assert running
+    assert status["pid"] == running.pid
+    assert psutil.Process(running.pid).ppid() == status["up_pid"]
+    assert f"`quorum up` (pid {status['up_pid']})" in err
+    assert f"`kill {status['up_pid']}`" in err
+    out, _ = up.quorum("status")
+    assert f"tritonserver pid {running.pid} " in out
+    assert f"quorum up pid {status['up_pid']} " in out
 
 
 def test_the_note_with_the_key_is_for_its_owner_only(up: Up) -> None:

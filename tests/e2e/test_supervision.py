@@ -118,6 +118,8 @@ def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: S
         assert served.process.poll() is None
         _, err = quorum(served.folder, "status", code=1)
         assert "not over" in err
+        assert f"`quorum up` (pid {served.process.pid}) is at it" in err
+        assert "start it with" not in err
     finally:
         shutil.move(served.folder / "moved.pbtxt", config)
     incident = served.wait_over(before, BACK_S)

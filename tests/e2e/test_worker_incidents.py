@@ -15,6 +15,7 @@ from support.deployment import write_deployment
 from support.supervised import Supervised, supervised, until
 
 from quorum.server.incidents import Incident
+from quorum.server.runfile import find_running
 from quorum.serving.isolation import program
 
 MEMBERS: dict[str, Any] = {"frail": {"options": {"isolated": True}}, "sound": {}}
@@ -84,9 +85,14 @@ def test_a_worker_that_is_lost_again_at_once_belongs_to_its_incident(served: Sup
     assert f"(pid {pid}) was ended by SIGKILL" in last(served).found
 
 
-def test_up_reports_it_with_the_time(served: Supervised) -> None:
-    served.process.send_signal(signal.SIGINT)
+def test_up_reports_it_with_the_time_and_status_says_that_up_was_killed(served: Supervised) -> None:
+    served.process.kill()
     _, err = served.process.communicate(timeout=60)
     lines = [line for line in err.splitlines() if "worker of frail" in line]
     assert any("answers again after" in line for line in lines)
     assert all(" UTC worker of frail " in line for line in lines)
+    until(lambda: find_running(served.spec) is None)
+    _, err = quorum(served.folder, "status", code=1)
+    assert "start it with `quorum up`" in err
+    assert f"it was killed (pid {served.process.pid})" in err
+    assert last(served).found in err

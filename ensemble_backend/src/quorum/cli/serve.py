@@ -158,7 +158,9 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
     if isinstance(report, quorum.FleetStatus):
         out.print(_fleet_table(report))
         return
-    channels = Table("channel", "answers", "version", title=f"{report.url}  pid {report.pid or 'unknown'}")
+    up_pid = f"\nquorum up pid {report.up_pid}" if report.up_pid else ""
+    title = f"{report.url}\ntritonserver pid {report.pid or 'unknown'}{up_pid}"
+    channels = Table("channel", "answers", "version", title=title)
     for name, c in report.channels.items():
         answers = Text("yes", "green") if c.answers else Text.assemble(("no ", "red"), c.reason)
         channels.add_row(name, answers, str(c.version))
@@ -174,7 +176,7 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         versions.add_row(str(number), v.state, method, str(v.gold_labels), learned, short)
     members = Table("member", "state", "reason")
     for name, m in report.members.items():
-        members.add_row(name, m.state, Text(m.reason))
+        members.add_row(name, Text(m.state, "" if m.state == "READY" else "bold red"), Text(m.reason))
     for table in (channels, versions, members):
         out.print(table)
     _note(report)

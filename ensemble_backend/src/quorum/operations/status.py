@@ -19,10 +19,10 @@ from quorum.records import Record, plain
 from quorum.repository.history import utc
 from quorum.repository.store import Store
 from quorum.rollout.target import graph_difference
-from quorum.server.control import Control, ControlError, ModelState
-from quorum.server.incidents import Incident, recent_incidents
+from quorum.server.control import START_IT, Control, ControlError, ModelState
+from quorum.server.incidents import SERVER, Incident, recent_incidents
 from quorum.server.probe import take_pulse
-from quorum.server.runfile import endpoint_of, find_running, last_attempt
+from quorum.server.runfile import Attempt, endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
 from quorum.server.workers import WorkerState, workers_of
 from quorum_contract import CHANNELS, VOTE
@@ -31,6 +31,7 @@ from quorum_contract.errors import QuorumError
 _CONTROL_TIMEOUT_S = 5.0
 _POLL_S = 0.5
 _HOPE_S = 10.0
+_SHOWN = 3
 DOWN = "DOWN"
 """State of a member whose worker does not answer, though its model is loaded."""
 
@@ -168,24 +169,38 @@ def status(deployment: Deployment, wait_s: float = 0.0) -> ServerStatus | FleetS
                 return report
         except ControlError as error:
             if is_last:
-                raise _with_incident(deployment, error) from error
+                raise _explained(deployment, error) from error
         attempt = last_attempt(deployment)
         if attempt and not attempt.is_alive:
             # After an earlier end a new start may follow.
             just_now = seen_alive or attempt.at >= wall or time.monotonic() - start >= _HOPE_S
             if just_now and find_running(deployment) is None:
-                why = attempt.failed or f"it was killed (pid {attempt.pid})"
-                raise ServerProcessError(f"not waiting any longer, the last `quorum up` has ended: {why}")
+                raise ServerProcessError(f"not waiting any longer, the last {_end_of(deployment, attempt)}")
         seen_alive = seen_alive or bool(attempt and attempt.is_alive)
         time.sleep(_POLL_S)
 
 
-def _with_incident(deployment: Deployment, error: ControlError) -> ControlError:
-    """The error, with what `quorum up` is doing about it."""
-    attempt, incidents = last_attempt(deployment), recent_incidents(deployment)
-    if attempt and attempt.is_alive and incidents and not incidents[-1].is_over:
-        return ControlError(f"{error}; `quorum up` (pid {attempt.pid}) is at it: {incidents[-1]}")
+def _explained(deployment: Deployment, error: ControlError) -> ControlError:
+    """The error, with what `quorum up` is doing about it, or how that ended."""
+    attempt = last_attempt(deployment)
+    if attempt is None:
+        return error
+    if not attempt.is_alive:
+        return ControlError(f"{error}; the last {_end_of(deployment, attempt)}")
+    what, by = str(error).removesuffix(START_IT), f"`quorum up` (pid {attempt.pid})"
+    going_on = [one for one in recent_incidents(deployment) if not one.is_over and one.kind == SERVER]
+    if going_on:
+        return ControlError(f"{what}; {by} is at it: {going_on[-1]}")
+    if find_running(deployment) is None:
+        return ControlError(f"{what}; {by} is starting or stopping it: wait with `quorum status --wait 120`")
     return error
+
+
+def _end_of(deployment: Deployment, attempt: Attempt) -> str:
+    """How a `quorum up` ended, and the last incidents before that."""
+    ended = f"`quorum up` has ended: {attempt.failed or f'it was killed (pid {attempt.pid})'}"
+    incidents = recent_incidents(deployment)[-_SHOWN:]
+    return "\n".join([ended, *["last incidents:"] * bool(incidents), *(f"  {one}" for one in incidents)])
 
 
 def _server_status(deployment: Deployment) -> ServerStatus:

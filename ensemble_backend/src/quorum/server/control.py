@@ -23,6 +23,8 @@ _RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
+START_IT = "; start it with `quorum up`"
+"""End of the message where no server answers."""
 
 
 class ControlError(QuorumError, RuntimeError):
@@ -117,7 +119,7 @@ class Control:
             code, details = error.code(), error.details() or ""
             why = f"{code.name}: {details}"
             if code == grpc.StatusCode.UNAVAILABLE:
-                why = f"no server answers at {self.url}; start it with `quorum up`"
+                why = f"no server answers at {self.url}{START_IT}"
                 if meaning_of(details) is Meaning.KEY_WANTED:
                     why = f"{self.url} refuses this admin key; set QUORUM_ADMIN_KEY to the server's own"
             raise ControlError(f"{action}: {why}") from error

@@ -19,6 +19,7 @@ import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.processes import STOPPED, resident_bytes, state_of
+from quorum.repository.history import utc
 from quorum.server import door, log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
@@ -147,7 +148,7 @@ class DoorProcess:
 
     def _report(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            self._report_to(text)
+            self._report_to(f"{utc(time.time())} {text}")
 
     def _discard(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):

@@ -107,11 +107,15 @@ def _begin_alone(spec: Deployment) -> None:
 
 def _refuse_second(spec: Deployment) -> None:
     running = find_running(spec)
-    if running:
-        raise ServerProcessError(
-            f"this deployment is served already, at {running.endpoint.grpc_url} (pid {running.pid}); stop it"
-        )
     attempt = last_attempt(spec)
+    if running:
+        served = f"this deployment is served already, at {running.endpoint.grpc_url}"
+        if attempt and attempt.is_alive:
+            raise ServerProcessError(
+                f"{served}, by `quorum up` (pid {attempt.pid}), which restarts a killed tritonserver; "
+                f"stop it with `kill {attempt.pid}`"
+            )
+        raise ServerProcessError(f"{served}, by tritonserver (pid {running.pid}); stop it")
     if attempt and attempt.is_alive and attempt.pid != os.getpid():
         raise ServerProcessError(
             f"another `quorum up` of this deployment is starting or stopping (pid {attempt.pid}); "
