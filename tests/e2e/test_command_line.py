@@ -97,8 +97,9 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     else:
         write_jsonl(source, rows)
     done = up.json("extract", source, "--out", out, "--votes", votes)
-    given = done.pop("voted"), sum(done.pop("abstained").values())
+    given = done.pop("voted"), sum(sum(found.values()) for found in done.pop("abstained").values())
     assert (done.pop("decided"), done.pop("undecided")) == (30 * len(ATTRIBUTES), {})
+    assert done.pop("errors") == {}
     assert done == {"answered": 30, "failed": 0, "left": 0, "out": str(out), "votes": str(votes)}
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]

@@ -161,7 +161,7 @@ def test_all_places_of_its_own_server_are_for_the_run(deployment: quorum.Deploym
     assert (alone.gate.max_in_flight, alone.gate.max_bulk_in_flight) == (40, 40)
 
 
-def test_abstentions_are_counted_by_their_reason(
+def test_abstentions_are_counted_by_member_and_reason(
     deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def abstain(_: AsyncClient, text: str, names: list[str], **__: Any) -> Extraction:
@@ -171,12 +171,12 @@ def test_abstentions_are_counted_by_their_reason(
 
     monkeypatch.setattr(AsyncClient, "extract", abstain)
     report = quorum.extract(deployment, "in.csv", options())
-    assert (report.answered, report.voted, report.abstained) == (ROWS - 1, 2, {"NOT_ASKED": 8})
-    assert report.to_json()["abstained"] == {"NOT_ASKED": 8}
+    assert (report.answered, report.voted, report.abstained) == (ROWS - 1, 2, {"beta": {"NOT_ASKED": 8}})
+    assert report.to_json()["abstained"] == {"beta": {"NOT_ASKED": 8}}
     assert not {"decided", "undecided"} & report.to_json().keys()
     result = CliRunner().invoke(app, ["extract", "in.csv", "--only", "beta", "--votes", "old.jsonl"])
     assert result.exit_code == 0
-    assert "no vote in 8 of 8 cases: 8 NOT_ASKED; they are asked again by the next run" in result.stderr
+    assert "no vote in 8 of 8 cases: beta 8 NOT_ASKED; they are asked again by the next run" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert report.by_channel == {"quorum": ROWS - 1}
     assert report.to_json() == {
         "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "votes.jsonl",
+        "errors": {"INVALID_REQUEST": {"listings": 1, "first": "too long"}},
         "voted": ROWS - 1, "abstained": {}, "decided": ROWS - 1, "undecided": {},
     }  # fmt: skip
     assert seen == [(done, ROWS) for done in range(ROWS + 1)]
@@ -175,6 +176,36 @@ def test_a_run_waits_for_a_server_that_is_away_or_full_and_says_so(
     ]
     assert "as the server is away: gone" in notes[-3]
     assert "as the server is full: full" in notes[-1]
+
+
+def test_the_most_frequent_error_is_shown(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: dict[int, BaseException] = {n: Overloaded(f"full {n}") for n in range(5, 9)}
+    serve(monkeypatch, failures | {20: InvalidRequest("too long")})
+    command = ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"]
+    result = CliRunner().invoke(app, [*command, "--priority", "interactive"])
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if "OVERLOADED" in line]
+    assert line.startswith(
+        "4 of 5 failed with OVERLOADED, the first: full 5; without `--priority interactive`"
+    )
+
+
+def test_abstentions_are_counted_by_member(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        status = (Status.ERROR, Status.TIMEOUT, Status.ANSWERED)[int(text) % 3]
+        votes = Vote("alpha", "red", Status.ANSWERED), Vote("beta", "red" if not status else None, status)
+        return Extraction("id", (Answer("color", "red", 0.5, votes),), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    report = quorum.extract(deployment, "in.csv", options())
+    assert report.to_json()["abstained"] == {"beta": {"ERROR": 17, "TIMEOUT": 17}}
+    command = ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"]
+    said = CliRunner().invoke(app, command).stderr
+    assert "no vote in 34 of 100 cases: beta 17 ERROR, 17 TIMEOUT" in said
 
 
 def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

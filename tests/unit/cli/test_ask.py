@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.deployment import write_deployment
 
 import quorum
+from quorum.bulk.ask import why_withheld
 from quorum.cli import console
 from quorum_client import Answer, DecisionStatus, Extraction, Status, Vote
 
@@ -59,10 +63,29 @@ def test_a_withheld_value_is_not_taken_for_silence(
     words = " ".join(out.replace("│", " ").split())
     assert "(no member answered)" in words
     assert "(no quorum)" in words
-    assert "withheld, as too few members answered" in " ".join(err.split())
+    assert "no quorum: size is withheld: " in err
+    assert "color is withheld" not in err
     code, out, err = run("ask", "a shirt", "--json")
     found = json.loads(out)["attributes"]
     assert [cell["status"] for cell in found.values()] == ["NO_QUORUM", "NO_ANSWER"]
+
+
+@pytest.mark.parametrize(
+    ("vote", "words"),
+    [
+        ({"min_members": 2}, "1 of 3 members answered, `vote.min_members` is 2"),
+        (
+            {"min_weight": 0.5},
+            "the 1 of 3 members that answered have less of .*min_weight`, 0.5",
+        ),
+        ({"min_members": 2, "min_weight": 0.5}, "`vote.min_members` is 2"),
+        ({}, "1 of 3 members answered, and `vote` of the server demands more"),
+    ],
+)
+def test_a_withheld_value_lacks_members_or_weight(tmp_path: Path, vote: dict[str, Any], words: str) -> None:
+    spec = quorum.load_deployment(write_deployment(tmp_path, {name: {} for name in "abc"}, vote=vote))
+    votes = (Vote("a", "red", Status.ANSWERED), *(Vote(name, None, Status.TIMEOUT) for name in "bc"))
+    assert re.search(words, why_withheld(spec, Answer("color", None, 0.0, votes, DecisionStatus.NO_QUORUM)))
 
 
 UNSAFE = "\x00\x07\x1b[2J\x7f\x9b31m\u202e\u2066\u200f\ud800"

@@ -12,7 +12,7 @@ from quorum.bulk.listings import Listing
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
-from quorum_client import AWAY_S, AsyncClient, Client, Extraction, Item, OnWait
+from quorum_client import AWAY_S, Answer, AsyncClient, Client, Extraction, Item, OnWait, Status
 from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.errors import QuorumError
 
@@ -80,6 +80,20 @@ def ask(
     target = url or endpoint_of(deployment).grpc_url
     with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
         return client.extract(text, names, category=category)
+
+
+def why_withheld(deployment: Deployment, answer: Answer) -> str:
+    """What the answer to an attribute lacked, of what ``vote`` of the deployment demands."""
+    vote = deployment.vote
+    answered = sum(found.status is Status.ANSWERED for found in answer.votes)
+    if answered < vote.min_members:
+        return f"{answered} of {len(answer.votes)} members answered, `vote.min_members` is {vote.min_members}"
+    if vote.min_weight:
+        return (
+            f"the {answered} of {len(answer.votes)} members that answered have less of the weight than"
+            f" `vote.min_weight`, {vote.min_weight:g}"
+        )
+    return f"{answered} of {len(answer.votes)} members answered, and `vote` of the server demands more"
 
 
 async def ask_in_order(

@@ -93,13 +93,34 @@ class _Count:
     silent: int = 0
     last_error: QuorumError | None = None
     voted: int = 0
-    abstained: Counter[str] = field(default_factory=Counter)
+    abstained: dict[str, Counter[str]] = field(default_factory=dict)
     decided: int = 0
     undecided: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
         return self.failed + self.by_channel.total()
+
+    def add_error(self, error: QuorumError) -> None:
+        """Count a listing that failed."""
+        self.failed, self.last_error = self.failed + 1, error
+        known, first = self.errors.get(error.code, (0, str(error)))
+        self.errors[error.code] = known + 1, first
+
+    def add(self, result: Extraction) -> None:
+        """Count an answer."""
+        self.by_channel[_channel(result)] += 1
+        for answer in result.answers:
+            for vote in answer.votes:
+                if vote.value is None:
+                    self.abstained.setdefault(vote.member, Counter())[vote.status.name] += 1
+                else:
+                    self.voted += 1
+            if answer.status is DecisionStatus.DECIDED:
+                self.decided += 1
+            else:
+                self.undecided[answer.status.name] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +142,12 @@ class ExtractReport(Record):
         routed: Whether a share of the products was routed to the canary.
         only: Members that were asked; empty: all.
         voted: Votes that members gave, "n/a" included.
-        abstained: Why other votes have no value, a name of :class:`quorum_contract.status.Status` -> votes.
+        abstained: Member -> why its other votes have no value, a name of
+            :class:`quorum_contract.status.Status` -> votes.
         decided: Answers to an attribute with a value, "n/a" included; 0 with ``only``, which records votes.
         undecided: Why other answers have none, a name of :class:`quorum_contract.status.DecisionStatus` ->
             answers; empty with ``only``.
+        errors: Code of an error -> listings that failed with it, and the message of the first.
     """
 
     answered: int
@@ -140,13 +163,17 @@ class ExtractReport(Record):
     routed: bool
     only: tuple[str, ...] = ()
     voted: int = 0
-    abstained: dict[str, int] = field(default_factory=dict)
+    abstained: dict[str, dict[str, int]] = field(default_factory=dict)
     decided: int = 0
     undecided: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
         data = {name: plain(getattr(self, name)) for name in ("answered", "failed", "left", "out", "votes")}
+        data["errors"] = {
+            code: {"listings": listings, "first": first} for code, (listings, first) in self.errors.items()
+        }
         data |= {"voted": self.voted, "abstained": self.abstained}
         decided = {"decided": self.decided, "undecided": self.undecided}
         more = {"only": list(self.only)} if self.only else decided
@@ -292,9 +319,10 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         votes=_path(options.votes),
         routed=options.canary_share is not None,
         voted=count.voted,
-        abstained=dict(sorted(count.abstained.items())),
+        abstained={member: dict(sorted(reasons.items())) for member, reasons in count.abstained.items()},
         decided=count.decided,
         undecided=dict(sorted(count.undecided.items())),
+        errors=count.errors,
     )
 
 
@@ -343,15 +371,9 @@ async def _ask_each(
             for sink in sinks:
                 sink.write(listing, result)
             if isinstance(result, QuorumError):
-                count.failed, count.last_error = count.failed + 1, result
+                count.add_error(result)
             else:
-                count.by_channel[_channel(result)] += 1
-                votes = [vote for answer in result.answers for vote in answer.votes]
-                count.abstained.update(vote.status.name for vote in votes if vote.value is None)
-                count.voted += sum(vote.value is not None for vote in votes)
-                found = [answer.status for answer in result.answers]
-                count.undecided.update(s.name for s in found if s is not DecisionStatus.DECIDED)
-                count.decided += found.count(DecisionStatus.DECIDED)
+                count.add(result)
             progress(count.done, len(listings))
             # An overloaded server exists and may accept the next listing.
             gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +14,12 @@ from rich.text import Text
 
 import quorum
 from quorum.bulk.answers import as_probability
+from quorum.bulk.ask import why_withheld
 from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import AWAY_S, Answer, DecisionStatus, Status, Vote
+from quorum_client import AWAY_S, Answer, DecisionStatus, Overloaded, Status, Vote
 from quorum_contract import BULK, STABLE, Priority
 
 _INTERRUPTED = 130
@@ -49,8 +50,9 @@ def ask(
 
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
+    deployment = quorum.load_deployment(deploy)
     result = quorum.ask(
-        quorum.load_deployment(deploy),
+        deployment,
         text,
         names_in(attributes),
         category=category,
@@ -68,8 +70,9 @@ def ask(
     out.print(table if fits else _narrow(result.answers))
     if any(vote.score is not None for answer in result.answers for vote in answer.votes):
         note("p: the probability that the member gave to its value")
-    if any(answer.status is DecisionStatus.NO_QUORUM for answer in result.answers):
-        note("no quorum: the value is withheld, as too few members answered; see `vote` in deploy.yaml")
+    for answer in result.answers:
+        if answer.status is DecisionStatus.NO_QUORUM:
+            note(f"no quorum: {answer.attribute} is withheld: {why_withheld(deployment, answer)}")
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
 
 
@@ -211,15 +214,29 @@ def _show(report: quorum.ExtractReport) -> None:
     written = " and ".join(str(path) for path in (report.out, report.votes) if path)
     left = f", {report.left} left" if report.left else ""
     note(f"{report.answered} answered, {report.failed} failed{left}; wrote {written}")
+    if report.errors:
+        note(_why_failed(report))
     if report.undecided:
-        reasons = ", ".join(f"{count} {status}" for status, count in report.undecided.items())
+        reasons = _counts(report.undecided)
         without = sum(report.undecided.values())
         note(f"no value in {without} of {report.decided + without} answers: {reasons}")
     if report.abstained:
-        reasons = ", ".join(f"{count} {status}" for status, count in report.abstained.items())
+        reasons = "; ".join(f"{name} {_counts(found)}" for name, found in report.abstained.items())
         again = "; they are asked again by the next run" if report.only else ""
-        total = report.voted + sum(report.abstained.values())
-        note(f"no vote in {total - report.voted} of {total} cases: {reasons}{again}")
+        missing = sum(sum(found.values()) for found in report.abstained.values())
+        note(f"no vote in {missing} of {report.voted + missing} cases: {reasons}{again}")
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in found.items())
+
+
+def _why_failed(report: quorum.ExtractReport) -> str:
+    """The most frequent error of the listings that failed."""
+    code, (listings, first) = max(report.errors.items(), key=lambda item: item[1][0])
+    of_all = f"{listings} of {report.failed} failed" if listings < report.failed else f"{listings} failed"
+    wait = "; without `--priority interactive` the run waits" if code == Overloaded.code else ""
+    return f"{of_all} with {code}, the first: {first}{wait}"
 
 
 def _why_ended(report: quorum.ExtractReport) -> str:
