@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,9 @@ from quorum.repository.store import PENDING_FILE
 from quorum.server import watch
 from quorum.server.heartbeat import Heartbeat
 from quorum.server.incidents import recent_incidents
+from quorum.server.launch import most_open_files
 from quorum.server.probe import take_pulse
+from quorum.server.runfile import find_running, state_folder
 from quorum.serving.shared_file import ADMISSION, shared_path
 from quorum_client import Client, Status
 
@@ -85,6 +88,11 @@ def test_callers_are_answered_again(
         assert served.running.pid != pid
 
 
+def test_up_may_open_as_many_files_as_its_server(served: Supervised) -> None:
+    soft, _ = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == most_open_files()
+
+
 def test_the_last_incidents_are_shown(served: Supervised) -> None:
     shown = quorum_json(served.folder, "status")["incidents"]
     assert [i["found"] for i in shown] == [i.found for i in served.incidents()]
@@ -128,6 +136,13 @@ def test_a_server_that_ends_again_and_again_is_not_live_and_comes_back(served: S
     assert not (repository / PENDING_FILE).exists()
     assert [path.read_bytes() for path in repository.glob("rollout.pending.damaged-*")] == [b"{ damaged"]
     assert take_pulse(served.spec, served.running.endpoint.grpc_url, "quorum").ready
+
+
+def test_a_record_that_was_removed_is_written_again(served: Supervised) -> None:
+    record = served.running
+    shutil.rmtree(state_folder(served.spec))
+    assert find_running(served.spec) is None
+    assert until(lambda: find_running(served.spec), BACK_S) == record
 
 
 @pytest.mark.parametrize("what", ["server", "beta"])
@@ -174,6 +189,17 @@ def test_up_stops_at_once_after_a_step_died(served: Supervised) -> None:
 @pytest.fixture(scope="module")
 def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_deployment(tmp_path_factory.mktemp("silent"), {"alpha": {}})
+
+
+def test_an_interrupt_that_was_lost_ends_the_supervision(silent: Path) -> None:
+    """Also while the server cannot be started."""
+    reports: list[str] = []
+    with running(silent) as live, Heartbeat(live.spec, live.url, live.server.life) as heart:
+        supervisor = watch.Supervisor(live.server, reports.append, heart, BACK_S, lambda: bool(reports))
+        supervisor.look()
+        live.server.end()
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.look()
 
 
 def test_a_server_that_runs_and_does_not_answer_is_restarted(

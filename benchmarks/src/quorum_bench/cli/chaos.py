@@ -21,7 +21,6 @@ from quorum_bench.chaos.traffic import Outcome
 from quorum_bench.chaos.world import World
 from quorum_bench.cli.study_common import JsonFile, begin, errors, write
 
-
 _LEGEND = (
     "lost: failed, no server, or late; wrong: not the vote of those that answered",
     "left: slots, processes and files that the server does not need any more",

@@ -57,9 +57,9 @@ def probe(
             raise typer.Exit(1)
         return
     server = quorum.probe_server(spec, host, http, url=url, timeout_s=timeout, full=full)
-    interrupt_once()
+    interrupted = interrupt_once()
     with server, suppress(KeyboardInterrupt):
         note(f"answering http://{host}:{server.port}/live and /ready/CHANNEL; Ctrl-C stops")
-        while True:
+        while not interrupted():
             # A signal that another thread handles does not end an unlimited wait.
             time.sleep(_POLL_S)

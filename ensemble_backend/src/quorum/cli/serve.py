@@ -68,12 +68,13 @@ def up(
 
     Example: `quorum up &`, then `quorum status`
     """
-    from quorum.server.launch import NO_EFFECT, has_aslr
+    from quorum.server.launch import NO_EFFECT, has_aslr, raise_open_files
 
+    raise_open_files()
     spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
     if preflight:
         refuse_misfits(spec)
-    interrupt_once()
+    interrupted = interrupt_once()
     with ExitStack() as running:
         with err.status(f"starting Triton with {len(spec.members)} members"):
             server = running.enter_context(
@@ -90,7 +91,13 @@ def up(
         url = server.endpoint.callers_url
         note(f"serving {deploy} at {url} (gRPC{with_key}), log in {server.log_path}; Ctrl-C stops")
         with suppress(KeyboardInterrupt):
-            quorum.keep_serving(server, note, silence_s=silence, start_timeout_s=start_timeout)
+            quorum.keep_serving(
+                server,
+                note,
+                silence_s=silence,
+                start_timeout_s=start_timeout,
+                interrupted=interrupted,
+            )
         note("refusing new requests, answering what is in flight, then stopping")
 
 

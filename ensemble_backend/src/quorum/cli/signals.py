@@ -4,23 +4,30 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def interrupt_once() -> None:
-    """Raise KeyboardInterrupt on the first SIGINT, SIGTERM or SIGHUP; ignore later ones."""
+def interrupt_once() -> Callable[[], bool]:
+    """Raise KeyboardInterrupt on the first SIGINT, SIGTERM or SIGHUP; ignore later ones.
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    Returns:
+        Whether there was one: what a handler raises while a finaliser runs is lost, so loops ask this too.
+    """
+    seen: list[int] = []
+
+    def handle(received: int, _frame: FrameType | None) -> None:
+        seen.append(received)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     for number in _SIGNALS:
         signal.signal(number, handle)
+    return lambda: bool(seen)
 
 
 @contextmanager

@@ -133,9 +133,12 @@ def start_of(pid: int) -> str:
 
 
 def endpoint_of(spec: Deployment) -> Endpoint:
-    """Where the deployment is served: by a local server's record, else by ``deploy.yaml``."""
-    running = find_running(spec)
-    if running:
+    """Where the deployment is served: by a local server's record, else by ``deploy.yaml``.
+
+    A server that is being restarted has no process, and comes back at the addresses of its record.
+    """
+    running, attempt = _read(spec, _FILE, Running), last_attempt(spec)
+    if running and (_runs(running.pid, running.started) or (attempt and attempt.is_alive)):
         return running.endpoint
     s = spec.server
     http_port = s.http_port if s.http else None

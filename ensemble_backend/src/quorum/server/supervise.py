@@ -100,6 +100,8 @@ def _begin_alone(spec: Deployment) -> None:
         # Held for no longer than it takes to read and write the records.
         fcntl.flock(handle, fcntl.LOCK_EX)
         _refuse_second(spec)
+        # A killed process left it.
+        remove_note(spec)
         leave_attempt(spec)
     finally:
         os.close(handle)

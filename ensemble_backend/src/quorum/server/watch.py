@@ -20,7 +20,7 @@ from quorum.server.incidents import IncidentJournal
 from quorum.server.life import SILENCE_S
 from quorum.server.prepare import prepare_again
 from quorum.server.reload import Reload, missing_models
-from quorum.server.runfile import Running, leave_note, start_of
+from quorum.server.runfile import Running, find_running, leave_note, start_of
 from quorum.server.steps import DeadStep, StepWatch, waited_for_cpu_s
 from quorum.server.triton import TritonServer
 from quorum.server.workers import WorkerWatch
@@ -28,7 +28,7 @@ from quorum.serving.admission import Recovery
 from quorum_contract.errors import QuorumError
 
 _LOOK_S = 0.1
-_LOG_LOOK_S = 5.0
+_FILES_LOOK_S = 5.0
 _STOPPED_S = 1.0
 # A server that waits for a CPU half of this time is starved, and may be silent so many times longer.
 _SAMPLE_S = 0.5
@@ -47,21 +47,28 @@ class Supervisor:
     """Brings one server back from each fault, and calls ``report`` with each finding and action."""
 
     def __init__(
-        self, server: TritonServer, report: Callable[[str], None], heart: Heartbeat, start_timeout_s: float
+        self,
+        server: TritonServer,
+        report: Callable[[str], None],
+        heart: Heartbeat,
+        start_timeout_s: float,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._server, self._heart, self._life = server, heart, server.life
         self._report_to, self._start_timeout_s = report, start_timeout_s
+        self._interrupted = interrupted
         self._incidents = IncidentJournal(server.spec)
         self._workers = WorkerWatch(self._incidents, self._report)
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}
-        self._acted_at = self._ready_at = self._log_at = self._runs_at = time.monotonic()
+        self._acted_at = self._ready_at = self._files_at = self._runs_at = time.monotonic()
         self._restarted_at: float | None = None
         self._expected: set[str] = set()
         self._attempts = 0
 
     def look(self) -> None:
         """Look once, and do what is needed; a restart returns when a channel answers again."""
+        self._stop_if_interrupted()
         pid, life = self._server.pid, self._life
         if pid is None:
             self._restart(self._server.ended, "tritonserver")
@@ -75,9 +82,22 @@ class Supervisor:
             self._see_to_reloads(pid)
         self._settle()
         self._workers.look(self._server.pid)
-        if time.monotonic() - self._log_at > _LOG_LOOK_S:
-            self._log_at = time.monotonic()
-            log_file.bound(self._server.log_path)
+        if time.monotonic() - self._files_at > _FILES_LOOK_S:
+            self._files_at = time.monotonic()
+            self._see_to_files()
+
+    def _see_to_files(self) -> None:
+        """Keep the log small; write the record again where it was removed, or the disk was full."""
+        pid = self._server.pid
+        if pid is not None and find_running(self._server.spec) is None:
+            # While the disk is full, the next look may find room.
+            with suppress(OSError):
+                self._leave_note(pid)
+        log_file.bound(self._server.log_path)
+
+    def _leave_note(self, pid: int) -> None:
+        server = self._server
+        leave_note(server.spec, Running(pid, start_of(pid), server.repository, server.endpoint))
 
     def _is_stopped(self, pid: int) -> bool:
         """Whether the server is stopped (SIGSTOP) for longer than a shell's job control takes."""
@@ -156,6 +176,7 @@ class Supervisor:
         healthy_s = time.monotonic() - self._ready_at
         self._attempts = max(0, self._attempts - int(healthy_s // _HEALTHY_S))
         while True:
+            self._stop_if_interrupted()
             if self._attempts:
                 self._server.end()
                 pause_s = min(2.0 ** (self._attempts - 1), _LONGEST_PAUSE_S)
@@ -187,7 +208,7 @@ class Supervisor:
             raise server.failure("stopped while starting")
         server.set_recovery(Recovery.RESTART)
         try:
-            leave_note(server.spec, Running(pid, start_of(pid), server.repository, server.endpoint))
+            self._leave_note(pid)
         except OSError as error:
             self._report(f"other commands will not find the server: {error}")
         self._acted_at = self._runs_at = time.monotonic()
@@ -195,6 +216,7 @@ class Supervisor:
         lost_at: list[float] = []
 
         def answers() -> bool:
+            self._stop_if_interrupted()
             if server.pid is not None and self._is_stopped(server.pid):
                 raise server.failure("was stopped while starting")
             # A server that gives up collects its steps and says why; a zombie is one that it waits for.
@@ -205,6 +227,11 @@ class Supervisor:
             return any(at > self._acted_at for at in self._life.answered_at.values())
 
         server.wait_ready(answers, self._start_timeout_s)
+
+    def _stop_if_interrupted(self) -> None:
+        # Python drops what a signal handler raises while a finaliser runs.
+        if self._interrupted():
+            raise KeyboardInterrupt
 
     def _report(self, text: str) -> None:
         # A terminal or a pipe that is gone is no reason to stop serving.
@@ -218,6 +245,7 @@ def keep_serving(
     *,
     silence_s: float = SILENCE_S,
     start_timeout_s: float = 120.0,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> NoReturn:
     """Keep a server of :func:`quorum.serve` serving, from the main thread and for ever.
 
@@ -230,16 +258,19 @@ def keep_serving(
         report: Called with a line for each finding and action.
         silence_s: Seconds without an answer of any channel after which the server is killed and restarted.
         start_timeout_s: How long a restart may take until a channel answers.
+        interrupted: Asked all the time; where it is true, KeyboardInterrupt is raised.
     """
     server.life.silence_s = silence_s
     with Heartbeat(server.spec, server.endpoint.grpc_url, server.life) as heart:
-        supervisor = Supervisor(server, report, heart, start_timeout_s)
+        supervisor = Supervisor(server, report, heart, start_timeout_s, interrupted)
         while True:
             try:
                 supervisor.look()
             except Exception as error:
                 # Whatever it is (no memory, no file handles), the server may still answer callers.
                 with suppress(OSError):
-                    report(f"{utc(time.time())} supervision failed, and goes on: {type(error).__name__}: {error}")
+                    report(
+                        f"{utc(time.time())} supervision failed, and goes on: {type(error).__name__}: {error}"
+                    )
                 time.sleep(1)
             time.sleep(_LOOK_S)
