@@ -41,7 +41,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("mark", [f"quorum-server-{os.getpid()}-parent", ""])
+@pytest.mark.parametrize("mark", [f"quorum-server-{os.getpid()}-parent", ""], ids=["marked", "by its id"])
 def test_a_step_ends_with_its_server(mark: str) -> None:
     region = Path("/dev/shm", f"quorum-test-{os.getpid()}")
     arguments = [sys.executable, "-c", SERVER, STEP, str(region)]
