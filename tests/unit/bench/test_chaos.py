@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -262,15 +263,46 @@ def test_a_kill_that_hits_nothing_is_an_error(world: World, monkeypatch: pytest.
         begin(Fault("kill", (("worker", BROKEN_MEMBER),)), world.spec, world.faults)
 
 
-def test_the_table_fits_into_80_columns() -> None:
+def test_no_figure_of_the_table_is_cut_in_80_columns() -> None:
     rows = [
         replace(ROW, part=fault.name, fault=fault.kind, rate_per_s=rate) for fault, rate in cases.long_cases()
     ]
+    most = replace(ROW, rate_per_s=0.5, asked=12345, answered=12345, refused=12345, broken=1234, wrong=1234)
+    rows.append(replace(most, part="alpha+beta+gamma", fault="memory", gap_s=123.4, whole_s=None))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(table_of(rows))
     text = console.export_text()
-    assert "642/642" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
+    for words in ("what breaks", "answered", "refused", "642/642", "12345/12345", "1234", "123.4", "never"):
+        assert words in text
+
+
+@pytest.mark.parametrize(("wrong", "word", "code"), [(0, "passed: 1 case", 0), (1, "FAILED: 1 of 1 case", 1)])
+def test_the_end_says_in_words_whether_it_passed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: int, word: str, code: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("quorum_bench.cli.chaos.World", lambda _: contextlib.nullcontext(Still()))
+    monkeypatch.setattr("quorum_bench.cli.chaos.run_case", lambda *_: replace(ROW, wrong=wrong))
+    try:
+        chaos(fault=["raise"], part=["runtime"])
+        ended = 0
+    except Exit as error:
+        ended = error.exit_code
+    out = capsys.readouterr().out
+    assert ended == code
+    assert max(map(len, out.splitlines()[1:])) <= 80
+    assert out.splitlines()[-1].startswith(word)
+    for column in ("lost:", "wrong:", "left:"):
+        assert column in out
+
+
+class Still:
+    """A deployment of which nothing is left."""
+
+    def left(self) -> list[str]:
+        return []
 
 
 def test_a_choice_without_a_case_is_refused_before_anything_starts(

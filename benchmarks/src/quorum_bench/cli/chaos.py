@@ -21,6 +21,13 @@ from quorum_bench.chaos.traffic import Outcome
 from quorum_bench.chaos.world import World
 from quorum_bench.cli.study_common import JsonFile, begin, errors, write
 
+_LEGEND = (
+    "lost: failed, no server, or late; wrong: not the vote of those that answered",
+    "left: slots, processes and files that the server does not need any more",
+    "answered: within 2 s; empty: no member answered; refused: before any was asked",
+    "gap: seconds until answers come again; all: from its end until all members vote",
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -58,7 +65,7 @@ def chaos(
             rows = list(_rows(world, chosen))
         left = world.left()
     if rows:
-        Console().print(table_of(rows))
+        Console().print(table_of(rows), *_LEGEND, sep="\n", highlight=False)
     for name in left:
         print(f"left after the end: {name}")
     if json_file:
@@ -69,10 +76,18 @@ def chaos(
         print(f"{row.part}, {row.fault}, {row.rate_per_s:g}/s: {'; '.join(problems(row))}")
         print(*(f"    {text}" for text in row.errors[:4]), sep="\n")
     lost = bool(samples) and bool(samples[-1].wrong or _lost(samples[-1]))
-    if lost:
-        print("calls were lost, or answered wrong, though only members broke")
+    print(_verdict(rows, len(bad), left, lost))
     if bad or left or lost:
         raise typer.Exit(1)
+
+
+def _verdict(rows: list[Row], bad: int, left: list[str], lost: bool) -> str:
+    """Say in words how it ended."""
+    asked = "1 case" if len(rows) == 1 else f"{len(rows)} cases" if rows else "the soak"
+    reasons = [f"{bad} of {asked}"] if bad else []
+    reasons += ["calls were lost, or answered wrong, though only members broke"] if lost else []
+    reasons += ["something is left"] if left else []
+    return f"FAILED: {'; '.join(reasons)}" if reasons else f"passed: {asked}"
 
 
 def _chosen(everything: bool, kinds: list[str], parts: list[str]) -> list[tuple[Fault, float]]:
@@ -98,15 +113,11 @@ def _rows(world: World, cases: list[tuple[Fault, float]]) -> Iterator[Row]:
 def table_of(rows: list[Row]) -> Table:
     """The rows, one a line, for 80 columns."""
     heads = "/s", "answered", "empty", "refused", "lost", "wrong", "gap", "all", "left"
-    table = Table("what breaks", *heads, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
-    table.title = "Answered within 2 s, and right against the vote of the members that answered"
-    table.caption = (
-        "/s: requests a second; empty: answers without a value, as no member answered; gap: seconds from the"
-        " fault until requests were answered again, for good; all: from its end until every member voted"
-    )
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
+    # Only the first may break into two lines: a figure that is cut is a wrong one.
+    table.add_column("what breaks", overflow="fold", min_width=10)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True, min_width=len(head))
     for row in rows:
         table.add_row(
             f"{row.part}: {row.fault}", f"{row.rate_per_s:g}", f"{row.answered}/{row.asked}",
