@@ -36,6 +36,14 @@ def test_the_figures_are_of_the_crowd_and_the_recovery_of_what_follows() -> None
     assert found["not_sent"] == 1
 
 
+def test_throughput_and_goodput_go_by_one_clock() -> None:
+    late = GOOD_MS + 1
+    # The last two were sent under the load, and answered after it.
+    rows = [(0.0, 10, OK), (0.1, late, OK), (0.2, 30, UNAVAILABLE), (3.9, 200, OK), (3.9, late, OK)]
+    found = figures_of(Generated(samples(*rows), START, START + 8 * S, 0.5, 0.5), seconds=4.0)
+    assert (found["throughput"], found["goodput"]) == (0.5, 0.25)
+
+
 def test_without_a_refusal_there_is_no_time_of_one() -> None:
     found = figures_of(Generated(samples((0.1, 10, OK)), START, START + 2 * S, 0.5, 0.5), seconds=1.0)
     assert not {"refusal_p50", "refusal_p99"} & found.keys()

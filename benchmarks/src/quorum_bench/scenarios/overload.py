@@ -105,13 +105,18 @@ def crowd_and_after(rate: float, after: float, seconds: float, seed: int) -> Off
 
 
 def figures_of(generated: Generated, seconds: float) -> dict[str, float]:
-    """Compute the figures of a run by metric key; those without any request are left out."""
+    """Compute the figures of a run by metric key; those without any request are left out.
+
+    Throughput and goodput go by one clock: answers that came before the load fell, of its seconds.
+    """
     turn_ns = generated.start_ns + int(seconds * 1e9)
+    samples = generated.samples
+    came = samples.where(samples.ok & (samples.done_ns >= generated.start_ns) & (samples.done_ns < turn_ns))
     crowd = generated.samples.between(generated.start_ns, turn_ns)
     answered, refused = crowd.latency_ms, crowd.refusal_ms
     figures = {
-        "throughput": generated.samples.answered_between(generated.start_ns, turn_ns) / seconds,
-        "goodput": float(np.count_nonzero(answered <= GOOD_MS)) / seconds,
+        "throughput": len(came) / seconds,
+        "goodput": float(np.count_nonzero(came.latency_ms <= GOOD_MS)) / seconds,
         "failed": 100.0 * (1.0 - float(np.mean(crowd.ok))),
         "lateness_p99": quantile(crowd.lateness_ms, 0.99),
         "generator_cpu": 100.0 * generated.cpu_share,
@@ -199,8 +204,8 @@ SCENARIO = Scenario(
     f"Poisson arrivals at 1, 2, 3 and 10 times what {_SATURATING} callers get, then at half of it: how many "
     f"good answers are there (within {GOOD_MS / 1e3:g} s), how long do answers and refusals take, and how "
     "long after the crowd are requests still refused or late? The generator runs on the same machine and "
-    "takes its share of the cores. Throughput counts what is answered before the load falls, goodput "
-    "what was sent before, so it may be higher. Where fewer inside would give "
-    "the last one admitted a good answer, that limit is measured too.",
+    "takes its share of the cores. Throughput counts the answers that come before the load falls, goodput "
+    "the good ones of these; failed, latency and refusal are of the requests sent before. "
+    "Where fewer inside would give the last one admitted a good answer, that limit is measured too.",
     _play,
 )
