@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from quorum_contract import DecisionStatus, Status
 from quorum_contract.errors import QuorumError
 
 ROOT = Path(__file__).parents[2]
@@ -73,3 +74,9 @@ def test_the_table_of_errors_has_every_class(classes: dict[str, type[QuorumError
     rows = ROW.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))
     assert [code for code, count in Counter(code for code, *_ in rows).items() if count > 1] == []
     assert {code: name for code, name, *_ in rows} == {kind.code: name for name, kind in classes.items()}
+
+
+def test_the_tables_of_statuses_have_every_one() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    found = re.findall(r"^\| `([A-Z_]+)` \| (\d) \|", text, re.MULTILINE)
+    assert found == [(one.name, str(one.value)) for one in (*Status, *DecisionStatus)]
