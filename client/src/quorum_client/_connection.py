@@ -311,7 +311,9 @@ def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
     """
     if key is None:
         return {**headers}
-    if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable():
+    if key == "":
+        raise InvalidRequest("key: empty; give the server's inference key, or None for a server without one")
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable():
         raise InvalidRequest("key: not printable ASCII; give the server's inference key")
     if any(name.lower() == KEY_HEADER for name in headers):
         raise InvalidRequest(f"key: the headers have {KEY_HEADER!r} already; give one of the two")

@@ -232,7 +232,8 @@ def from_grpc(
             return DeadlineExceeded(message, request_id=request_id)
         case grpc.StatusCode.UNAVAILABLE:
             return _from_unavailable(details, url, channel, request_id)
-    message = f"{where} failed with {status.name}: {details}; the server's log has more under this request id"
+    asked = f", request {request_id}" if request_id else ""
+    message = f"{where} failed with {status.name}: {details}; look at the server's log of this time{asked}"
     return ServerError(message, status=status.name, cause=code, request_id=request_id)
 
 

@@ -171,7 +171,10 @@ def test_without_any_server_the_way_to_one_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_repository_that_is_not_what_the_spec_says_is_refused(spec: Deployment) -> None:
-    with pytest.raises(RepositoryError, match="quorum render"):
+    with pytest.raises(RepositoryError, match=r"model_repository does not exist; .*`quorum render`"):
+        check_repository(spec)
+    spec.repository_path.mkdir()
+    with pytest.raises(RepositoryError, match=r"differs from .*deploy\.yaml \(.*\); run `quorum render`"):
         check_repository(spec)
     render(spec)
     check_repository(spec)

@@ -133,8 +133,10 @@ def wait_channels(
 
 
 def check_repository(spec: Deployment, repository: Path | None = None) -> None:
-    """Raise RepositoryError, with the first files, for a repository that differs from the spec."""
+    """Raise RepositoryError, with the first files, unless the repository is as the spec says."""
     path = repository or spec.repository_path
+    if not path.exists():
+        raise RepositoryError(f"{path} does not exist; write it with `quorum render`")
     changes = difference(spec, path)
     if changes.misfits:
         listed = "; ".join(f"version {v}: {why}" for v, why in changes.misfits.items())
