@@ -139,7 +139,7 @@ def wait_channels(
 
 
 def check_repository(spec: Deployment, repository: Path | None = None) -> None:
-    """Raise RepositoryError for a repository that is missing or differs from the spec (the first files)."""
+    """Raise RepositoryError, with the first files, unless the repository is as the spec says."""
     path = repository or spec.repository_path
     if not path.exists():
         raise RepositoryError(f"{path} does not exist; write it with `quorum render`")
