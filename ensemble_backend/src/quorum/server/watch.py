@@ -230,6 +230,8 @@ def keep_serving(
             except Exception as error:
                 # Whatever it is (no memory, no file handles), the server may still answer callers.
                 with suppress(OSError):
-                    report(f"{utc(time.time())} supervision failed, and goes on: {type(error).__name__}: {error}")
+                    report(
+                        f"{utc(time.time())} supervision failed, and goes on: {type(error).__name__}: {error}"
+                    )
                 time.sleep(1)
             time.sleep(_LOOK_S)
