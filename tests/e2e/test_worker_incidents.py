@@ -49,12 +49,13 @@ def test_a_worker_that_cannot_come_back_is_down_until_it_does(served: Supervised
     kept, before = votes.read_bytes(), time.time()
     votes.write_bytes(b"no votes\n")
     try:
-        kill_worker(served)
+        pid = kill_worker(served)
         shown = until(
             lambda: (s := quorum_json(served.folder, "status"))["workers"]["frail"]["failures"] > 1 and s
         )
         frail = shown["members"]["frail"]
         assert frail["state"] == "DOWN"
+        assert f"its worker (pid {pid}) was ended by SIGKILL, then did not start: " in frail["reason"]
         assert "votes.jsonl" in frail["reason"]
         assert " UTC: " in frail["reason"]
         assert "(restart " in frail["reason"]
@@ -69,11 +70,12 @@ def test_a_worker_that_cannot_come_back_is_down_until_it_does(served: Supervised
     incident = until(lambda: last(served).is_over and last(served), 60)
     assert incident.process == "worker of frail"
     assert incident.done == "restarted it"
+    assert f"(pid {pid}) was ended by SIGKILL, then did not start" in incident.found
     assert incident.times > 1
     assert incident.seconds > 0
     frail = quorum_json(served.folder, "status")["members"]["frail"]
     assert frail["state"] == "READY"
-    assert "was replaced" in frail["reason"]
+    assert f"was lost {incident.times} times" in frail["reason"]
 
 
 def test_a_worker_that_is_lost_again_at_once_belongs_to_its_incident(served: Supervised) -> None:

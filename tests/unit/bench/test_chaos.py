@@ -20,7 +20,7 @@ from typer import Exit
 from quorum.server.leftovers import SCRATCH
 from quorum.serving.shared_file import MARK, SHARED_MEMORY
 from quorum_bench.chaos import cases
-from quorum_bench.chaos.cases import BROKEN_MEMBER, Row, gap_s, problems, silent_members
+from quorum_bench.chaos.cases import BROKEN_MEMBER, Row, acts_since, gap_s, problems, silent_members
 from quorum_bench.chaos.errors import ChaosError, ProcessNotFound
 from quorum_bench.chaos.faults import Fault, begin
 from quorum_bench.chaos.processes import files_of, marked, stale
@@ -311,3 +311,9 @@ def test_a_choice_without_a_case_is_refused_before_anything_starts(
         chaos(fault=["kill"], part=["gatee"])
     assert error.value.exit_code == 2
     assert "no case has this --part and --fault; there are" in capsys.readouterr().err
+
+
+def test_the_supervisor_acts_in_incidents_of_the_server_alone() -> None:
+    old, worker = {"at": "1", "kind": "server"}, {"at": "2", "kind": "worker"}
+    server = {"at": "3", "kind": "server"}
+    assert acts_since([old], [old, worker, server]) == [server]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,10 @@ from quorum.operations.status import ServerStatus, status
 from quorum.repository.render import render
 from quorum.repository.state import RepositoryError
 from quorum.repository.store import Store
+from quorum.server.control import START_IT, ControlError
+from quorum.server.incidents import LEFT_OPEN, IncidentJournal
 from quorum.server.probe import Pulse
+from quorum.server.runfile import leave_attempt
 
 
 @contextmanager
@@ -74,3 +78,29 @@ def test_a_state_that_is_damaged_is_named(tmp_path: Path) -> None:
     Store(spec.repository_path).state_path.write_bytes(b"\xff")
     with pytest.raises(RepositoryError, match=r"state\.json"):
         status(spec)
+
+
+def test_without_a_server_it_says_what_quorum_up_does_or_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **how: object) -> None:
+        raise ControlError(f"list models: no server answers at 127.0.0.1:9{START_IT}")
+
+    def said() -> str:
+        with pytest.raises(ControlError) as refused:
+            status(spec)
+        return str(refused.value)
+
+    monkeypatch.setattr(operation, "Control", refuse)
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}))
+    assert said().endswith(START_IT)
+    leave_attempt(spec)
+    assert f"at 127.0.0.1:9; `quorum up` (pid {os.getpid()}) is starting or stopping it" in said()
+    journal = IncidentJournal(spec)
+    journal.begin("was killed", "tritonserver 7", "restarting the server")
+    journal.begin("was ended", "worker of alpha", "restarting it", worker="alpha")
+    assert f"at 127.0.0.1:9; `quorum up` (pid {os.getpid()}) is at it: " in said()
+    assert "tritonserver 7 was killed: restarting the server; not over" in said()
+    leave_attempt(spec, "no memory")
+    assert f"{START_IT}; the last `quorum up` has ended: no memory\nlast incidents:\n" in said()
+    assert said().count(LEFT_OPEN) == 2

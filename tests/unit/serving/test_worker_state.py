@@ -31,6 +31,8 @@ def test_a_worker_is_noted_from_its_first_answer(folder: Path) -> None:
     note.lost("did not start", 4.0)
     again = worker_states(folder)["alpha"]
     assert (again.ready, again.failures, again.reason) == (False, 2, "did not start")
+    assert again.why == "(pid 7) was ended by SIGKILL, then did not start"
+    assert lost.why == "(pid 7) was ended by SIGKILL"
     assert again.since == lost.since >= first.since, "it is down since the first loss"
     assert again.next_start == pytest.approx(again.failed_at + 4.0)
     note.ready()

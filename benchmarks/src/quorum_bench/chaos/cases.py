@@ -94,10 +94,16 @@ def run_case(world: World, fault: Fault, rate_per_s: float) -> Row:
         is_whole = world.wait_whole(_PATIENCE_S)
         whole_s = time.monotonic() - lifted_s
         time.sleep(max(_AFTER_S, 2 / rate_per_s))
-    # A step replaces its worker without the supervisor.
-    acted = [one for one in world.incidents() if one.get("kind") != "worker"]
-    incidents = [one for one in acted if one["at"] not in {earlier["at"] for earlier in known}]
+    incidents = acts_since(known, world.incidents())
     return _row(world, fault, rate_per_s, begun_s, whole_s if is_whole else None, load.asked, incidents)
+
+
+def acts_since(
+    known: Sequence[Mapping[str, Any]], incidents: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The incidents after the known ones in which the supervisor acted; a step replaces its worker itself."""
+    earlier = {one["at"] for one in known}
+    return [one for one in incidents if one["at"] not in earlier and one.get("kind") != "worker"]
 
 
 def problems(row: Row) -> list[str]:

@@ -240,7 +240,7 @@ def _member_state(model: str, state: ModelState | None, worker: WorkerState | No
         times = "once" if worker.failures == 1 else f"{worker.failures} times, the last time"
         return replace(
             state,
-            reason=f"its worker was replaced {times} at {utc(worker.failed_at)}: {worker.reason}",
+            reason=f"its worker was lost {times} at {utc(worker.failed_at)}: {worker.why}",
         )
     starts = "is starting"
     if worker.next_start > time.time():
@@ -248,7 +248,7 @@ def _member_state(model: str, state: ModelState | None, worker: WorkerState | No
     return replace(
         state,
         state=DOWN,
-        reason=f"since {utc(worker.since)}: its worker {worker.reason}; another {starts} "
+        reason=f"since {utc(worker.since)}: its worker {worker.why}; another {starts} "
         f"(restart {worker.failures})",
     )
 

@@ -107,17 +107,24 @@ class IncidentJournal:
         return entry.incident if entry else None
 
     def begin(
-        self, found: str, process: str, done: str, *, worker: str = "", lasted_s: float = 0.0
+        self,
+        found: str,
+        process: str,
+        done: str,
+        *,
+        worker: str = "",
+        lasted_s: float = 0.0,
+        times: int = 1,
     ) -> Incident:
         """Note an incident, which has lasted for a while; what is found while it is open belongs to it."""
         entry = self._open.get(worker) or self._again(worker)
         if entry is None:
             kind = WORKER if worker else SERVER
-            new = Incident(timestamp(), found, process, done, None, kind)
+            new = Incident(timestamp(), found, process, done, None, kind, times)
             entry = _Entry(new, time.monotonic() - lasted_s)
             self._entries.append(entry)
         elif worker:
-            times = entry.incident.times + 1
+            times += entry.incident.times
             entry.incident = replace(entry.incident, found=found, done=done, seconds=None, times=times)
         else:
             last, more = entry.incident, f"{process.split()[0]} {found}"

@@ -46,9 +46,12 @@ class WorkerWatch:
 
     def _compare(self, state: WorkerState) -> None:
         worker = f"worker of {state.model}"
-        if state.failures > self._failures.get((state.model, state.step), 0):
-            lasted_s = max(0.0, time.time() - state.failed_at)
-            self._journal.begin(state.reason, worker, "restarting it", worker=state.model, lasted_s=lasted_s)
+        times = state.failures - self._failures.get((state.model, state.step), 0)
+        if times > 0:
+            lasted_s = max(0.0, time.time() - (state.failed_at if state.ready else state.since))
+            self._journal.begin(
+                state.why, worker, "restarting it", worker=state.model, lasted_s=lasted_s, times=times
+            )
             self._report(f"{worker} {state.reason}; its step restarts it")
         if state.ready and (incident := self._journal.end("restarted it", worker=state.model)):
             self._report(f"{worker} answers again after {incident.seconds:.1f} s")

@@ -36,7 +36,8 @@ class WorkerState(Record):
         since: Since when it answers, or does not.
         failures: How often one ended since the step started; each was, or will be, replaced.
         failed_at: When the last one ended; 0 if none did.
-        reason: Why that one ended.
+        cause: Why the last one that had answered ended.
+        reason: Why the last one ended, which may never have answered.
         next_start: When the next one starts, or started.
     """
 
@@ -46,8 +47,14 @@ class WorkerState(Record):
     since: float
     failures: int = 0
     failed_at: float = 0.0
+    cause: str = ""
     reason: str = ""
     next_start: float = 0.0
+
+    @property
+    def why(self) -> str:
+        """Why it does not answer, or did not: what it began with, and what came last."""
+        return self.reason if self.reason == self.cause else f"{self.cause}, then {self.reason}"
 
 
 class StateNote:
@@ -72,6 +79,7 @@ class StateNote:
                 since=now if last.ready else last.since,
                 failures=last.failures + 1,
                 failed_at=now,
+                cause=reason[:_LONGEST] if last.ready else last.cause,
                 reason=reason[:_LONGEST],
                 next_start=now + pause_s,
             )
