@@ -18,7 +18,7 @@ from quorum.bulk.answers import OutputError
 from quorum.cli import app
 from quorum.deployment.schema import VoteSpec
 from quorum.votes import read_votes
-from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Vote
+from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Unreachable, Vote
 
 ROWS = 6
 
@@ -177,6 +177,19 @@ def test_abstentions_are_counted_by_member_and_reason(
     result = CliRunner().invoke(app, ["extract", "in.csv", "--only", "beta", "--votes", "old.jsonl"])
     assert result.exit_code == 0
     assert "no vote in 8 of 8 cases: beta 8 NOT_ASKED; they are asked again by the next run" in result.stderr
+
+
+def test_a_server_of_its_own_that_ended_is_not_waited_for(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any, **__: Any) -> Extraction:
+        raise Unreachable("gone")
+
+    monkeypatch.setattr(AsyncClient, "extract", gone)
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(), note=notes.append)
+    assert (report.answered, report.failed) == (0, ROWS - 1)
+    assert not [note for note in notes if "waits" in note]
 
 
 @pytest.mark.parametrize(

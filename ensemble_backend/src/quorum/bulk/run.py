@@ -63,7 +63,8 @@ class ExtractOptions:
             running server.
         priority: "bulk": the server admits listings while it has little else to do, and the run waits while
             it is busy, or away; "interactive": as requests of people who wait.
-        away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again.
+        away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again;
+            not with ``only``.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -265,7 +266,9 @@ def _extract_only(
             with alone.serving(spec) as url, VotesWriter(part) as writer:
                 sink = VotesSink(writer, deployment.catalogue(), origin=False)
                 client = AsyncClient(url, timeout_s=options.timeout_s)
-                asyncio.run(_ask_each(client, left, names, options, [sink], count, progress, note))
+                # Nothing starts this server again.
+                here = replace(options, away_s=0.0)
+                asyncio.run(_ask_each(client, left, names, here, [sink], count, progress, note))
         except KeyboardInterrupt:
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
