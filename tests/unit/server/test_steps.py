@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from quorum.processes import GONE, STOPPED, state_of
+from quorum.processes import GONE, STOPPED, stat_of, state_of
 from quorum.server import steps
 from quorum.server.steps import StepWatch, find_steps
 
@@ -82,6 +82,40 @@ os.kill(worker, 9)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=True
     )
     assert shown.stdout == "True []\n"
+
+
+def test_so_is_what_has_left_its_session_and_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_SEARCH_S", 0.0)
+    stub = tmp_path / "triton_python_backend_stub"
+    shutil.copy("/bin/sh", stub)
+    worker = (
+        "import subprocess\n"
+        "print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\n"
+        "input()"
+    )
+    step = subprocess.Popen(
+        [stub, "-c", '"$0" -c "$1"; read line', sys.executable, worker, "alpha_0_0"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert step.stdout is not None
+    assert step.stdin is not None
+    daemon = int(step.stdout.readline())
+    try:
+        watch, parent = StepWatch(os.getpid()), stat_of(daemon).parent
+        step.stdin.write(b"\n")
+        step.stdin.flush()
+        while stat_of(daemon).parent == parent:
+            time.sleep(0.01)
+        watch.look()
+        step.kill()
+        wait_dead(watch)
+        assert watch.orphans_of(step.pid) == [daemon]
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+        step.kill()
+        step.communicate()
 
 
 def test_a_step_is_stopped_only_after_a_while(alpha: subprocess.Popen[bytes]) -> None:

@@ -20,7 +20,6 @@ from quorum.processes import (
     Stat,
     all_processes,
     descendants,
-    session_of,
     state_of,
 )
 
@@ -85,7 +84,8 @@ class StepWatch:
         self._server = server
         self._models: dict[int, str] = {}
         self._forgotten: set[int] = set()
-        self._started: dict[int, list[int]] = {}
+        # Step -> process that it, or one of its own, has started -> when that started.
+        self._started: dict[int, dict[int, int]] = {}
         self._search()
         self._since: dict[int, tuple[str, float]] = {}
 
@@ -97,13 +97,17 @@ class StepWatch:
         self._models = found | self._models
         for pid in found.keys() & processes.keys():
             if processes[pid].state != ZOMBIE:
-                self._started[pid] = descendants(processes, pid)
+                # One whose parent has ended is no descendant any more, and still the step's.
+                earlier = {p: at for p, at in self._started.get(pid, {}).items() if _is_at(processes, p, at)}
+                children = (child for p in (pid, *earlier) for child in descendants(processes, p))
+                self._started[pid] = earlier | {child: processes[child].started for child in children}
         self._searched = time.monotonic()
 
     def orphans_of(self, pid: int) -> list[int]:
-        """Processes that a dead step had started, and that outlived it in the server's session."""
-        alive = {*session_of(self._server)}
-        return [child for child in self._started.get(pid, ()) if child in alive]
+        """Processes that a dead step had started, and that outlived it, in whatever session."""
+        processes = all_processes()
+        started = self._started.get(pid, {}).items()
+        return [child for child, at in started if _is_at(processes, child, at)]
 
     def look(self) -> list[DeadStep]:
         """Steps that are dead or stopped for longer than a step takes that ends in order."""
@@ -137,6 +141,12 @@ class StepWatch:
     def working(self, model: str) -> int:
         """Number of processes of a model that live."""
         return sum(found == model for found in find_steps(self._server).values())
+
+
+def _is_at(processes: Mapping[int, Stat], pid: int, started: int) -> bool:
+    """Whether a process that started then still runs: ids are given to others."""
+    stat = processes.get(pid)
+    return stat is not None and stat.started == started and stat.state != ZOMBIE
 
 
 def _model_of(pid: int) -> str:
