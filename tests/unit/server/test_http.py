@@ -102,17 +102,6 @@ def test_a_caller_that_sends_bit_by_bit_holds_nothing_up(ends: str, monkeypatch:
     assert probes._callers == {}
 
 
-def test_callers_beyond_the_most_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_MOST_CALLERS", 2)
-    with ProbeServer("127.0.0.1", 0, [], lambda _: Pulse("", True, 1, 1.0), lambda: True) as probes:
-        callers = [socket.create_connection(("127.0.0.1", probes.port), timeout=30) for _ in range(3)]
-        assert callers[2].recv(100) == b""
-        callers[1].sendall(b"GET /live HTTP/1.0\r\n\r\n")
-        assert callers[1].recv(100).startswith(b"HTTP/1.0 200")
-        for caller in callers:
-            caller.close()
-
-
 def test_callers_who_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_MOST_CALLERS", 8)
     monkeypatch.setattr(http, "_REQUEST_S", 3600.0)

@@ -103,7 +103,7 @@ def test_a_process_is_killed_with_its_parent() -> None:
     parent.communicate()
 
 
-@pytest.mark.parametrize("soft", [64, 1024])
+@pytest.mark.parametrize("soft", [512, 1024])
 def test_a_command_may_open_as_many_files_as_is_allowed(soft: int) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))

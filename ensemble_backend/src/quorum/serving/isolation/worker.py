@@ -58,8 +58,8 @@ _CHILDREN_TICKS = 20
 _CLOSE_S = 20.0
 _EXIT_S = 0.5
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_STEADY_S = 60.0
-"""Seconds after which the next failure counts as the first."""
+_STEADY_S = 5.0
+"""So many seconds of service take back one failure: pauses are for workers that fail again and again."""
 _RESTART_S, _RESTART_TIMES = 60.0, 10
 """How long a replacement may take to start: this, or this often as long as the first."""
 
@@ -147,8 +147,7 @@ class Worker:
                 self._started.set_result(None)
             if self._stopping.is_set():
                 return
-            if failed.served_s > _STEADY_S:
-                failures = 0
+            failures = max(0, failures - int(failed.served_s // _STEADY_S))
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
             self._note.lost(failed.what, pause_s)
