@@ -43,7 +43,7 @@ class Client:
             :func:`quorum_client.takes_canary`. A canary that is missing or fails is replaced by the stable
             channel, and the result says so. A call that names a channel is not routed.
         key: The server's inference key, sent with every call; ``None`` for a server without one. Without
-            TLS whoever sees the network can read it.
+            TLS it can be read on the way.
 
     Raises:
         InvalidRequest: A setting cannot work.

@@ -5,7 +5,6 @@ import itertools
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -301,19 +300,3 @@ def test_cancellations_that_come_faster_than_a_member_looks_are_all_seen(path: P
 
 def claim_as(gate: Admission, name: str) -> int:
     return gate.claim(1, NOW, LATER, next(SEALS), name) or 0
-
-
-def test_a_watcher_sees_the_last_answer_and_the_age_of_the_oldest_ticket(path: Path) -> None:
-    gate, member, vote, watcher = (Admission(path) for _ in range(4))
-    assert watcher.answered_ns == 0
-    assert watcher.oldest_age_ns(NOW, in_use=False) == 0
-    first, second = (claim(gate, 4, NOW + at, NOW + 10**12) or 0 for at in (0, 5))
-    member.use(second)
-    assert watcher.oldest_age_ns(NOW + 9, in_use=False) == 9
-    assert watcher.oldest_age_ns(NOW + 9, in_use=True) == 4
-    vote.release(first)
-    assert watcher.oldest_age_ns(NOW + 9, in_use=False) == 4
-    before = time.monotonic_ns()
-    vote.mark_answered()
-    assert before <= watcher.answered_ns <= time.monotonic_ns()
-    assert watcher.has_answered

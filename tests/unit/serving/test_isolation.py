@@ -27,6 +27,7 @@ from quorum.processes import all_processes, descendants
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import EXIT_CODE
+from quorum.serving.admission import Recovery
 from quorum.serving.isolation import link as link_module
 from quorum.serving.isolation import process as process_module
 from quorum.serving.isolation import worker as worker_module
@@ -235,6 +236,17 @@ def test_a_worker_that_computes_gets_more_time(
 def test_a_runtime_that_refuses_its_settings_fails_the_start(folder: Path) -> None:
     with pytest.raises(RuntimeConfigError, match="no votes of 'absent'; recorded are: m, other"):
         Worker("m", start_of(folder, "absent"))
+
+
+def test_the_first_start_of_a_reloaded_step_takes_as_long_as_it_takes(folder: Path) -> None:
+    """Nothing says how long its LLM loads: a limit could kill it again and again."""
+    worker = Worker("m", start_of(folder, "m"), Recovery.RELOAD)
+    try:
+        assert worker.start_limit_s is None
+        wait_until(lambda: ask(worker) == ANSWERED)
+        assert worker.start_limit_s is not None
+    finally:
+        worker.close()
 
 
 def without_handles(_: object) -> Link:

@@ -36,7 +36,7 @@ def up(
         typer.Option(
             "--trusted-network",
             envvar="QUORUM_TRUSTED_NETWORK",
-            help="Whoever can reach the address is trusted, as `server.trusted_network`.",
+            help="All who can reach the address are trusted, as `server.trusted_network`.",
         ),
     ] = False,
     preflight: Annotated[

@@ -230,7 +230,7 @@ class ServerSpec(_Strict):
 
     Attributes:
         host: Address to listen at; one that others can reach needs ``trusted_network`` or an inference key.
-        trusted_network: Whoever can reach ``host`` is trusted, so Triton itself listens there.
+        trusted_network: All who can reach ``host`` are trusted, so Triton itself listens there.
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
         http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
         http_port: The port for that.

@@ -33,7 +33,7 @@ _DYING_S = 5.0
 _LOOK_S = 0.1
 _STOPPED_S = 1.0
 _OPENING_S = 60.0
-# Far more than callers within the limits need: headers that nobody may send fill it.
+# Far more than callers within the limits need: headers that no caller may send fill it.
 _MOST_MEMORY = 1 << 30
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a server listens: addresses, ports that nobody else has, and the key of its administration."""
+"""Where a server listens: addresses, ports that no other program has, and the key of its administration."""
 
 from __future__ import annotations
 

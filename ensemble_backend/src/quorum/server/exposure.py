@@ -48,7 +48,7 @@ def check_exposed(server: ServerSpec) -> None:
     """Refuse an address that other machines can reach, unless the deployment calls its network trusted.
 
     Raises:
-        ExposedError: Whoever reaches the address could stop the server.
+        ExposedError: Any caller who reaches the address could stop the server.
     """
     if server.trusted_network or is_loopback(server.host):
         return

@@ -28,7 +28,7 @@ class ProbeServer(ThreadingHTTPServer):
     Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
     server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError. A
     caller that takes more than five seconds for its request is cut off; where many are connected, the oldest
-    is, so that a caller who sends its request at once is answered whoever else holds connections.
+    is, so that a caller who sends its request at once is answered, however many others hold connections.
     """
 
     # Joined on close: no thread stays inside gRPC when the process ends.

@@ -116,7 +116,7 @@ class Admission:
 
     @property
     def recovery(self) -> Recovery:
-        """What the server comes back from; whoever supervises it sets this."""
+        """What the server comes back from; its supervisor sets this."""
         return Recovery(self._recovery[0])
 
     @recovery.setter
@@ -131,11 +131,6 @@ class Admission:
     def has_answered(self) -> bool:
         """Whether :meth:`mark_answered` was called; before, the server is starting and serves no caller."""
         return bool(self._answered[0])
-
-    @property
-    def answered_ns(self) -> int:
-        """When this server last answered a request, on the monotonic clock; 0 before the first."""
-        return self._answered[0]
 
     def seal(self, body: bytes) -> int:
         """Tie a ticket to a question: 47 bits of a keyed BLAKE2b over its packed form."""
@@ -228,19 +223,6 @@ class Admission:
     def inside(self, now_ns: int) -> int:
         """Number of requests that hold a ticket."""
         return CAPACITY - len(self._free_slots(CAPACITY, now_ns))
-
-    def oldest_age_ns(self, now_ns: int, *, in_use: bool) -> int:
-        """Time since the oldest ticket that is still held was claimed; 0 where there is none.
-
-        Args:
-            now_ns: On the monotonic clock.
-            in_use: Count only tickets that a member has used, not those of calls of the gate alone.
-        """
-        tickets, expires, claimed, released, used, cancelled, _ = self._table
-        held = (expires > now_ns) & (released != tickets) & (cancelled != tickets)
-        if in_use:
-            held &= used == tickets
-        return max(0, now_ns - int(claimed[held].min())) if held.any() else 0
 
     def _hash(self, request_id: str) -> int:
         """63 bits of a keyed BLAKE2b, at least 1; 0 without an id."""

@@ -11,9 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quorum.processes import all_processes, descendants, end_processes, stat_of
+from quorum.processes import all_processes, descendants, end_processes, resident_bytes, stat_of
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = "quorum.serving.isolation.program"
 _JIFFIES = os.sysconf("SC_CLK_TCK")
 
@@ -59,8 +58,8 @@ class Process:
         """Memory of the worker and the children that were found, pages that they share counted in each."""
         total = 0
         for pid in (self.pid, *self._running()):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                total += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE
+            with contextlib.suppress(OSError):
+                total += resident_bytes(pid)
         return total
 
     def cpu_seconds(self) -> float:

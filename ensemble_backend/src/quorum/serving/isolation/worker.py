@@ -93,7 +93,7 @@ class Worker:
         self._numbers = count()
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
-        self._start_limit_s = _RESTART_S
+        self._start_limit_s: float | None = None
         if recovery is Recovery.RELOAD:
             self._started.set_result(None)
         self._thread = threading.Thread(target=self._run, name="quorum-worker", daemon=True)
@@ -199,11 +199,12 @@ class Worker:
                 return
             self._link = link
         self._note.ready()
+        if self._start_limit_s is None:
+            self._start_limit_s = max(_RESTART_S, _RESTART_TIMES * took_s)
         if self._started.done():
             logger.warning("%s: a new worker answers, after %.1f s", self._model, took_s)
-            return
-        self._start_limit_s = max(_RESTART_S, _RESTART_TIMES * took_s)
-        self._started.set_result(None)
+        else:
+            self._started.set_result(None)
 
     def settle(self, voted: Voted) -> None:
         """Hand on the votes of a question."""
@@ -222,8 +223,8 @@ class Worker:
 
     @property
     def start_limit_s(self) -> float | None:
-        """How long the next process may take to start; None: as long as it takes, it is the first."""
-        return self._start_limit_s if self._started.done() else None
+        """How long the next process may take to start; None: as long as it takes, as none has started yet."""
+        return self._start_limit_s
 
     @property
     def limit_bytes(self) -> float | None:
