@@ -59,9 +59,9 @@ class Supervised:
         return recent_incidents(self.spec)
 
     def wait_over(self, before: int, seconds: float = 30.0) -> Incident:
-        """Wait until an incident after the first ``before`` is over."""
-        until(lambda: len(self.incidents()) > before and self.incidents()[-1].is_over, seconds)
-        return self.incidents()[-1]
+        """Wait until an incident after the first ``before`` is over; that of a worker may go on meanwhile."""
+        over: list[Incident] = until(lambda: [i for i in self.incidents()[before:] if i.is_over], seconds)
+        return over[-1]
 
     def live(self) -> int:
         """Status of ``/live``."""
