@@ -2,7 +2,7 @@
 # Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo check test setup setup-hf setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
+.PHONY: help demo check test setup setup-hf setup-tune setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
 .NOTPARALLEL:
 
 # Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
@@ -20,7 +20,7 @@ check: setup-dev ## set up without PyTorch, then lint, type-check and run the un
 	scripts/check
 
 test: ## set up, then lint, type-check and run every test
-	@$(SETUP) dev hf build
+	@$(SETUP) dev tune build
 	scripts/test
 
 setup: ## make .venv: server, models, command line
@@ -28,6 +28,9 @@ setup: ## make .venv: server, models, command line
 
 setup-hf: ## add PyTorch and Transformers to .venv, for members of runtime hf
 	@$(SETUP) hf
+
+setup-tune: ## add what `quorum tune` needs: PyTorch, Transformers, PEFT, ONNX
+	@$(SETUP) tune
 
 setup-dev:
 	@$(SETUP) dev

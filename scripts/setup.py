@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the environments: ``setup.py run|hf|dev|build|peers ...``. Standard library only, Python 3.8 or newer.
+"""Make the environments: ``setup.py run|hf|tune|dev|build|peers ...``. Standard library only, Python 3.8+.
 
-``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``dev``
-the test tools; ``build`` makes ``.venv-build`` (PyTorch and converters), ``peers`` makes ``.venv-peers``
-(the other servers of the benchmark). PyTorch is the CPU build, but in ``.venv`` the build with
-CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda overrides this.
+``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``tune``
+these and the ONNX tools for fine-tuning, ``dev`` the test tools; ``build`` makes ``.venv-build`` (PyTorch and
+converters), ``peers`` makes ``.venv-peers`` (the other servers of the benchmark). PyTorch is the CPU build,
+but in ``.venv`` the build with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda overrides it.
 Packages are installed by uv, itself installed by pip, under pip's own configuration (mirrors, wheel folders,
 certificates); where uv fails, and with QUORUM_INSTALLER=pip, pip installs them. A stamp makes a second run
 instant; an incomplete environment is made anew. The variable PYTHON names the interpreter to use when the
@@ -284,6 +284,11 @@ def install_hf(env: Environment) -> None:
     env.install("-r", f"{REQUIREMENTS}/hf.txt", "-r", f"{REQUIREMENTS}/run.txt", "-c", constraints)
 
 
+def install_tune(env: Environment) -> None:
+    constraints = f"{REQUIREMENTS}/constraints.txt"
+    env.install("-r", f"{REQUIREMENTS}/tune.txt", "-r", f"{REQUIREMENTS}/run.txt", "-c", constraints)
+
+
 def install_torch_cpu(env: Environment, file: str) -> None:
     """Install PyTorch for CPU: a local wheel, from the configured index or PyTorch's; else the CUDA build."""
     torch = next(w for w in (REQUIREMENTS / file).read_text().split() if w.startswith("torch=="))
@@ -319,18 +324,22 @@ def make(stage: str) -> None:
     common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
     env = Environment(ROOT / ".venv")
     env.ensure("run", common, install_run)
-    if stage == "hf":
+    if stage in ("hf", "tune"):
         files, build = [*common, REQUIREMENTS / "hf.txt"], torch_build()
         (env.folder / f".quorum-hf-{'cpu' if build == 'cuda' else 'cuda'}").unlink(missing_ok=True)
         env.ensure(f"hf-{build}", files, install_hf_cuda if build == "cuda" else install_hf_cpu)
+    if stage == "tune":
+        env.ensure(
+            "tune", [*common, *(REQUIREMENTS / f"{part}.txt" for part in ("hf", "tune"))], install_tune
+        )
     if stage == "dev":
         env.ensure("dev", [*common, REQUIREMENTS / "dev.txt"], install_dev)
 
 
 def main() -> None:
     stages = sys.argv[1:]
-    if not stages or not set(stages) <= {"run", "hf", "dev", "build", "peers"}:
-        stop("usage: setup.py run|hf|dev|build|peers ...")
+    if not stages or not set(stages) <= {"run", "hf", "tune", "dev", "build", "peers"}:
+        stop("usage: setup.py run|hf|tune|dev|build|peers ...")
     for stage in stages:
         make(stage)
 

@@ -26,7 +26,9 @@ from vocabulary import ATTRIBUTES, HERE
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.openvino import OpenVinoRuntime
 from quorum.runtimes.options import OpenVinoOptions
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import parse_answer
 
 SINGLE_COUNT = 100
@@ -73,7 +75,7 @@ def ask_all(
     """Ask the model about every listing, at most ``in_flight`` at once; replies in the order of ``rows``."""
     replies: dict[int, Reply] = {}
     free = threading.Semaphore(in_flight)
-    schema = json.dumps(catalogue.json_schema(ATTRIBUTES))
+    schema = json.dumps(answer_schema(catalogue, ATTRIBUTES))
 
     def done(number: int, reply: Reply) -> None:
         replies[number] = reply

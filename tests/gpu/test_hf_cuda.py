@@ -16,7 +16,9 @@ from support.checkpoints import write_checkpoint
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, RuntimeSettings
 from quorum.runtimes.options import HfOptions
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 
 pytestmark = pytest.mark.gpu
 CATALOGUE = Catalogue.of([Attribute("color", values=("red", "navy blue")), Attribute("brand")])
@@ -47,7 +49,7 @@ def ask(folder: Path, **options: Any) -> list[Generated]:
     assert runtime._loaded.model.device.type == "cuda"
     found: dict[str, Any] = {}
     left = threading.Semaphore(0)
-    schema = json.dumps(CATALOGUE.json_schema(NAMES))
+    schema = json.dumps(answer_schema(CATALOGUE, NAMES))
     try:
         for text in TEXTS:
             deadline = time.monotonic_ns() + 60 * 10**9

@@ -12,7 +12,8 @@ import pytest
 
 from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink, extraction_json
 from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Origin, VotesWriter, read_votes
 from quorum_client import Answer, Extraction, Status, Vote
 

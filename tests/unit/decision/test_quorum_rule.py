@@ -10,7 +10,8 @@ import pytest
 
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.evidence import Evidence
-from quorum.decision.quorum_rule import QuorumRule, decide, weight_share
+from quorum.decision.forms import decide
+from quorum.decision.quorum_rule import QuorumRule, weight_share
 from quorum.decision.scores import LEVELS
 from quorum.decision.weights import Weights
 from quorum_contract import DecisionStatus, Status

@@ -13,6 +13,7 @@ from score import load_catalogue
 from vocabulary import ATTRIBUTES, HERE, values_of, words_for
 
 from quorum.runtimes.grammar import answer_pattern
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import build_prompt
 
@@ -34,7 +35,7 @@ def test_training_answer_is_read_back_as_gold():
 
 
 def test_training_answer_matches_the_grammar():
-    pattern = re.compile(answer_pattern(json.dumps(CATALOGUE.json_schema(ATTRIBUTES))))
+    pattern = re.compile(answer_pattern(json.dumps(answer_schema(CATALOGUE, ATTRIBUTES))))
     assert all(pattern.fullmatch(answer_json(ATTRIBUTES, listing.gold)) for listing in SAMPLE)
 
 

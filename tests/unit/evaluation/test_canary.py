@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from quorum.decision.cell import Parameters, decide_one
-from quorum.decision.quorum_rule import QuorumRule, decide
+from quorum.decision.forms import decide
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights, equal_weights
 from quorum.deployment.schema import CanarySpec
 from quorum.evaluation.canary import (

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from quorum.review.spellings import Spellings, find_spellings, spelling_remarks
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell
 
 

@@ -18,7 +18,8 @@ from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSet
 from quorum.runtimes.catalogue import CatalogueRuntime, add_votes
 from quorum.runtimes.filled_file import read_products
 from quorum.runtimes.options import CatalogueOptions
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote
 from quorum.votes import VotesError, build_table, read_votes, write_votes
 from quorum.votes.schema import Cell

@@ -9,7 +9,8 @@ import pytest
 from support.injections import LISTINGS, injections
 
 from quorum.runtimes.control_tokens import ControlTokens
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import build_prompt
 
 ADDED = ("<pad>", "[TOOL]", "▁<PRE>", "<｜begin▁of▁sentence｜>", "cotton", "t-shirt", "  ", "\n\n", '""', "№")

@@ -19,7 +19,9 @@ from support.injections import injections
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, InnerError, Question, RuntimeSettings
 from quorum.runtimes.options import EngineOptions, Lora
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum_contract import Status
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +29,7 @@ STOCK = json.loads((ROOT / "tests" / "contract" / "data" / "tensorrtllm_backend.
 TYPES = {
     "TYPE_INT32": np.int32, "TYPE_UINT64": np.uint64, "TYPE_BOOL": np.bool_, "TYPE_STRING": np.object_,
 }  # fmt: skip
-SCHEMA = json.dumps(Catalogue.of([Attribute("color", values=("red", "blue"))]).json_schema(["color"]))
+SCHEMA = json.dumps(answer_schema(Catalogue.of([Attribute("color", values=("red", "blue"))]), ["color"]))
 
 
 class Inner:

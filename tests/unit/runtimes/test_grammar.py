@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.runtimes.grammar import answer_pattern
-from quorum.tasks.catalogue import MAX_OPEN_VALUE_CHARS, Attribute, Catalogue
+from quorum.tasks.attribute import MAX_OPEN_VALUE_CHARS, Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 
 ODD = ['a"b', "c\\d", "e/f", "g|h(i)*", "größe 🧦", "[x]{1}^$.?+-", "new\nline", "%d"]
 
 
 def pattern_of(*attributes: Attribute) -> re.Pattern[str]:
-    schema = Catalogue.of(attributes).json_schema([a.name for a in attributes])
+    schema = answer_schema(Catalogue.of(attributes), [a.name for a in attributes])
     return re.compile(answer_pattern(json.dumps(schema, ensure_ascii=False)))
 
 

@@ -19,7 +19,9 @@ from support.injections import injections
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import HfOptions
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import parse_answer
 from quorum_contract import Status
 
@@ -52,7 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def question(prompt: str, seconds: float = WAIT_S, attributes: Sequence[str] = tuple(CATALOGUE.attributes)):
-    schema = json.dumps(CATALOGUE.json_schema(attributes), ensure_ascii=False)
+    schema = json.dumps(answer_schema(CATALOGUE, attributes), ensure_ascii=False)
     deadline = time.monotonic_ns() + int(seconds * 1e9)
     return Question(prompt, schema, prompt, "", tuple(attributes), deadline)
 

@@ -21,7 +21,9 @@ from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.openvino import _added_tokens, _joins_bytes, _literals, _split_tokens
 from quorum.runtimes.options import OpenVinoOptions
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import build_prompt
 from quorum_contract import Status
@@ -44,7 +46,7 @@ def prompt_of(text: str) -> str:
 
 
 def question(text: str) -> Question:
-    schema = json.dumps(CATALOGUE.json_schema(NAMES))
+    schema = json.dumps(answer_schema(CATALOGUE, NAMES))
     return Question(prompt_of(text), schema, text, "shoes", NAMES, time.monotonic_ns() + 60 * 10**9)
 
 

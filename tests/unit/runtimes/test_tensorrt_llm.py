@@ -20,7 +20,8 @@ from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import read_options
 from quorum.runtimes.tensorrt_llm import _log_prob_of, checkpoint_kv_bytes
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import build_prompt
 
 

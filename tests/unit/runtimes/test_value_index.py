@@ -7,7 +7,8 @@ import unicodedata
 import pytest
 
 from quorum.runtimes.value_index import FilledProduct, Found, ValueIndex
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 
 OPEN = Catalogue({}, "exact")
 

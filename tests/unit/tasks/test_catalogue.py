@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
+from quorum.tasks.attribute import Attribute, CatalogueError
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.normalise import NORMALISERS
 
 COLOR = Attribute("color", "Which colour?", ("Red", "Dark Blue"), {"crimson": "Red", "NAVY": "Dark Blue"})
@@ -148,7 +150,7 @@ def test_the_hash_does_not_change_with_wording_or_order() -> None:
 
 
 def test_the_schema_has_the_attributes_in_the_order_asked() -> None:
-    schema = CATALOGUE.json_schema(["size", "unheard", "color"])
+    schema = answer_schema(CATALOGUE, ["size", "unheard", "color"])
     assert list(schema["properties"]) == schema["required"] == ["size", "unheard", "color"]
     assert schema["properties"]["color"]["enum"] == ["Red", "Dark Blue", "n/a"]
     assert schema["properties"]["unheard"]["minLength"] == 1

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from quorum.tasks import fragments, parse
-from quorum.tasks.catalogue import MAX_VALUE_CHARS, Attribute, Catalogue
+from quorum.tasks.attribute import MAX_VALUE_CHARS, Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.normalise import NORMALISERS
 from quorum.tasks.parse import MAX_ANSWER_CHARS, parse_answer
 from quorum_contract import Status

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import abstain, parse_answer
 from quorum_contract import Status
 

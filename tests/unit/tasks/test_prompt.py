@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import os
 
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import build_prompt
 
 CATALOGUE = Catalogue.of([Attribute("color", "Which colour?", ("red", "blue")), Attribute("size")])

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.score import Span, score_of
 from quorum_contract import Status

@@ -29,6 +29,7 @@ from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, Runtime, RuntimeSettings
 from quorum.runtimes.options import read_options
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.prompt import Style, build_prompt
 from quorum_bench.loops import closed
 from quorum_bench.samples import OK, Samples
@@ -77,7 +78,7 @@ def listings() -> Workload:
 
 def question(catalogue: Catalogue, style: Style, product: Product) -> Question:
     """Return the question that a member is asked about a product."""
-    schema = json.dumps(catalogue.json_schema(ASKED), ensure_ascii=False)
+    schema = json.dumps(answer_schema(catalogue, ASKED), ensure_ascii=False)
     prompt = build_prompt(catalogue, style, product.text, product.category, ASKED)
     deadline = time.monotonic_ns() + int(PATIENCE_S * 1e9)
     return Question(prompt, schema, product.text, product.category, ASKED, deadline)

@@ -18,7 +18,8 @@ import time
 
 from quorum.decision.cell import Parameters, decide_one
 from quorum.serving.packing import pack_votes, unpack_votes
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
 from quorum_contract.errors import QuorumError

@@ -28,6 +28,7 @@ from quorum.evaluation.score import as_rule
 from quorum.learning import learn_statistic
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeSettings
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import build_prompt
 from quorum.votes import VotesTable, read_votes, write_votes
@@ -171,7 +172,7 @@ def _ask(
 ) -> list[list[Vote]]:
     """The member's votes on each listing."""
     catalogue = deployment.catalogue()
-    schema = json.dumps(catalogue.json_schema(names), ensure_ascii=False)
+    schema = json.dumps(answer_schema(catalogue, names), ensure_ascii=False)
     runtime = create(RuntimeSettings(member.name, deployment.root, member.options))
     replies: dict[int, Reply] = {}
     free = threading.Semaphore(_IN_FLIGHT)

@@ -19,9 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quorum.decision.cell import ANSWERED, RELATIVE_TIE, Ballot, Parameters, decide_one
-from quorum.decision.evidence import TextEvidence
-from quorum_contract import DecisionStatus
+from quorum.decision.cell import RELATIVE_TIE, Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +55,3 @@ def weight_share(parameters: Parameters, answered: Sequence[bool]) -> float:
         weights = [1.0] * len(weights)
     present = math.fsum(weight for weight, given in zip(weights, answered, strict=True) if given)
     return present / math.fsum(weights)
-
-
-def decide(
-    rule: QuorumRule,
-    parameters: Parameters,
-    ballots: Sequence[Ballot],
-    scores: Sequence[float | None] = (),
-    evidence: TextEvidence | None = None,
-) -> tuple[str, float, DecisionStatus]:
-    """Decide one cell by :func:`quorum.decision.cell.decide_one`, and withhold the value without a quorum.
-
-    Returns:
-        Value, confidence and status; ``("", 0.0, ...)`` for every status but ``DECIDED``.
-    """
-    value, confidence = decide_one(parameters, ballots, scores, evidence)
-    if not value:
-        return "", 0.0, DecisionStatus.NO_ANSWER
-    if rule.is_plain or rule.is_met(parameters, [status == ANSWERED for _, status in ballots]):
-        return value, confidence, DecisionStatus.DECIDED
-    return "", 0.0, DecisionStatus.NO_QUORUM

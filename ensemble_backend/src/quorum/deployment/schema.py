@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import (
@@ -26,10 +26,12 @@ from quorum.runtimes.engine_names import PREFIX
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, SHARED, read_options
 from quorum.serving.admission import CAPACITY
-from quorum.tasks.catalogue import Attribute, Catalogue, CatalogueError
+from quorum.tasks.attribute import MAX_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.normalise import NORMALISERS
 from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest
-from quorum_contract.checks import check_name
+from quorum_contract.checks import MAX_TEXT_BYTES, check_name
+from quorum_contract.fields import join_fields
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
@@ -78,17 +80,52 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class AttributeSpec(_Strict):
-    """One attribute of the catalogue; see :class:`quorum.tasks.catalogue.Attribute`."""
+class ExampleSpec(_Strict):
+    """A worked example for prompts; of an attribute with ``fields`` the text is a mapping of them."""
 
+    text: str | dict[str, str]
+    answer: Any
+
+
+class AttributeSpec(_Strict):
+    """One attribute of the catalogue; see :class:`quorum.tasks.attribute.Attribute`.
+
+    ``allow_na`` is false by default for kind ``label``, and true for the others.
+    """
+
+    kind: Kind = "value"
     question: str = ""
     values: list[str] = []
     synonyms: dict[str, str] = {}
     normaliser: Normaliser = "text"
+    many: bool = False
+    allow_na: bool | None = None
+    only: list[str] = []
+    fields: list[str] = []
+    instructions: str = ""
+    examples: list[ExampleSpec] = []
+    max_chars: Annotated[int, Field(ge=1, le=MAX_TEXT_BYTES)] = MAX_TEXT_CHARS
 
     def named(self, name: str) -> Attribute:
         """The attribute in the form that the serving code uses."""
-        return Attribute(name, self.question, tuple(self.values), self.synonyms, self.normaliser)
+        return Attribute(
+            name,
+            self.question,
+            tuple(self.values),
+            self.synonyms,
+            self.normaliser,
+            self.kind,
+            self.many,
+            self.kind != "label" if self.allow_na is None else self.allow_na,
+            tuple(self.only),
+            tuple(self.fields),
+            self.instructions,
+            tuple(
+                Example(e.text if isinstance(e.text, str) else join_fields(e.text), e.answer)
+                for e in self.examples
+            ),
+            self.max_chars,
+        )
 
 
 class MemberSpec(_Strict):

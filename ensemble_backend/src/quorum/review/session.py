@@ -16,7 +16,8 @@ from quorum.review.choose import Choice, LabelError, choose
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
 from quorum.review.spellings import spelling_remarks
-from quorum.tasks.catalogue import MAX_VALUE_CHARS, Catalogue
+from quorum.tasks.attribute import MAX_VALUE_CHARS
+from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
 from quorum_contract import NOT_APPLICABLE
 

@@ -26,7 +26,7 @@ class Question:
     Attributes:
         prompt: Built by :func:`quorum.tasks.prompt.build_prompt`. It may contain control tokens, which a
             runtime with an LLM removes (:class:`quorum.runtimes.control_tokens.ControlTokens`).
-        schema: JSON schema of the answer (:meth:`quorum.tasks.catalogue.Catalogue.json_schema`), as text.
+        schema: JSON schema of the answer (:func:`quorum.tasks.kinds.answer_schema`), as text.
         text: The product text, for runtimes that look answers up.
         attributes: ``A`` names, in the order of the answer.
         deadline_ns: ``time.monotonic_ns()`` after which the answer is discarded.

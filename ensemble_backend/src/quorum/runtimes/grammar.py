@@ -21,19 +21,25 @@ def answer_pattern(schema: str, *, bounded: bool = False) -> str:
     """A pattern of the compact JSON that ``schema`` allows, without look-around, anchors or named groups.
 
     Args:
-        schema: :meth:`quorum.tasks.catalogue.Catalogue.json_schema`, as JSON text.
+        schema: :func:`quorum.tasks.kinds.answer_schema`, as JSON text.
         bounded: Whether open values keep the schema's ``maxLength``. Only for engines that count cheaply:
             OpenVINO GenAI takes 50 ms to compile a counted repetition, and 0.4 ms without the bound.
     """
     properties: dict[str, dict[str, Any]] = json.loads(schema)["properties"]
-    pairs = (f'"{_literal(name)}":"{_value(spec, bounded)}"' for name, spec in properties.items())
+    pairs = (f'"{_literal(name)}":{_value(spec, bounded)}' for name, spec in properties.items())
     return r"\{" + ",".join(pairs) + r"\}"
 
 
 def _value(spec: dict[str, Any], bounded: bool) -> str:
+    if "prefixItems" in spec:
+        return r"\[" + ",".join(_value(item, bounded) for item in spec["prefixItems"]) + r"\]"
+    if spec["type"] == "array":
+        item = _value(spec["items"], bounded)
+        most = f"{{0,{spec['maxItems'] - 1}}}" if bounded else "*"
+        return rf"\[({item}(,{item}){most})?\]"
     if "enum" in spec:
-        return "(" + "|".join(_literal(value) for value in spec["enum"]) + ")"
-    return _OPEN_CHARACTER + (f"{{1,{spec['maxLength']}}}" if bounded else "+")
+        return '"(' + "|".join(_literal(value) for value in spec["enum"]) + ')"'
+    return f'"{_OPEN_CHARACTER}' + (f'{{1,{spec["maxLength"]}}}"' if bounded else '+"')
 
 
 def _literal(text: str) -> str:

@@ -28,8 +28,9 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
 from quorum.serving.packing import Admitted, pack_votes
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
-from quorum.tasks.prompt import fill_prompt, instructions_for
+from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -71,14 +72,15 @@ class Answering:
         self._runtime.close()
 
     def _question(self, admitted: Admitted, deadline_ns: int, cancellation: Cancellation) -> Question:
-        instructions, schema = self._task(admitted.attributes)
-        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category)
+        instructions, schema, fields = self._task(admitted.attributes)
+        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category, fields)
         text, category, attributes, _ = admitted
         return Question(prompt, schema, text, category, attributes, deadline_ns, cancellation)
 
-    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
-        schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
-        return instructions_for(self._catalogue, self._style, attributes), schema
+    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str, frozenset[str]]:
+        schema = json.dumps(answer_schema(self._catalogue, attributes), ensure_ascii=False)
+        instructions = instructions_for(self._catalogue, self._style, attributes)
+        return instructions, schema, fields_of(self._catalogue, attributes)
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
@@ -88,7 +90,7 @@ class Answering:
         # No vote is lost for its score.
         for generated in (reply, Generated(reply.text)):
             try:
-                return parse_answer(self._catalogue, question.attributes, *generated)
+                return parse_answer(self._catalogue, question.attributes, *generated, text=question.text)
             except Exception:
                 logger.exception("member %s: could not parse an answer", self._name)
         return abstain(Status.UNPARSABLE, len(question.attributes))

@@ -14,7 +14,8 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.evidence import Evidence
-from quorum.decision.quorum_rule import QuorumRule, decide
+from quorum.decision.forms import decide
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import own_admission
@@ -69,6 +70,7 @@ class TritonPythonModel:
         self._damage: WeightsError | None = None
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
+            self._catalogue = catalogue
             hashes = catalogue.hashes
             if change := weights.check_fits(self._members, hashes, catalogue.hash):
                 logger.warning("vote: version %d: %s", self._version, change)
@@ -112,7 +114,15 @@ class TritonPythonModel:
         scores = [score for _, _, score in votes]
         text = self._evidence.of(question.text) if self._evidence else None
         return [
-            decide(self._quorum, rules(name, question.category), ballots[at::step], scores[at::step], text)
+            decide(
+                self._quorum,
+                rules(name, question.category),
+                ballots[at::step],
+                scores[at::step],
+                text,
+                self._catalogue.get(name).form,
+                question.text,
+            )
             for at, name in enumerate(question.attributes)
         ]
 

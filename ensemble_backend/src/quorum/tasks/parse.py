@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.fragments import DECODER, Fragment, read_lines, read_pairs
+from quorum.tasks.kinds import read
 from quorum.tasks.score import Span, score_of
-from quorum_contract import NOT_APPLICABLE, Status
+from quorum_contract import Status
 
 
 class Vote(NamedTuple):
@@ -52,14 +53,17 @@ def parse_answer(
     answer: str,
     ends: Sequence[int] = (),
     log_probs: Sequence[float] = (),
+    *,
+    text: str = "",
 ) -> list[Vote]:
     """Parse an LLM's answer.
 
     Accepts a JSON object, alone, fenced, or within prose; a truncated object (complete pairs count); and
     ``name: value`` lines. Keys match exactly, else ignoring case and surrounding white space. Of several
     objects the one with most of the asked keys counts, the last of equals: an LLM may repeat its prompt
-    first. A missing key, a nested value, a lone surrogate, or what :meth:`Attribute.normalise` refuses is
-    ``UNPARSABLE``. Only the first ``MAX_ANSWER_CHARS`` characters are read, in time linear in their number.
+    first. A missing key, a lone surrogate, or what the attribute's kind refuses to read
+    (:mod:`quorum.tasks.kinds`) is ``UNPARSABLE``. Only the first ``MAX_ANSWER_CHARS`` characters are read, in
+    time linear in their number.
 
     Args:
         catalogue: Of the deployment.
@@ -67,6 +71,7 @@ def parse_answer(
         answer: The text.
         ends: (t,) characters of ``answer`` up to and with each token.
         log_probs: (t,) log-probabilities of the tokens; empty: votes get no scores.
+        text: The product's text, which answers of kind ``spans`` must be parts of.
 
     Returns:
         One vote per attribute, in their order.
@@ -74,7 +79,7 @@ def parse_answer(
     answer = answer[:MAX_ANSWER_CHARS]
     found = _read(attributes, answer)
     values = _by_name(attributes, found.values)
-    votes = [_vote(catalogue.get(name), values[name]) for name in attributes]
+    votes = [_vote(catalogue.get(name), values[name], text) for name in attributes]
     if not log_probs:
         return votes
     try:
@@ -106,24 +111,21 @@ def _fold(name: str) -> str:
     return name.strip().casefold()
 
 
-def _vote(attribute: Attribute, raw: object) -> Vote:
-    if isinstance(raw, list) and len(raw) == 1:
-        raw = raw[0]
-    if raw is None:
-        return Vote(NOT_APPLICABLE, Status.ANSWERED)
-    if not isinstance(raw, str) and not (isinstance(raw, float) and math.isfinite(raw)):
+def _vote(attribute: Attribute, raw: object, text: str) -> Vote:
+    if raw is _MISSING:
         return Vote("", Status.UNPARSABLE)
-    text = str(raw)
-    return _cached_vote(attribute, text) if len(text) <= _SHORT else _text_vote(attribute, text)
+    if isinstance(raw, str) and len(raw) <= _SHORT and attribute.kind in ("value", "label"):
+        return _cached_vote(attribute, raw)
+    return _read_vote(attribute, raw, text)
 
 
-def _text_vote(attribute: Attribute, text: str) -> Vote:
-    value = attribute.normalise(text)
+def _read_vote(attribute: Attribute, raw: object, text: str = "") -> Vote:
+    value = read(attribute, raw, text)
     return Vote(value, Status.ANSWERED) if value and _is_text(value) else Vote("", Status.UNPARSABLE)
 
 
 # Products share most of their values.
-_cached_vote = lru_cache(maxsize=16_384)(_text_vote)
+_cached_vote = lru_cache(maxsize=16_384)(_read_vote)
 
 
 def _is_text(value: str) -> bool:

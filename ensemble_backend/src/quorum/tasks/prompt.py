@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Collection, Sequence
 from typing import Literal
 
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import kind_of
 from quorum_contract import NOT_APPLICABLE
+from quorum_contract.fields import join_fields, one_line, split_fields
 
 Style = Literal["instruct", "bare"]
 
-_INSTRUCTIONS = (
-    "Extract attributes of a product from its text. Answer with one JSON object that has exactly the keys "
-    f'listed below, in that order, and string values. Use "{NOT_APPLICABLE}" when the text does not say.'
-)
+_TASK = "Extract attributes of a product from its text."
+_FORM = "Answer with one JSON object that has exactly the keys listed below, in that order"
+_USUAL_FORM = f'{_FORM}, and string values. Use "{NOT_APPLICABLE}" when the text does not say.'
+_OTHER_FORM = f"{_FORM}, and the kind of value that each asks for."
+_PROBE = "Text of a product"
 
 
 def build_prompt(
@@ -23,39 +29,88 @@ def build_prompt(
     """Build the prompt for one product, without chat template.
 
     Args:
-        catalogue: Gives questions and allowed values.
-        style: ``"instruct"`` gives instructions, questions and allowed values, for general
+        catalogue: Gives questions, allowed values, instructions and examples.
+        style: ``"instruct"`` gives instructions, questions, allowed values and examples, for general
             instruction-following LLMs; ``"bare"`` only names the attributes, for models fine-tuned on this.
-        text: Product text; runs of white space become one space, here and in ``category``.
+        text: Product text; runs of white space become one space, here and in ``category``. A text of named
+            fields keeps a line for each.
         category: May be empty.
         attributes: The keys of the answer, in this order.
     """
-    return fill_prompt(style, instructions_for(catalogue, style, attributes), text, category)
+    instructions, fields = instructions_for(catalogue, style, attributes), fields_of(catalogue, attributes)
+    return fill_prompt(style, instructions, text, category, fields)
+
+
+def fields_of(catalogue: Catalogue, attributes: Sequence[str]) -> frozenset[str]:
+    """The named fields that a text for these attributes may be made of."""
+    return frozenset(name for attribute in attributes for name in catalogue.get(attribute).fields)
+
+
+def prompt_hash(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -> str:
+    """``sha256:...`` of the prompt for these attributes: a model tuned on another prompt will not answer."""
+    fields = dict.fromkeys(sorted(fields_of(catalogue, attributes)), _PROBE)
+    texts = [_PROBE, *([join_fields(fields)] if fields else [])]
+    prompts = [build_prompt(catalogue, style, text, "category", attributes) for text in texts]
+    return "sha256:" + hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def instructions_for(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -> str:
     """The prompt's prefix, the same for all products with these attributes."""
     if style == "bare":
         return ", ".join(attributes)
-    keys = "\n".join(f"- {_describe(catalogue.get(name))}" for name in attributes)
-    return f"{_INSTRUCTIONS}\n\nKeys:\n{keys}\n"
+    asked = [catalogue.get(name) for name in attributes]
+    keys = "\n".join(f"- {a.name}: {kind_of(a).describe(a)}" for a in asked)
+    return f"{_task(asked)} {_form(asked)}\n\nKeys:\n{keys}\n{_examples(asked)}"
 
 
-def fill_prompt(style: Style, instructions: str, text: str, category: str) -> str:
-    """The whole prompt: the instructions of :func:`instructions_for`, then the product."""
-    product, category = _one_line(text), _one_line(category)
+def fill_prompt(
+    style: Style, instructions: str, text: str, category: str, fields: Collection[str] = ()
+) -> str:
+    """The whole prompt: the instructions of :func:`instructions_for`, then the product.
+
+    A text of the named ``fields`` alone gets a line for each; any other text is one line.
+    """
+    category = one_line(category)
     if style == "bare":
-        return f"{instructions}\n{category}\n{product}\n"
-    return f"{instructions}\nCategory: {category or 'unknown'}\nProduct: {product}\nJSON:"
+        lines = [f"{name}: {value}" for name, value in _known(text, fields).items()]
+        return "\n".join([instructions, category, *(lines or [one_line(text)])]) + "\n"
+    return f"{instructions}\nCategory: {category or 'unknown'}\n{_product(text, fields)}\nJSON:"
 
 
-def _one_line(text: str) -> str:
-    """Join the text's words by single spaces: a caller's text must not add lines to the prompt."""
-    return " ".join(text.split())
+def answer_text(answer: object) -> str:
+    """JSON of an answer as the grammar of guided decoding, examples and tuning spell it."""
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 
-def _describe(attribute: Attribute) -> str:
-    question = attribute.question or f"the {attribute.name} of the product"
-    if not attribute.is_closed:
-        return f"{attribute.name}: {question}"
-    return f"{attribute.name}: {question} One of: {', '.join(attribute.values)}, {NOT_APPLICABLE}"
+def _known(text: str, fields: Collection[str]) -> dict[str, str]:
+    """The fields of a text; empty where it has others: a caller's text must not add lines of its own."""
+    found = split_fields(text) if fields else {}
+    return found if found.keys() <= set(fields) else {}
+
+
+def _product(text: str, fields: Collection[str]) -> str:
+    found = _known(text, fields)
+    if not found:
+        return f"Product: {one_line(text)}"
+    return "\n".join(f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in found.items())
+
+
+def _task(asked: Sequence[Attribute]) -> str:
+    own = dict.fromkeys(a.instructions or _TASK for a in asked)
+    return " ".join(one_line(instructions) for instructions in own)
+
+
+def _form(asked: Sequence[Attribute]) -> str:
+    plain = all(a.kind == "value" and not a.many and a.allow_na for a in asked)
+    return _USUAL_FORM if plain else _OTHER_FORM
+
+
+def _examples(asked: Sequence[Attribute]) -> str:
+    """Worked examples, those with one text as one; a key without a known answer is left out."""
+    answers: dict[str, dict[str, object]] = {}
+    for attribute in asked:
+        for example in attribute.examples:
+            answers.setdefault(example.text, {})[attribute.name] = example.answer
+    fields = {name for attribute in asked for name in attribute.fields}
+    shown = [f"{_product(text, fields)}\nJSON: {answer_text(answer)}" for text, answer in answers.items()]
+    return "\n" + "\n\n".join(["Examples:", *shown]) + "\n" if shown else ""

@@ -17,7 +17,9 @@ from quorum.decision.cell import ANSWERED, Parameters, decide_one
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
 from quorum.runtimes.options import read_options
-from quorum.tasks.catalogue import Attribute, Catalogue
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import parse_answer
 from quorum.tasks.prompt import fill_prompt, instructions_for
 
@@ -139,7 +141,7 @@ class Llm:
         return [vote.value for vote in parse_answer(self._catalogue, attributes, reply.text)]
 
     def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str]:
-        schema = json.dumps(self._catalogue.json_schema(attributes), ensure_ascii=False)
+        schema = json.dumps(answer_schema(self._catalogue, attributes), ensure_ascii=False)
         return instructions_for(self._catalogue, self._style, attributes), schema
 
 

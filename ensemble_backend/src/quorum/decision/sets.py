@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide answers that name any number of things, spans of a text or several values: each is voted on.
+
+Every thing that a member named is a cell of its own, in which a member votes :data:`NAMED` or "n/a", which
+means here that it did not name it. So the weights, biases and confidences of single values apply unchanged,
+and learning sees the same cells (:func:`explode`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, Ballot
+from quorum.decision.spans import (
+    SpansError,
+    TextSpan,
+    dump_spans,
+    dump_values,
+    load_pairs,
+    load_values,
+    locate,
+)
+
+NAMED = "named"
+Thing = TextSpan | str
+Decide = Callable[[Sequence[Ballot]], tuple[str, float]]
+"""Decides one cell: value and confidence."""
+
+
+def things_of(value: str, text: str) -> tuple[Thing, ...]:
+    """What an answer names: spans of ``text``, or values; empty for "n/a".
+
+    Raises:
+        SpansError: It is neither, or names what the text does not have.
+    """
+    if value == NOT_APPLICABLE:
+        return ()
+    try:
+        return tuple(load_values(value))
+    except SpansError:
+        spans = locate(text, load_pairs(value))
+    if spans is None:
+        raise SpansError(f"{value!r:.80} names a span that is not in {text!r:.80}")
+    return tuple(spans)
+
+
+def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | None, ...]]:
+    """Per thing that a member named: each member's vote, ``NAMED``, "n/a", or None for an abstention.
+
+    Args:
+        values: Per member, its answer; None: it abstained. One that cannot be read counts as that.
+        text: The product's text.
+    """
+    named = [_readable(value, text) for value in values]
+    every = {thing: None for things in named if things is not None for thing in things}
+    return {
+        thing: tuple(
+            None if things is None else NAMED if thing in things else NOT_APPLICABLE for things in named
+        )
+        for thing in sorted(every, key=_order)
+    }
+
+
+def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_spans: bool) -> tuple[str, float]:
+    """Decide one answer.
+
+    Kept is what wins its own cell. Of spans that overlap the one with the higher confidence stays, then the
+    longer one, then the first.
+
+    Args:
+        decide: Decides the cell of one thing by the ballots of all members.
+        ballots: Per member, its answer and status.
+        text: The product's text.
+        are_spans: Whether the answers are spans of the text, not values.
+
+    Returns:
+        The answer, and the lowest of the confidences in what is, and what is not, in it. ``("", 0.0)`` if all
+        members abstained.
+    """
+    given = [value if status == ANSWERED else None for value, status in ballots]
+    things = explode(given, text)
+    readable = [_readable(value, text) is not None for value in given]
+    if not any(readable):
+        return "", 0.0
+    if not things:
+        none = [(NOT_APPLICABLE, ANSWERED) if ok else ("", 1) for ok in readable]
+        return _written((), text, are_spans=are_spans), decide(none)[1]
+    sure: dict[Thing, float] = {}
+    lowest = 1.0
+    for thing, votes in things.items():
+        value, confidence = decide([("", 1) if vote is None else (vote, ANSWERED) for vote in votes])
+        lowest = min(lowest, confidence)
+        if value == NAMED:
+            sure[thing] = confidence
+    kept = without_overlaps(sure) if are_spans else tuple(sure)
+    return _written(kept, text, are_spans=are_spans), lowest
+
+
+def without_overlaps(sure: Mapping[Thing, float]) -> tuple[Thing, ...]:
+    """The spans, of a mapping to confidences, that do not overlap: the surest, then longest, then first."""
+    kept: list[TextSpan] = []
+    spans = [thing for thing in sure if isinstance(thing, TextSpan)]
+    for span in sorted(spans, key=lambda s: (-sure[s], s.start - s.end, s)):
+        if all(span.end <= other.start or other.end <= span.start for other in kept):
+            kept.append(span)
+    return tuple(sorted(kept))
+
+
+def _written(things: Iterable[Thing], text: str, *, are_spans: bool) -> str:
+    if are_spans:
+        return dump_spans(text, [thing for thing in things if isinstance(thing, TextSpan)])
+    values = [thing for thing in things if isinstance(thing, str)]
+    return dump_values(values) if values else NOT_APPLICABLE
+
+
+def _readable(value: str | None, text: str) -> tuple[Thing, ...] | None:
+    if value is None:
+        return None
+    try:
+        return things_of(value, text)
+    except SpansError:
+        return None
+
+
+def _order(thing: Thing) -> tuple[str, ...] | tuple[int, int, str]:
+    return (thing,) if isinstance(thing, str) else (thing.start, thing.end, thing.type)

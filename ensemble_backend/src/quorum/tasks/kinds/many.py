@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several values of one attribute, such as all colours; each of them is voted on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quorum.decision.spans import MAX_SPANS, dump_values
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.kinds.base import single
+from quorum.tasks.kinds.value import Value
+from quorum_contract import NOT_APPLICABLE
+
+
+class Many(Value):
+    """Kind ``value`` with ``many``: a list of values, empty or "n/a" where the text has none."""
+
+    def schema(self, attribute: Attribute) -> dict[str, Any]:
+        """A list of texts."""
+        one = Value.schema(self, attribute)
+        if "enum" in one:
+            one["enum"] = list(attribute.values)
+        return {"type": "array", "items": one, "maxItems": MAX_SPANS}
+
+    def describe(self, attribute: Attribute) -> str:
+        """The question, and that a list is wanted."""
+        question = attribute.question or f"every {attribute.name} of the product"
+        of = f" Each one of: {', '.join(attribute.values)}." if attribute.values else ""
+        return f"{question}{of} A JSON list, [] for none"
+
+    def read(self, attribute: Attribute, raw: object, text: str) -> str | None:
+        """The list of values, sorted, each once; what is "n/a" in a list is left out."""
+        if raw is None:
+            return NOT_APPLICABLE
+        found = raw if isinstance(raw, list) else [raw]
+        if len(found) > MAX_SPANS:
+            return None
+        texts = [single(one) for one in found]
+        values = [None if one is None else attribute.normalise(one) for one in texts]
+        if any(value is None for value in values):
+            return None
+        named = [value for value in values if value and value != NOT_APPLICABLE]
+        return dump_values(named) if named else NOT_APPLICABLE
