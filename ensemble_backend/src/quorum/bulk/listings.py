@@ -11,8 +11,11 @@ from typing import Any
 
 from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
+from quorum.tasks.prompt import answer_text
 from quorum.votes.jsonl import load_json
-from quorum_contract.errors import QuorumError
+from quorum_contract.errors import InvalidRequest, QuorumError
+from quorum_contract.fields import join_fields
 
 ID_COLUMNS = ID_NAMES
 
@@ -31,7 +34,8 @@ class Listing:
         product: Its id; the row number when the file has none.
         text: Input of the members.
         category: May be empty.
-        gold: Attribute -> acceptable values, where known.
+        gold: Attribute -> what is known to be right: acceptable values, labels or texts; for spans the pairs
+            [words, type], for an attribute of many values all of them. Read it by :func:`gold_of`.
         row: The row of the file.
         numbered: Whether ``product`` is only the row number.
     """
@@ -39,17 +43,23 @@ class Listing:
     product: str
     text: str
     category: str
-    gold: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    gold: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     numbered: bool = False
 
 
-def read_listings(path: Path, text_column: str | None = None, id_column: str | None = None) -> list[Listing]:
+def read_listings(
+    path: Path,
+    text_column: str | None = None,
+    id_column: str | None = None,
+    fields: Sequence[str] = (),
+) -> list[Listing]:
     """Read a CSV or JSONL file.
 
     Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present an id (the first
     of ``product``, ``id``, ``product_id``, ``sku`` and ``asin`` that a row fills, or as named), ``category``
-    and ``gold`` ({attribute: [acceptable values]}).
+    and ``gold`` ({attribute: [acceptable values]}). With ``fields``, and no text column named, the text is
+    made of the columns of these names (:func:`quorum_contract.fields.join_fields`).
 
     Raises:
         ListingsError: Missing file, unknown ending, no text column or none of the name given for the id, or a
@@ -60,7 +70,10 @@ def read_listings(path: Path, text_column: str | None = None, id_column: str | N
         raise ListingsError(f"{path}: no rows")
     column = text_column or next((c for c in TEXT_NAMES if c in rows[0]), None)
     have = ", ".join(map(str, rows[0])) or "none"
-    if column is None or column not in rows[0]:
+    parts = tuple(fields) if not text_column and set(fields) & rows[0].keys() else ()
+    if lacking := [name for name in parts if name not in rows[0]]:
+        raise ListingsError(f"{path}: needs the columns {', '.join(parts)}; {lacking[0]!r} is missing")
+    if not parts and (column is None or column not in rows[0]):
         wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(TEXT_NAMES)}"
         raise ListingsError(
             f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column"
@@ -68,20 +81,35 @@ def read_listings(path: Path, text_column: str | None = None, id_column: str | N
     if id_column is not None and id_column not in rows[0]:
         raise ListingsError(f"{path}: has no column {id_column!r} for --id-column; it has: {have}")
     ids = ID_COLUMNS if id_column is None else (id_column,)
-    return [_listing(f"{path}: row {number}", number, row, column, ids) for number, row in enumerate(rows, 1)]
+    return [
+        _listing(f"{path}: row {number}", number, row, parts or (str(column),), ids, joined=bool(parts))
+        for number, row in enumerate(rows, 1)
+    ]
 
 
-def _listing(place: str, number: int, row: Mapping[str, Any], column: str, ids: Sequence[str]) -> Listing:
-    text = row.get(column)
-    if not isinstance(text, str):
-        raise ListingsError(f"{place}: {column!r} is {text!r}, expected text")
+def _listing(
+    place: str,
+    number: int,
+    row: Mapping[str, Any],
+    columns: Sequence[str],
+    ids: Sequence[str],
+    *,
+    joined: bool,
+) -> Listing:
+    for column in columns:
+        if not isinstance(row.get(column), str):
+            raise ListingsError(f"{place}: {column!r} is {row.get(column)!r}, expected text")
+    try:
+        text = join_fields({name: row[name] for name in columns}) if joined else str(row[columns[0]])
+    except InvalidRequest as error:
+        raise ListingsError(f"{place}: {error}") from error
     product = next((str(row[name]) for name in ids if row.get(name) not in (None, "")), None)
     category = str(row.get("category") or "")
     gold = _gold(place, row.get("gold") or {})
     return Listing(product or f"row-{number}", text, category, gold, row, numbered=product is None)
 
 
-def _gold(place: str, raw: Any) -> Mapping[str, Sequence[str]]:
+def _gold(place: str, raw: Any) -> Mapping[str, Sequence[Any]]:
     try:
         gold = load_json(raw) if isinstance(raw, str) else raw
     except ValueError as error:
@@ -89,11 +117,16 @@ def _gold(place: str, raw: Any) -> Mapping[str, Sequence[str]]:
     if not isinstance(gold, dict):
         raise ListingsError(f"{place}: gold is {gold!r}; give {{attribute: [acceptable values]}}")
     for attribute, values in gold.items():
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        if not isinstance(values, list) or not all(isinstance(v, str) or _is_pair(v) for v in values):
             raise ListingsError(
-                f"{place}: gold of {attribute!r} is {values!r}; give a list of acceptable values"
+                f"{place}: gold of {attribute!r} is {values!r}; give a list of acceptable values, or of "
+                "pairs [words, type] for spans"
             )
     return gold
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -125,5 +158,15 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
 
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:
-    """The acceptable values, normalised like votes; a value outside a closed set stays unchanged."""
-    return catalogue.spelled(attribute, listing.gold.get(attribute, ()))
+    """The acceptable answers, spelled like votes; a single one for spans, and for many values.
+
+    A value outside a closed set stays unchanged; so do spans that the text does not have.
+    """
+    known, values = catalogue.get(attribute), listing.gold.get(attribute, ())
+    if known.form == "one":
+        return catalogue.spelled(attribute, map(str, values))
+    if known.form == "text":
+        return [read(known, value, listing.text) or str(value) for value in values]
+    if attribute not in listing.gold:
+        return []
+    return [read(known, list(values), listing.text) or answer_text(list(values))]
