@@ -14,7 +14,7 @@ from quorum.runtimes.tuned_prompt import check_prompts
 def create(settings: RuntimeSettings[Options]) -> Runtime:
     """Start the runtime of these options.
 
-    Raises RuntimeConfigError: it cannot start, lacks a package, or was tuned on other prompts than the member's.
+    Raises RuntimeConfigError: it cannot start, lacks a package, or was tuned on other prompts than it gets.
     """
     options = settings.options
     check_prompts(settings)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refuse to serve an LLM that was tuned on other prompts than it would get.
 
-``quorum tune`` writes a ``card.json`` next to the weights, of an adapter or of a whole checkpoint, with the hash
-of each prompt that it trained on. Asked in any other words such a model answers worse or not at all, and nothing
-else would show it.
+``quorum tune`` writes a ``card.json`` next to the weights, of an adapter or of a whole checkpoint, with the
+hash of each prompt that it trained on. Asked in any other words such a model answers worse or not at all, and
+nothing else would show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,7 @@ class _Card(msgspec.Struct):
 
 
 def prompts_for(
-    catalogue: Catalogue, style: Style, chat: bool, asked: Iterator[tuple[str, ...]]
+    catalogue: Catalogue, style: Style, chat: bool, asked: Iterable[tuple[str, ...]]
 ) -> TunedPrompts:
     """The prompts for each of these sets of attributes, for a card."""
     hashes = tuple(AskedPrompt(names, prompt_hash(catalogue, style, names)) for names in asked)

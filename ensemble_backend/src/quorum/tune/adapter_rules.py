@@ -90,7 +90,9 @@ def read_mergeable(folder: Path) -> Mergeable:
     for key, value in config.items():
         if value and key not in _FREE:
             why = _WHY.get(key, "it is not plain LoRA")
-            raise MergeError(f"{folder}: {key} is {value!r}, and PEFT would merge it wrongly: {why}; {_ADVICE}")
+            raise MergeError(
+                f"{folder}: {key} is {value!r}, and PEFT would merge it wrongly: {why}; {_ADVICE}"
+            )
     if config.get("bias", "none") != "none":
         raise MergeError(
             f"{folder}: bias is {config['bias']!r}, and PEFT would merge it wrongly: biases would be left out;"
@@ -183,7 +185,9 @@ def density_of(given: float | None, method: Method) -> float | None:
     """
     if method not in PRUNING:
         if given is not None:
-            raise MergeError(f"--density is for {', '.join(PRUNING)}; {method} drops no weights, leave it out")
+            raise MergeError(
+                f"--density is for {', '.join(PRUNING)}; {method} drops no weights, leave it out"
+            )
         return None
     density = 0.5 if given is None else given
     if not 0.0 < density <= 1.0:
