@@ -19,9 +19,7 @@ from quorum.tune.adapter_rules import MergeError, Method
 from quorum.tune.asking import Asked, TaskScore, asked_of, score
 from quorum.tune.card import CARD_FILE, Card, read_card, write_card
 from quorum.tune.causal import CausalOptions, hf_settings, scores_by_task
-from quorum.tune.causal_rows import answer_of
 from quorum.tune.data import read_gold
-from quorum.tune.merge import merge
 
 MARGIN = 0.05
 CHECK_ROWS = 100
@@ -113,6 +111,8 @@ def merge_and_check(
         TrainingDataError, ListingsError: A file of ``checks`` cannot be used; nothing is merged then.
         RuntimeConfigError: An adapter does not start in the runtime ``hf``.
     """
+    from quorum.tune.merge import merge
+
     if not 0.0 <= margin <= 1.0:
         raise MergeError(f"--margin {margin:g}: give a share from 0 to 1")
     asked = {task: _read(path, task, catalogue, rows, seed) for task, path in checks.items()}
@@ -169,6 +169,8 @@ def _scores(
     base: Path, adapter: Path, asked: Sequence[Asked], catalogue: Catalogue, options: CausalOptions
 ) -> list[TaskScore]:
     """Not guided, and guided."""
+    from quorum.tune.causal_rows import answer_of
+
     longest = max(len(answer_of(catalogue, one).encode()) for one in asked)
     settings = hf_settings(base, adapter, catalogue, options, 8 + longest // _CHARS_PER_TOKEN)
     return score(settings, asked)
