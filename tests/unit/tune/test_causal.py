@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.checkpoints import CHAT, write_checkpoint
+from typer.testing import CliRunner
 
 from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError
@@ -176,3 +177,25 @@ def test_a_rank_that_tensorrt_llm_cannot_serve_is_refused(base: Path, tmp_path: 
         tune_causal(
             read_base(base), labels(), Path("d"), CATALOGUE, tmp_path / "out", replace(OPTIONS, rank=12)
         )
+
+
+def test_the_command_names_the_member_to_add(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quorum.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"text": one.text, "gold": {"grade": [one.answers[0]], "color": ["n/a"]}} for one in labels().rows
+    ]
+    (tmp_path / "gold.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    given = ["tune", "grade", "gold.jsonl", "--base", str(base), "--out", "out", "--epochs", "1"]
+    done = CliRunner().invoke(app, [*given, "--mix", "color", "--no-chat"])
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.output.split())
+    assert "runtime: hf" in shown
+    assert "lora: out" in shown
+    assert "prompt: bare" in shown
+    prompts = json.loads((tmp_path / "out" / "card.json").read_text())["prompts"]
+    assert prompts["chat"] is False
+    assert prompts["asked"][0]["attributes"] == ["grade", "color"]
