@@ -118,6 +118,9 @@ class VotesSink:
         if isinstance(result, Exception):
             return
         for answer in result.answers:
+            # No member was asked: the category has no such attribute.
+            if not self._catalogue.get(answer.attribute).is_asked_for(listing.category):
+                continue
             cell = Cell(
                 product=listing.product,
                 category=listing.category,

@@ -35,8 +35,14 @@ ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
 
 
 def ask(
-    text: Annotated[str, typer.Argument(help="Product title or description.")],
+    text: Annotated[
+        str, typer.Argument(help="Product title or description; leave it out with --field.")
+    ] = "",
     attributes: AttributesOption = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=TEXT, once per field, for attributes with `fields`.", show_default=False),
+    ] = None,
     category: Annotated[str, typer.Option(help="Product category.")] = "",
     channel: ChannelOption = STABLE,
     url: UrlOption = None,
@@ -53,7 +59,7 @@ def ask(
     deployment = quorum.load_deployment(deploy)
     result = quorum.ask(
         deployment,
-        text,
+        _text_of(text, field or []),
         names_in(attributes),
         category=category,
         channel=channel,
@@ -74,6 +80,18 @@ def ask(
         if answer.status is DecisionStatus.NO_QUORUM:
             note(f"no quorum: {answer.attribute} is withheld: {why_withheld(deployment, answer)}")
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
+
+
+def _text_of(text: str, fields: Sequence[str]) -> str | Mapping[str, str]:
+    """The text, or the fields of ``--field``."""
+    if not fields:
+        return text
+    if text:
+        raise typer.BadParameter("give a text or fields, not both", param_hint="--field")
+    pairs = [field.partition("=") for field in fields]
+    if wrong := next((name for name, equals, _ in pairs if not equals), None):
+        raise typer.BadParameter(f"{wrong!r} has no '='; write NAME=TEXT", param_hint="--field")
+    return {name.strip(): value for name, _, value in pairs}
 
 
 def _wide(answers: Sequence[Answer]) -> Table:
