@@ -63,8 +63,8 @@ class Answer:
         Raises:
             ValueError: The value is not of that kind.
         """
-        pairs = _json_list(self.value)
-        if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(w, str) for w in p) for p in pairs):
+        pairs = _json_list(self.value or "[]")
+        if pairs is None or not all(map(_is_pair, pairs)):
             raise ValueError(f"{self.attribute}: {self.value!r:.80} has no spans; read it as `value`")
         return tuple(Span(*pair) for pair in pairs)
 
@@ -73,22 +73,23 @@ class Answer:
         """All values of an attribute that may have many, or the one value; empty for "n/a" and for none."""
         if self.value is None or self.value == NOT_APPLICABLE:
             return ()
-        try:
-            values = _json_list(self.value)
-        except ValueError:
+        found = _json_list(self.value)
+        if found is None or not all(isinstance(value, str) for value in found):
             return (self.value,)
-        return tuple(values) if all(isinstance(value, str) for value in values) else (self.value,)
+        return tuple(found)
 
 
-def _json_list(value: str | None) -> list[Any]:
-    """The JSON list that a value is; raises ValueError for another value."""
+def _json_list(value: str) -> list[Any] | None:
+    """The JSON list that a value is; None for another value."""
     try:
-        found = json.loads(value or "[]")
+        found = json.loads(value)
     except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, list):
-        return found
-    raise ValueError(f"{value!r:.80} is no JSON list")
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
 @dataclass(frozen=True, slots=True)
