@@ -203,7 +203,10 @@ def encoder_(
         print(f"tokenised in {each_us:.0f} us each\n")
         rows = shown(encoder.HEAD, encoder.measure(folder, found, encoded, rounds), encoder.line)
         if json_file:
-            write(json_file, {"machine": environment, "texts": len(encoded), "tokenise_us": each_us, "rows": rows})
+            write(
+                json_file,
+                {"machine": environment, "texts": len(encoded), "tokenise_us": each_us, "rows": rows},
+            )
 
 
 def _voting(part: VotingPart, cells: int, quick: bool, repeats: int | None) -> object:
