@@ -45,6 +45,7 @@ class Answering:
     def __init__(self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime) -> None:
         self._name, self._style = settings["name"], settings["prompt"]
         self._catalogue, self._runtime = catalogue, runtime
+        self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
 
@@ -81,9 +82,9 @@ class Answering:
 
     def _asked(self, admitted: Admitted) -> tuple[str, ...]:
         """The attributes that products of this category have."""
-        get, category = self._catalogue.get, admitted.category
-        if all(get(name).is_asked_for(category) for name in admitted.attributes):
+        if not self._has_only:
             return admitted.attributes
+        get, category = self._catalogue.get, admitted.category
         return tuple(name for name in admitted.attributes if get(name).is_asked_for(category))
 
     def _spread(self, admitted: Admitted, asked: tuple[str, ...], votes: Sequence[Vote]) -> Sequence[Vote]:
