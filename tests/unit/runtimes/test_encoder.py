@@ -248,6 +248,42 @@ def test_expired_and_cancelled_questions_are_not_computed() -> None:
     assert replies[0] == replies[3] == [Vote("x", Status.ANSWERED)]
 
 
+def test_rows_of_similar_length_are_computed_together() -> None:
+    batches: list[list[int]] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def compute(rows: Any) -> list[Vote]:
+        batches.append(list(rows))
+        entered.set()
+        assert go_on.wait(10)
+        return [Vote(str(row), Status.ANSWERED) for row in rows]
+
+    batcher: Batcher[int] = Batcher("small", 4, compute, lambda row: row)
+    replies: dict[int, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def submit(first: int, rows: list[int]) -> None:
+        def done(reply: Reply) -> None:
+            replies[first] = reply
+            left.release()
+
+        votes = [Vote("", Status.NOT_ASKED)] * len(rows)
+        batcher.submit(Job(question("", *map(str, rows)), done, dict(enumerate(rows)), votes))
+
+    submit(0, [0])
+    assert entered.wait(10)
+    asked = [[7, 1], [5], [3, 8], [2], [6, 4, 9]]
+    for rows in asked:
+        submit(rows[0], rows)
+    go_on.set()
+    for _ in range(1 + len(asked)):
+        assert left.acquire(timeout=10)
+    batcher.close()
+    assert batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+    for rows in asked:
+        assert replies[rows[0]] == [Vote(str(row), Status.ANSWERED) for row in rows]
+
+
 def test_a_failure_costs_its_batch_and_nothing_else(start: Any) -> None:
     runtime = start("label")
     compute = runtime._compute
