@@ -134,7 +134,10 @@ class Batcher(Generic[Row]):
             self._compute_batch(waiting[start : start + self._max_batch])
 
     def _compute_batch(self, places: Sequence[tuple[Job[Row], int]]) -> None:
-        """Compute rows of questions that are still waited for; a failure is an ERROR of those."""
+        """Compute rows of questions that are still waited for.
+
+        Where that fails the halves are computed, so that only the row at fault is an ERROR.
+        """
         for job, _ in places:
             if job.question.expired:
                 job.settle(Status.TIMEOUT)
@@ -145,7 +148,12 @@ class Batcher(Generic[Row]):
             votes = self._compute([job.rows[position] for job, position in places])
         except Exception:
             logger.exception("member %s: %d rows could not be computed", self._member, len(places))
-            votes = [Vote("", Status.ERROR)] * len(places)
+            if len(places) > 1:
+                half = len(places) // 2
+                self._compute_batch(places[:half])
+                self._compute_batch(places[half:])
+                return
+            votes = [Vote("", Status.ERROR)]
         if self._running:
             for (job, position), vote in zip(places, votes, strict=True):
                 job.take(position, vote)
