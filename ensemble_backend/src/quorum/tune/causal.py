@@ -30,6 +30,7 @@ from quorum.tune.encoder import has_bfloat16
 from quorum.tune.folder import check_target, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, train
 from quorum.tune.split import split
+from quorum.tune.threads import threads_of
 
 if TYPE_CHECKING:
     from quorum.runtimes.chat import ChatTokenizer
@@ -59,7 +60,7 @@ class CausalOptions:
         seed: Of the split, the adapter, and the order of rows.
         score_rows: Held-out rows that are asked about at the end; the loss is of all of them.
         device: As in :class:`quorum.runtimes.options.HfOptions`.
-        threads: CPU threads.
+        threads: CPU threads; None: see :func:`quorum.tune.threads.threads_of`.
         force: Replace a folder that was tuned before.
     """
 
@@ -78,7 +79,7 @@ class CausalOptions:
     seed: int = 0
     score_rows: int = 200
     device: str = "auto"
-    threads: int = 1
+    threads: int | None = None
     force: bool = False
 
 
@@ -255,7 +256,7 @@ def hf_settings(
         model=str((base if is_adapter or tuned is None else tuned).resolve()),
         lora=str(tuned.resolve()) if is_adapter and tuned else None,
         device=options.device,
-        threads=options.threads,
+        threads=threads_of(options.threads),
         max_new_tokens=2 * max_new_tokens,
         chat=options.chat,
     )
