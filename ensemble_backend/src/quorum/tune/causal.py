@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -212,7 +213,7 @@ def _end_of(tokenizer: ChatTokenizer, base: Base) -> int:
 
 
 def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
-    """Minus the loss per answer token: generating answers each time would take longer than training."""
+    """The probability of an answer's token, a geometric mean: generating answers would take longer."""
     from quorum.tune.causal_model import loss_on
 
     loss = loss_on(model, rows.held_out, rows.padding)
@@ -224,7 +225,7 @@ def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
         for part in batches:
             count = sum(len(rows.held_out[row].answer) for row in part)
             total, tokens = total + float(loss(part)) * count, tokens + count
-        return -total / tokens
+        return math.exp(-total / tokens)
 
     return measured
 
@@ -317,7 +318,7 @@ def _card(
             "learning_rate": loop.learning_rate,
             "batch": loop.batch,
             "bfloat16": loop.bfloat16,
-            "held_out_loss": -trained.best_score,
+            "held_out_token_probability": trained.best_score,
         },
         catalogue={task: hashes[task] for task in data.tasks if task in hashes},
         prompts=msgspec.to_builtins(rows.prompts),
