@@ -98,10 +98,14 @@ def test_prompts_are_tokenised_as_serving_does(chat: bool | None, base: Path) ->
     assert example.answer[-1] == 0
 
 
-def test_attributes_of_one_row_are_asked_together() -> None:
+def test_attributes_of_one_product_are_asked_together() -> None:
     rows = [row(1, "grade", "good"), row(2, "color", "red"), row(1, "color", "n/a")]
+    # Cells of a votes table have a number each.
+    rows.append(replace(row(2, "grade", "bad"), row=9))
+    rows.append(replace(row(1, "color", "red"), row=10))
     found = asked_of(rows, ("color", "grade"))
-    assert [one.attributes for one in found] == [("color", "grade"), ("color",)]
+    assert [one.attributes for one in found] == [("color", "grade"), ("color", "grade"), ("color",)]
+    assert found[2].rows == (rows[-1],)
 
 
 def test_labels_are_drawn_equally_often_and_other_rows_once() -> None:

@@ -92,6 +92,9 @@ def train(
         bool | None,
         typer.Option("--chat/--no-chat", help="LLMs: apply the chat template; default: if the base has one."),
     ] = None,
+    balance: Annotated[
+        bool, typer.Option("--balance/--no-balance", help="LLMs: draw the labels of a task equally often.")
+    ] = True,
     max_tokens: Annotated[
         int, typer.Option(min=16, help="LLMs: rows with more tokens, answer included, are left out.")
     ] = 1024,
@@ -137,6 +140,7 @@ def train(
         rank=rank,
         prompt=prompt,
         chat=chat,
+        balance=balance,
         max_tokens=max_tokens,
         class_weights=class_weights,
         with_category=with_category,
