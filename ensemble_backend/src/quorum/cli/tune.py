@@ -88,7 +88,10 @@ def train(
         bool, typer.Option("--with-category", help="Encoders of values: the question names the category.")
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Encoders: write matrix products in int8, smaller and faster.")
+        bool,
+        typer.Option(
+            "--int8", help="Encoders: matrix products in int8, for engine onnxruntime: twice as fast."
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if `quorum tune` wrote it.")] = False,
     deploy: DeployOption = DEPLOY,
