@@ -89,9 +89,7 @@ def train(
     ] = False,
     int8: Annotated[
         bool,
-        typer.Option(
-            "--int8", help="Encoders: matrix products in int8, for engine onnxruntime: twice as fast."
-        ),
+        typer.Option("--int8", help="Encoders: matrix products in int8; faster in ONNX Runtime."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if `quorum tune` wrote it.")] = False,
     deploy: DeployOption = DEPLOY,
