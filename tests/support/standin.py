@@ -43,8 +43,9 @@ def events(model: Path, kind: str) -> list[Mapping[str, Any]]:
 
 
 def write_adapter(folder: Path, rank: int = 8, modules: tuple[str, ...] = ("q_proj", "v_proj")) -> Path:
-    """A PEFT adapter, as far as its configuration."""
+    """A PEFT adapter with its configuration and no tensors."""
     folder.mkdir(parents=True)
     config = {"r": rank, "target_modules": list(modules), "peft_type": "LORA", "lora_alpha": 16}
     (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import trtllm_tools
+from support.standin import write_adapter
 from typer.testing import CliRunner
 
 from quorum.cli import app
@@ -127,6 +128,15 @@ def test_dry_run_prints_commands_that_can_be_pasted(tmp_path):
     ]
     trtllm_tools.check("bin/trtllm-build", commands[1][1:])
     assert not (ROOT / "engines" / "llama.build").exists()
+
+
+def test_a_dry_build_prints_the_modules_that_an_adapter_changes(tmp_path):
+    write_adapter(tmp_path / "adapter")
+    options = {"engine": "engine", "lora": {"path": "adapter"}}
+    result = run("build", "--spec", write(tmp_path, options, runtime="engine"), "--dry-run")
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("trtllm-build "))
+    assert line.endswith("--lora_target_modules attn_k attn_q attn_v")
+    trtllm_tools.check("bin/trtllm-build", shlex.split(line)[1:])
 
 
 def test_members_that_load_checkpoints_need_no_build():
