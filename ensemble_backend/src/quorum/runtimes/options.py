@@ -200,12 +200,20 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``; the last as in :class:`IsolatedOptions`."""
+    """Options of the runtime ``tensorrt_llm``; the last as in :class:`IsolatedOptions`.
+
+    Attributes:
+        model: Folder of a checkpoint, or a Hugging Face id.
+        revision: Commit, branch or tag of that id; None: its newest. A commit always gives the same weights.
+    """
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
 
     model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
+    revision: Annotated[
+        str | None, Hint("text", "a commit, branch or tag of the Hugging Face id, in quotes")
+    ] = None
     memory_limit_gib: Gib | None = None
 
     @property

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read which modules a PEFT adapter changes, by TensorRT-LLM's names for them.
 
-TensorRT-LLM needs these names before it reads an adapter: a compiled engine and an LLM have LoRA on the modules
-that they were made with, and refuse an adapter of others (``get_default_trtllm_modules_to_hf_modules`` and
-``get_missing_qkv_modules_from_lora_modules`` in its ``lora_helper.py`` up to 1.3, ``_torch/peft/lora/config.py``
-in 1.4).
+TensorRT-LLM needs these names before it reads an adapter: a compiled engine and an LLM have LoRA on the
+modules that they were made with, and refuse an adapter of others. The names and the completion of query, key
+and value follow ``get_default_trtllm_modules_to_hf_modules`` and
+``get_missing_qkv_modules_from_lora_modules`` in its ``lora_helper.py`` (up to 1.3) and
+``_torch/peft/lora/config.py`` (1.4).
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def read_peft_adapter(lora: Lora, root: Path) -> PeftAdapter:
     """Read the adapter that an option names, relative to ``root``.
 
     Raises:
-        ValueError: It is no PEFT adapter, has another rank than the option says, or changes a module that cannot
-            be served.
+        ValueError: It is no PEFT adapter, has another rank than the option says, or changes a module that
+            cannot be served.
     """
     path = root / lora.path
     try:
