@@ -54,6 +54,13 @@ def test_the_shipped_deployment_fits_what_it_says(gpu):
     run("plan", ROOT / "deploy.gpu.yaml", "--gpu", gpu)
 
 
+@pytest.mark.parametrize("gpu", ["l40s-48", "h100-80"])
+def test_its_fp8_twin_fits_smaller_ones(gpu):
+    result = run("plan", ROOT / "deploy.gpu-fp8.yaml", "--gpu", gpu)
+    assert "6.98 G parameters as fp8" in result.stdout
+    assert "128 wide x 1 B = 64 KiB per token" in result.stdout
+
+
 def test_json_holds_the_same_sums():
     plan = json.loads(run("plan", ROOT / "deploy.gpu.yaml", "--gpu", "h100-80", "--json").stdout)
     (gpu,) = plan["gpus"]
@@ -144,6 +151,8 @@ def test_members_that_load_checkpoints_need_no_build():
     assert result.stdout == ""
     for name in ("llama", "qwen", "mistral"):
         assert f"{name}: nothing to build; the LLM API loads the checkpoint itself" in result.stderr
+    result = run("build", "--spec", ROOT / "deploy.gpu-fp8.yaml", "--dry-run")
+    assert f"there is no {ROOT / 'checkpoints' / 'Qwen2.5-7B-Instruct'} to make" in result.stderr
 
 
 @pytest.mark.parametrize(
