@@ -278,6 +278,33 @@ def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
         shared(tmp_path, max_batch_size=64)
 
 
+ADAPTED = """
+attributes: {color: {}, size: {}}
+members:
+  - name: a
+    runtime: hf
+    options:
+      model: base
+      lora: usual
+      adapters:
+        color: colors
+        %s: sizes
+"""
+
+
+def test_adapters_answer_attributes_of_the_catalogue(tmp_path: Path) -> None:
+    options = load_deployment(write(tmp_path, ADAPTED % "size")).members[0].options
+    assert options.adapters_used == ("usual", "colors", "sizes")
+    with pytest.raises(DeploymentError) as caught:
+        load_deployment(write(tmp_path, ADAPTED % "sise"))
+    message = (
+        "11: members[0].options.adapters.sise: the catalogue has no attribute 'sise'; did you mean 'size'?"
+    )
+    assert str(caught.value).endswith(message)
+    with pytest.raises(DeploymentError, match="add it to `attributes`, or take it out here"):
+        load_deployment(write(tmp_path, ADAPTED % "width"))
+
+
 def bomb(merge: str) -> str:
     lines = [f"a0: &a0 {{{', '.join(f'k{i}: x' for i in range(9))}}}"]
     lines += [f"a{i}: &a{i} {merge.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 8)]

@@ -40,6 +40,37 @@ class IsolatedOptions(Options, frozen=True, kw_only=True):
         return True
 
 
+_SAVE = "save an adapter there with PEFT's save_pretrained"
+_SAVED = ("adapter_config.json",)
+
+
+class AdaptedOptions(IsolatedOptions, frozen=True, kw_only=True):
+    """Options of runtimes that apply LoRA adapters, with those of :class:`IsolatedOptions`.
+
+    Attributes:
+        lora: Folder of a PEFT adapter: it answers all attributes that ``adapters`` does not name.
+        adapters: Attribute -> folder of the PEFT adapter that answers it. A question about attributes of
+            several adapters is asked in parts (:mod:`quorum.runtimes.by_adapter`).
+        shared: Whether members on the same ``model`` hold it once, in one process; false: in one of its own.
+    """
+
+    lora: Annotated[str | None, Existing(fix=_SAVE, holds=_SAVED)] = None
+    adapters: Annotated[
+        dict[str, str], Existing("a mapping of attributes to folders of adapters", fix=_SAVE, holds=_SAVED)
+    ] = msgspec.field(default_factory=dict)
+    shared: bool = True
+
+    @property
+    def adapter_by_attribute(self) -> Mapping[str, str]:
+        """Attribute -> folder of its adapter."""
+        return self.adapters
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of the adapter of all other attributes."""
+        return self.lora
+
+
 class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     """Options of the runtime ``openvino``, with those of :class:`IsolatedOptions`.
 
@@ -73,12 +104,11 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     scores: bool = True
 
 
-class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``hf``, with those of :class:`IsolatedOptions`.
+class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``hf``, with those of :class:`AdaptedOptions`.
 
     Attributes:
         model: Folder of a Hugging Face checkpoint.
-        lora: Folder of a PEFT adapter, merged into the weights at start.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
         threads: CPU threads.
@@ -103,10 +133,6 @@ class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
             holds=("config.json",),
         ),
     ]
-    lora: Annotated[
-        str | None,
-        Existing(fix="save an adapter there with PEFT's save_pretrained", holds=("adapter_config.json",)),
-    ] = None
     device: str = "auto"
     dtype: Dtype = "auto"
     threads: Count = 1
@@ -192,6 +218,11 @@ class GpuOptions(Options, frozen=True, kw_only=True):
                 "gpus",
                 f"{list(gpus)} are {len(gpus)} GPUs, but tensor_parallel is {parallel}; set the same in both",
             )
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of its adapter."""
+        return self.lora.path if self.lora else None
 
     @property
     def devices(self) -> tuple[int, ...]:
