@@ -22,8 +22,18 @@ def unknown_attributes(options: Options, known: Collection[str]) -> Iterator[tup
 
 
 def check_shared(runtime: str, members: Mapping[str, Options]) -> None:
-    """Raise ValueError for members, by name, that share an LLM but differ in options that belong to it."""
+    """Raise ValueError for members, by name, that share an LLM but cannot.
+
+    They differ in options that belong to the LLM, or want different adapters where it has only one at a time.
+    """
     (first_name, first), *others = members.items()
+    adapters = {folder for own in members.values() for folder in own.adapters_used}
+    if others and len(adapters) > 1 and not first.adapters_at_once:
+        raise ValueError(
+            f"members {first_name!r} and {others[0][0]!r} share the model {first.llm!r} in memory, but"
+            " continuous batches cannot mix their adapters; set `batching: dynamic` in all of them, or"
+            " `shared: false` in all but one"
+        )
     for name, other in others:
         per_member = SHARED[runtime]
         differ = [

@@ -83,6 +83,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return True
 
     @property
+    def adapters_at_once(self) -> bool:
+        """Whether questions of several adapters can be answered side by side."""
+        return True
+
+    @property
     def adapter_by_attribute(self) -> Mapping[str, str]:
         """Attribute -> folder of the adapter that answers it; empty: :attr:`usual_adapter` answers all."""
         return {}

@@ -145,8 +145,19 @@ class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
     chat: bool | None = None
     scores: bool = True
 
+    @property
+    def adapters_at_once(self) -> bool:
+        """Whether questions of several adapters can be answered side by side."""
+        return self.batching == "dynamic"
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.adapters_used) > 1 and not self.adapters_at_once:
+            raise OptionError(
+                "batching",
+                "continuous batches cannot mix adapters, which PEFT applies to rows of a batch; set"
+                " `batching: dynamic`, or give one adapter, by `lora`, without `adapters`",
+            )
         if self.max_seq_len is not None and self.max_seq_len <= self.max_new_tokens:
             raise OptionError(
                 "max_seq_len",
@@ -347,7 +358,13 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
 )  # fmt: skip
 """Runtime -> its options."""
 
-SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat", "scores"})})
+_OF_MEMBERS = frozenset({"lora", "guided", "chat", "scores"})
+SHARED = MappingProxyType(
+    {
+        "hf": _OF_MEMBERS | {"adapters", "max_new_tokens"},
+        "tensorrt_llm": _OF_MEMBERS | {"max_tokens"},
+    }
+)
 """Runtimes whose members share an LLM in memory -> the options in which such members may differ."""
 
 
