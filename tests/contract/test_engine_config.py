@@ -140,8 +140,8 @@ def test_the_fp8_twin_serves_the_same_commits() -> None:
     for one, other in zip(plain.members, fp8.members, strict=True):
         assert re.fullmatch("[0-9a-f]{40}", one.options.revision)
         folder = f"checkpoints/{one.options.model.rpartition('/')[2]}"
-        fetch = f"hf download {one.options.model} --revision {one.options.revision} \\\n#     --local-dir {folder}\n"
-        assert fetch in text
+        fetch = f"hf download {one.options.model} --revision {one.options.revision} \\\n"
+        assert f"{fetch}#     --local-dir {folder}\n" in text
         assert (other.options.model, other.options.quantization) == (f"{folder}-fp8", "fp8")
         same = {"model", "revision", "quantization", "kv_cache_gib"} ^ set(one.options.__struct_fields__)
         assert {getattr(one.options, key) == getattr(other.options, key) for key in same} == {True}

@@ -20,7 +20,12 @@ from support import standin
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, Runtime, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.options import read_options
+from quorum.serving.answering import Answering
+from quorum.serving.packing import Admitted, unpack_votes
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum_contract import Status
 
 Start = Callable[..., Runtime]
@@ -42,9 +47,9 @@ def start(model: Path) -> Iterator[Start]:
     """Starts a member with some options; it is closed at the end."""
     started: list[Runtime] = []
 
-    def start(**options: Any) -> Runtime:
+    def start(peers: tuple[Any, ...] = (), **options: Any) -> Runtime:
         given = read_options("tensorrt_llm", {**OPTIONS, **options})
-        started.append(create(RuntimeSettings("llama", model.parent, given)))
+        started.append(create(RuntimeSettings("llama", model.parent, given, peers)))
         return started[-1]
 
     yield start
@@ -52,10 +57,11 @@ def start(model: Path) -> Iterator[Start]:
         runtime.close()
 
 
-def ask(runtime: Runtime, prompt: str = TEXT) -> Reply:
+def ask(runtime: Runtime, prompt: str = TEXT, adapter: str | None = None) -> Reply:
     replies: SimpleQueue[Reply] = SimpleQueue()
     deadline = time.monotonic_ns() + 60 * 10**9
-    runtime.submit(Question(prompt, "{}", prompt, "", ("color",), deadline), replies.put)
+    question = Question(prompt, "{}", prompt, "", ("color",), deadline, adapter=adapter)
+    runtime.submit(question, replies.put)
     return replies.get(timeout=60)
 
 
@@ -76,10 +82,31 @@ def test_an_adapter_on_some_of_q_k_and_v_is_served(
     start: Start, model: Path, changed: tuple[str, ...], modules: list[str]
 ) -> None:
     standin.write_adapter(model.parent / "adapter", modules=changed)
-    reply = ask(start(lora={"path": "adapter"}))
+    reply = ask(start(lora={"path": "adapter"}), adapter="adapter")
     assert isinstance(reply, Generated)
     assert made(model)["lora_config"]["lora_target_modules"] == modules
     assert standin.events(model, "generate")[0]["lora"] == "adapter"
+
+
+def test_each_attribute_is_asked_of_its_own_adapter(start: Start, model: Path) -> None:
+    """One LLM in memory, with the adapters of all attributes of all its members."""
+    for name, rank, changed in (("usual", 4, "o_proj"), ("sizes", 8, "q_proj"), ("peer", 16, "up_proj")):
+        standin.write_adapter(model.parent / name, rank=rank, modules=(changed,))
+    options = {"lora": {"path": "usual"}, "adapters": {"size": "sizes", "width": "sizes"}}
+    peer = read_options("tensorrt_llm", {**OPTIONS, "adapters": {"color": "peer", "size": "usual"}})
+    runtime, own = start(peers=(peer,), **options), read_options("tensorrt_llm", OPTIONS | options)
+    catalogue = Catalogue.of([Attribute(name) for name in ("color", "size", "width", "gender")])
+    answering = Answering({"name": "llama", "prompt": "bare"}, catalogue, runtime, own)
+    votes: SimpleQueue[bytes] = SimpleQueue()
+    admitted = Admitted(TEXT, "shoes", ("size", "color", "width", "gender"), 1)
+    answering.ask(admitted, b"", time.monotonic_ns() + 60 * 10**9, votes.put, Cancellation())
+    assert len(unpack_votes(votes.get(timeout=60))) == 4
+    events = standin.events(model, "generate")
+    asked = {event["lora"]: event["prompt"].partition("\n")[0] for event in events}
+    assert asked == {"sizes": "size, width", "usual": "color, gender"}
+    config = made(model)["lora_config"]
+    assert config["lora_target_modules"] == ["attn_dense", "attn_k", "attn_q", "attn_v", "mlp_gate"]
+    assert (config["max_lora_rank"], config["max_loras"], config["max_cpu_loras"]) == (16, 3, 3)
 
 
 def test_members_without_an_adapter_need_nothing_of_lora(

@@ -102,8 +102,8 @@ def _build_of(deployment: Deployment, member: MemberSpec, tools: Tools) -> Membe
         plain, method = split_quantised(target.name)
         if method and not target.is_dir():
             reason = (
-                f"there is no {target.with_name(plain)} to make {options.model} of; fetch it, unless that is a"
-                " Hugging Face id, which the LLM API loads itself"
+                f"there is no {target.with_name(plain)} to make {options.model} of; fetch it, unless that is"
+                " a Hugging Face id, which the LLM API loads itself"
             )
     elif isinstance(options, OpenVinoOptions):
         reason = f"build its model with `quorum build CHECKPOINT {options.model}`"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run LLMs on NVIDIA GPUs by TensorRT-LLM's LLM API, as documented for 1.2.1; unverified on GPU.
 
-Members with the same base model share an LLM: its batches mix their questions, each with its member's LoRA
-adapter.
+Members with the same base model share an LLM: its batches mix their questions, each with the LoRA adapter
+that its member has for the attributes that are asked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
-from quorum.runtimes.options import TensorRtLlmOptions
+from quorum.runtimes.options import Lora, TensorRtLlmOptions
 from quorum.runtimes.peft_adapter import PeftAdapter, read_peft_adapter
 from quorum_contract import Status
 
@@ -51,14 +51,16 @@ class TensorRtLlmRuntime:
                 f"revision: {options.revision} is of a Hugging Face id, and {folder} is a folder; leave it"
                 " out, or name the id in `model`"
             )
-        loras = _adapters(settings)
-        self._host = _Host.of(model, options, loras)
+        adapters = _adapters(settings)
+        self._host = _Host.of(model, options, list(adapters.values()))
         try:
             # Imported late, as TensorRT-LLM is.
             from quorum.runtimes.chat import ChatTokenizer, end_tokens
             from quorum.runtimes.offsets import TokenEnds
 
-            self._adapter = self._host.adapter(loras[0]) if options.lora else None
+            self._adapters = {
+                folder: self._host.adapter(adapters[folder]) for folder in options.adapters_used if folder
+            }
             self._tokenizer = ChatTokenizer(model, options.chat, options.revision)
             # The library ends an answer at the tokenizer's end token alone.
             ends = set(end_tokens(model, options.revision)) - {self._tokenizer.end}
@@ -124,7 +126,7 @@ class TensorRtLlmRuntime:
         if left_s <= 0:
             return Status.TIMEOUT
         result = self._host.llm.generate_async(
-            inputs=tokens, sampling_params=parameters, lora_request=self._adapter
+            inputs=tokens, sampling_params=parameters, lora_request=self._adapters.get(question.adapter or "")
         )
         try:
             async with asyncio.timeout(left_s) as limit:
@@ -171,16 +173,19 @@ def _limits(options: TensorRtLlmOptions) -> dict[str, int]:
     return limits
 
 
-def _adapters(settings: RuntimeSettings[TensorRtLlmOptions]) -> list[PeftAdapter]:
-    """The adapters of all members of the LLM, this member's first."""
-    try:
-        return [
-            read_peft_adapter(own.lora, settings.root)
-            for own in (settings.options, *settings.peers)
-            if own.lora
-        ]
-    except ValueError as error:
-        raise settings.error(f"lora: {error}") from error
+def _adapters(settings: RuntimeSettings[TensorRtLlmOptions]) -> dict[str, PeftAdapter]:
+    """Folder, as options name it -> adapter, of all members of the LLM."""
+    found: dict[str, PeftAdapter] = {}
+    for own in (settings.options, *settings.peers):
+        named = [("lora", own.lora)] if own.lora else []
+        named += [(f"adapters.{name}", Lora(folder)) for name, folder in own.adapters.items()]
+        for option, lora in named:
+            if lora.path not in found:
+                try:
+                    found[lora.path] = read_peft_adapter(lora, settings.root)
+                except ValueError as error:
+                    raise settings.error(f"{option}: {error}") from error
+    return found
 
 
 def _log_prob_of(token: int, known: Any) -> float:
