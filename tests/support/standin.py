@@ -38,7 +38,8 @@ def set_fault(model: Path, **faults: Any) -> None:
 def events(model: Path, kind: str) -> list[Mapping[str, Any]]:
     """What the stand-in was asked, of one kind: construct, generate, abort, cancelled, shutdown."""
     path = model / "standin.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
+    # Its last line may be half written.
+    lines = path.read_text().rpartition("\n")[0].splitlines() if path.is_file() else []
     return [event for line in lines if (event := json.loads(line))["event"] == kind]
 
 
