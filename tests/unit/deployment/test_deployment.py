@@ -323,16 +323,15 @@ def test_hf_members_share_a_base_unless_they_want_their_own(tmp_path: Path) -> N
         "m1": ["m1"],
         "m3": ["m3"],
     }
-    with pytest.raises(DeploymentError, match=r"differ in device; set the same in both, or `shared: false`"):
-        hf_models(tmp_path, own, {"device": "cpu"})
+    elsewhere = {"device": "cuda:1"}
+    assert list(hf_models(tmp_path, own, elsewhere, elsewhere)) == ["m0", "quorum_shared_m1"]
 
 
 def test_continuous_batches_share_a_base_with_one_adapter_only(tmp_path: Path) -> None:
     continuous = {"batching": "continuous", "lora": "a"}
-    assert len(hf_models(tmp_path, continuous, continuous)) == 1
-    with pytest.raises(DeploymentError, match=r"'m0' and 'm1' .*cannot mix .*dynamic.*`shared: false`"):
-        hf_models(tmp_path, continuous, {**continuous, "lora": "b"})
-    assert len(hf_models(tmp_path, continuous, {**continuous, "lora": "b", "shared": False})) == 2
+    other = {**continuous, "lora": "b"}
+    models = hf_models(tmp_path, continuous, other, {**continuous, "max_new_tokens": 3})
+    assert models == {"quorum_shared_m0": ["m0", "m2"], "m1": ["m1"]}
 
 
 def bomb(merge: str) -> str:

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -157,3 +157,13 @@ class ProgressBar:
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=total)
         self._bar.update(self._task, completed=done)
+
+
+def adapters_text(adapters: Mapping[str, str]) -> str:
+    """Which adapter answers which attribute, in words, by :meth:`quorum.Deployment.adapters` of a member."""
+    answers: dict[str, list[str]] = {}
+    for attribute, folder in adapters.items():
+        answers.setdefault(folder, []).append("all others" if attribute == "*" else attribute)
+    if list(adapters) == ["*"]:
+        return adapters["*"]
+    return "; ".join(f"{folder}: {', '.join(names)}" for folder, names in answers.items())

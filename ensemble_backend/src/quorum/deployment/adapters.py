@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 
 from quorum.runtimes.option_base import Options
-from quorum.runtimes.options import SHARED
+from quorum.runtimes.options import SHARED, AdaptedOptions
 
 
 def unknown_attributes(options: Options, known: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -21,19 +21,23 @@ def unknown_attributes(options: Options, known: Collection[str]) -> Iterator[tup
             yield name, f"the catalogue has no attribute {name!r}; {fix}"
 
 
-def check_shared(runtime: str, members: Mapping[str, Options]) -> None:
-    """Raise ValueError for members, by name, that share an LLM but cannot.
+def llm_of(runtime: str, member: str, options: Options) -> tuple[object, ...]:
+    """A key that is the same for members which share an LLM in memory.
 
-    They differ in options that belong to the LLM, or want different adapters where it has only one at a time.
+    Members of ``tensorrt_llm`` on one model always share it (:func:`check_shared`). Those of ``hf`` share it
+    if they agree in all options that belong to it, and in their adapters where batches cannot mix them.
     """
+    if runtime not in SHARED or not options.shared:
+        return "", member
+    if not isinstance(options, AdaptedOptions):
+        return runtime, options.llm
+    own = {k: v for k, v in msgspec.structs.asdict(options).items() if k not in SHARED[runtime]}
+    return runtime, *own.items(), None if options.adapters_at_once else options.adapters_used
+
+
+def check_shared(runtime: str, members: Mapping[str, Options]) -> None:
+    """Raise ValueError for members, by name, that share an LLM but differ in options that belong to it."""
     (first_name, first), *others = members.items()
-    adapters = {folder for own in members.values() for folder in own.adapters_used}
-    if others and len(adapters) > 1 and not first.adapters_at_once:
-        raise ValueError(
-            f"members {first_name!r} and {others[0][0]!r} share the model {first.llm!r} in memory, but"
-            " continuous batches cannot mix their adapters; set `batching: dynamic` in all of them, or"
-            " `shared: false` in all but one"
-        )
     for name, other in others:
         per_member = SHARED[runtime]
         differ = [
@@ -42,9 +46,8 @@ def check_shared(runtime: str, members: Mapping[str, Options]) -> None:
             if key not in per_member and getattr(other, key) != value
         ]
         if differ:
-            apart = ", or `shared: false` in one" if "shared" in first.__struct_fields__ else ""
             raise ValueError(
-                f"members {first_name!r} and {name!r} share the model {first.llm!r} in memory but"
-                f" differ in {', '.join(differ)}; set the same in both{apart} (they may differ in"
+                f"members {first_name!r} and {name!r} share the model {first.llm!r} in memory but differ in"
+                f" {', '.join(differ)}; set the same in both (they may differ in"
                 f" {', '.join(sorted(per_member))})"
             )

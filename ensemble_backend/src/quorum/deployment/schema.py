@@ -22,10 +22,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from quorum.deployment.adapters import check_shared, unknown_attributes
+from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
+from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import PREFIX
 from quorum.runtimes.option_base import OptionError, Options
-from quorum.runtimes.options import RUNTIMES, SHARED, read_options
+from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.attribute import MAX_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
 from quorum.tasks.catalogue import Catalogue
@@ -370,15 +371,18 @@ class Deployment(_Strict):
 
     def models(self) -> dict[str, list[MemberSpec]]:
         """Triton model -> its members: one, or all that share an LLM in memory."""
-        groups: dict[tuple[str, ...], list[MemberSpec]] = {}
+        groups: dict[tuple[object, ...], list[MemberSpec]] = {}
         for member in self.members:
-            shared = member.runtime in SHARED and member.options.shared
-            key = (member.runtime, member.options.llm) if shared else ("", member.name)
-            groups.setdefault(key, []).append(member)
+            groups.setdefault(llm_of(member.runtime, member.name, member.options), []).append(member)
         return {
             f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
             for group in groups.values()
         }
+
+    def adapters(self) -> dict[str, dict[str, str]]:
+        """Member -> attribute, or "*" for all others -> folder of the adapter; only members with adapters."""
+        used = {member.name: adapters_in_use(member.options) for member in self.members}
+        return {name: adapters for name, adapters in used.items() if adapters}
 
     @property
     def root(self) -> Path:

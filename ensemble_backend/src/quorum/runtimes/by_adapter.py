@@ -30,6 +30,16 @@ class Part(NamedTuple):
     positions: tuple[int, ...]
 
 
+OTHERS = "*"
+"""Stands for all attributes that no adapter is named for."""
+
+
+def adapters_in_use(options: Options) -> dict[str, str]:
+    """Attribute, or :data:`OTHERS`, -> folder of the adapter that answers it; those without are left out."""
+    usual = {OTHERS: options.usual_adapter} if options.usual_adapter else {}
+    return {**options.adapter_by_attribute, **usual}
+
+
 def split(options: Options, attributes: Sequence[str]) -> tuple[Part, ...]:
     """Parts of a question about ``A`` attributes: one per adapter, in the order of first attributes."""
     found: dict[str | None, list[int]] = {} if attributes else {options.usual_adapter: []}

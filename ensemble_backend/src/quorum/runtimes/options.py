@@ -54,7 +54,8 @@ class AdaptedOptions(IsolatedOptions, frozen=True, kw_only=True):
         lora: Folder of a PEFT adapter: it answers all attributes that ``adapters`` does not name.
         adapters: Attribute -> folder of the PEFT adapter that answers it. A question about attributes of
             several adapters is asked in parts (:mod:`quorum.runtimes.by_adapter`).
-        shared: Whether members on the same ``model`` hold it once, in one process; false: in one of its own.
+        shared: Whether members on the same ``model``, with the same options of it, hold it once, in one
+            process; false: this one has a process and a model of its own.
     """
 
     lora: Annotated[str | None, Existing(fix=_SAVE, holds=_SAVED)] = None
