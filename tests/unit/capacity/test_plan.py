@@ -351,7 +351,12 @@ def test_adapters_on_one_base_take_the_memory_of_one(tmp_path):
     (share,) = plan_memory(deployment(tmp_path, *members), [H100]).gpus[0].shares
     assert share.need.member == "fashion, toys, books"
     assert share.need.weights == 2 * 8_030_261_248
-    assert share.need.adapter == 3 * (tmp_path / "toys" / "adapter_model.safetensors").stat().st_size
+    size = (tmp_path / "toys" / "adapter_model.safetensors").stat().st_size
+    assert share.need.adapter == 3 * size
+    # One that attributes and members name is there once.
+    members[0]["options"]["adapters"] = {"color": "toys"}
+    (share,) = plan_memory(deployment(tmp_path, *members), [H100]).gpus[0].shares
+    assert share.need.adapter == 3 * size
 
 
 @pytest.mark.parametrize(
@@ -424,3 +429,17 @@ def test_nvidia_smi_is_read():
 def test_what_nvidia_smi_should_not_say(text):
     with pytest.raises(GpuError, match="does not match"):
         parse_nvidia_smi(text)
+
+
+def test_an_encoder_on_a_gpu_is_named_but_not_counted(tmp_path):
+    folder = tmp_path / "ner"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(bytes(GIB // 10))
+    options = {"model": "ner", "triton": True}
+    spec = deployment(tmp_path, {"name": "ner", "runtime": "encoder", "options": options})
+    found = plan_memory(spec, [H100])
+    (note,) = found.notes
+    assert note.startswith("ner is on a GPU but not counted: an encoder, model.onnx is 0.1 GiB")
+    assert (found.fits, found.elsewhere) == (True, ["ner"])
+    on_cpu = deployment(tmp_path, {"name": "ner", "runtime": "encoder", "options": {"model": "ner"}})
+    assert not plan_memory(on_cpu, [H100]).notes

@@ -32,6 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "engine": {"engine": "e"},
     "replay": {"votes": "v"},
     "catalogue": {"products": "p"},
+    "encoder": {"model": "m"},
 }
 
 
@@ -66,7 +67,7 @@ def test_null_counts_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("runtime", "given", "key", "message"),
     [
-        ("magic", {}, "runtime", "'magic'; use one of catalogue, engine, hf, openvino, replay, tensorrt_llm"),
+        ("magic", {}, "runtime", "'magic'; use one of catalogue, encoder, engine, hf, openvino, replay"),
         ("replay", {}, "votes", "'votes' is missing, replay needs it: a path; record one"),
         ("tensorrt_llm", {}, "model", "'model' is missing, .*Hugging Face id"),
         ("hf", {"model": None}, "model", "'model' is missing"),
@@ -168,11 +169,12 @@ def test_members_may_differ_in_options_that_exist() -> None:
 
 
 def test_missing_files_are_named_with_the_fix(tmp_path: Path) -> None:
-    options = HfOptions(model="m", lora="a")
-    assert [key for key, _ in find_missing(options, tmp_path)] == ["model", "lora"]
+    options = HfOptions(model="m", lora="a", adapters={"color": "b", "size": "a"})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "adapter_config.json").touch()
+    assert {key for key, _ in find_missing(options, tmp_path)} == {"model", "lora", "adapters.size"}
     (tmp_path / "m").mkdir()
-    (key, problem), _ = find_missing(options, tmp_path)
-    assert key == "model"
+    (problem,) = [problem for key, problem in find_missing(options, tmp_path) if key == "model"]
     assert problem.startswith(f"{tmp_path / 'm'} has no config.json; save a checkpoint there")
     (tmp_path / "m" / "config.json").touch()
     assert find_missing(HfOptions(model="m"), tmp_path) == []
@@ -191,10 +193,5 @@ def test_only_an_isolated_replay_has_faults_and_a_memory_limit(given: dict[str, 
 
 
 def test_every_llm_of_this_server_is_isolated() -> None:
-    given = {"model": "m", "engine": "e", "votes": "v", "products": "p"}
-    isolated = {
-        name
-        for name, kind in RUNTIMES.items()
-        if read_options(name, {key: given[key] for key in given if key in kind.__struct_fields__}).isolated
-    }
-    assert isolated == {"openvino", "hf", "tensorrt_llm"}
+    isolated = {name for name in RUNTIMES if read_options(name, NEEDED[name]).isolated}
+    assert isolated == {"openvino", "hf", "tensorrt_llm", "encoder"}

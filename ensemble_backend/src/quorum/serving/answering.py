@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quorum.runtimes import create
 from quorum.runtimes.base import (
@@ -23,6 +23,7 @@ from quorum.runtimes.base import (
     RuntimeConfigError,
     RuntimeSettings,
 )
+from quorum.runtimes.by_adapter import Joined, Part, split
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
@@ -31,7 +32,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
-from quorum_contract import Status
+from quorum_contract import NOT_APPLICABLE, Status
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +40,31 @@ Done = Callable[[bytes], None]
 """Takes a member's packed votes; called once for each question."""
 
 
+class _Task(NamedTuple):
+    """A part of a question with its prompt's prefix, its schema, and the fields of its texts."""
+
+    part: Part
+    instructions: str
+    schema: str
+    fields: frozenset[str]
+
+
 class Answering:
     """One member's prompt and runtime: questions in, packed votes out."""
 
-    def __init__(self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        catalogue: Catalogue,
+        runtime: Runtime,
+        options: Options | None = None,
+    ) -> None:
+        """``options`` say which adapter answers which attribute; None: one answers all."""
         self._name, self._style = settings["name"], settings["prompt"]
-        self._catalogue, self._runtime = catalogue, runtime
+        self._catalogue, self._runtime, self._options = catalogue, runtime, options or Options()
+        self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
-        self._task = lru_cache(maxsize=256)(self._task_of)
+        self._tasks = lru_cache(maxsize=256)(self._tasks_of)
 
     def ask(
         self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
@@ -61,26 +79,64 @@ class Answering:
             cancellation: Says, before or at the deadline, that the votes are not wanted.
         """
         try:
-            question = self._question(admitted, deadline_ns, cancellation)
-            self._runtime.submit(question, lambda reply: done(packed(self._votes(question, reply))))
+            asked = self._asked(admitted)
+            tasks = self._tasks(asked) if asked or not admitted.attributes else []
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
+            return
+
+        def settle(votes: Sequence[Vote]) -> None:
+            done(packed(self._spread(admitted, asked, votes)))
+
+        if not tasks:
+            settle([])
+            return
+        joined = Joined([task.part for task in tasks], settle)
+        for task in tasks:
+            self._submit(admitted, task, deadline_ns, joined, cancellation)
 
     def close(self) -> None:
         """Stop the runtime; questions in flight are dropped."""
         self._runtime.close()
 
-    def _question(self, admitted: Admitted, deadline_ns: int, cancellation: Cancellation) -> Question:
-        instructions, schema, fields = self._task(admitted.attributes)
-        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category, fields)
-        text, category, attributes, _ = admitted
-        return Question(prompt, schema, text, category, attributes, deadline_ns, cancellation)
+    def _asked(self, admitted: Admitted) -> tuple[str, ...]:
+        """The attributes that products of this category have."""
+        if not self._has_only:
+            return admitted.attributes
+        get, category = self._catalogue.get, admitted.category
+        return tuple(name for name in admitted.attributes if get(name).is_asked_for(category))
 
-    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str, frozenset[str]]:
-        schema = json.dumps(answer_schema(self._catalogue, attributes), ensure_ascii=False)
-        instructions = instructions_for(self._catalogue, self._style, attributes)
-        return instructions, schema, fields_of(self._catalogue, attributes)
+    def _spread(self, admitted: Admitted, asked: tuple[str, ...], votes: Sequence[Vote]) -> Sequence[Vote]:
+        """A vote per attribute: "n/a" on those that were not asked."""
+        if asked == admitted.attributes:
+            return votes
+        given = dict(zip(asked, votes, strict=True))
+        none = Vote(NOT_APPLICABLE, Status.ANSWERED)
+        return [given.get(name, none) for name in admitted.attributes]
+
+    def _submit(
+        self, admitted: Admitted, task: _Task, deadline_ns: int, joined: Joined, cancellation: Cancellation
+    ) -> None:
+        part = task.part
+        try:
+            text, category = admitted.text, admitted.category
+            prompt = fill_prompt(self._style, task.instructions, text, category, task.fields)
+            question = Question(
+                prompt, task.schema, text, category, part.attributes, deadline_ns, cancellation, part.adapter
+            )
+            self._runtime.submit(question, lambda reply: joined.add(part, self._votes(question, reply)))
+        except Exception:
+            logger.exception("member %s: the runtime refused a question", self._name)
+            joined.add(part, abstain(Status.ERROR, len(part.attributes)))
+
+    def _tasks_of(self, attributes: tuple[str, ...]) -> list[_Task]:
+        return [self._task(part) for part in split(self._options, attributes)]
+
+    def _task(self, part: Part) -> _Task:
+        schema = json.dumps(answer_schema(self._catalogue, part.attributes), ensure_ascii=False)
+        instructions = instructions_for(self._catalogue, self._style, part.attributes)
+        return _Task(part, instructions, schema, fields_of(self._catalogue, part.attributes))
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
@@ -133,7 +189,7 @@ def start_runtimes(
         for member, own in zip(members, options, strict=True):
             peers = tuple(other for other in options if other is not own)
             runtime = create(RuntimeSettings(member["name"], root, own, peers, infer, catalogue))
-            started.append(Answering(member, catalogue, runtime))
+            started.append(Answering(member, catalogue, runtime, own))
     except BaseException:
         for answering in started:
             answering.close()
