@@ -108,7 +108,15 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
         for number, one in enumerate(asked):
             schema = json.dumps(answer_schema(settings.catalogue, one.attributes), ensure_ascii=False)
             prompt = build_prompt(settings.catalogue, style, one.text, one.category, one.attributes)
-            question = Question(prompt, schema, one.text, one.category, one.attributes, deadline)
+            question = Question(
+                prompt,
+                schema,
+                one.text,
+                one.category,
+                one.attributes,
+                deadline,
+                adapter=settings.options.usual_adapter,
+            )
             runtime.submit(question, partial(keep, number))
         for _ in asked:
             left.acquire()

@@ -54,7 +54,8 @@ class EncoderOptions:
         embeddings: With ``full``, train them too.
         class_weights: Weigh labels by the inverse of their frequency.
         with_category: Put the category into the question of the head ``value``.
-        int8: Write matrix products in int8: about a third of the size and of the time, on a CPU.
+        int8: Write matrix products of ``model.onnx`` in int8, in place of float32: two thirds of the size,
+            half of the time in ONNX Runtime (OpenVINO is slower), 0.7 points of span F1 on QueryNER less.
         bfloat16: None: where this machine multiplies it natively.
         patience: Evaluations without a better score after which training ends.
         checkpoint_every: Steps; 0: none.
