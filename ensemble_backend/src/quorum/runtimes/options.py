@@ -77,6 +77,7 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     Attributes:
         model: Folder that ``quorum build`` made.
+        lora: Folder of a PEFT adapter that is applied to all questions.
         threads: CPU threads; 0: one per core.
         max_new_tokens: Longest answer.
         kv_cache_blocks: Size of the KV cache in blocks of 32 tokens; 0: it grows.
@@ -88,6 +89,10 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     runtime: ClassVar[str] = "openvino"
     served_by: ClassVar[str] = "quorum.runtimes.openvino:OpenVinoRuntime"
+    refused: ClassVar[Mapping[str, str]] = {
+        "adapters": "OpenVINO GenAI applies one adapter to all questions of a batch; give one that was tuned"
+        " on all attributes, by `lora`, or take runtime `hf`, which has `adapters`",
+    }
 
     model: Annotated[
         str,
@@ -96,6 +101,7 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
             holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
         ),
     ]
+    lora: Annotated[str | None, Existing(fix=_SAVE, holds=(*_SAVED, "adapter_model.safetensors"))] = None
     threads: CountOrZero = 1
     max_new_tokens: Count = 256
     kv_cache_blocks: CountOrZero = 256
@@ -103,6 +109,11 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     chat: bool | None = None
     prefix_caching: bool = True
     scores: bool = True
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of its adapter."""
+        return self.lora
 
 
 class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
