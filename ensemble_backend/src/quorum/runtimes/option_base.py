@@ -44,6 +44,7 @@ class Existing(Hint):
 
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31), Hint("a whole number of at least 1")]
+Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,18 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from quorum.runtimes.option_base import Count, Existing, Hint, OptionError, Options, convert
+from quorum.runtimes.lookup_options import CatalogueOptions, ReplayOptions
+from quorum.runtimes.option_base import Count, Existing, Gib, Hint, OptionError, Options, convert
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["fp8", "int8_sq", "int8_wo", "int4_wo", "int4_awq", "w4a8_awq", "nvfp4"]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1), Hint("a share", "it lies between 0 and 1")]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
 Parallel = Annotated[int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")]
 GpuShare = Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")]
-Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
-FAULTS = ("raise", "hang", "block", "slow", "garbage", "memory", "exit")
-"""What the file in the option ``faults`` of ``replay`` may name."""
-Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
 
 
 class IsolatedOptions(Options, frozen=True, kw_only=True):
@@ -291,73 +287,61 @@ class EngineOptions(GpuOptions, frozen=True, kw_only=True):
         return self.model or self.engine
 
 
-class ReplayOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``replay``.
+class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``encoder``, with those of :class:`IsolatedOptions`.
 
     Attributes:
-        votes: Path of a votes table.
-        recorded_as: Column to answer from; None: the member's name.
-        latency_ms: Mean think time.
-        latency_shape: Its distribution.
-        fail_share: Share of questions, in [0, 1], that raise.
-        hang_share: Share of questions, in [0, 1], that time out.
-        seed: Of the draws.
-        scores: Whether votes come with the scores that were recorded.
-        isolated: Whether it runs in a worker process, as an LLM does.
-        memory_limit_gib: As in :class:`IsolatedOptions`, for an isolated one.
-        faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question
-            and names what goes wrong now, by one word of :data:`FAULTS`; missing or empty: nothing does.
-            ``raise``: the question fails. ``hang``: it is never answered. ``block``: the call never returns,
-            and no later question is taken. ``slow``: it is answered two seconds late. ``garbage``: the text
-            is nonsense. ``memory``: memory is taken until the process is ended, which needs
-            ``memory_limit_gib``. ``exit``: the process ends at once. Only an isolated replay takes faults: in
-            a step they would end the server.
+        model: Folder that ``quorum tune`` made.
+        engine: What computes: ``openvino``, or ``onnxruntime`` where that is installed.
+        precision: ``f32`` for the same answers on every CPU and in every batch; ``bf16`` (``openvino``) is
+            faster on CPUs that have it; ``int8`` (``onnxruntime``) quantises the matrices at start, and a
+            vote depends on the others in its batch; ``auto``: ``f32``, or FP16 on a GPU.
+        threads: CPU threads; 0: one per core.
+        max_batch: Rows computed at once; a question has one row per attribute.
+        max_tokens: Tokens of a row, the rest of its text is not read; None: as in tuning, the most.
+        scores: Whether votes come with the log-probability of their values.
+        triton: Whether the network is a Triton model of its own, on a GPU by TensorRT; unverified on GPU.
+            The member then only tokenises, decodes and abstains, and runs in its step.
     """
 
-    runtime: ClassVar[str] = "replay"
-    served_by: ClassVar[str] = "quorum.runtimes.replay:ReplayRuntime"
+    runtime: ClassVar[str] = "encoder"
+    served_by: ClassVar[str] = "quorum.runtimes.encoder:EncoderRuntime"
 
-    votes: Annotated[str, Existing(fix="record one with `quorum extract FILE --votes`")]
-    recorded_as: str | None = None
-    latency_ms: Annotated[
-        float,
-        msgspec.Meta(ge=0, le=86_400_000),
-        Hint("a number of milliseconds", "it lies between 0 and a day"),
-    ] = 0.0
-    latency_shape: Literal["exponential", "constant"] = "exponential"
-    fail_share: Share = 0.0
-    hang_share: Share = 0.0
-    seed: Int64 = 0
+    model: Annotated[
+        str,
+        Existing(
+            fix="make it with `quorum tune`",
+            holds=("model.onnx", "tokenizer.json", "encoder.json"),
+        ),
+    ]
+    engine: Literal["openvino", "onnxruntime"] = "openvino"
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    threads: CountOrZero = 1
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096), Hint("a whole number from 1 to 4096")] = 32
+    max_tokens: (
+        Annotated[int, msgspec.Meta(ge=8, le=4096), Hint("a number of tokens", "it is at least 8")] | None
+    ) = None
     scores: bool = True
-    isolated: bool = False
-    memory_limit_gib: Gib | None = None
-    faults: Annotated[str | None, Hint("a path", "the file need not exist")] = None
+    triton: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.isolated:
-            for key in ("memory_limit_gib", "faults"):
-                if getattr(self, key) is not None:
-                    raise OptionError(key, "it needs a worker process; set `isolated: true` as well")
+        able = {"bf16": "openvino", "int8": "onnxruntime"}.get(self.precision, self.engine)
+        if self.triton and self.precision == "int8":
+            raise OptionError("precision", "int8 is not for a GPU; use auto (FP16), f32 or bf16")
+        if not self.triton and able != self.engine:
+            raise OptionError(
+                "precision", f"{self.engine} has no {self.precision}; use f32, or `engine: {able}`"
+            )
+        if self.triton and self.memory_limit_gib is not None:
+            raise OptionError(
+                "memory_limit_gib", "with `triton: true` there is no worker process; leave it out"
+            )
 
-
-class CatalogueOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``catalogue``.
-
-    Attributes:
-        products: Path of the products that are filled in.
-        min_precision: Values of a lower precision are not proposed.
-        scores: Whether votes come with the logarithm of the precision.
-    """
-
-    runtime: ClassVar[str] = "catalogue"
-    served_by: ClassVar[str] = "quorum.runtimes.catalogue:CatalogueRuntime"
-
-    products: Annotated[
-        str, Existing(fix='write one product a line: {"text": ..., "attributes": {name: value}}')
-    ]
-    min_precision: Share = 0.3
-    scores: bool = True
+    @property
+    def isolated(self) -> bool:
+        """False where the network is a Triton model of its own."""
+        return not self.triton
 
 
 RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
@@ -365,6 +349,7 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
         options.runtime: options
         for options in (
             OpenVinoOptions, HfOptions, TensorRtLlmOptions, EngineOptions, ReplayOptions, CatalogueOptions,
+            EncoderOptions,
         )
     }
 )  # fmt: skip

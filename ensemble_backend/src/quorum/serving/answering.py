@@ -32,7 +32,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
-from quorum_contract import Status
+from quorum_contract import NOT_APPLICABLE, Status
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Answering:
         """``options`` say which adapter answers which attribute; None: one answers all."""
         self._name, self._style = settings["name"], settings["prompt"]
         self._catalogue, self._runtime, self._options = catalogue, runtime, options or Options()
+        self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
         self._tasks = lru_cache(maxsize=256)(self._tasks_of)
 
@@ -78,12 +79,18 @@ class Answering:
             cancellation: Says, before or at the deadline, that the votes are not wanted.
         """
         try:
-            tasks = self._tasks(admitted.attributes)
+            asked = self._asked(admitted)
+            if not asked:
+                done(packed(self._spread(admitted, (), [])))
+                return
+            tasks = self._tasks(asked)
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
             return
-        joined = Joined([task.part for task in tasks], lambda votes: done(packed(votes)))
+        joined = Joined(
+            [task.part for task in tasks], lambda votes: done(packed(self._spread(admitted, asked, votes)))
+        )
         for task in tasks:
             self._submit(admitted, task, deadline_ns, joined, cancellation)
 
@@ -105,6 +112,21 @@ class Answering:
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             joined.add(part, abstain(Status.ERROR, len(part.attributes)))
+
+    def _asked(self, admitted: Admitted) -> tuple[str, ...]:
+        """The attributes that products of this category have."""
+        if not self._has_only:
+            return admitted.attributes
+        get, category = self._catalogue.get, admitted.category
+        return tuple(name for name in admitted.attributes if get(name).is_asked_for(category))
+
+    def _spread(self, admitted: Admitted, asked: tuple[str, ...], votes: Sequence[Vote]) -> Sequence[Vote]:
+        """A vote per attribute: "n/a" on those that were not asked."""
+        if asked == admitted.attributes:
+            return votes
+        given = dict(zip(asked, votes, strict=True))
+        none = Vote(NOT_APPLICABLE, Status.ANSWERED)
+        return [given.get(name, none) for name in admitted.attributes]
 
     def _tasks_of(self, attributes: tuple[str, ...]) -> list[_Task]:
         return [self._task(part) for part in split(self._options, attributes)]
