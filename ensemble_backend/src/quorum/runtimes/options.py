@@ -38,6 +38,9 @@ class IsolatedOptions(Options, frozen=True, kw_only=True):
 
 _SAVE = "save an adapter there with PEFT's save_pretrained"
 _SAVED = ("adapter_config.json",)
+_Adapters = Annotated[
+    dict[str, str], Existing("a mapping of attributes to folders of adapters", fix=_SAVE, holds=_SAVED)
+]
 
 
 class AdaptedOptions(IsolatedOptions, frozen=True, kw_only=True):
@@ -52,9 +55,7 @@ class AdaptedOptions(IsolatedOptions, frozen=True, kw_only=True):
     """
 
     lora: Annotated[str | None, Existing(fix=_SAVE, holds=_SAVED)] = None
-    adapters: Annotated[
-        dict[str, str], Existing("a mapping of attributes to folders of adapters", fix=_SAVE, holds=_SAVED)
-    ] = msgspec.field(default_factory=dict)
+    adapters: _Adapters = msgspec.field(default_factory=dict)
     shared: bool = True
 
     @property
@@ -250,18 +251,33 @@ class GpuOptions(Options, frozen=True, kw_only=True):
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``; the last as in :class:`IsolatedOptions`."""
+    """Options of the runtime ``tensorrt_llm``; ``memory_limit_gib`` as in :class:`IsolatedOptions`.
+
+    Attributes:
+        model: Folder of a checkpoint, or a Hugging Face id.
+        revision: Commit, branch or tag of that id; None: its newest. A commit always gives the same weights.
+        adapters: As in :class:`AdaptedOptions`; all are in the memory of one LLM.
+    """
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
 
     model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
+    revision: Annotated[
+        str | None, Hint("text", "a commit, branch or tag of the Hugging Face id, in quotes")
+    ] = None
+    adapters: _Adapters = msgspec.field(default_factory=dict)
     memory_limit_gib: Gib | None = None
 
     @property
     def isolated(self) -> bool:
         """True, as for every LLM."""
         return True
+
+    @property
+    def adapter_by_attribute(self) -> Mapping[str, str]:
+        """Attribute -> folder of its adapter."""
+        return self.adapters
 
 
 class EngineOptions(GpuOptions, frozen=True, kw_only=True):
@@ -359,7 +375,7 @@ _OF_MEMBERS = frozenset({"lora", "guided", "chat", "scores"})
 SHARED = MappingProxyType(
     {
         "hf": _OF_MEMBERS | {"adapters", "max_new_tokens"},
-        "tensorrt_llm": _OF_MEMBERS | {"max_tokens"},
+        "tensorrt_llm": _OF_MEMBERS | {"adapters", "max_tokens"},
     }
 )
 """Runtimes whose members share an LLM in memory -> the options in which such members may differ."""

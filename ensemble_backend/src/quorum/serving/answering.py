@@ -80,38 +80,25 @@ class Answering:
         """
         try:
             asked = self._asked(admitted)
-            if not asked:
-                done(packed(self._spread(admitted, (), [])))
-                return
-            tasks = self._tasks(asked)
+            tasks = self._tasks(asked) if asked or not admitted.attributes else []
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
             return
-        joined = Joined(
-            [task.part for task in tasks], lambda votes: done(packed(self._spread(admitted, asked, votes)))
-        )
+
+        def settle(votes: Sequence[Vote]) -> None:
+            done(packed(self._spread(admitted, asked, votes)))
+
+        if not tasks:
+            settle([])
+            return
+        joined = Joined([task.part for task in tasks], settle)
         for task in tasks:
             self._submit(admitted, task, deadline_ns, joined, cancellation)
 
     def close(self) -> None:
         """Stop the runtime; questions in flight are dropped."""
         self._runtime.close()
-
-    def _submit(
-        self, admitted: Admitted, task: _Task, deadline_ns: int, joined: Joined, cancellation: Cancellation
-    ) -> None:
-        part = task.part
-        try:
-            text, category = admitted.text, admitted.category
-            prompt = fill_prompt(self._style, task.instructions, text, category, task.fields)
-            question = Question(
-                prompt, task.schema, text, category, part.attributes, deadline_ns, cancellation, part.adapter
-            )
-            self._runtime.submit(question, lambda reply: joined.add(part, self._votes(question, reply)))
-        except Exception:
-            logger.exception("member %s: the runtime refused a question", self._name)
-            joined.add(part, abstain(Status.ERROR, len(part.attributes)))
 
     def _asked(self, admitted: Admitted) -> tuple[str, ...]:
         """The attributes that products of this category have."""
@@ -127,6 +114,21 @@ class Answering:
         given = dict(zip(asked, votes, strict=True))
         none = Vote(NOT_APPLICABLE, Status.ANSWERED)
         return [given.get(name, none) for name in admitted.attributes]
+
+    def _submit(
+        self, admitted: Admitted, task: _Task, deadline_ns: int, joined: Joined, cancellation: Cancellation
+    ) -> None:
+        part = task.part
+        try:
+            text, category = admitted.text, admitted.category
+            prompt = fill_prompt(self._style, task.instructions, text, category, task.fields)
+            question = Question(
+                prompt, task.schema, text, category, part.attributes, deadline_ns, cancellation, part.adapter
+            )
+            self._runtime.submit(question, lambda reply: joined.add(part, self._votes(question, reply)))
+        except Exception:
+            logger.exception("member %s: the runtime refused a question", self._name)
+            joined.add(part, abstain(Status.ERROR, len(part.attributes)))
 
     def _tasks_of(self, attributes: tuple[str, ...]) -> list[_Task]:
         return [self._task(part) for part in split(self._options, attributes)]
