@@ -3,7 +3,7 @@
 
 from quorum_client._aio import AsyncClient
 from quorum_client._connection import Tls
-from quorum_client._results import Answer, Extraction, Item, Vote
+from quorum_client._results import Answer, Extraction, Item, Span, Vote
 from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
@@ -43,6 +43,7 @@ __all__ = [
     "QuorumError",
     "RequestError",
     "ServerError",
+    "Span",
     "Status",
     "Tls",
     "Unauthenticated",

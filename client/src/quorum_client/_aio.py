@@ -62,7 +62,7 @@ class AsyncClient:
 
     async def extract(
         self,
-        text: str,
+        text: str | Mapping[str, str],
         attributes: Sequence[str],
         *,
         category: str = "",

@@ -29,6 +29,7 @@ from quorum_client.errors import (
     Unreachable,
 )
 from quorum_contract import BULK, CANARY, INTERACTIVE, STABLE, Priority
+from quorum_contract.fields import join_fields
 from quorum_contract.key import KEY_HEADER, key_value
 
 _HEADER = re.compile(r"[0-9a-z_.-]+")
@@ -157,7 +158,7 @@ class Connection:
 
     def call(
         self,
-        text: str,
+        text: str | Mapping[str, str],
         attributes: Sequence[str],
         category: str,
         timeout_s: float | Unset,
@@ -172,6 +173,7 @@ class Connection:
         Raises:
             InvalidRequest: The arguments break the contract.
         """
+        text = join_fields(text) if isinstance(text, Mapping) else text
         timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
         routed = channel is None and self.canary_share is not None
         name = self.channel if channel is None else channel

@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from quorum_contract import STABLE, DecisionStatus, Status
+from quorum_contract import NOT_APPLICABLE, STABLE, DecisionStatus, Status
+
+
+class Span(NamedTuple):
+    """A part of the text, and what it is."""
+
+    text: str
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,41 @@ class Answer:
     confidence: float
     votes: tuple[Vote, ...]
     status: DecisionStatus = DecisionStatus.DECIDED
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The value of an attribute of kind ``spans``, in order of appearance; empty when there is none.
+
+        Raises:
+            ValueError: The value is not of that kind.
+        """
+        pairs = _json_list(self.value or "[]")
+        if pairs is None or not all(map(_is_pair, pairs)):
+            raise ValueError(f"{self.attribute}: {self.value!r:.80} has no spans; read it as `value`")
+        return tuple(Span(*pair) for pair in pairs)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All values of an attribute that may have many, or the one value; empty for "n/a" and for none."""
+        if self.value is None or self.value == NOT_APPLICABLE:
+            return ()
+        found = _json_list(self.value)
+        if found is None or not all(isinstance(value, str) for value in found):
+            return (self.value,)
+        return tuple(found)
+
+
+def _json_list(value: str) -> list[Any] | None:
+    """The JSON list that a value is; None for another value."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +137,13 @@ class Item:
     """One product for ``extract_many``.
 
     Attributes:
-        text: Title and description.
+        text: Title and description, or named fields, see :meth:`quorum_client.Client.extract`.
         attributes: Names of the attributes wanted.
         category: Product category; may be empty.
         product_id: Identifier of the product, see :meth:`quorum_client.Client.extract`.
     """
 
-    text: str
+    text: str | Mapping[str, str]
     attributes: Sequence[str]
     category: str = ""
     product_id: str | None = None

@@ -76,7 +76,7 @@ class Client:
 
     def extract(
         self,
-        text: str,
+        text: str | Mapping[str, str],
         attributes: Sequence[str],
         *,
         category: str = "",
@@ -92,7 +92,8 @@ class Client:
         If it is interrupted (``KeyboardInterrupt``), the server is asked to stop working on the product.
 
         Args:
-            text: Title and description; at most 32 768 bytes as UTF-8, not only white space.
+            text: Title and description; at most 32 768 bytes as UTF-8, not only white space. For attributes
+                with ``fields`` a mapping of them, such as ``{"query": ..., "title": ...}``.
             attributes: 1 to 64 different names, at most 128 bytes each.
             category: Product category, at most 256 bytes; may be empty.
             timeout_s: Deadline of this call, seconds.

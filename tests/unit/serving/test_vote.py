@@ -16,7 +16,6 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import equal_weights
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
-from quorum.tasks.catalogue import Catalogue
 from quorum_contract import DecisionStatus, Status
 from quorum_contract.tensors import ANSWERED
 
@@ -52,7 +51,7 @@ def answer(
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
-    step._evidence, step._quorum, step._catalogue = evidence, rule, Catalogue({})
+    step._evidence, step._quorum, step._form = evidence, rule, lambda name: "one"
     step._weights = SimpleNamespace(parameters=lambda *_: Parameters((1.0, 2.0)))
     question = add_ticket(1, pack_question(Admitted("shoe", "", ("colour", "size"), 0)))
     packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}

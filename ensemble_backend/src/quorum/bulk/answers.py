@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
+from quorum.decision.spans import SpansError, load_pairs, load_values
 from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
@@ -118,6 +119,9 @@ class VotesSink:
         if isinstance(result, Exception):
             return
         for answer in result.answers:
+            # No member was asked: the category has no such attribute.
+            if not self._catalogue.get(answer.attribute).is_asked_for(listing.category):
+                continue
             cell = Cell(
                 product=listing.product,
                 category=listing.category,
@@ -129,6 +133,20 @@ class VotesSink:
                 scores=known_scores(vote.score for vote in answer.votes),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])
+
+
+def in_words(value: str) -> str:
+    """A value for people: spans and several values without the marks of JSON."""
+    if not value.startswith("["):
+        return value
+    try:
+        return "; ".join(f"{words} = {kind}" for words, kind in load_pairs(value)) or "none"
+    except SpansError:
+        pass
+    try:
+        return ", ".join(load_values(value))
+    except SpansError:
+        return value
 
 
 def extraction_json(result: Extraction) -> dict[str, Any]:

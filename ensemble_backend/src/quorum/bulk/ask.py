@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing
@@ -46,9 +46,30 @@ def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Not
     return wanted
 
 
+def fields_of(deployment: Deployment, names: Sequence[str]) -> tuple[str, ...]:
+    """The named fields that the text for these attributes is made of; empty: their text is plain.
+
+    Raises:
+        NoAttributesError: Attributes of other fields, which one text cannot serve, are asked for together.
+    """
+    known = deployment.attributes
+    wanted = {tuple(known[name].fields): name for name in names if name in known}
+    if len(wanted) > 1:
+        (first, a), (second, b), *_ = wanted.items()
+        raise NoAttributesError(
+            f"{a!r} is asked of {_of(first)}, {b!r} of {_of(second)}; ask for them separately, with "
+            "--attributes"
+        )
+    return next(iter(wanted), ())
+
+
+def _of(fields: Sequence[str]) -> str:
+    return f"the fields {', '.join(fields)}" if fields else "a plain text"
+
+
 def ask(
     deployment: Deployment,
-    text: str,
+    text: str | Mapping[str, str],
     attributes: Sequence[str] | None = None,
     *,
     category: str = "",
@@ -61,7 +82,7 @@ def ask(
 
     Args:
         deployment: The deployment that is served.
-        text: Product title or description.
+        text: Product title or description, or named fields, for attributes with ``fields``.
         attributes: Attributes to ask for; None: the whole catalogue.
         category: Product category; may be empty.
         channel: Ensemble to ask.

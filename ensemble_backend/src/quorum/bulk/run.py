@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from quorum.bulk import only as alone
 from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, open_sinks
-from quorum.bulk.ask import ask_in_order, attributes_of
+from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.bulk.waits import WaitNotes
@@ -214,9 +214,10 @@ def extract(
         return _extract_only(deployment, Path(file), options, options.only, progress, note)
     source, out, votes = Path(file), _path(options.out), _path(options.votes)
     check_outputs(out, votes, source)
-    listings = read_listings(source, options.text_column, options.id_column)
-    _note_numbered(source, listings, note)
     names = attributes_of(deployment, options.attributes, note)
+    fields = fields_of(deployment, names)
+    listings = read_listings(source, options.text_column, options.id_column, fields)
+    _note_numbered(source, listings, note)
     # What every request would be refused for.
     encode_attributes(names)
     _check_settings(options)
@@ -251,7 +252,8 @@ def _extract_only(
     """Ask some members only, and merge their votes into the table."""
     votes = _check_only(options, only)
     spec = alone.members_alone(deployment, only)
-    listings = read_listings(source, options.text_column, options.id_column)
+    fields = fields_of(deployment, options.attributes or ())
+    listings = read_listings(source, options.text_column, options.id_column, fields)
     _note_numbered(source, listings, note)
     part = alone.part_path(votes, spec.member_names)
     # Of a run that was killed.

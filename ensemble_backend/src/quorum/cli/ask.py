@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
-from quorum.bulk.answers import as_probability
+from quorum.bulk.answers import as_probability, in_words
 from quorum.bulk.ask import why_withheld
 from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
@@ -35,8 +35,14 @@ ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
 
 
 def ask(
-    text: Annotated[str, typer.Argument(help="Product title or description.")],
+    text: Annotated[
+        str, typer.Argument(help="Product title or description; leave it out with --field.")
+    ] = "",
     attributes: AttributesOption = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=TEXT, once per field, for attributes with `fields`.", show_default=False),
+    ] = None,
     category: Annotated[str, typer.Option(help="Product category.")] = "",
     channel: ChannelOption = STABLE,
     url: UrlOption = None,
@@ -48,12 +54,14 @@ def ask(
 
     p=.93: the member itself gave its answer the probability 0.93. With --json, `score` is its logarithm.
 
+    Of written texts the confidence is how alike they are, not a probability.
+
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
     deployment = quorum.load_deployment(deploy)
     result = quorum.ask(
         deployment,
-        text,
+        _text_of(text, field or []),
         names_in(attributes),
         category=category,
         channel=channel,
@@ -64,10 +72,11 @@ def ask(
     if json:
         print_json(quorum.extraction_json(result))
         return
-    table = _wide(result.answers)
+    written = {name for name, attribute in deployment.attributes.items() if attribute.kind == "text"}
+    table = _wide(result.answers, written)
     unbounded = out.options.update(width=_UNBOUNDED)
     fits = Measurement.get(out, unbounded, table).maximum <= out.width
-    out.print(table if fits else _narrow(result.answers))
+    out.print(table if fits else _narrow(result.answers, written))
     if any(vote.score is not None for answer in result.answers for vote in answer.votes):
         note("p: the probability that the member gave to its value")
     for answer in result.answers:
@@ -76,26 +85,43 @@ def ask(
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
 
 
-def _wide(answers: Sequence[Answer]) -> Table:
+def _text_of(text: str, fields: Sequence[str]) -> str | Mapping[str, str]:
+    """The text, or the fields of ``--field``."""
+    if not fields:
+        return text
+    if text:
+        raise typer.BadParameter("give a text or fields, not both", param_hint="--field")
+    pairs = [field.partition("=") for field in fields]
+    if wrong := next((name for name, equals, _ in pairs if not equals), None):
+        raise typer.BadParameter(f"{wrong!r} has no '='; write NAME=TEXT", param_hint="--field")
+    return {name.strip(): value for name, _, value in pairs}
+
+
+def _wide(answers: Sequence[Answer], written: Container[str]) -> Table:
     """A row for each attribute, a column for each member."""
     table = Table("attribute", "answer", "confidence", *(vote.member for vote in answers[0].votes))
     for answer in answers:
         votes = map(_vote_cell, answer.votes)
-        table.add_row(Text(answer.attribute), _answer_cell(answer), f"{answer.confidence:.0%}", *votes)
+        table.add_row(Text(answer.attribute), _answer_cell(answer), _sure(answer, written), *votes)
     return table
 
 
-def _narrow(answers: Sequence[Answer]) -> Table:
+def _narrow(answers: Sequence[Answer], written: Container[str]) -> Table:
     """A block for each attribute, with a row for each member."""
     table = Table(
         Column("attribute, member", overflow="fold"), Column("answer, vote", overflow="fold"), "confidence"
     )
     for answer in answers:
-        table.add_row(Text(answer.attribute, "bold"), _answer_cell(answer), f"{answer.confidence:.0%}")
+        table.add_row(Text(answer.attribute, "bold"), _answer_cell(answer), _sure(answer, written))
         for vote in answer.votes:
             table.add_row(Text(f"  {vote.member}"), _vote_cell(vote), "")
         table.add_section()
     return table
+
+
+def _sure(answer: Answer, written: Container[str]) -> str:
+    """The confidence, which of written texts is no probability."""
+    return f"{answer.confidence:.0%}" + " alike" * (answer.attribute in written)
 
 
 def _answer_cell(answer: Answer) -> Text:
@@ -104,7 +130,7 @@ def _answer_cell(answer: Answer) -> Text:
 
 def _cell(value: str | None, reason: str, style: str = "") -> Text:
     # As Text: values may hold brackets, which a string would lose as markup.
-    return Text(f"({reason})", "dim") if value is None else Text(value, style)
+    return Text(f"({reason})", "dim") if value is None else Text(in_words(value), style)
 
 
 def _vote_cell(vote: Vote) -> Text:

@@ -31,7 +31,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
-from quorum_contract import Status
+from quorum_contract import NOT_APPLICABLE, Status
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Answering:
     def __init__(self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime) -> None:
         self._name, self._style = settings["name"], settings["prompt"]
         self._catalogue, self._runtime = catalogue, runtime
+        self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
         self._task = lru_cache(maxsize=256)(self._task_of)
 
@@ -61,8 +62,16 @@ class Answering:
             cancellation: Says, before or at the deadline, that the votes are not wanted.
         """
         try:
-            question = self._question(admitted, deadline_ns, cancellation)
-            self._runtime.submit(question, lambda reply: done(packed(self._votes(question, reply))))
+            asked = self._asked(admitted)
+            if not asked:
+                done(packed(self._spread(admitted, (), [])))
+                return
+            question = self._question(admitted._replace(attributes=asked), deadline_ns, cancellation)
+
+            def settle(reply: Reply) -> None:
+                done(packed(self._spread(admitted, asked, self._votes(question, reply))))
+
+            self._runtime.submit(question, settle)
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
@@ -70,6 +79,21 @@ class Answering:
     def close(self) -> None:
         """Stop the runtime; questions in flight are dropped."""
         self._runtime.close()
+
+    def _asked(self, admitted: Admitted) -> tuple[str, ...]:
+        """The attributes that products of this category have."""
+        if not self._has_only:
+            return admitted.attributes
+        get, category = self._catalogue.get, admitted.category
+        return tuple(name for name in admitted.attributes if get(name).is_asked_for(category))
+
+    def _spread(self, admitted: Admitted, asked: tuple[str, ...], votes: Sequence[Vote]) -> Sequence[Vote]:
+        """A vote per attribute: "n/a" on those that were not asked."""
+        if asked == admitted.attributes:
+            return votes
+        given = dict(zip(asked, votes, strict=True))
+        none = Vote(NOT_APPLICABLE, Status.ANSWERED)
+        return [given.get(name, none) for name in admitted.attributes]
 
     def _question(self, admitted: Admitted, deadline_ns: int, cancellation: Cancellation) -> Question:
         instructions, schema, fields = self._task(admitted.attributes)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class TritonPythonModel:
         self._damage: WeightsError | None = None
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
-            self._catalogue = catalogue
+            # An attribute outside the catalogue is made anew at each look.
+            self._form = lru_cache(maxsize=1024)(lambda name: catalogue.get(name).form)
             hashes = catalogue.hashes
             if change := weights.check_fits(self._members, hashes, catalogue.hash):
                 logger.warning("vote: version %d: %s", self._version, change)
@@ -120,7 +122,7 @@ class TritonPythonModel:
                 ballots[at::step],
                 scores[at::step],
                 text,
-                self._catalogue.get(name).form,
+                self._form(name),
                 question.text,
             )
             for at, name in enumerate(question.attributes)

@@ -113,4 +113,4 @@ def _examples(asked: Sequence[Attribute]) -> str:
             answers.setdefault(example.text, {})[attribute.name] = example.answer
     fields = {name for attribute in asked for name in attribute.fields}
     shown = [f"{_product(text, fields)}\nJSON: {answer_text(answer)}" for text, answer in answers.items()]
-    return "\n" + "\n\n".join(["Examples:", *shown]) + "\n" if shown else ""
+    return "\nExamples:\n" + "\n\n".join(shown) + "\n" if shown else ""

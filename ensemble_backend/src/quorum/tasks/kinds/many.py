@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from quorum.decision.spans import MAX_SPANS, dump_values
+from quorum.decision.spans import MAX_SPANS, SpansError, dump_values, load_values
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.kinds.base import single
 from quorum.tasks.kinds.value import Value
@@ -32,7 +33,7 @@ class Many(Value):
         """The list of values, sorted, each once; what is "n/a" in a list is left out."""
         if raw is None:
             return NOT_APPLICABLE
-        found = raw if isinstance(raw, list) else [raw]
+        found = raw if isinstance(raw, list) else _listed(raw)
         if len(found) > MAX_SPANS:
             return None
         texts = [single(one) for one in found]
@@ -41,3 +42,11 @@ class Many(Value):
             return None
         named = [value for value in values if value and value != NOT_APPLICABLE]
         return dump_values(named) if named else NOT_APPLICABLE
+
+
+def _listed(raw: object) -> list[object]:
+    """Several values of a text: recorded votes, and some LLMs, give the JSON as a text."""
+    if isinstance(raw, str) and raw.lstrip().startswith("["):
+        with suppress(SpansError):
+            return list(load_values(raw))
+    return [raw]

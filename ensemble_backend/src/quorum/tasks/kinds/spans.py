@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorum.decision.spans import MAX_SPANS, SpansError, dump_spans, locate, pairs_of
+from quorum.decision.spans import MAX_SPANS, SpansError, dump_spans, load_pairs, locate, pairs_of
 from quorum.tasks.attribute import Attribute
 from quorum_contract import NOT_APPLICABLE
 
@@ -37,7 +37,8 @@ class Spans:
         if raw is None or raw == NOT_APPLICABLE:
             raw = []
         try:
-            pairs = pairs_of(raw)
+            # Recorded votes, and some LLMs, give the JSON as a text.
+            pairs = load_pairs(raw) if isinstance(raw, str) else pairs_of(raw)
         except SpansError:
             return None
         known = [(words, attribute.normalise(kind)) for words, kind in pairs]
