@@ -155,6 +155,23 @@ def test_confidences_of_one_file_are_of_one_kind() -> None:
         assert loads(dumps(weights)) == weights
 
 
+def test_texts_keep_their_weights_when_confidences_become_calibrated() -> None:
+    first, second = mixed(30, 1, gold=False), mixed(60, 2)
+    before = learn(first, kinds=KINDS)
+    after = relearn(update(begin(first, KINDS), second, kinds=KINDS), kinds=KINDS, before=before)
+    assert (before.confidence, after.confidence) == ("agreement", "calibrated")
+    assert after.attributes["summary"].weights == before.attributes["summary"].weights
+    assert loads(dumps(after)) == after
+
+
+def test_doubt_is_recorded_beside_other_kinds() -> None:
+    table = mixed(30, gold=False)
+    values = exploded(table, dict.fromkeys(KINDS, "text"))
+    expected = learn_values(values).settings
+    assert "doubt" in expected
+    assert learn(table, kinds=KINDS | {"grade": "text"}).settings["doubt"] == expected["doubt"]
+
+
 def test_drift_of_spans() -> None:
     kinds: AnswerKinds = {"entities": "spans"}
 
