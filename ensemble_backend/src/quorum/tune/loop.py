@@ -193,9 +193,10 @@ class _Plan:
     def _draw(self, epoch: int) -> Iterator[list[int]]:
         rng, size = random.Random(f"{self._options.seed} {epoch}"), self._options.batch
         order = list(range(len(self._lengths)))
-        if self._weights:
-            order = rng.choices(order, self._weights, k=len(order))
         rng.shuffle(order)
+        if self._weights:
+            order = _draw_weighted(order, self._weights, rng)
+            rng.shuffle(order)
         pools = [order[at : at + size * _POOL] for at in range(0, len(order), size * _POOL)]
         batches = []
         for pool in pools:
@@ -203,6 +204,21 @@ class _Plan:
             batches += [pool[at : at + size] for at in range(0, len(pool), size)]
         rng.shuffle(batches)
         yield from batches
+
+
+def _draw_weighted(order: Sequence[int], weights: Sequence[float], rng: random.Random) -> list[int]:
+    """As many rows as there are, each drawn by its weight; one of mean weight exactly once.
+
+    Systematic sampling: of all draws with these expectations the one with the least variance.
+    """
+    step = sum(weights) / len(order)
+    drawn, passed, place = list[int](), 0.0, rng.random() * step
+    for row in order:
+        passed += weights[row]
+        while place < passed and len(drawn) < len(order):
+            drawn.append(row)
+            place += step
+    return drawn
 
 
 class _Run:
@@ -219,8 +235,10 @@ class _Run:
         groups = [{"params": decayed, "weight_decay": options.weight_decay}]
         groups += [{"params": others, "weight_decay": 0.0}] if others else []
         self._optimiser = torch.optim.AdamW(groups, lr=options.learning_rate)
+        # It divides by the steps of a phase less one: of a short run the rise takes two steps at least.
+        total = max(total, 4)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, options.learning_rate, max(total, 2), pct_start=options.warm_up
+            self._optimiser, options.learning_rate, total, pct_start=max(options.warm_up, 2 / total)
         )
         self._clip, self._path, self._fingerprint = options.clip, path, fingerprint
         self.step = self.best_step = self.stale = 0
