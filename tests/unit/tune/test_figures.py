@@ -9,7 +9,7 @@ import pytest
 
 from quorum.tasks.attribute import Attribute
 from quorum.tune.data import TrainingRow
-from quorum.tune.figures import by_task, figures, macro_f1, pooled, span_f1
+from quorum.tune.figures import by_task, figures, macro_f1, pooled, set_f1
 
 LABEL = Attribute("grade", kind="label", values=("a", "b", "c"), allow_na=False)
 SPANS = Attribute("parts", kind="spans", values=("brand", "thing"))
@@ -46,9 +46,9 @@ def test_a_span_counts_with_its_type_and_both_borders() -> None:
     gold = '[["acme co","brand"],["cap","thing"]]'
     rows = [row("acme co cap", gold)] * 4
     answers = [gold, '[["acme","brand"],["cap","thing"]]', '[["cap","brand"]]', None]
-    assert span_f1(rows, answers) == pytest.approx(2 * 3 / (8 + 5))
+    assert set_f1(rows, answers) == pytest.approx(2 * 3 / (8 + 5))
     assert figures(SPANS, rows, answers)["accuracy"] == 0.25
-    assert span_f1([row("t", "[]")], ["[]"]) == 1.0
+    assert set_f1([row("t", "[]")], ["[]"]) == 1.0
 
 
 def test_tasks_are_scored_apart_and_pooled_by_rows() -> None:
