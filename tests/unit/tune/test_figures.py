@@ -57,3 +57,16 @@ def test_tasks_are_scored_apart_and_pooled_by_rows() -> None:
     assert scores["x"] == {"accuracy": 0.5, "parse_share": 1.0}
     assert scores["y"] == {"accuracy": 0.0, "parse_share": 0.0}
     assert pooled(scores, rows) == {"accuracy": pytest.approx(1 / 3), "parse_share": pytest.approx(2 / 3)}
+
+
+def test_several_values_are_scored_one_by_one() -> None:
+    rows = [row("t", '["hiking","work"]'), row("t", "n/a"), row("t", '["work"]')]
+    found = figures(Attribute("uses", many=True), rows, ['["hiking"]', "n/a", None])
+    assert found["f1"] == pytest.approx(2 * 1 / (3 + 1))
+    assert found["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_a_text_is_scored_against_the_closest_reference() -> None:
+    rows = [row("t", "something else", "a red cup"), row("t", "a cup")]
+    found = figures(Attribute("about", kind="text"), rows, ["a red cup", None])
+    assert (found["rouge_l"], found["rouge_1"], found["parse_share"]) == (0.5, 0.5, 0.5)
