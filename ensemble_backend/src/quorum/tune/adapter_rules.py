@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read LoRA adapters for a merge, and refuse what PEFT would merge wrongly without an error.
 
-PEFT's ``add_weighted_adapter`` copies the configuration of the first adapter and adds up plain A and B matrices.
-Whatever else an adapter has (DoRA's magnitudes, rsLoRA's scaling, biases, ranks per module, base weights changed
-by its initialisation) it leaves out, and the merged adapter loads without complaint (PEFT issues 3737, 3761).
+PEFT's ``add_weighted_adapter`` copies the configuration of the first adapter and adds up plain A and B
+matrices. Whatever else an adapter has (DoRA's magnitudes, rsLoRA's scaling, biases, ranks per module, base
+weights changed by its initialisation) it leaves out, and the merged adapter loads without complaint (PEFT
+issues 3737, 3761).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def read_mergeable(folder: Path) -> Mergeable:
             )
     if config.get("bias", "none") != "none":
         raise MergeError(
-            f"{folder}: bias is {config['bias']!r}, and PEFT would merge it wrongly: biases would be left out;"
+            f"{folder}: bias is {config['bias']!r}; PEFT would merge it wrongly: biases would be left out;"
             f" {_ADVICE}"
         )
     initial = config.get("init_lora_weights")
@@ -150,8 +151,8 @@ def _check_together(first: Mergeable, other: Mergeable, method: Method) -> None:
     if method not in EXACT:
         if a.rank != b.rank:
             raise MergeError(
-                f"{method}: {a.path} has rank {a.rank}, {b.path} rank {b.rank}; this method needs equal ranks,"
-                f" {' and '.join(EXACT)} do not"
+                f"{method}: {a.path} has rank {a.rank}, {b.path} rank {b.rank}; this method needs equal"
+                f" ranks, {' and '.join(EXACT)} do not"
             )
         if first.modules != other.modules:
             differ = ", ".join(sorted(first.modules ^ other.modules))
@@ -162,8 +163,8 @@ def _check_together(first: Mergeable, other: Mergeable, method: Method) -> None:
     for key in _EQUAL:
         if first.config.get(key) != other.config.get(key):
             raise MergeError(
-                f"{key} differs: {first.config.get(key)!r} in {a.path}, {other.config.get(key)!r} in {b.path};"
-                " PEFT would apply the first one's to both"
+                f"{key} is {first.config.get(key)!r} in {a.path}, {other.config.get(key)!r} in {b.path}:"
+                " PEFT would apply the first one's to both; tune them alike"
             )
 
 

@@ -22,19 +22,31 @@ from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import build_prompt
 from quorum.tune.data import TrainingRow
-from quorum.tune.figures import PARSE_SHARE, Judged, figures_of, main_figure
+from quorum.tune.figures import by_task, main_figure
 from quorum_contract import Status
 
 _LONGEST_NS = 3_600 * 10**9
 
 
 class Asked(NamedTuple):
-    """A text with all attributes that are asked of it at once, and the acceptable answers to each."""
+    """A text with all attributes that are asked of it at once: one row with gold for each, at least one."""
 
-    text: str
-    category: str
-    attributes: tuple[str, ...]
-    gold: Mapping[str, tuple[str, ...]]
+    rows: tuple[TrainingRow, ...]
+
+    @property
+    def text(self) -> str:
+        """Of the product."""
+        return self.rows[0].text
+
+    @property
+    def category(self) -> str:
+        """Of the product."""
+        return self.rows[0].category
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """In the order of the question."""
+        return tuple(row.attribute for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class TaskScore(Record):
         parse_share: Of the rows, those with an answer that the attribute allows, in [0, 1].
         metric: What ``score`` is.
         score: In [0, 1].
-        figures: All of :func:`quorum.tune.figures.figures_of`.
+        figures: All of :func:`quorum.tune.figures.figures`.
     """
 
     task: str
@@ -66,12 +78,10 @@ def asked_of(rows: Iterable[TrainingRow], tasks: Sequence[str]) -> list[Asked]:
     joined: dict[int, list[TrainingRow]] = {}
     for row in rows:
         joined.setdefault(row.row, []).append(row)
-    found = []
-    for group in joined.values():
-        group.sort(key=lambda row: order.get(row.attribute, len(order)))
-        gold = {row.attribute: row.answers for row in group}
-        found.append(Asked(group[0].text, group[0].category, tuple(gold), gold))
-    return found
+    return [
+        Asked(tuple(sorted(group, key=lambda row: order.get(row.attribute, len(order)))))
+        for group in joined.values()
+    ]
 
 
 def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vote]]:
@@ -121,15 +131,14 @@ def score(
     for way in guided:
         options = msgspec.structs.replace(settings.options, guided=way, scores=False)
         votes = ask(replace(settings, options=options), asked)
-        judged: dict[str, list[Judged]] = {}
-        for one, found in zip(asked, votes, strict=True):
-            for name, vote in zip(one.attributes, found, strict=True):
-                answer = vote.value if vote.status is Status.ANSWERED else None
-                judged.setdefault(name, []).append(Judged(one.text, one.gold[name], answer))
-        for name, answers in judged.items():
-            attribute = settings.catalogue.get(name)
-            figures = figures_of(attribute, answers)
-            metric = main_figure(attribute)
-            parsed = figures[PARSE_SHARE]
-            scores.append(TaskScore(name, way, len(answers), parsed, metric, figures[metric], figures))
+        answers = [
+            vote.value if vote.status is Status.ANSWERED else None for found in votes for vote in found
+        ]
+        rows = [row for one in asked for row in one.rows]
+        attributes = {row.attribute: settings.catalogue.get(row.attribute) for row in rows}
+        for name, figures in by_task(attributes, rows, answers).items():
+            metric = main_figure(attributes[name])
+            count = sum(row.attribute == name for row in rows)
+            parsed = figures["parse_share"]
+            scores.append(TaskScore(name, way, count, parsed, metric, figures[metric], figures))
     return scores

@@ -79,7 +79,7 @@ class TunedLlm(Record):
         out: Folder of the adapter or checkpoint.
         card: Its card.
         scores: On held-out rows, not guided and guided.
-        resumed_at: The step that this run began with, of an earlier one that was interrupted; 0: at the start.
+        resumed_at: The step of an interrupted run that this one went on from; 0: none.
     """
 
     out: Path
@@ -143,7 +143,7 @@ def tune_causal(
     # Before scoring: the runtime compares the prompts of the card with its own.
     write_card(card, out)
     scores = tuple(_score(base, catalogue, out, options, rows))
-    card = replace(card, scores=_scores_by_task(scores))
+    card = replace(card, scores=scores_by_task(scores))
     write_card(card, out)
     remove_checkpoint(out)
     return TunedLlm(out, card, scores, trained.resumed_at)
@@ -262,7 +262,7 @@ def _loss_of(
 
 
 def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
-    """Minus the loss per answer token: generating answers after each epoch would take longer than training."""
+    """Minus the loss per answer token: generating answers each time would take longer than training."""
     loss = _loss_of(model, rows.held_out, rows.padding)
     order = sorted(range(len(rows.held_out)), key=lambda row: rows.held_out[row].length)
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
@@ -326,7 +326,8 @@ def hf_settings(
     return RuntimeSettings(name, Path("/"), given, catalogue=catalogue, style=options.style)
 
 
-def _scores_by_task(scores: Sequence[TaskScore]) -> dict[str, dict[str, float]]:
+def scores_by_task(scores: Sequence[TaskScore]) -> dict[str, dict[str, float]]:
+    """Figures as a card has them; those of guided decoding begin with ``guided_``."""
     found: dict[str, dict[str, float]] = {}
     for one in scores:
         prefix = "guided_" if one.guided else ""

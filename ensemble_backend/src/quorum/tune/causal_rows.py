@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn rows with gold into the tokens that an LLM is trained on: the prompt that serving asks, and the answer."""
+"""Turn rows with gold into the tokens that an LLM learns: the prompt that serving asks, and the answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Example(NamedTuple):
 
 
 def raw_answer(attribute: Attribute, value: str) -> object:
-    """A value of VALUES as the JSON that an LLM answers with: the inverse of :func:`quorum.tasks.kinds.read`."""
+    """A value of VALUES as the JSON that an LLM answers: the inverse of :func:`quorum.tasks.kinds.read`."""
     if attribute.form == "spans":
         return [] if value == NOT_APPLICABLE else [list(pair) for pair in load_pairs(value)]
     return list(things_of(value, "")) if attribute.form == "values" else value
@@ -38,7 +38,7 @@ def raw_answer(attribute: Attribute, value: str) -> object:
 
 def answer_of(catalogue: Catalogue, asked: Asked) -> str:
     """The answer to learn: the first acceptable one of each attribute."""
-    raw = {name: raw_answer(catalogue.get(name), asked.gold[name][0]) for name in asked.attributes}
+    raw = {row.attribute: raw_answer(catalogue.get(row.attribute), row.answers[0]) for row in asked.rows}
     return answer_text(raw)
 
 
@@ -68,9 +68,9 @@ def balanced(catalogue: Catalogue, asked: Sequence[Asked]) -> tuple[float, ...]:
 
 def _label_of(catalogue: Catalogue, asked: Asked) -> tuple[str, str] | None:
     """The first attribute of kind ``label``, and its label."""
-    for name in asked.attributes:
-        if catalogue.get(name).kind == "label":
-            return name, asked.gold[name][0]
+    for row in asked.rows:
+        if catalogue.get(row.attribute).kind == "label":
+            return row.attribute, row.answers[0]
     return None
 
 

@@ -1,92 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a member's answers against gold, by the kind of the attribute."""
+"""Score answers against gold, by the kind of the attribute; figures in [0, 1]."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from quorum.decision.rouge import rouge_l, rouge_n
 from quorum.decision.sets import Thing, things_of
 from quorum.decision.spans import SpansError
 from quorum.tasks.attribute import Attribute
+from quorum.tune.data import TrainingRow
+from quorum_contract import NOT_APPLICABLE
 
-PARSE_SHARE = "parse_share"
-
-
-class Judged(NamedTuple):
-    """An answer and its gold, both as VALUES spells them.
-
-    Attributes:
-        text: Of the product.
-        gold: Acceptable answers, at least one.
-        answer: None: the member abstained, as with a text that could not be parsed.
-    """
-
-    text: str
-    gold: tuple[str, ...]
-    answer: str | None
+Answers = Sequence[str | None]
+"""One per row, as VALUES spells it; None: it could not be read."""
 
 
-def main_figure(attribute: Attribute) -> str:
-    """The figure that is the score of an attribute."""
-    if attribute.form in ("spans", "values"):
-        return "f1"
-    if attribute.kind == "text":
-        return "rouge_l"
-    return "macro_f1" if attribute.kind == "label" else "accuracy"
-
-
-def figures_of(attribute: Attribute, judged: Sequence[Judged]) -> dict[str, float]:
-    """Figures in [0, 1]; an abstention counts as wrong.
-
-    ``parse_share``; for spans and several values ``precision``, ``recall`` and ``f1`` over all of them; for
-    texts ``rouge_1`` and ``rouge_l``, against the reference that is closest; for other kinds ``accuracy``, and
-    for labels ``macro_f1`` over those that occur.
+def figures(attribute: Attribute, rows: Sequence[TrainingRow], answers: Answers) -> dict[str, float]:
+    """Score the answers to one attribute.
 
     Args:
         attribute: With its kind.
-        judged: At least one.
+        rows: At least one.
+        answers: As many.
+
+    Returns:
+        ``parse_share``: answers that could be read. Spans: ``f1``, micro, a span counts with its type and
+        both borders; and the share of answers that are equal as a whole (``accuracy``). Many values: the
+        same over values. Texts: ``rouge_1`` and ``rouge_l`` against the reference that is closest. Others:
+        ``accuracy``, and for labels ``macro_f1`` over those that are gold or answered.
     """
-    parsed = sum(one.answer is not None for one in judged) / len(judged)
+    readable = sum(answer is not None for answer in answers) / len(answers)
+    right = [_is_right(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    found = {"accuracy": sum(right) / len(right), "parse_share": readable}
+    if attribute.kind == "label":
+        return {"macro_f1": macro_f1([row.answers[0] for row in rows], answers), **found}
     if attribute.form in ("spans", "values"):
-        return {PARSE_SHARE: parsed, **_of_things(judged)}
+        return {"f1": set_f1(rows, answers), **found}
     if attribute.kind == "text":
-        found = [(one.answer or "", one.gold) for one in judged]
-        first = sum(max(rouge_n(answer, gold, 1) for gold in golds) for answer, golds in found)
-        longest = sum(max(rouge_l(answer, gold) for gold in golds) for answer, golds in found)
-        return {PARSE_SHARE: parsed, "rouge_1": first / len(judged), "rouge_l": longest / len(judged)}
-    right = sum(one.answer in one.gold for one in judged)
-    figures = {PARSE_SHARE: parsed, "accuracy": right / len(judged)}
-    return figures | ({"macro_f1": macro_f1(judged)} if attribute.kind == "label" else {})
+        return {
+            "rouge_l": _rouge(rouge_l, rows, answers),
+            "rouge_1": _rouge(_rouge_1, rows, answers),
+            **found,
+        }
+    return found
 
 
-def macro_f1(judged: Sequence[Judged]) -> float:
-    """Mean F1 over the labels that occur in gold or answers; of several gold labels the one answered counts."""
-    pairs = [(one.answer if one.answer in one.gold else one.gold[0], one.answer) for one in judged]
-    labels = sorted({label for pair in pairs for label in pair if label is not None})
+def main_figure(attribute: Attribute) -> str:
+    """The name of the figure by which weights are chosen."""
+    if attribute.many:
+        return "f1"
+    return {"label": "macro_f1", "spans": "f1", "text": "rouge_l"}.get(attribute.kind, "accuracy")
+
+
+def macro_f1(gold: Sequence[str], answers: Answers) -> float:
+    """Unweighted mean of F1 over all labels that are gold or answered."""
+    labels = sorted({*gold, *(answer for answer in answers if answer is not None)})
     total = 0.0
     for label in labels:
-        both = sum(gold == answer == label for gold, answer in pairs)
-        either = sum((gold == label) + (answer == label) for gold, answer in pairs)
-        total += 2 * both / either
+        hits = sum(g == a == label for g, a in zip(gold, answers, strict=True))
+        named = sum(g == label for g in gold) + sum(a == label for a in answers)
+        total += 2 * hits / named
     return total / len(labels)
 
 
-def _of_things(judged: Sequence[Judged]) -> Mapping[str, float]:
-    shared = named = wanted = 0
-    for one in judged:
-        gold, answer = _things(one.gold[0], one.text), _things(one.answer, one.text)
-        shared, named, wanted = shared + len(gold & answer), named + len(answer), wanted + len(gold)
+def set_f1(rows: Sequence[TrainingRow], answers: Answers) -> float:
+    """Micro F1 over spans, each with type and both borders (strict), or over values."""
+    hits = named = 0
+    for row, answer in zip(rows, answers, strict=True):
+        gold, found = _things(row.text, row.answers[0]), _things(row.text, answer)
+        hits += len(gold & found)
+        named += len(gold) + len(found)
+    return 2 * hits / named if named else 1.0
+
+
+def by_task(
+    attributes: Mapping[str, Attribute], rows: Sequence[TrainingRow], answers: Answers
+) -> dict[str, dict[str, float]]:
+    """Figures of each attribute that rows ask for."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.attribute, []).append(place)
     return {
-        "precision": shared / named if named else 0.0,
-        "recall": shared / wanted if wanted else 0.0,
-        "f1": 2 * shared / (named + wanted) if named + wanted else 1.0,
+        name: figures(attributes[name], [rows[i] for i in found], [answers[i] for i in found])
+        for name, found in places.items()
     }
 
 
-def _things(answer: str | None, text: str) -> frozenset[Thing]:
+def pooled(scores: Mapping[str, Mapping[str, float]], rows: Sequence[TrainingRow]) -> dict[str, float]:
+    """Means of figures that all tasks have, weighted by rows."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.attribute] = counts.get(row.attribute, 0) + 1
+    shared: Any = set.intersection(*(set(found) for found in scores.values())) if scores else set()
+    total = sum(counts[task] for task in scores)
+    return {
+        name: sum(found[name] * counts[task] for task, found in scores.items()) / total
+        for name in sorted(shared)
+    }
+
+
+def _is_right(row: TrainingRow, answer: str | None) -> bool:
+    if answer == NOT_APPLICABLE:
+        return row.answers[0] == NOT_APPLICABLE
+    return answer is not None and answer in row.answers
+
+
+def _rouge(similarity: Callable[[str, str], float], rows: Sequence[TrainingRow], answers: Answers) -> float:
+    pairs = zip(rows, answers, strict=True)
+    return sum(max(similarity(answer or "", gold) for gold in row.answers) for row, answer in pairs) / len(
+        rows
+    )
+
+
+def _rouge_1(candidate: str, reference: str) -> float:
+    return rouge_n(candidate, reference, 1)
+
+
+def _things(text: str, value: str | None) -> frozenset[Thing]:
     try:
-        return frozenset(things_of(answer, text)) if answer is not None else frozenset()
+        return frozenset() if value is None else frozenset(things_of(value, text))
     except SpansError:
         return frozenset()

@@ -3,9 +3,8 @@
 
 Methods: ``linear``, ``svd`` and ``cat`` add up the adapters (Ilharco et al., "Editing models with task
 arithmetic", arXiv 2212.04089); ``ties`` drops small weights and resolves signs (Yadav et al., arXiv
-2306.01708); ``dare_*`` drop weights at random and scale up the rest (Yu et al., arXiv 2311.03099). ``linear``,
-``ties`` and ``dare_*`` treat the two factors of each update apart, so only ``cat`` and ``svd`` add up the
-updates themselves.
+2306.01708); ``dare_*`` drop weights at random and scale up the rest (Yu et al., arXiv 2311.03099). Only
+``cat`` and ``svd`` add up the updates themselves: the others treat the two factors of each update apart.
 """
 
 from __future__ import annotations
