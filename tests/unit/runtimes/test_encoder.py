@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.encoders import network, write_encoder
 
+import quorum
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.cancellation import Cancellation
@@ -443,3 +444,52 @@ def test_cancelled_before_it_is_computed(start: Any) -> None:
     gone.cancel()
     asked = Question("", "{}", "red", "", ("shade",), time.monotonic_ns() + 10**12, gone)
     assert ask(start("label"), asked) == Status.TIMEOUT
+
+
+def test_validate_compares_the_folder_with_the_catalogue(folders: Path, tmp_path: Path) -> None:
+    member = {"name": "small", "runtime": "encoder", "options": {"model": str(folders / "label")}}
+    shade = {"kind": "label", "values": ["red", "blue"]}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    quorum.validate(quorum.load_deployment(path))
+    shade["values"] = ["red", "blue", "green"]
+    path.write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    with pytest.raises(quorum.QuorumError, match=r"members\[0\]\.options\.model: .*`quorum tune`"):
+        quorum.validate(quorum.load_deployment(path))
+
+
+def test_an_int8_file_is_read_with_a_warning(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quantised = pytest.importorskip("onnxruntime.quantization")
+    from onnx import TensorProto, helper, numpy_helper
+
+    ids, weights = "input_ids", np.eye(8, 2, dtype=np.float32)
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", ids], ["each"], axis=0),
+            helper.make_node("MatMul", ["each", "weights"], ["words"]),
+            helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["kept", "last"], ["mask"]),
+            helper.make_node("Mul", ["words", "mask"], ["logits"]),
+        ],
+        "int8",
+        [tensor(name, TensorProto.INT64, ["b", "l"]) for name in (ids, "attention_mask")],
+        [tensor("logits", TensorProto.FLOAT, ["b", "l", 2])],
+        [
+            numpy_helper.from_array(np.ones((9, 8), np.float32), "table"),
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([2], np.int64), "last"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
+    plain.write_bytes(model.SerializeToString())
+    quantised.quantize_dynamic(plain, small, op_types_to_quantize=["MatMul"])
+    said = broken(folders, tmp_path, model=small.read_bytes(), encoder={"head": "value", "labels": []})
+    (said.root / "broken" / "encoder.json").write_text(
+        json.dumps(json.loads((folders / "value" / "encoder.json").read_text()) | {"attributes": ["brand"]})
+    )
+    create(settings(said.root, "broken")).close()
+    assert "engine: onnxruntime" in caplog.text
