@@ -4,8 +4,8 @@
 ``python examples/tasks/run.py`` makes up data (``made_up.py``), fetches two small base models (``bases.py``),
 tunes three encoders and one LoRA adapter (``quorum tune``), starts Triton with ``deploy.yaml``, asks
 questions of all four kinds, learns weights from the votes, promotes them under load, and measures on rows
-that nothing was trained on. Needs the environment of ``make setup-tune``. All is in a temporary folder that is
-removed at the end, but for the report and the base models.
+that nothing was trained on. Needs the environment of ``make setup-tune``. All is in a temporary folder that
+is removed at the end, but for the report and the base models.
 """
 
 from __future__ import annotations
