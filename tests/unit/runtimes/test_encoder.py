@@ -203,7 +203,7 @@ def test_a_thousand_questions_are_each_answered_once(start: Any) -> None:
     assert [found[0][0].value for found in replies] == expected
 
 
-def test_a_vote_does_not_depend_on_the_questions_beside_it(start: Any) -> None:
+def test_a_vote_does_not_depend_on_the_others_in_its_batch(start: Any) -> None:
     runtime = start("spans")
     alone = ask(runtime, "dark red case", "entities")
     found: list[Any] = []
@@ -246,6 +246,76 @@ def test_expired_and_cancelled_questions_are_not_computed() -> None:
     assert seen == [0, 3]
     assert replies[1] == replies[2] == Status.TIMEOUT
     assert replies[0] == replies[3] == [Vote("x", Status.ANSWERED)]
+
+
+def test_a_row_that_cannot_be_computed_costs_its_own_vote() -> None:
+    go_on = threading.Event()
+
+    def compute(rows: Any) -> list[Vote]:
+        assert go_on.wait(10)
+        if 5 in rows:
+            raise RuntimeError("a poisoned row")
+        return [Vote(str(row), Status.ANSWERED) for row in rows]
+
+    batcher: Batcher[int] = Batcher("small", 8, compute, lambda row: row)
+    replies: dict[int, Any] = {}
+    left = threading.Semaphore(0)
+    for number in range(10):
+
+        def done(reply: Reply, number: int = number) -> None:
+            replies[number] = reply
+            left.release()
+
+        batcher.submit(Job(question("", "a"), done, {0: number}, [Vote("", Status.NOT_ASKED)]))
+    go_on.set()
+    for _ in range(10):
+        assert left.acquire(timeout=10)
+    batcher.close()
+    assert replies.pop(5) == [Vote("", Status.ERROR)]
+    assert {number: vote.value for number, (vote,) in replies.items()} == {n: str(n) for n in replies}
+
+
+def test_a_tokenizer_with_more_words_than_the_network_is_refused(folders: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    said = broken(folders, tmp_path, model=network(np.zeros((3, 2), np.float32), pooled=True))
+    with pytest.raises(RuntimeConfigError, match="fails for 32 tokens of number 7"):
+        create(settings(said.root, "broken", engine="onnxruntime"))
+
+
+def test_rows_of_similar_length_are_computed_together() -> None:
+    batches: list[list[int]] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def compute(rows: Any) -> list[Vote]:
+        batches.append(list(rows))
+        entered.set()
+        assert go_on.wait(10)
+        return [Vote(str(row), Status.ANSWERED) for row in rows]
+
+    batcher: Batcher[int] = Batcher("small", 4, compute, lambda row: row)
+    replies: dict[int, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def submit(first: int, rows: list[int]) -> None:
+        def done(reply: Reply) -> None:
+            replies[first] = reply
+            left.release()
+
+        votes = [Vote("", Status.NOT_ASKED)] * len(rows)
+        batcher.submit(Job(question("", *map(str, rows)), done, dict(enumerate(rows)), votes))
+
+    submit(0, [0])
+    assert entered.wait(10)
+    asked = [[7, 1], [5], [3, 8], [2], [6, 4, 9]]
+    for rows in asked:
+        submit(rows[0], rows)
+    go_on.set()
+    for _ in range(1 + len(asked)):
+        assert left.acquire(timeout=10)
+    batcher.close()
+    assert batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+    for rows in asked:
+        assert replies[rows[0]] == [Vote(str(row), Status.ANSWERED) for row in rows]
 
 
 def test_a_failure_costs_its_batch_and_nothing_else(start: Any) -> None:
@@ -305,7 +375,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "garbage tokenizer": ({"tokenizer": b"{}"}, "tokenizer.json is no tokenizer"),
     "garbage description": ({"encoder": b"[1"}, "encoder.json cannot be read"),
     "newer description": ({"encoder": {"schema_version": 2}}, "encoder.json cannot be read"),
-    "unknown head": ({"encoder": {"head": "magic"}}, "encoder.json cannot be read"),
+    "unknown head": ({"encoder": {"head": "other"}}, "encoder.json cannot be read"),
     "two attributes": ({"encoder": {"attributes": ["shade", "brand"]}}, "exactly one attribute"),
     "no attributes": ({"encoder": {"attributes": []}}, "exactly one attribute"),
     "no labels": ({"encoder": {"labels": []}}, "has no labels"),
