@@ -220,6 +220,9 @@ TASKS: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "descriptions": descriptions,
 }
 
+KINDS = {"attributes": "value", "entities": "spans", "relevance": "label", "descriptions": "text"}
+"""Task -> kind of its answers."""
+
 
 def rows(task: str, split: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
     """The first ``count`` rows of a split, each with an id; the same for the same seed."""

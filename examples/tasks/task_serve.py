@@ -259,7 +259,7 @@ def _ask(run: _Run, url: str, split: str, what: str) -> tuple[VotesTable, dict[s
 
 @contextmanager
 def _server(run: _Run, spec: Deployment, repository: Path) -> Iterator[TritonServer]:
-    server = TritonServer(spec, repository=repository, log_path=run.folder / "server.log")
+    server = TritonServer(spec, repository=repository, log_path=run.folder / f"{repository.name}.log")
     try:
         server.start()
         wait_channels(server, _START_TIMEOUT_S)
