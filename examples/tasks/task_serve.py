@@ -59,6 +59,8 @@ TASKS: Mapping[str, Task] = {
     "relevance": Task("relevance", ("relevance",), "label", ("query", "title")),
     "description": Task("descriptions", ("description",), "text", ("title", "known")),
 }
+ALL = "all members"
+"""Key of the latencies of the whole ensemble."""
 TASK_OF: Mapping[str, str] = {name: task for task, own in TASKS.items() for name in own.attributes}
 """Attribute -> task."""
 
@@ -162,7 +164,7 @@ def serve(
         note(f"learned weights from {len(votes)} cells with gold: {weights.method}")
         traffic = _redeploy(run, url, control, repository, weights)
         test, asked = _ask(run, url, "test", "asking the ensemble: test rows")
-        run.latencies_ms["all members, one answer"] = _one_by_one(run, url, TASKS)
+        run.latencies_ms[ALL] = _one_by_one(run, url, TASKS)
     _alone(run)
     answers = {(task, one.listing.product): one.answer for task, own in asked.items() for one in own}
     return Served(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE
 from rich.table import Column, Table
 from rich.text import Text
-from task_serve import TASK_OF, TASKS, Served
+from task_serve import ALL, TASK_OF, TASKS, Served
 
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.answers import decide_answers
@@ -19,7 +19,6 @@ from quorum.evaluation.tasks import MAJORITY, TaskResult
 from quorum.operations.evaluate import encoders_of
 
 MEASURES = {"macro_f1": "macro-F1", "f1": "span F1", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
-ALL = "all members, one answer"
 
 
 @dataclass(frozen=True, slots=True)
