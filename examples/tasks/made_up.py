@@ -8,7 +8,7 @@ attributes that the gold is of are in ``deploy.yaml`` next to this file.
 
 | task | attributes | kind | gold |
 |---|---|---|---|
-| attributes | brand, color, material, gender | value | of the demo's titles, without misspellings |
+| attributes | brand, color, gender | value | of the demo's titles, without misspellings |
 | entities | entities | spans | the phrases that a search query was put together from |
 | relevance | relevance | label | which facts of the query the product has |
 | descriptions | description | text | two sentences from title and known facts |
@@ -40,9 +40,9 @@ from vocabulary import (  # noqa: E402
     words_for,
 )
 
-SPLITS: Mapping[str, int] = {"train": 600, "learn": 60, "test": 60}
+SPLITS: Mapping[str, int] = {"train": 600, "learn": 24, "test": 36}
 """Rows of each split by default."""
-ATTRIBUTES = ("brand", "color", "material", "gender")
+ATTRIBUTES = ("brand", "color", "gender")
 SHARES = {"exact": 0.34, "substitute": 0.3, "complement": 0.18, "irrelevant": 0.18}
 """Shares of the labels of relevance."""
 MIX = Mix(typo=0.0, synonym=0.35, hint=0.15, rich=0.2)
@@ -133,7 +133,7 @@ def query_parts(facts: Facts, rng: random.Random, few: int, many: int) -> list[s
 
 
 def attributes(rng: random.Random, *, unseen: bool) -> Iterator[dict[str, Any]]:
-    """A title; gold: its brand, color, material and gender, "n/a" where it does not say."""
+    """A title; gold: its brand, color and gender, "n/a" where it does not say."""
     for listing in listings(rng.getrandbits(32), replace(MIX, unseen=unseen, known_brands=_BRANDS)):
         gold = {name: list(listing.gold[name]) for name in ATTRIBUTES}
         yield {"text": listing.title, "category": listing.category, "gold": gold}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 QUORUM = Path(sys.executable).with_name("quorum")
-VALUES = "brand,color,material,gender"
+VALUES = "brand,color,gender"
 
 
 class TuneFailedError(Exception):
@@ -84,7 +84,7 @@ LLM = Recipe(
     "smollm2",
     VALUES,
     "attributes",
-    rows=110,
+    rows=90,
     epochs=1,
     mix={"entities": "entities", "relevance": "relevance", "description": "descriptions"},
 )

@@ -23,7 +23,6 @@ from quorum_client import Answer, Extraction
 ANSWERS = {
     "brand": "velora",
     "color": "blue",
-    "material": "leather",
     "gender": "women",
     "entities": '[["navy","color"],["boots","core_product_type"]]',
     "relevance": "exact",

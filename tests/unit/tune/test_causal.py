@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.checkpoints import CHAT, write_checkpoint
+from typer.testing import CliRunner
 
 from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError
@@ -97,10 +98,14 @@ def test_prompts_are_tokenised_as_serving_does(chat: bool | None, base: Path) ->
     assert example.answer[-1] == 0
 
 
-def test_attributes_of_one_row_are_asked_together() -> None:
+def test_attributes_of_one_product_are_asked_together() -> None:
     rows = [row(1, "grade", "good"), row(2, "color", "red"), row(1, "color", "n/a")]
+    # Cells of a votes table have a number each.
+    rows.append(replace(row(2, "grade", "bad"), row=9))
+    rows.append(replace(row(1, "color", "red"), row=10))
     found = asked_of(rows, ("color", "grade"))
-    assert [one.attributes for one in found] == [("color", "grade"), ("color",)]
+    assert [one.attributes for one in found] == [("color", "grade"), ("color", "grade"), ("color",)]
+    assert found[2].rows == (rows[-1],)
 
 
 def test_labels_are_drawn_equally_often_and_other_rows_once() -> None:
@@ -138,8 +143,8 @@ def test_a_tuned_llm_is_served_with_the_prompts_of_its_card(method: Any, base: P
     assert [one["attributes"] for one in written["prompts"]["asked"]] == [["grade"]]
     assert written["scores"]["grade"]["guided_parse_share"] == 1.0
     assert (card.rows, card.held_out_rows, card.data) == (18, 2, "gold.jsonl")
-    # An untrained model of 264 tokens has a loss of log(264) = 5.6 or more.
-    assert card.settings["held_out_loss"] < 2
+    # A model that guesses has 1 / 264.
+    assert card.settings["held_out_token_probability"] > 0.02
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert not (tmp_path / "out" / ".checkpoint").exists()
     served = hf_settings(base, tmp_path / "out", CATALOGUE, options, max_new_tokens=4)
@@ -176,3 +181,25 @@ def test_a_rank_that_tensorrt_llm_cannot_serve_is_refused(base: Path, tmp_path: 
         tune_causal(
             read_base(base), labels(), Path("d"), CATALOGUE, tmp_path / "out", replace(OPTIONS, rank=12)
         )
+
+
+def test_the_command_names_the_member_to_add(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quorum.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"text": one.text, "gold": {"grade": [one.answers[0]], "color": ["n/a"]}} for one in labels().rows
+    ]
+    (tmp_path / "gold.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    given = ["tune", "grade", "gold.jsonl", "--base", str(base), "--out", "out", "--epochs", "1"]
+    done = CliRunner().invoke(app, [*given, "--mix", "color", "--no-chat"])
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.output.split())
+    assert "runtime: hf" in shown
+    assert "lora: out" in shown
+    assert "prompt: bare" in shown
+    prompts = json.loads((tmp_path / "out" / "card.json").read_text())["prompts"]
+    assert prompts["chat"] is False
+    assert prompts["asked"][0]["attributes"] == ["grade", "color"]
