@@ -159,11 +159,11 @@ def serve(
     ):
         url = server.endpoint.grpc_url
         note(f"Triton is up at {url} with {len(members)} members")
-        votes, _ = _ask(run, url, "learn", "asking every member: rows to learn weights from")
+        votes, _ = _ask(run, url, "learn")
         weights = _learn(deployment, votes)
         note(f"learned weights from {len(votes)} cells with gold: {weights.method}")
         traffic = _redeploy(run, url, control, repository, weights)
-        test, asked = _ask(run, url, "test", "asking the ensemble: test rows")
+        test, asked = _ask(run, url, "test")
         run.latencies_ms[ALL] = _one_by_one(run, url, TASKS)
     _alone(run)
     answers = {(task, one.listing.product): one.answer for task, own in asked.items() for one in own}
@@ -242,14 +242,14 @@ def _one_by_one(run: _Run, url: str, tasks: Mapping[str, Task]) -> dict[str, lis
     return found
 
 
-def _ask(run: _Run, url: str, split: str, what: str) -> tuple[VotesTable, dict[str, list[Asked]]]:
+def _ask(run: _Run, url: str, split: str) -> tuple[VotesTable, dict[str, list[Asked]]]:
     """Ask about all rows of a split, and record every vote with gold."""
     path, asked, start = run.folder / f"votes-{split}.jsonl", dict[str, list[Asked]](), time.monotonic()
     with VotesWriter(path) as writer:
         sink = VotesSink(writer, run.spec.catalogue())
         for name, task in TASKS.items():
             rows = task.rows(run.folder, split)
-            with run.bar(f"{what}, {name}") as progress:
+            with run.bar(f"{split} rows, {name}") as progress:
                 answers = ask_all(url, STABLE, rows, task.attributes, _CONCURRENCY, progress)
             asked[name] = [Asked(*pair) for pair in zip(rows, answers, strict=True)]
             for row, answer in asked[name]:
