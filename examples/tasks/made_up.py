@@ -206,7 +206,8 @@ def known(facts: Facts) -> str:
 def described(facts: Facts) -> str:
     """The description of a product."""
     values = facts.values
-    comes, is_made = ("come", "are made") if values["noun"].endswith("s") else ("comes", "is made")
+    are_many = values["noun"].endswith("s") and not values["noun"].endswith("ss")
+    comes, is_made = ("come", "are made") if are_many else ("comes", "is made")
     return (
         f"The {values['noun']} by {values['brand']} for {values['audience']} {comes} in {values['color']} "
         f"and {is_made} of {values['material']}. Available in size {values['size']}."

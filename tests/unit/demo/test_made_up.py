@@ -72,6 +72,7 @@ def test_descriptions_name_what_is_known():
         known = dict(part.split(": ") for part in row["known"].split("; "))
         assert all(value in text for value in known.values())
         assert len(text) < 200
+        assert ("dress " not in text) or (" comes in " in text)
 
 
 def test_brands_of_test_rows_are_held_out():
