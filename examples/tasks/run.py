@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,8 @@ def write_data(out_folder: Path, public: Path | None) -> str:
         data.write(public, task, out_folder / "public")
         for split, source in (("train", "train"), ("learn", "dev"), ("test", "test")):
             lines = (out_folder / "public" / f"{task}-{source}.jsonl").read_text("utf-8").splitlines()
-            kept = lines[: made_up.SPLITS[split]]
+            # Rows of one query stand together in the files.
+            kept = random.Random(0).sample(lines, min(len(lines), made_up.SPLITS[split]))
             (out_folder / f"{file}-{split}.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
     return f"public data of {public} for {', '.join(PUBLIC)}; attributes made up"
 
