@@ -38,6 +38,7 @@ from quorum.cli.console import ProgressBar, note, out  # noqa: E402
 from quorum.cli.signals import terminated_as_interrupted  # noqa: E402
 from quorum.deployment.load import load_deployment  # noqa: E402
 from quorum.deployment.schema import Deployment  # noqa: E402
+from quorum_contract.errors import QuorumError  # noqa: E402
 
 PUBLIC = {"queryner": "entities", "relevance": "relevance", "descriptions": "descriptions"}
 """Task of the public data -> file that it takes the place of."""
@@ -177,7 +178,7 @@ def main() -> int:
     try:
         with terminated_as_interrupted():
             return run(args.report, args.bases, args.data, args.wheels)
-    except TuneFailedError as error:
+    except (TuneFailedError, QuorumError) as error:
         note(Text(str(error)))
         return 1
     except KeyboardInterrupt:
