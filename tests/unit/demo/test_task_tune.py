@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that tune the tasks' members: side by side, as the README shows them, and ended when one fails."""
+"""The commands that tune the members: side by side, as the README shows them, all ended when one fails."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_recipe_is_run_with_one_thread_and_reported(tmp_path: Path) -> Non
 
 def test_a_failure_shows_its_reason_and_ends_the_others(tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(TuneFailedError, match="quorum tune relevance data/relevance-train.jsonl") as caught:
+    with pytest.raises(TuneFailedError, match="failed: quorum tune relevance") as caught:
         tune_all(tmp_path, lambda _: None, [[recipe("slow")], [recipe("bad"), recipe("b")]])
     assert "the reason" in str(caught.value)
     assert time.monotonic() - start < 30
