@@ -22,12 +22,11 @@ CATALOGUE = Catalogue.of([Attribute("color"), Attribute("grade", values=("good",
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """PyTorch takes seconds to import: not in every process that collects these tests."""
-    global torch, transformers, peft, merge, merge_and_check
+    global torch, transformers, peft, merge
     torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
     transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
     peft = pytest.importorskip("peft", reason="run `make setup-hf`")
     from quorum.tune.merge import merge
-    from quorum.tune.merge_check import merge_and_check
 
 
 @pytest.fixture(scope="module")
