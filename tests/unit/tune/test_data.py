@@ -114,6 +114,15 @@ def test_tasks_with_different_fields_are_not_read_together(tmp_path: Path) -> No
         read_gold(path, ["colour", "grade"], CATALOGUE)
 
 
+def test_all_reads_the_fields_of_the_attributes_found(tmp_path: Path) -> None:
+    rows = [{"query": "tea", "title": "pot", "gold": {"grade": ["exact"]}}]
+    (row,) = read_gold(write(tmp_path / "gold.jsonl", rows), [ALL], CATALOGUE).rows
+    assert row.text == "query: tea\ntitle: pot"
+    rows.append({"query": "red", "title": "cap", "gold": {"colour": ["red"]}})
+    with pytest.raises(TrainingDataError, match="grade, colour are asked of texts with different fields"):
+        read_gold(write(tmp_path / "gold.jsonl", rows), [ALL], CATALOGUE)
+
+
 def test_products_of_different_files_stay_apart(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{name}.jsonl", [{"id": "1", "text": name, "gold": {"colour": ["red"]}}])
