@@ -167,6 +167,19 @@ def test_rows_that_all_belong_together_cannot_be_split(tmp_path: Path) -> None:
         split(data.rows, 0)
 
 
+def test_of_a_group_that_is_too_large_a_part_is_held_out(tmp_path: Path) -> None:
+    rows = [
+        {"query": query, "title": f"{query} {n}", "gold": {"grade": ["exact"]}}
+        for query, count in (("tea", 60), ("mug", 50))
+        for n in range(count)
+    ]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), ["grade"], CATALOGUE)
+    parts = split(data.rows, 0)
+    assert [len(part) for part in parts] == [60, 11, 39]
+    assert {row.text.split()[1] for row in parts.held_out + parts.left_out} == {"mug"}
+    assert [len(part) for part in split(data.rows, 0, at_most=5)] == [60, 5, 45]
+
+
 def votes(path: Path, rows: Sequence[tuple[str, str, list[str | None]]]) -> Path:
     return write(
         path,
