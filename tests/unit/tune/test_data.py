@@ -214,6 +214,29 @@ def test_spans_are_decided_span_by_span(tmp_path: Path) -> None:
     assert [row.answers for row in data.rows] == [(both,), (both,)]
 
 
+@pytest.mark.parametrize(
+    ("attribute", "answer", "why"),
+    [
+        ("grade", "so so", "is no label of the catalogue"),
+        ("grade", "n/a", "is no label of the catalogue"),
+        ("parts", '[["cap","size"]]', "a type that the catalogue does not have"),
+        ("colour", "mauve", "is no value that the attribute allows"),
+    ],
+)
+def test_votes_that_the_catalogue_does_not_allow_are_named(
+    tmp_path: Path, attribute: str, answer: str, why: str
+) -> None:
+    path = votes(tmp_path / "votes.jsonl", [("a cap", attribute, [answer] * 3)] * 2)
+    with pytest.raises(TrainingDataError, match=f"2 rows cannot be trained on(.|\n)*row 1: .*{why}"):
+        read_confident(path, [attribute], CATALOGUE, min_confidence=0.5)
+
+
+def test_no_spans_are_spelled_in_one_way(tmp_path: Path) -> None:
+    path = votes(tmp_path / "votes.jsonl", [("a cap", "parts", ["n/a", "[]", "n/a"])] * 2)
+    data = read_confident(path, ["parts"], CATALOGUE, min_confidence=0.0)
+    assert [row.answers for row in data.rows] == [("[]",), ("[]",)]
+
+
 def test_votes_without_confidence_are_refused(tmp_path: Path) -> None:
     path = votes(tmp_path / "votes.jsonl", [("cap", "colour", ["red", "grey", None])])
     with pytest.raises(TrainingDataError, match=r"none is decided with a confidence of 0\.99"):

@@ -15,6 +15,7 @@ from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
 from quorum.decision.spans import SpansError, TextSpan, locate, pairs_of
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
 from quorum_contract.errors import QuorumError
 
 Source = Literal["gold", "votes"]
@@ -171,8 +172,27 @@ def _rows_of(
             problems.add(number, problem)
             continue
         answers = tuple(gold_of(listing, task, catalogue))
-        found.append(TrainingRow(number, listing.product, listing.text, listing.category, task, answers))
+        row = TrainingRow(number, listing.product, listing.text, listing.category, task, answers)
+        found += checked(row, catalogue.get(task), problems)
     return found
+
+
+def checked(row: TrainingRow, attribute: Attribute, problems: Problems) -> list[TrainingRow]:
+    """The row with its answers as VALUES spells them; none, and a problem, where serving would refuse one."""
+    known = [(answer, read(attribute, answer, row.text)) for answer in row.answers]
+    for answer, found in known:
+        if found is None:
+            why = _WHY_NOT.get(attribute.kind, "is no value that the attribute allows")
+            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {why}")
+            return []
+    return [replace(row, answers=tuple(found for _, found in known if found is not None))]
+
+
+_WHY_NOT = {
+    "label": "is no label of the catalogue",
+    "spans": "names words that the text does not have, or a type that the catalogue does not have",
+    "text": "is empty or too long",
+}
 
 
 def problem_of(listing: Listing, attribute: Attribute) -> str:

@@ -115,7 +115,7 @@ def tune_encoder(
     Raises:
         BaseModelError: A file of the base is damaged.
         TrainingDataError: The rows cannot be learned by an encoder.
-        TrainingError: ``out`` holds something else, a checkpoint of another run, or loss or score is no number.
+        TrainingError: ``out`` holds something else or a checkpoint of another run, or training cannot go on.
         OnnxError: The exported model differs from the trained one; nothing but the checkpoint is written.
     """
     check_seed(options.seed)
