@@ -14,7 +14,16 @@ from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.learning.by_kind import learn
 from quorum.tasks.catalogue import Catalogue
-from quorum.tune.data import ALL, Problems, TrainingData, TrainingDataError, TrainingRow, checked, draw, hash_of
+from quorum.tune.data import (
+    ALL,
+    Problems,
+    TrainingData,
+    TrainingDataError,
+    TrainingRow,
+    checked,
+    draw,
+    hash_of,
+)
 from quorum.votes import VotesTable, read_votes
 from quorum_contract import DecisionStatus
 

@@ -20,7 +20,7 @@ from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
 from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
-from quorum.tune.figures import by_task, main_figure, pooled
+from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
@@ -265,7 +265,7 @@ def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray
 
 
 def _main(task: _Task) -> str:
-    return main_figure(task.catalogue.get(task.head.attributes[0]))
+    return headline(task.catalogue.get(task.head.attributes[0]))
 
 
 def _class_weights(task: _Task) -> Any:
