@@ -140,7 +140,7 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
     if failed:
         what = " and ".join(f"{count} {status.name}" for status, count in failed.items())
         raise AskingError(
-            f"{settings.member}: of {len(asked)} questions {what}, so there are no figures; see the log above,"
+            f"{settings.member}: of {len(asked)} questions {what}, so there are no figures; see the log,"
             " and try fewer rows, another --device, or more memory"
         )
     return [_votes(settings.catalogue, one, replies[number]) for number, one in enumerate(asked)]
