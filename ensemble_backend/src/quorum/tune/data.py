@@ -191,7 +191,7 @@ def checked(row: TrainingRow, attribute: Attribute, problems: Problems) -> list[
 _WHY_NOT = {
     "label": "is no label of the catalogue",
     "spans": "names words that the text does not have, or a type that the catalogue does not have",
-    "text": "is empty or too long",
+    "text": "is no text that the attribute allows",
 }
 
 

@@ -10,7 +10,6 @@ arithmetic", arXiv 2212.04089); ``ties`` drops small weights and resolves signs 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from quorum.tune.adapter_rules import (
 )
 from quorum.tune.base import loading, read_base
 from quorum.tune.card import CARD_FILE, Card, CardError, library_versions, read_card, write_card
+from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import check_seed
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def merge(
         MergeError: PEFT would merge them wrongly; or ``out`` exists, or a setting does not fit.
         CardError: An adapter's card cannot be read.
         BaseModelError: The base cannot be used.
-        TrainingError: A seed that PyTorch does not take.
+        TrainingError: A seed that PyTorch does not take, or another run writes to ``out``.
     """
     check_seed(seed)
     if out.exists():
@@ -81,17 +81,16 @@ def merge(
     weights, density = weights_of(weights, len(found)), density_of(density, method)
     cards = [read_card(path) if (path / CARD_FILE).is_file() else None for path in adapters]
     card = replace(_card(found, cards, base, method, weights, density, seed), remarks=remarks)
-    merged = _merged(found, base, method, weights, density, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        merged.save_pretrained(scratch, selected_adapters=[MERGED])
+    with reserved(out), whole_folder(out) as folder:
+        scratch = folder / "scratch"
+        _merged(found, base, method, weights, density, seed).save_pretrained(
+            scratch, selected_adapters=[MERGED]
+        )
         # PEFT gives an adapter with a name a folder of its own, and adds a README to fill in.
-        fresh = Path(scratch, "fresh")
-        fresh.mkdir()
         for name in (CONFIG, WEIGHTS):
-            shutil.move(Path(scratch, MERGED, name), fresh / name)
-        write_card(card, fresh)
-        fresh.rename(out)
+            (scratch / MERGED / name).rename(folder / name)
+        shutil.rmtree(scratch)
+        write_card(card, folder)
     return card
 
 
