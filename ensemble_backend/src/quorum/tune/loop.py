@@ -135,7 +135,6 @@ def train(
     """
     import torch
 
-    check_seed(options.seed)
     plan = _Plan(lengths, options, weights)
     run = _Run(model, options, plan.total, folder / CHECKPOINT_FOLDER / _CHECKPOINT_FILE, fingerprint)
     resumed_at = run.resume()
@@ -158,9 +157,7 @@ def train(
             run.save()
         if progress:
             progress(meter.step(run.step, run.best_score))
-    if options.checkpoint_every and run.step > run.saved:
-        run.save()
-    run.restore_best()
+    run.finish(keep=options.checkpoint_every > 0)
     model.eval()
     return Trained(run.step, run.best_step, run.best_score or 0.0, run.seconds, resumed_at)
 
@@ -230,6 +227,7 @@ class _Run:
     ) -> None:
         import torch
 
+        check_seed(options.seed)
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         decayed = [p for p in self._parameters.values() if p.ndim > 1]
         others = [p for p in self._parameters.values() if p.ndim <= 1]
@@ -276,8 +274,10 @@ class _Run:
         self.best_score, self.best_step, self.stale = score, self.step, 0
         self._best = {name: p.detach().clone() for name, p in self._parameters.items()}
 
-    def restore_best(self) -> None:
-        """Put the best weights into the model."""
+    def finish(self, *, keep: bool) -> None:
+        """Write a last checkpoint if it is to be kept, and put the best weights into the model."""
+        if keep and self.step > self.saved:
+            self.save()
         self._load(self._best)
 
     def save(self) -> None:
