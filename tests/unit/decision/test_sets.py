@@ -70,6 +70,8 @@ def test_words_stay_that_have_another_place_beside_a_longer_span() -> None:
 
 def test_no_span_at_all_is_an_answer() -> None:
     assert decided([1, 1], "[]", "[]") == ("[]", 1.0)
+    assert decided([1, 1], "n/a", None) == ("n/a", 1.0), "no member was asked, as of other kinds"
+    assert decided([1, 1], "n/a", "[]") == ("[]", 1.0)
     assert decided([1, 1], "n/a", "n/a", spans=False) == ("n/a", 1.0)
 
 

@@ -99,7 +99,10 @@ def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_span
     cells = _cells(named)
     if not cells:
         none = [("", 1) if things is None else (NOT_APPLICABLE, ANSWERED) for things in named]
-        return _written((), text, are_spans=are_spans), decide(none)[1]
+        said = {value for (value, _), things in zip(ballots, named, strict=True) if things is not None}
+        # Spans of a product that does not have the attribute: members vote "n/a" on it, not "[]".
+        value = NOT_APPLICABLE if said == {NOT_APPLICABLE} else _written((), text, are_spans=are_spans)
+        return value, decide(none)[1]
     sure: dict[Thing, float] = {}
     lowest = 1.0
     for thing, votes in cells.items():
