@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -21,7 +22,9 @@ from quorum.decision.spans import (
 )
 
 TYPES = ("color", "product")
-WORDS = st.sampled_from(["red", "Red", "shoe", "shoes", "redshoe", "é", "İ", "a", "-"])
+WORDS = st.sampled_from(
+    ["red", "Red", "red shoe", "Shoe red", "shoe", "shoes", "redshoe", "é", "İ", "a", "-"]
+)
 
 
 def places(text: str, *pairs: tuple[str, str]) -> list[tuple[int, int]] | None:
@@ -63,6 +66,18 @@ def test_other_pairs_do_not_move_a_span() -> None:
     for other in ("hat", "red hat", "hat red"):
         for pairs in ([(other, "x"), ("red", "color")], [("red", "color"), (other, "x")]):
             assert TextSpan(0, 3, "color") in (locate(text, pairs) or [])
+
+
+def test_a_span_inside_a_longer_one_is_written_where_its_words_have_room() -> None:
+    for text, pairs in (
+        ("Dark RED case for red", [["Dark RED", "x"], ["case", "y"], ["red", "x"]]),
+        ("red hat red red", [["red hat", "x"], ["red", "z"], ["red", "a"]]),
+        ("red hat", [["red", "x"], ["red hat", "y"]]),
+    ):
+        spans = locate(text, [(words, kind) for words, kind in pairs])
+        assert spans is not None
+        assert json.loads(dump_spans(text, spans)) == pairs
+        assert locate(text, load_pairs(dump_spans(text, spans))) == spans
 
 
 def test_words_named_again_lie_at_their_next_place() -> None:

@@ -20,9 +20,8 @@ from quorum.decision.spans import (
     load_pairs,
     load_values,
     locate,
-    places_of,
+    room_for,
 )
-from quorum_contract.fields import one_line
 
 NAMED = "named"
 _SHORT = 2000
@@ -123,26 +122,9 @@ def without_overlaps(sure: Mapping[Thing, float], text: str = "") -> tuple[Thing
     A span also stays that has room at another place of its words in ``text``: "red" beside "red hat", in
     "red hat red".
     """
-    kept: list[TextSpan] = []
-    taken: list[tuple[int, int]] = []
     spans = [thing for thing in sure if isinstance(thing, TextSpan)]
-    for span in sorted(spans, key=lambda s: (-sure[s], s.start - s.end, s)):
-        start = _free(span, text, taken)
-        if start is not None:
-            kept.append(span)
-            taken.append((start, start + span.end - span.start))
-    return tuple(sorted(kept))
-
-
-def _free(span: TextSpan, text: str, taken: Sequence[tuple[int, int]]) -> int | None:
-    """Where a span overlaps with nothing; None: nowhere."""
-    size = span.end - span.start
-    if all(span.end <= start or end <= span.start for start, end in taken):
-        return span.start
-    for at in places_of(text, one_line(text)[span.start : span.end]):
-        if all(at + size <= start or end <= at for start, end in taken):
-            return at
-    return None
+    room = room_for(text, sorted(spans, key=lambda s: (-sure[s], s.start - s.end, s)))
+    return tuple(sorted(span for span, start in room.items() if start is not None))
 
 
 def _written(things: Iterable[Thing], text: str, *, are_spans: bool) -> str:

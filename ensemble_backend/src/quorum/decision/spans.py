@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from quorum_contract.errors import QuorumError
@@ -107,10 +108,55 @@ def _is_border(text: str, at: int) -> bool:
     return at in (0, len(text)) or not (text[at - 1].isalnum() and text[at].isalnum())
 
 
+def room_for(text: str, spans: Iterable[TextSpan]) -> dict[TextSpan, int | None]:
+    """Where each span overlaps with none of those before it: where it lies, else at a place of its words.
+
+    Returns:
+        Span -> start, in the order given; None: there is no such place.
+    """
+    text, found = one_line(text), dict[TextSpan, int | None]()
+    taken: list[tuple[int, int]] = []
+    for span in spans:
+        size, start = span.end - span.start, None
+        if _is_free(span.start, size, taken):
+            start = span.start
+        else:
+            places = places_of(text, text[span.start : span.end])
+            start = next((at for at in places if _is_free(at, size, taken)), None)
+        found[span] = start
+        if start is not None:
+            taken.append((start, start + size))
+    return found
+
+
+def _is_free(at: int, size: int, taken: Iterable[tuple[int, int]]) -> bool:
+    return all(at + size <= start or end <= at for start, end in taken)
+
+
 def dump_spans(text: str, spans: Iterable[TextSpan]) -> str:
-    """Write located spans as VALUES carries them, in order of appearance."""
-    text = one_line(text)
-    return _dump([[text[s.start : s.end], s.type] for s in sorted(spans)])
+    """Write located spans as VALUES carries them, in order of appearance.
+
+    One that overlaps with a longer one is written at another place of its words that has room: "red" is
+    the second one of "red hat red" beside "red hat".
+    """
+    text, ordered = one_line(text), sorted(spans)
+    places = [span.start for span in ordered]
+    if any(one.end > other.start for one, other in pairwise(ordered)):
+        places = _shown(text, ordered)
+    shown = sorted((start, start + s.end - s.start, s) for start, s in zip(places, ordered, strict=True))
+    return _dump([[text[start:end], span.type] for start, end, span in shown])
+
+
+def _shown(text: str, spans: Sequence[TextSpan]) -> list[int]:
+    """Where each span is written; of the same words in their order, so that they are located again alike."""
+    room = room_for(text, sorted(spans, key=lambda s: (s.start - s.end, s)))
+    groups: dict[str, list[int]] = {}
+    keys = [_folded(text[span.start : span.end]) for span in spans]
+    for key, span in zip(keys, spans, strict=True):
+        start = room[span]
+        groups.setdefault(key, []).append(span.start if start is None else start)
+    rising = {key: iter(sorted(starts)) for key, starts in groups.items()}
+    return [next(rising[key]) for key in keys]
 
 
 def load_pairs(value: str) -> list[tuple[str, str]]:
