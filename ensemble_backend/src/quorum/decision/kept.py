@@ -59,11 +59,11 @@ def keep_attributes(
 
 
 def _with_kinds(new: Weights, live: Weights, names: Collection[str]) -> Mapping[str, Any]:
-    """Settings of the new weights that also say of which kinds the answers of kept attributes are."""
+    """Settings of the new weights that say of kept attributes for which kinds the live ones were learned."""
     theirs = {name: kind for name, kind in recorded_kinds(live.settings).items() if name in names}
-    if not theirs:
-        return new.settings
-    return {**new.settings, SETTING: dict(sorted({**recorded_kinds(new.settings), **theirs}.items()))}
+    own = recorded_kinds(new.settings)
+    kinds = {name: kind for name, kind in own.items() if name not in names} | theirs
+    return new.settings if kinds == own else {**new.settings, SETTING: dict(sorted(kinds.items()))}
 
 
 def kept_attributes(weights: Weights) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from quorum.decision.spans import (
     TextSpan,
     dump_spans,
     dump_values,
+    laid_out,
     load_pairs,
     load_values,
     locate,
@@ -123,7 +124,7 @@ def _spans(attribute: Attribute, given: str, text: str) -> str:
     spans = locate(text, typed)
     if spans is None:
         raise LabelError(f"{len(pairs)} spans are too many for one answer; leave some out")
-    _refuse_overlaps(spans, one_line(text))
+    _refuse_overlaps(laid_out(text, spans), one_line(text))
     return dump_spans(text, spans)
 
 
