@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the rows that a member is tuned on, and check all of them before any training."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.decision.spans import SpansError, TextSpan, locate, pairs_of
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum_contract.errors import QuorumError
+
+Source = Literal["gold", "votes"]
+ALL = "all"
+"""Task that stands for every attribute that the rows have gold for."""
+MAX_PROBLEMS = 5
+"""Rows that one error names."""
+
+
+class TrainingDataError(QuorumError, ValueError):
+    """Rows cannot be trained on; the message names file, rows and fix."""
+
+    code = "TRAINING_DATA_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One answer to learn: an attribute of one product.
+
+    Attributes:
+        row: Number of its row in the file, from 1.
+        product: Id of the product.
+        text: As the members get it: plain, or of named fields (:func:`quorum_contract.fields.join_fields`).
+        category: May be empty.
+        attribute: The name.
+        answers: Acceptable answers as VALUES spells them, at least one; training is on the first.
+    """
+
+    row: int
+    product: str
+    text: str
+    category: str
+    attribute: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Rows to train on, checked.
+
+    Attributes:
+        rows: In the order of the file.
+        tasks: Attributes, in the order that they were named, or of first appearance.
+        source: Whether people gave the answers (gold), or the ensemble (votes).
+        file_hash: ``sha256:...`` of the file.
+        left_out: Rows of the file without an answer to any of the tasks, or with one below the confidence.
+    """
+
+    rows: tuple[TrainingRow, ...]
+    tasks: tuple[str, ...]
+    source: Source
+    file_hash: str
+    left_out: int = 0
+
+    @property
+    def data_hash(self) -> str:
+        """``sha256:...`` of what is trained on: texts, categories, attributes and answers."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(repr((row.text, row.category, row.attribute, row.answers)).encode())
+        return f"sha256:{digest.hexdigest()}"
+
+    def of_products(self, products: set[str]) -> tuple[TrainingRow, ...]:
+        """The rows of these products."""
+        return tuple(row for row in self.rows if row.product in products)
+
+
+class Problems:
+    """Collects problems of rows, and refuses all of them in one error."""
+
+    def __init__(self, path: Path, remedy: str = "fix these rows, or leave them out of the file") -> None:
+        self._path, self._remedy = path, remedy
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, row: int, problem: str) -> None:
+        """Note a problem of one row."""
+        self._found.append((row, problem))
+
+    def refuse(self) -> None:
+        """Raise TrainingDataError if there is any problem; it names the first rows and how many there are."""
+        if not self._found:
+            return
+        rows = len({row for row, _ in self._found})
+        named = "\n".join(f"  row {row}: {problem}" for row, problem in self._found[:MAX_PROBLEMS])
+        more = len(self._found) - MAX_PROBLEMS
+        further = f"\n  and {more} more" if more > 0 else ""
+        plural = "row" if rows == 1 else "rows"
+        raise TrainingDataError(
+            f"{self._path}: {rows} {plural} cannot be trained on; {self._remedy}:\n{named}{further}"
+        )
+
+
+def fields_of_tasks(catalogue: Catalogue, tasks: Sequence[str]) -> tuple[str, ...]:
+    """The named fields that the tasks' texts are made of; raises TrainingDataError where tasks differ."""
+    fields = {catalogue.get(task).fields for task in tasks if task != ALL}
+    if len(fields) > 1:
+        raise TrainingDataError(
+            f"{', '.join(tasks)} are asked of texts with different fields; tune them one by one"
+        )
+    return fields.pop() if fields else ()
+
+
+def read_gold(
+    path: Path, tasks: Sequence[str], catalogue: Catalogue, rows: int | None = None, seed: int = 0
+) -> TrainingData:
+    """Read the gold of listings (CSV or JSONL, :func:`quorum.bulk.listings.read_listings`).
+
+    Args:
+        path: The file.
+        tasks: Attributes; :data:`ALL` for every one that the file has gold for.
+        catalogue: Says what answers are allowed; an attribute outside it is open.
+        rows: Train on this many rows of the file with gold, drawn with ``seed``; None: on all.
+        seed: Of that draw.
+
+    Raises:
+        ListingsError: The file cannot be read.
+        TrainingDataError: Rows with an empty text, or with gold that its attribute does not allow; no gold
+            for a task; or fewer rows than ``rows``.
+    """
+    listings = read_listings(path, fields=fields_of_tasks(catalogue, tasks))
+    have = dict.fromkeys(name for listing in listings for name in listing.gold)
+    wanted = tuple(have) if tuple(tasks) == (ALL,) else tuple(dict.fromkeys(tasks))
+    for task in wanted or (ALL,):
+        if task not in have:
+            known = ", ".join(list(have)[:10]) or "nothing"
+            raise TrainingDataError(
+                f"{path}: no row has gold for {task!r}, only for {known}; "
+                "write it in the column `gold` as {attribute: [answers]}"
+            )
+    problems = Problems(path)
+    found: list[TrainingRow] = []
+    for number, listing in enumerate(listings, 1):
+        found += _rows_of(number, listing, wanted, catalogue, problems)
+    problems.refuse()
+    total = len(listings)
+    chosen = draw(path, found, rows, seed)
+    used = len({row.row for row in chosen})
+    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), total - used)
+
+
+def _rows_of(
+    number: int, listing: Listing, tasks: Iterable[str], catalogue: Catalogue, problems: Problems
+) -> list[TrainingRow]:
+    if not listing.text.strip():
+        problems.add(number, "its text is empty")
+        return []
+    found = []
+    for task in tasks:
+        if not listing.gold.get(task) and catalogue.get(task).form not in ("spans", "values"):
+            continue
+        if task not in listing.gold:
+            continue
+        if problem := problem_of(listing, catalogue.get(task)):
+            problems.add(number, problem)
+            continue
+        answers = tuple(gold_of(listing, task, catalogue))
+        found.append(TrainingRow(number, listing.product, listing.text, listing.category, task, answers))
+    return found
+
+
+def problem_of(listing: Listing, attribute: Attribute) -> str:
+    """Why the gold of a listing cannot be learned for this attribute; "" if it can."""
+    gold, name = listing.gold[attribute.name], attribute.name
+    if attribute.kind == "spans":
+        return _problem_of_spans(name, list(gold), listing.text, attribute)
+    for value in gold:
+        if not isinstance(value, str):
+            return f"{name}: {value!r:.80} is a pair; kind {attribute.kind!r} has texts as gold"
+        if not value.strip():
+            return f"{name}: an answer is empty"
+        if attribute.kind == "text":
+            if len(value) > attribute.max_chars:
+                return f"{name}: the answer has {len(value)} characters, max_chars is {attribute.max_chars}"
+        elif attribute.normalise(value) is None:
+            allowed = ", ".join(attribute.values[:8]) + (", ..." if len(attribute.values) > 8 else "")
+            what = "label" if attribute.kind == "label" else "value"
+            if attribute.values:
+                return f"{name}: unknown {what} {value!r:.80}; allowed are {allowed}"
+            return f"{name}: {value!r:.80} is no {what} that the attribute allows"
+    return ""
+
+
+def _problem_of_spans(name: str, gold: list[object], text: str, attribute: Attribute) -> str:
+    try:
+        pairs = pairs_of(gold)
+    except SpansError as error:
+        return f"{name}: {error}"
+    typed = []
+    for words, kind in pairs:
+        known = attribute.normalise(kind)
+        if known is None or known not in attribute.values:
+            return f"{name}: unknown type {kind!r:.80}; allowed are {', '.join(attribute.values)}"
+        if not words.strip():
+            return f"{name}: a span of type {kind!r} is empty"
+        if locate(text, [(words, known)]) is None:
+            return f"{name}: the text has no {words!r:.80}"
+        typed.append((words, known))
+    spans = locate(text, typed)
+    if spans is None:
+        return f"{name}: has {len(typed)} spans, too many for one answer"
+    if clash := overlap_of(spans):
+        shared = " and ".join(repr(span.type) for span in clash)
+        return f"{name}: the spans of type {shared} overlap at character {clash[1].start}"
+    return ""
+
+
+def overlap_of(spans: Sequence[TextSpan]) -> tuple[TextSpan, TextSpan] | None:
+    """The first two spans, of those in order of appearance, that share characters."""
+    for before, after in pairwise(spans):
+        if after.start < before.end:
+            return before, after
+    return None
+
+
+def draw(path: Path, found: Sequence[TrainingRow], rows: int | None, seed: int) -> Sequence[TrainingRow]:
+    """Rows of ``rows`` file rows drawn at random; raises TrainingDataError if there are fewer."""
+    if rows is None:
+        return found
+    numbers = sorted({row.row for row in found})
+    if not 0 < rows <= len(numbers):
+        raise TrainingDataError(
+            f"{path}: --rows {rows}, but {len(numbers)} rows have an answer; ask for 1 to {len(numbers)}"
+        )
+    chosen = set(random.Random(seed).sample(numbers, rows))
+    return [row for row in found if row.row in chosen]
+
+
+def keep(data: TrainingData, fits: Callable[[TrainingRow], bool]) -> TrainingData:
+    """The data without rows that do not fit, counted as left out."""
+    rows = tuple(row for row in data.rows if fits(row))
+    return replace(data, rows=rows, left_out=data.left_out + len(data.rows) - len(rows))
+
+
+def hash_of(path: Path) -> str:
+    """``sha256:...`` of a file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tune an encoder with a head for a task, and write the folder that the runtime ``encoder`` serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.files import write_atomic
+from quorum.runtimes.encoder_input import Encoded, EncoderInput
+from quorum.tasks.catalogue import Catalogue
+from quorum.tune.base import Base
+from quorum.tune.card import Card, library_versions, write_card
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
+from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
+from quorum.tune.figures import by_task, main_figure, pooled
+from quorum.tune.folder import check_target, whole_folder
+from quorum.tune.loop import LoopOptions, Progress, Trained, train
+from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
+from quorum.tune.split import Split, split
+
+if TYPE_CHECKING:
+    from quorum.tune.encoder_model import Network
+
+ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
+Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+_EPOCHS = {"label": 3, "spans": 3, "value": 6}
+_RATES = {"full": 1e-4, "lora": 1e-3}
+_COMPARED = 64
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """Settings of tuning an encoder.
+
+    Attributes:
+        method: ``full`` trains all parameters but embeddings, ``lora`` adapters of rank 16.
+        epochs: None: 3, for values 6.
+        learning_rate: None: 1e-4, for LoRA 1e-3.
+        batch: Rows per step.
+        max_tokens: Longest input, at most what the base allows.
+        class_weights: Weigh labels by the inverse of their frequency.
+        with_category: Put the category into the question of the head ``value``.
+        int8: Write matrix products in int8: about a third of the size and of the time, on a CPU.
+        bfloat16: None: where this machine multiplies it natively.
+        patience: Evaluations without a better score after which training ends.
+        checkpoint_every: Steps; 0: none.
+        seed: Of the split, the head, the order of rows and dropout.
+        force: Replace a folder that was tuned before.
+    """
+
+    method: Literal["full", "lora"] = "full"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch: int = 32
+    max_tokens: int = 128
+    class_weights: bool = False
+    with_category: bool = False
+    int8: bool = False
+    bfloat16: bool | None = None
+    patience: int = 3
+    checkpoint_every: int = 100
+    seed: int = 0
+    force: bool = False
+
+
+class _Task(NamedTuple):
+    """What is trained on, and judged."""
+
+    tokenizer: Path
+    head: EncoderHead
+    inputs: EncoderInput
+    parts: Split
+    train: list[Target]
+    held_out: list[Encoded]
+    catalogue: Catalogue
+
+
+def tune_encoder(
+    base: Base,
+    data: TrainingData,
+    path: Path,
+    catalogue: Catalogue,
+    out: Path,
+    options: EncoderOptions,
+    progress: Progress | None = None,
+) -> Card:
+    """Tune an encoder and write its folder: ``model.onnx``, tokenizer, ``encoder.json`` and card.
+
+    Everything is checked before training. A run that was killed goes on from its checkpoint when it is
+    started again with the same arguments.
+
+    Args:
+        base: An encoder.
+        data: Rows of one attribute, or of several of kind ``value``.
+        path: Of the data, for messages.
+        catalogue: Of the deployment.
+        out: The folder.
+        options: See there.
+        progress: Called after each step.
+
+    Raises:
+        TrainingDataError: The rows cannot be learned by an encoder.
+        TrainingError: ``out`` holds something else, a checkpoint of another run, or the loss is no number.
+        OnnxError: The exported model differs from the trained one; nothing is written.
+    """
+    check_target(out, force=options.force)
+    task = _prepare(base, data, path, catalogue, options)
+    network = _load(base, task, options)
+    loop = _loop_options(task.head, options)
+    trained = _train(network, task, options, loop, out, _fingerprint(base, data, options), progress)
+    with whole_folder(out) as folder:
+        remarks, scores = _write(network, task, folder, options)
+        card = _card(base, data, path, task, options, loop, trained, scores, remarks)
+        write_card(card, folder)
+    return card
+
+
+def predict(compute: Compute, inputs: EncoderInput, rows: Sequence[Encoded]) -> list[npt.NDArray[np.float32]]:
+    """Logits of each row, padding included, computed in batches of similar length."""
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
+    found: dict[int, npt.NDArray[np.float32]] = {}
+    for at in range(0, len(order), _BATCH):
+        places = order[at : at + _BATCH]
+        logits = compute(*inputs.pad([rows[place] for place in places]))
+        found.update(zip(places, logits, strict=True))
+    return [found[place] for place in range(len(rows))]
+
+
+def _prepare(
+    base: Base, data: TrainingData, path: Path, catalogue: Catalogue, options: EncoderOptions
+) -> _Task:
+    from tokenizers import Tokenizer
+
+    config = json.loads((base.folder / "config.json").read_text("utf-8"))
+    longest = config.get("max_position_embeddings", 512)
+    head = head_of(data, catalogue, min(options.max_tokens, longest), with_category=options.with_category)
+    tokenizer = base.folder / TOKENIZER_FILE
+    inputs = EncoderInput(Tokenizer.from_file(str(tokenizer)), head)
+    parts = split(data.rows, options.seed)
+    targets = targets_of(path, data.rows, head, inputs, catalogue)
+    by_row = dict(zip(map(id, data.rows), targets, strict=True))
+    usable = [target for row in parts.train if (target := by_row[id(row)]) is not None]
+    if not usable:
+        raise TrainingDataError(
+            f"{path}: no row can be learned: no text has its value literally in {head.max_tokens} tokens; "
+            "tune a causal LLM by --base, or list spellings as synonyms in the catalogue"
+        )
+    held_out = [inputs.encode(row.text, row.category, row.attribute) for row in parts.held_out]
+    return _Task(tokenizer, head, inputs, parts, usable, held_out, catalogue)
+
+
+def _load(base: Base, task: _Task, options: EncoderOptions) -> Network:
+    import torch
+    from tokenizers import Tokenizer
+
+    from quorum.tune.encoder_model import load_network
+
+    torch.manual_seed(options.seed)
+    tokenizer = Tokenizer.from_file(str(task.tokenizer))
+    separators = (tokenizer.token_to_id(name) for name in ("[SEP]", "</s>"))
+    separator = next((token for token in separators if token is not None), None)
+    network = load_network(base.folder, task.head.head, task.head.outputs, separator, options.method)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network
+
+
+def _train(
+    network: Network,
+    task: _Task,
+    options: EncoderOptions,
+    loop: LoopOptions,
+    out: Path,
+    fingerprint: str,
+    progress: Progress | None,
+) -> Trained:
+    from quorum.tune.encoder_model import loss_of
+
+    weights = _class_weights(task) if options.class_weights and task.head.head == "label" else None
+
+    def loss(rows: Sequence[int]) -> Any:
+        batch = [task.train[row] for row in rows]
+        inputs = task.inputs.pad([row.encoded for row in batch])
+        return loss_of(network, task.head.head, batch, inputs, weights)
+
+    def score() -> float:
+        scores = _judge(_compute(network), task)
+        return pooled(scores, task.parts.held_out)[_main(task)]
+
+    lengths = [len(row.encoded.ids) for row in task.train]
+    return train(network, loss, lengths, score, loop, out, fingerprint, progress)
+
+
+def _loop_options(head: EncoderHead, options: EncoderOptions) -> LoopOptions:
+    return LoopOptions(
+        epochs=options.epochs or _EPOCHS[head.head],
+        batch=options.batch,
+        learning_rate=options.learning_rate or _RATES[options.method],
+        patience=options.patience,
+        checkpoint_every=options.checkpoint_every,
+        bfloat16=has_bfloat16() if options.bfloat16 is None else options.bfloat16,
+        seed=options.seed,
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies matrices in bfloat16 natively."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _compute(network: Network) -> Compute:
+    import torch
+
+    device = network.classifier.weight.device
+
+    def compute(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = (
+                network(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).cpu().numpy()
+            )
+        return logits
+
+    return compute
+
+
+def _judge(compute: Compute, task: _Task) -> dict[str, dict[str, float]]:
+    """Figures on held-out rows, by attribute."""
+    rows = task.parts.held_out
+    answers = [
+        _answer(task, row, encoded, logits)
+        for row, encoded, logits in zip(
+            rows, task.held_out, predict(compute, task.inputs, task.held_out), strict=True
+        )
+    ]
+    attributes = {name: task.catalogue.get(name) for name in task.head.attributes}
+    return by_task(attributes, rows, answers)
+
+
+def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray[np.float32]) -> str | None:
+    value = task.inputs.decode(encoded, logits).value
+    return task.catalogue.get(row.attribute).normalise(value) if task.head.head == "value" else value
+
+
+def _main(task: _Task) -> str:
+    return main_figure(task.catalogue.get(task.head.attributes[0]))
+
+
+def _class_weights(task: _Task) -> Any:
+    """(labels,) weight of each label: the inverse of its frequency, 1 on average over rows."""
+    import torch
+
+    counts = np.bincount([int(row.target[0]) for row in task.train], minlength=len(task.head.labels))
+    present = max(int((counts > 0).sum()), 1)
+    weights = len(task.train) / (present * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def _write(
+    network: Network, task: _Task, folder: Path, options: EncoderOptions
+) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]:
+    """Write all but the card; returns remarks and figures of what was written."""
+    from tokenizers import Tokenizer
+
+    from quorum.tune.encoder_model import merged
+    from quorum.tune.onnx_export import export, quantise
+
+    network = merged(network).cpu().eval()
+    model = folder / MODEL_FILE
+    export(network, model)
+    check_onnx(model, 2 if task.head.head == "label" else 3, task.head.outputs)
+    compared = task.held_out[:_COMPARED]
+    pairs = zip(
+        predict(OnnxNetwork(model), task.inputs, compared),
+        predict(_compute(network), task.inputs, compared),
+        strict=True,
+    )
+    difference = largest_difference(list(pairs))
+    if not difference <= TOLERANCE:
+        raise OnnxError(
+            f"the ONNX model differs from the trained one by {difference:.2g}, and {TOLERANCE:g} is allowed"
+            "; nothing is written: use the versions of requirements/tune.txt"
+        )
+    remarks: tuple[str, ...] = ()
+    if options.int8:
+        before = pooled(_judge(OnnxNetwork(model), task), task.parts.held_out)[_main(task)]
+        quantise(model)
+        remarks = (f"int8; in float32 {_main(task)} was {before:.3f} on held-out rows",)
+    tokenizer = Tokenizer.from_file(str(task.tokenizer))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(folder / TOKENIZER_FILE))
+    write_atomic(folder / ENCODER_FILE, json.dumps(task.head.to_json(), ensure_ascii=False, indent=2) + "\n")
+    return remarks, _judge(OnnxNetwork(model), task)
+
+
+def _fingerprint(base: Base, data: TrainingData, options: EncoderOptions) -> str:
+    """Of everything that the trained weights follow from."""
+    settings = {k: v for k, v in asdict(options).items() if k not in ("force", "int8", "checkpoint_every")}
+    content = json.dumps([base.hash, data.data_hash, data.tasks, settings], sort_keys=True)
+    return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
+def _card(
+    base: Base,
+    data: TrainingData,
+    path: Path,
+    task: _Task,
+    options: EncoderOptions,
+    loop: LoopOptions,
+    trained: Trained,
+    scores: dict[str, dict[str, float]],
+    remarks: tuple[str, ...],
+) -> Card:
+    unusable = len(task.parts.train) - len(task.train)
+    settings = {
+        "head": task.head.head,
+        "learning_rate": loop.learning_rate,
+        "batch": loop.batch,
+        "bfloat16": loop.bfloat16,
+        "max_tokens": task.head.max_tokens,
+        "int8": options.int8,
+        "class_weights": options.class_weights,
+        "overall": pooled(scores, task.parts.held_out),
+    }
+    return Card(
+        tasks=data.tasks,
+        method=options.method,
+        architecture="encoder",
+        base=base.folder.name,
+        base_hash=base.hash,
+        base_licence=base.licence,
+        source=data.source,
+        data=path.name,
+        data_hash=data.data_hash,
+        rows=len(task.train),
+        held_out_rows=len(task.parts.held_out),
+        left_out=data.left_out + unusable,
+        seed=options.seed,
+        epochs=loop.epochs,
+        steps=trained.steps,
+        best_step=trained.best_step,
+        settings=settings,
+        catalogue=task.head.catalogue,
+        scores=scores,
+        seconds=round(trained.seconds, 1),
+        libraries=library_versions(),
+        remarks=remarks,
+    )
