@@ -22,6 +22,7 @@ STUDIES = (
     "redeploys",
     "address-layout",
     "isolation",
+    "encoder",
     "scores",
     "labels-chosen",
     "evidence",

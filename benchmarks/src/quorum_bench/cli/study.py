@@ -14,6 +14,7 @@ from quorum_bench.cli.study_common import (
     JsonFile,
     PartsFile,
     begin,
+    err,
     errors,
     shown,
     studies,
@@ -23,6 +24,7 @@ from quorum_bench.cli.study_common import (
 from quorum_bench.measure import Effort
 from quorum_bench.studies import (
     address_layout,
+    encoder,
     isolation,
     redeploys,
     votes_files,
@@ -174,6 +176,34 @@ def isolation_(
         figures = shown(isolation.HEAD, rows, isolation.line)
         if json_file:
             write(json_file, {"machine": environment, "seconds": seconds, "rows": figures})
+
+
+@studies.command("encoder")
+def encoder_(
+    folder: Annotated[Path, typer.Argument(help="Folder that `quorum tune` made.")],
+    texts: Annotated[Path, typer.Option(help="Rows with texts, as `quorum extract` reads them.")] = Path(
+        "examples/demo/listings.jsonl"
+    ),
+    rounds: Annotated[int, typer.Option(min=8, help="Batches by each engine, in turn.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """Time an encoder on one core by OpenVINO and ONNX Runtime, next to PyTorch, alone and in batches of 32.
+
+    PyTorch takes part where it is installed and the folder has the checkpoint, as `quorum tune` leaves it.
+
+    Example: `quorum-bench study encoder encoders/queryner --texts queries.jsonl`.
+    """
+    environment = begin()
+    with errors():
+        found, absent = encoder.open_all(folder)
+        for name, reason in absent.items():
+            err.print(f"[yellow]left out:[/] {name}: {reason}", highlight=False, soft_wrap=True)
+        encoded, each_us = encoder.encode(folder, texts)
+        print(f"{len(encoded)} texts of {sum(map(len, encoded)) / len(encoded):.1f} tokens,", end=" ")
+        print(f"tokenised in {each_us:.0f} us each\n")
+        rows = shown(encoder.HEAD, encoder.measure(folder, found, encoded, rounds), encoder.line)
+        if json_file:
+            write(json_file, {"machine": environment, "texts": len(encoded), "tokenise_us": each_us, "rows": rows})
 
 
 def _voting(part: VotingPart, cells: int, quick: bool, repeats: int | None) -> object:

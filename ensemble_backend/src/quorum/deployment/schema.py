@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from quorum.runtimes.engine_names import PREFIX
+from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, SHARED, read_options
 from quorum.serving.admission import CAPACITY
@@ -154,7 +154,7 @@ class MemberSpec(_Strict):
     def _usable(cls, name: str) -> str:
         if not _MEMBER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
-        if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX)):
+        if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX, ENCODER_PREFIX)):
             raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
         return name
 

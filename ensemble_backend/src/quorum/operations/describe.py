@@ -19,9 +19,10 @@ from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
 from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.option_base import find_missing
-from quorum.runtimes.options import CatalogueOptions
+from quorum.runtimes.options import CatalogueOptions, EncoderOptions
 from quorum.server.runfile import find_running
 from quorum.votes.schema import how_to_fit
 from quorum_contract.errors import QuorumError
@@ -63,6 +64,12 @@ def validate(deployment: Deployment) -> None:
                 check_attributes(path, filled, catalogue)
             except RuntimeConfigError as error:
                 raise MisfitError(f"{deployment.path}: members[{i}].options.products: {error}") from error
+        if isinstance(member.options, EncoderOptions):
+            folder = deployment.root / member.options.model
+            try:
+                answerable(read_encoder(folder), catalogue, folder)
+            except EncoderFileError as error:
+                raise MisfitError(f"{deployment.path}: members[{i}].options.model: {error}") from error
 
 
 def check_machine(deployment: Deployment) -> Preflight:

@@ -19,6 +19,7 @@ from quorum.decision.weights import SCHEMA_VERSION, WEIGHTS_FILE, WeightsError, 
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
 from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
+from quorum.repository.encoder_config import encoder_config, encoders
 from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
@@ -62,7 +63,8 @@ def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
     configs = state_configs(spec, state)
     members = {model: member_config(spec, model, members) for model, members in spec.models().items()}
     engines = {model: engine_config(spec, member) for model, member in spec.engines().items()}
-    return {GATE: configs.pop(GATE), **members, **engines, **configs}
+    networks = {model: encoder_config(spec, member) for model, member in encoders(spec).items()}
+    return {GATE: configs.pop(GATE), **members, **engines, **networks, **configs}
 
 
 def rendered_files(spec: Deployment, state: State) -> dict[str, str]:

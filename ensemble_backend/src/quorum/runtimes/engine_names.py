@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that the parts of an engine member share, without importing its runtime."""
+"""Names that the parts of a member with a Triton model of its own share, without importing its runtime."""
 
 PREFIX = "quorum_engine_"
 """Prefix of the engines' Triton models; the member's name follows."""
+ENCODER_PREFIX = "quorum_encoder_"
+"""Prefix of the Triton models of encoders that are computed on a GPU; the member's name follows."""
 LORA_TASK = 1
 """The number that `quorum build` gives an engine's adapter."""
 LORA_FOLDER = "lora"

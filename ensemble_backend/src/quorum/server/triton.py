@@ -15,6 +15,7 @@ from pathlib import Path
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
 from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
+from quorum.repository.encoder_config import encoders
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
@@ -243,7 +244,8 @@ class TritonServer:
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
-        models = [GATE, *self.spec.engines(), *self.spec.models(), VOTE, *CHANNELS]
+        inner = [*self.spec.engines(), *encoders(self.spec)]
+        models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

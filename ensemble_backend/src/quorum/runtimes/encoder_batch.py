@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch the questions of an encoder: one thread takes what waits, sorts it by length, and computes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from quorum.runtimes.base import Done, Question
+from quorum.tasks.parse import Vote
+from quorum_contract import Status
+
+logger = logging.getLogger(__name__)
+
+# As in :mod:`quorum.runtimes.hf_dynamic`: callers that were answered last ask again just after a batch.
+_WINDOW_S = 0.001
+
+Row = TypeVar("Row")
+
+
+@dataclass(slots=True)
+class Job(Generic[Row]):
+    """One question.
+
+    Attributes:
+        done: Takes the votes; called once.
+        rows: What is computed: position among the question's attributes -> input of that attribute.
+        votes: One per attribute of the question; those of ``rows`` are filled in.
+        missing: Rows that are not computed yet.
+        settled: Whether ``done`` was called.
+    """
+
+    question: Question
+    done: Done
+    rows: dict[int, Row]
+    votes: list[Vote]
+    missing: int = field(init=False)
+    settled: bool = False
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.rows)
+
+    def settle(self, reply: list[Vote] | Status) -> None:
+        """Call ``done``, once; what it raises is logged."""
+        if self.settled:
+            return
+        self.settled = True
+        try:
+            self.done(reply)
+        except Exception:
+            logger.exception("votes could not be handed over")
+
+    def take(self, position: int, vote: Vote) -> None:
+        """Fill in a vote; the last one settles the question."""
+        self.votes[position] = vote
+        self.missing -= 1
+        if not self.missing:
+            self.settle(self.votes)
+
+
+class Batcher(Generic[Row]):
+    """Computes rows of waiting questions together, at most ``max_batch`` at once, on a thread of its own."""
+
+    def __init__(
+        self,
+        member: str,
+        max_batch: int,
+        compute: Callable[[Sequence[Row]], Sequence[Vote]],
+        length: Callable[[Row], int],
+    ) -> None:
+        """``compute`` turns rows into votes, in their order; ``length`` counts the tokens of a row."""
+        self._member, self._max_batch = member, max_batch
+        self._compute, self._length = compute, length
+        self._inbox: deque[Job[Row]] = deque()
+        self._wake = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="quorum-encoder", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job[Row]) -> None:
+        """Queue a question for the next batch."""
+        with self._wake:
+            self._inbox.append(job)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """End after the batch that is being computed; questions that wait are dropped."""
+        with self._wake:
+            self._running = False
+            self._inbox.clear()
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = 0
+        while jobs := self._collect(last):
+            last = len(jobs)
+            try:
+                self._answer(jobs)
+            except Exception:
+                logger.exception("member %s: a batch failed", self._member)
+            if self._running:
+                for job in jobs:
+                    job.settle(Status.ERROR)
+
+    def _collect(self, last: int) -> list[Job[Row]]:
+        """Questions of about ``max_batch`` rows; empty at the end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._inbox or not self._running)
+            if last > 1 or len(self._inbox) > 1:
+                self._wake.wait_for(
+                    lambda: len(self._inbox) >= self._max_batch or not self._running, _WINDOW_S
+                )
+            jobs: list[Job[Row]] = []
+            rows = 0
+            while self._running and self._inbox and rows < self._max_batch:
+                jobs.append(self._inbox.popleft())
+                rows += len(jobs[-1].rows)
+            return jobs
+
+    def _answer(self, jobs: Sequence[Job[Row]]) -> None:
+        """Compute the rows in batches of similar length, as padding costs as much as text."""
+        waiting = [(job, position) for job in jobs for position in job.rows]
+        waiting.sort(key=lambda place: self._length(place[0].rows[place[1]]))
+        for start in range(0, len(waiting), self._max_batch):
+            self._compute_batch(waiting[start : start + self._max_batch])
+
+    def _compute_batch(self, places: Sequence[tuple[Job[Row], int]]) -> None:
+        """Compute rows of questions that are still waited for; a failure is an ERROR of those."""
+        for job, _ in places:
+            if job.question.expired:
+                job.settle(Status.TIMEOUT)
+        places = [(job, position) for job, position in places if not job.settled]
+        if not places or not self._running:
+            return
+        try:
+            votes = self._compute([job.rows[position] for job, position in places])
+        except Exception:
+            logger.exception("member %s: %d rows could not be computed", self._member, len(places))
+            votes = [Vote("", Status.ERROR)] * len(places)
+        if self._running:
+            for (job, position), vote in zip(places, votes, strict=True):
+                job.take(position, vote)

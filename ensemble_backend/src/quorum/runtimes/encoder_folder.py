@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read ``encoder.json``, which says what the network beside it answers, and check it against a catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from quorum.decision.catalogue_change import OUTSIDE
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum_contract import NOT_APPLICABLE
+from quorum_contract.errors import QuorumError
+
+ENCODER_FILE = "encoder.json"
+SCHEMA_VERSION = 1
+_DIMS = {"label": 2, "spans": 3, "value": 3}
+
+
+class EncoderFileError(QuorumError, ValueError):
+    """The file is no description of an encoder, or not for this catalogue; the message says what to do."""
+
+    code = "ENCODER_INVALID"
+
+
+class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What an encoder answers, and how it was tuned.
+
+    Attributes:
+        head: ``label``: one of ``labels`` for a text; ``spans``: a tag of ``labels`` for each word; ``value``:
+            first and last token of the value of an attribute.
+        attributes: Names that it answers; exactly one unless the head is ``value``.
+        labels: In the order of the logits; empty for the head ``value``.
+        fields: Named fields that TEXT is made of; empty: TEXT is plain.
+        max_tokens: Longest input, special tokens included.
+        catalogue: Attribute -> its hash in the catalogue at the time of tuning.
+        with_category: Whether the category is part of the question (head ``value``).
+    """
+
+    schema_version: Literal[1]
+    head: Literal["label", "spans", "value"]
+    attributes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    max_tokens: int = 64
+    catalogue: dict[str, str] = {}
+    with_category: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Size of the last dimension of the logits."""
+        return len(self.labels) if self.head != "value" else 2
+
+    @property
+    def dims(self) -> int:
+        """Number of dimensions of the logits."""
+        return _DIMS[self.head]
+
+
+def read_encoder(folder: Path) -> EncoderFile:
+    """Read the description of a folder's encoder.
+
+    Raises:
+        EncoderFileError: It cannot be read, has another schema, or contradicts itself.
+    """
+    path = folder / ENCODER_FILE
+    again = "make it again with `quorum tune`"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=EncoderFile)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise EncoderFileError(f"{path} cannot be read ({error}); {again}") from error
+    if problem := _problem(found):
+        raise EncoderFileError(f"{path}: {problem}; {again}")
+    return found
+
+
+def _problem(found: EncoderFile) -> str:
+    """Why a description contradicts itself; empty where it does not."""
+    if not found.attributes or (found.head != "value" and len(found.attributes) != 1):
+        wanted = "at least one" if found.head == "value" else "exactly one"
+        return f"head {found.head!r} answers {wanted} attribute, and {len(found.attributes)} are named"
+    if found.head == "value":
+        return "head 'value' has no labels, and some are named" if found.labels else ""
+    if not found.labels:
+        return f"head {found.head!r} has no labels"
+    if len({*found.labels}) < len(found.labels):
+        return "two labels are equal"
+    if found.head == "spans":
+        wrong = [tag for tag in found.labels if tag != "O" and tag[:2] not in ("B-", "I-")]
+        if wrong:
+            return f"tag {wrong[0]!r} is none of O, B-type, I-type"
+    if found.max_tokens < 8:
+        return f"max_tokens is {found.max_tokens}, and at least 8 are needed"
+    return ""
+
+
+def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozenset[str]:
+    """Find the attributes whose answers mean what they meant at tuning time.
+
+    Those that the catalogue does not list are open now, and left out if they were not then.
+
+    Raises:
+        EncoderFileError: A listed attribute has another meaning now, or none of them is left.
+    """
+    hashes = catalogue.hashes
+    same = set()
+    for name in found.attributes:
+        was, now = found.catalogue.get(name), hashes.get(name, hashes[OUTSIDE])
+        if was == now:
+            _check_labels(found, catalogue.get(name), folder)
+            same.add(name)
+        elif name in catalogue.attributes:
+            raise EncoderFileError(
+                f"{folder} was tuned for {name!r} as the catalogue hash {was} has it, and deploy.yaml has {now}:"
+                " values, synonyms, normaliser or kind differ; tune it again with `quorum tune`, or take the"
+                " change back"
+            )
+    if not same:
+        raise EncoderFileError(
+            f"{folder} answers {', '.join(found.attributes[:5])}, and deploy.yaml lists none of these; add one to"
+            " `attributes` as it was, or tune an encoder for another one with `quorum tune`"
+        )
+    return frozenset(same)
+
+
+def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
+    named = {tag[2:] if found.head == "spans" else tag for tag in found.labels if tag != "O"}
+    allowed = {*attribute.values, *[NOT_APPLICABLE] * attribute.allow_na}
+    if foreign := sorted(named - allowed):
+        raise EncoderFileError(
+            f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again with"
+            " `quorum tune`"
+        )
