@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from quorum.operations.status import FleetStatus as FleetStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
+    from quorum.operations.tune import TuneOptions as TuneOptions
+    from quorum.operations.tune import TuneReport as TuneReport
+    from quorum.operations.tune import tune as tune
     from quorum.operations.votes import VotesInfo as VotesInfo
     from quorum.operations.votes import VotesMerged as VotesMerged
     from quorum.operations.votes import VotesNormalised as VotesNormalised
@@ -113,6 +116,7 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
+    "quorum.operations.tune": ("TuneOptions", "TuneReport", "tune"),
     "quorum.operations.votes": (
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",

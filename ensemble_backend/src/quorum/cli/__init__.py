@@ -24,6 +24,7 @@ from quorum.cli import (  # noqa: E402
     probe,
     rollout,
     serve,
+    tune,
     votes,
 )
 from quorum.cli.console import friendly  # noqa: E402
@@ -58,6 +59,8 @@ votes.app.command()(friendly(votes.drop))
 votes.app.command()(friendly(votes.rename))
 votes.app.command()(friendly(votes.normalise))
 app.add_typer(votes.app, name="votes")
+tune.app.command()(friendly(tune.train))
+app.add_typer(tune.app, name="tune")
 
 
 def main() -> None:

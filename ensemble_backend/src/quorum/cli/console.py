@@ -8,9 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich import progress
@@ -42,6 +43,9 @@ class SafeConsole(Console):
 # Names and values may hold brackets, which are no markup.
 out = SafeConsole(markup=False)
 err = SafeConsole(stderr=True, markup=False)
+
+if TYPE_CHECKING:
+    from quorum.tune.loop import Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -157,3 +161,35 @@ class ProgressBar:
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=total)
         self._bar.update(self._task, completed=done)
+
+
+class StepBar:
+    """A progress bar of training on standard error: steps, loss, rows per second, best score, time left."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._task: progress.TaskID | None = None
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[figures]}"),
+            console=err,
+        )
+
+    def __enter__(self) -> StepBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._bar.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show the progress."""
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=step.total, figures="")
+        left = timedelta(seconds=round(step.eta))
+        score = "" if step.score is None else f" held out {step.score:.1%}"
+        figures = f"loss {step.loss:.3f} {step.rate:.0f} rows/s{score} eta {left}"
+        self._bar.update(self._task, completed=step.done, figures=figures)

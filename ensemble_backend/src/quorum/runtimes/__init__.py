@@ -8,11 +8,16 @@ from importlib import import_module
 
 from quorum.runtimes.base import Runtime, RuntimeSettings
 from quorum.runtimes.option_base import Options
+from quorum.runtimes.tuned_prompt import check_prompts
 
 
 def create(settings: RuntimeSettings[Options]) -> Runtime:
-    """Start the runtime of these options; raises RuntimeConfigError if it cannot, or lacks a package."""
+    """Start the runtime of these options.
+
+    Raises RuntimeConfigError: it cannot start, lacks a package, or was tuned on other prompts than it gets.
+    """
     options = settings.options
+    check_prompts(settings)
     module, runtime_class = options.served_by.split(":")
     try:
         imported = import_module(module)

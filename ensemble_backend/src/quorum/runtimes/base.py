@@ -15,6 +15,7 @@ from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import Options, find_missing
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote
+from quorum.tasks.prompt import Style
 from quorum_contract import Status
 from quorum_contract.errors import QuorumError
 
@@ -115,6 +116,7 @@ class RuntimeSettings(Generic[O_co]):
         peers: Options of the other members in the same process.
         infer: Calls other models of the server; ``None`` outside of one.
         catalogue: Of the deployment.
+        style: Of the member's prompts; None: not known, and a tuned model's prompts are not compared.
     """
 
     member: str
@@ -123,6 +125,7 @@ class RuntimeSettings(Generic[O_co]):
     peers: tuple[O_co, ...] = ()
     infer: Infer | None = None
     catalogue: Catalogue = field(default_factory=lambda: Catalogue({}))
+    style: Style | None = None
 
     def check_files(self) -> None:
         """Raise RuntimeConfigError if a file or folder that the options name is missing or incomplete."""

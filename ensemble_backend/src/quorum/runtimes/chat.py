@@ -28,6 +28,11 @@ class ChatTokenizer:
         )
 
     @property
+    def applies_template(self) -> bool:
+        """Whether prompts get the chat template."""
+        return self._chat
+
+    @property
     def end(self) -> int | None:
         """The token that ends an answer."""
         token: int | None = self._tokenizer.eos_token_id
@@ -50,6 +55,10 @@ class ChatTokenizer:
         )
         # The template has the special tokens already.
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_answer(self, answer: str) -> list[int]:
+        """Token ids of an answer behind a prompt, without the token that ends it: for training."""
+        return list(self._tokenizer(self._controls.remove(answer), add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens, without special ones."""

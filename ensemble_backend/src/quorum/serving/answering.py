@@ -156,7 +156,8 @@ def start_runtimes(
     try:
         for member, own in zip(members, options, strict=True):
             peers = tuple(other for other in options if other is not own)
-            runtime = create(RuntimeSettings(member["name"], root, own, peers, infer, catalogue))
+            settings = RuntimeSettings(member["name"], root, own, peers, infer, catalogue, member["prompt"])
+            runtime = create(settings)
             started.append(Answering(member, catalogue, runtime))
     except BaseException:
         for answering in started:

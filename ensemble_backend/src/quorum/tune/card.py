@@ -12,9 +12,10 @@ from typing import Any
 
 from quorum.files import write_atomic
 from quorum.records import Record
+from quorum.runtimes.tuned_prompt import CARD
 from quorum_contract.errors import QuorumError
 
-CARD_FILE = "card.json"
+CARD_FILE = CARD
 SCHEMA_VERSION = 1
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "onnx", "onnxruntime", "onnxscript")
 
@@ -48,7 +49,8 @@ class Card(Record):
         best_step: The step whose weights were kept.
         settings: Learning rate, batch, and others of the method, JSON values.
         catalogue: Attribute -> hash of the catalogue at tuning time.
-        prompt_hash: Of :func:`quorum.tasks.prompt.prompt_hash`; "" for encoders, which have no prompt.
+        prompts: What an LLM was trained on (:class:`quorum.runtimes.tuned_prompt.TunedPrompts`); empty for
+            encoders, which have no prompt.
         scores: Task -> figure -> value in [0, 1], on held-out rows; ``parse_share`` among them.
         seconds: Of training, wall clock, over all interrupted runs.
         libraries: Name -> version.
@@ -73,7 +75,7 @@ class Card(Record):
     best_step: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     catalogue: Mapping[str, str] = field(default_factory=dict)
-    prompt_hash: str = ""
+    prompts: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
     libraries: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -242,10 +242,18 @@ def draw(path: Path, found: Sequence[TrainingRow], rows: int | None, seed: int) 
     return [row for row in found if row.row in chosen]
 
 
-def keep(data: TrainingData, fits: Callable[[TrainingRow], bool]) -> TrainingData:
-    """The data without rows that do not fit, counted as left out."""
-    rows = tuple(row for row in data.rows if fits(row))
-    return replace(data, rows=rows, left_out=data.left_out + len(data.rows) - len(rows))
+def joined(parts: Sequence[TrainingData]) -> TrainingData:
+    """One set of rows of several, for a member of several tasks; products of different files stay apart."""
+    first, *others = parts
+    if not others:
+        return first
+    rows = [
+        replace(row, product=f"{part.file_hash[7:15]} {row.product}") for part in parts for row in part.rows
+    ]
+    tasks = tuple(dict.fromkeys(task for part in parts for task in part.tasks))
+    hashes = hashlib.sha256(" ".join(part.file_hash for part in parts).encode()).hexdigest()
+    left_out = sum(part.left_out for part in parts)
+    return TrainingData(tuple(rows), tasks, first.source, f"sha256:{hashes}", left_out)
 
 
 def hash_of(path: Path) -> str:

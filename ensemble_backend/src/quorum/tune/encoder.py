@@ -33,6 +33,8 @@ ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokeni
 Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 _EPOCHS = {"label": 3, "spans": 3, "value": 6}
 _RATES = {"full": 1e-4, "lora": 1e-3}
+BATCH = 32
+"""Rows per step."""
 _COMPARED = 64
 _BATCH = 64
 
@@ -60,7 +62,7 @@ class EncoderOptions:
     method: Literal["full", "lora"] = "full"
     epochs: int | None = None
     learning_rate: float | None = None
-    batch: int = 32
+    batch: int = BATCH
     max_tokens: int = 128
     class_weights: bool = False
     with_category: bool = False

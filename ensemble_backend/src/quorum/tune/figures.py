@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from quorum.decision.spans import SpansError, TextSpan, load_pairs, locate
+from quorum.decision.rouge import rouge_l, rouge_n
+from quorum.decision.sets import Thing, things_of
+from quorum.decision.spans import SpansError
 from quorum.tasks.attribute import Attribute
 from quorum.tune.data import TrainingRow
 from quorum_contract import NOT_APPLICABLE
@@ -19,28 +21,37 @@ def figures(attribute: Attribute, rows: Sequence[TrainingRow], answers: Answers)
     """Score the answers to one attribute.
 
     Args:
-        attribute: Of kind ``value``, ``label`` or ``spans``; ``text`` and many values: exact matches only.
+        attribute: With its kind.
         rows: At least one.
         answers: As many.
 
     Returns:
         ``parse_share``: answers that could be read. Spans: ``f1``, micro, a span counts with its type and
-        both borders; and the share of answers that are equal as a whole (``accuracy``). Others: ``accuracy``,
-        and for labels ``macro_f1`` over those that are gold or answered.
+        both borders; and the share of answers that are equal as a whole (``accuracy``). Many values: the
+        same over values. Texts: ``rouge_1`` and ``rouge_l`` against the reference that is closest. Others:
+        ``accuracy``, and for labels ``macro_f1`` over those that are gold or answered.
     """
     readable = sum(answer is not None for answer in answers) / len(answers)
     right = [_is_right(row, answer) for row, answer in zip(rows, answers, strict=True)]
     found = {"accuracy": sum(right) / len(right), "parse_share": readable}
     if attribute.kind == "label":
         return {"macro_f1": macro_f1([row.answers[0] for row in rows], answers), **found}
-    if attribute.kind == "spans":
-        return {"f1": span_f1(rows, answers), **found}
+    if attribute.form in ("spans", "values"):
+        return {"f1": set_f1(rows, answers), **found}
+    if attribute.kind == "text":
+        return {
+            "rouge_l": _rouge(rouge_l, rows, answers),
+            "rouge_1": _rouge(_rouge_1, rows, answers),
+            **found,
+        }
     return found
 
 
 def main_figure(attribute: Attribute) -> str:
     """The name of the figure by which weights are chosen."""
-    return {"label": "macro_f1", "spans": "f1"}.get(attribute.kind, "accuracy")
+    if attribute.many:
+        return "f1"
+    return {"label": "macro_f1", "spans": "f1", "text": "rouge_l"}.get(attribute.kind, "accuracy")
 
 
 def macro_f1(gold: Sequence[str], answers: Answers) -> float:
@@ -54,11 +65,11 @@ def macro_f1(gold: Sequence[str], answers: Answers) -> float:
     return total / len(labels)
 
 
-def span_f1(rows: Sequence[TrainingRow], answers: Answers) -> float:
-    """Micro F1 over spans, each with type and both borders (strict)."""
+def set_f1(rows: Sequence[TrainingRow], answers: Answers) -> float:
+    """Micro F1 over spans, each with type and both borders (strict), or over values."""
     hits = named = 0
     for row, answer in zip(rows, answers, strict=True):
-        gold, found = _spans(row.text, row.answers[0]), _spans(row.text, answer)
+        gold, found = _things(row.text, row.answers[0]), _things(row.text, answer)
         hits += len(gold & found)
         named += len(gold) + len(found)
     return 2 * hits / named if named else 1.0
@@ -96,10 +107,19 @@ def _is_right(row: TrainingRow, answer: str | None) -> bool:
     return answer is not None and answer in row.answers
 
 
-def _spans(text: str, value: str | None) -> set[TextSpan]:
-    if value is None or value == NOT_APPLICABLE:
-        return set()
+def _rouge(similarity: Callable[[str, str], float], rows: Sequence[TrainingRow], answers: Answers) -> float:
+    pairs = zip(rows, answers, strict=True)
+    return sum(max(similarity(answer or "", gold) for gold in row.answers) for row, answer in pairs) / len(
+        rows
+    )
+
+
+def _rouge_1(candidate: str, reference: str) -> float:
+    return rouge_n(candidate, reference, 1)
+
+
+def _things(text: str, value: str | None) -> frozenset[Thing]:
     try:
-        return set(locate(text, load_pairs(value)) or ())
+        return frozenset() if value is None else frozenset(things_of(value, text))
     except SpansError:
-        return set()
+        return frozenset()

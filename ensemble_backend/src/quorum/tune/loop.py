@@ -193,9 +193,10 @@ class _Plan:
     def _draw(self, epoch: int) -> Iterator[list[int]]:
         rng, size = random.Random(f"{self._options.seed} {epoch}"), self._options.batch
         order = list(range(len(self._lengths)))
-        if self._weights:
-            order = rng.choices(order, self._weights, k=len(order))
         rng.shuffle(order)
+        if self._weights:
+            order = _draw_weighted(order, self._weights, rng)
+            rng.shuffle(order)
         pools = [order[at : at + size * _POOL] for at in range(0, len(order), size * _POOL)]
         batches = []
         for pool in pools:
@@ -203,6 +204,21 @@ class _Plan:
             batches += [pool[at : at + size] for at in range(0, len(pool), size)]
         rng.shuffle(batches)
         yield from batches
+
+
+def _draw_weighted(order: Sequence[int], weights: Sequence[float], rng: random.Random) -> list[int]:
+    """As many rows as there are, each drawn by its weight; one of mean weight exactly once.
+
+    Systematic sampling: of all draws with these expectations the one with the least variance.
+    """
+    step = sum(weights) / len(order)
+    drawn, passed, place = list[int](), 0.0, rng.random() * step
+    for row in order:
+        passed += weights[row]
+        while place < passed and len(drawn) < len(order):
+            drawn.append(row)
+            place += step
+    return drawn
 
 
 class _Run:

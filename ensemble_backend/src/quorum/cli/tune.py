@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum tune``: make members from base models and rows of gold, or from the ensemble's own answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+from typer.core import TyperGroup
+
+import quorum
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, StepBar, note, out, print_json
+from quorum.cli.options import load_if_any, names_in
+from quorum.cli.signals import terminated_as_interrupted
+
+if TYPE_CHECKING:
+    from quorum import TuneReport
+
+Method = Literal["full", "lora"]
+
+
+class _TaskFirst(TyperGroup):
+    """``quorum tune colour gold.jsonl`` is ``quorum tune train colour gold.jsonl``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the omitted ``train``; help without a command is that of it."""
+        if args and args[0] not in self.commands:
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_TaskFirst,
+    no_args_is_help=True,
+    help="Tune a member on gold, or on the ensemble's own confident answers: `quorum tune TASK DATA`.",
+)
+
+
+def train(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="Attribute to answer, or several, comma-separated; all: every one that DATA answers."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Gold as CSV or JSONL: a text or the task's fields, and `gold` as {attribute: [answers]}."
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model: an encoder such as BERT, or a causal LLM.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make.")] = None,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="full: all weights but embeddings (usual for encoders); lora: an adapter."),
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Train on this many rows of DATA.")] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more task for the same member, also TASK=FILE; repeat it. Mixing keeps every format."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws rows, the held-out part, and all else.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The highest of the schedule.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Rows per step.")] = None,
+    from_votes: Annotated[
+        Path | None,
+        typer.Option(help="In place of DATA: a votes table, whose confident answers are trained on."),
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --from-votes: of the answers to train on.")
+    ] = 0.9,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="With --from-votes: weights that decide; default: learned from the votes."),
+    ] = None,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Encoders of labels: rare labels count as much.")
+    ] = False,
+    with_category: Annotated[
+        bool, typer.Option("--with-category", help="Encoders of values: the question names the category.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Encoders: write matrix products in int8, smaller and faster.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out if `quorum tune` wrote it.")] = False,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Tune a base model for a task; `quorum tune merge --help` is about merging adapters.
+
+    An encoder (22 million weights, minutes on a CPU) answers tasks of kind `label`, `spans` and `value`, the
+    latter by pointing into the text. A causal LLM answers every kind; it gets a LoRA adapter, trained on the
+    prompts that serving uses.
+    Everything is checked before training: rows that cannot be learned are refused with their numbers. A part
+    of the rows, without near duplicates of the others, is held out; training ends where it does not gain
+    there, and the figures at the end are from it. Interrupted? Run the same command again: it goes on.
+    The result is a folder with a card (`card.json`) that says what it was made of.
+
+    Example: `quorum tune relevance gold.jsonl --base models/minilm --out members/relevance`
+
+    Example: `quorum tune all --from-votes votes.jsonl --base models/minilm --out members/values`
+    """
+    if base is None or target is None:
+        raise CommandError("name the folder of the base model by --base, and the folder to make by --out")
+    options = quorum.TuneOptions(
+        method=method,
+        rows=rows,
+        mix=_mix(mix or [], data),
+        seed=seed,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch=batch,
+        min_confidence=min_confidence,
+        weights=weights,
+        class_weights=class_weights,
+        with_category=with_category,
+        int8=int8,
+        force=force,
+    )
+    tasks = names_in(task)
+    if not tasks:
+        raise CommandError("name a task: an attribute of deploy.yaml, or all")
+    with terminated_as_interrupted(), StepBar("tuning") as bar:
+        report = quorum.tune(
+            tasks, data, base, target, options, load_if_any(deploy), from_votes=from_votes, progress=bar
+        )
+    if json:
+        print_json(report)
+        return
+    _show(report)
+
+
+def _mix(texts: list[str], data: Path | None) -> dict[str, Path]:
+    """The tasks to mix in, and the file of each."""
+    found = {}
+    for text in texts:
+        task, _, path = text.partition("=")
+        if not path and data is None:
+            raise CommandError(f"--mix {text}: name its file: --mix {text}=FILE")
+        found[task] = Path(path) if path else data or Path()
+    return found
+
+
+def _show(report: TuneReport) -> None:
+    card = report.card
+    names = list(dict.fromkeys(name for scores in card.scores.values() for name in scores))
+    table = Table("held out, %", *names)
+    shown = dict(list(card.scores.items())[:_SHOWN])
+    for task, scores in shown.items():
+        table.add_row(task, *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
+    out.print(table)
+    if len(card.scores) > _SHOWN:
+        note(f"and {len(card.scores) - _SHOWN} more attributes: see card.json")
+    overall = card.settings.get("overall")
+    if overall and len(card.scores) > 1:
+        note("over all: " + ", ".join(f"{name} {value:.1%}" for name, value in overall.items()))
+    for remark in card.remarks:
+        note(remark)
+    note(
+        f"{card.rows} rows trained on, {card.held_out_rows} held out, {card.left_out} left out; "
+        f"{card.steps} steps in {card.seconds:.0f} s, the weights of step {card.best_step}"
+    )
+    note(f"wrote {report.out}; add to `members` in deploy.yaml:\n{report.member}")
+
+
+_SHOWN = 20
