@@ -24,7 +24,7 @@ WEIGHTS_FILE = "weights.json"
 SCHEMA_VERSION = 3
 """Schema of all new weights: 2 added ``scores``; 3 has ``evidence``, the catalogue's hash by attribute, and a
 content hash without the time of learning. Weights from files of 1 and 2 keep their rules, byte for byte."""
-METHODS = ("majority", "iwmv", "em", "loglinear")
+METHODS = ("majority", "iwmv", "em", "loglinear", "consensus")
 CONFIDENCES = ("agreement", "calibrated")
 
 

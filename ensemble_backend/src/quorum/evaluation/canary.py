@@ -9,21 +9,23 @@ products (Efron & Tibshirani 1993, ch. 13): the cells of a product are not indep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, kind_in
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec, Guard
 from quorum.evaluation import by_attribute, stats
+from quorum.evaluation.answers import agreement_of, answer_score, decide_answers
 from quorum.evaluation.by_attribute import Judgement, headline
 from quorum.evaluation.measures import Flags
-from quorum.evaluation.score import apply
 from quorum.evaluation.stats import Estimate, is_surely_above, means_over_products, unseen_share
 from quorum.evaluation.verdict import Latency, Metric, Verdict, Worse, judge
+from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
 from quorum.votes import Cell, VotesTable
 from quorum_contract.errors import QuorumError
@@ -39,7 +41,8 @@ class Decided:
     Attributes:
         value: The decision; ``None``: all members abstained, or too few answered for a quorum.
         confidence: In [0, 1].
-        agreement: Share of the votes cast that name the value.
+        agreement: Share of the votes cast that name the value; of answers of other kinds, how like them it is
+            (:func:`quorum.evaluation.answers.agreement_of`).
     """
 
     value: str | None
@@ -51,7 +54,7 @@ class Decided:
 class Pair:
     """One cell, decided by both channels; ``gold`` holds acceptable answers, empty without a label.
 
-    ``category`` is that of the product, where it is known.
+    ``category`` and ``text`` are those of the product, where they are known; ``kind`` is that of the answer.
     """
 
     product: str
@@ -60,12 +63,15 @@ class Pair:
     canary: Decided
     gold: tuple[str, ...] = ()
     category: str = ""
+    kind: AnswerKind = "value"
+    text: str = ""
 
     @property
-    def right(self) -> tuple[bool, bool]:
-        """Whether stable is right, and whether the canary is; False without gold."""
-        cell = Cell(self.product, "", "", self.attribute, (), self.gold)
-        return cell.is_right(self.stable.value), cell.is_right(self.canary.value)
+    def right(self) -> tuple[float, float]:
+        """Score of stable and of the canary, 1 where a single value is right; 0 without gold."""
+        cell = Cell(self.product, "", self.text, self.attribute, (), self.gold)
+        stable, canary = (answer_score(cell, side.value, self.kind) for side in (self.stable, self.canary))
+        return stable, canary
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,8 @@ class Changed:
 
     Attributes:
         cells: Number of them.
-        better: Labelled cells among them where only the canary is right; ``worse``: only stable.
+        better: Labelled cells among them where the canary scores higher, as where it alone is right;
+            ``worse``: where stable does.
         product: An example.
     """
 
@@ -129,7 +136,8 @@ class Report(Record):
         changed: Share of the cells that they decide differently.
         agreement: See :class:`Decided`.
         confidence: See :class:`Decided`; not comparable between methods.
-        accuracy: Share of labelled cells decided right; ``None`` without gold.
+        accuracy: Share of labelled cells decided right, or mean score of answers of other kinds; ``None``
+            without gold.
         latency: ``None`` where none was recorded.
         failed: Products that only the canary could not answer, of those that it was asked about.
         asked: Products that the canary was asked about; 0 for recorded votes without such.
@@ -167,18 +175,27 @@ class NothingToCompareError(QuorumError, ValueError):
 
 
 def pairs_from_votes(
-    table: VotesTable, stable: Weights, canary: Weights, rule: QuorumRule = _PLAIN
+    table: VotesTable,
+    stable: Weights,
+    canary: Weights,
+    rule: QuorumRule = _PLAIN,
+    kinds: AnswerKinds | None = None,
 ) -> list[Pair]:
     """Decide recorded votes, of whichever channel, with the weights of both; withhold as the server does."""
-    sides = []
+    known, sides = kinds or {}, []
     for weights in (stable, canary):
-        side = apply(table, weights)
-        decided = map(_decided, table.cells, side.winner.tolist(), side.confidence.tolist())
+        side = decide_answers(table, weights, known)
+        of_cells = [kind_in(known, cell.attribute) for cell in table.cells]
+        decided = map(_decided, table.cells, side.values, side.confidence.tolist(), of_cells)
         sides.append([_withheld(rule, weights, *pair) for pair in zip(table.cells, decided, strict=True)])
     cells = zip(table.cells, *sides, strict=True)
     return [
-        Pair(cell.product, cell.attribute, was, now, cell.gold, cell.category) for cell, was, now in cells
-    ]
+        Pair(
+            cell.product, cell.attribute, was, now, cell.gold, cell.category,
+            kind_in(known, cell.attribute), cell.title,
+        )
+        for cell, was, now in cells
+    ]  # fmt: skip
 
 
 def is_trained_on(table: VotesTable, weights: Weights) -> bool:
@@ -189,8 +206,7 @@ def is_trained_on(table: VotesTable, weights: Weights) -> bool:
     """
     record = weights.provenance
     labels, seed = record.get("gold_labels"), record.get("seed")
-    # The other methods do not use gold.
-    if weights.method != "loglinear" or not labels or sorted(table.members) != sorted(weights.members):
+    if not is_taught_by_gold(weights) or not labels or sorted(table.members) != sorted(weights.members):
         return False
     table = table.of_members(weights.members)
     if seed is not None:
@@ -198,12 +214,6 @@ def is_trained_on(table: VotesTable, weights: Weights) -> bool:
             return False
         table = table.sample_gold(labels, seed)
     return table.data_hash() in (record.get("data_hash"), *record.get("labelled_tables", ()))
-
-
-def agreement_of(value: str | None, votes: Iterable[str | None]) -> float:
-    """Share of the votes cast that name ``value``; 0 when there are none."""
-    cast = [vote for vote in votes if vote is not None]
-    return cast.count(value) / len(cast) if value is not None and cast else 0.0
 
 
 def compare_channels(
@@ -307,9 +317,8 @@ def _gain(pair: Pair) -> tuple[float, float]:
     return now.agreement - was.agreement, now.confidence - was.confidence
 
 
-def _decided(cell: Cell, winner: int, confidence: float) -> Decided:
-    value = cell.values[winner] if winner >= 0 else None
-    return Decided(value, confidence, agreement_of(value, cell.values))
+def _decided(cell: Cell, value: str, confidence: float, kind: AnswerKind) -> Decided:
+    return Decided(value or None, confidence, agreement_of(value, cell.values, kind, cell.title))
 
 
 def _withheld(rule: QuorumRule, weights: Weights, cell: Cell, decided: Decided) -> Decided:
@@ -362,6 +371,6 @@ def _top(pairs: Sequence[Pair], count: int) -> list[Changed]:
     changes = []
     for kind, same in sorted(kinds.items(), key=lambda item: -len(item[1]))[:count]:
         right = [pair.right for pair in same]
-        better, worse = right.count((False, True)), right.count((True, False))
+        better, worse = sum(now > was for was, now in right), sum(now < was for was, now in right)
         changes.append(Changed(*kind, len(same), better, worse, same[0].product))
     return changes

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
 from quorum.evaluation.heldout import HeldOut, training
-from quorum.evaluation.measures import Flags
 from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_means, percentile_interval
 from quorum.votes import VotesError
 from quorum.votes.table import VotesTable
@@ -62,12 +61,12 @@ def _with_first(table: VotesTable, rows: npt.NDArray[np.int64]) -> VotesTable:
     return table.with_gold(keep)
 
 
-def right_cells(rows: npt.NDArray[np.int64], draws: Draws) -> Flags:
-    """(n, d) whether each of the labelled cells is decided right, by each draw."""
+def right_cells(rows: npt.NDArray[np.int64], draws: Draws) -> Floats:
+    """(n, d) score of the decision on each of the labelled cells, 1 for a right one, by each draw."""
     return np.column_stack([out.right[rows] for out in draws])
 
 
-def spread(right: Flags) -> Spread:
+def spread(right: Floats) -> Spread:
     """The spread of (n, d) cells that are right or not, over the draws."""
     shares = right.mean(axis=0)
     return Spread(float(shares.mean()), float(shares.min()), float(shares.max()))

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in
+from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN, NA
 from quorum.decision.weights import Weights
+from quorum.evaluation.answers import answer_scores
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.draws import (
@@ -26,16 +29,18 @@ from quorum.evaluation.draws import (
     training_draws,
 )
 from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
-from quorum.evaluation.measures import Flags
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
-from quorum.evaluation.score import NothingToScoreError, hits
+from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
+from quorum.evaluation.tasks import TaskResult, task_results
+from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
-from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS, doubt, learn
+from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS, doubt
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
+from quorum.votes.exploded import exploded
 from quorum.votes.table import VotesTable, scores_or_none
 
 CONFUSION = "dawid_skene"
@@ -43,6 +48,9 @@ SCORE_METHODS = ("em", "loglinear")
 """Methods that use the scores of votes."""
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 BLOC_PHI = 0.85
+ABOUT_SCORES = (
+    "right, of spans and of several values: the F1 of an answer; of texts: its ROUGE-L to the references"
+)
 _WITHOUT_SCORES, _WITHOUT_EVIDENCE = "_without_scores", "_without_evidence"
 
 
@@ -82,6 +90,7 @@ class Evaluation(Record):
         scores: What the scores of votes say and bring; None: no vote has one.
         draws: How many times the labels to learn from were drawn; None: all were used.
         spread: Method that learns from gold -> its accuracies over the draws; None: all were used.
+        tasks: Attribute -> the measures of its kind, best member and encoders first.
     """
 
     members: Mapping[str, Estimate]
@@ -99,6 +108,7 @@ class Evaluation(Record):
     scores: ScoresResult | None = None
     draws: int | None = None
     spread: Mapping[str, Spread] | None = None
+    tasks: Mapping[str, TaskResult] = field(default_factory=dict)
 
     @property
     def best_method(self) -> str:
@@ -138,6 +148,8 @@ def evaluate(
     value_counts: Mapping[str, int] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     others: Mapping[str, Weights] | None = None,
+    kinds: AnswerKinds | None = None,
+    encoders: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate members and methods on cells whose gold the methods did not see.
 
@@ -156,6 +168,9 @@ def evaluate(
         settings: Settings per method.
         others: Weights of the members of the table, by their names, to compare the methods with by attribute,
             as those that are live.
+        kinds: Kinds of the attributes; None: all have single values. Answers of other kinds count by their
+            scores (:mod:`quorum.evaluation.answers`) where others are right or wrong.
+        encoders: Members that are encoders, which :attr:`Evaluation.tasks` names first.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
@@ -165,10 +180,13 @@ def evaluate(
     rows = _rows(table, folds)
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
-    held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {})
-    named, remarks = _others(table, rows, others or {})
+    known = present_kinds(table, kinds or {})
+    held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
+    named, remarks = _others(table, rows, others or {}, known)
     notes += remarks
-    members, found = results(table, rows, held, named, seed)
+    if any(form_of(kind) != "one" for kind in known.values()):
+        notes.append(ABOUT_SCORES)
+    members, found = results(table, rows, held, named, seed, known)
     scores = _scores(table, rows, held, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
@@ -192,7 +210,25 @@ def evaluate(
         scores=scores,
         draws=None if gold_labels is None else draws,
         spread=by_draw,
+        tasks=_tasks(table, known, held, value_counts or {}, encoders, seed),
     )
+
+
+def _tasks(
+    table: VotesTable,
+    kinds: AnswerKinds,
+    held: Mapping[str, Draws],
+    counts: Mapping[str, int],
+    encoders: Collection[str],
+    seed: int,
+) -> dict[str, TaskResult]:
+    """The measures of each attribute's kind, of the members, majority and what ``auto`` learns."""
+    statistic = exploded(table, kinds).statistic()
+    forms = {form_of(kind_in(kinds, attribute)) for _, attribute in table.group_names}
+    auto = {form: auto_method(statistic, kinds, form, counts) for form in forms}
+    learned = {form: method if method in held else "majority" for form, method in auto.items()}
+    answers = {name: [out.values for out in held[name]] for name in {"majority", *learned.values()}}
+    return task_results(table, kinds, answers, learned, encoders, seed)
 
 
 def _by_draw(rows: npt.NDArray[np.int64], held: Mapping[str, Draws]) -> dict[str, Spread]:
@@ -217,15 +253,15 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
 
 
 def _others(
-    table: VotesTable, rows: npt.NDArray[np.int64], others: Mapping[str, Weights]
-) -> tuple[dict[str, Flags], list[str]]:
-    """Which labelled cells other weights decide right, and notes on those that cannot be compared."""
+    table: VotesTable, rows: npt.NDArray[np.int64], others: Mapping[str, Weights], kinds: AnswerKinds
+) -> tuple[dict[str, Floats], list[str]]:
+    """Scores of other weights on the labelled cells, and notes on those that cannot be compared."""
     found, notes = {}, []
     for name, weights in others.items():
         if is_trained_on(table, weights):
             notes.append(f"{name} was learned from these very labels, so nothing is compared with it")
         else:
-            found[name] = hits(table, weights)[rows]
+            found[name] = answer_scores(table, weights, kinds)[rows]
     return found, notes
 
 
@@ -236,26 +272,34 @@ def _decisions(
     methods: Sequence[str],
     counts: Mapping[str, int],
     settings: Mapping[str, Mapping[str, Any]],
+    kinds: AnswerKinds,
 ) -> tuple[dict[str, Draws], list[str]]:
     """Held-out decisions of every method that these votes allow, and the notes."""
     labels = int(min(t.labelled.sum() for t in seen[0]))
-    kept, notes = _possible(table, methods, counts, labels)
+    kept, notes = _possible(table, methods, _of_single(counts, kinds), labels)
     scored = scores_or_none(table.scores) is not None
-    with_text = labels >= GOLD_FOR_TEXT and any(cell.title for cell in table.cells if cell.gold)
+    with_text = labels >= GOLD_FOR_TEXT and any(
+        cell.title and kind_in(kinds, cell.attribute) == "value" for cell in table.cells if cell.gold
+    )
     with_na = bool((table.codes == NA).any())
     held: dict[str, Draws] = {
         name: [
-            held_out(table, fold, [learn(t, method, value_counts=counts, settings=own) for t in draw])
+            held_out(
+                table,
+                fold,
+                [learn(t, method, kinds=kinds, value_counts=counts, settings=own) for t in draw],
+                kinds,
+            )
             for draw in (seen[:1] if method in GOLD_FREE else seen)
         ]
         for name, (method, own) in _runs(kept, settings, scored, with_text, with_na).items()
     }
-    if "em" in kept and not scored and settings.get("em", {}).get("cautious", True):
-        notes += [
-            f"em: {reason}" for key, reason in doubt(table.statistic(), counts).items() if key == "doubt"
-        ]
+    values = of_form(exploded(table, kinds).statistic(), kinds, "one")
+    is_cautious = settings.get("em", {}).get("cautious", True)
+    if "em" in kept and not scored and is_cautious and values.hist.total:
+        notes += [f"em: {reason}" for key, reason in doubt(values, counts).items() if key == "doubt"]
     if CONFUSION in kept:
-        out, note = _confusion(table, counts)
+        out, note = _confusion(table, _of_single(counts, kinds), kinds)
         held[CONFUSION] = [out]
         notes.append(note)
     return held, notes
@@ -286,9 +330,14 @@ def _possible(
     return [name for name in kept if name not in dropped], notes
 
 
-def _confusion(table: VotesTable, counts: Mapping[str, int]) -> tuple[HeldOut, str]:
+def _of_single(counts: Mapping[str, int], kinds: AnswerKinds) -> dict[str, int]:
+    """Numbers of answers of the attributes with single values."""
+    return {name: number for name, number in counts.items() if form_of(kind_in(kinds, name)) == "one"}
+
+
+def _confusion(table: VotesTable, counts: Mapping[str, int], kinds: AnswerKinds) -> tuple[HeldOut, str]:
     """Held-out decisions of confusion matrices, and a note on the attributes that they cover."""
-    out, used, preferred = confusion(table, counts)
+    out, used, preferred = confusion(table, counts, kinds)
     rest = len({attribute for _, attribute in table.group_names}) - len(used)
     others = f" (em decides the other {rest})" if rest else ""
     return out, (
@@ -331,8 +380,7 @@ def _scores(
         return None
     plain = {name: name + _WITHOUT_SCORES for name in held if name + _WITHOUT_SCORES in held}
     gained = {
-        name: right_cells(rows, held[name]).astype(np.float64) - right_cells(rows, held[other])
-        for name, other in plain.items()
+        name: right_cells(rows, held[name]) - right_cells(rows, held[other]) for name, other in plain.items()
     }
     gains = estimates(gained, table.products[rows], seed) if plain else {}
     return ScoresResult(members, gains)

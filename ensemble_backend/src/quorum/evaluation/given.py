@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from quorum.decision.answer_kinds import FORMS, AnswerKinds
 from quorum.decision.weights import Weights, WeightsError, equal_weights
+from quorum.evaluation.answers import decide_answers, member_answer_scores
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
 from quorum.evaluation.canary import is_trained_on
-from quorum.evaluation.score import NothingToScoreError, hits
+from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate, means_over_products
+from quorum.evaluation.tasks import TaskResult, task_results
 from quorum.records import Record
 from quorum.votes.table import VotesTable
 
@@ -36,6 +39,7 @@ class WeightsEvaluation(Record):
         trained_on: Whether the weights were learned from these very labels, so that figures are too high; see
             :func:`quorum.evaluation.canary.is_trained_on`.
         verdict: The comparison in words, with the attributes that are worse.
+        tasks: Attribute -> the measures of its kind, best member and encoders first.
     """
 
     members: Mapping[str, Estimate]
@@ -52,6 +56,7 @@ class WeightsEvaluation(Record):
     method: str
     trained_on: bool
     verdict: str
+    tasks: Mapping[str, TaskResult]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -86,7 +91,13 @@ class WeightsEvaluation(Record):
 
 
 def evaluate_weights(
-    table: VotesTable, weights: Weights, *, others: Mapping[str, Weights] | None = None, seed: int = 0
+    table: VotesTable,
+    weights: Weights,
+    *,
+    others: Mapping[str, Weights] | None = None,
+    seed: int = 0,
+    kinds: AnswerKinds | None = None,
+    encoders: Collection[str] = (),
 ) -> WeightsEvaluation:
     """Decide every labelled cell with weights, with majority and by each member, and compare.
 
@@ -96,6 +107,8 @@ def evaluate_weights(
         others: Weights of the same members to compare with by attribute, by their names, as those that are
             live.
         seed: Of the intervals.
+        kinds: Kinds of the attributes; None: all have single values.
+        encoders: Members that are encoders.
 
     Raises:
         NothingToScoreError: No labelled cell.
@@ -111,15 +124,17 @@ def evaluate_weights(
     trained_on, table = is_trained_on(table, weights), table.of_members(weights.members)
     labelled = table.labelled
     rules = {"majority": equal_weights(table.members), **(others or {}), "weights": weights}
-    decided = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
-    voted = table.correct()[labelled].astype(np.float64)
+    known = kinds or {}
+    answers = {name: decide_answers(table, rule, known) for name, rule in rules.items()}
+    decided = {name: own.scores[labelled] for name, own in answers.items()}
+    voted = member_answer_scores(table, known)[labelled]
     right = np.column_stack([voted, decided["majority"], decided["weights"]])
     products = table.products[labelled]
     *members, majority, own = means_over_products(right, products, seed=seed)
     best = int(np.argmax([member.value for member in members]))
-    kinds = kinds_of(table)
+    groups = kinds_of(table)
     judged = {
-        name: judge(kinds, products, decided["weights"], cells, name, seed=seed)
+        name: judge(groups, products, decided["weights"], cells, name, seed=seed)
         for name, cells in (decided | {"best": voted[:, best]}).items()
         if name == "majority" or not (name == "weights" or np.array_equal(cells, decided["majority"]))
     }
@@ -141,7 +156,11 @@ def evaluate_weights(
         method=weights.method,
         trained_on=trained_on,
         verdict=_verdict(own, to_majority, judged, trained_on),
-    )
+        tasks=task_results(
+            table, known, {name: [own.values] for name, own in answers.items()},
+            dict.fromkeys(FORMS, "weights"), encoders, seed,
+        ),
+    )  # fmt: skip
 
 
 def _share(accuracy: Estimate) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.weights import Weights, equal_weights
+from quorum.evaluation.answers import answer_scores
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
-from quorum.evaluation.score import hits
 from quorum.votes.table import VotesTable
 
 RUNNING = "the running version"
@@ -56,20 +57,28 @@ class Comparison:
         )
 
 
-def compare(new: Weights, running: Weights, table: VotesTable, margin: float = 0.0) -> Comparison:
+def compare(
+    new: Weights,
+    running: Weights,
+    table: VotesTable,
+    margin: float = 0.0,
+    kinds: AnswerKinds | None = None,
+) -> Comparison:
     """Decide every labelled cell of ``table`` with both; raises ValueError if no cell has gold.
 
     ``margin`` is how much lower the new weights may be on an attribute, in [0, 1], and not be called worse.
+    ``kinds`` are those of attributes without single values, of which answers score between 0 and 1
+    (:mod:`quorum.evaluation.answers`).
     """
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
     rules = {"new": new, RUNNING: running, "majority": equal_weights(table.members)}
-    right = {name: hits(table, rule)[labelled] * 1.0 for name, rule in rules.items()}
+    right = {name: answer_scores(table, rule, kinds or {})[labelled] for name, rule in rules.items()}
     products, own = table.products[labelled], right.pop("new")
-    kinds = kinds_of(table)
+    groups = kinds_of(table)
     compared = {
-        name: judge(kinds, products, own, other, name, margin=margin) for name, other in right.items()
+        name: judge(groups, products, own, other, name, margin=margin) for name, other in right.items()
     }
     if np.array_equal(right[RUNNING], right["majority"]):
         del compared["majority"]

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.evidence import Evidence
 from quorum.decision.histogram import compress
 from quorum.decision.lazy import is_settled, order
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import levels_of
 from quorum.decision.weights import Weights
-from quorum.evaluation.score import apply, is_right
+from quorum.evaluation.answers import decide_answers, is_single
+from quorum.learning.by_kind import learn
 from quorum.learning.dawid_skene import DawidSkene
 from quorum.learning.em import MIN_MEMBERS
-from quorum.learning.learn import learn
 from quorum.votes.table import VotesTable
 
 
@@ -28,14 +29,14 @@ class HeldOut:
 
     Attributes:
         values: The decided value per cell; "" where all members abstained.
-        right: (n,) whether it is right; False without gold.
+        right: (n,) its score in [0, 1], 1 where a single value is right; 0 without gold.
         confidence: (n,) in [0, 1].
         kind: "agreement", "calibrated" or "posterior".
         saved: Share of the calls that early stopping saves; nan where the method cannot stop early.
     """
 
     values: Sequence[str]
-    right: npt.NDArray[np.bool_]
+    right: npt.NDArray[np.float64]
     confidence: npt.NDArray[np.float64]
     kind: str
     saved: float
@@ -55,20 +56,27 @@ def training(
     return tables if labels is None else [t.sample_gold(labels, seed + i) for i, t in enumerate(tables)]
 
 
-def held_out(table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights]) -> HeldOut:
-    """Decide the cells of each fold by the weights of that fold."""
-    n, saved = len(table), 0.0
-    right, winner, confidence = np.zeros(n, np.bool_), np.full(n, -1, np.int8), np.zeros(n)
+def held_out(
+    table: VotesTable,
+    fold: npt.NDArray[np.int64],
+    learned: Sequence[Weights],
+    kinds: AnswerKinds | None = None,
+) -> HeldOut:
+    """Decide the cells of each fold by the weights of that fold.
+
+    Calls are saved on cells of single values alone: all members are asked for spans, sets and texts.
+    """
+    n, saved, known = len(table), 0.0, kinds or {}
+    values, right, confidence = [""] * n, np.zeros(n), np.zeros(n)
+    single = is_single(table, known)
     for part, weights in enumerate(learned):
-        test = fold == part
-        own = table.take(np.flatnonzero(test))
-        decision = apply(own, weights)
-        right[test] = is_right(own, decision)
-        winner[test], confidence[test] = decision.winner, decision.confidence
-        saved += calls_saved(own, weights) * test.mean()
-    values = [
-        "" if j < 0 else cell.values[j] or "" for cell, j in zip(table.cells, winner.tolist(), strict=True)
-    ]
+        rows = np.flatnonzero(fold == part)
+        own = decide_answers(table.take(rows), weights, known)
+        right[rows], confidence[rows] = own.scores, own.confidence
+        for row, value in zip(rows.tolist(), own.values, strict=True):
+            values[row] = value
+        if (lazy := rows[single[rows]]).size:
+            saved += calls_saved(table.take(lazy), weights) * len(lazy) / n
     return HeldOut(values, right, confidence, learned[0].confidence, saved)
 
 
@@ -77,7 +85,9 @@ def closed_attributes(table: VotesTable, value_counts: Mapping[str, int]) -> lis
     return sorted(value_counts.keys() & {attribute for _, attribute in table.group_names})
 
 
-def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldOut, list[str], list[str]]:
+def confusion(
+    table: VotesTable, value_counts: Mapping[str, int], kinds: AnswerKinds | None = None
+) -> tuple[HeldOut, list[str], list[str]]:
     """Decide by confusion matrices per attribute where the value set is closed, else by em.
 
     Gold is not used, so every cell is held out. At least 3 members must answer.
@@ -87,8 +97,9 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
         accuracy per member.
     """
     blank = table.with_gold(np.zeros(len(table), np.bool_))
-    plain = held_out(table, np.zeros(len(table), np.int64), [learn(blank, "em", value_counts=value_counts)])
-    values, confidence = list(plain.values), plain.confidence.copy()
+    weights = learn(blank, "em", kinds=kinds, value_counts=value_counts)
+    plain = held_out(table, np.zeros(len(table), np.int64), [weights], kinds)
+    values, confidence, right = list(plain.values), plain.confidence.copy(), plain.right.copy()
     used, preferred = [], []
     for name in closed_attributes(table, value_counts):
         rows = [i for i, cell in enumerate(table.cells) if cell.attribute == name]
@@ -104,9 +115,7 @@ def confusion(table: VotesTable, value_counts: Mapping[str, int]) -> tuple[HeldO
         for i, code, share in zip(rows, chosen.tolist(), shares, strict=True):
             values[i] = texts[code] if 0 <= code < len(texts) else ""
             confidence[i] = share[code] if code >= 0 else 0.0
-    right = np.array(
-        [bool(cell.gold) and cell.is_right(value) for cell, value in zip(table.cells, values, strict=True)]
-    )
+            right[i] = bool(table.cells[i].gold) and table.cells[i].is_right(values[i])
     return HeldOut(values, right, confidence, "posterior", float("nan")), used, preferred
 
 

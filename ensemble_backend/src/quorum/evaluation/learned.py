@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quorum.decision.answer_kinds import AnswerKinds
+from quorum.decision.arrays import Floats
 from quorum.decision.weights import Weights, equal_weights
+from quorum.evaluation.answers import answer_scores
 from quorum.evaluation.by_attribute import Judgement, headline, judge, kinds_of
 from quorum.evaluation.canary import is_trained_on
-from quorum.evaluation.draws import GOLD_FREE
 from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.measures import Flags
-from quorum.evaluation.score import hits
 from quorum.evaluation.stats import Estimate, means_over_products
+from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
 from quorum.votes.table import VotesTable
 
@@ -57,6 +59,7 @@ def judge_learned(
     relearn: Callable[[VotesTable], Weights],
     others: Mapping[str, Weights] | None = None,
     seed: int = 0,
+    kinds: AnswerKinds | None = None,
 ) -> LearnedResult | None:
     """Judge weights on labels that they were not learned from; None: there are none, or too many to try.
 
@@ -71,24 +74,30 @@ def judge_learned(
         relearn: Learns in the same way from this table with less gold.
         others: Weights to compare with too, by their names; those learned from this table are left out.
         seed: Of folds and intervals.
+        kinds: Kinds of the attributes; None: all have single values.
     """
-    right: Flags | None
-    if weights.method in GOLD_FREE:
-        rows, right, how = table.labelled, hits(table, weights), "judged on labels, which it does not use"
+    right: Floats | None
+    known = kinds or {}
+
+    def scores(rule: Weights) -> Floats:
+        return answer_scores(table, rule, known)
+
+    if not is_taught_by_gold(weights):
+        rows, right, how = table.labelled, scores(weights), "judged on labels, which it does not use"
     elif (rest := table.labelled & ~np.isin(table.products, table.products[used])).sum() >= used.sum():
-        rows, right, how = rest, hits(table, weights), "judged on labels that were not learned from"
+        rows, right, how = rest, scores(weights), "judged on labels that were not learned from"
     else:
         rows, how = used, f"judged on {FOLDS} parts of the labels, each by weights of the others"
-        right = _cross_validated(table.with_gold(used), relearn, seed)
+        right = _cross_validated(table.with_gold(used), relearn, seed, known)
     if right is None or not rows.any():
         return None
-    plain = hits(table, equal_weights(table.members))
+    plain = scores(equal_weights(table.members))
     against = {"majority": plain[rows]}
     for name, other in (others or {}).items():
-        cells = hits(table, other)[rows]
+        cells = scores(other)[rows]
         if (cells != plain[rows]).any() and not is_trained_on(table, other):
             against[name] = cells
-    products, own, kinds = table.products[rows], right[rows], kinds_of(table.with_gold(rows))
+    products, own, groups = table.products[rows], right[rows], kinds_of(table.with_gold(rows))
     accuracy, majority = means_over_products(np.column_stack([own, plain[rows]]), products, seed=seed)
     return LearnedResult(
         accuracy=accuracy,
@@ -96,19 +105,21 @@ def judge_learned(
         gold_labels=int(rows.sum()),
         products=len(np.unique(products)),
         how=how,
-        compared={n: judge(kinds, products, own, cells, n, seed=seed) for n, cells in against.items()},
+        compared={n: judge(groups, products, own, cells, n, seed=seed) for n, cells in against.items()},
     )
 
 
-def _cross_validated(table: VotesTable, relearn: Callable[[VotesTable], Weights], seed: int) -> Flags | None:
-    """(n,) which cells are decided right by weights that saw no gold of their fold; None: not to be tried."""
+def _cross_validated(
+    table: VotesTable, relearn: Callable[[VotesTable], Weights], seed: int, kinds: AnswerKinds
+) -> Floats | None:
+    """(n,) scores of decisions by weights that saw no gold of their fold; None: not to be tried."""
     labels, products = int(table.labelled.sum()), len(np.unique(table.products[table.labelled]))
     if labels > MOST_LABELS or len(table) > MOST_CELLS or products < FOLDS:
         return None
-    fold, right = assign_folds(table.products, FOLDS, seed), np.zeros(len(table), np.bool_)
+    fold, right = assign_folds(table.products, FOLDS, seed), np.zeros(len(table))
     for part in range(FOLDS):
         seen, test = table.with_gold(table.labelled & (fold != part)), fold == part
         if not seen.labelled.any():
             return None
-        right[test] = hits(table, relearn(seen))[test]
+        right[test] = answer_scores(table, relearn(seen), kinds)[test]
     return right

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.answer_kinds import AnswerKinds
+from quorum.decision.arrays import Floats
+from quorum.evaluation.answers import is_single, member_answer_scores
 from quorum.evaluation.by_attribute import Judgement, judge, kinds_of
 from quorum.evaluation.draws import Draws, resampled, right_cells
 from quorum.evaluation.measures import (
-    Flags,
     ReliabilityBin,
     accuracy_at,
     calibration_error,
@@ -65,8 +68,9 @@ def results(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
     held: Mapping[str, Draws],
-    others: Mapping[str, Flags],
+    others: Mapping[str, Floats],
     seed: int,
+    kinds: AnswerKinds | None = None,
 ) -> tuple[dict[str, Estimate], dict[str, MethodResult]]:
     """Figures of each member and of each method.
 
@@ -76,10 +80,15 @@ def results(
         held: Method -> its held-out decisions; majority stands first.
         others: Name of other weights -> (n,) which of these cells they decide right.
         seed: Of the intervals.
+        kinds: Kinds of the attributes; None: all have single values. Reliability and calibration leave out
+            written texts, and take a set as right only as a whole; F1 is of single values alone.
     """
-    hits = [table.correct()[rows, j, None] for j in range(len(table.members))]
-    hits += [right_cells(rows, draws) for draws in held.values()]
-    columns = [cells.astype(np.float64) for cells in hits]
+    known = kinds or {}
+    voted = member_answer_scores(table, known)[rows]
+    columns = [voted[:, j, None] for j in range(len(table.members))]
+    columns += [right_cells(rows, draws) for draws in held.values()]
+    single = rows[is_single(table, known)[rows]]
+    certain = np.array([i for i in rows if known.get(table.cells[i].attribute) != "text"], np.int64)
     means = resampled(columns, table.products[rows], seed)
     shares = [float(column.mean()) for column in columns]
     majority = len(table.members)
@@ -98,14 +107,14 @@ def results(
 
     def result(column: int, name: str, draws: Draws) -> MethodResult:
         right = right_cells(rows, draws)
-        pairs = [(out.confidence[rows], out.right[rows]) for out in draws]
+        pairs = [(out.confidence[certain], out.right[certain] >= 1.0) for out in draws]
         confidences, flags = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         return MethodResult(
             accuracy=shares[column],
             ci95=interval(column),
-            f1=mean(micro_f1(table, [out.values[i] for i in rows.tolist()], rows) for out in draws),
+            f1=mean(micro_f1(table, [out.values[i] for i in single.tolist()], single) for out in draws),
             ece=mean(calibration_error(*pair) for pair in pairs),
-            accuracy_at_80=mean(accuracy_at(*pair) for pair in pairs),
+            accuracy_at_80=mean(accuracy_at(*pair) for pair in pairs) if len(certain) else math.nan,
             calls_saved=mean(out.saved for out in draws),
             delta_best_member=shares[column] - shares[best],
             delta_best_member_ci95=interval(column, best),
@@ -127,7 +136,7 @@ def results(
 
 
 def _compared(
-    table: VotesTable, right: Flags, against: Mapping[str, Flags], seed: int
+    table: VotesTable, right: Floats, against: Mapping[str, Floats], seed: int
 ) -> dict[str, Judgement]:
     """Judge a method, right on (n, d) of the labelled cells, against others by their names."""
     kinds, products = kinds_of(table), table.products[table.labelled]

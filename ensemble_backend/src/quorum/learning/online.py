@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import leaders
 from quorum.decision.evidence import FEATURES
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
@@ -21,7 +22,9 @@ from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA
 from quorum.decision.scores import LEVELS, NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.files import write_atomic
+from quorum.learning.by_kind import learn_parts, with_earlier
 from quorum.learning.learn import learn_statistic
+from quorum.votes.exploded import exploded
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable
 from quorum.votes.text_rows import TextRows
@@ -87,12 +90,14 @@ def without_attributes(state: State, names: Collection[str]) -> State:
     return State(_kept(statistic), state.days)
 
 
-def begin(table: VotesTable) -> State:
-    """Begin a state with a first table."""
-    return State(table.statistic(), (_day(table),))
+def begin(table: VotesTable, kinds: AnswerKinds | None = None) -> State:
+    """Begin a state with a first table; ``kinds`` are those of its attributes, as in :func:`update`."""
+    return State(exploded(table, kinds or {}).statistic(), (_day(table),))
 
 
-def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
+def update(
+    state: State, table: VotesTable, forgetting: float = 1.0, kinds: AnswerKinds | None = None
+) -> State:
     """Add a day's votes to a state.
 
     Counts become ``forgetting * old + new``: after ``d`` days a cell counts ``forgetting ** d``; half as much
@@ -100,6 +105,8 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
 
     A table that was added without gold, or without scores, and comes again with them replaces the first:
     nothing is forgotten, and its cells count once. A single cell that is in two tables counts twice.
+    Of attributes with ``kinds`` other than single values, the state has one cell per thing that was named
+    (:mod:`quorum.votes.exploded`), and none for written texts.
 
     Raises:
         OnlineError: Other members, a table that was added before, or again with other gold or scores, or
@@ -120,13 +127,13 @@ def update(state: State, table: VotesTable, forgetting: float = 1.0) -> State:
                 f"{len(state.days)}; give the next day's votes"
             )
         if earlier.votes_hash == day.votes_hash:
-            return _exchange(state, number, table)
-    kept = _kept(state.statistic.scaled(forgetting) + table.statistic())
+            return _exchange(state, number, table, kinds or {})
+    kept = _kept(state.statistic.scaled(forgetting) + exploded(table, kinds or {}).statistic())
     days = (msgspec.structs.replace(d, factor=d.factor * forgetting) for d in state.days)
     return State(kept, (*days, day))
 
 
-def _exchange(state: State, number: int, table: VotesTable) -> State:
+def _exchange(state: State, number: int, table: VotesTable, kinds: AnswerKinds) -> State:
     """Replace the ``number``-th table, which has no gold, by the same votes with gold or scores."""
     old = state.days[number - 1]
     if old.gold_labels:
@@ -142,9 +149,9 @@ def _exchange(state: State, number: int, table: VotesTable) -> State:
             f"these {old.cells} cells were added before, as table {number} of {len(state.days)}, with other "
             "scores; which ones is not known any more: begin a new state from recorded votes"
         )
-    before = known[old.data_hash].statistic().scaled(old.factor)
+    before = exploded(known[old.data_hash], kinds).statistic().scaled(old.factor)
     removed = before.mapped(lambda hist: replace(hist, counts=-hist.counts))
-    joined = _kept(state.statistic + removed + table.statistic().scaled(old.factor))
+    joined = _kept(state.statistic + removed + exploded(table, kinds).statistic().scaled(old.factor))
     days = list(state.days)
     days[number - 1] = _day(table, old.factor)
     return State(replace(joined, products=state.statistic.products), tuple(days))
@@ -182,8 +189,21 @@ def relearn(
     value_counts: Mapping[str, int] | None = None,
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
+    kinds: AnswerKinds | None = None,
+    before: Weights | None = None,
 ) -> Weights:
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
+
+    Args:
+        state: The votes so far.
+        method: As there.
+        catalogue: As there.
+        value_counts: As there.
+        created: As there.
+        settings: As there.
+        kinds: As in :func:`update`.
+        before: Weights learned earlier: texts, which a state does not hold, keep their weights, and sets
+            their chosen bias.
 
     Returns:
         The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the
@@ -192,13 +212,18 @@ def relearn(
     Raises:
         LearnError: The state does not allow the method.
     """
-    return learn_statistic(
-        state.statistic, method, catalogue=catalogue, value_counts=value_counts, created=created,
-        settings=settings, provenance={
-            "data_hash": state.content_hash, "days": len(state.days),
-            "labelled_tables": [day.data_hash for day in state.days if day.gold_labels],
-        },
-    )  # fmt: skip
+    provenance = {
+        "data_hash": state.content_hash,
+        "days": len(state.days),
+        "labelled_tables": [day.data_hash for day in state.days if day.gold_labels],
+    }
+    options: dict[str, Any] = {
+        "catalogue": catalogue, "value_counts": value_counts, "created": created, "settings": settings,
+    }  # fmt: skip
+    if not kinds:
+        return learn_statistic(state.statistic, method, **options, provenance=provenance)
+    weights = learn_parts(state.statistic, kinds, method, **options, provenance=provenance)
+    return weights if before is None else with_earlier(weights, before, kinds)
 
 
 def is_learned_from(weights: Weights, state: State) -> bool:

@@ -12,14 +12,15 @@ from typing import Any
 from quorum.bulk.ask import attributes_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.deployment.schema import Deployment
+from quorum.evaluation.answers import agreement_of
 from quorum.evaluation.canary import (
     Decided,
     Observed,
     Pair,
     Report,
-    agreement_of,
     compare_channels,
     is_trained_on,
     pairs_from_votes,
@@ -150,7 +151,8 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
         for remark in unlike_served(table, weights, f"version {version}", silent):
             note(remark)
     vote = deployment.vote
-    pairs = pairs_from_votes(table, stable, canary, QuorumRule(vote.min_members, vote.min_weight))
+    rule = QuorumRule(vote.min_members, vote.min_weight)
+    pairs = pairs_from_votes(table, stable, canary, rule, catalogue.answer_kinds())
     return pairs, _observed(table, versions), trained_on
 
 
@@ -189,6 +191,7 @@ def _replay(
     assert options.replay is not None
     listings = read_listings(Path(options.replay), options.text_column)
     names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
+    kinds = catalogue.answer_kinds()
     url = options.url or endpoint_of(deployment).grpc_url
     observed, pairs, changed = (Observed(), Observed()), [], 0
     error: QuorumError | None = None
@@ -211,8 +214,9 @@ def _replay(
             continue
         for a, b in zip(left.answers, right.answers, strict=True):
             changed += _said(a) != _said(b)
-            gold = tuple(gold_of(listing, a.attribute, catalogue))
-            pairs.append(Pair(product, a.attribute, _decided(a), _decided(b), gold, listing.category))
+            gold, kind = tuple(gold_of(listing, a.attribute, catalogue)), kind_in(kinds, a.attribute)
+            was, now = _decided(a, kind, listing.text), _decided(b, kind, listing.text)
+            pairs.append(Pair(product, a.attribute, was, now, gold, listing.category, kind, listing.text))
     if not pairs:
         raise CanaryReportError(f"no listing was answered by both channels: {error}")
     if changed:
@@ -225,8 +229,8 @@ def _said(answer: Answer) -> list[tuple[str | None, Status]]:
     return [(vote.value, vote.status) for vote in answer.votes]
 
 
-def _decided(answer: Answer) -> Decided:
-    agreement = agreement_of(answer.value, [vote.value for vote in answer.votes])
+def _decided(answer: Answer, kind: AnswerKind, text: str) -> Decided:
+    agreement = agreement_of(answer.value, [vote.value for vote in answer.votes], kind, text)
     return Decided(answer.value, answer.confidence, agreement)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
+from quorum.decision.answer_kinds import AnswerKinds, recorded_kinds
+from quorum.decision.catalogue_change import named
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.canary import is_trained_on
@@ -28,6 +30,7 @@ from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
+from quorum.votes.exploded import look_like_spans
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
@@ -92,15 +95,20 @@ def evaluate(
         raise OSError(code, os.strerror(code), str(page))
     try:
         live = live_weights(deployment, table)
-        result = evaluate_table(table, **asdict(chosen) | {"draws": draws}, value_counts=counts, others=live)
+        result = evaluate_table(
+            table, **asdict(chosen) | {"draws": draws}, value_counts=counts, others=live,
+            kinds=kinds_of(deployment), encoders=encoders_of(deployment),
+        )  # fmt: skip
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
-    result = replace(result, notes=(*result.notes, *spellings))
+    remarks = (*spellings, *kinds_unknown(deployment, table))
+    result = replace(result, notes=(*result.notes, *remarks))
     if page:
         curve = learning_curve(
-            table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts
-        )
+            table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,
+            kinds=kinds_of(deployment),
+        )  # fmt: skip
         try:
             text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
         except ImportError as error:
@@ -144,7 +152,9 @@ def evaluate_weights(
     same = [live for live, own in others.items() if own.content_hash == loaded.content_hash]
     others = {live: own for live, own in others.items() if live not in (*taught, *same)}
     try:
-        result = evaluate_weights_on(table, loaded, others=others, seed=seed)
+        kinds = kinds_of(deployment) if deployment else recorded_kinds(loaded.settings)
+        encoders = encoders_of(deployment)
+        result = evaluate_weights_on(table, loaded, others=others, seed=seed, kinds=kinds, encoders=encoders)
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
@@ -154,6 +164,28 @@ def evaluate_weights(
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")
     return result
+
+
+def kinds_of(deployment: Deployment | None) -> AnswerKinds:
+    """The kinds of answer that a deployment's catalogue has; without a deployment, single values alone."""
+    return deployment.catalogue().answer_kinds() if deployment else {}
+
+
+def encoders_of(deployment: Deployment | None) -> set[str]:
+    """The members of a deployment that are encoders."""
+    return {m.name for m in deployment.members if m.runtime == "encoder"} if deployment else set()
+
+
+def kinds_unknown(deployment: Deployment | None, table: VotesTable) -> tuple[str, ...]:
+    """Say which answers look like spans, which count as single values without a deployment."""
+    found = [] if deployment else look_like_spans(table)
+    if not found:
+        return ()
+    remark = (
+        f"{named(found)}: answers look like spans, but count as single values, right only as a whole: name "
+        "the deployment whose catalogue says so (--deploy)"
+    )
+    return (remark,)
 
 
 def live_weights(deployment: Deployment | None, table: VotesTable) -> dict[str, Weights]:

@@ -10,17 +10,19 @@ from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
+from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.drift import Drift
+from quorum.evaluation.drift import Drift, DriftError
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.files import check_replaceable, locked, replacing
-from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method, learn_statistic
-from quorum.learning.learn import learn as learn_table
+from quorum.learning.by_kind import CONSENSUS, learn_parts, present_kinds
+from quorum.learning.by_kind import learn as learn_table
+from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method
 from quorum.learning.online import (
     OnlineError,
     State,
@@ -34,8 +36,13 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
-from quorum.operations.evaluate import live_weights
-from quorum.operations.learn_remarks import learned_remarks, spellings_in_stream, without_votes
+from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights
+from quorum.operations.learn_remarks import (
+    kind_remarks,
+    learned_remarks,
+    spellings_in_stream,
+    without_votes,
+)
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import (
@@ -46,6 +53,7 @@ from quorum.votes import (
     read_statistic,
     read_votes,
 )
+from quorum.votes.exploded import exploded
 from quorum.votes.statistic import Statistic
 
 MOST_NA_BIAS = 10
@@ -191,7 +199,13 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: 
     """
     loaded = weights_file.load(Path(weights))
     table = read_votes(votes).of_members(loaded.members)
-    result = compare_day(load_state(state_path(weights)), table, weights=loaded, alarm=alarm)
+    kinds = recorded_kinds(loaded.settings)
+    day = exploded(table, kinds)
+    if texts := _texts_in(table, kinds):
+        note(f"{named(texts)}: whether members write other texts than before is not compared")
+    if len(table) and not len(day):
+        raise DriftError(f"{votes}: written texts alone, or nothing named; there are no votes to compare")
+    result = compare_day(load_state(state_path(weights)), day, weights=loaded, alarm=alarm)
     for remark in spelling_remarks(table, votes):
         note(remark)
     return result
@@ -211,14 +225,16 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     if deployment:
         table = table.of_members(deployment.member_names)
     labels, seed, catalogue = options.gold_labels, options.seed, _catalogue(deployment)
-    statistic = table.statistic()
-    used = statistic if labels is None else table.sample_gold(labels, seed).statistic()
+    kinds = present_kinds(table, kinds_of(deployment))
+    statistic = exploded(table, kinds).statistic()
+    used = statistic if labels is None else exploded(table.sample_gold(labels, seed), kinds).statistic()
     choice = _choice(used, options, catalogue)
-    weights = learn_table(table, gold_labels=labels, seed=seed, **choice, **catalogue)
-    state = begin(table) if labels is None else None
+    weights = learn_table(table, kinds=kinds, gold_labels=labels, seed=seed, **choice, **catalogue)
+    state = begin(table, kinds) if labels is None else None
     judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*statistic.remarks(), *spellings, *without_votes(statistic, deployment))
+    remarks = (*statistic.remarks(), *spellings, *kinds_unknown(deployment, table))
+    remarks += (*without_votes(statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if judged is None:
         remarks += _not_judged(votes, statistic, options)
@@ -230,13 +246,45 @@ def _judged(
 ) -> LearnedResult | None:
     """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
     labels, catalogue = options.gold_labels, _catalogue(deployment)
-    choice = _choice(table.statistic(), replace(options, method=weights.method), catalogue)
+    kinds = present_kinds(table, kinds_of(deployment))
+    # Texts alone are learned the same way whatever the method.
+    method = weights.method if weights.method != CONSENSUS else "majority"
+    choice = _choice(exploded(table, kinds).statistic(), replace(options, method=method), catalogue)
 
     def again(seen: VotesTable) -> Weights:
-        return learn_table(seen, **choice, **catalogue)
+        return learn_table(seen, kinds=kinds, **choice, **catalogue)
 
     used = table.labelled if labels is None else table.sample_gold(labels, options.seed).labelled
-    return judge_learned(table, weights, used, again, live_weights(deployment, table))
+    return judge_learned(table, weights, used, again, live_weights(deployment, table), kinds=kinds)
+
+
+def _single_kinds(votes: Path, statistic: Statistic, deployment: Deployment | None) -> AnswerKinds:
+    """The kinds of attributes in a stream; raises LearnError for answers that must be read row by row."""
+    kinds = kinds_of(deployment)
+    present = {name: kinds[name] for _, name in statistic.groups if name in kinds}
+    others = [name for name, kind in present.items() if form_of(kind) != "one"]
+    if others:
+        raise LearnError(
+            f"{votes}: too large for a table, and {named(others)} have answers of spans, several values or "
+            "texts, which are not learned in a stream: give votes on fewer products"
+        )
+    return present
+
+
+def _texts_in(table: VotesTable, kinds: AnswerKinds) -> list[str]:
+    return sorted(name for name, kind in present_kinds(table, kinds).items() if kind == "text")
+
+
+def _kept_texts(table: VotesTable, kinds: AnswerKinds) -> tuple[str, ...]:
+    """Say that a day's texts teach nothing."""
+    texts = _texts_in(table, kinds)
+    if not texts:
+        return ()
+    remark = (
+        f"{named(texts)}: a state holds no texts, so their weights stay; learn them from recorded votes, "
+        "without --update"
+    )
+    return (remark,)
 
 
 def _not_judged(votes: Path, statistic: Statistic, options: LearnOptions) -> tuple[str, ...]:
@@ -251,7 +299,8 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     if members:
         check_wanted(read_members(votes), members)
     statistic, catalogue = read_statistic(votes, members=members), _catalogue(deployment)
-    weights = learn_statistic(statistic, **_choice(statistic, options, catalogue), **catalogue)
+    kinds = _single_kinds(votes, statistic, deployment)
+    weights = learn_parts(statistic, kinds, **_choice(statistic, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
     spellings = spellings_in_stream(votes, deployment)
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
@@ -263,6 +312,8 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
+    kinds = kinds_of(deployment) if deployment else recorded_kinds(old.settings)
+    day = exploded(table, kinds)
     changed: Drift | None = None
     owned = is_learned_from(old, state)
     if not owned and is_added(state, table):
@@ -280,12 +331,14 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
                 "votes of that update once more, or begin a new state from recorded votes"
             )
         # Drift first: the day must not be part of what it is compared with.
-        changed = compare_day(state, table, weights=old) if state.statistic.hist.total else None
-        state = update(state, table, options.forgetting)
+        changed = compare_day(state, day, weights=old) if state.statistic.hist.total and len(day) else None
+        state = update(state, table, options.forgetting, kinds)
     catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
-    weights = relearn(state, **_choice(state.statistic, options, catalogue), **catalogue)
+    choice = _choice(state.statistic, options, catalogue)
+    weights = relearn(state, **choice, **catalogue, kinds=kinds, before=old)
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks += (*spellings, *without_votes(state.statistic, deployment))
+    remarks += (*spellings, *_kept_texts(table, kinds))
+    remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
     return LearnReport(weights, drift=changed, remarks=remarks), state

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
+from quorum.decision.answer_kinds import recorded_kinds
 from quorum.decision.catalogue_change import named
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.evaluate import SCORE_METHODS
+from quorum.learning.by_kind import PARTS, TEXTS
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
@@ -43,11 +45,29 @@ def spellings_in_stream(votes: Path, deployment: Deployment | None) -> tuple[str
     return tuple(spelling_remarks(sample, f"{votes}, first {_SAMPLED:,} cells", catalogue))
 
 
-def without_votes(statistic: Statistic, deployment: Deployment | None) -> tuple[str, ...]:
-    """Say which attributes of the catalogue have no votes, so that nothing is learned for them alone."""
-    voted = {attribute for _, attribute in statistic.groups}
+def without_votes(
+    statistic: Statistic, deployment: Deployment | None, present: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Say which attributes of the catalogue have no votes, so that nothing is learned for them alone.
+
+    ``present`` are further attributes with votes, such as those of texts.
+    """
+    voted = {attribute for _, attribute in statistic.groups} | set(present)
     without = [name for name in (deployment.attributes if deployment else ()) if name not in voted]
     return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
+
+
+def kind_remarks(weights: Weights) -> Iterator[str]:
+    """Say what taught the weights of sets of things, and of texts."""
+    for form, part in weights.settings.get(PARTS, {}).items():
+        names = [name for name, kind in recorded_kinds(weights.settings).items() if kind == form]
+        how = "labels" if part["method"] == "loglinear" else f"no labels ({part['method']})"
+        yield f"{named(sorted(names))}: each thing named counts by weights learned from {how}"
+    for name, found in weights.settings.get(TEXTS, {}).items():
+        source = (
+            f"{found['references']} cells with references" if found["references"] else "how alike texts are"
+        )
+        yield f"{name}: the most similar text wins, by weights learned from {source}"
 
 
 def attribute_remarks(weights: Weights) -> Iterator[str]:

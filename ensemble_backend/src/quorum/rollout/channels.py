@@ -210,7 +210,7 @@ class Rollout:
         try:
             recorded = read_votes(path).of_members(self._spec.member_names)
             table, respelled = as_served(recorded, catalogue)
-            found = compare(*served, table, self._spec.rollout.margin)
+            found = compare(*served, table, self._spec.rollout.margin, catalogue.answer_kinds())
             return replace(found, remark=respelled_in_words(respelled))
         except VotesError:
             raise

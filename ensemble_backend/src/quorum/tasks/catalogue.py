@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorum.decision.answer_kinds import AnswerKind
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.tasks.attribute import Attribute, CatalogueError, Example
 
@@ -45,6 +46,11 @@ class Catalogue:
     def value_counts(self) -> dict[str, int]:
         """Number of possible answers of each closed attribute, ``"n/a"`` included; open ones are absent."""
         return {name: len(a.values) + a.allow_na for name, a in self.attributes.items() if a.is_closed}
+
+    def answer_kinds(self) -> dict[str, AnswerKind]:
+        """Kind of the answer of each attribute that has another than a single value."""
+        kinds = {name: _answer_kind(attribute) for name, attribute in self.attributes.items()}
+        return {name: kind for name, kind in kinds.items() if kind != "value"}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by :meth:`from_json`."""
@@ -95,6 +101,10 @@ class Catalogue:
         return {OUTSIDE: _hash(_meaning(self.get(OUTSIDE)))} | {
             name: _hash(_meaning(a)) for name, a in self.attributes.items()
         }
+
+
+def _answer_kind(attribute: Attribute) -> AnswerKind:
+    return "values" if attribute.many else attribute.kind
 
 
 def _attribute(name: str, data: Mapping[str, Any]) -> Attribute:

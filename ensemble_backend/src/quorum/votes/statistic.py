@@ -92,6 +92,22 @@ class Statistic:
         gold, scored = (None if part is None else change(part) for part in (self.gold, self.scored))
         return replace(self, hist=change(self.hist), gold=gold, scored=scored)
 
+    def of_groups(self, kept: npt.NDArray[np.bool_]) -> Statistic:
+        """The statistic of the groups where the (g,) mask is true; products are those of all."""
+        if kept.all():
+            return self
+        number = np.cumsum(kept).astype(np.int32) - 1
+        part = self.mapped(lambda hist: hist.take(kept[hist.groups]).regrouped(number))
+        text = self.text
+        if text is not None:
+            rows = kept[text.hist.groups]
+            text = text.take(rows).regrouped(number) if rows.any() else None
+        names = tuple(name for name, is_kept in zip(self.groups, kept.tolist(), strict=True) if is_kept)
+        part = replace(part, groups=names, text=text)
+        scored = part.scored
+        is_scored = scored is not None and bool((scored.all_levels() != NO_SCORE).any())
+        return part if is_scored else part.without_scores()
+
     def without_scores(self) -> Statistic:
         """The statistic as if no vote had a score."""
         gold = None if self.gold is None else self.gold.without_levels()

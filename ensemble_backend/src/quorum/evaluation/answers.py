@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide recorded votes on attributes of any kind, and score each answer between 0 and 1.
+
+A single value or label scores 1 if it is right. An answer of spans, or of several values, scores its F1
+against the gold one: 2 common / (named + wanted), 1 where both are empty. A written text scores its mean
+ROUGE-L over the references. See docs/adr/0082.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, form_of, kind_in
+from quorum.decision.arrays import Floats
+from quorum.decision.cell import ANSWERED
+from quorum.decision.consensus import similarity
+from quorum.decision.forms import decide
+from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.rouge import rouge_l
+from quorum.decision.sets import Thing, things_of
+from quorum.decision.spans import SpansError
+from quorum.decision.weights import Weights
+from quorum.evaluation.score import apply, is_right
+from quorum.learning.set_bias import f1_of_sets
+from quorum.votes.exploded import accepted_sets
+from quorum.votes.schema import Cell
+from quorum.votes.table import VotesTable
+
+_PLAIN = QuorumRule()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Decisions on the cells of a table.
+
+    Attributes:
+        values: Per cell; "" where all members abstained.
+        confidence: (n,) in [0, 1].
+        scores: (n,) in [0, 1], see the module; 0 without gold.
+    """
+
+    values: Sequence[str]
+    confidence: Floats
+    scores: Floats
+
+
+def decide_answers(table: VotesTable, weights: Weights, kinds: AnswerKinds) -> Answers:
+    """Decide every cell as the vote model would; the members of the weights may stand in any order."""
+    if weights.members != table.members:
+        table = table.of_members(weights.members)
+    side = apply(table, weights)
+    winner = side.winner.tolist()
+    values = ["" if j < 0 else cell.values[j] or "" for cell, j in zip(table.cells, winner, strict=True)]
+    confidence, scores = side.confidence.astype(np.float64), is_right(table, side).astype(np.float64)
+    for row in other_rows(table, kinds):
+        cell = table.cells[row]
+        kind = kind_in(kinds, cell.attribute)
+        parameters = weights.parameters(cell.attribute, cell.category)
+        ballots = [("", 1) if value is None else (value, ANSWERED) for value in cell.values]
+        value, sure, _ = decide(_PLAIN, parameters, ballots, cell.scores, form=form_of(kind), text=cell.title)
+        values[row], confidence[row], scores[row] = value, sure, answer_score(cell, value, kind)
+    return Answers(values, confidence, scores)
+
+
+def answer_scores(table: VotesTable, weights: Weights, kinds: AnswerKinds) -> Floats:
+    """(n,) score of each decision, as of :func:`decide_answers`."""
+    return decide_answers(table, weights, kinds).scores
+
+
+def member_answer_scores(table: VotesTable, kinds: AnswerKinds) -> Floats:
+    """(n, m) score of each member's vote; 0 for an abstention, and without gold."""
+    scores = table.correct().astype(np.float64)
+    for row in other_rows(table, kinds):
+        cell = table.cells[row]
+        kind = kind_in(kinds, cell.attribute)
+        scores[row] = [answer_score(cell, value, kind) for value in cell.values]
+    return scores
+
+
+def answer_score(cell: Cell, value: str | None, kind: AnswerKind) -> float:
+    """Score of an answer to a cell, see the module; 0 for none, and without gold."""
+    if not value or not cell.gold:
+        return 0.0
+    if kind == "text":
+        return sum(rouge_l(value, reference) for reference in cell.gold) / len(cell.gold)
+    if kind in SET_KINDS:
+        things = readable_things(value, cell.title)
+        return 0.0 if things is None else f1_of_sets(things, accepted_sets(cell))
+    return float(cell.is_right(value))
+
+
+def agreement_of(
+    value: str | None, votes: Iterable[str | None], kind: AnswerKind = "value", text: str = ""
+) -> float:
+    """Mean likeness of an answer to the votes cast, in [0, 1]; 0 when there are none.
+
+    Of single values the share of the votes that name it; of sets the F1; of texts the similarity by which
+    they are chosen.
+    """
+    cast = [vote for vote in votes if vote is not None]
+    if not value or not cast:
+        return 0.0
+    if kind == "text":
+        return sum(similarity(value, vote) for vote in cast) / len(cast)
+    if kind in SET_KINDS:
+        own = readable_things(value, text)
+        others = [readable_things(vote, text) for vote in cast]
+        shares = [f1_of_sets(own, [other]) for other in others if own is not None and other is not None]
+        return sum(shares) / len(cast)
+    return cast.count(value) / len(cast)
+
+
+def readable_things(value: str, text: str) -> frozenset[Thing] | None:
+    """What an answer names; None if it cannot be read."""
+    try:
+        return frozenset(things_of(value, text))
+    except SpansError:
+        return None
+
+
+def other_rows(table: VotesTable, kinds: AnswerKinds) -> list[int]:
+    """Rows of the cells that no single value answers."""
+    others = [form_of(kind_in(kinds, name)) != "one" for _, name in table.group_names]
+    return np.flatnonzero(np.array(others, np.bool_)[table.groups]).tolist() if any(others) else []
+
+
+def is_single(table: VotesTable, kinds: AnswerKinds) -> npt.NDArray[np.bool_]:
+    """(n,) whether a cell is answered by a single value or label."""
+    single = np.ones(len(table), np.bool_)
+    single[other_rows(table, kinds)] = False
+    return single

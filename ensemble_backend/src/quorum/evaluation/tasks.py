@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare, for each attribute and by the measure of its kind: best member, encoders, majority, learned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, form_of, kind_in
+from quorum.decision.forms import Form
+from quorum.evaluation.stats import Estimate, percentile_interval
+from quorum.evaluation.task_scores import HEADLINES, answered_share, intervals, measures
+from quorum.records import Record
+from quorum.votes.schema import Cell
+from quorum.votes.table import VotesTable
+
+MAJORITY = "majority"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow(Record):
+    """The figures of one member or method on an attribute.
+
+    Attributes:
+        role: "best member", "encoder", "member", "majority" or "learned".
+        figures: Measure -> figure in [0, 1], with its 95 % interval over products; the headline stands first.
+        to_best_member: Difference in the headline to the best member; None for that one.
+        answered: Share of the cells with a vote, of a member; None for a method. It is the least that the
+            share of answers that could be read can be, as a table does not say why a member abstained.
+    """
+
+    name: str
+    role: str
+    figures: Mapping[str, Estimate]
+    to_best_member: Estimate | None
+    answered: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, each figure with its interval."""
+        figures = {
+            name: {"value": found.value, "ci95": [found.low, found.high]}
+            for name, found in self.figures.items()
+        }
+        delta = self.to_best_member
+        plain = None if delta is None else {"value": delta.value, "ci95": [delta.low, delta.high]}
+        return Record.to_json(self) | {"figures": figures, "to_best_member": plain}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult(Record):
+    """An attribute by the measures of its kind.
+
+    Attributes:
+        kind: Of its answers.
+        headline: The measure that decides.
+        rows: The best single member, in hindsight; then encoders, majority, learned, and the other members.
+        cells: Labelled cells, of ``products`` products.
+    """
+
+    kind: AnswerKind
+    headline: str
+    rows: Sequence[TaskRow]
+    cells: int
+    products: int
+
+
+def task_results(
+    table: VotesTable,
+    kinds: AnswerKinds,
+    answers: Mapping[str, Sequence[Sequence[str]]],
+    learned: Mapping[Form, str],
+    encoders: Collection[str] = (),
+    seed: int = 0,
+) -> dict[str, TaskResult]:
+    """Measure every attribute that has labelled cells.
+
+    Args:
+        table: Votes with gold.
+        kinds: Kinds of the attributes.
+        answers: "majority" and the names of learned methods -> per draw of labels, decisions on all cells; of
+            several draws the first is measured.
+        learned: Form of an answer -> the learned method that is measured.
+        encoders: Members that are encoders.
+        seed: Of the intervals.
+    """
+    rows: dict[str, list[int]] = {}
+    for row in np.flatnonzero(table.labelled).tolist():
+        rows.setdefault(table.cells[row].attribute, []).append(row)
+    found = {}
+    for name, own in sorted(rows.items()):
+        kind = kind_in(kinds, name)
+        method = learned[form_of(kind)]
+        given = {key: [answers[key][0][row] for row in own] for key in dict.fromkeys((MAJORITY, method))}
+        found[name] = _result(table, own, kind, given, method, encoders, seed)
+    return found
+
+
+def _result(
+    table: VotesTable,
+    rows: Sequence[int],
+    kind: AnswerKind,
+    answers: Mapping[str, Sequence[str]],
+    learned: str,
+    encoders: Collection[str],
+    seed: int,
+) -> TaskResult:
+    cells: list[Cell] = [table.cells[row] for row in rows]
+    given: dict[tuple[str, str], Sequence[str | None]] = {
+        ("member", name): [cell.values[at] for cell in cells] for at, name in enumerate(table.members)
+    }
+    given |= {("method", name): own for name, own in answers.items()}
+    measured = {key: measures(kind, cells, own) for key, own in given.items()}
+    products, headline = table.products[np.array(rows)], HEADLINES[kind]
+    tops, draws = intervals([own[headline] for own in measured.values()], products, seed)
+    keys = list(measured)
+    best = int(np.nanargmax([np.nan_to_num(top.value) for top in tops[: len(table.members)]]))
+    found = []
+    for at, key in enumerate(keys):
+        others = {name: m for name, m in measured[key].items() if name != headline}
+        rest, _ = intervals(list(others.values()), products, seed)
+        low, high = percentile_interval(np.nan_to_num(draws[:, at] - draws[:, best]))
+        delta = Estimate(tops[at].value - tops[best].value, float(low), float(high))
+        is_member = key[0] == "member"
+        found.append(
+            TaskRow(
+                name=key[1],
+                role=_role(key, at == best, learned, encoders),
+                figures={headline: tops[at], **dict(zip(others, rest, strict=True))},
+                to_best_member=None if at == best else delta,
+                answered=answered_share(cells, at) if is_member else None,
+            )
+        )
+    order = ("best member", "encoder", MAJORITY, "learned", "member")
+    found.sort(key=lambda row: order.index(row.role))
+    return TaskResult(kind, headline, found, len(rows), len(np.unique(products)))
+
+
+def _role(key: tuple[str, str], is_best: bool, learned: str, encoders: Collection[str]) -> str:
+    source, name = key
+    if source == "method":
+        return "learned" if name == learned and name != MAJORITY else MAJORITY
+    return "best member" if is_best else "encoder" if name in encoders else "member"

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn weights from votes on attributes of any kind: single values, sets of things, written texts.
+
+Single values, spans and several values are learned apart from each other, as "n/a" and a candidate mean
+something else in each, and by the same methods; texts by :mod:`quorum.learning.texts`. All end in one file of
+weights: its default is that of single values, if there are any.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from quorum.decision.answer_kinds import SETTING, AnswerKinds, form_of, kind_in
+from quorum.decision.cell import Parameters
+from quorum.decision.forms import Form
+from quorum.decision.weights import Weights, attribute_of
+from quorum.learning.learn import METHODS, choose_method, learn_statistic
+from quorum.learning.learn import learn as learn_values
+from quorum.learning.set_bias import recorded_shifts, set_biases, shifted
+from quorum.learning.texts import TextWeights, equal_texts, learn_texts
+from quorum.votes.exploded import exploded, written_texts
+from quorum.votes.statistic import Statistic
+from quorum.votes.table import VotesTable, build_table
+
+CONSENSUS = "consensus"
+"""Method of weights that are for written texts alone."""
+PARTS, TEXTS = "parts", "texts"
+"""Settings: what was learned for sets of things, by form, and for texts, by attribute."""
+_FORMS: tuple[Form, ...] = ("one", "spans", "values")
+_STRENGTH = ("loglinear", "em", "iwmv", "majority")
+_ANSWERS_OF_A_THING = 2
+
+
+def learn(
+    table: VotesTable,
+    method: str = "auto",
+    *,
+    kinds: AnswerKinds | None = None,
+    gold_labels: int | None = None,
+    seed: int = 0,
+    catalogue: Mapping[str, str] | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn weights from a votes table, as :func:`quorum.learning.learn.learn` does for single values.
+
+    Args:
+        table: The votes.
+        method: As there; a part of the votes that does not allow it, such as one without gold, gets "auto".
+            Texts count alike with "majority", by references with "auto" and "loglinear", else by agreement.
+        kinds: Kinds of the attributes; None, or none of them in the table: all are single values.
+        gold_labels: Number of random labelled cells, of any kind, whose gold is used; None: all of them.
+        seed: Seed of that choice.
+        catalogue: As there.
+        value_counts: As there.
+        created: As there.
+        settings: As there; a bias for "n/a" is for single values alone.
+
+    Raises:
+        LearnError, VotesError: As there.
+    """
+    known = present_kinds(table, kinds or {})
+    common: dict[str, Any] = {"catalogue": catalogue, "value_counts": value_counts, "created": created}
+    if not known:
+        return learn_values(table, method, gold_labels=gold_labels, seed=seed, settings=settings, **common)
+    if gold_labels is not None:
+        table = table.sample_gold(gold_labels, seed)
+    provenance = {
+        "rows": len(table),
+        "products": table.n_products,
+        "gold_labels": int(table.labelled.sum()),
+        "data_hash": table.data_hash(),
+        "seed": seed if gold_labels is not None else None,
+    }
+    texts = {
+        name: equal_texts(len(table.members))
+        if method == "majority"
+        else learn_texts(cells, with_references=method in ("auto", "loglinear"))
+        for name, cells in written_texts(table, known).items()
+    }
+    weights = learn_parts(
+        exploded(table, known).statistic(), known, method, texts=texts, settings=settings,
+        provenance=provenance, **common,
+    )  # fmt: skip
+    return shifted(weights, set_biases(table, weights, _by_gold(weights, known)))
+
+
+def learn_parts(
+    statistic: Statistic,
+    kinds: AnswerKinds,
+    method: str = "auto",
+    *,
+    texts: Mapping[str, TextWeights] | None = None,
+    catalogue: Mapping[str, str] | None = None,
+    value_counts: Mapping[str, int] | None = None,
+    created: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Learn weights from the histogram of an exploded table; see :func:`learn`.
+
+    Args:
+        statistic: Of :func:`quorum.votes.exploded.exploded`.
+        kinds: Kinds of the attributes.
+        method: As in :func:`learn`.
+        texts: Weights of the attributes of texts.
+        catalogue: As there.
+        value_counts: As there.
+        created: As there.
+        settings: As there.
+        provenance: Where the votes come from.
+    """
+    common: dict[str, Any] = {"catalogue": catalogue, "created": created, "provenance": provenance}
+    learned: dict[str, Weights] = {}
+    for form in _FORMS:
+        part = of_form(statistic, kinds, form)
+        if part.hist.total:
+            counts = _counts(part, value_counts or {}, form)
+            chosen = _allowed(part, method, counts, form)
+            own = _fitting(chosen, settings or {}, form)
+            learned[form] = learn_statistic(part, chosen, value_counts=counts, settings=own, **common)
+    written = dict(texts or {})
+    if not learned and not written:
+        # No votes at all: as for single values.
+        return learn_statistic(statistic, method, value_counts=value_counts, settings=settings, **common)
+    base = next(iter(learned.values())) if learned else _of_texts(statistic.members, written, **common)
+    return _joined(base, learned, written, statistic, kinds)
+
+
+def with_earlier(weights: Weights, before: Weights, kinds: AnswerKinds) -> Weights:
+    """New weights with what a state does not hold, of earlier ones: weights of texts and biases of sets."""
+    texts = [name for name, kind in kinds.items() if kind == "text" and name in before.attributes]
+    attributes = {**weights.attributes, **{name: before.attributes[name] for name in texts}}
+    settings = {**weights.settings, SETTING: dict(sorted(kinds.items()))}
+    if TEXTS in before.settings:
+        settings[TEXTS] = before.settings[TEXTS]
+    taught = _by_gold(weights, kinds)
+    shifts = {name: s for name, s in recorded_shifts(before.settings).items() if name in taught}
+    return shifted(replace(weights, attributes=attributes, settings=settings), shifts)
+
+
+def is_taught_by_gold(weights: Weights) -> bool:
+    """Whether gold decided the weights of any attribute."""
+    texts = weights.settings.get(TEXTS, {}).values()
+    return weights.method == "loglinear" or any(found["references"] for found in texts)
+
+
+def present_kinds(table: VotesTable, kinds: AnswerKinds) -> AnswerKinds:
+    """The kinds of the attributes of a table, other than "value"."""
+    names = {attribute for _, attribute in table.group_names}
+    return {name: kind for name, kind in kinds.items() if name in names and kind != "value"}
+
+
+def of_form(statistic: Statistic, kinds: AnswerKinds, form: str) -> Statistic:
+    """The cells whose attributes have this form."""
+    kept = [form_of(kind_in(kinds, name)) == form for _, name in statistic.groups]
+    return statistic.of_groups(np.array(kept, np.bool_))
+
+
+def _counts(part: Statistic, counts: Mapping[str, int], form: str) -> Mapping[str, int]:
+    if form == "one":
+        return counts
+    return {name: _ANSWERS_OF_A_THING for _, name in part.groups}
+
+
+def _allowed(part: Statistic, method: str, counts: Mapping[str, int], form: str) -> str:
+    """The method of a part: the one asked for, but what its labels allow where it has none.
+
+    Agreement teaches nothing about sets: things that no member named have no cell, so that ``em`` would take
+    a member that names little for the worst, and equal weights are better (docs/adr/0082).
+    """
+    is_possible = method != "loglinear" or part.hist.labelled().total
+    chosen = method if method != "auto" and is_possible else choose_method(part, counts)
+    return "majority" if chosen == "em" and form != "one" else chosen
+
+
+def auto_method(statistic: Statistic, kinds: AnswerKinds, form: Form, counts: Mapping[str, int]) -> str:
+    """What "auto" learns by for attributes of a form, of an exploded table; texts as with "loglinear"."""
+    if form == "text":
+        return "loglinear"
+    part = of_form(statistic, kinds, form)
+    return _allowed(part, "auto", _counts(part, counts, form), form)
+
+
+def _by_gold(weights: Weights, kinds: AnswerKinds) -> AnswerKinds:
+    """The kinds of those attributes of sets whose weights were learned from gold."""
+    methods = {form: part["method"] for form, part in weights.settings.get(PARTS, {}).items()}
+    return {name: k for name, k in kinds.items() if methods.get(form_of(k)) == "loglinear"}
+
+
+def _fitting(method: str, settings: Mapping[str, Any], form: str) -> Mapping[str, Any] | None:
+    """The settings that a method has; one that no method has is left in, so that it is refused."""
+    if method not in METHODS:
+        return settings
+    known = {name: set(inspect.signature(call).parameters) for name, call in METHODS.items()}
+    every = set().union(*known.values())
+    dropped = {"na_bias"} if form != "one" else set()
+    return {k: v for k, v in settings.items() if k not in dropped and (k in known[method] or k not in every)}
+
+
+def _of_texts(
+    members: tuple[str, ...],
+    texts: Mapping[str, TextWeights],
+    catalogue: Mapping[str, str] | None,
+    created: datetime | None,
+    provenance: Mapping[str, Any] | None,
+) -> Weights:
+    """Weights for texts alone: the default is that of the only attribute, else equal weights."""
+    plain = learn_statistic(
+        build_table(members, []).statistic(),
+        "majority",
+        catalogue=catalogue,
+        created=created,
+        provenance=provenance,
+    )
+    default = next(iter(texts.values())).parameters if len(texts) == 1 else plain.default
+    return replace(plain, method=CONSENSUS, default=default)
+
+
+def _joined(
+    base: Weights,
+    learned: Mapping[str, Weights],
+    texts: Mapping[str, TextWeights],
+    statistic: Statistic,
+    kinds: AnswerKinds,
+) -> Weights:
+    """One file of weights: the parameters of sets and texts stand under their attributes' names."""
+    attributes, groups, settings = dict(base.attributes), dict(base.groups), dict(base.settings)
+    for form, part in learned.items():
+        names = {name for _, name in statistic.groups if form_of(kind_in(kinds, name)) == form}
+        if form != "one":
+            attributes |= {name: part.parameters(name) for name in sorted(names)}
+            groups |= part.groups
+        if form != "one":
+            own = {} if part is base else part.settings
+            settings.setdefault(PARTS, {})[form] = {"method": part.method, **own}
+            if chosen := own.get("attributes"):
+                settings["attributes"] = {**settings.get("attributes", {}), **chosen}
+    for name, found in texts.items():
+        attributes[name] = found.parameters
+        settings.setdefault(TEXTS, {})[name] = {
+            "references": found.references,
+            "similarity": list(found.similarity),
+        }
+    if base.evidence:
+        labels = {name for name, kind in kinds.items() if kind == "label"}
+        attributes |= {name: _without_text(base.parameters(name)) for name in sorted(labels)}
+        groups = {key: _without_text(p) if attribute_of(key) in labels else p for key, p in groups.items()}
+    settings[SETTING] = dict(sorted(kinds.items()))
+    methods = {part.method for part in learned.values()}
+    method = next((name for name in _STRENGTH if name in methods), base.method)
+    return replace(base, method=method, attributes=attributes, groups=groups, settings=settings)
+
+
+def _without_text(parameters: Parameters) -> Parameters:
+    return msgspec.structs.replace(parameters, text=False)
