@@ -32,6 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "engine": {"engine": "e"},
     "replay": {"votes": "v"},
     "catalogue": {"products": "p"},
+    "encoder": {"model": "m"},
 }
 
 
@@ -66,7 +67,7 @@ def test_null_counts_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("runtime", "given", "key", "message"),
     [
-        ("magic", {}, "runtime", "'magic'; use one of catalogue, engine, hf, openvino, replay, tensorrt_llm"),
+        ("magic", {}, "runtime", "'magic'; use one of catalogue, encoder, engine, hf, openvino, replay"),
         ("replay", {}, "votes", "'votes' is missing, replay needs it: a path; record one"),
         ("tensorrt_llm", {}, "model", "'model' is missing, .*Hugging Face id"),
         ("hf", {"model": None}, "model", "'model' is missing"),
@@ -191,10 +192,5 @@ def test_only_an_isolated_replay_has_faults_and_a_memory_limit(given: dict[str, 
 
 
 def test_every_llm_of_this_server_is_isolated() -> None:
-    given = {"model": "m", "engine": "e", "votes": "v", "products": "p"}
-    isolated = {
-        name
-        for name, kind in RUNTIMES.items()
-        if read_options(name, {key: given[key] for key in given if key in kind.__struct_fields__}).isolated
-    }
-    assert isolated == {"openvino", "hf", "tensorrt_llm"}
+    isolated = {name for name in RUNTIMES if read_options(name, NEEDED[name]).isolated}
+    assert isolated == {"openvino", "hf", "tensorrt_llm", "encoder"}

@@ -184,18 +184,21 @@ def encoder_(
     texts: Annotated[Path, typer.Option(help="Rows with texts, as `quorum extract` reads them.")] = Path(
         "examples/demo/listings.jsonl"
     ),
+    base: Annotated[
+        Path | None, typer.Option(help="The model that it was tuned from: adds PyTorch to the table.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=8, help="Batches by each engine, in turn.")] = 200,
     json_file: JsonFile = None,
 ) -> None:
     """Time an encoder on one core by OpenVINO and ONNX Runtime, next to PyTorch, alone and in batches of 32.
 
-    PyTorch takes part where it is installed and the folder has the checkpoint, as `quorum tune` leaves it.
+    Differences and equal answers are to OpenVINO f32 on the same weights.
 
-    Example: `quorum-bench study encoder encoders/queryner --texts queries.jsonl`.
+    Example: `quorum-bench study encoder encoders/ner --base models/minilm`.
     """
     environment = begin()
     with errors():
-        found, absent = encoder.open_all(folder)
+        found, absent = encoder.open_all(folder, base)
         for name, reason in absent.items():
             err.print(f"[yellow]left out:[/] {name}: {reason}", highlight=False, soft_wrap=True)
         encoded, each_us = encoder.encode(folder, texts)
@@ -203,7 +206,10 @@ def encoder_(
         print(f"tokenised in {each_us:.0f} us each\n")
         rows = shown(encoder.HEAD, encoder.measure(folder, found, encoded, rounds), encoder.line)
         if json_file:
-            write(json_file, {"machine": environment, "texts": len(encoded), "tokenise_us": each_us, "rows": rows})
+            write(
+                json_file,
+                {"machine": environment, "texts": len(encoded), "tokenise_us": each_us, "rows": rows},
+            )
 
 
 def _voting(part: VotingPart, cells: int, quick: bool, repeats: int | None) -> object:

@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
+from pathlib import Path
 
 from quorum.capacity.memory import UNCHANGED, Changes, Need, NeedUnder, read_llm
 from quorum.capacity.torch_memory import gpu_of, read_torch_llm
 from quorum.deployment.schema import Deployment
 from quorum.hardware import GIB, KNOWN, Gpu
-from quorum.runtimes.options import GpuOptions, HfOptions
+from quorum.repository.encoder_config import WORKSPACE_BYTES
+from quorum.runtimes.encoder_engine import MODEL_FILE
+from quorum.runtimes.options import EncoderOptions, GpuOptions, HfOptions
 
 # nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.
 DRIVER_BYTES = GIB // 2
@@ -117,6 +120,8 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: boo
             isinstance(first.options, HfOptions) and gpu_of(first.options, auto=pytorch_sees_gpus) is not None
         ):
             llm = read_torch_llm(first.name, first.options, spec.root)
+        elif isinstance(first.options, EncoderOptions) and first.options.triton:
+            llm = _encoder(first.options, spec.root)
         else:
             continue
         if isinstance(llm, str):
@@ -128,6 +133,13 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: boo
     elsewhere = [name for name in spec.member_names if name not in planned]
     fits = not any(plan.problems for plan in plans)
     return Plan(plans, [*notes, *_notes(plans)], [] if fits else list(_fixes(llms, gpus)), elsewhere)
+
+
+def _encoder(options: EncoderOptions, root: Path) -> str:
+    """What is known of an encoder's GPU memory: little beside that of an LLM."""
+    path = root / options.model / MODEL_FILE
+    size = _gib(path.stat().st_size) if path.is_file() else "not here"
+    return f"an encoder, {MODEL_FILE} is {size}; TensorRT adds a workspace of up to {_gib(WORKSPACE_BYTES)}"
 
 
 def _plan(needs: Sequence[Need], gpus: Sequence[Gpu]) -> list[GpuPlan]:

@@ -19,6 +19,7 @@ from quorum.capacity.plan import plan_memory
 from quorum.capacity.torch_memory import gpu_of
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.hardware import Gpu, GpuError, find_gpus
+from quorum.repository.encoder_config import encoders
 from quorum.runtimes.engine_names import TOKENIZER_INFO
 from quorum.runtimes.options import EngineOptions, GpuOptions, TensorRtLlmOptions
 
@@ -54,7 +55,8 @@ def preflight(
     llms = [member for member in spec.members if isinstance(member.options, GpuOptions)]
     bound = [member for member in spec.members if gpu_of(member.options, auto=False) is not None]
     free = [member for member in spec.members if sees_gpus and gpu_of(member.options) is not None]
-    needing = [member.name for member in spec.members if member in llms or member in bound]
+    inner = encoders(spec).values()
+    needing = [member.name for member in spec.members if member in (*llms, *bound, *inner)]
     if not (needing or free):
         return report
     version = installed or _version_of("tensorrt_llm")
@@ -64,7 +66,7 @@ def preflight(
     if not available:
         report.checked = needing
         return report
-    report.checked = [member.name for member in spec.members if member in (*llms, *bound, *free)]
+    report.checked = [member.name for member in spec.members if member in (*llms, *bound, *inner, *free)]
     report.notes += _old_drivers(available) if llms else []
     checks: list[Iterator[str]] = []
     for member in llms:

@@ -18,7 +18,8 @@ from quorum.runtimes.encoder_folder import EncoderFileError, read_encoder
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
 
-_WORKSPACE_BYTES = 1 << 30
+WORKSPACE_BYTES = 1 << 30
+"""Most GPU memory that TensorRT takes beside weights and activations."""
 # Batches of all sizes and lengths share one TensorRT engine, which is fastest at this share of the longest.
 _USUAL_SHARE = 4
 _SHORTEST = 2
@@ -73,7 +74,7 @@ def _tensorrt(options: EncoderOptions, longest: int) -> dict[str, str]:
     usual = max(most // _USUAL_SHARE, 1), max(longest // _USUAL_SHARE, _SHORTEST)
     return {
         "precision_mode": _PRECISIONS[options.precision],
-        "max_workspace_size_bytes": str(_WORKSPACE_BYTES),
+        "max_workspace_size_bytes": str(WORKSPACE_BYTES),
         "trt_layer_norm_fp32_fallback": "1",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(Path(options.model) / CACHE),

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answer by an encoder that ``quorum tune`` made, an ONNX network of millions of parameters, not by an LLM."""
+"""Answer by an encoder that ``quorum tune`` made: an ONNX network of millions of weights, not an LLM."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from quorum.runtimes.base import Done, Question, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.encoder_batch import Batcher, Job
-from quorum.runtimes.encoder_engine import Logits, Network, Tokens, open_network
+from quorum.runtimes.encoder_engine import open_network
 from quorum.runtimes.encoder_folder import EncoderFile, EncoderFileError, answerable, read_encoder
-from quorum.runtimes.encoder_input import EncodedText, EncoderInput, InputError
+from quorum.runtimes.encoder_input import Encoded, EncoderInput, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.kinds import read
@@ -26,34 +26,40 @@ from quorum_contract.scores import valid_score
 
 logger = logging.getLogger(__name__)
 
+TOKENIZER_FILE = "tokenizer.json"
+
 
 class _Row(NamedTuple):
-    """One attribute of one question."""
+    """One attribute of a question."""
 
     attribute: Attribute
     text: str
-    encoded: EncodedText
+    encoded: Encoded
 
 
 class EncoderRuntime:
     """Serves an encoder's folder, by :class:`quorum.runtimes.options.EncoderOptions`.
 
-    A vote's score is the log-probability of the whole answer. Attributes that the encoder was not tuned for
-    are ``NOT_ASKED``, answers that the catalogue does not allow ``UNPARSABLE``.
+    A vote's score is the log-probability of its whole answer. Attributes that the encoder was not tuned for
+    are ``NOT_ASKED``; an answer that the catalogue does not allow is ``UNPARSABLE``.
     """
 
     def __init__(self, settings: RuntimeSettings[EncoderOptions]) -> None:
         settings.check_files()
-        self._member, self._options, self._catalogue = settings.member, settings.options, settings.catalogue
-        self._file, self._names, self._input = _read(settings)
-        self._network = open_network(settings, self._file.dims)
-        self._check_outputs(settings)
+        self._member, self._catalogue = settings.member, settings.catalogue
+        self._scores = settings.options.scores
+        self._file, self._names = _read(settings)
+        self._input = EncoderInput(_tokenizer(settings), self._file)
+        self._compute = open_network(settings, self._file.dims)
+        # Triton loads models side by side: that of the network may not be there yet.
+        if not settings.options.triton:
+            self._try(settings)
         self._batcher: Batcher[_Row] = Batcher(
-            self._member, self._options.max_batch, self._compute, lambda row: len(row.encoded.ids)
+            self._member, settings.options.max_batch, self._answer, lambda row: len(row.encoded.ids)
         )
 
     def submit(self, question: Question, done: Done) -> None:
-        """Tokenise the question, and hand it to the thread that computes."""
+        """Tokenise the question and queue it for the next batch, a row for each attribute."""
         votes = [Vote("", Status.NOT_ASKED)] * len(question.attributes)
         rows = {
             position: self._row(question, name)
@@ -66,5 +72,72 @@ class EncoderRuntime:
             done(votes)
 
     def close(self) -> None:
-        """Stop computing; questions in flight are dropped."""
+        """Stop after the batch that is being computed; questions in flight are dropped."""
         self._batcher.close()
+
+    def _row(self, question: Question, name: str) -> _Row:
+        encoded = self._input.encode(question.text, question.category, name)
+        return _Row(self._catalogue.get(name), question.text, encoded)
+
+    def _answer(self, rows: Sequence[_Row]) -> list[Vote]:
+        ids, mask = self._input.pad([row.encoded for row in rows])
+        logits = self._compute(ids, mask)
+        return [self._vote(row, each) for row, each in zip(rows, logits, strict=True)]
+
+    def _vote(self, row: _Row, logits: Logits) -> Vote:
+        length = len(row.encoded.ids)
+        if not np.isfinite(logits if self._file.head == "label" else logits[:length]).all():
+            logger.error("member %s: the network gives logits that are no numbers", self._member)
+            return Vote("", Status.ERROR)
+        answer = self._input.decode(row.encoded, logits)
+        raw: Any = json.loads(answer.value) if self._file.head == "spans" else answer.value
+        value = read(row.attribute, raw, row.text)
+        if not value:
+            return Vote("", Status.UNPARSABLE)
+        score = valid_score(answer.score) if self._scores else None
+        return Vote(value, Status.ANSWERED, None if score is None else rounded(score))
+
+    def _try(self, settings: RuntimeSettings[EncoderOptions]) -> None:
+        """Compute one input of the greatest length, which a network with fewer positions cannot."""
+        tokens = np.full((1, self._file.max_tokens), self._input.padding, np.int64)
+        folder = settings.root / settings.options.model
+        try:
+            shape = self._compute(tokens, np.ones_like(tokens)).shape
+        except Exception as error:
+            raise settings.error(
+                f"the network in {folder} fails for {self._file.max_tokens} tokens ({error!s:.200}); lower"
+                " `max_tokens`, or tune it again with `quorum tune`"
+            ) from error
+        expected = (1, *[self._file.max_tokens] * (self._file.dims - 2), self._file.outputs)
+        if shape != expected:
+            raise settings.error(
+                f"the network in {folder} has logits {list(shape)}, and encoder.json needs {list(expected)}:"
+                " make both by one run of `quorum tune`"
+            )
+
+
+def _read(settings: RuntimeSettings[EncoderOptions]) -> tuple[EncoderFile, frozenset[str]]:
+    """The description of the encoder with the tokens that it may take, and the attributes that it answers."""
+    folder, longest = settings.root / settings.options.model, settings.options.max_tokens
+    try:
+        found = read_encoder(folder)
+        names = answerable(found, settings.catalogue, folder)
+    except EncoderFileError as error:
+        raise settings.error(str(error)) from error
+    if longest is None:
+        return found, names
+    if longest > found.max_tokens:
+        raise settings.error(
+            f"max_tokens is {longest}, and {folder} was tuned on {found.max_tokens} tokens; give at most that"
+        )
+    return found.limited(longest), names
+
+
+def _tokenizer(settings: RuntimeSettings[EncoderOptions]) -> Any:
+    path = settings.root / settings.options.model / TOKENIZER_FILE
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise settings.error(
+            f"{path} is no tokenizer ({error!s:.200}); make it again with `quorum tune`"
+        ) from error

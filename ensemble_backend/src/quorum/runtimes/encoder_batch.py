@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # As in :mod:`quorum.runtimes.hf_dynamic`: callers that were answered last ask again just after a batch.
 _WINDOW_S = 0.001
+_JOIN_S = 10.0
 
 Row = TypeVar("Row")
 
@@ -93,7 +94,8 @@ class Batcher(Generic[Row]):
             self._running = False
             self._inbox.clear()
             self._wake.notify()
-        self._thread.join()
+        # A network that hangs must not keep the server from stopping; the thread dies with the process.
+        self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
         last = 0

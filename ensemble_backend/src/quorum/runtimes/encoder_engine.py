@@ -29,43 +29,34 @@ MODEL_FILE = "model.onnx"
 IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 
 
-class Network(NamedTuple):
-    """A network that is ready to compute.
-
-    Attributes:
-        compute: Computes a batch; not to be called from two threads at once.
-        outputs: Size of the last dimension of the logits; None: not known before they are computed.
-    """
-
-    compute: Compute
-    outputs: int | None
-
-
-def open_network(settings: RuntimeSettings[EncoderOptions], dims: int) -> Network:
+def open_network(settings: RuntimeSettings[EncoderOptions], dims: int) -> Compute:
     """Open ``model.onnx`` of the member's folder, whose logits are to have ``dims`` dimensions.
+
+    What is returned must not be called from two threads at once.
 
     Raises:
         RuntimeConfigError: The engine is not installed, or the file is no such network.
     """
     options = settings.options
     if options.triton:
-        return Network(_triton(settings), None)
+        return _triton(settings)
     path = settings.root / options.model / MODEL_FILE
     opener = _open_openvino if options.engine == "openvino" else _open_onnxruntime
     try:
         opened = opener(path, options)
     except ModuleNotFoundError as error:
         raise settings.error(
-            f"engine {options.engine!r} needs the package {error.name!r}, which {sys.executable} does not have;"
-            f" `pip install {error.name}` there, or set `engine: openvino`"
+            f"engine {options.engine!r} needs the package {error.name!r}, which {sys.executable} does not"
+            f" have; `pip install {error.name}` there, or choose another `engine`"
         ) from error
     except Exception as error:
         raise settings.error(
-            f"{path} cannot be read by {options.engine} ({_first_line(error)}); make it again with `quorum tune`"
+            f"{path} cannot be read by {options.engine} ({_last_line(error)}); make it again with"
+            " `quorum tune`"
         ) from error
     if problem := _problem(opened, dims):
         raise settings.error(f"{path} {problem}; make it again with `quorum tune`")
-    return Network(opened.compute, opened.outputs[LOGITS][-1])
+    return opened.compute
 
 
 class _Opened(NamedTuple):
@@ -194,6 +185,6 @@ def _triton(settings: RuntimeSettings[EncoderOptions]) -> Compute:
     return compute
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

@@ -29,8 +29,8 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     """What an encoder answers, and how it was tuned.
 
     Attributes:
-        head: ``label``: one of ``labels`` for a text; ``spans``: a tag of ``labels`` for each word; ``value``:
-            first and last token of the value of an attribute.
+        head: ``label``: one of ``labels`` for a text; ``spans``: a tag of ``labels`` for each word;
+            ``value``: first and last token of the value of an attribute.
         attributes: Names that it answers; exactly one unless the head is ``value``.
         labels: In the order of the logits; empty for the head ``value``.
         fields: Named fields that TEXT is made of; empty: TEXT is plain.
@@ -52,6 +52,10 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     def outputs(self) -> int:
         """Size of the last dimension of the logits."""
         return len(self.labels) if self.head != "value" else 2
+
+    def limited(self, tokens: int) -> EncoderFile:
+        """The same with another longest input."""
+        return msgspec.structs.replace(self, max_tokens=tokens)
 
     @property
     def dims(self) -> int:
@@ -113,14 +117,14 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
             same.add(name)
         elif name in catalogue.attributes:
             raise EncoderFileError(
-                f"{folder} was tuned for {name!r} as the catalogue hash {was} has it, and deploy.yaml has {now}:"
-                " values, synonyms, normaliser or kind differ; tune it again with `quorum tune`, or take the"
-                " change back"
+                f"{folder} was tuned for {name!r} of catalogue hash {was}, and deploy.yaml has {now}: values,"
+                " synonyms, normaliser or kind differ; tune it again with `quorum tune`, or take the change"
+                " back"
             )
     if not same:
         raise EncoderFileError(
-            f"{folder} answers {', '.join(found.attributes[:5])}, and deploy.yaml lists none of these; add one to"
-            " `attributes` as it was, or tune an encoder for another one with `quorum tune`"
+            f"{folder} answers {', '.join(found.attributes[:5])}, and deploy.yaml lists none of these; add"
+            " one to `attributes` as it was, or tune an encoder for another one with `quorum tune`"
         )
     return frozenset(same)
 
@@ -130,6 +134,6 @@ def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> Non
     allowed = {*attribute.values, *[NOT_APPLICABLE] * attribute.allow_na}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(
-            f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again with"
-            " `quorum tune`"
+            f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again"
+            " with `quorum tune`"
         )

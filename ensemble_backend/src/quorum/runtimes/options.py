@@ -317,7 +317,7 @@ class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
             vote depends on the questions beside it; ``auto``: ``f32``, or FP16 on a GPU.
         threads: CPU threads; 0: one per core.
         max_batch: Rows computed at once; a question has one row per attribute.
-        max_tokens: Tokens of a row, the rest of its text is not read; None: as it was tuned.
+        max_tokens: Tokens of a row, the rest of its text is not read; None: as in tuning, the most.
         scores: Whether votes come with the log-probability of their values.
         triton: Whether the network is a Triton model of its own, on a GPU by TensorRT; unverified on GPU.
             The member then only tokenises, decodes and abstains, and runs in its step.
@@ -338,7 +338,7 @@ class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
     threads: CountOrZero = 1
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096), Hint("a whole number from 1 to 4096")] = 32
     max_tokens: (
-        Annotated[int, msgspec.Meta(ge=8, le=1 << 16), Hint("a number of tokens", "it is at least 8")] | None
+        Annotated[int, msgspec.Meta(ge=8, le=4096), Hint("a number of tokens", "it is at least 8")] | None
     ) = None
     scores: bool = True
     triton: bool = False

@@ -23,6 +23,8 @@ def call(
         request_id=request_id,
         requested_output_names=list(outputs),
         inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+        # Of a model on a GPU they would else stay there, where NumPy cannot read them.
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     )
     response = request.exec()
     if response.has_error():

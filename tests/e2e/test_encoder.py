@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders as members on a real server: every head votes with scores, and a lost worker comes back."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import psutil
+import pytest
+from support.deployment import Live, running, write_deployment
+from support.encoders import write_encoder
+
+from quorum.serving.isolation import program
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum_client import Client
+from quorum_contract import Status
+
+pytestmark = pytest.mark.skipif(not find_spec("onnx"), reason="needs onnx: run `make setup-tune`")
+
+TEXT = "Acme dark red case"
+ATTRIBUTES: dict[str, Any] = {
+    "shade": {"kind": "label", "values": ["red", "blue"]},
+    "entities": {"kind": "spans", "values": ["color", "core"]},
+    "brand": {},
+}
+CATALOGUE = Catalogue.of(
+    [
+        Attribute("shade", values=("red", "blue"), kind="label", allow_na=False),
+        Attribute("entities", values=("color", "core"), kind="spans"),
+        Attribute("brand"),
+    ]
+)
+SPANS = '[["dark red","color"],["case","core"]]'
+SAID = {"shade": "red", "entities": SPANS, "brand": "acme"}
+SOUND = {"shade": "blue", "entities": SPANS, "brand": "acme"}
+MEMBERS = {"labels": "shade", "tags": "entities", "values": "brand"}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("encoder")
+    write_encoder(
+        folder / "labels",
+        "label",
+        {"red": [4.0, 0.0], "blue": [0.0, 4.0]},
+        CATALOGUE,
+        ["shade"],
+        ["red", "blue"],
+    )
+    tags = ["O", "B-color", "I-color", "B-core", "I-core"]
+    table = {
+        "acme": [9, 0, 0, 0, 0],
+        "dark": [0, 9, 0, 0, 0],
+        "red": [0, 0, 9, 0, 0],
+        "case": [0, 0, 0, 9, 0],
+    }
+    write_encoder(folder / "tags", "spans", table, CATALOGUE, ["entities"], tags)
+    values = {"[CLS]": [2.0, 2.0], "acme": [5.0, 5.0]}
+    write_encoder(folder / "values", "value", values, CATALOGUE, ["brand"])
+    members: dict[str, Any] = {
+        name: {"runtime": "encoder", "options": {"model": name}, "timeout_s": 10} for name in MEMBERS
+    }
+    rows = [
+        {"product": "p", "category": "", "title": TEXT, "attribute": name, "votes": {"sound": value}}
+        for name, value in SOUND.items()
+    ]
+    path = write_deployment(folder, members | {"sound": {"timeout_s": 10}}, rows=rows, attributes=ATTRIBUTES)
+    with running(path) as live:
+        yield live
+
+
+def worker_of(live: Live, member: str) -> psutil.Process:
+    """The worker that runs in the step of a member, by the name that its command line has."""
+    assert live.server.pid
+    (found,) = [
+        process
+        for process in psutil.Process(live.server.pid).children(recursive=True)
+        if program.__name__ in process.cmdline() and member in " ".join(step_of(process))
+    ]
+    return found
+
+
+def step_of(process: psutil.Process) -> list[str]:
+    parent = process.parent()
+    return parent.cmdline() if parent else []
+
+
+def test_each_head_votes_with_a_score(live: Live) -> None:
+    with Client(live.url) as client:
+        found = client.extract(TEXT, list(SAID))
+    for answer, (name, said) in zip(found.answers, SAID.items(), strict=True):
+        votes = {vote.member: vote for vote in answer.votes}
+        for member, own in MEMBERS.items():
+            vote = votes[member]
+            if own != name:
+                assert vote.status == Status.NOT_ASKED
+                continue
+            assert (vote.value, vote.status) == (said, Status.ANSWERED)
+            assert vote.score is not None
+            assert -2 < vote.score < 0
+        assert votes["sound"].value == SOUND[name]
+    label = next(vote for vote in found.answers[0].votes if vote.member == "labels")
+    assert label.score == pytest.approx(4 - math.log(math.exp(4) + 1), abs=1e-5)
+    assert found.answers[1].value == SPANS
+    assert found.answers[2].value == "acme"
+
+
+def test_a_killed_worker_abstains_and_comes_back(live: Live) -> None:
+    names = [*SAID]
+
+    def status(member: str) -> int:
+        reply = live.ask(TEXT, names)
+        return int(reply.votes[member][names.index(MEMBERS[member])][1])
+
+    assert status("tags") == Status.ANSWERED
+    worker = worker_of(live, "tags")
+    os.kill(worker.pid, signal.SIGKILL)
+    seen = {status("tags")}
+    end = time.monotonic() + 30
+    while status("tags") != Status.ANSWERED:
+        reply = live.ask(TEXT, names)
+        assert reply.votes["labels"][0] == ("red", Status.ANSWERED)
+        assert time.monotonic() < end, "never came back"
+        seen.add(status("tags"))
+        time.sleep(0.02)
+    assert seen - {Status.ANSWERED} <= {Status.ERROR, Status.TIMEOUT}
+    assert seen & {Status.ERROR, Status.TIMEOUT}
+    assert worker_of(live, "tags").pid != worker.pid
