@@ -86,6 +86,9 @@ if TYPE_CHECKING:
     from quorum.server.leftovers import Removed as Removed
     from quorum.server.supervise import serve as serve
     from quorum.server.watch import keep_serving as keep_serving
+    from quorum.tune.merge_check import MergeOptions as MergeOptions
+    from quorum.tune.merge_check import MergeReport as MergeReport
+    from quorum.tune.merge_check import merge_adapters as merge_adapters
     from quorum_contract.errors import QuorumError as QuorumError
 
 __version__ = "0.1.0"
@@ -127,6 +130,7 @@ _MODULES = {
     "quorum.server.leftovers": ("Removed",),
     "quorum.server.supervise": ("serve",),
     "quorum.server.watch": ("keep_serving",),
+    "quorum.tune.merge_check": ("MergeOptions", "MergeReport", "merge_adapters"),
     "quorum_contract.errors": ("QuorumError",),
 }  # fmt: skip
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

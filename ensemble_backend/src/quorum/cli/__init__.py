@@ -25,6 +25,7 @@ from quorum.cli import (  # noqa: E402
     rollout,
     serve,
     tune,
+    tune_merge,
     votes,
 )
 from quorum.cli.console import friendly  # noqa: E402
@@ -60,6 +61,7 @@ votes.app.command()(friendly(votes.rename))
 votes.app.command()(friendly(votes.normalise))
 app.add_typer(votes.app, name="votes")
 tune.app.command()(friendly(tune.train))
+tune.app.command()(friendly(tune_merge.merge))
 app.add_typer(tune.app, name="tune")
 
 

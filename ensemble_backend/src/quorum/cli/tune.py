@@ -57,7 +57,7 @@ def train(
     target: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make.")] = None,
     method: Annotated[
         Method | None,
-        typer.Option(help="full: all weights but embeddings (usual for encoders); lora: an adapter."),
+        typer.Option(help="full: all weights (usual for encoders); lora: an adapter (usual for LLMs)."),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Train on this many rows of DATA.")] = None,
     mix: Annotated[
@@ -81,6 +81,20 @@ def train(
         Path | None,
         typer.Option(help="With --from-votes: weights that decide; default: learned from the votes."),
     ] = None,
+    rank: Annotated[
+        int, typer.Option(help="LLMs: of the adapter; a multiple of 8 up to 64, as TensorRT-LLM serves.")
+    ] = 8,
+    prompt: Annotated[
+        Literal["bare", "instruct"],
+        typer.Option(help="LLMs: style of the prompts, the one that the member will have in deploy.yaml."),
+    ] = "bare",
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--no-chat", help="LLMs: apply the chat template; default: if the base has one."),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=16, help="LLMs: rows with more tokens, answer included, are left out.")
+    ] = 1024,
     class_weights: Annotated[
         bool, typer.Option("--class-weights", help="Encoders of labels: rare labels count as much.")
     ] = False,
@@ -120,6 +134,10 @@ def train(
         batch=batch,
         min_confidence=min_confidence,
         weights=weights,
+        rank=rank,
+        prompt=prompt,
+        chat=chat,
+        max_tokens=max_tokens,
         class_weights=class_weights,
         with_category=with_category,
         int8=int8,

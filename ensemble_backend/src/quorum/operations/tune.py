@@ -10,8 +10,10 @@ from pathlib import Path
 from quorum.deployment.schema import Deployment
 from quorum.records import Record
 from quorum.tasks.catalogue import Catalogue
-from quorum.tune.base import Base, BaseModelError, read_base
+from quorum.tasks.prompt import Style
+from quorum.tune.base import Base, read_base
 from quorum.tune.card import Card
+from quorum.tune.causal import CausalOptions, tune_causal
 from quorum.tune.confident import MIN_CONFIDENCE, read_confident
 from quorum.tune.data import TrainingData, TrainingDataError, joined, read_gold
 from quorum.tune.encoder import BATCH, EncoderOptions, tune_encoder
@@ -32,6 +34,10 @@ class TuneOptions:
         batch: Rows per step.
         min_confidence: With votes: of the answers to train on.
         weights: With votes: weights that decide; None: learned from the agreement of the votes.
+        rank: LLMs: of the adapter; a multiple of 8 up to 64.
+        prompt: LLMs: style of the prompts, as the member's in ``deploy.yaml``.
+        chat: LLMs: whether to apply the chat template; None: if the tokenizer has one, as serving does.
+        max_tokens: LLMs: longer rows, with prompt and answer, are left out.
         class_weights: Encoders of labels: weigh labels by the inverse of their frequency.
         with_category: Encoders of values: put the category into the question.
         int8: Encoders: write matrix products in int8.
@@ -47,6 +53,10 @@ class TuneOptions:
     batch: int | None = None
     min_confidence: float = MIN_CONFIDENCE
     weights: Path | None = None
+    rank: int = 8
+    prompt: Style = "bare"
+    chat: bool | None = None
+    max_tokens: int = 1024
     class_weights: bool = False
     with_category: bool = False
     int8: bool = False
@@ -106,7 +116,8 @@ def tune(
     if found.architecture == "encoder":
         card = _encoder(found, rows, path, catalogue, out, options, progress)
         return TuneReport(out, card, _encoder_member(card, out))
-    raise BaseModelError(f"{base}: holds a causal LLM, which this release does not tune; name an encoder")
+    card = _causal(found, rows, path, catalogue, out, options, progress)
+    return TuneReport(out, card, _llm_member(card, base, out))
 
 
 def _read(
@@ -158,6 +169,48 @@ def _encoder(
     return tune_encoder(base, rows, path, catalogue, out, settings, progress)
 
 
+def _causal(
+    base: Base,
+    rows: TrainingData,
+    path: Path,
+    catalogue: Catalogue,
+    out: Path,
+    options: TuneOptions,
+    progress: Progress | None,
+) -> Card:
+    if options.method not in (None, "full", "lora"):
+        raise TrainingDataError(f"--method {options.method}; an LLM is tuned by lora or full")
+    usual = CausalOptions()
+    settings = CausalOptions(
+        method="full" if options.method == "full" else "lora",
+        rank=options.rank,
+        alpha=2 * options.rank,
+        style=options.prompt,
+        chat=options.chat,
+        max_tokens=options.max_tokens,
+        epochs=options.epochs or usual.epochs,
+        learning_rate=options.learning_rate,
+        batch=options.batch or usual.batch,
+        seed=options.seed,
+        force=options.force,
+    )
+    return tune_causal(base, rows, path, catalogue, out, settings, progress)
+
+
+def _llm_member(card: Card, base: Path, out: Path) -> str:
+    folders = f"model: {out}" if card.method == "full" else f"model: {base}, lora: {out}"
+    return (
+        f"  - name: {_name_of(card)}-{card.base.lower()}\n    runtime: hf\n    options: {{{folders}}}\n"
+        f"    prompt: {card.prompts['style']}\n"
+    )
+
+
 def _encoder_member(card: Card, out: Path) -> str:
-    name = "values" if len(card.tasks) > 1 else card.tasks[0].lower().replace(" ", "-").replace("_", "-")
-    return f"  - name: {name}-encoder\n    runtime: encoder\n    options: {{model: {out}}}\n"
+    return f"  - name: {_name_of(card)}-encoder\n    runtime: encoder\n    options: {{model: {out}}}\n"
+
+
+def _name_of(card: Card) -> str:
+    """Of the tasks, for a member's name."""
+    if len(card.tasks) == 1:
+        return card.tasks[0].lower().replace(" ", "-").replace("_", "-")
+    return "values" if card.architecture == "encoder" else "tasks"

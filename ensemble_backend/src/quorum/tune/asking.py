@@ -73,11 +73,11 @@ class TaskScore(Record):
 
 
 def asked_of(rows: Iterable[TrainingRow], tasks: Sequence[str]) -> list[Asked]:
-    """Join the rows of one product: its attributes are asked together, in the order of ``tasks``."""
+    """Join the rows of one row of a file: its attributes are asked together, in the order of ``tasks``."""
     order = {task: place for place, task in enumerate(tasks)}
-    joined: dict[int, list[TrainingRow]] = {}
+    joined: dict[tuple[int, str], list[TrainingRow]] = {}
     for row in rows:
-        joined.setdefault(row.row, []).append(row)
+        joined.setdefault((row.row, row.product), []).append(row)
     return [
         Asked(tuple(sorted(group, key=lambda row: order.get(row.attribute, len(order)))))
         for group in joined.values()

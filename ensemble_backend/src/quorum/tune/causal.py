@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,29 +16,27 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from quorum.records import Record
 from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.options import HfOptions
 from quorum.runtimes.tuned_prompt import TunedPrompts, prompts_for
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style
-from quorum.tune.adapter_rules import MODULES, check_rank
+from quorum.tune.adapter_rules import check_rank
 from quorum.tune.asking import Asked, TaskScore, asked_of, score
 from quorum.tune.base import Base
-from quorum.tune.card import CARD_FILE, Card, library_versions, read_card, write_card
+from quorum.tune.card import Card, library_versions, write_card
 from quorum.tune.data import TrainingData, TrainingDataError
-from quorum.tune.loop import LoopOptions, Progress, Trained, TrainingError, remove_checkpoint, train
+from quorum.tune.encoder import has_bfloat16
+from quorum.tune.folder import check_target, whole_folder
+from quorum.tune.loop import LoopOptions, Progress, Trained, train
 from quorum.tune.split import split
 
 if TYPE_CHECKING:
-    import torch
-
     from quorum.runtimes.chat import ChatTokenizer
     from quorum.tune.causal_rows import Example
 
 CausalMethod = Literal["lora", "full"]
 LEARNING_RATES: Mapping[CausalMethod, float] = {"lora": 2e-3, "full": 5e-5}
-_IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +51,16 @@ class CausalOptions:
         chat: Whether to apply the chat template; None: if the tokenizer has one, as serving does.
         max_tokens: Longer examples are left out.
         balance: Whether labels are drawn equally often.
+        epochs: Passes over the rows.
+        learning_rate: The highest one; None: that of :data:`LEARNING_RATES`.
+        batch: Rows per step.
+        patience: Epochs without a lower loss on held-out rows after which training ends.
+        checkpoint_every: Steps; 0: none.
+        seed: Of the split, the adapter, and the order of rows.
         score_rows: Held-out rows that are asked about at the end; the loss is of all of them.
         device: As in :class:`quorum.runtimes.options.HfOptions`.
         threads: CPU threads.
+        force: Replace a folder that was tuned before.
     """
 
     method: CausalMethod = "lora"
@@ -66,87 +70,90 @@ class CausalOptions:
     chat: bool | None = None
     max_tokens: int = 1024
     balance: bool = True
+    epochs: int = 2
+    learning_rate: float | None = None
+    batch: int = 8
+    patience: int = 2
+    checkpoint_every: int = 50
+    seed: int = 0
     score_rows: int = 200
     device: str = "auto"
     threads: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class TunedLlm(Record):
-    """A finished run.
-
-    Attributes:
-        out: Folder of the adapter or checkpoint.
-        card: Its card.
-        scores: On held-out rows, not guided and guided.
-        resumed_at: The step of an interrupted run that this one went on from; 0: none.
-    """
-
-    out: Path
-    card: Card
-    scores: tuple[TaskScore, ...]
-    resumed_at: int = 0
+    force: bool = False
 
 
 def tune_causal(
     base: Base,
-    data: Sequence[TrainingData],
+    data: TrainingData,
+    path: Path,
     catalogue: Catalogue,
     out: Path,
     options: CausalOptions,
-    loop: LoopOptions,
     progress: Progress | None = None,
-    names: Sequence[str] = (),
-) -> TunedLlm:
+) -> Card:
     """Tune an LLM, and write adapter or checkpoint, with a card, to ``out``.
 
-    A run that was killed goes on from its last checkpoint when it is started again.
+    Attributes of one row are asked for together, as a request does. A run that was killed goes on from its
+    last checkpoint when it is started again.
 
     Args:
         base: A causal LLM.
         data: Of one task, or of several that one model is to learn.
+        path: Of the data, for messages and the card.
         catalogue: Of the deployment that will serve it.
         out: Folder to make.
         options: See there.
-        loop: Its ``seed`` also draws the held-out rows.
         progress: Called after each step.
-        names: Of the files, for the card.
 
     Raises:
         MergeError: A rank that not every runtime serves.
         TrainingDataError: Nothing to train on, or nothing to hold out.
-        TrainingError: ``out`` is complete already, a checkpoint of another run is in the way, or the loss is
+        TrainingError: ``out`` holds something else, a checkpoint of another run is in the way, or the loss is
             no finite number.
         RuntimeConfigError: The result does not start in the runtime ``hf``.
     """
+    from quorum.tune.causal_model import load_model, loss_on, save_model
+
+    check_target(out, force=options.force)
     if options.method == "lora":
         check_rank(options.rank, "--rank")
-    if (out / CARD_FILE).is_file() and read_card(out).scores:
-        raise TrainingError(f"{out} has a tuned model already; name another folder, or remove it")
-    rows = _rows_of(data, catalogue, options, loop.seed, base)
-    model = _load(base, options)
-    out.mkdir(parents=True, exist_ok=True)
+    rows = _rows_of(data, path, catalogue, options, base)
+    loop = _loop_options(options)
+    model = load_model(base, options)
     trained = train(
         model,
-        _loss_of(model, rows.train, rows.padding),
+        loss_on(model, rows.train, rows.padding),
         [example.length for example in rows.train],
         _held_out_score(model, rows, loop.batch),
         loop,
         out,
-        _fingerprint(base, data, options, loop, rows.prompts),
+        _fingerprint(base, data, options, rows.prompts),
         progress,
         rows.weights,
     )
-    _save(model, rows.tokenizer_folder, out, options)
-    del model
-    card = _card(base, data, catalogue, options, loop, rows, trained, names)
-    # Before scoring: the runtime compares the prompts of the card with its own.
-    write_card(card, out)
-    scores = tuple(_score(base, catalogue, out, options, rows))
-    card = replace(card, scores=scores_by_task(scores))
-    write_card(card, out)
-    remove_checkpoint(out)
-    return TunedLlm(out, card, scores, trained.resumed_at)
+    with whole_folder(out) as folder:
+        save_model(model, base.folder, folder, options)
+        del model
+        card = _card(base, data, path, catalogue, options, loop, rows, trained)
+        # Before scoring: the runtime compares the prompts of the card with its own.
+        write_card(card, folder)
+        scores = _score(base, catalogue, folder, options, rows)
+        card = replace(card, scores=scores_by_task(scores))
+        write_card(card, folder)
+    return card
+
+
+def _loop_options(options: CausalOptions) -> LoopOptions:
+    return LoopOptions(
+        epochs=options.epochs,
+        batch=options.batch,
+        learning_rate=options.learning_rate or LEARNING_RATES[options.method],
+        weight_decay=0.0 if options.method == "lora" else 0.01,
+        patience=options.patience,
+        checkpoint_every=options.checkpoint_every,
+        bfloat16=options.method == "full" and has_bfloat16(),
+        seed=options.seed,
+    )
 
 
 class _Rows(NamedTuple):
@@ -161,25 +168,23 @@ class _Rows(NamedTuple):
 
 
 def _rows_of(
-    data: Sequence[TrainingData], catalogue: Catalogue, options: CausalOptions, seed: int, base: Base
+    data: TrainingData, path: Path, catalogue: Catalogue, options: CausalOptions, base: Base
 ) -> _Rows:
     from quorum.runtimes.chat import ChatTokenizer
     from quorum.tune.causal_rows import balanced, encode, sets_of
 
     tokenizer = ChatTokenizer(str(base.folder), options.chat)
     end = _end_of(tokenizer, base)
-    train_on, held_out = list[Asked](), list[Asked]()
-    for one in data:
-        parts = split(one.rows, seed)
-        train_on += asked_of(parts.train, one.tasks)
-        held_out += asked_of(parts.held_out, one.tasks)
+    parts = split(data.rows, options.seed)
+    train_on, held_out = (asked_of(part, data.tasks) for part in parts)
     examples = []
     for part in (train_on, held_out):
         encoded = [(asked, encode(tokenizer, end, catalogue, options.style, asked)) for asked in part]
         examples.append([pair for pair in encoded if pair[1].length <= options.max_tokens])
         if not examples[-1]:
             raise TrainingDataError(
-                f"none of {len(part)} rows has up to {options.max_tokens} tokens; raise --max-tokens"
+                f"{path}: none of {len(part)} rows has up to {options.max_tokens} tokens with its prompt;"
+                " raise --max-tokens"
             )
     fitting, held = examples
     asked = [pair[0] for pair in fitting]
@@ -205,65 +210,11 @@ def _end_of(tokenizer: ChatTokenizer, base: Base) -> int:
     return tokenizer.end
 
 
-def _load(base: Base, options: CausalOptions) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(options.threads)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    # The frozen base of an adapter is only read: half the memory, and on CPUs with bfloat16 units faster.
-    dtype = torch.bfloat16 if options.method == "lora" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base.folder, local_files_only=True, dtype=dtype).to(device)
-    model.config.use_cache = False
-    if options.method == "full":
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM", r=options.rank, lora_alpha=options.alpha, target_modules=list(MODULES)
-    )
-    return get_peft_model(model, adapter)
-
-
-def _loss_of(
-    model: Any, examples: Sequence[Example], padding: int
-) -> Callable[[Sequence[int]], torch.Tensor]:
-    import torch
-
-    device = next(model.parameters()).device
-
-    def loss(rows: Sequence[int]) -> torch.Tensor:
-        batch = [examples[row] for row in rows]
-        width = max(example.length for example in batch)
-        answer = max(len(example.answer) for example in batch)
-        tokens = torch.full((len(batch), width), padding)
-        attended = torch.zeros((len(batch), width), dtype=torch.long)
-        labels = torch.full((len(batch), answer), _IGNORED)
-        # Padded on the left: answers end in one column, and logits are needed of the last columns only.
-        for place, (prompt, wanted) in enumerate(batch):
-            tokens[place, width - len(prompt) - len(wanted) :] = torch.tensor([*prompt, *wanted])
-            attended[place, width - len(prompt) - len(wanted) :] = 1
-            labels[place, answer - len(wanted) :] = torch.tensor(wanted)
-        positions = (attended.cumsum(1) - 1).clamp(min=0)
-        logits = model(
-            input_ids=tokens.to(device),
-            attention_mask=attended.to(device),
-            position_ids=positions.to(device),
-            logits_to_keep=answer + 1,
-        ).logits[:, :-1]
-        return torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), labels.to(device).flatten(), ignore_index=_IGNORED
-        )
-
-    return loss
-
-
 def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
     """Minus the loss per answer token: generating answers each time would take longer than training."""
-    loss = _loss_of(model, rows.held_out, rows.padding)
+    from quorum.tune.causal_model import loss_on
+
+    loss = loss_on(model, rows.held_out, rows.padding)
     order = sorted(range(len(rows.held_out)), key=lambda row: rows.held_out[row].length)
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
 
@@ -275,20 +226,6 @@ def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
         return -total / tokens
 
     return measured
-
-
-def _save(model: Any, tokenizer_folder: Path, out: Path, options: CausalOptions) -> None:
-    import torch
-
-    if options.method == "lora":
-        model.save_pretrained(out)
-        # PEFT's is a form to fill in; ours is the card.
-        (out / "README.md").unlink(missing_ok=True)
-        return
-    model.to(torch.bfloat16).save_pretrained(out)
-    for pattern in ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template*"):
-        for file in tokenizer_folder.glob(pattern):
-            shutil.copy(file, out / file.name)
 
 
 def _score(
@@ -335,53 +272,54 @@ def scores_by_task(scores: Sequence[TaskScore]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _fingerprint(
-    base: Base,
-    data: Sequence[TrainingData],
-    options: CausalOptions,
-    loop: LoopOptions,
-    prompts: TunedPrompts,
-) -> str:
-    # These change speed and figures, not the weights.
-    settings = {k: v for k, v in asdict(options).items() if k not in ("device", "threads", "score_rows")}
-    parts = [base.hash, [one.data_hash for one in data], settings, asdict(loop)]
-    text = json.dumps([*parts, msgspec.to_builtins(prompts)], sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def _fingerprint(base: Base, data: TrainingData, options: CausalOptions, prompts: TunedPrompts) -> str:
+    """Of everything that the trained weights follow from."""
+    other = ("device", "threads", "score_rows", "checkpoint_every", "force")
+    settings = {key: value for key, value in asdict(options).items() if key not in other}
+    content = [base.hash, data.data_hash, data.tasks, settings, msgspec.to_builtins(prompts)]
+    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
 def _card(
     base: Base,
-    data: Sequence[TrainingData],
+    data: TrainingData,
+    path: Path,
     catalogue: Catalogue,
     options: CausalOptions,
     loop: LoopOptions,
     rows: _Rows,
     trained: Trained,
-    names: Sequence[str],
 ) -> Card:
-    tasks = tuple(dict.fromkeys(task for one in data for task in one.tasks))
+    kept = (
+        ("rank", "alpha", "max_tokens", "balance") if options.method == "lora" else ("max_tokens", "balance")
+    )
     hashes = catalogue.hashes
-    digest = hashlib.sha256("".join(one.data_hash for one in data).encode()).hexdigest()
     return Card(
-        tasks=tasks,
+        tasks=data.tasks,
         method=options.method,
         architecture="causal",
         base=base.folder.name,
         base_hash=base.hash,
         base_licence=base.licence,
-        source="votes" if any(one.source == "votes" for one in data) else "gold",
-        data=", ".join(names),
-        data_hash=data[0].data_hash if len(data) == 1 else f"sha256:{digest}",
+        source=data.source,
+        data=path.name,
+        data_hash=data.data_hash,
         rows=len(rows.train),
         held_out_rows=len(rows.held_out),
-        left_out=rows.left_out + sum(one.left_out for one in data),
-        seed=loop.seed,
+        left_out=data.left_out + rows.left_out,
+        seed=options.seed,
         epochs=loop.epochs,
         steps=trained.steps,
         best_step=trained.best_step,
-        settings={**asdict(options), **asdict(loop), "held_out_loss": -trained.best_score},
-        catalogue={task: hashes[task] for task in tasks if task in hashes},
+        settings={
+            **{key: getattr(options, key) for key in kept},
+            "learning_rate": loop.learning_rate,
+            "batch": loop.batch,
+            "bfloat16": loop.bfloat16,
+            "held_out_loss": -trained.best_score,
+        },
+        catalogue={task: hashes[task] for task in data.tasks if task in hashes},
         prompts=msgspec.to_builtins(rows.prompts),
-        seconds=trained.seconds,
+        seconds=round(trained.seconds, 1),
         libraries=library_versions(),
     )

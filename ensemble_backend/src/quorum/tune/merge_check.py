@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from quorum.deployment.schema import Deployment
 from quorum.records import Record
 from quorum.runtimes.tuned_prompt import TunedPrompts, read_tuned_prompts
 from quorum.tasks.catalogue import Catalogue
@@ -19,9 +20,7 @@ from quorum.tune.adapter_rules import MergeError, Method
 from quorum.tune.asking import Asked, TaskScore, asked_of, score
 from quorum.tune.card import CARD_FILE, Card, read_card, write_card
 from quorum.tune.causal import CausalOptions, hf_settings, scores_by_task
-from quorum.tune.causal_rows import answer_of
 from quorum.tune.data import read_gold
-from quorum.tune.merge import merge
 
 MARGIN = 0.05
 CHECK_ROWS = 100
@@ -58,14 +57,14 @@ class Comparison(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Merge(Record):
+class MergeReport(Record):
     """A merged adapter.
 
     Attributes:
         out: Its folder.
         card: Its card.
         comparisons: By task and way of decoding; empty where nothing was checked.
-        margin: See :func:`merge_and_check`.
+        margin: See :class:`MergeOptions`.
         passed: Whether no task's parse share fell by more than the margin.
     """
 
@@ -76,60 +75,85 @@ class Merge(Record):
     passed: bool
 
 
-def merge_and_check(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeOptions:
+    """Settings of a merge and of its check.
+
+    Attributes:
+        method: One of :data:`quorum.tune.adapter_rules.METHODS`.
+        weights: One for each adapter; (): equal shares.
+        density: Share of the weights that stays, for methods that drop some; None: .5.
+        seed: Of the weights that ``dare_*`` drop, and of the rows that are asked about.
+        margin: A parse share may fall by this much, as a share in [0, 1].
+        rows: Drawn of each file, at most.
+        device: As in :class:`quorum.runtimes.options.HfOptions`.
+        threads: CPU threads.
+    """
+
+    method: Method
+    weights: tuple[float, ...] = ()
+    density: float | None = None
+    seed: int = 0
+    margin: float = MARGIN
+    rows: int = CHECK_ROWS
+    device: str = "auto"
+    threads: int = 1
+
+
+def merge_adapters(
     adapters: Sequence[Path],
     base: Path,
     out: Path,
-    method: Method,
-    checks: Mapping[str, Path],
-    catalogue: Catalogue,
-    weights: Sequence[float] = (),
-    density: float | None = None,
-    seed: int = 0,
-    margin: float = MARGIN,
-    rows: int = CHECK_ROWS,
-    options: CausalOptions | None = None,
-) -> Merge:
-    """Merge adapters, then compare parse share and score on each task with the best single adapter.
+    options: MergeOptions,
+    checks: Mapping[str, Path] | None = None,
+    deployment: Deployment | None = None,
+) -> MergeReport:
+    """Merge LoRA adapters, then compare parse share and score on each task with the best single adapter.
 
     The folder is written either way; where a check fails, its card says so.
 
     Args:
-        adapters: See :func:`quorum.tune.merge.merge`.
-        base: See there.
-        out: See there.
-        method: See there.
-        checks: Task -> listings with gold that no adapter was trained on.
-        catalogue: Of the deployment.
-        weights: See there.
-        density: See there.
-        seed: See there; also draws the rows.
-        margin: A parse share may fall by this much, as a share in [0, 1].
-        rows: Drawn of each file, at most.
-        options: Device and threads are of interest; style and chat where the adapters have no cards.
+        adapters: Folders of two LoRA adapters or more, as ``quorum tune`` or PEFT writes them.
+        base: Folder of the model that all of them were tuned on.
+        out: Folder to make.
+        options: See there.
+        checks: Task -> listings with gold that no adapter was tuned on; none: nothing is checked.
+        deployment: Its catalogue says what answers are allowed; None: every attribute is open.
 
     Raises:
-        MergeError: See :func:`quorum.tune.merge.merge`; or a margin outside [0, 1].
-        TrainingDataError, ListingsError: A file of ``checks`` cannot be used; nothing is merged then.
+        BuildError: A folder is no LoRA adapter, or not one of this base.
+        MergeError: PEFT would merge them wrongly, ``out`` exists, or a setting does not fit.
+        CardError: An adapter's card cannot be read.
+        BaseModelError: The base cannot be used.
+        TrainingDataError: Rows of ``checks`` cannot be asked about.
+        ListingsError: A file of ``checks`` cannot be read.
         RuntimeConfigError: An adapter does not start in the runtime ``hf``.
     """
-    if not 0.0 <= margin <= 1.0:
-        raise MergeError(f"--margin {margin:g}: give a share from 0 to 1")
-    asked = {task: _read(path, task, catalogue, rows, seed) for task, path in checks.items()}
-    card = merge(adapters, base, out, method, weights, density, seed)
-    options = _as_tuned(options or CausalOptions(), out)
+    from quorum.tune.merge import merge
+
+    if not 0.0 <= options.margin <= 1.0:
+        raise MergeError(f"--margin {options.margin:g}: give a share from 0 to 1")
+    catalogue = deployment.catalogue() if deployment else Catalogue({})
+    asked = {
+        task: _read(path, task, catalogue, options.rows, options.seed)
+        for task, path in (checks or {}).items()
+    }
+    card = merge(adapters, base, out, options.method, options.weights, options.density, options.seed)
+    serving = _as_tuned(CausalOptions(device=options.device, threads=options.threads), out)
     comparisons: list[Comparison] = []
     found: list[TaskScore] = []
     for task, questions in asked.items():
-        before = _best(adapters, base, task, questions, catalogue, options)
-        after = _scores(base, out, questions, catalogue, options)
+        name, before = _best(adapters, base, task, questions, catalogue, serving)
+        after = _scores(base, out, questions, catalogue, serving)
         found += after
-        for old, new in zip(before[1], after, strict=True):
-            comparisons.append(_compare(before[0], old, new, margin))
-    lost = [one for one in comparisons if one.lost]
-    card = replace(card, scores=scores_by_task(found), remarks=tuple(_remark(one, margin) for one in lost))
+        for old, new in zip(before, after, strict=True):
+            comparisons.append(_compare(name, old, new, options.margin))
+    lost = tuple(one for one in comparisons if one.lost)
+    card = replace(
+        card, scores=scores_by_task(found), remarks=tuple(_remark(one, options.margin) for one in lost)
+    )
     write_card(card, out)
-    return Merge(out, card, tuple(comparisons), margin, passed=not lost)
+    return MergeReport(out, card, tuple(comparisons), options.margin, passed=not lost)
 
 
 def _read(path: Path, task: str, catalogue: Catalogue, rows: int, seed: int) -> list[Asked]:
@@ -169,6 +193,8 @@ def _scores(
     base: Path, adapter: Path, asked: Sequence[Asked], catalogue: Catalogue, options: CausalOptions
 ) -> list[TaskScore]:
     """Not guided, and guided."""
+    from quorum.tune.causal_rows import answer_of
+
     longest = max(len(answer_of(catalogue, one).encode()) for one in asked)
     settings = hf_settings(base, adapter, catalogue, options, 8 + longest // _CHARS_PER_TOKEN)
     return score(settings, asked)
