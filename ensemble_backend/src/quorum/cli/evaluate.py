@@ -18,6 +18,7 @@ from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
 from quorum.cli.given_weights import show_weights
 from quorum.cli.options import load_if_any, names_in
+from quorum.cli.tasks import show_tasks
 
 if TYPE_CHECKING:
     from quorum.evaluation.member_scores import ScoresResult
@@ -44,6 +45,9 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Compare members, majority and every way to learn, on labels that they did not see.
+
+    First comes, per kind of answer and by its measure (accuracy; macro-F1 of labels; strict F1 of spans;
+    ROUGE of texts), what a method must be better than: the best single member, encoders alone, majority.
 
     Attributes on which a method is worse than majority, or than what is live, are named first; a table shows
     the best method by attribute.
@@ -101,6 +105,7 @@ def _load_live(deploy: Path) -> quorum.Deployment | None:
 def _show(result: quorum.Evaluation) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
+    show_tasks(result.tasks)
     heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "calls\nsaved")
     figures = (Column(head, no_wrap=True) for head in heads)
     table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)

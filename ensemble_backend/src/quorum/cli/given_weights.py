@@ -11,6 +11,7 @@ from rich.text import Text
 
 from quorum.cli.attributes import delta, interval, show_judgement
 from quorum.cli.console import note, out
+from quorum.cli.tasks import show_tasks
 
 if TYPE_CHECKING:
     import quorum
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
     """Print the verdict, the figures over all, those by attribute, and what to mind."""
     out.print(f"{name} ({result.method}): {result.verdict}", highlight=False, soft_wrap=True)
+    show_tasks(result.tasks)
     table = Table(Column("%", overflow="fold"), Column("right (95 %)", no_wrap=True), box=SIMPLE, padding=0)
     for member, accuracy in result.members.items():
         table.add_row(Text(member), _accuracy(accuracy))

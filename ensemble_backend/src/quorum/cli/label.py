@@ -16,10 +16,12 @@ import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.choose import LabelError
-from quorum.review.sheet import SEPARATOR, members_by_answer
+from quorum.review.gold import SEPARATOR, split_gold
+from quorum.review.sheet import members_by_answer
 from quorum_contract import NOT_APPLICABLE
 
 if TYPE_CHECKING:
+    from quorum.decision.answer_kinds import AnswerKind
     from quorum.review.need import AttributeNeed
     from quorum.votes import Cell
 
@@ -97,7 +99,8 @@ def _ask_all(session: quorum.LabelSession) -> None:
     with suppress(typer.Abort):
         for number, choice in enumerate(session.choices, 1):
             place = f"{number}/{len(session.choices)}"
-            while answer := _ask(session.cell(choice), session.members, place, choice.reason):
+            cell, kind, allowed = session.cell(choice), session.kind(choice), session.allowed(choice)
+            while answer := _ask(cell, session.members, place, choice.reason, kind, allowed):
                 try:
                     session.answer(choice, answer)
                     break
@@ -107,7 +110,9 @@ def _ask_all(session: quorum.LabelSession) -> None:
                 break
 
 
-def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[str, ...] | None:
+def _ask(
+    cell: Cell, members: Sequence[str], place: str, reason: str, kind: AnswerKind, allowed: str
+) -> tuple[str, ...] | None:
     """Ask for the acceptable values of a cell; empty to skip, ``None`` to end."""
     named = members_by_answer(cell, members)
     note("")
@@ -115,14 +120,16 @@ def _ask(cell: Cell, members: Sequence[str], place: str, reason: str) -> tuple[s
     note(Text.assemble(("What is the right ", ""), (cell.attribute, "bold"), ("?  ", ""), (reason, "dim")))
     for number, (value, who) in enumerate(named.items(), 1):
         note(Text.assemble(f"  {number}  ", (value, "bold"), (f"  {', '.join(who)}", "dim")))
+    if allowed:
+        note(Text(f"  {allowed}", "dim"))
     typed = str(typer.prompt("gold", default="", show_default=False, err=True)).strip()
-    return None if typed.lower() == "q" else _read(typed, list(named))
+    return None if typed.lower() == "q" else _read(typed, list(named), kind)
 
 
-def _read(typed: str, candidates: Sequence[str]) -> tuple[str, ...]:
+def _read(typed: str, candidates: Sequence[str], kind: AnswerKind) -> tuple[str, ...]:
     """Parse the input: numbers of candidates, ``-``, ``=text`` or text."""
     values: list[str] = []
-    for part in (part.strip() for part in typed.split(SEPARATOR)):
+    for part in split_gold(typed, kind):
         if part.isdecimal() and 1 <= int(part) <= len(candidates):
             values.append(candidates[int(part) - 1])
         elif part == "-" or part.lower() == NOT_APPLICABLE:

@@ -15,6 +15,7 @@ from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import ABSTAIN, NA
 from quorum.decision.weights import Weights
+from quorum.evaluation.alikeness import Alikeness, alikeness
 from quorum.evaluation.answers import answer_scores
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
@@ -35,7 +36,6 @@ from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
 from quorum.evaluation.tasks import TaskResult, task_results
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
-from quorum.learning.correlation import blocs, correlation
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS, doubt
 from quorum.learning.text import GOLD_FOR_TEXT
@@ -47,28 +47,10 @@ CONFUSION = "dawid_skene"
 SCORE_METHODS = ("em", "loglinear")
 """Methods that use the scores of votes."""
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
-BLOC_PHI = 0.85
 ABOUT_SCORES = (
     "right, of spans and of several values: the F1 of an answer; of texts: its ROUGE-L to the references"
 )
 _WITHOUT_SCORES, _WITHOUT_EVIDENCE = "_without_scores", "_without_evidence"
-
-
-@dataclass(frozen=True, slots=True)
-class Alikeness:
-    """How much members repeat each other on the labelled cells.
-
-    Attributes:
-        members: Order of rows and columns.
-        error_phi: Correlation of being wrong; None where undefined.
-        same_error: When both are wrong: share with the same wrong answer.
-        blocs: Members linked by a correlation above :data:`BLOC_PHI`.
-    """
-
-    members: tuple[str, ...]
-    error_phi: list[list[float | None]]
-    same_error: list[list[float | None]]
-    blocs: list[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +72,8 @@ class Evaluation(Record):
         scores: What the scores of votes say and bring; None: no vote has one.
         draws: How many times the labels to learn from were drawn; None: all were used.
         spread: Method that learns from gold -> its accuracies over the draws; None: all were used.
-        tasks: Attribute -> the measures of its kind, best member and encoders first.
+        tasks: Attribute -> the measures of its kind, best member and encoders first; attributes of single
+            values are measured together.
     """
 
     members: Mapping[str, Estimate]
@@ -198,7 +181,7 @@ def evaluate(
         members=members,
         methods=found,
         best_member=best,
-        correlation=_alikeness(table),
+        correlation=alikeness(table),
         notes=tuple(notes),
         verdict=_verdict(found, best, members[best].value),
         gold_labels=len(rows),
@@ -384,19 +367,6 @@ def _scores(
     }
     gains = estimates(gained, table.products[rows], seed) if plain else {}
     return ScoresResult(members, gains)
-
-
-def _alikeness(table: VotesTable) -> Alikeness:
-    hist = table.statistic().hist
-    answered = np.maximum((table.codes[table.labelled] != ABSTAIN).sum(axis=0), 1)
-    figures = correlation(hist, table.correct().sum(axis=0) / answered, 10.0)
-    groups = blocs(figures.error_phi, BLOC_PHI)
-    return Alikeness(
-        members=table.members,
-        error_phi=figures.error_phi.tolist(),
-        same_error=figures.same_error.tolist(),
-        blocs=[[table.members[j] for j in bloc] for bloc in groups],
-    )
 
 
 def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:

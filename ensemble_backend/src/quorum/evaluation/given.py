@@ -39,7 +39,8 @@ class WeightsEvaluation(Record):
         trained_on: Whether the weights were learned from these very labels, so that figures are too high; see
             :func:`quorum.evaluation.canary.is_trained_on`.
         verdict: The comparison in words, with the attributes that are worse.
-        tasks: Attribute -> the measures of its kind, best member and encoders first.
+        tasks: Attribute -> the measures of its kind, best member and encoders first; attributes of single
+            values are measured together.
     """
 
     members: Mapping[str, Estimate]

@@ -18,6 +18,8 @@ from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
 MAJORITY = "majority"
+SINGLE_VALUES = "single values"
+"""Name under which all attributes of kind "value" are measured together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class TaskRow(Record):
     """The figures of one member or method on an attribute.
 
     Attributes:
-        role: "best member", "encoder", "member", "majority" or "learned".
+        role: "best member", "encoder alone", "member", "majority" or "learned".
         figures: Measure -> figure in [0, 1], with its 95 % interval over products; the headline stands first.
         to_best_member: Difference in the headline to the best member; None for that one.
         answered: Share of the cells with a vote, of a member; None for a method. It is the least that the
@@ -37,6 +39,11 @@ class TaskRow(Record):
     figures: Mapping[str, Estimate]
     to_best_member: Estimate | None
     answered: float | None
+
+    @property
+    def title(self) -> str:
+        """Role and name, for people."""
+        return self.name if self.role in (MAJORITY, "member") else f"{self.role}: {self.name}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, each figure with its interval."""
@@ -66,6 +73,11 @@ class TaskResult(Record):
     cells: int
     products: int
 
+    @property
+    def least_answered(self) -> float:
+        """The lowest share of cells that a member answered."""
+        return min((row.answered for row in self.rows if row.answered is not None), default=1.0)
+
 
 def task_results(
     table: VotesTable,
@@ -75,7 +87,7 @@ def task_results(
     encoders: Collection[str] = (),
     seed: int = 0,
 ) -> dict[str, TaskResult]:
-    """Measure every attribute that has labelled cells.
+    """Measure every attribute that has labelled cells; those of kind "value" together.
 
     Args:
         table: Votes with gold.
@@ -88,9 +100,11 @@ def task_results(
     """
     rows: dict[str, list[int]] = {}
     for row in np.flatnonzero(table.labelled).tolist():
-        rows.setdefault(table.cells[row].attribute, []).append(row)
+        attribute = table.cells[row].attribute
+        name = SINGLE_VALUES if kind_in(kinds, attribute) == "value" else attribute
+        rows.setdefault(name, []).append(row)
     found = {}
-    for name, own in sorted(rows.items()):
+    for name, own in sorted(rows.items(), key=lambda item: item[1]):
         kind = kind_in(kinds, name)
         method = learned[form_of(kind)]
         given = {key: [answers[key][0][row] for row in own] for key in dict.fromkeys((MAJORITY, method))}
@@ -133,7 +147,7 @@ def _result(
                 answered=answered_share(cells, at) if is_member else None,
             )
         )
-    order = ("best member", "encoder", MAJORITY, "learned", "member")
+    order = ("best member", "encoder alone", MAJORITY, "learned", "member")
     found.sort(key=lambda row: order.index(row.role))
     return TaskResult(kind, headline, found, len(rows), len(np.unique(products)))
 
@@ -142,4 +156,4 @@ def _role(key: tuple[str, str], is_best: bool, learned: str, encoders: Collectio
     source, name = key
     if source == "method":
         return "learned" if name == learned and name != MAJORITY else MAJORITY
-    return "best member" if is_best else "encoder" if name in encoders else "member"
+    return "best member" if is_best else "encoder alone" if name in encoders else "member"

@@ -237,15 +237,17 @@ def _joined(
     for form, part in learned.items():
         names = {name for _, name in statistic.groups if form_of(kind_in(kinds, name)) == form}
         if form != "one":
-            attributes |= {name: part.parameters(name) for name in sorted(names)}
-            groups |= part.groups
+            attributes |= {name: _in_kind(part.parameters(name), base) for name in sorted(names)}
+            groups |= {key: _in_kind(own, base) for key, own in part.groups.items()}
         if form != "one":
             own = {} if part is base else part.settings
             settings.setdefault(PARTS, {})[form] = {"method": part.method, **own}
             if chosen := own.get("attributes"):
                 settings["attributes"] = {**settings.get("attributes", {}), **chosen}
     for name, found in texts.items():
-        attributes[name] = found.parameters
+        # Texts have no candidate "none of these": the number only says that other confidences are calibrated.
+        none = 0.0 if base.confidence == "calibrated" else None
+        attributes[name] = msgspec.structs.replace(found.parameters, none_bias=none)
         settings.setdefault(TEXTS, {})[name] = {
             "references": found.references,
             "similarity": list(found.similarity),
@@ -258,6 +260,26 @@ def _joined(
     methods = {part.method for part in learned.values()}
     method = next((name for name in _STRENGTH if name in methods), base.method)
     return replace(base, method=method, attributes=attributes, groups=groups, settings=settings)
+
+
+def _in_kind(parameters: Parameters, base: Weights) -> Parameters:
+    """Parameters of sets with a confidence of the kind that the file of weights has.
+
+    Calibrated ones among agreement give agreement. Agreement among calibrated ones cannot be calibrated
+    without labels: it gets the default's score of "none of these", and weights with its sum, which decide
+    alike.
+    """
+    if parameters.calibrated == (base.confidence == "calibrated"):
+        return parameters
+    if parameters.calibrated:
+        return msgspec.structs.replace(parameters, none_bias=None)
+    factor = sum(base.default.weights) / (sum(parameters.weights) or 1.0) or 1.0
+    return msgspec.structs.replace(
+        parameters,
+        weights=tuple(round(weight * factor, 6) for weight in parameters.weights),
+        na_bias=round(parameters.na_bias * factor, 6),
+        none_bias=base.default.none_bias,
+    )
 
 
 def _without_text(parameters: Parameters) -> Parameters:

@@ -194,16 +194,7 @@ def relearn(
 ) -> Weights:
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
 
-    Args:
-        state: The votes so far.
-        method: As there.
-        catalogue: As there.
-        value_counts: As there.
-        created: As there.
-        settings: As there.
-        kinds: As in :func:`update`.
-        before: Weights learned earlier: texts, which a state does not hold, keep their weights, and sets
-            their chosen bias.
+    ``kinds`` as in :func:`update`. Texts, which are in no state, keep their weights of ``before``.
 
     Returns:
         The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the

@@ -41,6 +41,7 @@ from quorum.operations.learn_remarks import (
     kind_remarks,
     learned_remarks,
     spellings_in_stream,
+    votes_remarks,
     without_votes,
 )
 from quorum.records import Record
@@ -233,7 +234,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     state = begin(table, kinds) if labels is None else None
     judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*statistic.remarks(), *spellings, *kinds_unknown(deployment, table))
+    remarks = (*votes_remarks(statistic, kinds), *spellings, *kinds_unknown(deployment, table))
     remarks += (*without_votes(statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if judged is None:

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from quorum.decision.answer_kinds import recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
 from quorum.decision.catalogue_change import named
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.evaluate import SCORE_METHODS
-from quorum.learning.by_kind import PARTS, TEXTS
+from quorum.learning.by_kind import PARTS, TEXTS, of_form
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
@@ -55,6 +55,14 @@ def without_votes(
     voted = {attribute for _, attribute in statistic.groups} | set(present)
     without = [name for name in (deployment.attributes if deployment else ()) if name not in voted]
     return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
+
+
+def votes_remarks(statistic: Statistic, kinds: AnswerKinds) -> tuple[str, ...]:
+    """Describe limits of the votes on single values; of things that were named, "n/a" and gold mean less."""
+    if not any(form_of(kind) != "one" for kind in kinds.values()):
+        return statistic.remarks()
+    values = of_form(statistic, kinds, "one")
+    return values.remarks() if values.hist.total else ()
 
 
 def kind_remarks(weights: Weights) -> Iterator[str]:

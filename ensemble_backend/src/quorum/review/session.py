@@ -5,26 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from quorum.decision import weights as weights_file
+from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.weights import Weights
 from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
+from quorum.review.gold import allowed_answers, spelled_gold
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
 from quorum.review.spellings import spelling_remarks
-from quorum.tasks.attribute import MAX_VALUE_CHARS
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
-from quorum_contract import NOT_APPLICABLE
 
 SHEET = Path("label.csv")
-_NEAR, _NEAR_RATIO = 3, 0.5
-"""The most values that are suggested for one that is not in the set, and how alike they are at least."""
-_SHOWN = 12
 _REPORTED = ("added", "same", "outside", "conflicts", "unknown")
 
 
@@ -104,7 +100,7 @@ def choose_sheet(
     table = read_votes(source)
     loaded = _weights(weights, catalogue)
     choices = _choose(table, source, count, loaded, seed)
-    write_sheet(table, choices, target)
+    write_sheet(table, choices, target, catalogue)
     needs = tuple(label_needs(table, loaded))
     return SheetReport(target, len(choices), needs, spelling_remarks(table, source, catalogue))
 
@@ -119,8 +115,8 @@ def apply_sheet(
 ) -> GoldReport:
     """Add the gold of a filled-in sheet to the table; existing gold always stays.
 
-    Rows with gold outside a closed value set of the catalogue are left out and named: by such gold no answer
-    of the deployment could be right.
+    Rows with gold that is no answer by the catalogue are left out and named, as values outside a closed set
+    and spans that the text does not have: by such gold no answer of the deployment could be right.
 
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
@@ -136,9 +132,10 @@ def apply_sheet(
     table, target = _open_table(votes, out, force)
     rows: list[GoldRow] = []
     refused: list[str] = []
-    for row in read_sheet(sheet):
+    texts = {(cell.product, cell.attribute): cell.title for cell in table.cells}
+    for row in read_sheet(sheet, catalogue.answer_kinds() if catalogue else None):
         try:
-            rows.append(_spelled(row, catalogue))
+            rows.append(_spelled(row, catalogue, texts.get((row.product, row.attribute), "")))
         except LabelError as error:
             refused.append(f"{sheet}, row {row.row}: {error}")
     result = apply_gold(table, rows)
@@ -188,6 +185,17 @@ class LabelSession:
         """The cell to label."""
         return self._table.cells[choice.index]
 
+    def kind(self, choice: Choice) -> AnswerKind:
+        """The kind of answer of a cell."""
+        kinds = self._catalogue.answer_kinds() if self._catalogue else {}
+        return kind_in(kinds, self.cell(choice).attribute)
+
+    def allowed(self, choice: Choice) -> str:
+        """What may be answered, for people; "" where anything may."""
+        if self._catalogue is None:
+            return ""
+        return allowed_answers(self._catalogue.get(self.cell(choice).attribute), self.kind(choice))
+
     def answer(self, choice: Choice, values: Sequence[str]) -> None:
         """Add the acceptable values of a cell, best first, and save the table.
 
@@ -201,7 +209,7 @@ class LabelSession:
         cell = self.cell(choice)
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
-        self._rows.append(_spelled(row, self._catalogue))
+        self._rows.append(_spelled(row, self._catalogue, cell.title))
         write_votes(apply_gold(self._table, self._rows).table, self._target)
 
     def report(self) -> GoldReport:
@@ -249,27 +257,11 @@ def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
         )
 
 
-def _spelled(row: GoldRow, catalogue: Catalogue | None) -> GoldRow:
-    """The gold in the spelling of votes; raises LabelError for a value outside a closed set."""
+def _spelled(row: GoldRow, catalogue: Catalogue | None, text: str) -> GoldRow:
+    """The gold in the spelling of votes on this text; raises LabelError for what is no answer."""
     if catalogue is None:
         return row
     attribute = catalogue.get(row.attribute)
-    values = [attribute.normalise(value) for value in row.gold]
-    for given, value in zip(row.gold, values, strict=True):
-        if value is None and not attribute.is_closed:
-            raise LabelError(
-                f"a value of {len(given)} characters for {row.attribute}; give at most {MAX_VALUE_CHARS}"
-            )
-        if value is None:
-            near = get_close_matches(given.casefold(), attribute.values, _NEAR, _NEAR_RATIO)
-            meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise LabelError(
-                f"{given!r} is no value of {row.attribute}: {_listed(attribute.values)}, or "
-                f"{NOT_APPLICABLE!r} if the text does not say{meant}"
-            )
-    return replace(row, gold=tuple(dict.fromkeys(value for value in values if value is not None)))
-
-
-def _listed(values: Sequence[str]) -> str:
-    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    return ", ".join(map(repr, values[:_SHOWN])) + more
+    kind = kind_in(catalogue.answer_kinds(), row.attribute)
+    answers = (spelled_gold(attribute, kind, value, text) for value in row.gold)
+    return replace(row, gold=tuple(dict.fromkeys(answers)))

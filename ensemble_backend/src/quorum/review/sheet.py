@@ -9,14 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from quorum.decision.answer_kinds import AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
+from quorum.review.gold import SEPARATOR as SEPARATOR
+from quorum.review.gold import allowed_answers, split_gold
 from quorum.safe_text import FORMULA_STARTS
+from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability
 from quorum.votes import Cell, VotesTable, build_table
 
-SEPARATOR = " | "
 COLUMNS = ("product", "category", "title", "attribute", "answers", "gold", "reason")
+ALLOWED_COLUMN = "allowed"
+"""A further column, where a chosen cell has a label, spans or several values: what may be written."""
 _FORMULA = (*FORMULA_STARTS, "'")
 """Starts that get an apostrophe in front, which is removed again: so an apostrophe of a text must get one."""
 _NEEDED = {"product", "attribute", "gold"}
@@ -64,29 +69,36 @@ class Labelling:
     unknown: list[GoldRow]
 
 
-def write_sheet(table: VotesTable, choices: Sequence[Choice], path: str | Path) -> None:
+def write_sheet(
+    table: VotesTable, choices: Sequence[Choice], path: str | Path, catalogue: Catalogue | None = None
+) -> None:
     """Write cells as CSV for people, with an empty column for the gold.
 
     In ``gold`` people write the right value, "n/a" if the text does not say, or several acceptable values,
     best first, separated by " | ". UTF-8 with a byte order mark, which spreadsheets need; texts that look
-    like formulas get an apostrophe in front.
+    like formulas get an apostrophe in front. For labels, spans and several values, a column says what may be
+    written: spans are JSON, and of several values all that apply.
     """
+    allowed = _allowed(table, choices, catalogue)
+    columns = (*COLUMNS, ALLOWED_COLUMN) if any(allowed.values()) else COLUMNS
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         for choice in choices:
             cell = table.cells[choice.index]
             named = members_by_answer(cell, table.members)
             answers = "; ".join(f"{value} ({', '.join(who)})" for value, who in named.items())
             texts = [cell.product, cell.category, cell.title, cell.attribute, answers, "", choice.reason]
+            if len(columns) > len(COLUMNS):
+                texts.append(allowed[cell.attribute])
             writer.writerow(["'" + text if text.startswith(_FORMULA) else text for text in texts])
 
 
-def read_sheet(path: str | Path) -> list[GoldRow]:
+def read_sheet(path: str | Path, kinds: AnswerKinds | None = None) -> list[GoldRow]:
     """Read a sheet that people filled in; rows without gold are left out.
 
     The header decides whether commas, semicolons or tabs separate columns. Only product, attribute and gold
-    count. "N/A" is read as "n/a".
+    count. "N/A" is read as "n/a". ``kinds`` of the attributes say what " | " separates; None: values.
 
     Raises:
         LabelError: Unreadable, not UTF-8, a column missing or twice, a row with too few or too many fields, a
@@ -101,7 +113,7 @@ def read_sheet(path: str | Path) -> list[GoldRow]:
     header = lines[0] if lines else ""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     try:
-        return list(_gold_rows(reader))
+        return list(_gold_rows(reader, kinds or {}))
     except csv.Error as error:
         raise LabelError(f"{source}, line {reader.line_num}: {error}; is a quote missing?") from error
     except LabelError as error:
@@ -141,7 +153,7 @@ def members_by_answer(cell: Cell, members: Sequence[str]) -> dict[str, list[str]
     return dict(sorted(named.items(), key=lambda answer: -len(answer[1])))
 
 
-def _gold_rows(reader: Iterator[list[str]]) -> Iterator[GoldRow]:
+def _gold_rows(reader: Iterator[list[str]], kinds: AnswerKinds) -> Iterator[GoldRow]:
     header = [name.strip().lower() for name in next(reader, [])]
     if not header or not set(header) >= _NEEDED or len(set(header)) != len(header):
         raise LabelError(f"row 1: the columns are {header}; {sorted(_NEEDED)} are needed, each name once")
@@ -162,10 +174,19 @@ def _gold_rows(reader: Iterator[list[str]]) -> Iterator[GoldRow]:
             raise LabelError(
                 f"row {number}: product {product!r}, attribute {attribute!r} stood in row {first}; keep one"
             )
-        values = [value.strip() for value in row["gold"].split(SEPARATOR)]
-        gold = tuple(dict.fromkeys(_value(value) for value in values if value))
+        answers = split_gold(row["gold"], kind_in(kinds, attribute))
+        gold = tuple(dict.fromkeys(map(_value, answers)))
         if gold:
             yield GoldRow(product, attribute, gold, number)
+
+
+def _allowed(table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue | None) -> dict[str, str]:
+    """Attribute of a chosen cell -> what may be written."""
+    names = {table.cells[choice.index].attribute for choice in choices}
+    if catalogue is None:
+        return dict.fromkeys(names, "")
+    kinds = catalogue.answer_kinds()
+    return {name: allowed_answers(catalogue.get(name), kind_in(kinds, name)) for name in names}
 
 
 def _as_text(field: str) -> str:

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 
+from quorum.decision.answer_kinds import form_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable
 from quorum.votes.schema import known_scores
@@ -34,6 +35,7 @@ class Spelling:
     """Spells cells as a catalogue does, as serving does, and counts what changes.
 
     A vote that is no value of a closed attribute becomes an abstention; gold outside a closed set stays.
+    Spans, several values and texts stay as they are: the server spelled them when it read them.
 
     Attributes:
         respelled: Votes that got another spelling.
@@ -46,6 +48,7 @@ class Spelling:
     def __init__(self, catalogue: Catalogue) -> None:
         self.respelled = self.to_not_applicable = self.outside = self.gold = 0
         self.changes: Counter[tuple[str, str, str | None]] = Counter()
+        self._others = _not_single(catalogue)
         attribute = lru_cache(maxsize=_REMEMBERED)(catalogue.get)
         self._normal: Callable[[str, str], str | None] = lru_cache(maxsize=_REMEMBERED)(
             lambda name, value: attribute(name).normalise(value)
@@ -58,6 +61,8 @@ class Spelling:
 
     def cell(self, cell: Cell) -> Cell:
         """The cell in the catalogue's spelling."""
+        if cell.attribute in self._others:
+            return cell
         values = tuple(v if v is None else self._value(cell.attribute, v) for v in cell.values)
         accepted = tuple(dict.fromkeys(self._normal(cell.attribute, v) or v for v in cell.gold))
         if values == cell.values and accepted == cell.gold:
@@ -105,14 +110,16 @@ def find_spellings(cells: Iterable[Cell], catalogue: Catalogue | None = None) ->
         catalogue: Says which answers are one; None: case, punctuation, spaces and words for "not given".
 
     Returns:
-        None if there is no such cell.
+        None if there is no such cell. Cells of spans, several values and texts are left out.
     """
     known = catalogue or Catalogue.of([])
+    others = _not_single(known)
     by_attribute: dict[str, Normalise] = {}
     pairs: Counter[tuple[str, str]] = Counter()
     found = 0
     for cell in cells:
-        if len({*cell.values, *cell.gold} - {None}) < 2:
+        answers = {*cell.values, *cell.gold} - {None}
+        if len(answers) < 2 or cell.attribute in others or any(map(_is_list, answers)):
             continue
         normalise = by_attribute.get(cell.attribute)
         if normalise is None:
@@ -137,6 +144,16 @@ def spelling_remarks(
         f"{cells}: `quorum votes normalise` makes them one"
     )
     return (remark,)
+
+
+def _not_single(catalogue: Catalogue) -> frozenset[str]:
+    """Attributes whose answers are no single values."""
+    return frozenset(name for name, kind in catalogue.answer_kinds().items() if form_of(kind) != "one")
+
+
+def _is_list(answer: str | None) -> bool:
+    """Whether an answer looks like JSON of spans or of several values."""
+    return answer is not None and answer[:1] == "[" and answer[-1:] == "]"
 
 
 def _pairs(cell: Cell, normalise: Normalise) -> Iterator[tuple[str, str]]:
