@@ -110,6 +110,6 @@ def test_only_with_triton_there_is_such_a_model(tmp_path: Path, triton: bool) ->
 
 
 def test_a_folder_that_is_no_encoder_is_named(tmp_path: Path) -> None:
-    spec = load(tmp_path, {"head": "magic"})
+    spec = load(tmp_path, {"head": "other"})
     with pytest.raises(DeploymentError, match=r"member ner: .*encoder\.json cannot be read"):
         render(spec)

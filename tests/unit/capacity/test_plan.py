@@ -424,3 +424,17 @@ def test_nvidia_smi_is_read():
 def test_what_nvidia_smi_should_not_say(text):
     with pytest.raises(GpuError, match="does not match"):
         parse_nvidia_smi(text)
+
+
+def test_an_encoder_on_a_gpu_is_named_but_not_counted(tmp_path):
+    folder = tmp_path / "ner"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(bytes(GIB // 10))
+    options = {"model": "ner", "triton": True}
+    spec = deployment(tmp_path, {"name": "ner", "runtime": "encoder", "options": options})
+    found = plan_memory(spec, [H100])
+    (note,) = found.notes
+    assert note.startswith("ner is on a GPU but not counted: an encoder, model.onnx is 0.1 GiB")
+    assert (found.fits, found.elsewhere) == (True, ["ner"])
+    on_cpu = deployment(tmp_path, {"name": "ner", "runtime": "encoder", "options": {"model": "ner"}})
+    assert not plan_memory(on_cpu, [H100]).notes

@@ -223,3 +223,12 @@ def test_hf_that_takes_what_there_is_starts_without_a_gpu(tmp_path, monkeypatch)
 def test_deployments_without_gpu_members_are_left_alone(tmp_path):
     votes = {"name": "r", "runtime": "replay", "options": {"votes": "votes.jsonl"}}
     assert preflight(deployment(tmp_path, votes)).checked == []
+
+
+def test_an_encoder_on_a_gpu_needs_one(tmp_path):
+    options = {"model": "ner", "triton": True}
+    found = preflight(
+        deployment(tmp_path, {"name": "ner", "runtime": "encoder", "options": options}), gpus=[]
+    )
+    assert [problem for problem in found.problems if "ner: no GPU here" in problem]
+    assert found.checked == ["ner"]

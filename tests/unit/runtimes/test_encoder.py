@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.encoders import network, write_encoder
 
+import quorum
 from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.cancellation import Cancellation
@@ -202,7 +203,7 @@ def test_a_thousand_questions_are_each_answered_once(start: Any) -> None:
     assert [found[0][0].value for found in replies] == expected
 
 
-def test_a_vote_does_not_depend_on_the_questions_beside_it(start: Any) -> None:
+def test_a_vote_does_not_depend_on_the_others_in_its_batch(start: Any) -> None:
     runtime = start("spans")
     alone = ask(runtime, "dark red case", "entities")
     found: list[Any] = []
@@ -245,6 +246,76 @@ def test_expired_and_cancelled_questions_are_not_computed() -> None:
     assert seen == [0, 3]
     assert replies[1] == replies[2] == Status.TIMEOUT
     assert replies[0] == replies[3] == [Vote("x", Status.ANSWERED)]
+
+
+def test_a_row_that_cannot_be_computed_costs_its_own_vote() -> None:
+    go_on = threading.Event()
+
+    def compute(rows: Any) -> list[Vote]:
+        assert go_on.wait(10)
+        if 5 in rows:
+            raise RuntimeError("a poisoned row")
+        return [Vote(str(row), Status.ANSWERED) for row in rows]
+
+    batcher: Batcher[int] = Batcher("small", 8, compute, lambda row: row)
+    replies: dict[int, Any] = {}
+    left = threading.Semaphore(0)
+    for number in range(10):
+
+        def done(reply: Reply, number: int = number) -> None:
+            replies[number] = reply
+            left.release()
+
+        batcher.submit(Job(question("", "a"), done, {0: number}, [Vote("", Status.NOT_ASKED)]))
+    go_on.set()
+    for _ in range(10):
+        assert left.acquire(timeout=10)
+    batcher.close()
+    assert replies.pop(5) == [Vote("", Status.ERROR)]
+    assert {number: vote.value for number, (vote,) in replies.items()} == {n: str(n) for n in replies}
+
+
+def test_a_tokenizer_with_more_words_than_the_network_is_refused(folders: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    said = broken(folders, tmp_path, model=network(np.zeros((3, 2), np.float32), pooled=True))
+    with pytest.raises(RuntimeConfigError, match="fails for 32 tokens of number 7"):
+        create(settings(said.root, "broken", engine="onnxruntime"))
+
+
+def test_rows_of_similar_length_are_computed_together() -> None:
+    batches: list[list[int]] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def compute(rows: Any) -> list[Vote]:
+        batches.append(list(rows))
+        entered.set()
+        assert go_on.wait(10)
+        return [Vote(str(row), Status.ANSWERED) for row in rows]
+
+    batcher: Batcher[int] = Batcher("small", 4, compute, lambda row: row)
+    replies: dict[int, Reply] = {}
+    left = threading.Semaphore(0)
+
+    def submit(first: int, rows: list[int]) -> None:
+        def done(reply: Reply) -> None:
+            replies[first] = reply
+            left.release()
+
+        votes = [Vote("", Status.NOT_ASKED)] * len(rows)
+        batcher.submit(Job(question("", *map(str, rows)), done, dict(enumerate(rows)), votes))
+
+    submit(0, [0])
+    assert entered.wait(10)
+    asked = [[7, 1], [5], [3, 8], [2], [6, 4, 9]]
+    for rows in asked:
+        submit(rows[0], rows)
+    go_on.set()
+    for _ in range(1 + len(asked)):
+        assert left.acquire(timeout=10)
+    batcher.close()
+    assert batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+    for rows in asked:
+        assert replies[rows[0]] == [Vote(str(row), Status.ANSWERED) for row in rows]
 
 
 def test_a_failure_costs_its_batch_and_nothing_else(start: Any) -> None:
@@ -304,7 +375,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "garbage tokenizer": ({"tokenizer": b"{}"}, "tokenizer.json is no tokenizer"),
     "garbage description": ({"encoder": b"[1"}, "encoder.json cannot be read"),
     "newer description": ({"encoder": {"schema_version": 2}}, "encoder.json cannot be read"),
-    "unknown head": ({"encoder": {"head": "magic"}}, "encoder.json cannot be read"),
+    "unknown head": ({"encoder": {"head": "other"}}, "encoder.json cannot be read"),
     "two attributes": ({"encoder": {"attributes": ["shade", "brand"]}}, "exactly one attribute"),
     "no attributes": ({"encoder": {"attributes": []}}, "exactly one attribute"),
     "no labels": ({"encoder": {"labels": []}}, "has no labels"),
@@ -443,3 +514,52 @@ def test_cancelled_before_it_is_computed(start: Any) -> None:
     gone.cancel()
     asked = Question("", "{}", "red", "", ("shade",), time.monotonic_ns() + 10**12, gone)
     assert ask(start("label"), asked) == Status.TIMEOUT
+
+
+def test_validate_compares_the_folder_with_the_catalogue(folders: Path, tmp_path: Path) -> None:
+    member = {"name": "small", "runtime": "encoder", "options": {"model": str(folders / "label")}}
+    shade = {"kind": "label", "values": ["red", "blue"]}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    quorum.validate(quorum.load_deployment(path))
+    shade["values"] = ["red", "blue", "green"]
+    path.write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    with pytest.raises(quorum.QuorumError, match=r"members\[0\]\.options\.model: .*`quorum tune`"):
+        quorum.validate(quorum.load_deployment(path))
+
+
+def test_an_int8_file_is_read_with_a_warning(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quantised = pytest.importorskip("onnxruntime.quantization")
+    from onnx import TensorProto, helper, numpy_helper
+
+    ids, weights = "input_ids", np.eye(8, 2, dtype=np.float32)
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", ids], ["each"], axis=0),
+            helper.make_node("MatMul", ["each", "weights"], ["words"]),
+            helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["kept", "last"], ["mask"]),
+            helper.make_node("Mul", ["words", "mask"], ["logits"]),
+        ],
+        "int8",
+        [tensor(name, TensorProto.INT64, ["b", "l"]) for name in (ids, "attention_mask")],
+        [tensor("logits", TensorProto.FLOAT, ["b", "l", 2])],
+        [
+            numpy_helper.from_array(np.ones((9, 8), np.float32), "table"),
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([2], np.int64), "last"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
+    plain.write_bytes(model.SerializeToString())
+    quantised.quantize_dynamic(plain, small, op_types_to_quantize=["MatMul"])
+    said = broken(folders, tmp_path, model=small.read_bytes(), encoder={"head": "value", "labels": []})
+    (said.root / "broken" / "encoder.json").write_text(
+        json.dumps(json.loads((folders / "value" / "encoder.json").read_text()) | {"attributes": ["brand"]})
+    )
+    create(settings(said.root, "broken")).close()
+    assert "engine: onnxruntime" in caplog.text

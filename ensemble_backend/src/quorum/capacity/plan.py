@@ -136,7 +136,7 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: boo
 
 
 def _encoder(options: EncoderOptions, root: Path) -> str:
-    """What is known of an encoder's GPU memory: little beside that of an LLM."""
+    """What is known of an encoder's GPU memory: little, next to an LLM."""
     path = root / options.model / MODEL_FILE
     size = _gib(path.stat().st_size) if path.is_file() else "not here"
     return f"an encoder, {MODEL_FILE} is {size}; TensorRT adds a workspace of up to {_gib(WORKSPACE_BYTES)}"

@@ -147,7 +147,7 @@ def train(
     if not tasks:
         raise CommandError("name a task: an attribute of deploy.yaml, or all")
     with terminated_as_interrupted(), StepBar("tuning") as bar:
-        report = quorum.tune(
+        report = quorum.tune_member(
             tasks, data, base, target, options, load_if_any(deploy), from_votes=from_votes, progress=bar
         )
     if json:

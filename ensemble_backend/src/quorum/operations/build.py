@@ -14,7 +14,7 @@ from quorum.build.quantise import quantise_steps
 from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.records import Record
-from quorum.runtimes.options import EngineOptions, OpenVinoOptions, TensorRtLlmOptions
+from quorum.runtimes.options import EncoderOptions, EngineOptions, OpenVinoOptions, TensorRtLlmOptions
 
 _NEEDS_NO_BUILD = {
     "tensorrt_llm": "the LLM API loads the checkpoint itself",
@@ -97,6 +97,8 @@ def _build_of(deployment: Deployment, member: MemberSpec, tools: Tools) -> Membe
         steps = engine_build_steps(name, options, deployment.root, tools)
     elif isinstance(options, TensorRtLlmOptions):
         steps = quantise_steps(name, options, deployment.root, tools)
+    elif isinstance(options, EncoderOptions):
+        reason = f"tune it with `quorum tune`, into {options.model}"
     elif isinstance(options, OpenVinoOptions):
         reason = f"build its model with `quorum build CHECKPOINT {options.model}`"
     return MemberBuild(name, steps, reason="" if steps else reason)

@@ -78,7 +78,7 @@ class TuneReport(Record):
     member: str
 
 
-def tune(
+def tune_member(
     tasks: Sequence[str],
     data: Path | None,
     base: Path,

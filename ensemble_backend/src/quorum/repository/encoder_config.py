@@ -19,7 +19,7 @@ from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
 
 WORKSPACE_BYTES = 1 << 30
-"""Most GPU memory that TensorRT takes beside weights and activations."""
+"""Most GPU memory that TensorRT takes in addition to weights and activations."""
 # Batches of all sizes and lengths share one TensorRT engine, which is fastest at this share of the longest.
 _USUAL_SHARE = 4
 _SHORTEST = 2

@@ -49,11 +49,12 @@ class EncoderRuntime:
         self._member, self._catalogue = settings.member, settings.catalogue
         self._scores = settings.options.scores
         self._file, self._names = _read(settings)
-        self._input = EncoderInput(_tokenizer(settings), self._file)
+        tokenizer = _tokenizer(settings)
+        self._input = EncoderInput(tokenizer, self._file)
         self._compute = open_network(settings, self._file.dims)
         # Triton loads models side by side: that of the network may not be there yet.
         if not settings.options.triton:
-            self._try(settings)
+            self._try(settings, tokenizer.get_vocab_size() - 1)
         self._batcher: Batcher[_Row] = Batcher(
             self._member, settings.options.max_batch, self._answer, lambda row: len(row.encoded.ids)
         )
@@ -97,16 +98,16 @@ class EncoderRuntime:
         score = valid_score(answer.score) if self._scores else None
         return Vote(value, Status.ANSWERED, None if score is None else rounded(score))
 
-    def _try(self, settings: RuntimeSettings[EncoderOptions]) -> None:
-        """Compute one input of the greatest length, which a network with fewer positions cannot."""
-        tokens = np.full((1, self._file.max_tokens), self._input.padding, np.int64)
+    def _try(self, settings: RuntimeSettings[EncoderOptions], last: int) -> None:
+        """Compute the longest input of the last token, which a network with fewer of either cannot."""
+        tokens = np.full((1, self._file.max_tokens), last, np.int64)
         folder = settings.root / settings.options.model
         try:
             shape = self._compute(tokens, np.ones_like(tokens)).shape
         except Exception as error:
             raise settings.error(
-                f"the network in {folder} fails for {self._file.max_tokens} tokens ({error!s:.200}); lower"
-                " `max_tokens`, or tune it again with `quorum tune`"
+                f"the network in {folder} fails for {self._file.max_tokens} tokens of number {last}"
+                f" ({error!s:.200}); lower `max_tokens`, or tune it again with `quorum tune`"
             ) from error
         expected = (1, *[self._file.max_tokens] * (self._file.dims - 2), self._file.outputs)
         if shape != expected:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # As in :mod:`quorum.runtimes.hf_dynamic`: callers that were answered last ask again just after a batch.
 _WINDOW_S = 0.001
 _JOIN_S = 10.0
+POOL = 4
+"""Batches that are taken at once where so many wait: sorted together they have less padding."""
 
 Row = TypeVar("Row")
 
@@ -110,7 +112,7 @@ class Batcher(Generic[Row]):
                     job.settle(Status.ERROR)
 
     def _collect(self, last: int) -> list[Job[Row]]:
-        """Questions of about ``max_batch`` rows; empty at the end."""
+        """Questions of about :data:`POOL` batches; empty at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or not self._running)
             if last > 1 or len(self._inbox) > 1:
@@ -119,7 +121,7 @@ class Batcher(Generic[Row]):
                 )
             jobs: list[Job[Row]] = []
             rows = 0
-            while self._running and self._inbox and rows < self._max_batch:
+            while self._running and self._inbox and rows < POOL * self._max_batch:
                 jobs.append(self._inbox.popleft())
                 rows += len(jobs[-1].rows)
             return jobs
@@ -132,7 +134,10 @@ class Batcher(Generic[Row]):
             self._compute_batch(waiting[start : start + self._max_batch])
 
     def _compute_batch(self, places: Sequence[tuple[Job[Row], int]]) -> None:
-        """Compute rows of questions that are still waited for; a failure is an ERROR of those."""
+        """Compute rows of questions that are still waited for.
+
+        Where that fails the halves are computed, so that only the row at fault is an ERROR.
+        """
         for job, _ in places:
             if job.question.expired:
                 job.settle(Status.TIMEOUT)
@@ -143,7 +148,12 @@ class Batcher(Generic[Row]):
             votes = self._compute([job.rows[position] for job, position in places])
         except Exception:
             logger.exception("member %s: %d rows could not be computed", self._member, len(places))
-            votes = [Vote("", Status.ERROR)] * len(places)
+            if len(places) > 1:
+                half = len(places) // 2
+                self._compute_batch(places[:half])
+                self._compute_batch(places[half:])
+                return
+            votes = [Vote("", Status.ERROR)]
         if self._running:
             for (job, position), vote in zip(places, votes, strict=True):
                 job.take(position, vote)

@@ -7,6 +7,7 @@ OpenVINO and ONNX Runtime read the same file and are imported on demand.
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from quorum.runtimes.base import Infer, RuntimeSettings
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
+
+logger = logging.getLogger(__name__)
 
 Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -108,6 +111,9 @@ def _open_openvino(path: Path, options: EncoderOptions) -> _Opened:
 
     inputs = {port.get_any_name(): port for port in model.inputs}
     outputs = {port.get_any_name(): port for port in model.outputs}
+    constants = (op for op in model.get_ops() if op.get_type_name() == "Constant")
+    if any(constant.get_element_type() == ov.Type.i8 for constant in constants):
+        logger.warning("%s is int8, which OpenVINO computes slower; set `engine: onnxruntime`", path)
     types = {name: _ov_type(port) for name, port in (inputs | outputs).items()}
     request = core.compile_model(model, "CPU", properties).create_infer_request()
 

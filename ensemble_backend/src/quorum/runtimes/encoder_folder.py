@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read ``encoder.json``, which says what the network beside it answers, and check it against a catalogue."""
+"""Read ``encoder.json``, which says what an encoder answers, and check it against a catalogue."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
         engine: What computes: ``openvino``, or ``onnxruntime`` where that is installed.
         precision: ``f32`` for the same answers on every CPU and in every batch; ``bf16`` (``openvino``) is
             faster on CPUs that have it; ``int8`` (``onnxruntime``) quantises the matrices at start, and a
-            vote depends on the questions beside it; ``auto``: ``f32``, or FP16 on a GPU.
+            vote depends on the others in its batch; ``auto``: ``f32``, or FP16 on a GPU.
         threads: CPU threads; 0: one per core.
         max_batch: Rows computed at once; a question has one row per attribute.
         max_tokens: Tokens of a row, the rest of its text is not read; None: as in tuning, the most.

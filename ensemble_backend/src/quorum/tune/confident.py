@@ -70,7 +70,7 @@ def read_confident(
             f"{min_confidence:g}, or none has a title; lower --min-confidence, or give more votes"
         )
     chosen = tuple(draw(path, found, rows, seed))
-    return TrainingData(chosen, wanted, "votes", hash_of(path), cells - len(chosen))
+    return TrainingData(chosen, wanted, "votes", hash_of(path), cells - len(found))
 
 
 def _decided(

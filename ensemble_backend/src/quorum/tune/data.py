@@ -149,10 +149,9 @@ def read_gold(
     for number, listing in enumerate(listings, 1):
         found += _rows_of(number, listing, wanted, catalogue, problems)
     problems.refuse()
-    total = len(listings)
     chosen = draw(path, found, rows, seed)
-    used = len({row.row for row in chosen})
-    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), total - used)
+    left_out = len(listings) - len({row.row for row in found})
+    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), left_out)
 
 
 def _rows_of(

@@ -58,7 +58,9 @@ def load_network(
         method: ``full``, or ``lora`` (Hu et al., arXiv 2106.09685).
     """
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     encoder = AutoModel.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )

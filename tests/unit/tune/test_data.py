@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows to train on: what is read, and what is refused, with row numbers, before any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tune.confident import read_confident
+from quorum.tune.data import ALL, TrainingDataError, joined, read_gold
+from quorum.tune.split import group_near_duplicates, split
+
+CATALOGUE = Catalogue.of(
+    [
+        Attribute("colour", values=("red", "grey"), synonyms={"gray": "grey"}),
+        Attribute("grade", kind="label", values=("exact", "not"), allow_na=False, fields=("query", "title")),
+        Attribute("parts", kind="spans", values=("brand", "thing")),
+        Attribute("about", kind="text", max_chars=20),
+    ]
+)
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_gold_is_spelled_like_votes(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a gray cap", "gold": {"colour": ["GRAY"], "parts": [["cap", "thing"]]}},
+        {"text": "no answer", "gold": {"parts": []}},
+    ]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), [ALL], CATALOGUE)
+    assert [(row.row, row.attribute, row.answers) for row in data.rows] == [
+        (1, "colour", ("grey",)),
+        (1, "parts", ('[["cap","thing"]]',)),
+        (2, "parts", ("[]",)),
+    ]
+    assert (data.source, data.tasks, data.left_out) == ("gold", ("colour", "parts"), 0)
+
+
+def test_csv_is_read_like_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text('query,title,gold\ncap,red cap,"{""grade"": [""exact""]}"\n', encoding="utf-8")
+    (row,) = read_gold(path, ["grade"], CATALOGUE).rows
+    assert (row.text, row.answers) == ("query: cap\ntitle: red cap", ("exact",))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"text": "cap", "gold": {"colour": ["mauve"]}}, "unknown value 'mauve'; allowed are red, grey"),
+        ({"text": " ", "gold": {"colour": ["red"]}}, "its text is empty"),
+        ({"text": "cap", "gold": {"colour": [" "]}}, "an answer is empty"),
+        ({"text": "cap", "gold": {"colour": [["cap", "thing"]]}}, "kind 'value' has texts as gold"),
+        ({"text": "cap", "gold": {"parts": [["hat", "thing"]]}}, "the text has no 'hat'"),
+        ({"text": "cap", "gold": {"parts": [["cap", "size"]]}}, "unknown type 'size'"),
+        ({"text": "cap", "gold": {"parts": ["cap"]}}, "is no pair"),
+        ({"text": "cap", "gold": {"parts": [["", "thing"]]}}, "is empty"),
+        (
+            {"text": "acme cap", "gold": {"parts": [["acme cap", "thing"], ["acme", "brand"]]}},
+            "'brand' and 'thing' overlap at character 0",
+        ),
+        ({"text": "cap", "gold": {"about": ["a text that is far too long"]}}, "max_chars is 20"),
+    ],
+)
+def test_a_row_that_cannot_be_learned_is_named(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
+    (task,) = row["gold"]
+    good = {"text": "red cap", "gold": {task: [["red", "thing"]] if task == "parts" else ["red"]}}
+    path = write(tmp_path / "gold.jsonl", [good, row])
+    with pytest.raises(TrainingDataError) as refused:
+        read_gold(path, [task], CATALOGUE)
+    assert "gold.jsonl: 1 row cannot be trained on" in str(refused.value)
+    assert "row 2: " in str(refused.value)
+    assert problem in str(refused.value)
+
+
+def test_of_many_bad_rows_five_are_named_and_all_counted(tmp_path: Path) -> None:
+    rows = [{"text": "cap", "gold": {"colour": [f"mauve{number}"]}} for number in range(9)]
+    with pytest.raises(TrainingDataError, match="9 rows cannot") as refused:
+        read_gold(write(tmp_path / "gold.jsonl", rows), ["colour"], CATALOGUE)
+    assert str(refused.value).count("\n  row ") == 5
+    assert "and 4 more" in str(refused.value)
+
+
+def test_a_task_without_gold_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "gold.jsonl", [{"text": "cap", "gold": {"colour": ["red"]}}])
+    with pytest.raises(TrainingDataError, match="no row has gold for 'parts', only for colour"):
+        read_gold(path, ["parts"], CATALOGUE)
+
+
+def test_rows_are_drawn_by_seed(tmp_path: Path) -> None:
+    rows = [{"text": f"cap {n}", "gold": {"colour": ["red"]}} for n in range(50)] + [
+        {"text": "x", "gold": {}}
+    ]
+    path = write(tmp_path / "gold.jsonl", rows)
+    drawn = [[row.row for row in read_gold(path, ["colour"], CATALOGUE, 10, seed).rows] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 10
+    assert read_gold(path, ["colour"], CATALOGUE, 10).left_out == 1
+    with pytest.raises(TrainingDataError, match="--rows 51, but 50 rows have an answer"):
+        read_gold(path, ["colour"], CATALOGUE, 51)
+
+
+def test_tasks_with_different_fields_are_not_read_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "gold.jsonl", [{"text": "cap", "gold": {"colour": ["red"]}}])
+    with pytest.raises(TrainingDataError, match="different fields"):
+        read_gold(path, ["colour", "grade"], CATALOGUE)
+
+
+def test_products_of_different_files_stay_apart(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{name}.jsonl", [{"id": "1", "text": name, "gold": {"colour": ["red"]}}])
+        for name in ("one", "two")
+    ]
+    data = joined([read_gold(path, ["colour"], CATALOGUE) for path in paths])
+    assert len({row.product for row in data.rows}) == 2
+    assert data.tasks == ("colour",)
+
+
+def test_near_duplicates_are_not_on_both_sides(tmp_path: Path) -> None:
+    titles = [
+        f"{brand} {thing} number {n // 4}" for n in range(40) for brand in "ab" for thing in ("cap", "hat")
+    ]
+    rows = [{"text": title, "gold": {"colour": ["red"]}} for title in titles]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), ["colour"], CATALOGUE)
+    parts = split(data.rows, 3)
+    held = {row.text for row in parts.held_out}
+    assert held
+    assert not held & {row.text for row in parts.train}
+    assert len(parts.train) + len(parts.held_out) == len(rows)
+    assert split(data.rows, 3) == parts
+
+
+def test_similar_texts_equal_products_and_equal_first_fields_are_one_group() -> None:
+    long = "soft cotton shirt with a red collar and blue buttons"
+    texts = [long, f"{long} new", "a cap", "query: tea\ntitle: pot", "query: tea\ntitle: cup", "a hat"]
+    groups = group_near_duplicates(texts, ["p1", "p2", "p3", "p4", "p5", "p3"])
+    assert groups[0] == groups[1]
+    assert groups[2] == groups[5]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 3
+
+
+def test_rows_that_all_belong_together_cannot_be_split(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Cap, red", "gold": {"colour": ["red"]}},
+        {"text": "red cap", "gold": {"colour": ["red"]}},
+    ]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), ["colour"], CATALOGUE)
+    with pytest.raises(TrainingDataError, match="near duplicates of one text"):
+        split(data.rows, 0)
+
+
+def votes(path: Path, rows: Sequence[tuple[str, str, list[str | None]]]) -> Path:
+    return write(
+        path,
+        [
+            {
+                "product": f"p{number}",
+                "title": title,
+                "category": "",
+                "attribute": attribute,
+                "gold": ["wrong"],
+                "votes": dict(zip("abc", values, strict=True)),
+            }
+            for number, (title, attribute, values) in enumerate(rows)
+        ],
+    )
+
+
+def test_confident_answers_of_the_ensemble_are_rows(tmp_path: Path) -> None:
+    agreed = [(f"red cap {n}", "colour", ["red", "red", "red"]) for n in range(30)]
+    split_ = [("grey cap", "colour", ["red", "grey", None]), ("a thing", "size", ["S", "S", "S"])]
+    path = votes(tmp_path / "votes.jsonl", [*agreed, *split_])
+    data = read_confident(path, ["colour"], CATALOGUE, min_confidence=0.9)
+    assert {row.answers for row in data.rows} == {("red",)}
+    assert (data.source, len(data.rows), data.left_out) == ("votes", 30, 1)
+    assert len(read_confident(path, [ALL], CATALOGUE, min_confidence=0.0).rows) == 32
+
+
+def test_spans_are_decided_span_by_span(tmp_path: Path) -> None:
+    both, one = '[["acme","brand"],["cap","thing"]]', '[["cap","thing"]]'
+    path = votes(tmp_path / "votes.jsonl", [("acme cap", "parts", [both, both, one])] * 2)
+    data = read_confident(path, ["parts"], CATALOGUE, min_confidence=0.5)
+    assert [row.answers for row in data.rows] == [(both,), (both,)]
+
+
+def test_votes_without_confidence_are_refused(tmp_path: Path) -> None:
+    path = votes(tmp_path / "votes.jsonl", [("cap", "colour", ["red", "grey", None])])
+    with pytest.raises(TrainingDataError, match=r"none is decided with a confidence of 0\.99"):
+        read_confident(path, ["colour"], CATALOGUE, min_confidence=0.99)
+    with pytest.raises(TrainingDataError, match="no cell of 'size', only of colour"):
+        read_confident(path, ["size"], CATALOGUE)
