@@ -44,6 +44,12 @@ def test_builds_and_writes_the_manifest(checkpoint, out, tmp_path):
     assert _left(out) == ["model"]
 
 
+def test_the_card_of_a_tuned_checkpoint_comes_along(checkpoint, out, tmp_path):
+    (checkpoint / "card.json").write_text("{}")
+    build_openvino(checkpoint, out, weight_format="int8", python=fake_python(tmp_path / "env"))
+    assert (out / "card.json").read_text() == "{}"
+
+
 def test_exporter_gets_the_format_and_no_network(checkpoint, out, tmp_path):
     python = fake_python(tmp_path / "env")
     build_openvino(checkpoint, out, weight_format="int4", python=python)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,9 @@ def test_each_row_is_trained_on_once_an_epoch_in_an_order_of_the_seed(torch: Any
     train(model, loss_of, [n % 5 for n in range(20)], float, options, tmp_path, "x")
     assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
     assert seen[:20] != seen[20:]
+
+
+@pytest.mark.parametrize("batch", [30, 15, 10, 8, 3, 2])
+def test_a_short_run_has_a_schedule_too(torch: Any, tmp_path: Path, batch: int) -> None:
+    done, _ = make_run(torch, tmp_path, replace(OPTIONS, epochs=1, batch=batch))
+    assert done.steps == -(-30 // batch)

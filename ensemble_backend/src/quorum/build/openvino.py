@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Literal, get_args
 from quorum.build.checkpoint import BuildError, inspect_checkpoint, read_json
 from quorum.build.command import check_space, move_into_place, package_versions, run_command
 from quorum.build.manifest import write_json
+from quorum.runtimes.tuned_prompt import CARD
 
 WeightFormat = Literal["fp32", "fp16", "int8", "int4"]
 
@@ -117,6 +119,9 @@ def build_openvino(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_json(fresh / MANIFEST, manifest)
+        if (checkpoint / CARD).is_file():
+            # Says what prompts a tuned checkpoint answers; the runtime compares them with its own.
+            shutil.copy(checkpoint / CARD, fresh / CARD)
         move_into_place(fresh, out, Path(scratch, "old"))
     return manifest
 

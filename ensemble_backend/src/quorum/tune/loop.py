@@ -235,8 +235,10 @@ class _Run:
         groups = [{"params": decayed, "weight_decay": options.weight_decay}]
         groups += [{"params": others, "weight_decay": 0.0}] if others else []
         self._optimiser = torch.optim.AdamW(groups, lr=options.learning_rate)
+        # It divides by the steps of a phase less one: of a short run the rise takes two steps at least.
+        total = max(total, 4)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, options.learning_rate, max(total, 2), pct_start=options.warm_up
+            self._optimiser, options.learning_rate, total, pct_start=max(options.warm_up, 2 / total)
         )
         self._clip, self._path, self._fingerprint = options.clip, path, fingerprint
         self.step = self.best_step = self.stale = 0
