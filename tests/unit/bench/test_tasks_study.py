@@ -196,7 +196,7 @@ def test_a_served_table_must_repeat_the_recorded_answers():
     served = build_table(("one", "encoder"), [Cell("p", "", "t", "a", ("X", "x"), ("x",))])
     with pytest.raises(ValueError, match="1 cells were answered otherwise than recorded, such as 'a' of p"):
         ensemble.check_recorded(recorded, served)
-    text = ensemble.deployment(inputs.Path("v.jsonl"), ["gpt-3.5-list"], inputs.Path("enc"))
+    text = ensemble.deployment(inputs.Path("v.jsonl"), ["gpt-3.5-list"], ["Size"], inputs.Path("enc"))
     assert "name: gpt-35-list" in text
     assert "recorded_as: gpt-3.5-list" in text
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from quorum_bench.studies.tasks.inputs import Inputs
 from quorum_bench.studies.tasks.made import Made
 from quorum_bench.studies.tasks.sources import catalogue_of, listings, task_of
 from quorum_contract import Status
+
+USUAL_EPOCHS, MOST_EPOCHS, ROWS_SEEN = 3, 20, 10_000
 
 
 def encoder_votes(folder: Path, catalogue: Catalogue, rows: Sequence[TrainingRow]) -> list[Vote]:
@@ -40,4 +43,10 @@ def tuned_encoder(inputs: Inputs, name: str, rows: int | None, seed: int) -> Mad
 
 def tuned_on(inputs: Inputs, label: str, name: str, data: TrainingData, path: Path, seed: int) -> Made:
     """An encoder tuned on rows of a source."""
-    return inputs.cache.encoder(label, inputs.encoder, data, path, catalogue_of(name), Tuning(seed=seed))
+    options = Tuning(seed=seed, epochs=epochs_of(len(data.rows)) if name == "queryner" else None)
+    return inputs.cache.encoder(label, inputs.encoder, data, path, catalogue_of(name), options)
+
+
+def epochs_of(rows: int) -> int:
+    """Passes over short queries: as usual, or as many more as few rows need to be learned."""
+    return max(USUAL_EPOCHS, min(MOST_EPOCHS, math.ceil(ROWS_SEEN / rows)))

@@ -21,12 +21,13 @@ ENCODER = "encoder"
 _TIMEOUT_S = 60.0
 
 
-def deployment(votes: Path, runs: Sequence[str], encoder: Path) -> str:
+def deployment(votes: Path, runs: Sequence[str], attributes: Sequence[str], encoder: Path) -> str:
     """``deploy.yaml`` of members that replay recorded runs, and of an encoder.
 
     Args:
         votes: Table of the runs.
         runs: Names in that table.
+        attributes: That are asked for.
         encoder: Folder of the encoder.
     """
     members = [
@@ -38,7 +39,12 @@ def deployment(votes: Path, runs: Sequence[str], encoder: Path) -> str:
         for run in runs
     ]
     own = {"name": ENCODER, "runtime": "encoder", "options": {"model": str(encoder.resolve())}}
-    return yaml.safe_dump({"default_normaliser": "exact", "members": [*members, own]}, sort_keys=False)
+    content = {
+        "default_normaliser": "exact",
+        "members": [*members, own],
+        "attributes": {name: {"normaliser": "exact"} for name in attributes},
+    }
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def member_name(run: str) -> str:
@@ -72,7 +78,8 @@ def served_votes(votes: Path, encoder: Path, folder: Path) -> VotesTable:
 def _asked(votes: Path, recorded: VotesTable, encoder: Path, folder: Path) -> list[Cell]:
     folder.mkdir(parents=True, exist_ok=True)
     deploy = folder / f"deploy-{encoder.name}.yaml"
-    deploy.write_text(deployment(votes, recorded.members, encoder), encoding="utf-8")
+    names = sorted({cell.attribute for cell in recorded.cells})
+    deploy.write_text(deployment(votes, recorded.members, names, encoder), encoding="utf-8")
     groups: dict[str, list[Cell]] = {}
     for cell in recorded.cells:
         if cell.gold:
