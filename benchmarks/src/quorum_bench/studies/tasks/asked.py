@@ -19,6 +19,7 @@ from quorum_bench.studies.tasks.made import Made
 from quorum_bench.studies.tasks.sources import catalogue_of, listings, task_of
 from quorum_contract import Status
 
+RATE_OF_SPANS = 3e-4
 USUAL_EPOCHS, MOST_EPOCHS, ROWS_SEEN = 3, 20, 10_000
 
 
@@ -43,7 +44,12 @@ def tuned_encoder(inputs: Inputs, name: str, rows: int | None, seed: int) -> Mad
 
 def tuned_on(inputs: Inputs, label: str, name: str, data: TrainingData, path: Path, seed: int) -> Made:
     """An encoder tuned on rows of a source."""
-    options = Tuning(seed=seed, epochs=epochs_of(len(data.rows)) if name == "queryner" else None)
+    is_spans = name == "queryner"
+    options = Tuning(
+        seed=seed,
+        epochs=epochs_of(len(data.rows)) if is_spans else None,
+        learning_rate=RATE_OF_SPANS if is_spans else None,
+    )
     return inputs.cache.encoder(label, inputs.encoder, data, path, catalogue_of(name), options)
 
 
