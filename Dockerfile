@@ -81,7 +81,7 @@ RUN groupadd --gid 10001 quorum \
     && mkdir -p /models /srv/quorum/model_repository.gpu /srv/quorum/engines \
     && chown -R quorum:quorum /models /srv/quorum
 WORKDIR /srv/quorum
-COPY --chown=quorum:quorum deploy.gpu.yaml deploy.engine.yaml ./
+COPY --chown=quorum:quorum deploy.gpu.yaml deploy.gpu-fp8.yaml deploy.engine.yaml ./
 USER 10001:10001
 VOLUME ["/srv/quorum/model_repository.gpu", "/srv/quorum/engines", "/models"]
 EXPOSE 8001 8002

@@ -139,7 +139,9 @@ def test_an_image_trusts_no_network_by_itself(target):
     assert TRUSTED_NETWORK_VARIABLE not in set_here
 
 
-@pytest.mark.parametrize("file", ["deploy.yaml", "deploy.gpu.yaml", "deploy.engine.yaml"])
+@pytest.mark.parametrize(
+    "file", ["deploy.yaml", "deploy.gpu.yaml", "deploy.gpu-fp8.yaml", "deploy.engine.yaml"]
+)
 def test_no_example_opens_more_than_it_must(file):
     server = load_deployment(ROOT / file).server
     assert (server.host, server.http, server.trusted_network) == ("127.0.0.1", False, False)

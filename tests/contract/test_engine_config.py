@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,9 @@ def test_an_engine_that_does_not_say_its_shapes_is_named(tmp_path: Path, text: s
         rendered(tmp_path, kv_cache_gib=16)
 
 
-def test_the_gpu_deployments_render(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "deploy.gpu.yaml", tmp_path / "deploy.yaml")
+@pytest.mark.parametrize("file", ["deploy.gpu.yaml", "deploy.gpu-fp8.yaml"])
+def test_the_gpu_deployments_render(tmp_path: Path, file: str) -> None:
+    shutil.copy(ROOT / file, tmp_path / "deploy.yaml")
     spec = load_deployment(tmp_path / "deploy.yaml")
     render(spec)
     for member in spec.members:
@@ -127,3 +129,19 @@ def test_the_gpu_deployments_render(tmp_path: Path) -> None:
         (said,) = json.loads(config.parameters["quorum"].string_value)["members"]
         assert read_options(said["runtime"], said["options"]) == member.options
         assert config.backend == "quorum_member"
+
+
+def test_the_fp8_twin_serves_the_same_commits() -> None:
+    """Its checkpoints are made of the models of deploy.gpu.yaml, each pinned to a commit."""
+    plain, fp8 = (load_deployment(ROOT / file) for file in ("deploy.gpu.yaml", "deploy.gpu-fp8.yaml"))
+    assert fp8.member_names == plain.member_names
+    assert fp8.attributes == plain.attributes
+    text = (ROOT / "deploy.gpu-fp8.yaml").read_text("utf-8")
+    for one, other in zip(plain.members, fp8.members, strict=True):
+        assert re.fullmatch("[0-9a-f]{40}", one.options.revision)
+        folder = f"checkpoints/{one.options.model.rpartition('/')[2]}"
+        fetch = f"hf download {one.options.model} --revision {one.options.revision} \\\n"
+        assert f"{fetch}#     --local-dir {folder}\n" in text
+        assert (other.options.model, other.options.quantization) == (f"{folder}-fp8", "fp8")
+        same = {"model", "revision", "quantization", "kv_cache_gib"} ^ set(one.options.__struct_fields__)
+        assert {getattr(one.options, key) == getattr(other.options, key) for key in same} == {True}

@@ -20,7 +20,7 @@ CLASSES = {
     "KvCacheConfig": "tensorrt_llm.llmapi",
     "SamplingParams": "tensorrt_llm",
     "LoRARequest": "tensorrt_llm.executor",
-    "LoraConfig": "tensorrt_llm.lora_helper",
+    "LoraConfig": "tensorrt_llm.llmapi.llm_args",
     "CompletionOutput": "tensorrt_llm.llm",
     "Logprob": "tensorrt_llm.llm",
 }
@@ -97,6 +97,7 @@ def parameters(function: Any) -> list[inspect.Parameter]:
         ("KvCacheConfig", {"free_gpu_mem_fraction": 0.5}),
         ("KvCacheConfig", {"max_gpu_total_bytes": 1.5}),
         ("LoraConfig", {"max_lora_rank": "8"}),
+        ("LoraConfig", {"swap_gate_up_proj": True}),
         ("LoRARequest", {"lora_name": "a", "lora_int_id": "1"}),
     ],
 )
@@ -110,6 +111,38 @@ def test_values_out_of_range_are_refused(tmp_path: Path) -> None:
         made("KvCacheConfig")(free_gpu_memory_fraction=1.2)
     with pytest.raises(ValueError, match="does not exist"):
         made("LoRARequest")(lora_name="a", lora_int_id=1, lora_path=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="'hf' or 'nemo'"):
+        made("LoRARequest")(lora_name="a", lora_int_id=1, lora_path=str(tmp_path), lora_ckpt_source="peft")
+    with pytest.raises(ValueError, match="'hf' or 'nemo'"):
+        made("LoraConfig")(lora_ckpt_source="peft")
+    with pytest.raises(TypeError, match="positional"):
+        made("LoraConfig")([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"top_p": 1.5}, "top_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"temperature": -0.5}, "temperature"),
+        ({"n": 2, "best_of": 1}, "cannot be less than n"),
+        ({"n": 2, "top_k": 1}, "Greedy decoding"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"guided_decoding": {"regex": "a", "grammar": "b"}}, "Only one guide"),
+    ],
+)
+def test_sampling_is_checked_when_it_is_made(wrong: dict[str, Any], says: str) -> None:
+    if guide := wrong.get("guided_decoding"):
+        wrong = {"guided_decoding": made("GuidedDecodingParams")(**guide)}
+    with pytest.raises(ValueError, match=says):
+        made("SamplingParams")(**wrong)
+
+
+def test_an_llm_for_adapters_needs_their_modules(tmp_path: Path) -> None:
+    from tensorrt_llm import LLM
+
+    with pytest.raises(AssertionError, match="at least one lora target module"):
+        LLM(model=str(tmp_path), lora_config=made("LoraConfig")())
 
 
 def test_the_llm_refuses_unknown_arguments(tmp_path: Path) -> None:

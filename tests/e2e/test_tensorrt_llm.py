@@ -100,7 +100,7 @@ def test_members_on_one_base_share_its_memory(live: Live, place: Path) -> None:
     assert said["kv_cache_config"]["max_tokens"] == int(1.5 * 2**30) // per_token
     assert said["guided_decoding_backend"] == "xgrammar"
     assert said["lora_config"]["max_lora_rank"] == 16
-    assert said["lora_config"]["lora_target_modules"] == ["attn_q", "attn_v"]
+    assert said["lora_config"]["lora_target_modules"] == ["attn_k", "attn_q", "attn_v"]
     assert "lora_config" not in standin.events(place / "qwen2", "construct")[0]["arguments"]
     assert {state.name for state in live.control.index()} >= {SHARED, "other"}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -12,7 +13,13 @@ CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assista
 
 
 def write_checkpoint(
-    folder: Path, family: str = "llama", *, seed: int = 0, chat: str | None = None, positions: int = 2048
+    folder: Path,
+    family: str = "llama",
+    *,
+    seed: int = 0,
+    chat: str | None = None,
+    positions: int = 2048,
+    hidden_size: int = 32,
 ) -> Path:
     """A checkpoint of two layers whose tokens are bytes.
 
@@ -22,6 +29,7 @@ def write_checkpoint(
         seed: Of the weights.
         chat: Chat template.
         positions: Longest sequence.
+        hidden_size: Width of the hidden states.
     """
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -35,7 +43,7 @@ def write_checkpoint(
     tokenizer.add_special_tokens([END])
     config = CONFIG_MAPPING[family](
         vocab_size=len(vocabulary) + 7,  # like many real ones: more rows than tokens
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -54,4 +62,22 @@ def write_checkpoint(
     if chat is not None:
         fast.chat_template = chat
     fast.save_pretrained(folder)
+    return folder
+
+
+def write_adapter(folder: Path, checkpoint: Path, *, seed: int = 1, **settings: Any) -> Path:
+    """A PEFT adapter with random weights that change a checkpoint's answers; ``settings`` of LoRA."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    torch.manual_seed(seed)
+    given = {
+        "r": 4,
+        "target_modules": ["q_proj", "v_proj", "down_proj"],
+        "init_lora_weights": False,
+        **settings,
+    }
+    get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **given)).save_pretrained(folder)
     return folder

@@ -27,7 +27,7 @@ def tiny_tokenizer(words: Iterable[str] = ()) -> Any:
 
 
 def write_encoder(folder: Path, words: Iterable[str] = (), *, seed: int = 0) -> Path:
-    """A folder with such a base: two layers of 32."""
+    """A folder with such a base: one layer of 32."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -36,7 +36,7 @@ def write_encoder(folder: Path, words: Iterable[str] = (), *, seed: int = 0) -> 
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=4,
         max_position_embeddings=64,
     )

@@ -17,7 +17,15 @@ DTYPES = ("auto", "float16", "bfloat16", "float32")
 PLUGIN_TYPES = ("auto", "float16", "float32", "bfloat16", "int32", "disable")
 SWITCH = ("enable", "disable")
 
-# Flag -> what it takes: a type, a tuple of choices, or None for a switch without a value.
+# Names of modules that an adapter may change: LoraManager.LORA_MODULE_IDS of the 1.2 line.
+LORA_MODULES = (
+    "attn_qkv", "attn_q", "attn_k", "attn_v", "attn_dense", "mlp_h_to_4h", "mlp_4h_to_h", "mlp_gate",
+    "cross_attn_qkv", "cross_attn_q", "cross_attn_k", "cross_attn_v", "cross_attn_dense", "moe_h_to_4h",
+    "moe_4h_to_h", "moe_gate", "moe_router", "mlp_router", "mlp_gate_up",
+)  # fmt: skip
+
+# Flag -> what it takes: a type, a tuple of choices, a list with one of these for one or more values
+# (argparse's nargs="+"), or None for a switch without a value.
 CONVERT = {
     "--model_dir": str,
     "--output_dir": str,
@@ -64,8 +72,9 @@ BUILD = {
     "--logits_dtype": ("float16", "float32"),
     "--gather_context_logits": None,
     "--gather_generation_logits": None,
-    "--lora_dir": str,
+    "--lora_dir": [str],
     "--lora_ckpt_source": ("hf", "nemo"),
+    "--lora_target_modules": [LORA_MODULES],
     "--max_lora_rank": int,
     "--gpt_attention_plugin": PLUGIN_TYPES,
     "--gemm_plugin": (*PLUGIN_TYPES, "fp8", "nvfp4"),
@@ -138,10 +147,10 @@ def calls(folder: Path) -> list[str]:
 
 
 def check(name: str, arguments: list[str]) -> dict[str, str]:
-    """Flags -> values, refusing what the program would refuse.
+    """Flags -> values, several joined by spaces, refusing what the program would refuse.
 
     Raises:
-        ValueError: An unknown flag, a value of the wrong kind, or a missing flag.
+        ValueError: An unknown flag, a value of the wrong kind, a missing flag, or LoRA without modules.
     """
     table, found, rest = PROGRAMS[name], {}, list(arguments)
     while rest:
@@ -151,16 +160,32 @@ def check(name: str, arguments: list[str]) -> dict[str, str]:
         if flag in found:
             raise ValueError(f"given twice: {flag}")
         kind = table[flag]
-        value = "" if kind is None else rest.pop(0)
-        if isinstance(kind, tuple) and value not in kind:
-            raise ValueError(f"argument {flag}: invalid choice: {value!r} (choose from {kind})")
-        if kind is int:
-            int(value)
-        found[flag] = value
+        many = isinstance(kind, list)
+        count = next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest)) if many else 1
+        values = [] if kind is None else [rest.pop(0) for _ in range(count)]
+        if many and not values:
+            raise ValueError(f"argument {flag}: expected at least one argument")
+        for value in values:
+            _check_value(flag, kind[0] if many else kind, value)
+        found[flag] = " ".join(values)
     missing = [flag for flag in REQUIRED if flag in table and flag not in found]
     if missing:
         raise ValueError(f"the following arguments are required: {missing}")
+    if found.get("--lora_plugin", "disable") != "disable" and not (
+        found.get("--lora_target_modules") or found.get("--lora_dir")
+    ):
+        raise ValueError(
+            "lora_target_modules is empty. Please specify lora_target_modules or provide lora_dir to infer"
+            " lora_target_modules."
+        )
     return found
+
+
+def _check_value(flag: str, kind: type | tuple[str, ...], value: str) -> None:
+    if isinstance(kind, tuple) and value not in kind:
+        raise ValueError(f"argument {flag}: invalid choice: {value!r} (choose from {kind})")
+    if kind is int:
+        int(value)
 
 
 def act(name: str, arguments: list[str]) -> None:

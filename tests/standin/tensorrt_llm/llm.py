@@ -18,13 +18,24 @@ import openvino
 import openvino_genai as genai
 
 from ._strict import check
-from .executor import LoRARequest
-from .llmapi import KvCacheConfig
-from .lora_helper import LoraConfig
+from .executor import LoRARequest, RequestError
+from .llmapi.llm_args import KvCacheConfig, LoraConfig
 from .sampling_params import SamplingParams
 
 _BLOCK = 32
 _STEP_TOKENS = 256
+_PROMPT_TOKENS = 8192
+# Hugging Face's name of a module -> TensorRT-LLM's: the defaults for adapters of the models that are served.
+_MODULES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_dense",
+    "gate_proj": "mlp_h_to_4h",
+    "down_proj": "mlp_4h_to_h",
+    "up_proj": "mlp_gate",
+}
+_ATTENTION = {"attn_q", "attn_k", "attn_v"}
 
 
 @dataclass(slots=True)
@@ -61,6 +72,7 @@ class RequestOutput:
         self.cached_tokens = cached
         self.finished = False
         self._llm, self._aborted, self._error = llm, False, None
+        self._stops: list[int] = []
         self._done = threading.Event()
         try:
             self._loop: Any = asyncio.get_running_loop()
@@ -124,7 +136,11 @@ class LLM:
             raise OSError(f"{model} is neither a folder nor a model that can be fetched without a network")
         self._guided = kwargs.get("guided_decoding_backend")
         self._lora: LoraConfig | None = kwargs.get("lora_config")
+        if self._lora and not self._lora.lora_dir:
+            assert self._lora.lora_target_modules, "Expecting at least one lora target module"
         self._most = kwargs.get("max_seq_len") or 1024
+        self._chunked = bool(kwargs.get("enable_chunked_prefill"))
+        self._longest_prompt = kwargs.get("max_num_tokens") or _PROMPT_TOKENS
         shown = {k: getattr(v, "__dict__", v) for k, v in said.items() if v is not None}
         self._log(
             "construct", arguments={k: v if not isinstance(v, Path) else str(v) for k, v in shown.items()}
@@ -173,19 +189,29 @@ class LLM:
         if message := self._faults().get("generate"):
             raise RuntimeError(message)
         parameters = sampling_params or SamplingParams()
-        if len(inputs) + parameters.max_tokens > self._most:
+        if not self._chunked and len(inputs) > self._longest_prompt:
             raise ValueError(
-                f"{len(inputs)} + {parameters.max_tokens} tokens exceed max_seq_len ({self._most})"
+                f"The sum of prompt length ({len(inputs)}), query length (0) should not exceed max_num_tokens"
+                f" ({self._longest_prompt})"
             )
-        self._check_lora(lora_request)
-        config = self._generation(parameters)
+        # What is left of max_seq_len cuts max_tokens, with a warning.
+        longest = min(parameters.max_tokens, self._most - len(inputs))
+        refusal = self._refusal(lora_request)
+        if longest <= 0:
+            refusal = f"`default_max_tokens` ({longest}) must be greater than 0, max_seq_len is {self._most}"
         self._numbers += 1
         result = RequestOutput._made(self, self._numbers, list(inputs), self._reused(inputs))
+        result._stops = parameters.stop_token_ids or []
         adapter = lora_request.lora_name if lora_request else None
         self._log(
             "generate", id=self._numbers, tokens=len(inputs), cached=result.cached_tokens, lora=adapter,
-            prompt=self._tokenizer.decode(list(inputs)),
+            prompt=self._tokenizer.decode(list(inputs)), max_tokens=longest, refused=refusal,
+            stop_token_ids=parameters.stop_token_ids,
         )  # fmt: skip
+        if refusal:
+            result._finish("cancelled", RequestError(refusal))
+            return result
+        config = self._generation(parameters, longest)
         with self._wake:
             self._inbox.append((result, config))
             self._wake.notify()
@@ -199,22 +225,27 @@ class LLM:
         if not self._faults().get("hang"):
             self._thread.join()
 
-    def _check_lora(self, request: LoRARequest | None) -> None:
+    def _refusal(self, request: LoRARequest | None) -> str | None:
+        """Why the executor refuses an adapter. Of q, k and v it gives those that the adapter lacks zeros."""
         if request is None:
-            return
+            return None
         if self._lora is None:
-            raise ValueError("a LoRA was requested, but the LLM was made without lora_config")
-        rank = json.loads((Path(request.lora_path) / "adapter_config.json").read_text())["r"]
-        if rank > self._lora.max_lora_rank:
-            raise ValueError(f"LoRA rank {rank} > max_lora_rank {self._lora.max_lora_rank}")
+            return "a LoRA was requested, but the LLM was made without lora_config"
+        config = json.loads((Path(request.lora_path) / "adapter_config.json").read_text())
+        if config["r"] > self._lora.max_lora_rank:
+            return f"LoRA rank {config['r']} > max_lora_rank {self._lora.max_lora_rank}"
+        modules = {_MODULES[name] for name in config["target_modules"]}
+        modules |= _ATTENTION if modules & _ATTENTION else set()
+        missing = sorted(modules - set(self._lora.lora_target_modules))
+        return f"lora modules {missing} are not among lora_target_modules" if missing else None
 
-    def _generation(self, parameters: SamplingParams) -> Any:
+    def _generation(self, parameters: SamplingParams, longest: int) -> Any:
         if parameters.top_k not in (None, 1) or parameters.temperature is not None:
             raise NotImplementedError("the stand-in is greedy only")
-        config = genai.GenerationConfig(
-            max_new_tokens=parameters.max_tokens, do_sample=False, apply_chat_template=False
-        )
+        config = genai.GenerationConfig(max_new_tokens=longest, do_sample=False, apply_chat_template=False)
         config.eos_token_id = self._tokenizer.get_eos_token_id()
+        # The tokenizer's end token alone ends an answer, whatever generation_config says.
+        config.stop_token_ids = {config.eos_token_id, *(parameters.stop_token_ids or ())}
         if parameters.logprobs not in (None, 1):
             raise NotImplementedError("the stand-in gives the log-probability of the token that it takes")
         config.logprobs = parameters.logprobs or 0
@@ -222,7 +253,6 @@ class LLM:
         if guide is not None:
             if self._guided is None:
                 raise ValueError("GuidedDecodingParams, but guided_decoding_backend is not set")
-            guide.validate()
             if guide.regex is None:
                 raise NotImplementedError("the stand-in guides by regular expressions only")
             config.structured_output_config = genai.StructuredOutputConfig(regex=guide.regex)
@@ -272,11 +302,14 @@ class LLM:
             if any(answer.generated_log_probs):
                 pairs = zip(answer.generated_ids, answer.generated_log_probs, strict=True)
                 result.outputs[0].logprobs = [{token: Logprob(known, 1)} for token, known in pairs]
-            result.outputs[0].text = self._tokenizer.decode(answer.generated_ids)
             stopped = answer.finish_reason == genai.GenerationFinishReason.STOP
+            if stopped and answer.generated_ids[-1] in result._stops:
+                # The library cuts it off the tokens, and not off the log-probabilities.
+                del result.outputs[0].token_ids[-1]
+            result.outputs[0].text = self._tokenizer.decode(result.outputs[0].token_ids)
             result._finish("stop" if stopped else "length")
         else:
-            result._finish("length", RuntimeError("the request does not fit the KV cache"))
+            result._finish("length", RequestError("the request does not fit the KV cache"))
         return True
 
     def _faults(self) -> dict[str, Any]:

@@ -18,8 +18,7 @@ class GuidedDecodingParams:
     json_object: bool = False
     structural_tag: str | None = None
 
-    def validate(self) -> None:
-        """At most one guide, as the real one checks when a request is made."""
+    def _validate(self) -> None:
         given = sum(bool(getattr(self, one.name)) for one in fields(self))
         if given > 1:
             raise ValueError(f"Only one guide can be used for a request, but got {given}.")
@@ -75,3 +74,31 @@ class SamplingParams:
     truncate_prompt_tokens: int | None = None
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        self.pad_id = self.end_id if self.pad_id is None else self.pad_id
+        self.best_of = self.best_of or self.n
+        self._validate()
+
+    def _validate(self) -> None:
+        """Refuse at construction what the library refuses there."""
+        if self.top_p is not None and not 0 <= self.top_p <= 1:
+            raise ValueError(f"require 0 <= top_p <= 1, got top_p={self.top_p}")
+        for name in ("top_k", "temperature"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"require {name} >= 0, got {name}={value}")
+        if self.best_of < self.n:
+            raise ValueError(f"best_of ({self.best_of}) cannot be less than n ({self.n})")
+        if self.best_of > 1 and self._greedy_decoding:
+            raise ValueError(f"Greedy decoding does not allow multiple returns, got best_of={self.best_of}")
+        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < 1:
+            raise ValueError(f"truncate_prompt_tokens must be >= 1, got {self.truncate_prompt_tokens}")
+        if self.guided_decoding is not None:
+            self.guided_decoding._validate()
+
+    @property
+    def _greedy_decoding(self) -> bool:
+        chosen = (self.temperature, self.top_p, self.top_k)
+        greedy = chosen == (None, None, None) or self.top_k == 1 or 0 in (self.top_p, self.temperature)
+        return not self.use_beam_search and greedy

@@ -351,7 +351,12 @@ def test_adapters_on_one_base_take_the_memory_of_one(tmp_path):
     (share,) = plan_memory(deployment(tmp_path, *members), [H100]).gpus[0].shares
     assert share.need.member == "fashion, toys, books"
     assert share.need.weights == 2 * 8_030_261_248
-    assert share.need.adapter == 3 * (tmp_path / "toys" / "adapter_model.safetensors").stat().st_size
+    size = (tmp_path / "toys" / "adapter_model.safetensors").stat().st_size
+    assert share.need.adapter == 3 * size
+    # One that attributes and members name is there once.
+    members[0]["options"]["adapters"] = {"color": "toys"}
+    (share,) = plan_memory(deployment(tmp_path, *members), [H100]).gpus[0].shares
+    assert share.need.adapter == 3 * size
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from quorum.capacity.plan import DRIVER_BYTES, plan_memory
 from quorum.capacity.torch_memory import gpu_of
 from quorum.deployment import DeploymentError
 from quorum.hardware import GIB
+from quorum.operations.plan import plan
 from quorum.runtimes.option_base import OptionError
 from quorum.runtimes.options import read_options
 
@@ -182,6 +183,45 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
     # PEFT reads other formats too.
     (tmp_path / "lora" / "adapter_model.safetensors").unlink()
     assert plan_memory(deployment(tmp_path, hf("a", QWEN_7B, lora="lora")), [H100]).fits
+
+
+def test_members_on_one_base_count_it_once_with_every_adapter(tmp_path):
+    one, _ = (write_adapter(tmp_path / name) for name in ("one", "two"))
+    bytes_of_one = (one / "adapter_model.safetensors").stat().st_size
+    members = [
+        hf("a", lora="one", max_new_tokens=64),
+        hf("b", lora="two"),
+        hf("c", adapters={"color": "one"}),
+    ]
+    spec = deployment(tmp_path, *members)
+    found = plan_memory(spec, [H100])
+    (share,) = found.gpus[0].shares
+    assert share.need.member == "a, b, c"
+    assert share.need.weights == LLAMA_BYTES
+    assert share.need.adapter == 2 * bytes_of_one
+    assert found.fits
+    assert not found.elsewhere
+    # The longest prompts are those of the shortest answers.
+    assert share.need.activations == need(tmp_path, max_new_tokens=64).activations
+    apart = plan_memory(deployment(tmp_path, *(hf(n, shared=False, lora=n) for n in ("one", "two"))), [H100])
+    assert [(s.need.member, s.need.weights, s.need.adapter) for s in apart.gpus[0].shares] == [
+        ("one", LLAMA_BYTES, 0),
+        ("two", LLAMA_BYTES, 0),
+    ]
+    write_adapter(tmp_path / "other", hidden=3584, kv=512, layers=28, base=QWEN_7B)
+    with pytest.raises(BuildError, match=r"member b: .*LoRA adapter of another base"):
+        plan_memory(deployment(tmp_path, hf("a", lora="one"), hf("b", lora="other")), [H100])
+
+
+def test_a_report_says_which_adapter_answers_what(tmp_path):
+    for name in ("one", "two"):
+        write_adapter(tmp_path / name)
+    adapters = {"color": "one"}
+    spec = deployment(tmp_path, hf("a", lora="two", adapters=adapters), hf("b"), hf("c", shared=False))
+    report = plan(spec, gpu="h100-80")
+    assert report.adapters == {"a": {"color": "one", "*": "two"}}
+    assert report.to_json()["shared"] == [["a", "b"]]
+    assert report.to_json()["adapters"] == report.adapters
 
 
 @pytest.mark.parametrize(

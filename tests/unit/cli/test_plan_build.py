@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import trtllm_tools
+from support.standin import write_adapter
 from typer.testing import CliRunner
 
 from quorum.cli import app
@@ -51,6 +52,13 @@ def test_the_shipped_deployment_fits_an_80_gb_gpu_and_shows_its_arithmetic():
 @pytest.mark.parametrize("gpu", ["a100-80", "h100-80", "h200-141", "b200-180"])
 def test_the_shipped_deployment_fits_what_it_says(gpu):
     run("plan", ROOT / "deploy.gpu.yaml", "--gpu", gpu)
+
+
+@pytest.mark.parametrize("gpu", ["l40s-48", "h100-80"])
+def test_its_fp8_twin_fits_smaller_ones(gpu):
+    result = run("plan", ROOT / "deploy.gpu-fp8.yaml", "--gpu", gpu)
+    assert "6.98 G parameters as fp8" in result.stdout
+    assert "128 wide x 1 B = 64 KiB per token" in result.stdout
 
 
 def test_json_holds_the_same_sums():
@@ -129,11 +137,22 @@ def test_dry_run_prints_commands_that_can_be_pasted(tmp_path):
     assert not (ROOT / "engines" / "llama.build").exists()
 
 
+def test_a_dry_build_prints_the_modules_that_an_adapter_changes(tmp_path):
+    write_adapter(tmp_path / "adapter")
+    options = {"engine": "engine", "lora": {"path": "adapter"}}
+    result = run("build", "--spec", write(tmp_path, options, runtime="engine"), "--dry-run")
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("trtllm-build "))
+    assert line.endswith("--lora_target_modules attn_k attn_q attn_v")
+    trtllm_tools.check("bin/trtllm-build", shlex.split(line)[1:])
+
+
 def test_members_that_load_checkpoints_need_no_build():
     result = run("build", "--spec", ROOT / "deploy.gpu.yaml", "--dry-run")
     assert result.stdout == ""
     for name in ("llama", "qwen", "mistral"):
         assert f"{name}: nothing to build; the LLM API loads the checkpoint itself" in result.stderr
+    result = run("build", "--spec", ROOT / "deploy.gpu-fp8.yaml", "--dry-run")
+    assert f"there is no {ROOT / 'checkpoints' / 'Qwen2.5-7B-Instruct'} to make" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,62 @@ def test_members_on_one_base_must_want_the_same_llm(tmp_path: Path) -> None:
         shared(tmp_path, max_batch_size=64)
 
 
+ADAPTED = """
+attributes: {color: {}, size: {}}
+members:
+  - name: a
+    runtime: hf
+    options:
+      model: base
+      lora: usual
+      adapters:
+        color: colors
+        %s: sizes
+"""
+
+
+def test_adapters_answer_attributes_of_the_catalogue(tmp_path: Path) -> None:
+    options = load_deployment(write(tmp_path, ADAPTED % "size")).members[0].options
+    assert options.adapters_used == ("usual", "colors", "sizes")
+    with pytest.raises(DeploymentError) as caught:
+        load_deployment(write(tmp_path, ADAPTED % "sise"))
+    message = (
+        "11: members[0].options.adapters.sise: the catalogue has no attribute 'sise'; did you mean 'size'?"
+    )
+    assert str(caught.value).endswith(message)
+    with pytest.raises(DeploymentError, match="add it to `attributes`, or take it out here"):
+        load_deployment(write(tmp_path, ADAPTED % "width"))
+
+
+def hf_models(tmp_path: Path, *options: dict[str, Any]) -> dict[str, list[str]]:
+    members = [
+        {"name": f"m{number}", "runtime": "hf", "options": {"model": "base", **own}}
+        for number, own in enumerate(options)
+    ]
+    deploy = write(tmp_path, yaml.safe_dump({"attributes": {"color": {}}, "members": members}))
+    return {model: [m.name for m in own] for model, own in load_deployment(deploy).models().items()}
+
+
+def test_hf_members_share_a_base_unless_they_want_their_own(tmp_path: Path) -> None:
+    own, shared = {"lora": "a", "max_new_tokens": 64}, {"adapters": {"color": "b"}}
+    assert hf_models(tmp_path, {}, own, shared) == {"quorum_shared_m0": ["m0", "m1", "m2"]}
+    apart = {"shared": False, "device": "cpu"}
+    assert hf_models(tmp_path, own, apart, shared, apart) == {
+        "quorum_shared_m0": ["m0", "m2"],
+        "m1": ["m1"],
+        "m3": ["m3"],
+    }
+    elsewhere = {"device": "cuda:1"}
+    assert list(hf_models(tmp_path, own, elsewhere, elsewhere)) == ["m0", "quorum_shared_m1"]
+
+
+def test_continuous_batches_share_a_base_with_one_adapter_only(tmp_path: Path) -> None:
+    continuous = {"batching": "continuous", "lora": "a"}
+    other = {**continuous, "lora": "b"}
+    models = hf_models(tmp_path, continuous, other, {**continuous, "max_new_tokens": 3})
+    assert models == {"quorum_shared_m0": ["m0", "m2"], "m1": ["m1"]}
+
+
 def bomb(merge: str) -> str:
     lines = [f"a0: &a0 {{{', '.join(f'k{i}: x' for i in range(9))}}}"]
     lines += [f"a{i}: &a{i} {merge.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 8)]

@@ -18,7 +18,8 @@ from quorum.deployment.load import MAX_DEPTH, MAX_PROBLEMS
 pytestmark = LONG_FORM
 ROOT = Path(__file__).parents[3]
 FILES = [
-    (ROOT / name).read_text("utf-8") for name in ("deploy.yaml", "deploy.gpu.yaml", "deploy.engine.yaml")
+    (ROOT / name).read_text("utf-8")
+    for name in ("deploy.yaml", "deploy.gpu.yaml", "deploy.gpu-fp8.yaml", "deploy.engine.yaml")
 ]
 FUZZED = 60_000 if LONG else 600
 LONGEST_MESSAGE = 40_000

@@ -393,7 +393,7 @@ def test_reuse_of_prompts_is_told_where_it_is_known(checkpoint, start) -> None:
 
 def test_a_batch_that_fails_costs_its_own_questions_only(checkpoint, start, monkeypatch) -> None:
     runtime = start(checkpoint, max_new_tokens=30)
-    model, generate = runtime._loaded.model, runtime._loaded.model.generate
+    model, generate = runtime._host.loaded.model, runtime._host.loaded.model.generate
 
     def fail(**_: Any) -> None:
         raise RuntimeError("rehearsed")
@@ -407,7 +407,7 @@ def test_a_batch_that_fails_costs_its_own_questions_only(checkpoint, start, monk
 def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) -> None:
     runtime = start(checkpoint, max_new_tokens=400)
     expected = ask(runtime, [question(text) for text in TEXTS])
-    model, generate, sizes = runtime._loaded.model, runtime._loaded.model.generate, []
+    model, generate, sizes = runtime._host.loaded.model, runtime._host.loaded.model.generate, []
 
     def small_gpu(**given: Any) -> Any:
         sizes.append(len(given["input_ids"]))
@@ -426,7 +426,7 @@ def test_a_batch_too_big_for_the_gpu_is_split(checkpoint, start, monkeypatch) ->
 
 def test_a_batch_that_is_tried_again_finds_the_memory_of_the_first(checkpoint, start, monkeypatch) -> None:
     runtime = start(checkpoint, max_new_tokens=20)
-    model, generate = runtime._loaded.model, runtime._loaded.model.generate
+    model, generate = runtime._host.loaded.model, runtime._host.loaded.model.generate
     kept: list[Any] = []
 
     def small_gpu(**given: Any) -> Any:
@@ -449,7 +449,7 @@ def test_a_batch_that_is_tried_again_finds_the_memory_of_the_first(checkpoint, s
 def test_who_asks_again_just_after_a_batch_joins_those_who_wait(checkpoint, start, monkeypatch) -> None:
     monkeypatch.setattr("quorum.runtimes.hf_dynamic._WINDOW_S", 30.0)
     runtime = start(checkpoint, max_new_tokens=20, max_batch=4)
-    model, generate, sizes = runtime._loaded.model, runtime._loaded.model.generate, []
+    model, generate, sizes = runtime._host.loaded.model, runtime._host.loaded.model.generate, []
     left = threading.Semaphore(0)
 
     def submit(text: str) -> None:
@@ -474,14 +474,14 @@ def test_who_asks_again_just_after_a_batch_joins_those_who_wait(checkpoint, star
 def test_a_continuous_batch_that_fails_is_made_anew(checkpoint, start, monkeypatch) -> None:
     runtime = start(checkpoint, batching="continuous", max_new_tokens=400)
     expected = ask(runtime, [question("shoe")])
-    forward = runtime._loaded.model.forward
+    forward = runtime._host.loaded.model.forward
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("rehearsed")
 
-    monkeypatch.setattr(runtime._loaded.model, "forward", fail)
+    monkeypatch.setattr(runtime._host.loaded.model, "forward", fail)
     assert set(ask(runtime, [question(text) for text in TEXTS])) == {Status.ERROR}
-    monkeypatch.setattr(runtime._loaded.model, "forward", forward)
+    monkeypatch.setattr(runtime._host.loaded.model, "forward", forward)
     end = time.monotonic() + WAIT_S
     while (got := ask(runtime, [question("shoe")])) == [Status.ERROR]:
         assert time.monotonic() < end

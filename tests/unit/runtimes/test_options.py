@@ -169,11 +169,12 @@ def test_members_may_differ_in_options_that_exist() -> None:
 
 
 def test_missing_files_are_named_with_the_fix(tmp_path: Path) -> None:
-    options = HfOptions(model="m", lora="a")
-    assert [key for key, _ in find_missing(options, tmp_path)] == ["model", "lora"]
+    options = HfOptions(model="m", lora="a", adapters={"color": "b", "size": "a"})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "adapter_config.json").touch()
+    assert {key for key, _ in find_missing(options, tmp_path)} == {"model", "lora", "adapters.size"}
     (tmp_path / "m").mkdir()
-    (key, problem), _ = find_missing(options, tmp_path)
-    assert key == "model"
+    (problem,) = [problem for key, problem in find_missing(options, tmp_path) if key == "model"]
     assert problem.startswith(f"{tmp_path / 'm'} has no config.json; save a checkpoint there")
     (tmp_path / "m" / "config.json").touch()
     assert find_missing(HfOptions(model="m"), tmp_path) == []

@@ -88,6 +88,16 @@ def test_an_attribute_that_is_not_served_does_not_matter(tmp_path: Path) -> None
     check_prompts(settings(tmp_path, "hf", {"model": "tuned"}, only))
 
 
+def test_an_adapter_is_compared_on_the_attributes_that_it_answers(tmp_path: Path) -> None:
+    write_card(tmp_path / "tuned")
+    changed = Catalogue.of([CATALOGUE.get("entities"), replace(RELEVANCE, fields=("query",))])
+    one = {"model": "base", "adapters": {"entities": "tuned"}}
+    check_prompts(settings(tmp_path, "hf", one, changed))
+    both = {"model": "base", "adapters": {"entities": "tuned", "relevance": "tuned"}}
+    with pytest.raises(RuntimeConfigError, match="another prompt for relevance"):
+        check_prompts(settings(tmp_path, "hf", both, changed))
+
+
 def test_the_chat_template_is_part_of_the_prompt(tmp_path: Path) -> None:
     write_card(tmp_path / "tuned", chat=True)
     check_prompts(settings(tmp_path, "hf", {"model": "tuned"}))

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
 from quorum.runtimes.base import Done, Generated, Question, Reply
 from quorum.runtimes.cancellation import Cancellation
+from quorum.runtimes.option_base import Options
+from quorum.runtimes.options import HfOptions
 from quorum.serving.answering import Answering, packed
 from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_votes
 from quorum.tasks.catalogue import Catalogue
@@ -29,10 +32,12 @@ class Runtime:
         pass
 
 
-def ask(answer: Callable[[Question], Reply], *attributes: str) -> list[PackedVote]:
+def ask(
+    answer: Callable[[Question], Reply], *attributes: str, options: Options | None = None
+) -> list[PackedVote]:
     sent: list[bytes] = []
     admitted = Admitted("text", "", attributes, time.monotonic_ns() + 10**10)
-    answering = Answering(SETTINGS, Catalogue({}), Runtime(answer))
+    answering = Answering(SETTINGS, Catalogue({}), Runtime(answer), options)
     answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append, Cancellation())
     (votes,) = sent
     return unpack_votes(votes)
@@ -76,3 +81,44 @@ def test_the_prompt_holds_the_question() -> None:
 def test_votes_that_cannot_be_packed_become_abstentions() -> None:
     votes = [Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)]
     assert unpack_votes(packed(votes)) == [("", Status.ERROR, None)] * 2
+
+
+TWO = HfOptions(model="base", lora="usual", adapters={"size": "sizes", "color": "colors", "width": "sizes"})
+
+
+def test_each_adapter_is_asked_for_its_own_attributes_alone() -> None:
+    asked = []
+
+    def answer(question: Question) -> Reply:
+        asked.append(question)
+        return Generated(json.dumps({name: f"{question.adapter} {name}" for name in question.attributes}))
+
+    names = ("size", "brand", "color", "width", "age")
+    votes = ask(answer, *names, options=TWO)
+    assert [value for value, *_ in votes] == [
+        "sizes size", "usual brand", "colors color", "sizes width", "usual age"
+    ]  # fmt: skip
+    assert [(q.adapter, q.attributes) for q in asked] == [
+        ("sizes", ("size", "width")),
+        ("usual", ("brand", "age")),
+        ("colors", ("color",)),
+    ]
+    for question in asked:
+        assert question.prompt.startswith(", ".join(question.attributes) + "\n")
+        assert list(json.loads(question.schema)["properties"]) == list(question.attributes)
+
+
+def test_an_adapter_that_fails_costs_its_own_attributes_only() -> None:
+    def answer(question: Question) -> Reply:
+        if question.adapter == "sizes":
+            raise RuntimeError("no")
+        if question.adapter == "colors":
+            return Status.TIMEOUT
+        return Generated('{"brand":"acme"}')
+
+    votes = ask(answer, "size", "color", "brand", options=TWO)
+    assert [status for _, status, _ in votes] == [Status.ERROR, Status.TIMEOUT, Status.ANSWERED]
+
+
+def test_a_question_without_attributes_gets_no_votes() -> None:
+    assert ask(lambda _: Generated("{}"), options=TWO) == []

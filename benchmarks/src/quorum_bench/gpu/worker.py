@@ -76,12 +76,12 @@ def listings() -> Workload:
     return Workload(tuple(Product(text, category, ASKED) for text, category in by_text.items()))
 
 
-def question(catalogue: Catalogue, style: Style, product: Product) -> Question:
-    """Return the question that a member is asked about a product."""
+def question(catalogue: Catalogue, style: Style, product: Product, adapter: str | None = None) -> Question:
+    """Return the question that a member is asked about a product, of its LLM with that adapter."""
     schema = json.dumps(answer_schema(catalogue, ASKED), ensure_ascii=False)
     prompt = build_prompt(catalogue, style, product.text, product.category, ASKED)
     deadline = time.monotonic_ns() + int(PATIENCE_S * 1e9)
-    return Question(prompt, schema, product.text, product.category, ASKED, deadline)
+    return Question(prompt, schema, product.text, product.category, ASKED, deadline, adapter=adapter)
 
 
 def summary(samples: Samples, start_ns: int) -> Row:
@@ -120,6 +120,7 @@ class Bare:
         self._catalogue = Catalogue.load(CATALOGUE)
         self._products, self._style = listings().products, spec["style"]
         options = read_options(spec["runtime"], spec["options"])
+        self._adapter = options.usual_adapter
         self._runtime: Runtime = create(RuntimeSettings("bare", Path("/"), options))
 
     def answers(self, count: int, together: bool) -> Row:
@@ -132,7 +133,7 @@ class Bare:
             left.release()
 
         for number in range(count):
-            asked = question(self._catalogue, self._style, self._products[number])
+            asked = question(self._catalogue, self._style, self._products[number], self._adapter)
             self._runtime.submit(asked, lambda reply, number=number: keep(number, reply))  # type: ignore[misc]
             if not together:
                 left.acquire(timeout=PATIENCE_S)
@@ -156,7 +157,8 @@ class Bare:
                 loop.call_soon_threadsafe(future.set_result, (status, clock.now_ns()))
 
             product = self._products[number % len(self._products)]
-            self._runtime.submit(question(self._catalogue, self._style, product), deliver)
+            asked = question(self._catalogue, self._style, product, self._adapter)
+            self._runtime.submit(asked, deliver)
             return await asyncio.wait_for(future, PATIENCE_S)
 
         try:

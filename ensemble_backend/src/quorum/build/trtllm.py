@@ -17,6 +17,7 @@ from quorum.build.lora import read_adapter
 from quorum.build.shapes import Shape, find_shape
 from quorum.runtimes.engine_names import LORA_FOLDER, LORA_TASK, TOKENIZER_INFO
 from quorum.runtimes.options import EngineOptions, Lora
+from quorum.runtimes.peft_adapter import read_peft_adapter
 
 # Family -> folder of its convert_checkpoint.py. Others use the LLM API, which needs no build.
 CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
@@ -24,6 +25,7 @@ CONVERTERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
 _WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4"}
 CALIBRATED = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4")
 _LORA_FILES = ("model.lora_weights.npy", "model.lora_config.npy")
+_LORA_MODULES = "--lora_target_modules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class BuildSteps:
 
     Attributes:
         work: Folder of intermediate files; kept, so that an interrupted build resumes.
-        flags: Flags of ``trtllm-build`` -> their values.
+        flags: Flags of ``trtllm-build`` -> their values, several joined by spaces.
         guided: Whether to write the tokenizer's description for guided decoding.
         lora: Name -> folder of adapters, relative to the engine.
         carries: Files to copy from the checkpoint unless a step made them.
@@ -102,8 +104,10 @@ class BuildSteps:
 def engine_build_steps(member: str, options: EngineOptions, root: Path, tools: Tools) -> BuildSteps:
     """Lay out the commands that build an engine; nothing is run and the checkpoint may be missing.
 
+    An adapter must be there: an engine is compiled for the modules that it changes.
+
     Raises:
-        BuildError: The model cannot be compiled, or an option does not fit it.
+        BuildError: The model cannot be compiled, or an option or the adapter does not fit it.
     """
     where = f"member {member}"
     if not options.model:
@@ -190,8 +194,16 @@ def _flags(options: EngineOptions, shape: Shape, where: str, root: Path) -> dict
         "--use_paged_context_fmha": "enable",
     }
     if options.lora:
-        rank = options.lora.rank or read_adapter(root / options.lora.path).rank
-        flags |= {"--lora_plugin": "auto", "--max_lora_rank": str(rank)}
+        try:
+            adapter = read_peft_adapter(options.lora, root)
+        except ValueError as error:
+            raise BuildError(f"{where}: lora: {error}") from error
+        flags |= {
+            "--lora_plugin": "auto",
+            "--max_lora_rank": str(adapter.rank),
+            # Without it trtllm-build raises, as no adapter is given to it.
+            _LORA_MODULES: " ".join(adapter.modules),
+        }
     return flags
 
 
@@ -200,7 +212,11 @@ def _engine_step(
 ) -> Step:
     parallel, out = options.tensor_parallel, work / "engine"
     folders = {"--checkpoint_dir": str(work / "checkpoint"), "--output_dir": str(out)}
-    command = (tools.builder, *_words({**folders, **flags, "--workers": str(parallel)}))
+    modules = flags.get(_LORA_MODULES, "").split()
+    single = {flag: value for flag, value in flags.items() if flag != _LORA_MODULES}
+    command = (tools.builder, *_words({**folders, **single, "--workers": str(parallel)}))
+    if modules:
+        command += (_LORA_MODULES, *modules)
     makes = (out / "config.json", *(out / f"rank{rank}.engine" for rank in range(parallel)))
     size = shape.weight_bytes(options.dtype, options.quantization or "")
     return Step("compile the engine", command, makes, size)

@@ -142,10 +142,10 @@ def read_llm(members: Sequence[MemberSpec], root: Path) -> NeedUnder:
         shape = find_shape(options[0].llm, root)
         shape.weight_bytes(options[0].dtype)
         _check_quantisation(options[0], shape)
-        for own in options:
-            if own.lora:
-                adapters.append(read_adapter(root / own.lora.path))
-                adapters[-1].check_base(shape, own.llm)
+        # Each folder is in memory once, for all attributes and members.
+        for folder in dict.fromkeys(folder for own in options for folder in own.adapters_used if folder):
+            adapters.append(read_adapter(root / folder))
+            adapters[-1].check_base(shape, options[0].llm)
     except BuildError as error:
         raise BuildError(f"member {name}: {error}") from error
     return partial(_need, name, options[0], shape, sum(adapter.bytes for adapter in adapters))

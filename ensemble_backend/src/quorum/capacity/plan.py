@@ -119,7 +119,8 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: boo
         elif (
             isinstance(first.options, HfOptions) and gpu_of(first.options, auto=pytorch_sees_gpus) is not None
         ):
-            llm = read_torch_llm(first.name, first.options, spec.root)
+            own = {m.name: m.options for m in group if isinstance(m.options, HfOptions)}
+            llm = read_torch_llm(own, spec.root)
         elif isinstance(first.options, EncoderOptions) and first.options.triton:
             llm = _encoder(first.options, spec.root)
         else:

@@ -9,9 +9,12 @@ longest questions.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from quorum.build.checkpoint import BuildError
 from quorum.build.lora import read_adapter
@@ -39,31 +42,46 @@ def gpu_of(options: Options, *, auto: bool = True) -> int | None:
     return int(device[1] or 0) if device else None
 
 
-def read_torch_llm(member: str, options: HfOptions, root: Path) -> NeedUnder | str:
-    """Read the model of a member of runtime ``hf``, or say why its memory cannot be estimated.
+def read_torch_llm(members: Mapping[str, HfOptions], root: Path) -> NeedUnder | str:
+    """Read the model of a member of runtime ``hf``, or of members that share it, by their names.
 
-    That is no reason to refuse it: Transformers serves more than decoders of the usual shape.
-    A LoRA adapter of another model is one: it raises BuildError.
+    Returns the reason where its memory cannot be estimated. That is no reason to refuse it: Transformers
+    serves more than decoders of the usual shape.
+
+    Raises:
+        BuildError: A LoRA adapter is of another model.
     """
+    options = next(iter(members.values()))
     try:
         shape = find_shape(options.model, root)
         shape.weight_bytes(_dtype(options, shape))
     except BuildError as error:
         return str(error)
-    if options.lora is not None:
-        _check_adapter(member, root / options.lora, shape, options.model)
-    return partial(_need, member, options, shape)
+    sizes = {
+        folder: _adapter_bytes(name, root / folder, shape, options.model)
+        for name, own in members.items()
+        for folder in own.adapters_used
+        if folder is not None
+    }
+    # A single adapter is merged into the weights.
+    is_merged = len({folder for own in members.values() for folder in own.adapters_used}) == 1
+    # The longest prompts are those of the shortest answers.
+    shortest = min(own.max_new_tokens for own in members.values())
+    longest_prompts = msgspec.structs.replace(options, max_new_tokens=shortest)
+    adapters = 0 if is_merged else sum(sizes.values())
+    return partial(_need, ", ".join(members), longest_prompts, shape, adapters)
 
 
-def _check_adapter(member: str, folder: Path, shape: Shape, model: str) -> None:
+def _adapter_bytes(member: str, folder: Path, shape: Shape, model: str) -> int:
     try:
         adapter = read_adapter(folder)
     except BuildError:
-        return  # PEFT reads more formats than this does
+        return 0  # PEFT reads more formats than this does
     try:
         adapter.check_base(shape, model)
     except BuildError as error:
         raise BuildError(f"member {member}: {error}") from error
+    return adapter.bytes
 
 
 def _dtype(options: HfOptions, shape: Shape) -> str:
@@ -71,7 +89,7 @@ def _dtype(options: HfOptions, shape: Shape) -> str:
     return shape.dtype if options.dtype == "auto" else options.dtype
 
 
-def _need(member: str, options: HfOptions, shape: Shape, changes: Changes) -> Need:
+def _need(member: str, options: HfOptions, shape: Shape, adapter: int, changes: Changes) -> Need:
     options = changes.apply(options)
     dtype = _dtype(options, shape)
     each = 4 if dtype == "float32" else 2
@@ -105,4 +123,10 @@ def _need(member: str, options: HfOptions, shape: Shape, changes: Changes) -> Ne
         "kv_cache": f"{kept} (estimate)",
         "longest": "max_seq_len" if options.max_seq_len else "assumed; `max_seq_len` says otherwise",
     }
-    return replace(need, arithmetic=arithmetic, by_pytorch=True, kv_room=cached * need.kv_per_token)
+    return replace(
+        need,
+        adapter=adapter,
+        arithmetic=arithmetic,
+        by_pytorch=True,
+        kv_room=cached * need.kv_per_token,
+    )

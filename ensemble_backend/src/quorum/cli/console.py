@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -193,3 +193,13 @@ class StepBar:
         score = "" if step.score is None else f" held out {step.score:.1%}"
         figures = f"loss {step.loss:.3f} {step.rate:.0f} rows/s{score} eta {left}"
         self._bar.update(self._task, completed=step.done, figures=figures)
+
+
+def adapters_text(adapters: Mapping[str, str]) -> str:
+    """Which adapter answers which attribute, in words, by :meth:`quorum.Deployment.adapters` of a member."""
+    answers: dict[str, list[str]] = {}
+    for attribute, folder in adapters.items():
+        answers.setdefault(folder, []).append("all others" if attribute == "*" else attribute)
+    if list(adapters) == ["*"]:
+        return adapters["*"]
+    return "; ".join(f"{folder}: {', '.join(names)}" for folder, names in answers.items())

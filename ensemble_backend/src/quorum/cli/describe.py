@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, note, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, adapters_text, note, print_json
 from quorum.cli.rollout import describe_missing
 
 
@@ -33,12 +33,16 @@ def validate(
     quorum.validate(spec)
     if machine:
         refuse_misfits(spec)
+    adapters = spec.adapters()
     if json:
-        print_json({"valid": True, "members": spec.member_names, "attributes": list(spec.attributes)})
+        report = {"valid": True, "members": spec.member_names, "attributes": list(spec.attributes)}
+        print_json({**report, "adapters": adapters} if adapters else report)
     else:
         note(
             f"{deploy}: valid; members {', '.join(spec.member_names)}; asked for {', '.join(spec.attributes)}"
         )
+        for name, own in adapters.items():
+            note(f"adapters of {name}: {adapters_text(own)}")
 
 
 def refuse_misfits(spec: quorum.Deployment) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import JsonOption, note, out, print_json
+from quorum.cli.console import JsonOption, adapters_text, note, out, print_json
 from quorum.hardware import GIB, KNOWN
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _show(report: quorum.PlanReport) -> None:
         out.print(_table(gpu))
         for share in gpu.shares:
             _print(f"{share.need.member}:", *_arithmetic(share))
+    _show_adapters(report)
     if plan.elsewhere:
         note(f"not planned, on no GPU or of unknown shape: {', '.join(plan.elsewhere)}")
     for line in plan.notes:
@@ -79,6 +80,13 @@ def _show(report: quorum.PlanReport) -> None:
             f" = {cost.gpu_hours:.1f} GPU hours"
             + ("" if cost.total is None else f" x {cost.price_per_gpu_hour:g} = {cost.total:.2f}")
         )
+
+
+def _show_adapters(report: quorum.PlanReport) -> None:
+    for name, adapters in report.adapters.items():
+        note(f"adapters of {name}: {adapters_text(adapters)}")
+    for names in report.shared:
+        note(f"one base in memory for {', '.join(names)}")
 
 
 def _print(*lines: str) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, adapters_text, err, note, out, print_json
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
@@ -181,9 +181,11 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         method = f"{v.method}, by scores" if v.uses_scores else v.method
         learned = (v.created or "-")[:16].replace("T", " ")
         versions.add_row(str(number), v.state, method, str(v.gold_labels), learned, short)
-    members = Table("member", "state", "reason")
+    members = Table("member", "state", *["adapters"] * bool(report.adapters), "reason")
     for name, m in report.members.items():
-        members.add_row(name, Text(m.state, "" if m.state == "READY" else "bold red"), Text(m.reason))
+        adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
+        state = Text(m.state, "" if m.state == "READY" else "bold red")
+        members.add_row(name, state, *adapters, Text(m.reason))
     for table in (channels, versions, members):
         out.print(table)
     _note(report)

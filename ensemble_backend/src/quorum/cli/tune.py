@@ -92,6 +92,9 @@ def train(
         bool | None,
         typer.Option("--chat/--no-chat", help="LLMs: apply the chat template; default: if the base has one."),
     ] = None,
+    balance: Annotated[
+        bool, typer.Option("--balance/--no-balance", help="LLMs: draw the labels of a task equally often.")
+    ] = True,
     max_tokens: Annotated[
         int, typer.Option(min=16, help="LLMs: rows with more tokens, answer included, are left out.")
     ] = 1024,
@@ -102,7 +105,8 @@ def train(
         bool, typer.Option("--with-category", help="Encoders of values: the question names the category.")
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Encoders: write matrix products in int8, smaller and faster.")
+        bool,
+        typer.Option("--int8", help="Encoders: matrix products in int8; faster in ONNX Runtime."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out if `quorum tune` wrote it.")] = False,
     deploy: DeployOption = DEPLOY,
@@ -137,6 +141,7 @@ def train(
         rank=rank,
         prompt=prompt,
         chat=chat,
+        balance=balance,
         max_tokens=max_tokens,
         class_weights=class_weights,
         with_category=with_category,

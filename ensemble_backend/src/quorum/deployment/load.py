@@ -124,7 +124,7 @@ def _describe(path: Path, lines: Mapping[Place, int], error: Mapping[str, Any]) 
     loc, kind = error["loc"], error["type"]
     if kind == "at_key":
         # A check of a whole mapping names the faulty key.
-        loc = (*loc, error["ctx"]["key"])
+        loc = (*loc, *error["ctx"]["keys"])
     names = [p if isinstance(p, int) or (isinstance(p, str) and p.isprintable()) else repr(p) for p in loc]
     key = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
     text = error["msg"].removeprefix("Value error, ")

@@ -22,9 +22,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
+from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
 from quorum.runtimes.option_base import OptionError, Options
-from quorum.runtimes.options import RUNTIMES, SHARED, read_options
+from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.attribute import MAX_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
 from quorum.tasks.catalogue import Catalogue
@@ -43,9 +45,10 @@ Guard = Literal["overall", "per_attribute"]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
-def _error_at(key: str, message: str) -> PydanticCustomError:
-    """An error at ``key`` of the field that is being checked."""
-    return PydanticCustomError("at_key", "{message}", {"message": message, "key": key})
+def _error_at(key: str | tuple[str | int, ...], message: str) -> PydanticCustomError:
+    """An error at ``key``, or at a path of keys, of the field that is being checked."""
+    keys = key if isinstance(key, tuple) else (key,)
+    return PydanticCustomError("at_key", "{message}", {"message": message, "keys": keys})
 
 
 def _one_of(what: str, known: Sequence[str]) -> AfterValidator:
@@ -337,8 +340,18 @@ class Deployment(_Strict):
         if duplicates:
             raise ValueError(f"two members are called {duplicates[0]!r}; names must differ")
         for members in self.models().values():
-            _check_shared(members)
+            check_shared(members[0].runtime, {member.name: member.options for member in members})
         return self
+
+    @field_validator("members")
+    @classmethod
+    def _adapted(cls, members: list[MemberSpec], info: ValidationInfo) -> list[MemberSpec]:
+        # Faulty attributes are refused for what is wrong with them.
+        if "attributes" in info.data:
+            for number, member in enumerate(members):
+                for name, problem in unknown_attributes(member.options, info.data["attributes"]):
+                    raise _error_at((number, "options", "adapters", name), problem)
+        return members
 
     @field_validator("vote")
     @classmethod
@@ -358,15 +371,18 @@ class Deployment(_Strict):
 
     def models(self) -> dict[str, list[MemberSpec]]:
         """Triton model -> its members: one, or all that share an LLM in memory."""
-        groups: dict[tuple[str, ...], list[MemberSpec]] = {}
+        groups: dict[tuple[object, ...], list[MemberSpec]] = {}
         for member in self.members:
-            alone = member.runtime not in SHARED
-            key = ("", member.name) if alone else (member.runtime, member.options.llm)
-            groups.setdefault(key, []).append(member)
+            groups.setdefault(llm_of(member.runtime, member.name, member.options), []).append(member)
         return {
             f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
             for group in groups.values()
         }
+
+    def adapters(self) -> dict[str, dict[str, str]]:
+        """Member -> attribute, or "*" for all others -> folder of the adapter; only members with adapters."""
+        used = {member.name: adapters_in_use(member.options) for member in self.members}
+        return {name: adapters for name, adapters in used.items() if adapters}
 
     @property
     def root(self) -> Path:
@@ -387,21 +403,3 @@ class Deployment(_Strict):
         """The attribute catalogue in the form that the serving code uses."""
         attributes = [spec.named(name) for name, spec in self.attributes.items()]
         return Catalogue.of(attributes, self.default_normaliser)
-
-
-def _check_shared(members: list[MemberSpec]) -> None:
-    """Raise ValueError for members that share an LLM but differ in options that belong to it."""
-    first = members[0].options
-    for other in members[1:]:
-        per_member = SHARED[other.runtime]
-        differ = [
-            key
-            for key, value in msgspec.structs.asdict(first).items()
-            if key not in per_member and getattr(other.options, key) != value
-        ]
-        if differ:
-            raise ValueError(
-                f"members {members[0].name!r} and {other.name!r} share the model {first.llm!r} in memory but"
-                f" differ in {', '.join(differ)}; set the same in both (they may differ in"
-                f" {', '.join(sorted(per_member))})"
-            )

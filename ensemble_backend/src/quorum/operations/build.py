@@ -11,6 +11,7 @@ from quorum.build.checkpoint import BuildError
 from quorum.build.compile import compile_engine
 from quorum.build.manifest import EngineManifest
 from quorum.build.quantise import quantise_steps
+from quorum.build.shapes import split_quantised
 from quorum.build.trtllm import BuildSteps, Step, Tools, engine_build_steps
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.records import Record
@@ -97,6 +98,13 @@ def _build_of(deployment: Deployment, member: MemberSpec, tools: Tools) -> Membe
         steps = engine_build_steps(name, options, deployment.root, tools)
     elif isinstance(options, TensorRtLlmOptions):
         steps = quantise_steps(name, options, deployment.root, tools)
+        target = deployment.root / options.model
+        plain, method = split_quantised(target.name)
+        if method and not target.is_dir():
+            reason = (
+                f"there is no {target.with_name(plain)} to make {options.model} of; fetch it, unless that is"
+                " a Hugging Face id, which the LLM API loads itself"
+            )
     elif isinstance(options, EncoderOptions):
         reason = f"tune it with `quorum tune`, into {options.model}"
     elif isinstance(options, OpenVinoOptions):

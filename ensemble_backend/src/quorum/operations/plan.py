@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quorum.capacity.plan import GpuPlan, Plan, Share, plan_memory
 from quorum.deployment.schema import Deployment
 from quorum.hardware import KNOWN, Gpu, find_gpus, known_gpu, parse_memory
-from quorum.records import Record
+from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
 
 _ASSUMED = "h100-80"
@@ -42,11 +43,19 @@ class Cost(Record):
 
 @dataclass(frozen=True, slots=True)
 class PlanReport(Record):
-    """A plan, the source of its GPUs, and a cost where one was asked for."""
+    """A plan, the source of its GPUs, and a cost where one was asked for.
+
+    Attributes:
+        adapters: Member -> attribute ("*": all others) -> folder of the adapter that answers it; only members
+            with adapters.
+        shared: Members that hold one base together.
+    """
 
     plan: Plan
     gpus_from: str
     cost: Cost | None
+    adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    shared: Sequence[Sequence[str]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -58,6 +67,8 @@ class PlanReport(Record):
             "would_fit": self.plan.fixes,
             "notes": self.plan.notes,
             "not_planned": self.plan.elsewhere,
+            "adapters": plain(self.adapters),
+            "shared": plain(self.shared),
             **({"cost": self.cost.to_json()} if self.cost else {}),
         }
 
@@ -89,7 +100,13 @@ def plan(
     """
     targets, source = _gpus(gpu, gpu_memory, gpus)
     result = plan_memory(deployment, targets)
-    return PlanReport(result, source, _cost(listings, rate, price, len(result.gpus) or 1))
+    return PlanReport(
+        result,
+        source,
+        _cost(listings, rate, price, len(result.gpus) or 1),
+        deployment.adapters(),
+        [[member.name for member in group] for group in deployment.models().values() if len(group) > 1],
+    )
 
 
 def _gpus(name: str | None, memory: str | None, count: int | None) -> tuple[list[Gpu], str]:

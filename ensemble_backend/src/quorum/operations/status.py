@@ -97,6 +97,8 @@ class ServerStatus(Record):
             where a channel does not answer.
         members: Triton's state of each member's model; :data:`DOWN` where its worker does not answer.
         incidents: What `quorum up` found and did about it lately, oldest first.
+        adapters: Member -> attribute ("*": all others) -> folder of the adapter that answers it; only members
+            with adapters.
         workers: By model, since when its worker answers or does not, and why; of this machine's server only.
     """
 
@@ -110,6 +112,7 @@ class ServerStatus(Record):
     differs: str = ""
     incidents: list[Incident] = field(default_factory=list)
     workers: dict[str, WorkerState] = field(default_factory=dict)
+    adapters: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -227,6 +230,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         differs=_difference(deployment, endpoint.grpc_url, store) if ready else "",
         incidents=recent_incidents(deployment),
         workers=workers,
+        adapters=deployment.adapters(),
     )
 
 

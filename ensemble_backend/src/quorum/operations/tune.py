@@ -37,6 +37,7 @@ class TuneOptions:
         rank: LLMs: of the adapter; a multiple of 8 up to 64.
         prompt: LLMs: style of the prompts, as the member's in ``deploy.yaml``.
         chat: LLMs: whether to apply the chat template; None: if the tokenizer has one, as serving does.
+        balance: LLMs: draw the labels of an attribute equally often.
         max_tokens: LLMs: longer rows, with prompt and answer, are left out.
         class_weights: Encoders of labels: weigh labels by the inverse of their frequency.
         with_category: Encoders of values: put the category into the question.
@@ -56,6 +57,7 @@ class TuneOptions:
     rank: int = 8
     prompt: Style = "bare"
     chat: bool | None = None
+    balance: bool = True
     max_tokens: int = 1024
     class_weights: bool = False
     with_category: bool = False
@@ -187,6 +189,7 @@ def _causal(
         alpha=2 * options.rank,
         style=options.prompt,
         chat=options.chat,
+        balance=options.balance,
         max_tokens=options.max_tokens,
         epochs=options.epochs or usual.epochs,
         learning_rate=options.learning_rate,

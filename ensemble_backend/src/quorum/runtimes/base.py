@@ -32,6 +32,8 @@ class Question:
         attributes: ``A`` names, in the order of the answer.
         deadline_ns: ``time.monotonic_ns()`` after which the answer is discarded.
         cancellation: Says, before the deadline, that the answer is no longer waited for.
+        adapter: Folder of the adapter that answers, as the member's options name it; None: the LLM without
+            one. It is one of ``options.adapters_used``.
     """
 
     prompt: str
@@ -41,6 +43,7 @@ class Question:
     attributes: tuple[str, ...]
     deadline_ns: int
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
+    adapter: str | None = None
 
     @property
     def expired(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from quorum.runtimes.control_tokens import ControlTokens
 
@@ -14,11 +14,14 @@ from quorum.runtimes.control_tokens import ControlTokens
 class ChatTokenizer:
     """The tokenizer of a folder or Hugging Face id (OSError if it has none), or a loaded one.
 
-    ``chat`` says whether to apply the chat template; ``None``: if there is one.
+    ``chat`` says whether to apply the chat template; ``None``: if there is one. ``revision`` is a commit,
+    branch or tag of an id.
     """
 
-    def __init__(self, model: Any, chat: bool | None = None) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model) if isinstance(model, str) else model
+    def __init__(self, model: Any, chat: bool | None = None, revision: str | None = None) -> None:
+        if isinstance(model, str):
+            model = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+        self._tokenizer = model
         self._chat = bool(self._tokenizer.chat_template) if chat is None else chat
         added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
         self._controls = ControlTokens(
@@ -68,6 +71,19 @@ class ChatTokenizer:
     def decode_all(self, lists: list[list[int]]) -> list[str]:
         """The text of each of several answers, as :meth:`decode` gives it."""
         return [self.decode(tokens) for tokens in lists]
+
+
+def end_tokens(model: str, revision: str | None = None) -> tuple[int, ...]:
+    """Tokens that end an answer, by the ``generation_config.json`` of a folder or Hugging Face id.
+
+    Checkpoints have several where a turn ends otherwise than a text does, as those of Llama 3;
+    none without that file.
+    """
+    try:
+        ends = GenerationConfig.from_pretrained(model, revision=revision or "main").eos_token_id
+    except OSError:
+        return ()
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def _template_text(template: Any) -> str | None:

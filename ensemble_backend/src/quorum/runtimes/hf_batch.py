@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,42 +18,31 @@ from quorum_contract import Status
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Job:
-    """One question in a batch.
+class Answers:
+    """Collects a member's answers token by token and settles each as soon as it is complete.
 
     Attributes:
-        done: Takes the answer; called once.
-        prompt: The question's tokens.
-        matcher: Tracks the answer in its grammar; ``None`` where decoding is not guided.
-        answer: The tokens so far, without the end token.
-        log_probs: Their log-probabilities before the grammar's mask; nan: not known.
-        settled: Whether ``done`` was called.
+        limit: Tokens of the longest answer.
+        scores: Whether answers come with log-probabilities.
     """
-
-    question: Question
-    done: Done
-    prompt: list[int]
-    matcher: Any = None
-    answer: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    settled: bool = False
-
-    def settle(self, reply: Reply) -> None:
-        """Call ``done``, once."""
-        if not self.settled:
-            self.settled = True
-            self.done(reply)
-
-
-class Answers:
-    """Collects answers token by token and settles each as soon as it is complete."""
 
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded) -> None:
         self._tokenizer, self._end = loaded.tokenizer, frozenset(loaded.end)
-        self._limit, self._member = settings.options.max_new_tokens, settings.member
-        self._scores = settings.options.scores
+        self.limit, self._member = settings.options.max_new_tokens, settings.member
+        self.scores = settings.options.scores
         self._ends = TokenEnds(lambda lists: [self._decode(tokens) for tokens in lists])
+        self._lock, self._closed = threading.Lock(), False
+
+    def pass_on(self, done: Done, reply: Reply) -> None:
+        """Call ``done``, unless the member was closed."""
+        with self._lock:
+            if not self._closed:
+                done(reply)
+
+    def close(self) -> None:
+        """Drop all later answers: the batcher may go on for other members."""
+        with self._lock:
+            self._closed = True
 
     def take(self, job: Job, token: int, log_prob: float) -> bool:
         """Add a token to an answer; returns whether this settled it."""
@@ -65,7 +55,7 @@ class Answers:
             logger.error("member %s: token %d left the grammar: %s", self._member, token, error)
             job.settle(Status.ERROR)
             return True
-        if len(job.answer) >= self._limit or (job.matcher is not None and job.matcher.is_stopped()):
+        if len(job.answer) >= self.limit or (job.matcher is not None and job.matcher.is_stopped()):
             return self.finish(job)
         if job.question.expired:
             job.settle(Status.TIMEOUT)
@@ -83,13 +73,43 @@ class Answers:
 
     def _generated(self, job: Job) -> Generated:
         text = self._decode(job.answer)
-        if not self._scores:
+        if not self.scores:
             return Generated(text)
         return Generated(text, self._ends.find(job.answer, text), job.log_probs)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
+
+
+@dataclass(slots=True)
+class Job:
+    """One question in a batch.
+
+    Attributes:
+        done: Takes the answer; called once.
+        answers: Collects the answers of its member.
+        prompt: The question's tokens.
+        matcher: Tracks the answer in its grammar; ``None`` where decoding is not guided.
+        answer: The tokens so far, without the end token.
+        log_probs: Their log-probabilities before the grammar's mask; nan: not known.
+        settled: Whether ``done`` was called.
+    """
+
+    question: Question
+    done: Done
+    answers: Answers
+    prompt: list[int]
+    matcher: Any = None
+    answer: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    settled: bool = False
+
+    def settle(self, reply: Reply) -> None:
+        """Call ``done``, once."""
+        if not self.settled:
+            self.settled = True
+            self.answers.pass_on(self.done, reply)
 
 
 def log_probs_of(logits: Any, tokens: Any) -> list[float]:

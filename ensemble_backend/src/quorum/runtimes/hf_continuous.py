@@ -19,7 +19,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from transformers.generation.continuous_batching.requests import RequestStatus
 
 from quorum.runtimes.base import RuntimeSettings
-from quorum.runtimes.hf_batch import Answers, Job, log_probs_of
+from quorum.runtimes.hf_batch import Job, log_probs_of
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.options import HfOptions
@@ -36,8 +36,8 @@ class ContinuousBatcher:
     """Takes tokens from the manager's thread in another thread, and cancels expired questions."""
 
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded, guide: Guide | None) -> None:
-        self._loaded, self._answers, options = loaded, Answers(settings, loaded), settings.options
-        self._max_new_tokens, self._member = options.max_new_tokens, settings.member
+        self._loaded, self._member, options = loaded, settings.member, settings.options
+        scores = any(own.scores for own in (options, *settings.peers))
         self._config = ContinuousBatchingConfig(
             page_size=_PAGE_TOKENS,
             num_blocks=max(1, options.kv_cache_tokens // _PAGE_TOKENS),
@@ -49,9 +49,9 @@ class ContinuousBatcher:
             # Flash attention would be downloaded.
             auto_switch_to_flash=False,
             # With a guide they would be those after its mask.
-            return_logprobs=options.scores and guide is None,
+            return_logprobs=scores and guide is None,
         )
-        self._mask = _Mask(guide, options.scores) if guide else None
+        self._mask = _Mask(guide, scores) if guide else None
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -73,7 +73,7 @@ class ContinuousBatcher:
                 self._mask.matchers[name] = _Tracked(job.matcher)
                 job.matcher = None
         taken = manager.add_request(
-            job.prompt, request_id=name, max_new_tokens=self._max_new_tokens, streaming=True
+            job.prompt, request_id=name, max_new_tokens=job.answers.limit, streaming=True
         )
         if taken is None:
             self._drop(name, Status.ERROR)
@@ -116,13 +116,13 @@ class ContinuousBatcher:
         seen = len(job.answer)
         known = itertools.chain(log_probs[seen:], itertools.repeat(math.nan))
         for token, log_prob in zip(result.generated_tokens[seen:], known, strict=False):
-            if self._answers.take(job, token, log_prob):
+            if job.answers.take(job, token, log_prob):
                 break
         if not job.settled and result.status == RequestStatus.FAILED:
             logger.error("member %s: a question failed: %s", self._member, result.error)
             job.settle(Status.ERROR)
         elif not job.settled and result.is_finished():
-            self._answers.finish(job)
+            job.answers.finish(job)
         if job.settled:
             self._drop(result.request_id, Status.ERROR)
 
@@ -148,14 +148,18 @@ class ContinuousBatcher:
 
 
 class _Tracked:
-    """A matcher, brought up to the tokens of its answer, and their log-probabilities before the mask."""
+    """A matcher, brought up to the tokens of its answer, and their log-probabilities before the mask.
+
+    Of a member that is not guided, with one that is, there is no matcher.
+    """
 
     def __init__(self, matcher: Any) -> None:
         self.matcher, self._seen = matcher, 0
         self.log_probs: list[float] = []
 
     def catch_up(self, tokens: list[int]) -> None:
-        self.matcher.consume_tokens(tokens[self._seen :])
+        if self.matcher is not None:
+            self.matcher.consume_tokens(tokens[self._seen :])
         self._seen = len(tokens)
 
     def keep(self, log_prob: float) -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from quorum.runtimes.base import RuntimeSettings
-from quorum.runtimes.hf_batch import Answers, Job, log_probs_of
+from quorum.runtimes.hf_batch import Job, log_probs_of
 from quorum.runtimes.hf_guide import Guide
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.options import HfOptions
@@ -30,8 +30,10 @@ class DynamicBatcher:
     """Runs one batch at a time on one thread, until its last answer is complete."""
 
     def __init__(self, settings: RuntimeSettings[HfOptions], loaded: Loaded, guide: Guide | None) -> None:
-        self._member, self._options = settings.member, settings.options
-        self._loaded, self._guide, self._answers = loaded, guide, Answers(settings, loaded)
+        self._member, self._max_batch = settings.member, settings.options.max_batch
+        # Members that share the model are asked the same question one after the other.
+        self._waits = bool(settings.peers or loaded.adapters)
+        self._loaded, self._guide = loaded, guide
         self._inbox: deque[Job] = deque()
         self._wake = threading.Condition()
         self._running = True
@@ -68,12 +70,12 @@ class DynamicBatcher:
         """The next batch; empty at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or not self._running)
-            if last > 1 or len(self._inbox) > 1:
-                full = self._options.max_batch
+            if self._waits or last > 1 or len(self._inbox) > 1:
+                full = self._max_batch
                 self._wake.wait_for(lambda: len(self._inbox) >= full or not self._running, _WINDOW_S)
             if not self._running:
                 return []
-            return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._options.max_batch))]
+            return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._max_batch))]
 
     def _answer(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -115,7 +117,7 @@ class DynamicBatcher:
         for row, job in enumerate(jobs):
             tokens[row, longest - len(job.prompt) :] = torch.tensor(job.prompt)
             attended[row, longest - len(job.prompt) :] = 1
-        kept = _Kept() if self._options.scores else None
+        kept = _Kept() if any(job.answers.scores for job in jobs) else None
         processors: list[LogitsProcessor] = [kept] if kept else []
         if self._guide:
             processors.append(_Mask(jobs, self._guide))
@@ -123,9 +125,10 @@ class DynamicBatcher:
             self._loaded.model.generate(
                 input_ids=tokens.to(self._loaded.device),
                 attention_mask=attended.to(self._loaded.device),
-                max_new_tokens=self._options.max_new_tokens,
+                max_new_tokens=max(job.answers.limit for job in jobs),
                 logits_processor=LogitsProcessorList(processors),
-                stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, self._answers, kept)]),
+                stopping_criteria=StoppingCriteriaList([_Watch(self, jobs, kept)]),
+                **self._loaded.batch_arguments([job.question.adapter for job in jobs]),
             )
 
 
@@ -152,16 +155,14 @@ class _Mask(LogitsProcessor):  # type: ignore[misc]
 class _Watch(StoppingCriteria):  # type: ignore[misc]
     """Takes each new token, settles complete answers, and ends rows that are settled or expired."""
 
-    def __init__(
-        self, batcher: DynamicBatcher, jobs: list[Job], answers: Answers, kept: _Kept | None
-    ) -> None:
-        self._batcher, self._jobs, self._answers, self._kept = batcher, jobs, answers, kept
+    def __init__(self, batcher: DynamicBatcher, jobs: list[Job], kept: _Kept | None) -> None:
+        self._batcher, self._jobs, self._kept = batcher, jobs, kept
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         tokens = input_ids[:, -1]
         log_probs = log_probs_of(self._kept.logits, tokens) if self._kept else [math.nan] * len(tokens)
         for job, token, log_prob in zip(self._jobs, tokens.tolist(), log_probs, strict=True):
             if not self._batcher.is_over(job):
-                self._answers.take(job, token, log_prob)
+                job.answers.take(job, token, log_prob)
         over = [self._batcher.is_over(job) for job in self._jobs]
         return torch.tensor(over, device=input_ids.device)

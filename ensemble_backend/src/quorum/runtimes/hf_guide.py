@@ -41,8 +41,10 @@ class Guide:
 
         Rows without one of the ``B`` matchers stay as they are.
         """
-        bits = allocate_token_bitmask(len(matchers), self._tokens.vocab_size)
         rows = [(matcher, row) for row, matcher in enumerate(matchers) if matcher is not None]
+        if not rows:
+            return scores
+        bits = allocate_token_bitmask(len(matchers), self._tokens.vocab_size)
         fill_next_token_bitmask_par(self._executor, rows, bits)
         words = torch.from_numpy(bits).to(scores.device)
         allowed = ((words.unsqueeze(-1) >> self._shifts) & 1).flatten(1)[:, : scores.shape[1]].bool()

@@ -77,6 +77,31 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """The model that the options name; empty where there is none."""
         return str(getattr(self, "model", ""))
 
+    @property
+    def shared(self) -> bool:
+        """Whether members on this LLM share it in memory, if their runtime can (``SHARED``)."""
+        return True
+
+    @property
+    def adapters_at_once(self) -> bool:
+        """Whether questions of several adapters can be answered side by side."""
+        return True
+
+    @property
+    def adapter_by_attribute(self) -> Mapping[str, str]:
+        """Attribute -> folder of the adapter that answers it; empty: :attr:`usual_adapter` answers all."""
+        return {}
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of the adapter that answers all other attributes; None: the LLM without an adapter."""
+        return None
+
+    @property
+    def adapters_used(self) -> tuple[str | None, ...]:
+        """Each adapter that may answer, once, the usual one first; None: the LLM without one."""
+        return tuple(dict.fromkeys([self.usual_adapter, *self.adapter_by_attribute.values()]))
+
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 
@@ -105,14 +130,17 @@ def find_missing(options: Options, root: Path) -> list[tuple[str, str]]:
     """Find missing files and folders that the options name: pairs of option and problem with its fix."""
     problems = []
     for field in msgspec.structs.fields(options):
-        name, hint = getattr(options, field.name), _hint(field.type)
-        if name is None or not isinstance(hint, Existing):
+        value, hint = getattr(options, field.name), _hint(field.type)
+        if value is None or not isinstance(hint, Existing):
             continue
-        path = root / name
-        absent = [file for file in hint.holds if not (path / file).is_file()]
-        if not path.exists() or absent:
-            lack = f"has no {absent[0]}" if path.exists() else "does not exist"
-            problems.append((field.name, f"{path} {lack}; {hint.fix}"))
+        named = value.items() if isinstance(value, Mapping) else [(None, value)]
+        for key, name in named:
+            path = root / name
+            absent = [file for file in hint.holds if not (path / file).is_file()]
+            if not path.exists() or absent:
+                lack = f"has no {absent[0]}" if path.exists() else "does not exist"
+                option = field.name if key is None else f"{field.name}.{key}"
+                problems.append((option, f"{path} {lack}; {hint.fix}"))
     return problems
 
 

@@ -40,6 +40,39 @@ class IsolatedOptions(Options, frozen=True, kw_only=True):
         return True
 
 
+_SAVE = "save an adapter there with PEFT's save_pretrained"
+_SAVED = ("adapter_config.json",)
+_Adapters = Annotated[
+    dict[str, str], Existing("a mapping of attributes to folders of adapters", fix=_SAVE, holds=_SAVED)
+]
+
+
+class AdaptedOptions(IsolatedOptions, frozen=True, kw_only=True):
+    """Options of runtimes that apply LoRA adapters, with those of :class:`IsolatedOptions`.
+
+    Attributes:
+        lora: Folder of a PEFT adapter: it answers all attributes that ``adapters`` does not name.
+        adapters: Attribute -> folder of the PEFT adapter that answers it. A question about attributes of
+            several adapters is asked in parts (:mod:`quorum.runtimes.by_adapter`).
+        shared: Whether members on the same ``model``, with the same options of it, hold it once, in one
+            process; false: this one has a process and a model of its own.
+    """
+
+    lora: Annotated[str | None, Existing(fix=_SAVE, holds=_SAVED)] = None
+    adapters: _Adapters = msgspec.field(default_factory=dict)
+    shared: bool = True
+
+    @property
+    def adapter_by_attribute(self) -> Mapping[str, str]:
+        """Attribute -> folder of its adapter."""
+        return self.adapters
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of the adapter of all other attributes."""
+        return self.lora
+
+
 class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     """Options of the runtime ``openvino``, with those of :class:`IsolatedOptions`.
 
@@ -73,12 +106,11 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     scores: bool = True
 
 
-class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``hf``, with those of :class:`IsolatedOptions`.
+class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
+    """Options of the runtime ``hf``, with those of :class:`AdaptedOptions`.
 
     Attributes:
         model: Folder of a Hugging Face checkpoint.
-        lora: Folder of a PEFT adapter, merged into the weights at start.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights; ``auto``: the checkpoint's on a GPU, ``float32`` on a CPU.
         threads: CPU threads.
@@ -103,10 +135,6 @@ class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
             holds=("config.json",),
         ),
     ]
-    lora: Annotated[
-        str | None,
-        Existing(fix="save an adapter there with PEFT's save_pretrained", holds=("adapter_config.json",)),
-    ] = None
     device: str = "auto"
     dtype: Dtype = "auto"
     threads: Count = 1
@@ -119,8 +147,19 @@ class HfOptions(IsolatedOptions, frozen=True, kw_only=True):
     chat: bool | None = None
     scores: bool = True
 
+    @property
+    def adapters_at_once(self) -> bool:
+        """Whether questions of several adapters can be answered side by side."""
+        return self.batching == "dynamic"
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.adapters_used) > 1 and not self.adapters_at_once:
+            raise OptionError(
+                "batching",
+                "continuous batches cannot mix adapters, which PEFT applies to rows of a batch; set"
+                " `batching: dynamic`, or give one adapter, by `lora`, without `adapters`",
+            )
         if self.max_seq_len is not None and self.max_seq_len <= self.max_new_tokens:
             raise OptionError(
                 "max_seq_len",
@@ -194,24 +233,44 @@ class GpuOptions(Options, frozen=True, kw_only=True):
             )
 
     @property
+    def usual_adapter(self) -> str | None:
+        """Folder of its adapter."""
+        return self.lora.path if self.lora else None
+
+    @property
     def devices(self) -> tuple[int, ...]:
         """Numbers of its GPUs."""
         return self.gpus or tuple(range(self.tensor_parallel))
 
 
 class TensorRtLlmOptions(GpuOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``tensorrt_llm``; the last as in :class:`IsolatedOptions`."""
+    """Options of the runtime ``tensorrt_llm``; ``memory_limit_gib`` as in :class:`IsolatedOptions`.
+
+    Attributes:
+        model: Folder of a checkpoint, or a Hugging Face id.
+        revision: Commit, branch or tag of that id; None: its newest. A commit always gives the same weights.
+        adapters: As in :class:`AdaptedOptions`; all are in the memory of one LLM.
+    """
 
     runtime: ClassVar[str] = "tensorrt_llm"
     served_by: ClassVar[str] = "quorum.runtimes.tensorrt_llm:TensorRtLlmRuntime"
 
     model: Annotated[str, Hint("text", "a checkpoint's folder, or its Hugging Face id")]
+    revision: Annotated[
+        str | None, Hint("text", "a commit, branch or tag of the Hugging Face id, in quotes")
+    ] = None
+    adapters: _Adapters = msgspec.field(default_factory=dict)
     memory_limit_gib: Gib | None = None
 
     @property
     def isolated(self) -> bool:
         """True, as for every LLM."""
         return True
+
+    @property
+    def adapter_by_attribute(self) -> Mapping[str, str]:
+        """Attribute -> folder of its adapter."""
+        return self.adapters
 
 
 class EngineOptions(GpuOptions, frozen=True, kw_only=True):
@@ -374,7 +433,13 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
 )  # fmt: skip
 """Runtime -> its options."""
 
-SHARED = MappingProxyType({"tensorrt_llm": frozenset({"lora", "max_tokens", "guided", "chat", "scores"})})
+_OF_MEMBERS = frozenset({"lora", "guided", "chat", "scores"})
+SHARED = MappingProxyType(
+    {
+        "hf": _OF_MEMBERS | {"adapters", "max_new_tokens"},
+        "tensorrt_llm": _OF_MEMBERS | {"adapters", "max_tokens"},
+    }
+)
 """Runtimes whose members share an LLM in memory -> the options in which such members may differ."""
 
 

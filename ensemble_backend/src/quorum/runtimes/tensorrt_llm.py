@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run LLMs on NVIDIA GPUs by TensorRT-LLM's LLM API, as documented for 1.2.1; unverified on GPU.
 
-Members with the same base model share an LLM: its batches mix their questions, each with its member's LoRA
-adapter.
+Members with the same base model share an LLM: its batches mix their questions, each with the LoRA adapter
+that its member has for the attributes that are asked.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ import math
 import os
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import msgspec
-
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
-from quorum.runtimes.option_base import Count
 from quorum.runtimes.options import Lora, TensorRtLlmOptions
+from quorum.runtimes.peft_adapter import PeftAdapter, read_peft_adapter
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -36,15 +33,6 @@ GIB = 2**30
 _SHUTDOWN_S = 20.0
 # Variables of mpirun and the like: an LLM that starts its own workers must not join another MPI job.
 _MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_MCA_orte_", "ORTE_", "PMIX_", "PMI_")
-_LORA_MODULES = {
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_dense",
-    "gate_proj": "mlp_h_to_4h",
-    "down_proj": "mlp_4h_to_h",
-    "up_proj": "mlp_gate",
-}
 
 
 class TensorRtLlmRuntime:
@@ -53,19 +41,30 @@ class TensorRtLlmRuntime:
     def __init__(self, settings: RuntimeSettings[TensorRtLlmOptions]) -> None:
         options = settings.options
         self._member = settings.member
+        self._limits = _limits(options)
         self._max_tokens, self._guided, self._scores = options.max_tokens, options.guided, options.scores
         # A folder, or a Hugging Face id.
         folder = settings.root / options.model
         model = str(folder.resolve()) if folder.is_dir() else options.model
-        loras = [_Lora.of(settings, own.lora) for own in (options, *settings.peers) if own.lora]
-        self._host = _Host.of(model, options, loras)
+        if folder.is_dir() and options.revision:
+            raise settings.error(
+                f"revision: {options.revision} is of a Hugging Face id, and {folder} is a folder; leave it"
+                " out, or name the id in `model`"
+            )
+        adapters = _adapters(settings)
+        self._host = _Host.of(model, options, list(adapters.values()))
         try:
             # Imported late, as TensorRT-LLM is.
-            from quorum.runtimes.chat import ChatTokenizer
+            from quorum.runtimes.chat import ChatTokenizer, end_tokens
             from quorum.runtimes.offsets import TokenEnds
 
-            self._adapter = self._host.adapter(loras[0]) if options.lora else None
-            self._tokenizer = ChatTokenizer(model, options.chat)
+            self._adapters = {
+                folder: self._host.adapter(adapters[folder]) for folder in options.adapters_used if folder
+            }
+            self._tokenizer = ChatTokenizer(model, options.chat, options.revision)
+            # The library ends an answer at the tokenizer's end token alone.
+            ends = set(end_tokens(model, options.revision)) - {self._tokenizer.end}
+            self._stops = sorted(ends) or None
             self._ends = TokenEnds(self._tokenizer.decode_all)
         except BaseException:
             self._host.release()
@@ -73,12 +72,26 @@ class TensorRtLlmRuntime:
         self._live: set[Future[None]] = set()
 
     def submit(self, question: Question, done: Done) -> None:
-        """Tokenise and pass the question to the LLM."""
+        """Tokenise and pass the question to the LLM; one that is longer than it takes abstains.
+
+        An answer may take what its prompt leaves of ``max_seq_len``: the library cuts ``max_tokens`` to it.
+        """
         tokens = self._tokenizer.encode(question.prompt)
+        for limit, most in self._limits.items():
+            if len(tokens) > most:
+                logger.warning(
+                    "member %s: a prompt of %d tokens is too long for %s", self._member, len(tokens), limit
+                )
+                done(Status.ERROR)
+                return
         api = self._host.api
         guide = api.GuidedDecodingParams(regex=answer_pattern(question.schema)) if self._guided else None
         parameters = api.SamplingParams(
-            max_tokens=self._max_tokens, top_k=1, guided_decoding=guide, logprobs=1 if self._scores else None
+            max_tokens=self._max_tokens,
+            stop_token_ids=self._stops,
+            top_k=1,
+            guided_decoding=guide,
+            logprobs=1 if self._scores else None,
         )
         answer = self._answer(question, tokens, parameters, done)
         work = asyncio.run_coroutine_threadsafe(answer, self._host.loop)
@@ -113,7 +126,7 @@ class TensorRtLlmRuntime:
         if left_s <= 0:
             return Status.TIMEOUT
         result = self._host.llm.generate_async(
-            inputs=tokens, sampling_params=parameters, lora_request=self._adapter
+            inputs=tokens, sampling_params=parameters, lora_request=self._adapters.get(question.adapter or "")
         )
         try:
             async with asyncio.timeout(left_s) as limit:
@@ -137,9 +150,10 @@ class TensorRtLlmRuntime:
 
     def _generated(self, answer: Any) -> Generated:
         text, tokens = answer.text, answer.token_ids or []
-        if not self._scores or len(answer.logprobs or ()) != len(tokens):
+        if not self._scores or len(answer.logprobs or ()) < len(tokens):
             return Generated(text)
-        log_probs = [_log_prob_of(token, known) for token, known in zip(tokens, answer.logprobs, strict=True)]
+        # There is one more where an end token was cut off.
+        log_probs = [_log_prob_of(*pair) for pair in zip(tokens, answer.logprobs, strict=False)]
         return Generated(text, self._ends.find(tokens, text), log_probs)
 
 
@@ -149,47 +163,36 @@ def _end_now(limit: asyncio.Timeout) -> None:
         limit.reschedule(0)
 
 
+def _limits(options: TensorRtLlmOptions) -> dict[str, int]:
+    """Option with its value, for messages -> tokens of the longest prompt that the LLM takes."""
+    limits = {f"max_num_tokens {options.max_num_tokens}": options.max_num_tokens}
+    if options.max_seq_len is not None:
+        limits[f"max_seq_len {options.max_seq_len}, which is for a question with its answer"] = (
+            options.max_seq_len - 1
+        )
+    return limits
+
+
+def _adapters(settings: RuntimeSettings[TensorRtLlmOptions]) -> dict[str, PeftAdapter]:
+    """Folder, as options name it -> adapter, of all members of the LLM."""
+    found: dict[str, PeftAdapter] = {}
+    for own in (settings.options, *settings.peers):
+        named = [("lora", own.lora)] if own.lora else []
+        named += [(f"adapters.{name}", Lora(folder)) for name, folder in own.adapters.items()]
+        for option, lora in named:
+            if lora.path not in found:
+                try:
+                    found[lora.path] = read_peft_adapter(lora, settings.root)
+                except ValueError as error:
+                    raise settings.error(f"{option}: {error}") from error
+    return found
+
+
 def _log_prob_of(token: int, known: Any) -> float:
     """The token's log-probability, given alone or in a table of the likeliest tokens; nan: not there."""
     found = known.get(token) if isinstance(known, dict) else known
     log_prob = getattr(found, "logprob", found)
     return float(log_prob) if isinstance(log_prob, int | float) else math.nan
-
-
-class _AdapterConfig(msgspec.Struct):
-    r: Count
-    target_modules: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Lora:
-    """A PEFT adapter; ``modules`` are the modules that it changes, by TensorRT-LLM's names."""
-
-    name: str
-    path: Path
-    rank: int
-    modules: set[str]
-
-    @classmethod
-    def of(cls, settings: RuntimeSettings[TensorRtLlmOptions], lora: Lora) -> _Lora:
-        """Read an adapter; raises RuntimeConfigError if TensorRT-LLM cannot load it."""
-        path = settings.root / lora.path
-        try:
-            text = (path / "adapter_config.json").read_bytes()
-            adapter = msgspec.json.decode(text, type=_AdapterConfig)
-        except (OSError, ValueError, RecursionError) as error:
-            raise settings.error(
-                f"lora: {path} is no PEFT adapter ({error!r}); name the folder with adapter_config.json"
-            ) from error
-        if lora.rank and lora.rank != adapter.r:
-            raise settings.error(f"lora: rank {lora.rank}, but the adapter in {path} has {adapter.r}")
-        unsupported = sorted(set(adapter.target_modules) - set(_LORA_MODULES))
-        if unsupported:
-            raise settings.error(
-                f"lora: the adapter in {path} changes {', '.join(unsupported)};"
-                f" only {', '.join(_LORA_MODULES)} can be served"
-            )
-        return cls(lora.title, path, adapter.r, {_LORA_MODULES[name] for name in adapter.target_modules})
 
 
 class _Host:
@@ -198,7 +201,7 @@ class _Host:
     _open: ClassVar[dict[str, _Host]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> None:
+    def __init__(self, key: str, options: TensorRtLlmOptions, loras: list[PeftAdapter]) -> None:
         self._key, self.members = key, 0
         self._adapters: dict[str, Any] = {}
         self.prompt_tokens = self.reused = 0
@@ -210,7 +213,7 @@ class _Host:
         self._thread.start()
 
     @classmethod
-    def of(cls, key: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> _Host:
+    def of(cls, key: str, options: TensorRtLlmOptions, loras: list[PeftAdapter]) -> _Host:
         """The LLM of a model, loaded for its first member."""
         with cls._lock:
             host = cls._open.get(key) or cls(key, options, loras)
@@ -238,7 +241,7 @@ class _Host:
             "%s: %d of %d prompt tokens came from the cache", self._key, self.reused, self.prompt_tokens
         )
 
-    def adapter(self, lora: _Lora) -> Any:
+    def adapter(self, lora: PeftAdapter) -> Any:
         """The request object of an adapter; the same folder is the same adapter."""
         key = str(lora.path.resolve())
         if key not in self._adapters:
@@ -248,31 +251,45 @@ class _Host:
         return self._adapters[key]
 
 
-def _import_api() -> Any:
-    """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU."""
+def _import_api(has_adapters: bool) -> Any:
+    """The used classes of TensorRT-LLM, imported late: the import takes seconds and needs a GPU.
+
+    ``LoraConfig`` is imported for adapters only, from where every version from 1.0 to 1.4 binds it: the
+    module that defines it has changed twice.
+    """
     for name in [name for name in os.environ if name.startswith(_MPI_JOB)]:
         del os.environ[name]
     try:
         from tensorrt_llm import LLM, SamplingParams
         from tensorrt_llm.executor import LoRARequest
         from tensorrt_llm.llmapi import GuidedDecodingParams, KvCacheConfig
-        from tensorrt_llm.lora_helper import LoraConfig
     except ImportError as error:
         raise RuntimeConfigError(
             f"runtime tensorrt_llm: TensorRT-LLM cannot be imported here ({error}); run inside a Triton"
             " container that carries it (docs/guides/gpu.md), or put `runtime: openvino` for a CPU"
         ) from error
+    lora_config: Any = None
+    if has_adapters:
+        try:
+            from tensorrt_llm.llmapi import llm_args
+
+            lora_config = llm_args.LoraConfig
+        except (ImportError, AttributeError) as error:
+            raise RuntimeConfigError(
+                f"runtime tensorrt_llm: this TensorRT-LLM has no LoraConfig ({error}), which adapters need;"
+                " use a version from 1.0 to 1.4, or leave `lora` out"
+            ) from error
     return SimpleNamespace(
         LLM=LLM,
         SamplingParams=SamplingParams,
         LoRARequest=LoRARequest,
         GuidedDecodingParams=GuidedDecodingParams,
         KvCacheConfig=KvCacheConfig,
-        LoraConfig=LoraConfig,
+        LoraConfig=lora_config,
     )
 
 
-def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
+def checkpoint_kv_bytes(model: str, tensor_parallel: int, revision: str | None = None) -> int:
     """KV cache bytes per token of a checkpoint, a folder or a Hugging Face id, on each GPU.
 
     A limit in bytes alone has no effect: 1.2 sizes a cache without sliding windows by tokens before it reads
@@ -281,7 +298,7 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model)
+    config = AutoConfig.from_pretrained(model, revision=revision or "main")
     heads = config.num_attention_heads
     quantised = Path(model) / "hf_quant_config.json"
     stored = json.loads(quantised.read_text("utf-8")) if quantised.is_file() else {}
@@ -295,20 +312,22 @@ def checkpoint_kv_bytes(model: str, tensor_parallel: int) -> int:
     )
 
 
-def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> tuple[Any, dict[str, Any]]:
+def _arguments(
+    model: str, options: TensorRtLlmOptions, loras: list[PeftAdapter]
+) -> tuple[Any, dict[str, Any]]:
     """Arguments of :class:`tensorrt_llm.LLM`."""
     if options.gpus:
         # Before CUDA is initialised; workers inherit the setting.
         devices = ",".join(map(str, options.gpus))
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["TRTLLM_VISIBLE_DEVICES"] = devices
-    api = _import_api()
+    api = _import_api(bool(loras))
     cache: dict[str, Any] = {"enable_block_reuse": True}
     if options.kv_cache_fraction is not None:
         cache["free_gpu_memory_fraction"] = options.kv_cache_fraction
     if options.kv_cache_gib is not None:
         limit = int(options.kv_cache_gib * GIB)
         cache["max_gpu_total_bytes"] = limit
-        cache["max_tokens"] = limit // checkpoint_kv_bytes(model, options.tensor_parallel)
+        cache["max_tokens"] = limit // checkpoint_kv_bytes(model, options.tensor_parallel, options.revision)
     arguments: dict[str, Any] = {
         "model": model,
         "dtype": options.dtype,
@@ -320,6 +339,8 @@ def _arguments(model: str, options: TensorRtLlmOptions, loras: list[_Lora]) -> t
     }
     if options.max_seq_len is not None:
         arguments["max_seq_len"] = options.max_seq_len
+    if options.revision is not None:
+        arguments["revision"] = arguments["tokenizer_revision"] = options.revision
     if loras:
         folders = {lora.path.resolve() for lora in loras}
         arguments["lora_config"] = api.LoraConfig(

@@ -8,7 +8,8 @@ nothing else would show it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,15 +83,21 @@ def read_tuned_prompts(folder: Path) -> TunedPrompts | None:
         ) from error
 
 
-def changed_prompts(tuned: TunedPrompts, catalogue: Catalogue, style: Style) -> list[Changed]:
-    """Prompts that differ now; sets with an attribute that the catalogue does not have are not compared."""
+def changed_prompts(
+    tuned: TunedPrompts, catalogue: Catalogue, style: Style, asked: Callable[[str], bool] = lambda _: True
+) -> list[Changed]:
+    """Prompts that differ now.
+
+    Sets with an attribute that the catalogue does not have, or that is not ``asked`` of this LLM, are not
+    compared.
+    """
     changed = []
-    for asked in tuned.asked:
-        if not all(name in catalogue.attributes for name in asked.attributes):
+    for prompt in tuned.asked:
+        if not all(name in catalogue.attributes and asked(name) for name in prompt.attributes):
             continue
-        now = prompt_hash(catalogue, style, asked.attributes)
-        if now != asked.hash:
-            changed.append(Changed(asked.attributes, asked.hash, now))
+        now = prompt_hash(catalogue, style, prompt.attributes)
+        if now != prompt.hash:
+            changed.append(Changed(prompt.attributes, prompt.hash, now))
     return changed
 
 
@@ -101,17 +108,20 @@ def check_prompts(settings: RuntimeSettings[Options]) -> None:
     """
     if settings.style is None:
         return
-    for folder in _folders(settings):
+    options = settings.options
+    for name in options.adapters_used:
+        folder = settings.root / (name or options.llm)
         try:
             tuned = read_tuned_prompts(folder)
         except ValueError as error:
             raise settings.error(str(error)) from error
         if tuned is None:
             continue
-        changed = changed_prompts(tuned, settings.catalogue, settings.style)
+        asked = partial(_answers, options, name)
+        changed = changed_prompts(tuned, settings.catalogue, settings.style, asked)
         if changed:
             raise settings.error(_refusal(folder, tuned, settings.style, changed[0]))
-        chat = getattr(settings.options, "chat", None)
+        chat = getattr(options, "chat", None)
         if chat is not None and chat != tuned.chat:
             raise settings.error(
                 f"{folder} was tuned {'with' if tuned.chat else 'without'} the chat template, and `chat:"
@@ -120,14 +130,9 @@ def check_prompts(settings: RuntimeSettings[Options]) -> None:
             )
 
 
-def _folders(settings: RuntimeSettings[Options]) -> Iterator[Path]:
-    """Folders of the member's weights, relative to the deployment's."""
-    options = settings.options
-    lora = getattr(options, "lora", None)
-    adapters = getattr(options, "adapters", None) or {}
-    names = [getattr(lora, "path", lora), *adapters.values(), options.llm]
-    for name in dict.fromkeys(name for name in names if name):
-        yield settings.root / name
+def _answers(options: Options, adapter: str | None, attribute: str) -> bool:
+    """Whether this adapter, or with None the LLM without one, answers the attribute."""
+    return options.adapter_by_attribute.get(attribute, options.usual_adapter) == adapter
 
 
 def _refusal(folder: Path, tuned: TunedPrompts, style: Style, changed: Changed) -> str:

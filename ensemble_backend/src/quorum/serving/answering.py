@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quorum.runtimes import create
 from quorum.runtimes.base import (
@@ -23,6 +23,7 @@ from quorum.runtimes.base import (
     RuntimeConfigError,
     RuntimeSettings,
 )
+from quorum.runtimes.by_adapter import Joined, Part, split
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
@@ -39,15 +40,31 @@ Done = Callable[[bytes], None]
 """Takes a member's packed votes; called once for each question."""
 
 
+class _Task(NamedTuple):
+    """A part of a question with its prompt's prefix, its schema, and the fields of its texts."""
+
+    part: Part
+    instructions: str
+    schema: str
+    fields: frozenset[str]
+
+
 class Answering:
     """One member's prompt and runtime: questions in, packed votes out."""
 
-    def __init__(self, settings: Mapping[str, Any], catalogue: Catalogue, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        catalogue: Catalogue,
+        runtime: Runtime,
+        options: Options | None = None,
+    ) -> None:
+        """``options`` say which adapter answers which attribute; None: one answers all."""
         self._name, self._style = settings["name"], settings["prompt"]
-        self._catalogue, self._runtime = catalogue, runtime
+        self._catalogue, self._runtime, self._options = catalogue, runtime, options or Options()
         self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
-        self._task = lru_cache(maxsize=256)(self._task_of)
+        self._tasks = lru_cache(maxsize=256)(self._tasks_of)
 
     def ask(
         self, admitted: Admitted, body: bytes, deadline_ns: int, done: Done, cancellation: Cancellation
@@ -63,18 +80,21 @@ class Answering:
         """
         try:
             asked = self._asked(admitted)
-            if not asked:
-                done(packed(self._spread(admitted, (), [])))
-                return
-            question = self._question(admitted._replace(attributes=asked), deadline_ns, cancellation)
-
-            def settle(reply: Reply) -> None:
-                done(packed(self._spread(admitted, asked, self._votes(question, reply))))
-
-            self._runtime.submit(question, settle)
+            tasks = self._tasks(asked) if asked or not admitted.attributes else []
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
+            return
+
+        def settle(votes: Sequence[Vote]) -> None:
+            done(packed(self._spread(admitted, asked, votes)))
+
+        if not tasks:
+            settle([])
+            return
+        joined = Joined([task.part for task in tasks], settle)
+        for task in tasks:
+            self._submit(admitted, task, deadline_ns, joined, cancellation)
 
     def close(self) -> None:
         """Stop the runtime; questions in flight are dropped."""
@@ -95,16 +115,28 @@ class Answering:
         none = Vote(NOT_APPLICABLE, Status.ANSWERED)
         return [given.get(name, none) for name in admitted.attributes]
 
-    def _question(self, admitted: Admitted, deadline_ns: int, cancellation: Cancellation) -> Question:
-        instructions, schema, fields = self._task(admitted.attributes)
-        prompt = fill_prompt(self._style, instructions, admitted.text, admitted.category, fields)
-        text, category, attributes, _ = admitted
-        return Question(prompt, schema, text, category, attributes, deadline_ns, cancellation)
+    def _submit(
+        self, admitted: Admitted, task: _Task, deadline_ns: int, joined: Joined, cancellation: Cancellation
+    ) -> None:
+        part = task.part
+        try:
+            text, category = admitted.text, admitted.category
+            prompt = fill_prompt(self._style, task.instructions, text, category, task.fields)
+            question = Question(
+                prompt, task.schema, text, category, part.attributes, deadline_ns, cancellation, part.adapter
+            )
+            self._runtime.submit(question, lambda reply: joined.add(part, self._votes(question, reply)))
+        except Exception:
+            logger.exception("member %s: the runtime refused a question", self._name)
+            joined.add(part, abstain(Status.ERROR, len(part.attributes)))
 
-    def _task_of(self, attributes: tuple[str, ...]) -> tuple[str, str, frozenset[str]]:
-        schema = json.dumps(answer_schema(self._catalogue, attributes), ensure_ascii=False)
-        instructions = instructions_for(self._catalogue, self._style, attributes)
-        return instructions, schema, fields_of(self._catalogue, attributes)
+    def _tasks_of(self, attributes: tuple[str, ...]) -> list[_Task]:
+        return [self._task(part) for part in split(self._options, attributes)]
+
+    def _task(self, part: Part) -> _Task:
+        schema = json.dumps(answer_schema(self._catalogue, part.attributes), ensure_ascii=False)
+        instructions = instructions_for(self._catalogue, self._style, part.attributes)
+        return _Task(part, instructions, schema, fields_of(self._catalogue, part.attributes))
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
         if isinstance(reply, Status):
@@ -158,7 +190,7 @@ def start_runtimes(
             peers = tuple(other for other in options if other is not own)
             settings = RuntimeSettings(member["name"], root, own, peers, infer, catalogue, member["prompt"])
             runtime = create(settings)
-            started.append(Answering(member, catalogue, runtime))
+            started.append(Answering(member, catalogue, runtime, own))
     except BaseException:
         for answering in started:
             answering.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,11 +74,15 @@ class TaskScore(Record):
 
 
 def asked_of(rows: Iterable[TrainingRow], tasks: Sequence[str]) -> list[Asked]:
-    """Join the rows of one row of a file: its attributes are asked together, in the order of ``tasks``."""
+    """Join the rows of one product and text: its attributes are asked together, in the order of ``tasks``."""
     order = {task: place for place, task in enumerate(tasks)}
-    joined: dict[tuple[int, str], list[TrainingRow]] = {}
+    joined: dict[tuple[str, str, str, int], list[TrainingRow]] = {}
+    times: Counter[tuple[str, str, str, str]] = Counter()
     for row in rows:
-        joined.setdefault((row.row, row.product), []).append(row)
+        text = (row.product, row.text, row.category)
+        # A second answer to one attribute is a question of its own.
+        joined.setdefault((*text, times[*text, row.attribute]), []).append(row)
+        times[*text, row.attribute] += 1
     return [
         Asked(tuple(sorted(group, key=lambda row: order.get(row.attribute, len(order)))))
         for group in joined.values()
@@ -103,7 +108,15 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
         for number, one in enumerate(asked):
             schema = json.dumps(answer_schema(settings.catalogue, one.attributes), ensure_ascii=False)
             prompt = build_prompt(settings.catalogue, style, one.text, one.category, one.attributes)
-            question = Question(prompt, schema, one.text, one.category, one.attributes, deadline)
+            question = Question(
+                prompt,
+                schema,
+                one.text,
+                one.category,
+                one.attributes,
+                deadline,
+                adapter=settings.options.usual_adapter,
+            )
             runtime.submit(question, partial(keep, number))
         for _ in asked:
             left.acquire()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from quorum.tune.encoder import has_bfloat16
 from quorum.tune.folder import check_target, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, train
 from quorum.tune.split import split
+from quorum.tune.threads import threads_of
 
 if TYPE_CHECKING:
     from quorum.runtimes.chat import ChatTokenizer
@@ -59,7 +61,7 @@ class CausalOptions:
         seed: Of the split, the adapter, and the order of rows.
         score_rows: Held-out rows that are asked about at the end; the loss is of all of them.
         device: As in :class:`quorum.runtimes.options.HfOptions`.
-        threads: CPU threads.
+        threads: CPU threads; None: see :func:`quorum.tune.threads.threads_of`.
         force: Replace a folder that was tuned before.
     """
 
@@ -78,7 +80,7 @@ class CausalOptions:
     seed: int = 0
     score_rows: int = 200
     device: str = "auto"
-    threads: int = 1
+    threads: int | None = None
     force: bool = False
 
 
@@ -211,7 +213,7 @@ def _end_of(tokenizer: ChatTokenizer, base: Base) -> int:
 
 
 def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
-    """Minus the loss per answer token: generating answers each time would take longer than training."""
+    """The probability of an answer's token, a geometric mean: generating answers would take longer."""
     from quorum.tune.causal_model import loss_on
 
     loss = loss_on(model, rows.held_out, rows.padding)
@@ -223,7 +225,7 @@ def _held_out_score(model: Any, rows: _Rows, batch: int) -> Callable[[], float]:
         for part in batches:
             count = sum(len(rows.held_out[row].answer) for row in part)
             total, tokens = total + float(loss(part)) * count, tokens + count
-        return -total / tokens
+        return math.exp(-total / tokens)
 
     return measured
 
@@ -255,7 +257,7 @@ def hf_settings(
         model=str((base if is_adapter or tuned is None else tuned).resolve()),
         lora=str(tuned.resolve()) if is_adapter and tuned else None,
         device=options.device,
-        threads=options.threads,
+        threads=threads_of(options.threads),
         max_new_tokens=2 * max_new_tokens,
         chat=options.chat,
     )
@@ -316,7 +318,7 @@ def _card(
             "learning_rate": loop.learning_rate,
             "batch": loop.batch,
             "bfloat16": loop.bfloat16,
-            "held_out_loss": -trained.best_score,
+            "held_out_token_probability": trained.best_score,
         },
         catalogue={task: hashes[task] for task in data.tasks if task in hashes},
         prompts=msgspec.to_builtins(rows.prompts),

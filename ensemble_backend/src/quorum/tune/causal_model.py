@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 
 from quorum.tune.adapter_rules import MODULES
 from quorum.tune.base import Base
+from quorum.tune.threads import threads_of
 
 if TYPE_CHECKING:
     from quorum.tune.causal import CausalOptions
@@ -23,8 +25,10 @@ _IGNORED = -100
 def load_model(base: Base, options: CausalOptions) -> Any:
     """The base with an adapter to train, or all of it in float32."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
-    torch.set_num_threads(options.threads)
+    disable_progress_bar()
+    torch.set_num_threads(threads_of(options.threads))
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,7 +44,10 @@ def load_model(base: Base, options: CausalOptions) -> Any:
     adapter = LoraConfig(
         task_type="CAUSAL_LM", r=options.rank, lora_alpha=options.alpha, target_modules=list(MODULES)
     )
-    return get_peft_model(model, adapter)
+    with warnings.catch_warnings():
+        # PEFT asks for an attribute that Transformers renames.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, adapter)
 
 
 def loss_on(model: Any, examples: Sequence[Example], padding: int) -> Callable[[Sequence[int]], torch.Tensor]:
@@ -80,6 +87,7 @@ def save_model(model: Any, tokenizer_folder: Path, out: Path, options: CausalOpt
         # PEFT's is a form to fill in; ours is the card.
         (out / "README.md").unlink(missing_ok=True)
         return
+    model.config.use_cache = True
     model.to(torch.bfloat16).save_pretrained(out)
     for pattern in ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template*"):
         for file in tokenizer_folder.glob(pattern):

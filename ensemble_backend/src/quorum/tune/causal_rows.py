@@ -16,6 +16,8 @@ from quorum.tasks.prompt import Style, answer_text, build_prompt
 from quorum.tune.asking import Asked
 from quorum_contract import NOT_APPLICABLE
 
+MOST_SETS = 64
+
 
 class Example(NamedTuple):
     """A prompt's tokens, and those of the answer with the token that ends it."""
@@ -75,5 +77,5 @@ def _label_of(catalogue: Catalogue, asked: Asked) -> tuple[str, str] | None:
 
 
 def sets_of(asked: Iterable[Asked]) -> list[tuple[str, ...]]:
-    """The sets of attributes that are asked for together, each once, the commonest first."""
-    return [names for names, _ in Counter(one.attributes for one in asked).most_common()]
+    """The sets of attributes that are asked for together, each once, the commonest :data:`MOST_SETS`."""
+    return [names for names, _ in Counter(one.attributes for one in asked).most_common(MOST_SETS)]

@@ -44,11 +44,17 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def load_network(
-    folder: Path, head: HeadKind, outputs: int, separator: int | None, method: Method
+    folder: Path,
+    head: HeadKind,
+    outputs: int,
+    separator: int | None,
+    method: Method,
+    *,
+    embeddings: bool = False,
 ) -> Network:
     """Load a base, and unfreeze what the method trains: the head, and all but embeddings, or LoRA's layers.
 
-    Embeddings stay frozen: they are half of a small encoder, and few of their rows would be trained.
+    Embeddings, half of a small encoder, are trained only where asked for.
 
     Args:
         folder: Of the base.
@@ -56,6 +62,7 @@ def load_network(
         outputs: Size of the last dimension of the logits.
         separator: Id of the token between two sequences.
         method: ``full``, or ``lora`` (Hu et al., arXiv 2106.09685).
+        embeddings: Of method ``full``: train them too.
     """
     from transformers import AutoModel
     from transformers.utils import logging
@@ -68,7 +75,7 @@ def load_network(
         encoder.pooler = None
     has_types = getattr(encoder.config, "type_vocab_size", 0) > 1
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(method == "full" and "embeddings." not in name)
+        parameter.requires_grad_(method == "full" and (embeddings or "embeddings." not in name))
     if method == "lora":
         from peft import LoraConfig, get_peft_model
 
@@ -97,7 +104,8 @@ def loss_of(
     logits = network(ids, mask)
     if head == "label":
         target = torch.from_numpy(np.concatenate([row.target for row in rows])).to(device)
-        return nn.functional.cross_entropy(logits, target, weight=class_weights)
+        weights = None if class_weights is None else class_weights.to(device)
+        return nn.functional.cross_entropy(logits, target, weight=weights)
     if head == "spans":
         tags = np.full(tuple(ids.shape), IGNORED, np.int64)
         for place, row in enumerate(rows):

@@ -99,7 +99,9 @@ def _merged(
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     # Weights only: what is computed from them would not fit a smaller type.
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
     names = [f"adapter_{number}" for number in range(len(adapters))]

@@ -87,7 +87,7 @@ class MergeOptions:
         margin: A parse share may fall by this much, as a share in [0, 1].
         rows: Drawn of each file, at most.
         device: As in :class:`quorum.runtimes.options.HfOptions`.
-        threads: CPU threads.
+        threads: CPU threads; None: see :func:`quorum.tune.threads.threads_of`.
     """
 
     method: Method
@@ -97,7 +97,7 @@ class MergeOptions:
     margin: float = MARGIN
     rows: int = CHECK_ROWS
     device: str = "auto"
-    threads: int = 1
+    threads: int | None = None
 
 
 def merge_adapters(

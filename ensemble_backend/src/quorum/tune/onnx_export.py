@@ -46,7 +46,7 @@ def export(network: Network, path: Path) -> None:
 def quantise(path: Path) -> None:
     """Replace a model by one whose matrix products are int8, one scale per output channel.
 
-    Embeddings stay float32: with them in int8 span F1 was 1.2 points lower.
+    Embeddings stay float32: with them in int8 span F1 of QueryNER was 1.2 points lower.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

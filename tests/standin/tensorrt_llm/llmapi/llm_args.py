@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration."""
+"""Configuration of the LLM; ``LoraConfig`` is bound here in every version from 1.0 to 1.4."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ._strict import strict
-from .sampling_params import GuidedDecodingParams
-
-__all__ = ["GuidedDecodingParams", "KvCacheConfig"]
+from tensorrt_llm._strict import strict
 
 
 @strict
@@ -39,3 +36,22 @@ class KvCacheConfig:
             raise ValueError("kv_cache_config.free_gpu_memory_fraction must be a float between 0 and 1")
         if self.max_gpu_total_bytes < 0:
             raise ValueError("kv_cache_config.max_gpu_total_bytes must be non-negative")
+
+
+@strict
+@dataclass(kw_only=True)
+class LoraConfig:
+    """By keyword only, as the model of 1.4 is; the fields are those of the 1.2 line."""
+
+    lora_dir: list[str] = field(default_factory=list)
+    lora_ckpt_source: str = "hf"
+    max_lora_rank: int = 64
+    lora_target_modules: list[str] = field(default_factory=list)
+    trtllm_modules_to_hf_modules: dict[str, str] = field(default_factory=dict)
+    max_loras: int | None = None
+    max_cpu_loras: int | None = None
+    swap_gate_up_proj_lora_b_weight: bool = True
+
+    def __post_init__(self) -> None:
+        if self.lora_ckpt_source not in ("hf", "nemo"):
+            raise ValueError(f"lora_ckpt_source must be one of 'hf' or 'nemo', got {self.lora_ckpt_source}")
