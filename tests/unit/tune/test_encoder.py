@@ -150,6 +150,7 @@ def test_an_encoder_of_labels(tuned: Tune, stub: Stub) -> None:
     assert card.data_hash == data_of("grade").data_hash
 
 
+@pytest.mark.slow
 def test_an_encoder_of_spans_in_int8(tuned: Tune) -> None:
     out = tuned("parts", replace(QUICK, int8=True, epochs=8))
     head, inputs = open_folder(out)
@@ -167,6 +168,7 @@ def test_an_encoder_of_spans_in_int8(tuned: Tune) -> None:
         assert np.abs(one - other[: len(one)]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_an_encoder_of_values_by_lora(tuned: Tune) -> None:
     pytest.importorskip("peft", reason="peft is not installed here: run `make setup-hf`")
     out = tuned("colour", replace(QUICK, method="lora", with_category=True))
