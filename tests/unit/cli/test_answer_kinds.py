@@ -101,6 +101,19 @@ def test_evaluate_given_weights_with_and_without_a_deployment(
     assert with_it.tasks["entities"].headline == "f1"
 
 
+def test_texts_alone_are_judged_by_weights_of_other_references(
+    deployment: quorum.Deployment, tmp_path: Path
+) -> None:
+    texts = [cell for cell in votes_table(1).cells if cell.attribute == "summary"]
+    write_votes(build_table(MEMBERS, texts), tmp_path / "texts.jsonl")
+    learned = quorum.learn(tmp_path / "texts.jsonl", deployment)
+    assert learned.weights.method == "consensus"
+    assert learned.judged is not None
+    assert learned.judged.accuracy.value > learned.judged.majority.value + 0.05
+    found = quorum.evaluate_weights(tmp_path / "texts.jsonl", learned.weights, deployment)
+    assert (found.gold_outside, found.trained_on) == (0, True)
+
+
 def test_spans_without_a_deployment_are_named(deployment: quorum.Deployment, tmp_path: Path) -> None:
     learned = quorum.learn(tmp_path / "votes.jsonl", None, quorum.LearnOptions(judge=False))
     assert any(line.startswith("entities: answers look like spans") for line in learned.remarks)

@@ -10,6 +10,7 @@ import pytest
 from support.task_data import task_file
 
 from quorum.decision.spans import dump_spans, dump_values
+from quorum.evaluation.stats import means_over_products
 from quorum.evaluation.task_scores import answered_share, intervals, measures, parse_share, score_answers
 from quorum.votes import Cell
 from quorum_bench.studies.task_tables import queryner_votes, relevance_votes, spans_of, summaries_votes
@@ -128,6 +129,8 @@ def test_intervals_are_those_of_a_bootstrap_over_products() -> None:
     assert found.value == pytest.approx(np.mean([answer == "a" for answer in answers]))
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.15)
     assert draws.shape == (2000, 1)
+    right = np.array([[answer == "a"] for answer in answers])
+    assert found == means_over_products(right, (np.arange(400) // 2).astype(np.int32))[0]
 
 
 def test_what_can_be_known_of_parsing() -> None:

@@ -16,6 +16,7 @@ from quorum.decision.answer_kinds import AnswerKinds, recorded_kinds
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.consensus import decide_text
 from quorum.decision.forms import decide
+from quorum.decision.kept import keep_attributes
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.spans import TextSpan, dump_spans, load_pairs, locate
 from quorum.decision.weights import Weights, dumps, equal_weights, loads
@@ -153,6 +154,34 @@ def test_confidences_of_one_file_are_of_one_kind() -> None:
         weights = learn(table.with_gold(labelled), method, kinds=kinds)  # type: ignore[arg-type]
         assert weights.confidence == confidence
         assert loads(dumps(weights)) == weights
+
+
+def test_texts_keep_their_weights_when_confidences_become_calibrated() -> None:
+    first, second = mixed(30, 1, gold=False), mixed(60, 2)
+    before = learn(first, kinds=KINDS)
+    after = relearn(update(begin(first, KINDS), second, kinds=KINDS), kinds=KINDS, before=before)
+    assert (before.confidence, after.confidence) == ("agreement", "calibrated")
+    assert after.attributes["summary"].weights == before.attributes["summary"].weights
+    assert loads(dumps(after)) == after
+
+
+def test_doubt_is_recorded_beside_other_kinds() -> None:
+    table = mixed(30, gold=False)
+    values = exploded(table, dict.fromkeys(KINDS, "text"))
+    expected = learn_values(values).settings
+    assert "doubt" in expected
+    assert learn(table, kinds=KINDS | {"grade": "text"}).settings["doubt"] == expected["doubt"]
+
+
+def test_kept_attributes_keep_their_kind() -> None:
+    table = mixed(40)
+    values = table.take([i for i, cell in enumerate(table.cells) if cell.attribute == "color"])
+    live, new = learn(table, kinds=KINDS), learn_values(values, "majority")
+    kept = keep_attributes(new, live, ["entities", "summary"])
+    assert recorded_kinds(kept.settings) == {"entities": "spans", "summary": "text"}
+    found, before = (decide_answers(table, weights, KINDS).values for weights in (kept, live))
+    rows = [i for i, cell in enumerate(table.cells) if cell.attribute in ("entities", "summary")]
+    assert [found[row] for row in rows] == [before[row] for row in rows]
 
 
 def test_drift_of_spans() -> None:

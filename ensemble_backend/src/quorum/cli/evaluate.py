@@ -46,11 +46,10 @@ def evaluate(
 ) -> None:
     """Compare members, majority and every way to learn, on labels that they did not see.
 
-    First comes, per kind of answer and by its measure (accuracy; macro-F1 of labels; strict F1 of spans;
-    ROUGE of texts), what a method must be better than: the best single member, encoders alone, majority.
-
-    Attributes on which a method is worse than majority, or than what is live, are named first; a table shows
-    the best method by attribute.
+    Attributes on which a method is worse than majority, or than what is live, are named first. Then comes,
+    per kind of answer and by its measure (accuracy; macro-F1 of labels; strict F1 of spans; ROUGE of texts),
+    what a method must be better than: the best single member, encoders alone, majority. A table shows the
+    best method by attribute.
 
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 

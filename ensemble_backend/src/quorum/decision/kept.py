@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from quorum.decision.answer_kinds import SETTING, recorded_kinds
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Coefficients
@@ -53,7 +54,16 @@ def keep_attributes(
         is_marked = new.confidence == "calibrated" and name in marked
         kept[name] = origin | ({"confidence": "not calibrated"} if is_marked else {})
     provenance = {**new.provenance, "kept": kept}
-    return replace(new, attributes=attributes, groups=groups, provenance=provenance)
+    settings = _with_kinds(new, live, wanted)
+    return replace(new, attributes=attributes, groups=groups, provenance=provenance, settings=settings)
+
+
+def _with_kinds(new: Weights, live: Weights, names: Collection[str]) -> Mapping[str, Any]:
+    """Settings of the new weights that also say of which kinds the answers of kept attributes are."""
+    theirs = {name: kind for name, kind in recorded_kinds(live.settings).items() if name in names}
+    if not theirs:
+        return new.settings
+    return {**new.settings, SETTING: dict(sorted({**recorded_kinds(new.settings), **theirs}.items()))}
 
 
 def kept_attributes(weights: Weights) -> tuple[str, ...]:

@@ -133,3 +133,9 @@ def is_single(table: VotesTable, kinds: AnswerKinds) -> npt.NDArray[np.bool_]:
     single = np.ones(len(table), np.bool_)
     single[other_rows(table, kinds)] = False
     return single
+
+
+def is_written(table: VotesTable, kinds: AnswerKinds) -> npt.NDArray[np.bool_]:
+    """(n,) whether a cell is answered by a written text."""
+    written = [kind_in(kinds, name) == "text" for _, name in table.group_names]
+    return np.asarray(np.array(written, np.bool_)[table.groups])

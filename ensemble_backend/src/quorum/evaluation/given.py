@@ -11,7 +11,7 @@ import numpy as np
 
 from quorum.decision.answer_kinds import FORMS, AnswerKinds
 from quorum.decision.weights import Weights, WeightsError, equal_weights
-from quorum.evaluation.answers import decide_answers, member_answer_scores
+from quorum.evaluation.answers import decide_answers, is_written, member_answer_scores
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.score import NothingToScoreError
@@ -34,7 +34,7 @@ class WeightsEvaluation(Record):
         compared: Against majority and the given others, by attribute and category.
         to_best_member: The same against the best member.
         gold_labels: Labelled cells, of ``products`` products.
-        gold_outside: Of these, cells whose gold no member named.
+        gold_outside: Of these, cells whose gold no member named; written texts are left out.
         method: How the weights were learned.
         trained_on: Whether the weights were learned from these very labels, so that figures are too high; see
             :func:`quorum.evaluation.canary.is_trained_on`.
@@ -152,7 +152,7 @@ def evaluate_weights(
         compared=judged,
         to_best_member=replace(to_best_member, against=table.members[best]),
         gold_labels=len(right),
-        gold_outside=table.gold_outside,
+        gold_outside=int(((table.right == 0) & ~is_written(table, known)).sum()),
         products=len(np.unique(products)),
         method=weights.method,
         trained_on=trained_on,

@@ -71,12 +71,14 @@ def held_out(
     single = is_single(table, known)
     for part, weights in enumerate(learned):
         rows = np.flatnonzero(fold == part)
-        own = decide_answers(table.take(rows), weights, known)
+        held = table.take(rows)
+        own = decide_answers(held, weights, known)
         right[rows], confidence[rows] = own.scores, own.confidence
         for row, value in zip(rows.tolist(), own.values, strict=True):
             values[row] = value
-        if (lazy := rows[single[rows]]).size:
-            saved += calls_saved(table.take(lazy), weights) * len(lazy) / n
+        if (lazy := np.flatnonzero(single[rows])).size:
+            asked = held if len(lazy) == len(held) else held.take(lazy)
+            saved += calls_saved(asked, weights) * len(lazy) / n
     return HeldOut(values, right, confidence, learned[0].confidence, saved)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
-from quorum.evaluation.answers import is_single, member_answer_scores
+from quorum.evaluation.answers import is_single, is_written, member_answer_scores
 from quorum.evaluation.by_attribute import Judgement, judge, kinds_of
 from quorum.evaluation.draws import Draws, resampled, right_cells
 from quorum.evaluation.measures import (
@@ -88,7 +88,7 @@ def results(
     columns = [voted[:, j, None] for j in range(len(table.members))]
     columns += [right_cells(rows, draws) for draws in held.values()]
     single = rows[is_single(table, known)[rows]]
-    certain = np.array([i for i in rows if known.get(table.cells[i].attribute) != "text"], np.int64)
+    certain = rows[~is_written(table, known)[rows]]
     means = resampled(columns, table.products[rows], seed)
     shares = [float(column.mean()) for column in columns]
     majority = len(table.members)

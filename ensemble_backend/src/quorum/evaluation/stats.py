@@ -8,7 +8,7 @@ end of an interval: 0.025 for 95 %. Equal seeds give equal results, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,21 @@ def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples:
         draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
         means.append((draws @ sums) / (draws @ cells)[:, None])
     return np.concatenate(means)
+
+
+def bootstrap_sums(
+    sums: Sequence[Floats], resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[list[Floats]]:
+    """Yield (r, k) sums of each (p, k) sums per product, when products are drawn with replacement; R in all.
+
+    The draws are those of :func:`bootstrap_means`, so that figures can be compared draw by draw.
+    """
+    size = len(sums[0])
+    rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
+    at_once = max(1, _DRAWN_AT_ONCE // size)
+    for begin in range(0, resamples, at_once):
+        draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
+        yield [draws @ own for own in sums]
 
 
 def means_over_products(

@@ -20,7 +20,7 @@ from quorum.decision.cell import ANSWERED, NOT_APPLICABLE
 from quorum.decision.rouge import rouge_l, rouge_n
 from quorum.decision.sets import Thing
 from quorum.evaluation.answers import answer_score, readable_things
-from quorum.evaluation.stats import RESAMPLES, Estimate, percentile_interval
+from quorum.evaluation.stats import Estimate, bootstrap_sums, percentile_interval
 from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
 
@@ -106,14 +106,17 @@ def intervals(
         The figures, and (R, c) figures of each draw, for differences.
     """
     _, index = np.unique(products, return_inverse=True)
-    size = int(index.max(initial=-1)) + 1
-    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), RESAMPLES)
-    figures = []
+    sums = []
     for measure in measured:
-        sums = np.zeros((size, measure.counts.shape[1]))
-        np.add.at(sums, index, measure.counts)
-        figures.append(measure.figure(drawn @ sums))
-    draws = np.stack(figures, axis=1)
+        own = np.zeros((int(index.max(initial=-1)) + 1, measure.counts.shape[1]))
+        np.add.at(own, index, measure.counts)
+        sums.append(own)
+    draws = np.concatenate(
+        [
+            np.stack([m.figure(part) for m, part in zip(measured, parts, strict=True)], axis=1)
+            for parts in bootstrap_sums(sums, seed=seed)
+        ]
+    )
     low, high = percentile_interval(np.nan_to_num(draws))
     ends = zip(measured, low.tolist(), high.tolist(), strict=True)
     return [Estimate(measure.value, *both) for measure, *both in ends], draws

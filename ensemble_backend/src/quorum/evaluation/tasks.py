@@ -128,21 +128,22 @@ def _result(
     given |= {("method", name): own for name, own in answers.items()}
     measured = {key: measures(kind, cells, own) for key, own in given.items()}
     products, headline = table.products[np.array(rows)], HEADLINES[kind]
-    tops, draws = intervals([own[headline] for own in measured.values()], products, seed)
-    keys = list(measured)
-    best = int(np.nanargmax([np.nan_to_num(top.value) for top in tops[: len(table.members)]]))
+    # The headline stands first.
+    names = sorted(next(iter(measured.values())), key=lambda name: name != headline)
+    figures, draws = intervals([own[name] for own in measured.values() for name in names], products, seed)
+    every = len(names)
+    tops = figures[::every]
+    best = int(np.argmax([np.nan_to_num(top.value) for top in tops[: len(table.members)]]))
     found = []
-    for at, key in enumerate(keys):
-        others = {name: m for name, m in measured[key].items() if name != headline}
-        rest, _ = intervals(list(others.values()), products, seed)
-        low, high = percentile_interval(np.nan_to_num(draws[:, at] - draws[:, best]))
+    for at, key in enumerate(measured):
+        low, high = percentile_interval(np.nan_to_num(draws[:, at * every] - draws[:, best * every]))
         delta = Estimate(tops[at].value - tops[best].value, float(low), float(high))
         is_member = key[0] == "member"
         found.append(
             TaskRow(
                 name=key[1],
                 role=_role(key, at == best, learned, encoders),
-                figures={headline: tops[at], **dict(zip(others, rest, strict=True))},
+                figures=dict(zip(names, figures[at * every : (at + 1) * every], strict=True)),
                 to_best_member=None if at == best else delta,
                 answered=answered_share(cells, at) if is_member else None,
             )

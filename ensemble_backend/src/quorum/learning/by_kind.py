@@ -126,7 +126,9 @@ def learn_parts(
             counts = _counts(part, value_counts or {}, form)
             chosen = _allowed(part, method, counts, form)
             own = _fitting(chosen, settings or {}, form)
-            learned[form] = learn_statistic(part, chosen, value_counts=counts, settings=own, **common)
+            # Of single values "auto" also records why agreement is not trusted.
+            used = method if method == "auto" and form == "one" else chosen
+            learned[form] = learn_statistic(part, used, value_counts=counts, settings=own, **common)
     written = dict(texts or {})
     if not learned and not written:
         # No votes at all: as for single values.
@@ -138,7 +140,8 @@ def learn_parts(
 def with_earlier(weights: Weights, before: Weights, kinds: AnswerKinds) -> Weights:
     """New weights with what a state does not hold, of earlier ones: weights of texts and biases of sets."""
     texts = [name for name, kind in kinds.items() if kind == "text" and name in before.attributes]
-    attributes = {**weights.attributes, **{name: before.attributes[name] for name in texts}}
+    attributes = {**weights.attributes}
+    attributes |= {name: _as_text(before.attributes[name], weights) for name in texts}
     settings = {**weights.settings, SETTING: dict(sorted(kinds.items()))}
     if TEXTS in before.settings:
         settings[TEXTS] = before.settings[TEXTS]
@@ -239,15 +242,12 @@ def _joined(
         if form != "one":
             attributes |= {name: _in_kind(part.parameters(name), base) for name in sorted(names)}
             groups |= {key: _in_kind(own, base) for key, own in part.groups.items()}
-        if form != "one":
             own = {} if part is base else part.settings
             settings.setdefault(PARTS, {})[form] = {"method": part.method, **own}
             if chosen := own.get("attributes"):
                 settings["attributes"] = {**settings.get("attributes", {}), **chosen}
     for name, found in texts.items():
-        # Texts have no candidate "none of these": the number only says that other confidences are calibrated.
-        none = 0.0 if base.confidence == "calibrated" else None
-        attributes[name] = msgspec.structs.replace(found.parameters, none_bias=none)
+        attributes[name] = _as_text(found.parameters, base)
         settings.setdefault(TEXTS, {})[name] = {
             "references": found.references,
             "similarity": list(found.similarity),
@@ -280,6 +280,12 @@ def _in_kind(parameters: Parameters, base: Weights) -> Parameters:
         na_bias=round(parameters.na_bias * factor, 6),
         none_bias=base.default.none_bias,
     )
+
+
+def _as_text(parameters: Parameters, base: Weights) -> Parameters:
+    """Parameters of texts, which have no candidate "none of these": its score says only what others have."""
+    none = 0.0 if base.confidence == "calibrated" else None
+    return msgspec.structs.replace(parameters, none_bias=none)
 
 
 def _without_text(parameters: Parameters) -> Parameters:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorum.bulk.ask import attributes_of
+from quorum.bulk.ask import attributes_of, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, gold_of, read_listings
 from quorum.decision.answer_kinds import AnswerKind, kind_in
@@ -189,8 +189,9 @@ def _replay(
     deployment: Deployment, options: CanaryOptions, versions: Versions, progress: Progress, note: Note
 ) -> Evidence:
     assert options.replay is not None
-    listings = read_listings(Path(options.replay), options.text_column)
     names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
+    fields = fields_of(deployment, names)
+    listings = read_listings(Path(options.replay), options.text_column, fields=fields)
     kinds = catalogue.answer_kinds()
     url = options.url or endpoint_of(deployment).grpc_url
     observed, pairs, changed = (Observed(), Observed()), [], 0

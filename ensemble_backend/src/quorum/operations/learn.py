@@ -20,7 +20,7 @@ from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.files import check_replaceable, locked, replacing
-from quorum.learning.by_kind import CONSENSUS, learn_parts, present_kinds
+from quorum.learning.by_kind import CONSENSUS, is_taught_by_gold, learn_parts, present_kinds
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method
 from quorum.learning.online import (
@@ -248,8 +248,9 @@ def _judged(
     """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
     labels, catalogue = options.gold_labels, _catalogue(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
-    # Texts alone are learned the same way whatever the method.
-    method = weights.method if weights.method != CONSENSUS else "majority"
+    # Where references taught the weights of texts, another method than loglinear would not use them.
+    by_references = is_taught_by_gold(weights) and weights.method != "loglinear"
+    method = options.method if by_references or weights.method == CONSENSUS else weights.method
     choice = _choice(exploded(table, kinds).statistic(), replace(options, method=method), catalogue)
 
     def again(seen: VotesTable) -> Weights:
