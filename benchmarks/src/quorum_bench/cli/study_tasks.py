@@ -47,6 +47,7 @@ def tasks_(
         Path | None, typer.Option(help="Folder with ESCI's official parquet files, for the part size.")
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="All rows, three seeds, six merges: hours.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Of each encoder; 1, with --long 3.")] = None,
     json_file: PartsFile = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for the curves of the part size, SVG.")] = None,
 ) -> None:
@@ -63,13 +64,15 @@ def tasks_(
     """
     environment = begin()
     with errors():
-        inputs = Inputs(_data(data), bases, Cache(cache, _notice), LONG if long else SHORT, esci)
+        effort = LONG if long else SHORT
+        effort = dataclasses.replace(effort, seeds=seeds or effort.seeds)
+        inputs = Inputs(_data(data), bases, Cache(cache, _notice), effort, esci)
         for name in part or list(TasksPart):
             chosen = PARTS[name]
             print(f"{chosen.title}\n")
             rows = shown(chosen.head, chosen.rows(inputs), chosen.line)
             print()
-            figures = {"machine": environment, "long": long, "rows": list(map(_plain, rows))}
+            figures = {"machine": environment, "effort": _plain(effort), "rows": list(map(_plain, rows))}
             write_part(json_file, name.value, figures)
             if plots and name is TasksPart.size:
                 _draw(plots, rows)

@@ -26,6 +26,7 @@ class Effort:
         shots: Worked examples in the prompt of the LLM that is not tuned.
         draws: Of the labels that weights are learned from.
         merges: Methods.
+        merge_asked: Rows of each task that merged adapters are asked about.
         esci: Numbers of ESCI's judgements that encoders are tuned on, where its files are given.
         esci_asked: Of its test judgements.
     """
@@ -39,6 +40,7 @@ class Effort:
     shots: int = 4
     draws: int = 20
     merges: tuple[str, ...] = ()
+    merge_asked: int = 40
     esci: tuple[int, ...] = (1000, 10_000)
     esci_asked: int = 2000
 

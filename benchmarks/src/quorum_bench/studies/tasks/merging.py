@@ -26,8 +26,6 @@ from quorum_bench.studies.tasks.sources import CATALOGUE, listings, rows_to_judg
 
 TASKS = ("queryner", "relevance")
 FIGURES = {"queryner": SPAN_F1, "relevance": LABEL_ACCURACY}
-MOST_CHECKED = 40
-"""Rows that the check of a merge asks about."""
 ALONE, MIXED = "one task: ", "one adapter on both tasks"
 HEAD = (
     f"{'adapter':28}{'task':11}{'free: parsed, %':>16}{'score, %':>20}"
@@ -43,7 +41,7 @@ def rows(inputs: Inputs) -> Iterator[Row]:
     adapters = {f"{ALONE}{name}": folder for name, folder in single.items()} | {MIXED: mixed}
     for method in methods(inputs):
         adapters[f"merged, {method}"] = merged(inputs, single, method)
-    judged = {name: rows_to_judge(inputs, name, inputs.effort.asked) for name in TASKS}
+    judged = {name: rows_to_judge(inputs, name, inputs.effort.merge_asked) for name in TASKS}
     for who, folder in adapters.items():
         for name in TASKS:
             yield _row(inputs, who, folder, name, judged[name])
@@ -77,13 +75,13 @@ def refusal(inputs: Inputs, single: dict[str, Path], method: Method) -> Row:
 
     def compute() -> Row:
         shutil.rmtree(out, ignore_errors=True)
-        options = MergeOptions(method=method, rows=min(MOST_CHECKED, inputs.effort.asked))
+        options = MergeOptions(method=method, rows=inputs.effort.merge_asked)
         found = merge_adapters(list(single.values()), inputs.llm, out, options, checks, deployment(inputs))
         remarks = [remark.replace(f"{inputs.cache.folder}/", "") for remark in read_card(out).remarks]
         return {"refused": method, "passed": found.passed, "remarks": remarks}
 
     names = [folder.name for folder in single.values()]
-    row: Row = inputs.cache.kept(f"refusal-{method}", [names, method, inputs.effort.asked], compute)
+    row: Row = inputs.cache.kept(f"refusal-{method}", [names, method, inputs.effort.merge_asked], compute)
     return row
 
 
