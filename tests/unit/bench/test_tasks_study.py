@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 
@@ -18,13 +19,16 @@ from quorum.votes import Cell, build_table
 from quorum_bench.report.task_curves import size_curve
 from quorum_bench.studies.task_tables import spans_of
 from quorum_bench.studies.tasks import (
+    asked,
     cascade,
     ensemble,
     esci,
     figures,
     inputs,
+    llms,
     made,
     members,
+    merging,
     self_teaching,
     sources,
     voting,
@@ -244,6 +248,15 @@ def test_the_time_of_an_interrupted_run_counts(tmp_path):
     assert json.loads(clock.read_text())["done"]
 
 
+def test_a_member_is_kept_by_the_settings_that_differ_from_the_usual():
+    from quorum.tune.encoder import EncoderOptions
+
+    assert made.chosen(EncoderOptions()) == {}
+    assert made.chosen(EncoderOptions(seed=2, epochs=4)) == {"seed": 2, "epochs": 4}
+    # Few queries are seen more often.
+    assert [asked.epochs_of(rows) for rows in (100, 1000, 3000, 8000)] == [20, 10, 4, 3]
+
+
 def test_what_was_computed_is_kept(tmp_path):
     cache, calls = made.Cache(tmp_path), []
     for _ in range(2):
@@ -322,6 +335,32 @@ def test_a_base_that_is_missing_is_named_with_the_command_that_makes_it(tmp_path
         _ = world(tmp_path).encoder
 
 
+# LLMs
+
+
+def test_rows_become_worked_examples_of_their_attribute():
+    gold = json.dumps([["red", "color"]])
+    rows = [row("p", (gold,), "red", "entities"), row("q", ("exact",), "query: a\ntitle: b", "relevance")]
+    found = llms.with_examples(sources.CATALOGUE, rows)
+    assert found.get("entities").examples[0].answer == [["red", "color"]]
+    assert found.get("relevance").examples == (("query: a\ntitle: b", "exact"),)
+    assert llms.Answered(["x", None]).parse_share == 0.5
+
+
+def test_merging_needs_the_llm_and_known_methods(tmp_path):
+    without = dataclasses.replace(inputs.SHORT, adapter=())
+    with pytest.raises(ValueError, match="leave --no-llm out, or this part"):
+        next(merging.rows(world(tmp_path, without)))
+    odd = dataclasses.replace(inputs.SHORT, merges=("ties", "average"))
+    with pytest.raises(ValueError, match="no merging method 'average'; use linear"):
+        merging.methods(world(tmp_path, odd))
+    lost = {"refused": "ties", "passed": False, "remarks": ["WARNING: lost"]}
+    assert merging.line(lost).splitlines()[1:] == [
+        "quorum tune merge --method ties --check: refused: exit code 1",
+        "WARNING: lost",
+    ]
+
+
 # Tables
 
 
@@ -332,7 +371,7 @@ def test_votes_of_columns_are_judged_by_the_kind_of_answer():
     found = list(voting.judged("made up", table, voting.TUNED, ("three",)))
     assert {r["headline"] for r in found} == {"f1"}
     assert found[0]["who"] == "one"
-    assert found[1]["role"] == "encoder"
+    assert found[1]["role"].startswith("encoder")
     assert all(voting.line(r) for r in found)
 
 

@@ -48,6 +48,9 @@ def tasks_(
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="All rows, three seeds, six merges: hours.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of each encoder; 1, with --long 3.")] = None,
+    no_llm: Annotated[
+        bool, typer.Option("--no-llm", help="Leave out the LLM that is tuned: minutes.")
+    ] = False,
     json_file: PartsFile = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for the curves of the part size, SVG.")] = None,
 ) -> None:
@@ -66,8 +69,10 @@ def tasks_(
     with errors():
         effort = LONG if long else SHORT
         effort = dataclasses.replace(effort, seeds=seeds or effort.seeds)
+        if no_llm:
+            effort = dataclasses.replace(effort, adapter=())
         inputs = Inputs(_data(data), bases, Cache(cache, _notice), effort, esci)
-        for name in part or list(TasksPart):
+        for name in part or [name for name in TasksPart if not no_llm or name is not TasksPart.merge]:
             chosen = PARTS[name]
             print(f"{chosen.title}\n")
             rows = shown(chosen.head, chosen.rows(inputs), chosen.line)

@@ -21,7 +21,7 @@ class Effort:
         queryner: Numbers of rows that encoders are tuned on; None: all.
         relevance: The same.
         products: Products of AE-110K that encoders are tuned on; None: all.
-        adapter: Numbers of rows that an LLM is tuned on.
+        adapter: Numbers of rows that an LLM is tuned on; (): it is left out.
         asked: Rows that an LLM is asked about.
         shots: Worked examples in the prompt of the LLM that is not tuned.
         draws: Of the labels that weights are learned from.

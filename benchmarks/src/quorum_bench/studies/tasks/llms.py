@@ -21,7 +21,8 @@ from quorum_bench.studies.tasks.inputs import Inputs
 from quorum_bench.studies.tasks.made import Made
 from quorum_bench.studies.tasks.sources import CATALOGUE, listings, task_of
 
-TUNING = CausalOptions(epochs=1, score_rows=4)
+TUNING = CausalOptions(epochs=1, chat=False, score_rows=4)
+"""A pass over the rows; few are asked about in the end, as the study asks itself."""
 _LONGEST = 96
 """Tokens of the longest answer; twice as many are allowed."""
 

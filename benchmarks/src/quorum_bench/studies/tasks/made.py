@@ -99,7 +99,7 @@ class Cache:
 
         torch.set_num_threads(1)
         found = read_base(base, "encoder")
-        parts = [found.hash, data.data_hash, catalogue.hash, _chosen(options)]
+        parts = [found.hash, data.data_hash, catalogue.hash, chosen(options)]
         return self.make(
             name,
             parts,
@@ -117,7 +117,7 @@ class Cache:
     ) -> Made:
         """Tune an adapter of an LLM, on one thread."""
         found = read_base(base, "causal")
-        parts = [found.hash, data.data_hash, catalogue.hash, _chosen(options)]
+        parts = [found.hash, data.data_hash, catalogue.hash, chosen(options)]
         return self.make(
             name,
             parts,
@@ -166,7 +166,7 @@ class Timer:
         return spent
 
 
-def _chosen(options: EncoderOptions | CausalOptions) -> dict[str, Any]:
+def chosen(options: EncoderOptions | CausalOptions) -> dict[str, Any]:
     """Settings other than the usual ones, so that a new setting makes no other member."""
     usual = asdict(type(options)())
     return {name: value for name, value in asdict(options).items() if value != usual[name]}

@@ -35,6 +35,8 @@ HEAD = (
 
 def rows(inputs: Inputs) -> Iterator[Row]:
     """Yield a row per adapter and task; then what ``quorum tune merge --check`` says of the first method."""
+    if not inputs.effort.adapter:
+        raise ValueError("merging is of adapters of the LLM; leave --no-llm out, or this part")
     count = inputs.effort.adapter[0]
     single = {name: adapter(inputs, [name], count).folder for name in TASKS}
     mixed = adapter(inputs, TASKS, count).folder

@@ -58,7 +58,8 @@ def rows(inputs: Inputs) -> Iterator[Row]:
             seeds: list[Answers] = [answers_of(encoder_votes(one.folder, CATALOGUE, judged)) for one in made]
             trained = made[0].card.rows + made[0].card.held_out_rows
             yield figures(name, ENCODER, trained, judged, seeds) | {"made": [one.to_json() for one in made]}
-        yield from llm_rows(inputs, name)
+        if inputs.effort.adapter:
+            yield from llm_rows(inputs, name)
 
 
 def llm_rows(inputs: Inputs, name: str) -> Iterator[Row]:

@@ -28,7 +28,7 @@ from quorum_bench.studies.tasks.sources import CATALOGUE, ENTITIES, RELEVANCE, r
 TUNED: AnswerKinds = {ENTITIES: "spans", RELEVANCE: "label"}
 Columns = Mapping[str, Sequence[str | None]]
 """Answers by member."""
-HEAD = f"{'votes':32}{'who':30}{'role':13}{'figure, %':>28}{'to the best member':>22}{'cells':>7}"
+HEAD = f"{'votes':32}{'who':30}{'role':15}{'figure, %':>28}{'to the best member':>22}{'cells':>7}"
 
 
 def rows(inputs: Inputs) -> Iterator[Row]:
@@ -44,6 +44,8 @@ def rows(inputs: Inputs) -> Iterator[Row]:
         members = encoders(inputs, name, counts)
         rows_of = rows_to_judge(inputs, name)
         yield from judged(f"{name}, encoders", voted(rows_of, members), TUNED, tuple(members))
+        if not inputs.effort.adapter:
+            continue
         count = inputs.effort.adapter[-1]
         asked = rows_to_judge(inputs, name, inputs.effort.asked)
         llm = adapter(inputs, [name], count)
@@ -129,4 +131,4 @@ def line(row: Row) -> str:
     own = row["figures"][row["headline"]]
     away = points(row["to_best"]) if row["to_best"] else ""
     figure = f"{row['headline']} {percent(own)}"
-    return f"{row['votes']:32}{row['who'][:29]:30}{row['role']:13}{figure:>28}{away:>22}{row['cells']:7}"
+    return f"{row['votes']:32}{row['who'][:29]:30}{row['role']:15}{figure:>28}{away:>22}{row['cells']:7}"
