@@ -51,7 +51,7 @@ def write_report(
         attributes=list(rows[0].by_attribute),
         best={a: max(row.by_attribute[a] for row in rows) for a in rows[0].by_attribute},
         accuracy_plot=_accuracy_plot(rows),
-        redeploy_plot=_redeploy_plot(samples, marks),
+        redeploy_plot=redeploy_plot(samples, marks),
         requests=len(samples),
         failed=sum(s.version is None for s in samples),
         listings=listings,
@@ -74,10 +74,11 @@ def _accuracy_plot(rows: Sequence[Row]) -> str:
     axes.set_ylim(-0.6, len(rows) - 0.3)
     axes.set_xlabel("right answers on held-out listings, % (bar: 95 % interval)")
     axes.grid(axis="x", alpha=0.3)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _redeploy_plot(samples: Sequence[Sample], marks: Sequence[tuple[float, str]]) -> str:
+def redeploy_plot(samples: Sequence[Sample], marks: Sequence[tuple[float, str]]) -> str:
+    """Latency of each request over time, and what was done to the server; inline SVG."""
     figure, axes = plt.subplots(figsize=(7.6, 3.6))
     versions = sorted({s.version for s in samples if s.version is not None})
     for i, version in enumerate(versions):
@@ -108,10 +109,10 @@ def _redeploy_plot(samples: Sequence[Sample], marks: Sequence[tuple[float, str]]
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
     """Inline SVG whose text and axes take the page's colour, for light and dark."""
     for axes in figure.axes:
         axes.set_facecolor("none")

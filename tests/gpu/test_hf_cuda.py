@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkpoints import write_checkpoint
+from support.checkpoints import write_adapter, write_checkpoint
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, RuntimeSettings
@@ -44,16 +44,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("hf") / "llama")
 
 
-def ask(folder: Path, **options: Any) -> list[Generated]:
+def ask(folder: Path, adapter: str | None = None, **options: Any) -> list[Generated]:
     runtime = create(RuntimeSettings("m", folder.parent, HfOptions(model=folder.name, **options)))
-    assert runtime._loaded.model.device.type == "cuda"
+    assert runtime._host.loaded.model.device.type == "cuda"
     found: dict[str, Any] = {}
     left = threading.Semaphore(0)
     schema = json.dumps(answer_schema(CATALOGUE, NAMES))
     try:
         for text in TEXTS:
             deadline = time.monotonic_ns() + 60 * 10**9
-            question = Question(text, schema, text, "", NAMES, deadline)
+            question = Question(text, schema, text, "", NAMES, deadline, adapter=adapter)
             runtime.submit(question, lambda reply, text=text: (found.update({text: reply}), left.release()))
         for _ in TEXTS:
             assert left.acquire(timeout=60)
@@ -82,6 +82,15 @@ def test_guided_answers_are_valid_in_every_precision(checkpoint: Path, dtype: st
         answer = json.loads(reply.text)
         assert list(answer) == list(NAMES)
         assert answer["color"] in {"red", "navy blue", "n/a"}
+
+
+def test_an_adapter_in_a_mixed_batch_answers_like_the_merged_one(checkpoint: Path) -> None:
+    pytest.importorskip("peft", reason="run `make setup-hf`")
+    write_adapter(checkpoint.parent / "adapter", checkpoint)
+    same = {"dtype": "float32", "max_new_tokens": 60, "adapter": "adapter"}
+    merged = ask(checkpoint, lora="adapter", **same)
+    mixed = ask(checkpoint, adapters={"color": "adapter"}, **same)
+    assert [reply.text for reply in mixed] == [reply.text for reply in merged]
 
 
 @pytest.mark.parametrize("guided", [True, False])

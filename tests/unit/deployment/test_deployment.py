@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from quorum.deployment import DeploymentError, load_deployment
-from quorum.runtimes.options import ReplayOptions
+from quorum.runtimes.lookup_options import ReplayOptions
 
 GOOD = """\
 attributes:

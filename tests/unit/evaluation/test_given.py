@@ -60,6 +60,14 @@ def test_an_attribute_that_is_worse_than_what_is_live_is_named() -> None:
     assert "; worse than version 2 on good (-100.0 points" in found.verdict
 
 
+def test_a_best_member_that_is_right_where_majority_is() -> None:
+    table = split(0, 20)
+    found = evaluate_weights(table, first_alone(table))
+    assert found.best_member == "b"
+    assert found.majority.value == found.members["b"].value == 1.0
+    assert found.to_best_member.by_attribute["bad"].difference.value == -1.0
+
+
 def test_few_products_prove_nothing() -> None:
     """A bootstrap of two products that both lose has no width."""
     table = split(12, 2)

@@ -15,7 +15,8 @@ from quorum.deployment import load_deployment
 from quorum.repository.configs import parse_config
 from quorum.repository.render import render
 from quorum.runtimes import options
-from quorum.runtimes.options import ReplayOptions, read_options
+from quorum.runtimes.lookup_options import ReplayOptions
+from quorum.runtimes.options import read_options
 
 
 class OtherOptions(ReplayOptions, frozen=True, kw_only=True):

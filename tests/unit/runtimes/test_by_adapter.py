@@ -4,7 +4,8 @@ from __future__ import annotations
 import threading
 
 from quorum.runtimes.by_adapter import Joined, Part, split
-from quorum.runtimes.options import HfOptions, ReplayOptions
+from quorum.runtimes.lookup_options import ReplayOptions
+from quorum.runtimes.options import HfOptions
 from quorum.tasks.parse import Vote
 from quorum_contract import Status
 
@@ -58,3 +59,12 @@ def test_later_votes_of_a_part_are_ignored() -> None:
     join.add(parts[1], [vote("b")])
     join.add(parts[1], [vote("late")])
     assert done == [[vote("first"), vote("b")]]
+
+
+def test_a_part_with_a_wrong_number_of_votes_is_an_error() -> None:
+    parts = [Part(None, ("a", "b"), (0, 1)), Part("x", ("c",), (2,))]
+    done: list[list[Vote]] = []
+    join = Joined(parts, lambda votes: done.append(list(votes)))
+    join.add(parts[0], [vote("a")])
+    join.add(parts[1], [vote("c")])
+    assert [vote.status for vote in done[0]] == [Status.ERROR, Status.ERROR, Status.ANSWERED]

@@ -17,7 +17,7 @@ from quorum.runtimes import create
 from quorum.runtimes.base import Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.catalogue import CatalogueRuntime, add_votes
 from quorum.runtimes.filled_file import read_products
-from quorum.runtimes.options import CatalogueOptions
+from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote

@@ -168,6 +168,14 @@ def test_an_expired_question_leaves_the_others_of_its_batch(start, merged) -> No
     assert_alike([reply], merged["red.one"][:1])
 
 
+def test_adapters_have_the_type_of_the_weights(start) -> None:
+    members = start(*({"lora": adapter, "dtype": "bfloat16"} for adapter in ADAPTERS))
+    model = members[0]._host.loaded.model
+    assert {str(weights.dtype) for weights in model.parameters()} == {"torch.bfloat16"}
+    replies = ask([(m, question("shoe", a)) for m, a in zip(members, ADAPTERS, strict=True)])
+    assert len({reply.text for reply in replies}) > 1
+
+
 def test_adapters_that_cannot_share_a_batch_are_refused_with_the_fix(folder, start) -> None:
     write_adapter(folder / "dora", folder / "base", use_dora=True)
     start({"lora": "dora"})

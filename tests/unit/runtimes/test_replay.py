@@ -11,7 +11,7 @@ import pytest
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.options import ReplayOptions
+from quorum.runtimes.lookup_options import ReplayOptions
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum.votes import read_votes, write_votes

@@ -111,8 +111,10 @@ def test_what_was_not_tuned_is_not_checked(tmp_path: Path) -> None:
     check_prompts(settings(tmp_path, "hf", {"model": "base"}))
     write_card(tmp_path / "tuned")
     check_prompts(settings(tmp_path, "hf", {"model": "tuned"}, style=None))
-    (tmp_path / "base" / "card.json").write_text('{"schema_version": 1}')
-    assert read_tuned_prompts(tmp_path / "base") is None
+    # The second is the card of an encoder.
+    for card in ('{"schema_version": 1}', '{"schema_version": 1, "prompts": {}}'):
+        (tmp_path / "base" / "card.json").write_text(card)
+        assert read_tuned_prompts(tmp_path / "base") is None
 
 
 def test_a_card_that_cannot_be_read_is_named(tmp_path: Path) -> None:

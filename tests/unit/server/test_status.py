@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.deployment import set_state, write_deployment
 
+from quorum.cli.console import adapters_text
 from quorum.decision.cell import Parameters
 from quorum.decision.kept import keep_attributes
 from quorum.decision.weights import Weights
@@ -54,6 +55,19 @@ def test_without_a_state_nothing_is_pinned_and_no_version_is_listed(tmp_path: Pa
             "alpha": "UNAVAILABLE",
             "beta": "UNAVAILABLE",
         }
+
+
+def test_members_name_their_adapters(tmp_path: Path) -> None:
+    tuned = {
+        "runtime": "hf",
+        "options": {"model": "m", "lora": "a b", "adapters": {"size": "c", "color": "c"}},
+    }
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}, "tuned": tuned}))
+    found = status(spec)
+    assert isinstance(found, ServerStatus)
+    assert found.adapters == {"tuned": {"size": "c", "color": "c", "*": "a b"}}
+    assert adapters_text(found.adapters["tuned"]) == "c: size, color; a b: all others"
+    assert adapters_text({"*": "a b"}) == "a b"
 
 
 def test_a_version_names_the_attributes_that_it_keeps(tmp_path: Path) -> None:

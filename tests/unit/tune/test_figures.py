@@ -9,7 +9,7 @@ import pytest
 
 from quorum.tasks.attribute import Attribute
 from quorum.tune.data import TrainingRow
-from quorum.tune.figures import by_task, figures, macro_f1, pooled, span_f1
+from quorum.tune.figures import by_task, figures, macro_f1, pooled, set_f1
 
 LABEL = Attribute("grade", kind="label", values=("a", "b", "c"), allow_na=False)
 SPANS = Attribute("parts", kind="spans", values=("brand", "thing"))
@@ -46,9 +46,9 @@ def test_a_span_counts_with_its_type_and_both_borders() -> None:
     gold = '[["acme co","brand"],["cap","thing"]]'
     rows = [row("acme co cap", gold)] * 4
     answers = [gold, '[["acme","brand"],["cap","thing"]]', '[["cap","brand"]]', None]
-    assert span_f1(rows, answers) == pytest.approx(2 * 3 / (8 + 5))
+    assert set_f1(rows, answers) == pytest.approx(2 * 3 / (8 + 5))
     assert figures(SPANS, rows, answers)["accuracy"] == 0.25
-    assert span_f1([row("t", "[]")], ["[]"]) == 1.0
+    assert set_f1([row("t", "[]")], ["[]"]) == 1.0
 
 
 def test_tasks_are_scored_apart_and_pooled_by_rows() -> None:
@@ -57,3 +57,16 @@ def test_tasks_are_scored_apart_and_pooled_by_rows() -> None:
     assert scores["x"] == {"accuracy": 0.5, "parse_share": 1.0}
     assert scores["y"] == {"accuracy": 0.0, "parse_share": 0.0}
     assert pooled(scores, rows) == {"accuracy": pytest.approx(1 / 3), "parse_share": pytest.approx(2 / 3)}
+
+
+def test_several_values_are_scored_one_by_one() -> None:
+    rows = [row("t", '["hiking","work"]'), row("t", "n/a"), row("t", '["work"]')]
+    found = figures(Attribute("uses", many=True), rows, ['["hiking"]', "n/a", None])
+    assert found["f1"] == pytest.approx(2 * 1 / (3 + 1))
+    assert found["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_a_text_is_scored_against_the_closest_reference() -> None:
+    rows = [row("t", "something else", "a red cup"), row("t", "a cup")]
+    found = figures(Attribute("about", kind="text"), rows, ["a red cup", None])
+    assert (found["rouge_l"], found["rouge_1"], found["parse_share"]) == (0.5, 0.5, 0.5)

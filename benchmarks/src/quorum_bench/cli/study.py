@@ -23,6 +23,7 @@ from quorum_bench.cli.study_common import (
 )
 from quorum_bench.measure import Effort
 from quorum_bench.studies import (
+    adapters,
     address_layout,
     encoder,
     isolation,
@@ -174,6 +175,29 @@ def isolation_(
         effort = Effort(seconds, 1.0, pairs)
         rows = isolation.measure_pairs(chosen, listings, callers or (1, 32), effort)
         figures = shown(isolation.HEAD, rows, isolation.line)
+        if json_file:
+            write(json_file, {"machine": environment, "seconds": seconds, "rows": figures})
+
+
+@studies.command("adapters")
+def adapters_(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a small Hugging Face checkpoint.")],
+    seconds: Annotated[
+        float, typer.Option(min=0.5, help="Of each run; answers in flight are awaited.")
+    ] = 20.0,
+    callers: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 8.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure three LoRA adapters on one base of runtime `hf`, on a CPU: shared, or merged in a process each.
+
+    The adapters are random; needs `make setup-hf`.
+
+    Example: `quorum-bench study adapters checkpoints/SmolLM2-135M-Instruct`.
+    """
+    environment = begin()
+    with errors():
+        rows = adapters.measure(checkpoint.resolve(), callers=callers or (1, 8), seconds=seconds)
+        figures = shown(adapters.HEAD, rows, adapters.line)
         if json_file:
             write(json_file, {"machine": environment, "seconds": seconds, "rows": figures})
 

@@ -9,7 +9,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Figures:
         answers: Of all members, in ``seconds``.
         cpu_s: CPU seconds of all processes meanwhile.
         rss_mib: Their resident memory together, at the end.
-        texts: The first question's answers, by member: the arrangements must agree.
+        texts: The answers to the first question, by member.
     """
 
     arrangement: str
@@ -55,22 +55,34 @@ class Figures:
             "answers_per_s": round(self.answers / self.seconds, 3),
             "cpu_s_per_answer": round(self.cpu_s / max(self.answers, 1), 3),
             "rss_mib": round(self.rss_mib),
+            "first_answers": list(self.texts),
         }
 
 
-def measure(checkpoint: Path, *, callers: Sequence[int], seconds: float, rank: int = 8) -> list[Figures]:
+HEAD = f"{'arrangement':40}{'callers':>8}{'answers/s':>11}{'CPU s/answer':>14}{'MiB':>7}"
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row of the printed table."""
+    name, rate, cpu_s = row["arrangement"], row["answers_per_s"], row["cpu_s_per_answer"]
+    return f"{name:40}{row['callers']:>8}{rate:>11.3f}{cpu_s:>14.3f}{row['rss_mib']:>7}"
+
+
+def measure(
+    checkpoint: Path, *, callers: Sequence[int], seconds: float, rank: int = 8
+) -> Iterator[dict[str, Any]]:
     """Measure three members with random adapters of ``rank`` on a checkpoint, shared and apart.
 
+    Yields a row of :meth:`Figures.to_json` per arrangement and number of callers.
+
     Raises:
-        RuntimeError: A process does not answer.
+        ValueError: A process does not answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         adapters = _write_adapters(checkpoint, Path(folder), rank)
-        return [
-            _run(name, processes, count, seconds)
-            for name, processes in _arrangements(checkpoint, adapters).items()
-            for count in callers
-        ]
+        for name, processes in _arrangements(checkpoint, adapters).items():
+            for count in callers:
+                yield _run(name, processes, count, seconds).to_json()
 
 
 def _arrangements(checkpoint: Path, adapters: Sequence[str]) -> dict[str, list[list[Member]]]:
@@ -121,7 +133,7 @@ def _run(name: str, processes: Sequence[Sequence[Member]], callers: int, seconds
     parts: list[Mapping[str, Any]] = []
     for process, pipe in pipes:
         if not pipe.poll(_START_S + seconds + _ANSWER_S):
-            raise RuntimeError(f"{name}: a process does not answer")
+            raise ValueError(f"{name}: a process does not answer")
         parts.append(pipe.recv())
         process.join()
     return Figures(

@@ -19,7 +19,7 @@ import numpy as np
 from quorum.evaluation.evaluate import Evaluation, evaluate
 from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.catalogue import CatalogueRuntime, add_votes
-from quorum.runtimes.options import CatalogueOptions
+from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import VotesTable, read_votes
 

@@ -174,11 +174,15 @@ def _mix(texts: list[str], data: Path | None) -> dict[str, Path]:
 
 def _show(report: TuneReport) -> None:
     card = report.card
-    names = list(dict.fromkeys(name for scores in card.scores.values() for name in scores))
-    table = Table("held out, %", *names)
     shown = dict(list(card.scores.items())[:_SHOWN])
+    # LLMs answer with and without guided decoding.
+    rows = {task: {n: v for n, v in scores.items() if n[:7] != _GUIDED} for task, scores in shown.items()}
     for task, scores in shown.items():
-        table.add_row(task, *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
+        rows[f"{task}, guided"] = {n[7:]: v for n, v in scores.items() if n[:7] == _GUIDED}
+    names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
+    table = Table("held out, %", *names)
+    for title, scores in sorted((title, scores) for title, scores in rows.items() if scores):
+        table.add_row(title, *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
     out.print(table)
     if len(card.scores) > _SHOWN:
         note(f"and {len(card.scores) - _SHOWN} more attributes: see card.json")
@@ -195,3 +199,4 @@ def _show(report: TuneReport) -> None:
 
 
 _SHOWN = 20
+_GUIDED = "guided_"

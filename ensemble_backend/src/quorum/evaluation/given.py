@@ -136,10 +136,10 @@ def evaluate_weights(
     groups = kinds_of(table)
     judged = {
         name: judge(groups, products, decided["weights"], cells, name, seed=seed)
-        for name, cells in (decided | {"best": voted[:, best]}).items()
+        for name, cells in decided.items()
         if name == "majority" or not (name == "weights" or np.array_equal(cells, decided["majority"]))
     }
-    to_best_member = judged.pop("best")
+    to_best_member = judge(groups, products, decided["weights"], voted[:, best], "best", seed=seed)
     to_majority = difference(right[:, -1] - right[:, -2], products, seed)
     to_best = difference(right[:, -1] - voted[:, best], products, seed)
     return WeightsEvaluation(

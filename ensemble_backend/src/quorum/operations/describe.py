@@ -21,8 +21,9 @@ from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
 from quorum.runtimes.filled_file import check_attributes, read_products
+from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.runtimes.option_base import find_missing
-from quorum.runtimes.options import CatalogueOptions, EncoderOptions
+from quorum.runtimes.options import EncoderOptions
 from quorum.server.runfile import find_running
 from quorum.votes.schema import how_to_fit
 from quorum_contract.errors import QuorumError

@@ -10,8 +10,8 @@ from quorum.deployment.schema import Deployment
 from quorum.records import Record
 from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.catalogue import add_votes
+from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.runtimes.option_base import OptionError
-from quorum.runtimes.options import CatalogueOptions
 from quorum.votes import check_target, read_votes, write_votes
 
 

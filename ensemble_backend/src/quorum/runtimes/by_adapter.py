@@ -62,11 +62,13 @@ class Joined:
         self._lock = threading.Lock()
 
     def add(self, part: Part, votes: Sequence[Vote]) -> None:
-        """Take the votes of a part; later votes of the same part are ignored."""
+        """Take the votes of a part, ERROR if there are too many or too few; later ones are ignored."""
         with self._lock:
             if part not in self._pending:
                 return
             self._pending.remove(part)
+            if len(votes) != len(part.positions):
+                votes = abstain(Status.ERROR, len(part.positions))
             for position, vote in zip(part.positions, votes, strict=True):
                 self._votes[position] = vote
             if self._pending:

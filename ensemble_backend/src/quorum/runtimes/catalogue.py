@@ -10,7 +10,7 @@ from functools import partial
 
 from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.filled_file import check_attributes, read_products
-from quorum.runtimes.options import CatalogueOptions
+from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.runtimes.value_index import ValueIndex
 from quorum.tasks.parse import Vote
 from quorum.tasks.score import rounded

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from quorum.runtimes.base import Done, Generated
-from quorum.runtimes.options import FAULTS
+from quorum.runtimes.lookup_options import FAULTS
 
 EXIT_CODE = 70
 SLOW_S = 2.0

@@ -20,6 +20,7 @@ from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettin
 from quorum.runtimes.control_tokens import ControlTokens
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.offsets import TokenEnds
+from quorum.runtimes.openvino_adapter import read_adapter
 from quorum.runtimes.options import OpenVinoOptions
 from quorum_contract import Status
 
@@ -56,7 +57,16 @@ class OpenVinoRuntime:
         settings.check_files()
         self._member, self._options = settings.member, settings.options
         self._folder = settings.root / settings.options.model
-        self._pipeline: Any = self._open()
+        self._adapter = read_adapter(settings)
+        try:
+            self._pipeline: Any = self._open()
+        except RuntimeError as error:
+            if self._adapter is None:
+                raise
+            raise settings.error(
+                f"lora: the adapter in {settings.options.lora} does not fit the model in {self._folder}"
+                f" ({error}); name the base of its training, or another adapter"
+            ) from error
         self._tokenizer = self._pipeline.get_tokenizer()
         self._ends = TokenEnds(lambda lists: list(self._tokenizer.decode(lists)))
         self._joins = self._options.scores and _joins_bytes(self._folder / "openvino_detokenizer.xml")
@@ -94,7 +104,7 @@ class OpenVinoRuntime:
         scheduler.max_num_batched_tokens = _TOKENS_PER_STEP
         scheduler.dynamic_split_fuse = True
         scheduler.enable_prefix_caching = self._options.prefix_caching
-        properties = {
+        properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._options.precision,
             "INFERENCE_NUM_THREADS": self._options.threads,
             "NUM_STREAMS": 1,
@@ -102,6 +112,8 @@ class OpenVinoRuntime:
         if self._options.precision == "f32":
             # With an 8-bit cache an answer depends on the other questions in flight.
             properties["KV_CACHE_PRECISION"] = "f32"
+        if self._adapter is not None:
+            properties["adapters"] = self._adapter
         return genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
 
     def _read_controls(self) -> ControlTokens:

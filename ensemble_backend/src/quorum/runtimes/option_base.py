@@ -44,18 +44,21 @@ class Existing(Hint):
 
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31), Hint("a whole number of at least 1")]
+Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the options of all runtimes; values are checked against the types of the fields.
 
     ``served_by`` names the runtime's class as ``module:class``, imported on demand as its packages are heavy;
-    ``install`` says how to get them.
+    ``install`` says how to get them. ``refused`` holds options of other runtimes that users look for here,
+    with the reason and the fix.
     """
 
     runtime: ClassVar[str]
     served_by: ClassVar[str]
     install: ClassVar[str] = "install it"
+    refused: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Refuse invalid values, also of options that are made or changed in code."""
@@ -111,6 +114,8 @@ def convert(options: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions
     fields = {field.name: field for field in msgspec.structs.fields(options)}
     values = {}
     for key, value in given.items():
+        if key in options.refused:
+            raise OptionError(key, options.refused[key])
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, 1)
             fix = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(fields)}"

@@ -10,18 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from quorum.runtimes.option_base import Count, Existing, Hint, OptionError, Options, convert
+from quorum.runtimes.lookup_options import CatalogueOptions, ReplayOptions
+from quorum.runtimes.option_base import Count, Existing, Gib, Hint, OptionError, Options, convert
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["fp8", "int8_sq", "int8_wo", "int4_wo", "int4_awq", "w4a8_awq", "nvfp4"]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1), Hint("a share", "it lies between 0 and 1")]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
 Parallel = Annotated[int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")]
 GpuShare = Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")]
-Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
-FAULTS = ("raise", "hang", "block", "slow", "garbage", "memory", "exit")
-"""What the file in the option ``faults`` of ``replay`` may name."""
-Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
 
 
 class IsolatedOptions(Options, frozen=True, kw_only=True):
@@ -78,6 +74,7 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     Attributes:
         model: Folder that ``quorum build`` made.
+        lora: Folder of a PEFT adapter that is applied to all questions.
         threads: CPU threads; 0: one per core.
         max_new_tokens: Longest answer.
         kv_cache_blocks: Size of the KV cache in blocks of 32 tokens; 0: it grows.
@@ -89,6 +86,10 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     runtime: ClassVar[str] = "openvino"
     served_by: ClassVar[str] = "quorum.runtimes.openvino:OpenVinoRuntime"
+    refused: ClassVar[Mapping[str, str]] = {
+        "adapters": "OpenVINO GenAI applies one adapter to all questions of a batch; give one that was tuned"
+        " on all attributes, by `lora`, or take runtime `hf`, which has `adapters`",
+    }
 
     model: Annotated[
         str,
@@ -97,6 +98,7 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
             holds=("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
         ),
     ]
+    lora: Annotated[str | None, Existing(fix=_SAVE, holds=(*_SAVED, "adapter_model.safetensors"))] = None
     threads: CountOrZero = 1
     max_new_tokens: Count = 256
     kv_cache_blocks: CountOrZero = 256
@@ -104,6 +106,11 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     chat: bool | None = None
     prefix_caching: bool = True
     scores: bool = True
+
+    @property
+    def usual_adapter(self) -> str | None:
+        """Folder of its adapter."""
+        return self.lora
 
 
 class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
@@ -294,75 +301,6 @@ class EngineOptions(GpuOptions, frozen=True, kw_only=True):
     def llm(self) -> str:
         """The checkpoint, or the engine where none is named."""
         return self.model or self.engine
-
-
-class ReplayOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``replay``.
-
-    Attributes:
-        votes: Path of a votes table.
-        recorded_as: Column to answer from; None: the member's name.
-        latency_ms: Mean think time.
-        latency_shape: Its distribution.
-        fail_share: Share of questions, in [0, 1], that raise.
-        hang_share: Share of questions, in [0, 1], that time out.
-        seed: Of the draws.
-        scores: Whether votes come with the scores that were recorded.
-        isolated: Whether it runs in a worker process, as an LLM does.
-        memory_limit_gib: As in :class:`IsolatedOptions`, for an isolated one.
-        faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question
-            and names what goes wrong now, by one word of :data:`FAULTS`; missing or empty: nothing does.
-            ``raise``: the question fails. ``hang``: it is never answered. ``block``: the call never returns,
-            and no later question is taken. ``slow``: it is answered two seconds late. ``garbage``: the text
-            is nonsense. ``memory``: memory is taken until the process is ended, which needs
-            ``memory_limit_gib``. ``exit``: the process ends at once. Only an isolated replay takes faults: in
-            a step they would end the server.
-    """
-
-    runtime: ClassVar[str] = "replay"
-    served_by: ClassVar[str] = "quorum.runtimes.replay:ReplayRuntime"
-
-    votes: Annotated[str, Existing(fix="record one with `quorum extract FILE --votes`")]
-    recorded_as: str | None = None
-    latency_ms: Annotated[
-        float,
-        msgspec.Meta(ge=0, le=86_400_000),
-        Hint("a number of milliseconds", "it lies between 0 and a day"),
-    ] = 0.0
-    latency_shape: Literal["exponential", "constant"] = "exponential"
-    fail_share: Share = 0.0
-    hang_share: Share = 0.0
-    seed: Int64 = 0
-    scores: bool = True
-    isolated: bool = False
-    memory_limit_gib: Gib | None = None
-    faults: Annotated[str | None, Hint("a path", "the file need not exist")] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.isolated:
-            for key in ("memory_limit_gib", "faults"):
-                if getattr(self, key) is not None:
-                    raise OptionError(key, "it needs a worker process; set `isolated: true` as well")
-
-
-class CatalogueOptions(Options, frozen=True, kw_only=True):
-    """Options of the runtime ``catalogue``.
-
-    Attributes:
-        products: Path of the products that are filled in.
-        min_precision: Values of a lower precision are not proposed.
-        scores: Whether votes come with the logarithm of the precision.
-    """
-
-    runtime: ClassVar[str] = "catalogue"
-    served_by: ClassVar[str] = "quorum.runtimes.catalogue:CatalogueRuntime"
-
-    products: Annotated[
-        str, Existing(fix='write one product a line: {"text": ..., "attributes": {name: value}}')
-    ]
-    min_precision: Share = 0.3
-    scores: bool = True
 
 
 class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):

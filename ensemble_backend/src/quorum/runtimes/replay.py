@@ -18,7 +18,7 @@ from typing import NamedTuple
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import Faults
-from quorum.runtimes.options import ReplayOptions
+from quorum.runtimes.lookup_options import ReplayOptions
 from quorum.votes import VotesError, read_rows
 from quorum_contract import Status
 

@@ -55,7 +55,8 @@ class Changed(NamedTuple):
 
 
 class _Card(msgspec.Struct):
-    prompts: TunedPrompts | None = None
+    # Empty on the card of an encoder, which gets no prompts.
+    prompts: dict[str, msgspec.Raw] | None = None
 
 
 def prompts_for(
@@ -76,7 +77,8 @@ def read_tuned_prompts(folder: Path) -> TunedPrompts | None:
     if not file.is_file():
         return None
     try:
-        return msgspec.json.decode(file.read_bytes(), type=_Card).prompts
+        prompts = msgspec.json.decode(file.read_bytes(), type=_Card).prompts
+        return msgspec.json.decode(msgspec.json.encode(prompts), type=TunedPrompts) if prompts else None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{file} cannot be read ({error}); tune again, or remove the card to serve without its checks"

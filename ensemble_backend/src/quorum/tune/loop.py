@@ -252,7 +252,7 @@ class _Run:
 
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss):g} at step {self.step}; lower --learning-rate, and start again"
+                f"the loss is {loss.item():g} at step {self.step}; lower --learning-rate, and start again"
             )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,14 +107,17 @@ def _merged(
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
     names = [f"adapter_{number}" for number in range(len(adapters))]
     paths = [str(one.adapter.path) for one in adapters]
-    merged = PeftModel.from_pretrained(model, paths[0], adapter_name=names[0])
-    for name, path in zip(names[1:], paths[1:], strict=True):
-        merged.load_adapter(path, adapter_name=name)
-    torch.manual_seed(seed)
     given: dict[str, Any] = {} if density is None else {"density": density}
     if method == "svd":
         given["svd_full_matrices"] = False  # the same factors, in a fraction of the time
-    merged.add_weighted_adapter(names, list(weights), MERGED, combination_type=method, **given)
+    with warnings.catch_warnings():
+        # Of names that Transformers changes, and of a density of 1, which drops nothing.
+        warnings.simplefilter("ignore")
+        merged = PeftModel.from_pretrained(model, paths[0], adapter_name=names[0])
+        for name, path in zip(names[1:], paths[1:], strict=True):
+            merged.load_adapter(path, adapter_name=name)
+        torch.manual_seed(seed)
+        merged.add_weighted_adapter(names, list(weights), MERGED, combination_type=method, **given)
     return merged
 
 
