@@ -118,20 +118,24 @@ def test_a_cascade_takes_the_cheap_answer_where_it_answers_alone():
 def test_the_lossless_threshold_keeps_the_number_of_right_cells():
     confidence = np.array([0.9, 0.8, 0.7, 0.6])
     right = np.ones(4, bool)
-    assert cascade.lossless(confidence, right, right) == 0.6
-    assert cascade.lossless(confidence, ~right, right) == float("inf")
+    assert cascade.threshold(confidence, right, right) == 0.6
+    assert cascade.threshold(confidence, ~right, right) == float("inf")
     # The second loses a cell, the third wins it back, the fourth loses again.
     cheap, dear = np.array([1, 0, 1, 0], bool), np.array([1, 1, 0, 1], bool)
-    assert cascade.lossless(confidence, cheap, dear) == 0.7
+    assert cascade.threshold(confidence, cheap, dear) == 0.7
+    # With most right cells: none is ever gained, so as few are lost as with the lowest.
+    assert cascade.threshold(confidence, cheap, dear, cautious=True) == 0.7
+    better = np.array([1, 1, 0, 1], bool), np.array([0, 1, 1, 1], bool)
+    assert cascade.threshold(confidence, *better, cautious=True) == 0.8
     # Cells that are equally sure are taken together.
-    assert cascade.lossless(np.full(4, 0.5), cheap, dear) == float("inf")
+    assert cascade.threshold(np.full(4, 0.5), cheap, dear) == float("inf")
 
 
 def test_the_threshold_of_a_fold_comes_from_the_others():
     fold = np.array([0, 0, 1, 1])
     confidence = np.array([0.9, 0.2, 0.8, 0.3])
     right = np.ones(4, bool)
-    alone = cascade.lossless_held_out(confidence, right, right, fold)
+    alone = cascade.alone_held_out(confidence, right, right, fold)
     assert alone.tolist() == [True, False, True, True]
 
 

@@ -38,32 +38,41 @@ def cascaded(alone: Flags, cheap: Flags, dear: Flags) -> Flags:
     return np.where(alone, cheap, dear)
 
 
-def lossless(confidence: Floats, cheap: Flags, dear: Flags) -> float:
-    """The lowest confidence from which the cheap member may answer alone with no fewer right cells.
+def threshold(confidence: Floats, cheap: Flags, dear: Flags, *, cautious: bool = False) -> float:
+    """The confidence from which the cheap member may answer alone.
 
     Args:
         confidence: (n,) of the cheap member.
         cheap: (n,) whether it is right.
         dear: (n,) whether the others are.
+        cautious: The threshold with most right cells; else the lowest with no fewer than the others have.
 
     Returns:
-        The threshold; infinite where there is none.
+        The threshold; infinite where every one loses cells.
     """
     ranked = np.argsort(-confidence, kind="stable")
     gained = np.cumsum(cheap[ranked].astype(int) - dear[ranked].astype(int))
     sorted_confidence = confidence[ranked]
     # Cells of equal confidence are answered alike.
     last = np.append(sorted_confidence[:-1] > sorted_confidence[1:], True)
-    places = np.flatnonzero((gained >= 0) & last)
+    wanted = max(0, int(gained[last].max())) if cautious else 0
+    places = np.flatnonzero((gained >= wanted) & last)
     return float(sorted_confidence[places[-1]]) if len(places) else float("inf")
 
 
-def lossless_held_out(confidence: Floats, cheap: Flags, dear: Flags, fold: npt.NDArray[np.int64]) -> Flags:
+def alone_held_out(
+    confidence: Floats,
+    cheap: Flags,
+    dear: Flags,
+    fold: npt.NDArray[np.int64],
+    *,
+    cautious: bool = False,
+) -> Flags:
     """(n,) which cells the cheap member answers alone, each fold by the threshold of the others."""
     alone = np.zeros(len(confidence), np.bool_)
     for part in range(int(fold.max()) + 1):
         test = fold == part
-        bar = lossless(confidence[~test], cheap[~test], dear[~test])
+        bar = threshold(confidence[~test], cheap[~test], dear[~test], cautious=cautious)
         alone[test] = confidence[test] >= bar
     return alone
 

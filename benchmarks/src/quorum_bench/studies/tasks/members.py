@@ -17,7 +17,7 @@ from quorum.evaluation.stats import Estimate, means_over_products
 from quorum.learning import learn
 from quorum.votes import VotesTable
 from quorum_bench.studies.tasks.asked import tuned_encoder
-from quorum_bench.studies.tasks.cascade import SHARES, cascaded, lazy, lossless_held_out, surest
+from quorum_bench.studies.tasks.cascade import SHARES, alone_held_out, cascaded, lazy, surest
 from quorum_bench.studies.tasks.ensemble import ENCODER, only, served_votes
 from quorum_bench.studies.tasks.figures import attribute_lines, percent, points, shares_by_attribute
 from quorum_bench.studies.tasks.inputs import Inputs, Row
@@ -189,8 +189,9 @@ def saved(world: World) -> Iterator[Row]:
 
     for share in SHARES:
         yield row(f"cascade {share:.0%}", [surest(sure, share) for sure in confidence])
-    chosen = [lossless_held_out(sure, right, dear, fold) for sure, right in pairs]
-    yield row("cascade, threshold of other folds", chosen)
+    for name, cautious in (("lowest", False), ("best", True)):
+        chosen = [alone_held_out(sure, right, dear, fold, cautious=cautious) for sure, right in pairs]
+        yield row(f"cascade, {name} threshold of other folds", chosen)
     yield from _lazy_rows(world, fold)
 
 
