@@ -40,7 +40,7 @@ def rows(inputs: Inputs) -> Iterator[Row]:
     yield from judged("review summaries, 2 systems", only(summaries, summaries.members[:2]), KINDS)
     yield from judged("review summaries, and 8 reviews", summaries, KINDS)
     yield random_review(summaries)
-    for name, counts in (("queryner", inputs.effort.queryner[-2:]), ("relevance", inputs.effort.relevance)):
+    for name, counts in (("queryner", inputs.effort.queryner), ("relevance", inputs.effort.relevance)):
         members = encoders(inputs, name, counts)
         rows_of = rows_to_judge(inputs, name)
         yield from judged(f"{name}, encoders", voted(rows_of, members), TUNED, tuple(members))
@@ -55,14 +55,14 @@ def rows(inputs: Inputs) -> Iterator[Row]:
 
 
 def encoders(inputs: Inputs, name: str, counts: Sequence[int | None]) -> Columns:
-    """Answers of encoders by number of rows and seed to all test rows."""
+    """Answers to all test rows: of the first seed's encoders by number of rows, of others' with most rows."""
     judged_rows = rows_to_judge(inputs, name)
     return {
         f"encoder {count or 'all'} seed {seed}": answers_of(
             encoder_votes(tuned_encoder(inputs, name, count, seed).folder, CATALOGUE, judged_rows)
         )
-        for count in reversed(counts)
-        for seed in range(inputs.effort.seeds)
+        for at, count in enumerate(reversed(counts))
+        for seed in range(1 if at else inputs.effort.seeds)
     }
 
 
