@@ -31,6 +31,8 @@ from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
 _PLAIN = QuorumRule()
+RIGHT = "right"
+"""What a mean of scores of single values is: the share that is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,20 @@ def readable_things(value: str, text: str) -> frozenset[Thing] | None:
         return frozenset(things_of(value, text))
     except SpansError:
         return None
+
+
+def unit_of(table: VotesTable, kinds: AnswerKinds) -> str:
+    """What a mean of scores over the cells of a table is, for people: the share right, or a mean of a mix."""
+    words = {
+        "one": "1 or 0 of values",
+        "spans": "F1 of spans",
+        "values": "F1 of sets",
+        "text": "ROUGE-L of texts",
+    }
+    present = {form_of(kind_in(kinds, name)) for _, name in table.group_names}
+    if not present - {"one"}:
+        return RIGHT
+    return f"mean score ({', '.join(word for form, word in words.items() if form in present)})"
 
 
 def other_rows(table: VotesTable, kinds: AnswerKinds) -> list[int]:

@@ -19,6 +19,7 @@ from quorum.evaluation.measures import Flags
 from quorum.evaluation.stats import Estimate, means_over_products
 from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
+from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
 FOLDS = 5
@@ -77,7 +78,9 @@ def judge_learned(
         kinds: Kinds of the attributes; None: all have single values.
     """
     right: Floats | None
-    known = kinds or {}
+    known, recorded = kinds or {}, table
+    table, _ = readable(table, known)
+    used = used & table.labelled
 
     def scores(rule: Weights) -> Floats:
         return answer_scores(table, rule, known)
@@ -95,7 +98,7 @@ def judge_learned(
     against = {"majority": plain[rows]}
     for name, other in (others or {}).items():
         cells = scores(other)[rows]
-        if (cells != plain[rows]).any() and not is_trained_on(table, other):
+        if (cells != plain[rows]).any() and not is_trained_on(recorded, other):
             against[name] = cells
     products, own, groups = table.products[rows], right[rows], kinds_of(table.with_gold(rows))
     accuracy, majority = means_over_products(np.column_stack([own, plain[rows]]), products, seed=seed)
