@@ -28,11 +28,12 @@ from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
-from quorum.tasks.attribute import MAX_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
+from quorum.tasks.attribute import MAX_TEXT_CHARS, MOST_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.examples import check_examples
 from quorum.tasks.normalise import NORMALISERS
 from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest
-from quorum_contract.checks import MAX_TEXT_BYTES, check_name
+from quorum_contract.checks import check_name
 from quorum_contract.fields import join_fields
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -107,10 +108,15 @@ class AttributeSpec(_Strict):
     fields: list[str] = []
     instructions: str = ""
     examples: list[ExampleSpec] = []
-    max_chars: Annotated[int, Field(ge=1, le=MAX_TEXT_BYTES)] = MAX_TEXT_CHARS
+    max_chars: Annotated[int, Field(ge=1, le=MOST_TEXT_CHARS)] = MAX_TEXT_CHARS
 
     def named(self, name: str) -> Attribute:
         """The attribute in the form that the serving code uses."""
+        given = {field for e in self.examples if not isinstance(e.text, str) for field in e.text}
+        if unknown := sorted(given.difference(self.fields)):
+            raise CatalogueError(
+                f"attribute {name!r}: examples have the field {unknown[0]!r}, which `fields` does not name"
+            )
         return Attribute(
             name,
             self.question,
@@ -119,7 +125,7 @@ class AttributeSpec(_Strict):
             self.normaliser,
             self.kind,
             self.many,
-            self.kind != "label" if self.allow_na is None else self.allow_na,
+            self.allow_na,
             tuple(self.only),
             tuple(self.fields),
             self.instructions,
@@ -328,7 +334,7 @@ class Deployment(_Strict):
                 raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
             try:
                 check_name(name, "attributes")
-                spec.named(name)
+                check_examples(spec.named(name))
             except (CatalogueError, InvalidRequest) as error:
                 raise _error_at(name, str(error)) from error
         return attributes

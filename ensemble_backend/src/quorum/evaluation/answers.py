@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import (
+    SET_KINDS,
+    AnswerKind,
+    AnswerKinds,
+    form_of,
+    kind_in,
+    parameters_for,
+)
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED
 from quorum.decision.consensus import similarity
@@ -61,7 +68,7 @@ def decide_answers(table: VotesTable, weights: Weights, kinds: AnswerKinds) -> A
     for row in other_rows(table, kinds):
         cell = table.cells[row]
         kind = kind_in(kinds, cell.attribute)
-        parameters = weights.parameters(cell.attribute, cell.category)
+        parameters = parameters_for(weights, cell.attribute, cell.category, kind)
         ballots = [("", 1) if value is None else (value, ANSWERED) for value in cell.values]
         value, sure, _ = decide(_PLAIN, parameters, ballots, cell.scores, form=form_of(kind), text=cell.title)
         values[row], confidence[row], scores[row] = value, sure, answer_score(cell, value, kind)

@@ -94,7 +94,7 @@ def _best(weights: Weights, cells: Sequence[Cell], are_spans: bool) -> float:
                 value, confidence = decide(cell.attribute, cell.category, votes, cell.scores)
                 if value == NAMED:
                     sure[thing] = confidence
-            kept = without_overlaps(sure) if are_spans else tuple(sure)
+            kept = without_overlaps(sure, cell.title) if are_spans else tuple(sure)
             scores.append(f1_of_sets(frozenset(kept), accepted))
         values.append(float(np.mean(scores)))
     if max(values) < values[0] + LEAST_GAIN:

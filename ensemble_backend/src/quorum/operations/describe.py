@@ -129,9 +129,10 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
     version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
     misfits = blocking(Store(deployment.repository_path), changes)
-    pinned, catalogue = _pinned(deployment), deployment.catalogue().hashes
+    pinned, catalogue = _pinned(deployment), deployment.catalogue()
     unscored = {version: missing_scores(deployment, weights) for version, weights in pinned.items()}
-    changed = {version: weights.catalogue_change(catalogue) for version, weights in pinned.items()}
+    hashes, kinds = catalogue.hashes, catalogue.answer_kinds()
+    changed = {version: weights.catalogue_change(hashes, kinds) for version, weights in pinned.items()}
     return RenderReport(
         changes,
         version,

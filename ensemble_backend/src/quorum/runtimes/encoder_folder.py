@@ -131,7 +131,7 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
 
 def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
     named = {tag[2:] if found.head == "spans" else tag for tag in found.labels if tag != "O"}
-    allowed = {*attribute.values, *[NOT_APPLICABLE] * attribute.allow_na}
+    allowed = {*attribute.values, *[NOT_APPLICABLE] * bool(attribute.allow_na)}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(
             f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again"
