@@ -72,7 +72,7 @@ def task_tables(served: Served, deployment: Deployment) -> list[TaskTable]:
 def _table(name: str, result: TaskResult, served: Served, encoders: set[str]) -> TaskTable:
     lines = []
     for row in result.rows:
-        if row.answered == 0:  # a member that is not asked for this
+        if row.answered == 0 and row.name in encoders:  # it is not asked for this
             continue
         is_member = row.answered is not None
         role = "best" if row.role == "best member" else "member" if is_member else row.role
@@ -133,6 +133,8 @@ def _verdict(table: TaskTable) -> str:
     if gain is None:
         return "learned weights are the best"
     points = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})"
+    if gain.low == gain.value == gain.high == 0:
+        return f"learned weights are as good as {best.name}, the best single member"
     if gain.low > 0:
         return f"learned weights are better than {best.name}, {points}"
     if gain.high < 0:

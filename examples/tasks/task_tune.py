@@ -84,7 +84,7 @@ LLM = Recipe(
     "smollm2",
     VALUES,
     "attributes",
-    rows=90,
+    rows=70,
     epochs=1,
     mix={"entities": "entities", "relevance": "relevance", "description": "descriptions"},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import stat
@@ -133,9 +134,14 @@ def make_scratch(prefix: str, root: Path | None = None) -> tuple[Path, int]:
     return folder, handle
 
 
-def sweep_scratch(prefix: str, before_removal: Callable[[Path], None] | None = None) -> None:
-    """Remove the temporary folders that killed processes left; parameters as in :func:`scratch_folder`."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}[0-9]*-*"):
+def sweep_scratch(
+    prefix: str, before_removal: Callable[[Path], None] | None = None, root: Path | None = None
+) -> None:
+    """Remove the temporary folders, in ``root`` if given, that killed processes left.
+
+    Other parameters as in :func:`scratch_folder`.
+    """
+    for folder in (root or Path(tempfile.gettempdir())).glob(f"{glob.escape(prefix)}[0-9]*-*"):
         _sweep(folder, folder.name.removeprefix(prefix).partition("-")[0], before_removal)
 
 

@@ -21,8 +21,8 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import read
 from quorum.tasks.prompt import build_prompt
 from quorum.tune.adapter_rules import MergeError
-from quorum.tune.asking import Asked, asked_of
-from quorum.tune.base import read_base
+from quorum.tune.asking import Asked, AskingError, asked_of
+from quorum.tune.base import BaseModelError, read_base
 from quorum.tune.causal import CausalOptions, hf_settings, tune_causal
 from quorum.tune.data import TrainingData, TrainingRow
 from quorum.tune.loop import TrainingError
@@ -36,7 +36,9 @@ CATALOGUE = Catalogue.of(
         Attribute("text", kind="text"),
     ]
 )
+pytestmark = pytest.mark.torch
 OPTIONS = CausalOptions(epochs=1, batch=4, checkpoint_every=0, score_rows=2, device="cpu")
+OPTIONS_WITH_CHECKPOINTS = replace(OPTIONS, checkpoint_every=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +127,7 @@ def test_the_loss_is_of_the_answers_alone(base: Path) -> None:
     examples = [encode(ChatTokenizer(str(base)), 0, CATALOGUE, "bare", one) for one in asked]
     total = count = 0.0
     for prompt, answer in examples:
-        logits = model(torch.tensor([[*prompt, *answer]])).logits[0]
+        logits = model(torch.tensor([[*prompt, *answer]])).logits[0].detach()
         scores = logits[len(prompt) - 1 : -1].log_softmax(-1)
         total -= float(sum(scores[place, token] for place, token in enumerate(answer)))
         count += len(answer)
@@ -152,7 +154,10 @@ def test_a_tuned_llm_is_served_with_the_prompts_of_its_card(method: Any, base: P
         create(replace(served, style="instruct"))
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum.tune.causal.score", lambda *_: [])
     found = read_base(base)
     options = replace(OPTIONS, epochs=2, checkpoint_every=2)
 
@@ -174,6 +179,43 @@ def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) ->
     tune_causal(found, labels(), Path("d"), CATALOGUE, tmp_path / "b", options)
     one, other_run = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("a", "b"))
     assert one == other_run
+
+
+def test_a_score_that_fails_does_not_cost_the_training(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise AskingError("no answer")
+
+    given = (read_base(base), labels(), Path("d"), CATALOGUE, tmp_path / "a", OPTIONS_WITH_CHECKPOINTS)
+    with monkeypatch.context() as patched:
+        patched.setattr("quorum.tune.causal.score", fails)
+        with pytest.raises(AskingError):
+            tune_causal(*given)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    steps: list[Any] = []
+    card = tune_causal(*given, steps.append)
+    assert steps == []
+    assert card.scores["grade"]["guided_parse_share"] == 1.0
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "phi3"])
+def test_a_base_without_the_modules_of_an_adapter_is_refused(family: str, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "base", family)
+    with pytest.raises(BaseModelError, match=r"has no .*gate_proj.* --method full"):
+        tune_causal(read_base(other), labels(), Path("d"), CATALOGUE, tmp_path / "out", OPTIONS)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_the_base_of_an_adapter_is_in_bfloat16_where_there_are_units_for_it(
+    able: bool, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quorum.tune import causal_model
+
+    monkeypatch.setattr(causal_model, "has_bfloat16", lambda device: able)
+    model = causal_model.load_model(read_base(base), OPTIONS)
+    dtypes = {p.dtype for p in model.parameters() if not p.requires_grad}
+    assert dtypes == {torch.bfloat16 if able else torch.float32}
 
 
 def test_a_rank_that_tensorrt_llm_cannot_serve_is_refused(base: Path, tmp_path: Path) -> None:

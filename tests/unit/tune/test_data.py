@@ -114,6 +114,15 @@ def test_tasks_with_different_fields_are_not_read_together(tmp_path: Path) -> No
         read_gold(path, ["colour", "grade"], CATALOGUE)
 
 
+def test_all_reads_the_fields_of_the_attributes_found(tmp_path: Path) -> None:
+    rows = [{"query": "tea", "title": "pot", "gold": {"grade": ["exact"]}}]
+    (row,) = read_gold(write(tmp_path / "gold.jsonl", rows), [ALL], CATALOGUE).rows
+    assert row.text == "query: tea\ntitle: pot"
+    rows.append({"query": "red", "title": "cap", "gold": {"colour": ["red"]}})
+    with pytest.raises(TrainingDataError, match="grade, colour are asked of texts with different fields"):
+        read_gold(write(tmp_path / "gold.jsonl", rows), [ALL], CATALOGUE)
+
+
 def test_products_of_different_files_stay_apart(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{name}.jsonl", [{"id": "1", "text": name, "gold": {"colour": ["red"]}}])
@@ -158,6 +167,19 @@ def test_rows_that_all_belong_together_cannot_be_split(tmp_path: Path) -> None:
         split(data.rows, 0)
 
 
+def test_of_a_group_that_is_too_large_a_part_is_held_out(tmp_path: Path) -> None:
+    rows = [
+        {"query": query, "title": f"{query} {n}", "gold": {"grade": ["exact"]}}
+        for query, count in (("tea", 60), ("mug", 50))
+        for n in range(count)
+    ]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), ["grade"], CATALOGUE)
+    parts = split(data.rows, 0)
+    assert [len(part) for part in parts] == [60, 11, 39]
+    assert {row.text.split()[1] for row in parts.held_out + parts.left_out} == {"mug"}
+    assert [len(part) for part in split(data.rows, 0, at_most=5)] == [60, 5, 45]
+
+
 def votes(path: Path, rows: Sequence[tuple[str, str, list[str | None]]]) -> Path:
     return write(
         path,
@@ -190,6 +212,29 @@ def test_spans_are_decided_span_by_span(tmp_path: Path) -> None:
     path = votes(tmp_path / "votes.jsonl", [("acme cap", "parts", [both, both, one])] * 2)
     data = read_confident(path, ["parts"], CATALOGUE, min_confidence=0.5)
     assert [row.answers for row in data.rows] == [(both,), (both,)]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "answer", "why"),
+    [
+        ("grade", "so so", "is no label of the catalogue"),
+        ("grade", "n/a", "is no label of the catalogue"),
+        ("parts", '[["cap","size"]]', "a type that the catalogue does not have"),
+        ("colour", "mauve", "is no value that the attribute allows"),
+    ],
+)
+def test_votes_that_the_catalogue_does_not_allow_are_named(
+    tmp_path: Path, attribute: str, answer: str, why: str
+) -> None:
+    path = votes(tmp_path / "votes.jsonl", [("a cap", attribute, [answer] * 3)] * 2)
+    with pytest.raises(TrainingDataError, match=f"2 rows cannot be trained on(.|\n)*row 1: .*{why}"):
+        read_confident(path, [attribute], CATALOGUE, min_confidence=0.5)
+
+
+def test_no_spans_are_spelled_in_one_way(tmp_path: Path) -> None:
+    path = votes(tmp_path / "votes.jsonl", [("a cap", "parts", ["n/a", "[]", "n/a"])] * 2)
+    data = read_confident(path, ["parts"], CATALOGUE, min_confidence=0.0)
+    assert [row.answers for row in data.rows] == [("[]",), ("[]",)]
 
 
 def test_votes_without_confidence_are_refused(tmp_path: Path) -> None:

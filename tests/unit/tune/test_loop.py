@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from quorum.tune.loop import CHECKPOINT_FOLDER, LoopOptions, TrainingError, remove_checkpoint, train
+from quorum.tune.loop import CHECKPOINT_FOLDER, LoopOptions, TrainingError, train
 
 OPTIONS = LoopOptions(epochs=4, batch=8, learning_rate=0.05, checkpoint_every=3, seed=5)
 STEPS = 4 * 4
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,8 +86,6 @@ def test_a_checkpoint_of_another_run_is_refused(torch: Any, tmp_path: Path) -> N
     make_run(torch, tmp_path)
     with pytest.raises(TrainingError, match="another base, data or settings"):
         make_run(torch, tmp_path, fingerprint="two")
-    remove_checkpoint(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_is_refused(torch: Any, tmp_path: Path) -> None:
@@ -101,6 +100,29 @@ def test_a_loss_that_is_no_number_ends_training(torch: Any, tmp_path: Path) -> N
     model = torch.nn.Linear(1, 1)
     with pytest.raises(TrainingError, match="the loss is nan at step 0; lower"):
         train(model, lambda rows: model.weight.sum() * float("nan"), [1], float, OPTIONS, tmp_path, "x")
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_ends_training(torch: Any, tmp_path: Path, score: float) -> None:
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(TrainingError, match=f"the score on held-out rows is {score:g} after step 1; lower"):
+        train(model, lambda rows: model.weight.sum(), [1], lambda: score, OPTIONS, tmp_path, "x")
+
+
+def test_a_finished_run_is_not_trained_again(torch: Any, tmp_path: Path) -> None:
+    first, expected = make_run(torch, tmp_path)
+    steps: list[Any] = []
+    again, found = make_run(torch, tmp_path, progress=steps.append)
+    assert (again.resumed_at, steps) == (STEPS, [])
+    assert again[:4] == first[:4]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_pytorch_does_not_take_is_refused(torch: Any, tmp_path: Path, seed: int) -> None:
+    with pytest.raises(TrainingError, match=f"--seed {seed}: give a number from 0 to 4294967295"):
+        make_run(torch, tmp_path, replace(OPTIONS, seed=seed))
+    make_run(torch, tmp_path, replace(OPTIONS, epochs=1, seed=2**32 - 1))
 
 
 def test_progress_tells_loss_rate_and_time_left(torch: Any, tmp_path: Path) -> None:

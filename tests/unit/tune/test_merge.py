@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,26 @@ from typing import Any
 import pytest
 from support.checkpoints import write_checkpoint
 
+from quorum.build.checkpoint import BuildError
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.adapter_rules import METHODS, PRUNING, MergeError, density_of, read_all, weights_of
+from quorum.tune.card import Card, CardError, write_card
+from quorum.tune.loop import TrainingError
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CATALOGUE = Catalogue.of([Attribute("color"), Attribute("grade", values=("good", "bad"), kind="label")])
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """PyTorch takes seconds to import: not in every process that collects these tests."""
-    global torch, transformers, peft, merge, merge_and_check
+    global torch, transformers, peft, merge
     torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
     transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
     peft = pytest.importorskip("peft", reason="run `make setup-hf`")
     from quorum.tune.merge import merge
-    from quorum.tune.merge_check import merge_and_check
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,7 @@ def test_the_folder_is_an_adapter_and_has_a_card(base: Path, pair: tuple[Path, P
     written = json.loads((tmp_path / "m" / "card.json").read_text())
     assert written["method"] == card.method == "linear"
     assert written["settings"]["weights"] == [0.5, 0.5]
+    assert written["settings"]["adapters"] == ["a", "b"]
     with pytest.raises(MergeError, match="exists already; name another folder"):
         merge(pair, base, tmp_path / "m", "linear")
 
@@ -158,6 +163,40 @@ def copy_with(adapter: Path, folder: Path, changed: Mapping[str, Any]) -> Path:
     (folder / "adapter_config.json").write_text(json.dumps(config | changed))
     (folder / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())
     return folder
+
+
+def test_bases_are_compared_by_the_hashes_of_cards(
+    base: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = copy_with(pair[0], tmp_path / "copy", {"base_model_name_or_path": "/home/me/renamed"})
+    other = copy_with(pair[1], tmp_path / "other", {})
+    for folder in (copy, other):
+        write_card(card_of("sha256:1"), folder)
+    assert len(read_all([copy, other], base, "cat")) == 2
+    write_card(card_of("sha256:2"), other)
+    with pytest.raises(MergeError, match="merge adapters of one base only"):
+        read_all([copy, other], base, "cat")
+
+
+def card_of(base_hash: str, **more: Any) -> Card:
+    return Card(tasks=("grade",), method="lora", architecture="causal", base="b", base_hash=base_hash, **more)
+
+
+def test_a_card_with_other_prompts_and_damaged_weights_are_named(
+    base: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = copy_with(pair[1], tmp_path / "other", {})
+    write_card(card_of("", prompts={"style": 3}), other)
+    with pytest.raises(CardError, match=r"card\.json cannot be read"):
+        merge([pair[0], other], base, tmp_path / "m", "cat")
+    (other / "card.json").unlink()
+    damaged = Path(shutil.copytree(base, tmp_path / "base"))
+    (damaged / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(BuildError, match=r"model\.safetensors: not a safetensors file"):
+        merge([pair[0], other], damaged, tmp_path / "m", "cat")
+    with pytest.raises(TrainingError, match="--seed 4294967296: give a number"):
+        merge(pair, base, tmp_path / "m", "cat", seed=2**32)
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_ranks_of_cat_add_up_to_what_can_be_served(base: Path, pair: tuple[Path, Path]) -> None:

@@ -40,11 +40,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def asked(_: Path, adapter: Path, rows: Sequence[Any], *__: Any) -> list[TaskScore]:
         return scores(adapter.name, rows[0].attributes[0])
 
-    def merged(adapters: Sequence[Path], base: Path, out: Path, *_: Any) -> Card:
+    def merged(adapters: Sequence[Path], base: Path, out: Path, *more: Any) -> Card:
         out.mkdir()
-        return Card(
-            tasks=("entities", "relevance"), method="cat", architecture="causal", base="b", base_hash=""
-        )
+        card = Card(
+            tasks=("entities", "relevance"), method="cat", architecture="causal", base="b", base_hash="",
+            remarks=more[-1],
+        )  # fmt: skip
+        write_card(card, out)
+        return card
 
     monkeypatch.setattr(merge_check, "_scores", asked)
     monkeypatch.setattr("quorum.tune.merge.merge", merged)
@@ -91,6 +94,17 @@ def test_a_task_whose_answers_no_longer_parse_is_marked_in_the_card(folder: Path
     (remark,) = json.loads((folder / "bad" / "card.json").read_text())["remarks"]
     assert "WARNING: the merge lost the task 'entities': 90.0% of answers parse (not guided)" in remark
     assert "97.5% by ner alone" in remark
+
+
+def test_a_check_that_is_interrupted_leaves_a_remark(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> list[TaskScore]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(merge_check, "_scores", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checked("good")
+    (remark,) = json.loads((folder / "good" / "card.json").read_text())["remarks"]
+    assert "not checked yet on entities" in remark
 
 
 def test_the_margin_is_a_share(folder: Path) -> None:

@@ -89,6 +89,18 @@ def read_listings(
     ]
 
 
+def gold_names(path: Path) -> tuple[str, ...]:
+    """The attributes that a CSV or JSONL file has gold for, in order of first appearance.
+
+    The texts are not looked at: which columns they are made of may depend on the attributes. Raises
+    ListingsError as :func:`read_listings` does.
+    """
+    golds = (
+        _gold(f"{path}: row {number}", row.get("gold") or {}) for number, row in enumerate(_rows(path), 1)
+    )
+    return tuple(dict.fromkeys(name for gold in golds for name in gold))
+
+
 def _listing(
     place: str,
     number: int,

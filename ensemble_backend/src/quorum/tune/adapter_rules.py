@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from quorum.build.checkpoint import read_json
 from quorum.build.lora import CONFIG, Adapter, read_adapter
 from quorum.build.shapes import read_shape
+from quorum.tune.card import CARD_FILE, read_card
 from quorum_contract.errors import QuorumError
 
 Method = Literal["linear", "ties", "dare_linear", "dare_ties", "cat", "svd"]
@@ -63,12 +64,14 @@ class Mergeable:
 
     Attributes:
         modules: Names of the modules that it changes.
+        base_hash: Of the base, as its card states it; "" where it has no card.
         config: Content of ``adapter_config.json``.
     """
 
     adapter: Adapter
     modules: frozenset[str]
     config: Mapping[str, Any]
+    base_hash: str = ""
 
 
 def check_rank(rank: int, what: str) -> None:
@@ -84,6 +87,7 @@ def read_mergeable(folder: Path) -> Mergeable:
 
     Raises:
         BuildError: It is no LoRA adapter in PEFT's format.
+        CardError: Its card cannot be read.
         MergeError: It has more than plain LoRA has, which a merge would leave out or scale wrongly.
     """
     adapter = read_adapter(folder)
@@ -111,7 +115,8 @@ def read_mergeable(folder: Path) -> Mergeable:
         raise MergeError(
             f"{folder}: target_modules is {modules!r:.80}; name the modules in a list, as in {list(MODULES)}"
         )
-    return Mergeable(adapter, frozenset(modules), config)
+    known = read_card(folder).base_hash if (folder / CARD_FILE).is_file() else ""
+    return Mergeable(adapter, frozenset(modules), config, known)
 
 
 _ADVICE = "merge adapters of plain LoRA, or tune one adapter on all tasks with `quorum tune --mix`"
@@ -122,6 +127,7 @@ def read_all(folders: Sequence[Path], base: Path, method: Method) -> list[Mergea
 
     Raises:
         BuildError: One is no LoRA adapter, or not one of this base.
+        CardError: A card cannot be read.
         MergeError: One has more than plain LoRA, or they do not go together by this method.
     """
     if len(folders) < 2:
@@ -144,9 +150,10 @@ def read_all(folders: Sequence[Path], base: Path, method: Method) -> list[Mergea
 
 def _check_together(first: Mergeable, other: Mergeable, method: Method) -> None:
     a, b = first.adapter, other.adapter
-    if a.base and b.base and Path(a.base).name.casefold() != Path(b.base).name.casefold():
+    if not _is_same_base(first, other):
         raise MergeError(
-            f"{a.path} was trained on {a.base}, {b.path} on {b.base}; merge adapters of one base only"
+            f"{a.path} was trained on {a.base or first.base_hash}, {b.path} on {b.base or other.base_hash};"
+            " merge adapters of one base only"
         )
     if method not in EXACT:
         if a.rank != b.rank:
@@ -166,6 +173,14 @@ def _check_together(first: Mergeable, other: Mergeable, method: Method) -> None:
                 f"{key} is {first.config.get(key)!r} in {a.path}, {other.config.get(key)!r} in {b.path}:"
                 " PEFT would apply the first one's to both; tune them alike"
             )
+
+
+def _is_same_base(first: Mergeable, other: Mergeable) -> bool:
+    """By the hashes of both cards, else by the names of the folders, which copies may change."""
+    if first.base_hash and other.base_hash:
+        return first.base_hash == other.base_hash
+    names = {Path(one.adapter.base).name.casefold() for one in (first, other) if one.adapter.base}
+    return len(names) < 2
 
 
 def weights_of(given: Sequence[float], count: int) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quorum.evaluation.task_scores import parse_share
 from quorum.records import Record
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
@@ -23,10 +24,21 @@ from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import build_prompt
 from quorum.tune.data import TrainingRow
-from quorum.tune.figures import by_task, main_figure
+from quorum.tune.figures import by_task, headline
 from quorum_contract import Status
+from quorum_contract.errors import QuorumError
 
-_LONGEST_NS = 3_600 * 10**9
+_LONGEST_S = 3_600
+"""Of one question, from the time that it is given to the runtime."""
+_IN_FLIGHT = 64
+"""Questions given to the runtime at once: two of its batches."""
+_FAILED = (Status.TIMEOUT, Status.OVERLOADED, Status.ERROR)
+
+
+class AskingError(QuorumError, RuntimeError):
+    """Questions were not answered, so that nothing can be said of a member; the message says what to do."""
+
+    code = "QUESTIONS_UNANSWERED"
 
 
 class Asked(NamedTuple):
@@ -58,7 +70,7 @@ class TaskScore(Record):
         task: The attribute.
         guided: Whether decoding was guided by the grammar.
         rows: Asked about.
-        parse_share: Of the rows, those with an answer that the attribute allows, in [0, 1].
+        parse_share: Of the answers, those that the attribute allows, in [0, 1].
         metric: What ``score`` is.
         score: In [0, 1].
         figures: All of :func:`quorum.tune.figures.figures`.
@@ -92,20 +104,22 @@ def asked_of(rows: Iterable[TrainingRow], tasks: Sequence[str]) -> list[Asked]:
 def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vote]]:
     """The votes of a member on each text, by its runtime, as it would serve.
 
-    Raises RuntimeConfigError: the runtime cannot start with these settings.
+    Raises:
+        RuntimeConfigError: The runtime cannot start with these settings.
+        AskingError: It failed to answer a question, or took more than an hour for it.
     """
     style = settings.style or "instruct"
     replies: dict[int, Reply] = {}
-    left = threading.Semaphore(0)
+    free = threading.Semaphore(_IN_FLIGHT)
 
     def keep(number: int, reply: Reply) -> None:
         replies[number] = reply
-        left.release()
+        free.release()
 
     runtime = create(settings)
     try:
-        deadline = time.monotonic_ns() + _LONGEST_NS
         for number, one in enumerate(asked):
+            free.acquire()
             schema = json.dumps(answer_schema(settings.catalogue, one.attributes), ensure_ascii=False)
             prompt = build_prompt(settings.catalogue, style, one.text, one.category, one.attributes)
             question = Question(
@@ -114,14 +128,21 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
                 one.text,
                 one.category,
                 one.attributes,
-                deadline,
+                time.monotonic_ns() + _LONGEST_S * 10**9,
                 adapter=settings.options.usual_adapter,
             )
             runtime.submit(question, partial(keep, number))
-        for _ in asked:
-            left.acquire()
+        for _ in range(_IN_FLIGHT):
+            free.acquire()
     finally:
         runtime.close()
+    failed = Counter(reply for reply in replies.values() if isinstance(reply, Status) and reply in _FAILED)
+    if failed:
+        what = " and ".join(f"{count} {status.name}" for status, count in failed.items())
+        raise AskingError(
+            f"{settings.member}: of {len(asked)} questions {what}, so there are no figures; see the log,"
+            " and try fewer rows, another --device, or more memory"
+        )
     return [_votes(settings.catalogue, one, replies[number]) for number, one in enumerate(asked)]
 
 
@@ -138,20 +159,19 @@ def score(
 ) -> list[TaskScore]:
     """Score a member by attribute, once for each way of decoding.
 
-    Raises RuntimeConfigError: the runtime cannot start with these settings.
+    Raises RuntimeConfigError and AskingError as :func:`ask` does.
     """
     scores = []
     for way in guided:
         options = msgspec.structs.replace(settings.options, guided=way, scores=False)
-        votes = ask(replace(settings, options=options), asked)
-        answers = [
-            vote.value if vote.status is Status.ANSWERED else None for found in votes for vote in found
-        ]
+        votes = [vote for found in ask(replace(settings, options=options), asked) for vote in found]
+        answers = [vote.value if vote.status is Status.ANSWERED else None for vote in votes]
         rows = [row for one in asked for row in one.rows]
         attributes = {row.attribute: settings.catalogue.get(row.attribute) for row in rows}
         for name, figures in by_task(attributes, rows, answers).items():
-            metric = main_figure(attributes[name])
-            count = sum(row.attribute == name for row in rows)
-            parsed = figures["parse_share"]
-            scores.append(TaskScore(name, way, count, parsed, metric, figures[metric], figures))
+            metric = headline(attributes[name])
+            own = [vote.status for vote, row in zip(votes, rows, strict=True) if row.attribute == name]
+            parsed = parse_share(own) if {*own} & {Status.ANSWERED, Status.UNPARSABLE} else 0.0
+            figures["parse_share"] = parsed
+            scores.append(TaskScore(name, way, len(own), parsed, metric, figures[metric], figures))
     return scores

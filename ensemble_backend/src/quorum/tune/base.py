@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +84,18 @@ def read_base(folder: Path, architecture: Architecture | None = None) -> Base:
     return Base(folder, found, model_type, f"sha256:{digest.hexdigest()}", _licence(folder))
 
 
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Raise BaseModelError for whatever a library raises while it loads this file or folder of a base."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise BaseModelError(
+            f"{path}: cannot be loaded ({said:.200}); get the base model again, or name another --base"
+        ) from error
+
+
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
@@ -113,7 +127,7 @@ def _licence(folder: Path) -> str:
         for line in card.read_text("utf-8", errors="replace").splitlines()[:60]:
             if line.startswith(_LICENCE_LINE):
                 return line.removeprefix(_LICENCE_LINE).strip()
-    for path in sorted(folder.glob("LICEN[CS]E*")):
+    for path in sorted(path for path in folder.glob("LICEN[CS]E*") if path.is_file()):
         lines = path.read_text("utf-8", errors="replace").split("\n")
         return next((line.strip() for line in lines if line.strip()), "")
     return ""

@@ -24,12 +24,12 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.prompt import Style
 from quorum.tune.adapter_rules import check_rank
 from quorum.tune.asking import Asked, TaskScore, asked_of, score
-from quorum.tune.base import Base
+from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
 from quorum.tune.data import TrainingData, TrainingDataError
 from quorum.tune.encoder import has_bfloat16
-from quorum.tune.folder import check_target, whole_folder
-from quorum.tune.loop import LoopOptions, Progress, Trained, train
+from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.split import split
 from quorum.tune.threads import threads_of
 
@@ -109,16 +109,30 @@ def tune_causal(
 
     Raises:
         MergeError: A rank that not every runtime serves.
+        BaseModelError: A file of the base is damaged, or an adapter cannot change its modules.
         TrainingDataError: Nothing to train on, or nothing to hold out.
         TrainingError: ``out`` holds something else, a checkpoint of another run is in the way, or the loss is
-            no finite number.
+            no finite number; or a question of the scoring was not answered in time.
         RuntimeConfigError: The result does not start in the runtime ``hf``.
     """
-    from quorum.tune.causal_model import load_model, loss_on, save_model
-
-    check_target(out, force=options.force)
+    check_seed(options.seed)
     if options.method == "lora":
         check_rank(options.rank, "--rank")
+    with reserved(out, force=options.force):
+        return _tune(base, data, path, catalogue, out, options, progress)
+
+
+def _tune(
+    base: Base,
+    data: TrainingData,
+    path: Path,
+    catalogue: Catalogue,
+    out: Path,
+    options: CausalOptions,
+    progress: Progress | None,
+) -> Card:
+    from quorum.tune.causal_model import load_model, loss_on, save_model
+
     rows = _rows_of(data, path, catalogue, options, base)
     loop = _loop_options(options)
     model = load_model(base, options)
@@ -133,6 +147,7 @@ def tune_causal(
         progress,
         rows.weights,
     )
+    # If this fails, the checkpoint of the last step stays: started again, nothing is trained again.
     with whole_folder(out) as folder:
         save_model(model, base.folder, folder, options)
         del model
@@ -153,7 +168,7 @@ def _loop_options(options: CausalOptions) -> LoopOptions:
         weight_decay=0.0 if options.method == "lora" else 0.01,
         patience=options.patience,
         checkpoint_every=options.checkpoint_every,
-        bfloat16=options.method == "full" and has_bfloat16(),
+        bfloat16=options.method == "full" and has_bfloat16(options.device),
         seed=options.seed,
     )
 
@@ -166,7 +181,6 @@ class _Rows(NamedTuple):
     prompts: TunedPrompts
     left_out: int
     padding: int
-    tokenizer_folder: Path
 
 
 def _rows_of(
@@ -175,10 +189,11 @@ def _rows_of(
     from quorum.runtimes.chat import ChatTokenizer
     from quorum.tune.causal_rows import balanced, encode, sets_of
 
-    tokenizer = ChatTokenizer(str(base.folder), options.chat)
+    with loading(base.folder / "tokenizer.json"):
+        tokenizer = ChatTokenizer(str(base.folder), options.chat)
     end = _end_of(tokenizer, base)
     parts = split(data.rows, options.seed)
-    train_on, held_out = (asked_of(part, data.tasks) for part in parts)
+    train_on, held_out = (asked_of(part, data.tasks) for part in (parts.train, parts.held_out))
     examples = []
     for part in (train_on, held_out):
         encoded = [(asked, encode(tokenizer, end, catalogue, options.style, asked)) for asked in part]
@@ -197,9 +212,8 @@ def _rows_of(
         held_out=[pair[1] for pair in held],
         asked=[pair[0] for pair in held],
         prompts=prompts_for(catalogue, options.style, tokenizer.applies_template, sets),
-        left_out=len(train_on) + len(held_out) - len(fitting) - len(held),
+        left_out=len(train_on) + len(held_out) - len(fitting) - len(held) + len(parts.left_out),
         padding=end,
-        tokenizer_folder=base.folder,
     )
 
 

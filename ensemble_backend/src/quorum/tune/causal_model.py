@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quorum.tune.adapter_rules import MODULES
-from quorum.tune.base import Base
+from quorum.tune.base import Base, BaseModelError, loading
+from quorum.tune.encoder import has_bfloat16
 from quorum.tune.threads import threads_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ _IGNORED = -100
 
 
 def load_model(base: Base, options: CausalOptions) -> Any:
-    """The base with an adapter to train, or all of it in float32."""
+    """The base with an adapter to train, or all of it in float32.
+
+    Raises BaseModelError: a file is damaged, or the base lacks modules that an adapter changes.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -32,9 +36,15 @@ def load_model(base: Base, options: CausalOptions) -> Any:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # The frozen base of an adapter is only read: half the memory, and on CPUs with bfloat16 units faster.
-    dtype = torch.bfloat16 if options.method == "lora" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base.folder, local_files_only=True, dtype=dtype).to(device)
+    # The frozen base of an adapter is only read: half the memory, and faster where there are units for it.
+    half = options.method == "lora" and has_bfloat16(device)
+    with loading(base.folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            base.folder, local_files_only=True, dtype=torch.bfloat16 if half else torch.float32
+        )
+    if options.method == "lora":
+        _check_modules(model, base)
+    model = model.to(device)
     model.config.use_cache = False
     if options.method == "full":
         return model
@@ -48,6 +58,16 @@ def load_model(base: Base, options: CausalOptions) -> Any:
         # PEFT asks for an attribute that Transformers renames.
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, adapter)
+
+
+def _check_modules(model: Any, base: Base) -> None:
+    """Raise BaseModelError where an adapter would change none, or only some, of the layers."""
+    have = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if missing := [name for name in MODULES if name not in have]:
+        raise BaseModelError(
+            f"{base.folder}: {base.model_type!r} has no {', '.join(missing)}, which adapters change; tune all"
+            " weights by --method full, or name a --base with the modules of Llama"
+        )
 
 
 def loss_on(model: Any, examples: Sequence[Example], padding: int) -> Callable[[Sequence[int]], torch.Tensor]:

@@ -12,9 +12,18 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
-from quorum.learning.learn import learn
+from quorum.learning.by_kind import learn
 from quorum.tasks.catalogue import Catalogue
-from quorum.tune.data import ALL, TrainingData, TrainingDataError, TrainingRow, draw, hash_of
+from quorum.tune.data import (
+    ALL,
+    Problems,
+    TrainingData,
+    TrainingDataError,
+    TrainingRow,
+    checked,
+    draw,
+    hash_of,
+)
 from quorum.votes import VotesTable, read_votes
 from quorum_contract import DecisionStatus
 
@@ -47,7 +56,8 @@ def read_confident(
     Raises:
         VotesError: The table cannot be read, or is of other members than the weights.
         WeightsError: The weights cannot be read.
-        TrainingDataError: The table has no cell of a task, or none that is decided with that confidence.
+        TrainingDataError: The table has no cell of a task, or none that is decided with that confidence; or
+            answers that the catalogue does not allow.
     """
     if not 0.0 <= min_confidence <= 1.0:
         raise TrainingDataError(f"--min-confidence {min_confidence:g}; give a number from 0 to 1")
@@ -57,13 +67,21 @@ def read_confident(
         table = table.of_members(used.members)
         used = used.fitted(catalogue.hashes)
     else:
-        used = learn(table, gold_labels=0, catalogue=catalogue.hashes, value_counts=catalogue.value_counts())
+        used = learn(
+            table,
+            kinds=catalogue.answer_kinds(),
+            gold_labels=0,
+            catalogue=catalogue.hashes,
+            value_counts=catalogue.value_counts(),
+        )
     have = dict.fromkeys(cell.attribute for cell in table.cells)
     wanted = tuple(have) if tuple(tasks) == (ALL,) else tuple(dict.fromkeys(tasks))
     for task in wanted:
         if task not in have:
             raise TrainingDataError(f"{path}: no cell of {task!r}, only of {', '.join(list(have)[:10])}")
-    found, cells = _decided(table, used, wanted, catalogue, min_confidence)
+    problems = Problems(path, "name the deployment that gave these votes, or leave these rows out")
+    found, cells = _decided(table, used, wanted, catalogue, min_confidence, problems)
+    problems.refuse()
     if not found:
         raise TrainingDataError(
             f"{path}: of {cells} cells of {', '.join(wanted)} none is decided with a confidence of "
@@ -74,7 +92,12 @@ def read_confident(
 
 
 def _decided(
-    table: VotesTable, weights: Weights, tasks: Sequence[str], catalogue: Catalogue, min_confidence: float
+    table: VotesTable,
+    weights: Weights,
+    tasks: Sequence[str],
+    catalogue: Catalogue,
+    min_confidence: float,
+    problems: Problems,
 ) -> tuple[list[TrainingRow], int]:
     """Rows of the cells that are confident and have a text, and the number of cells looked at."""
     evidence = Evidence(weights.evidence) if weights.evidence else None
@@ -96,7 +119,6 @@ def _decided(
             cell.title,
         )
         if status == DecisionStatus.DECIDED and confidence >= min_confidence and cell.title.strip():
-            rows.append(
-                TrainingRow(number, cell.product, cell.title, cell.category, cell.attribute, (value,))
-            )
+            row = TrainingRow(number, cell.product, cell.title, cell.category, cell.attribute, (value,))
+            rows += checked(row, catalogue.get(cell.attribute), problems)
     return rows, cells

@@ -11,10 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
 from quorum.decision.spans import SpansError, TextSpan, locate, pairs_of
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
 from quorum_contract.errors import QuorumError
 
 Source = Literal["gold", "votes"]
@@ -109,10 +110,10 @@ class Problems:
 
 def fields_of_tasks(catalogue: Catalogue, tasks: Sequence[str]) -> tuple[str, ...]:
     """The named fields that the tasks' texts are made of; raises TrainingDataError where tasks differ."""
-    fields = {catalogue.get(task).fields for task in tasks if task != ALL}
+    fields = {catalogue.get(task).fields for task in tasks}
     if len(fields) > 1:
         raise TrainingDataError(
-            f"{', '.join(tasks)} are asked of texts with different fields; tune them one by one"
+            f"{', '.join(tasks[:10])} are asked of texts with different fields; tune them one by one"
         )
     return fields.pop() if fields else ()
 
@@ -132,14 +133,15 @@ def read_gold(
     Raises:
         ListingsError: The file cannot be read.
         TrainingDataError: Rows with an empty text, or with gold that its attribute does not allow; no gold
-            for a task; or fewer rows than ``rows``.
+            for a task; tasks of different fields; or fewer rows than ``rows``.
     """
-    listings = read_listings(path, fields=fields_of_tasks(catalogue, tasks))
-    have = dict.fromkeys(name for listing in listings for name in listing.gold)
-    wanted = tuple(have) if tuple(tasks) == (ALL,) else tuple(dict.fromkeys(tasks))
+    have = gold_names(path)
+    # Of which fields a text is made is known by the attributes alone.
+    wanted = have if tuple(tasks) == (ALL,) else tuple(dict.fromkeys(tasks))
+    listings = read_listings(path, fields=fields_of_tasks(catalogue, wanted))
     for task in wanted or (ALL,):
         if task not in have:
-            known = ", ".join(list(have)[:10]) or "nothing"
+            known = ", ".join(have[:10]) or "nothing"
             raise TrainingDataError(
                 f"{path}: no row has gold for {task!r}, only for {known}; "
                 "write it in the column `gold` as {attribute: [answers]}"
@@ -170,8 +172,27 @@ def _rows_of(
             problems.add(number, problem)
             continue
         answers = tuple(gold_of(listing, task, catalogue))
-        found.append(TrainingRow(number, listing.product, listing.text, listing.category, task, answers))
+        row = TrainingRow(number, listing.product, listing.text, listing.category, task, answers)
+        found += checked(row, catalogue.get(task), problems)
     return found
+
+
+def checked(row: TrainingRow, attribute: Attribute, problems: Problems) -> list[TrainingRow]:
+    """The row with its answers as VALUES spells them; none, and a problem, where serving would refuse one."""
+    known = [(answer, read(attribute, answer, row.text)) for answer in row.answers]
+    for answer, found in known:
+        if found is None:
+            why = _WHY_NOT.get(attribute.kind, "is no value that the attribute allows")
+            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {why}")
+            return []
+    return [replace(row, answers=tuple(found for _, found in known if found is not None))]
+
+
+_WHY_NOT = {
+    "label": "is no label of the catalogue",
+    "spans": "names words that the text does not have, or a type that the catalogue does not have",
+    "text": "is no text that the attribute allows",
+}
 
 
 def problem_of(listing: Listing, attribute: Attribute) -> str:

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from quorum.files import write_atomic
 from quorum.runtimes.encoder_input import Encoded, EncoderInput
 from quorum.tasks.catalogue import Catalogue
-from quorum.tune.base import Base
+from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
 from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
-from quorum.tune.figures import by_task, main_figure, pooled
-from quorum.tune.folder import check_target, whole_folder
-from quorum.tune.loop import LoopOptions, Progress, Trained, train
+from quorum.tune.figures import by_task, headline, pooled
+from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
 from quorum.tune.split import Split, split
 
@@ -51,13 +51,12 @@ class EncoderOptions:
         learning_rate: None: 1e-4, for spans 3e-4, for LoRA 1e-3.
         batch: Rows per step.
         max_tokens: Longest input, at most what the base allows.
-        embeddings: With ``full``, train them too.
         class_weights: Weigh labels by the inverse of their frequency.
         with_category: Put the category into the question of the head ``value``.
         int8: Write matrix products of ``model.onnx`` in int8, in place of float32: two thirds of the size,
             half of the time in ONNX Runtime (OpenVINO is slower), 0.7 points of span F1 on QueryNER less.
         bfloat16: None: where this machine multiplies it natively.
-        patience: Evaluations without a better score after which training ends.
+        patience: Epochs without a better score after which training ends.
         checkpoint_every: Steps; 0: none.
         seed: Of the split, the head, the order of rows and dropout.
         force: Replace a folder that was tuned before.
@@ -68,7 +67,6 @@ class EncoderOptions:
     learning_rate: float | None = None
     batch: int = BATCH
     max_tokens: int = 128
-    embeddings: bool = False
     class_weights: bool = False
     with_category: bool = False
     int8: bool = False
@@ -115,19 +113,21 @@ def tune_encoder(
         progress: Called after each step.
 
     Raises:
+        BaseModelError: A file of the base is damaged.
         TrainingDataError: The rows cannot be learned by an encoder.
-        TrainingError: ``out`` holds something else, a checkpoint of another run, or the loss is no number.
-        OnnxError: The exported model differs from the trained one; nothing is written.
+        TrainingError: ``out`` holds something else or a checkpoint of another run, or training cannot go on.
+        OnnxError: The exported model differs from the trained one; nothing but the checkpoint is written.
     """
-    check_target(out, force=options.force)
-    task = _prepare(base, data, path, catalogue, options)
-    network = _load(base, task, options)
-    loop = _loop_options(task.head, options)
-    trained = _train(network, task, options, loop, out, _fingerprint(base, data, options), progress)
-    with whole_folder(out) as folder:
-        remarks, scores = _write(network, task, folder, options)
-        card = _card(base, data, path, task, options, loop, trained, scores, remarks)
-        write_card(card, folder)
+    check_seed(options.seed)
+    with reserved(out, force=options.force):
+        task = _prepare(base, data, path, catalogue, options)
+        network = _load(base, task, options)
+        loop = _loop_options(task.head, options)
+        trained = _train(network, task, options, loop, out, _fingerprint(base, data, task, options), progress)
+        with whole_folder(out) as folder:
+            remarks, scores = _write(network, task, folder, options)
+            card = _card(base, data, path, task, options, loop, trained, scores, remarks)
+            write_card(card, folder)
     return card
 
 
@@ -151,7 +151,8 @@ def _prepare(
     longest = config.get("max_position_embeddings", 512)
     head = head_of(data, catalogue, min(options.max_tokens, longest), with_category=options.with_category)
     tokenizer = base.folder / TOKENIZER_FILE
-    inputs = EncoderInput(Tokenizer.from_file(str(tokenizer)), head)
+    with loading(tokenizer):
+        inputs = EncoderInput(Tokenizer.from_file(str(tokenizer)), head)
     parts = split(data.rows, options.seed)
     targets = targets_of(path, data.rows, head, inputs, catalogue)
     by_row = dict(zip(map(id, data.rows), targets, strict=True))
@@ -175,8 +176,7 @@ def _load(base: Base, task: _Task, options: EncoderOptions) -> Network:
     tokenizer = Tokenizer.from_file(str(task.tokenizer))
     separators = (tokenizer.token_to_id(name) for name in ("[SEP]", "</s>"))
     separator = next((token for token in separators if token is not None), None)
-    head, more = task.head, {"embeddings": options.embeddings}
-    network = load_network(base.folder, head.head, head.outputs, separator, options.method, **more)
+    network = load_network(base.folder, task.head.head, task.head.outputs, separator, options.method)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     return network
 
@@ -221,11 +221,11 @@ def _loop_options(head: EncoderHead, options: EncoderOptions) -> LoopOptions:
     )
 
 
-def has_bfloat16() -> bool:
-    """Whether this machine multiplies matrices in bfloat16 natively."""
+def has_bfloat16(device: str = "auto") -> bool:
+    """Whether a device, ``cpu`` or a GPU where there is one, multiplies matrices in bfloat16 natively."""
     import torch
 
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
@@ -265,7 +265,7 @@ def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray
 
 
 def _main(task: _Task) -> str:
-    return main_figure(task.catalogue.get(task.head.attributes[0]))
+    return headline(task.catalogue.get(task.head.attributes[0]))
 
 
 def _class_weights(task: _Task) -> Any:
@@ -316,10 +316,12 @@ def _write(
     return remarks, _judge(OnnxNetwork(model), task)
 
 
-def _fingerprint(base: Base, data: TrainingData, options: EncoderOptions) -> str:
+def _fingerprint(base: Base, data: TrainingData, task: _Task, options: EncoderOptions) -> str:
     """Of everything that the trained weights follow from."""
+    # Synonyms say which words of a text are a value.
+    synonyms = {name: dict(task.catalogue.get(name).synonyms) for name in task.head.attributes}
     settings = {k: v for k, v in asdict(options).items() if k not in ("force", "int8", "checkpoint_every")}
-    content = json.dumps([base.hash, data.data_hash, data.tasks, settings], sort_keys=True)
+    content = json.dumps([base.hash, data.data_hash, task.head.to_json(), synonyms, settings], sort_keys=True)
     return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
@@ -334,7 +336,7 @@ def _card(
     scores: dict[str, dict[str, float]],
     remarks: tuple[str, ...],
 ) -> Card:
-    unusable = len(task.parts.train) - len(task.train)
+    unusable = len(task.parts.train) - len(task.train) + len(task.parts.left_out)
     settings = {
         "head": task.head.head,
         "learning_rate": loop.learning_rate,

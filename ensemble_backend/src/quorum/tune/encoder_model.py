@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from quorum.runtimes.encoder_input import HeadKind
+from quorum.tune.base import loading
 from quorum.tune.encoder_rows import IGNORED, Target
 
 Method = Literal["full", "lora"]
@@ -49,12 +50,10 @@ def load_network(
     outputs: int,
     separator: int | None,
     method: Method,
-    *,
-    embeddings: bool = False,
 ) -> Network:
     """Load a base, and unfreeze what the method trains: the head, and all but embeddings, or LoRA's layers.
 
-    Embeddings, half of a small encoder, are trained only where asked for.
+    Embeddings, half of a small encoder, are not trained.
 
     Args:
         folder: Of the base.
@@ -62,20 +61,20 @@ def load_network(
         outputs: Size of the last dimension of the logits.
         separator: Id of the token between two sequences.
         method: ``full``, or ``lora`` (Hu et al., arXiv 2106.09685).
-        embeddings: Of method ``full``: train them too.
     """
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    encoder = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
+    with loading(folder):
+        encoder = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        )
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     has_types = getattr(encoder.config, "type_vocab_size", 0) > 1
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(method == "full" and (embeddings or "embeddings." not in name))
+        parameter.requires_grad_(method == "full" and "embeddings." not in name)
     if method == "lora":
         from peft import LoraConfig, get_peft_model
 

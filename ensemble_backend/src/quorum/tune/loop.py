@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,11 @@ CHECKPOINT_FOLDER = ".checkpoint"
 _CHECKPOINT_FILE = "training.pt"
 _POOL = 32
 """Batches that are drawn together and sorted by length: padding is short, and batches stay random."""
+_WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises."""
+_CLIP = 1.0
+"""Largest norm of the gradient."""
+_SEEDS = 2**32
 
 
 class TrainingError(QuorumError, RuntimeError):
@@ -36,11 +42,8 @@ class LoopOptions:
         epochs: Passes over the rows.
         batch: Rows per step.
         learning_rate: The highest one, of a one-cycle schedule (Smith and Topin, arXiv 1708.07120).
-        warm_up: Share of the steps in which it rises.
         weight_decay: Of AdamW.
-        clip: Largest norm of the gradient.
-        patience: Evaluations without a better score after which training ends.
-        evaluate_every: Evaluations per epoch.
+        patience: Epochs without a better score after which training ends.
         checkpoint_every: Steps between checkpoints; 0: none.
         bfloat16: Multiply matrices in bfloat16 (autocast); weights and sums stay float32.
         seed: Of the order of rows, and of dropout.
@@ -49,11 +52,8 @@ class LoopOptions:
     epochs: int
     batch: int = 32
     learning_rate: float = 1e-4
-    warm_up: float = 0.1
     weight_decay: float = 0.01
-    clip: float = 1.0
     patience: int = 3
-    evaluate_every: int = 1
     checkpoint_every: int = 200
     bfloat16: bool = False
     seed: int = 0
@@ -123,13 +123,15 @@ def train(
         lengths: (n,) tokens of each row, at least one row.
         score: Judges the model, which is in evaluation mode, on held-out rows; higher is better.
         options: See there.
-        folder: Of the result; checkpoints go to ``.checkpoint`` in it, see :func:`remove_checkpoint`.
+        folder: Of the result; checkpoints go to ``.checkpoint`` in it, the last one when training ends, so
+            that what follows can be done again without training.
         fingerprint: Of base, data and settings: a checkpoint of another run is refused.
         progress: Called after each step.
         weights: (n,) how often each row is drawn, relative to others; (): each once in an epoch.
 
     Raises:
-        TrainingError: A checkpoint of another run is in the way, or the loss is no finite number.
+        TrainingError: A checkpoint of another run is in the way, the seed is out of range, or the loss or
+            the score is no finite number.
     """
     import torch
 
@@ -155,17 +157,15 @@ def train(
             run.save()
         if progress:
             progress(meter.step(run.step, run.best_score))
-    run.restore_best()
+    run.finish(keep=options.checkpoint_every > 0)
     model.eval()
     return Trained(run.step, run.best_step, run.best_score or 0.0, run.seconds, resumed_at)
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a finished run from its folder."""
-    path = folder / CHECKPOINT_FOLDER / _CHECKPOINT_FILE
-    path.unlink(missing_ok=True)
-    if path.parent.is_dir():
-        path.parent.rmdir()
+def check_seed(seed: int) -> None:
+    """Raise TrainingError for a seed that the libraries do not take."""
+    if not 0 <= seed < _SEEDS:
+        raise TrainingError(f"--seed {seed}: give a number from 0 to {_SEEDS - 1}")
 
 
 class _Plan:
@@ -185,10 +185,8 @@ class _Plan:
         return self._batches[place]
 
     def is_evaluated(self, steps: int) -> bool:
-        """Whether held-out rows are judged after this many steps."""
-        times = self._options.evaluate_every
-        before, now = ((s * times) // self.per_epoch for s in (steps - 1, steps))
-        return now > before or steps == self.total
+        """Whether held-out rows are judged after this many steps: at the end of each epoch."""
+        return steps % self.per_epoch == 0
 
     def _draw(self, epoch: int) -> Iterator[list[int]]:
         rng, size = random.Random(f"{self._options.seed} {epoch}"), self._options.batch
@@ -229,6 +227,7 @@ class _Run:
     ) -> None:
         import torch
 
+        check_seed(options.seed)
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         decayed = [p for p in self._parameters.values() if p.ndim > 1]
         others = [p for p in self._parameters.values() if p.ndim <= 1]
@@ -238,10 +237,10 @@ class _Run:
         # It divides by the steps of a phase less one: of a short run the rise takes two steps at least.
         total = max(total, 4)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, options.learning_rate, total, pct_start=max(options.warm_up, 2 / total)
+            self._optimiser, options.learning_rate, total, pct_start=max(_WARM_UP, 2 / total)
         )
-        self._clip, self._path, self._fingerprint = options.clip, path, fingerprint
-        self.step = self.best_step = self.stale = 0
+        self._path, self._fingerprint = path, fingerprint
+        self.step = self.best_step = self.stale = self.saved = 0
         self.seconds = 0.0
         self.best_score: float | None = None
         self._best: dict[str, torch.Tensor] = {}
@@ -256,7 +255,7 @@ class _Run:
             )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), _CLIP)
         self._optimiser.step()
         self.step += 1
         if self.step < self._schedule.total_steps:
@@ -264,14 +263,21 @@ class _Run:
 
     def judge(self, score: float) -> None:
         """Keep the weights if they are the best so far."""
+        if not math.isfinite(score):
+            raise TrainingError(
+                f"the score on held-out rows is {score:g} after step {self.step}; lower --learning-rate, and"
+                " start again"
+            )
         if self.best_score is not None and score <= self.best_score:
             self.stale += 1
             return
         self.best_score, self.best_step, self.stale = score, self.step, 0
         self._best = {name: p.detach().clone() for name, p in self._parameters.items()}
 
-    def restore_best(self) -> None:
-        """Put the best weights into the model."""
+    def finish(self, *, keep: bool) -> None:
+        """Write a last checkpoint if it is to be kept, and put the best weights into the model."""
+        if keep and self.step > self.saved:
+            self.save()
         self._load(self._best)
 
     def save(self) -> None:
@@ -289,6 +295,7 @@ class _Run:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._path) as temporary:
             torch.save(state, temporary)
+        self.saved = self.step
 
     def resume(self) -> int:
         """Read the checkpoint, if there is one, and return its step."""
@@ -311,6 +318,7 @@ class _Run:
         self._best = state["best"]
         for name in _KEPT:
             setattr(self, name, state[name])
+        self.saved = self.step
         return self.step
 
     def _load(self, weights: dict[str, torch.Tensor]) -> None:

@@ -10,9 +10,10 @@ arithmetic", arXiv 2212.04089); ``ties`` drops small weights and resolves signs 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ from quorum.tune.adapter_rules import (
     read_all,
     weights_of,
 )
-from quorum.tune.base import read_base
-from quorum.tune.card import CARD_FILE, Card, library_versions, read_card, write_card
+from quorum.tune.base import loading, read_base
+from quorum.tune.card import CARD_FILE, Card, CardError, library_versions, read_card, write_card
+from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.loop import check_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -45,6 +48,7 @@ def merge(
     weights: Sequence[float] = (),
     density: float | None = None,
     seed: int = 0,
+    remarks: tuple[str, ...] = (),
 ) -> Card:
     """Merge adapters, and write the result in PEFT's format with its card.
 
@@ -58,6 +62,7 @@ def merge(
         weights: One for each adapter; (): equal shares.
         density: Share of the weights that stays, for methods that drop some; None: .5.
         seed: Of the weights that ``dare_*`` drop.
+        remarks: For the card.
 
     Returns:
         The card, without scores.
@@ -67,24 +72,25 @@ def merge(
         MergeError: PEFT would merge them wrongly; or ``out`` exists, or a setting does not fit.
         CardError: An adapter's card cannot be read.
         BaseModelError: The base cannot be used.
+        TrainingError: A seed that PyTorch does not take, or another run writes to ``out``.
     """
+    check_seed(seed)
     if out.exists():
         raise MergeError(f"{out} exists already; name another folder with --out, or remove it")
     found = read_all(adapters, base, method)
     weights, density = weights_of(weights, len(found)), density_of(density, method)
     cards = [read_card(path) if (path / CARD_FILE).is_file() else None for path in adapters]
-    card = _card(found, cards, base, method, weights, density, seed)
-    merged = _merged(found, base, method, weights, density, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        merged.save_pretrained(scratch, selected_adapters=[MERGED])
+    card = replace(_card(found, cards, base, method, weights, density, seed), remarks=remarks)
+    with reserved(out), whole_folder(out) as folder:
+        scratch = folder / "scratch"
+        _merged(found, base, method, weights, density, seed).save_pretrained(
+            scratch, selected_adapters=[MERGED]
+        )
         # PEFT gives an adapter with a name a folder of its own, and adds a README to fill in.
-        fresh = Path(scratch, "fresh")
-        fresh.mkdir()
         for name in (CONFIG, WEIGHTS):
-            shutil.move(Path(scratch, MERGED, name), fresh / name)
-        write_card(card, fresh)
-        fresh.rename(out)
+            (scratch / MERGED / name).rename(folder / name)
+        shutil.rmtree(scratch)
+        write_card(card, folder)
     return card
 
 
@@ -104,7 +110,8 @@ def _merged(
 
     disable_progress_bar()
     # Weights only: what is computed from them would not fit a smaller type.
-    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
+    with loading(base):
+        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
     names = [f"adapter_{number}" for number in range(len(adapters))]
     paths = [str(one.adapter.path) for one in adapters]
     given: dict[str, Any] = {} if density is None else {"density": density}
@@ -113,12 +120,23 @@ def _merged(
     with warnings.catch_warnings():
         # Of names that Transformers changes, and of a density of 1, which drops nothing.
         warnings.simplefilter("ignore")
-        merged = PeftModel.from_pretrained(model, paths[0], adapter_name=names[0])
+        with _loading_adapter(paths[0]):
+            merged = PeftModel.from_pretrained(model, paths[0], adapter_name=names[0])
         for name, path in zip(names[1:], paths[1:], strict=True):
-            merged.load_adapter(path, adapter_name=name)
+            with _loading_adapter(path):
+                merged.load_adapter(path, adapter_name=name)
         torch.manual_seed(seed)
         merged.add_weighted_adapter(names, list(weights), MERGED, combination_type=method, **given)
     return merged
+
+
+@contextmanager
+def _loading_adapter(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise MergeError(f"{path}: cannot be loaded ({said:.200}); tune the adapter again") from error
 
 
 def _card(
@@ -147,7 +165,8 @@ def _card(
                     f" {catalogue[attribute]} and {meaning}); tune them again on one catalogue"
                 )
     prompts = _prompts([one.adapter.path for one in adapters])
-    names = [str(one.adapter.path) for one in adapters]
+    # No paths: a card is passed on with its folder.
+    names = [one.adapter.path.resolve().name for one in adapters]
     settings: dict[str, Any] = {"adapters": names, "weights": list(weights)}
     if density is not None:
         settings["density"] = density
@@ -170,7 +189,10 @@ def _prompts(folders: Sequence[Path]) -> Mapping[str, Any]:
     """The prompts of all adapters; raises MergeError where no one member could ask them all."""
     together: TunedPrompts | None = None
     for folder in folders:
-        tuned = read_tuned_prompts(folder)
+        try:
+            tuned = read_tuned_prompts(folder)
+        except ValueError as error:
+            raise CardError(str(error)) from error
         if tuned is None:
             continue
         together = together or TunedPrompts(tuned.style, tuned.chat, ())

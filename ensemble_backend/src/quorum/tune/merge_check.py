@@ -8,7 +8,7 @@ every answer parse and hides the loss of the form, not that of the score; both w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,6 +128,8 @@ def merge_adapters(
         TrainingDataError: Rows of ``checks`` cannot be asked about.
         ListingsError: A file of ``checks`` cannot be read.
         RuntimeConfigError: An adapter does not start in the runtime ``hf``.
+        AskingError: It fails to answer; the card says that the check did not end.
+        TrainingError: A seed that PyTorch does not take.
     """
     from quorum.tune.merge import merge
 
@@ -138,7 +140,9 @@ def merge_adapters(
         task: _read(path, task, catalogue, options.rows, options.seed)
         for task, path in (checks or {}).items()
     }
-    card = merge(adapters, base, out, options.method, options.weights, options.density, options.seed)
+    settings = (options.method, options.weights, options.density, options.seed)
+    # Until the check has ended: it may be interrupted, and the folder must not look as if it had passed.
+    card = merge(adapters, base, out, *settings, (_unchecked(asked),) if asked else ())
     serving = _as_tuned(CausalOptions(device=options.device, threads=options.threads), out)
     comparisons: list[Comparison] = []
     found: list[TaskScore] = []
@@ -216,10 +220,17 @@ def _compare(adapter: str, before: TaskScore, after: TaskScore, margin: float) -
     )
 
 
+def _unchecked(tasks: Iterable[str]) -> str:
+    return (
+        f"WARNING: not checked yet on {', '.join(tasks)}, as the check did not end; remove the folder and"
+        " merge again with --check"
+    )
+
+
 def _remark(one: Comparison, margin: float) -> str:
-    way = "guided" if one.guided else "not guided"
+    way, name = "guided" if one.guided else "not guided", Path(one.adapter).name
     return (
         f"WARNING: the merge lost the task {one.task!r}: {one.parse_after:.1%} of answers parse ({way}),"
-        f" {one.parse_before:.1%} by {one.adapter} alone, more than the margin of {margin:.1%} less."
+        f" {one.parse_before:.1%} by {name} alone, more than the margin of {margin:.1%} less."
         " Serve one adapter per task, or tune one on all tasks with --mix"
     )

@@ -23,17 +23,22 @@ _WORD = re.compile(r"\w+")
 
 
 class Split(NamedTuple):
-    """Rows to train on, and rows held out."""
+    """Rows to train on, and rows held out.
+
+    ``left_out`` are neither: rows of a group that is larger than what is held out.
+    """
 
     train: tuple[TrainingRow, ...]
     held_out: tuple[TrainingRow, ...]
+    left_out: tuple[TrainingRow, ...] = ()
 
 
 def split(rows: Sequence[TrainingRow], seed: int, share: float = SHARE, at_most: int = MAX_HELD_OUT) -> Split:
     """Hold out about ``share`` of the rows.
 
     Stay together: near duplicates (:data:`SIMILAR`), rows of one product, and, of texts with several named
-    fields, rows with the same first field, such as all products that were judged for one query.
+    fields, rows with the same first field, such as all products that were judged for one query. Where every
+    group is too large, a part of the smallest one is held out, and its other rows are left out.
 
     Args:
         rows: At least two.
@@ -60,10 +65,15 @@ def split(rows: Sequence[TrainingRow], seed: int, share: float = SHARE, at_most:
         # A large group that does not fit is trained on.
         if len(held) < wanted and len(held) + len(members[group]) <= max(wanted * 1.2, 1):
             held.update(members[group])
+    unused: set[int] = set()
     if not held:
-        held.update(sorted(members.values(), key=len)[0])
-    train = tuple(row for place, row in enumerate(rows) if place not in held)
-    return Split(train, tuple(row for place, row in enumerate(rows) if place in held))
+        smallest = min(members.values(), key=len)
+        held = set(random.Random(f"cut {seed}").sample(smallest, min(wanted, len(smallest))))
+        unused = set(smallest) - held
+    kept_apart = held | unused
+    train = tuple(row for place, row in enumerate(rows) if place not in kept_apart)
+    held_out, left_out = (tuple(rows[place] for place in sorted(places)) for places in (held, unused))
+    return Split(train, held_out, left_out)
 
 
 def group_near_duplicates(texts: Sequence[str], names: Sequence[str] = ()) -> list[int]:
