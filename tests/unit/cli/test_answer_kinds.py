@@ -63,6 +63,7 @@ def test_learn_then_a_day_then_drift(deployment: quorum.Deployment, tmp_path: Pa
     learned = quorum.learn(tmp_path / "votes.jsonl", deployment, out=weights)
     assert learned.judged is not None
     assert learned.judged.accuracy.value >= learned.judged.majority.value
+    assert learned.judged.unit.startswith("mean score (1 or 0 of values, F1 of spans")
     assert any(line.startswith("entities: each thing named counts") for line in learned.remarks)
     assert any(line.startswith("summary: the most similar text wins") for line in learned.remarks)
     assert set(learned.weights.attributes) >= {"entities", "materials", "summary"}

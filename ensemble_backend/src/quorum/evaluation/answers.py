@@ -132,14 +132,15 @@ def readable_things(value: str, text: str) -> frozenset[Thing] | None:
 
 
 def unit_of(table: VotesTable, kinds: AnswerKinds) -> str:
-    """What a mean of scores over the cells of a table is, for people: the share right, or a mean of a mix."""
+    """What a mean of scores over labelled cells is, for people: the share right, or a mean of a mix."""
     words = {
         "one": "1 or 0 of values",
         "spans": "F1 of spans",
         "values": "F1 of sets",
         "text": "ROUGE-L of texts",
     }
-    present = {form_of(kind_in(kinds, name)) for _, name in table.group_names}
+    groups = np.unique(table.groups[table.labelled]).tolist()
+    present = {form_of(kind_in(kinds, table.group_names[group][1])) for group in groups}
     if not present - {"one"}:
         return RIGHT
     return f"mean score ({', '.join(word for form, word in words.items() if form in present)})"

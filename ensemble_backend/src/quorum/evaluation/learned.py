@@ -11,7 +11,7 @@ import numpy as np
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.weights import Weights, equal_weights
-from quorum.evaluation.answers import answer_scores
+from quorum.evaluation.answers import RIGHT, answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, headline, judge, kinds_of
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.heldout import assign_folds
@@ -37,6 +37,7 @@ class LearnedResult(Record):
         gold_labels: Number of these labelled cells, of ``products`` products.
         how: Why these labels did not teach the weights, for people.
         compared: Against majority and the given others, by attribute and category.
+        unit: What the figures are: the share "right", or the mean score of answers of several kinds.
     """
 
     accuracy: Estimate
@@ -45,6 +46,7 @@ class LearnedResult(Record):
     products: int
     how: str
     compared: Mapping[str, Judgement]
+    unit: str = RIGHT
 
     @property
     def warning(self) -> str:
@@ -109,6 +111,7 @@ def judge_learned(
         products=len(np.unique(products)),
         how=how,
         compared={n: judge(groups, products, own, cells, n, seed=seed) for n, cells in against.items()},
+        unit=unit_of(table.with_gold(rows), known),
     )
 
 

@@ -194,8 +194,7 @@ def relearn(
 ) -> Weights:
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
 
-    ``kinds`` as in :func:`update`. Texts, which are in no state, keep their weights of ``before``. At most as
-    many answers of a form are labelled as of all forms, which "auto" counts.
+    ``kinds`` as in :func:`update`. Texts, in no state, keep their weights of ``before``; "auto" counts all labels.
 
     Returns:
         The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the
