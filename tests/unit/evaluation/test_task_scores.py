@@ -11,9 +11,10 @@ from support.task_data import task_file
 
 from quorum.decision.spans import dump_spans, dump_values
 from quorum.evaluation.stats import means_over_products
-from quorum.evaluation.task_scores import answered_share, intervals, measures, score_answers
+from quorum.evaluation.task_scores import answered_share, intervals, measures, parse_share, score_answers
 from quorum.votes import Cell
 from quorum_bench.studies.task_tables import queryner_votes, relevance_votes, spans_of, summaries_votes
+from quorum_contract import Status
 
 TYPES = ("a", "b", "c")
 
@@ -134,7 +135,9 @@ def test_intervals_are_those_of_a_bootstrap_over_products() -> None:
     assert found == means_over_products(right, (np.arange(400) // 2).astype(np.int32))[0]
 
 
-def test_the_share_of_cells_with_a_vote() -> None:
+def test_what_can_be_known_of_parsing() -> None:
+    assert parse_share([0, 0, Status.UNPARSABLE, 1, 3]) == pytest.approx(2 / 3)
+    assert math.isnan(parse_share([1, 5]))
     cells = [cell("a", values=("a", None)), cell("a", values=("b", "b"))]
     assert [answered_share(cells, member) for member in (0, 1)] == [1.0, 0.5]
 

@@ -25,6 +25,7 @@ from quorum.evaluation.measures import value_counts
 from quorum.evaluation.stats import Estimate, bootstrap_sums, percentile_interval
 from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
+from quorum_contract import Status
 
 HEADLINES: Mapping[AnswerKind, str] = {
     "value": "accuracy", "label": "macro_f1", "spans": "f1", "values": "f1", "text": "rouge_l",
@@ -122,6 +123,16 @@ def intervals(
     low, high = percentile_interval(np.nan_to_num(draws))
     ends = zip(measured, low.tolist(), high.tolist(), strict=True)
     return [Estimate(measure.value, *both) for measure, *both in ends], draws
+
+
+def parse_share(statuses: Sequence[int]) -> float:
+    """Share of the answers that could be read: ANSWERED of ANSWERED and UNPARSABLE; nan without either.
+
+    Votes of another status say nothing about it.
+    """
+    read = sum(status == Status.ANSWERED for status in statuses)
+    asked = read + sum(status == Status.UNPARSABLE for status in statuses)
+    return read / asked if asked else float("nan")
 
 
 def answered_share(cells: Sequence[Cell], member: int) -> float:

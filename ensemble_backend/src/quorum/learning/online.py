@@ -194,7 +194,7 @@ def relearn(
 ) -> Weights:
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
 
-    ``kinds`` as in :func:`update`. Texts, in no state, keep their weights of ``before``; "auto" counts all labels.
+    ``kinds`` as in :func:`update`. Texts keep their weights of ``before``; "auto" counts labels of all forms.
 
     Returns:
         The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the

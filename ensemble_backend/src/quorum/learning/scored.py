@@ -43,7 +43,7 @@ class ScoredCoin:
     with ``s`` the log odds of the vote's score level: ``c_j`` = 1 and ``a_j`` = 0 for a member that knows how
     sure it is, ``c_j`` = 0 for one whose scores say nothing. A ridge of 1 pulls towards the former.
 
-    First the slopes are learned together with an intercept per member and attribute, so that attributes that are
+    First the slopes are learned with an intercept per member and attribute, so that attributes that are
     both easy and highly scored do not make a slope. The scores of a member whose slope is not clearly above 0
     are ignored from then on, and those of all members where the slopes are low: little is lost. Then the
     other slopes are learned again with one intercept per member: intercepts per attribute would follow errors
