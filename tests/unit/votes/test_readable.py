@@ -52,10 +52,10 @@ def test_plain_values_are_one_value_and_plain_gold_is_all_of_them() -> None:
     rows = (
         Cell("p1", "", "", "materials", ("wool", "[wool"), ("wool", "silk")),
         Cell("p2", "", "", "materials", ("n/a", None), ('["wool"]', "silk")),
-        Cell("p3", "", "", "materials", ("n/a", None), ("wool",)),
+        Cell("p3", "", "red", "materials", ("n/a", '[["red","color"]]'), ("wool",)),
     )
     table, (remark,) = readable(table_of(*rows), KINDS)
     assert table.cells[0].values == ('["wool"]', None)
     gold = [cell.gold for cell in table.cells]
     assert gold == [('["silk","wool"]',), ('["wool"]', '["silk"]'), ('["wool"]',)]
-    assert remark.startswith("materials: 1 vote cannot be read")
+    assert remark.startswith("materials: 2 votes cannot be read")

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.spans import SpansError, dump_values, load_pairs, load_values, locate
+from quorum.decision.sets import things_of
+from quorum.decision.spans import SpansError, dump_values
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable, build_table
-
-_SHOWN = 60
 
 
 @dataclass(slots=True)
@@ -101,14 +100,12 @@ def _answer(answer: str, kind: AnswerKind, text: str) -> str:
     """An answer as votes spell it; raises SpansError for one that cannot be read."""
     if answer == NOT_APPLICABLE:
         return answer
-    if kind == "values":
-        if answer.lstrip().startswith("["):
-            load_values(answer)
-            return answer
+    if kind == "values" and not answer.lstrip().startswith("["):
         return dump_values([answer])
-    if locate(text, load_pairs(answer)) is None:
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-        raise SpansError(f"{answer!r:.80} names a span that is not in {shown!r}")
+    are_texts = {isinstance(thing, str) for thing in things_of(answer, text)}
+    if are_texts and are_texts != {kind == "values"}:
+        wanted = "JSON list of texts" if kind == "values" else "JSON list of [text, type]"
+        raise SpansError(f"{answer!r:.80} is no {wanted}")
     return answer
 
 
