@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
     from quorum.operations.evaluate import evaluate as evaluate
     from quorum.operations.evaluate import evaluate_weights as evaluate_weights
-    from quorum.operations.learn import LearnOptions as LearnOptions
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
+    from quorum.operations.learn_choice import LearnOptions as LearnOptions
     from quorum.operations.look_up import AddedVotes as AddedVotes
     from quorum.operations.look_up import add_catalogue_votes as add_catalogue_votes
     from quorum.operations.plan import PlanReport as PlanReport
@@ -110,7 +110,8 @@ _MODULES = {
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
-    "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
+    "quorum.operations.learn": ("LearnReport", "drift", "learn"),
+    "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
     "quorum.operations.plan": ("PlanReport", "plan"),
     "quorum.operations.probe": ("probe", "probe_server", "probes_of"),

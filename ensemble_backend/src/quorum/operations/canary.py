@@ -35,6 +35,7 @@ from quorum.rollout.channels import RolloutError
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
+from quorum.votes.readable import readable
 from quorum_client import Answer, AsyncClient, Extraction
 from quorum_contract import CANARY, STABLE, Status
 from quorum_contract.errors import QuorumError
@@ -152,6 +153,8 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
             note(remark)
     vote = deployment.vote
     rule = QuorumRule(vote.min_members, vote.min_weight)
+    for remark in readable(table, catalogue.answer_kinds())[1]:
+        note(remark)
     pairs = pairs_from_votes(table, stable, canary, rule, catalogue.answer_kinds())
     return pairs, _observed(table, versions), trained_on
 
