@@ -383,6 +383,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "foreign label": ({"encoder": {"labels": ["red", "pink"]}}, "'pink' is no value of 'shade'"),
     "too few labels": ({"encoder": {"labels": ["red"]}}, "has logits [1, 2], and encoder.json needs [1, 1]"),
     "short inputs": ({"encoder": {"max_tokens": 2}}, "max_tokens is 2"),
+    "no inputs": (
+        {"encoder": {"head": "value", "labels": [], "max_tokens": 0}}, "max_tokens is 0, and 8 to 8192"
+    ),
+    "endless inputs": ({"encoder": {"max_tokens": 1 << 40}}, "max_tokens is 1099511627776"),
     "another head": ({"encoder": {"head": "spans", "labels": ["O", "B-red"]}}, "float32 [?, ?, outputs]"),
 }  # fmt: skip
 

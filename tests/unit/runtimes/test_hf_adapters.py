@@ -183,6 +183,21 @@ def test_adapters_that_cannot_share_a_batch_are_refused_with_the_fix(folder, sta
         start({"lora": "dora"}, {"lora": "second"})
 
 
+@pytest.mark.parametrize("part", ["ChatTokenizer", "Answers"])
+def test_a_member_that_cannot_be_opened_leaves_no_model_behind(start, monkeypatch, part) -> None:
+    import quorum.runtimes.hf as module
+
+    def fail(*_: Any) -> Any:
+        raise ValueError("rehearsed")
+
+    before = threading.active_count()
+    monkeypatch.setattr(module, part, fail)
+    with pytest.raises(ValueError, match="rehearsed"):
+        start({"lora": "red.one"}, {"lora": "second"})
+    assert threading.active_count() == before
+    assert not module.Host._open
+
+
 def test_an_adapter_of_another_base_is_named(folder, start) -> None:
     write_checkpoint(folder / "other", hidden_size=48)
     write_adapter(folder / "foreign", folder / "other")
