@@ -7,6 +7,7 @@ import multiprocessing
 import time
 
 import pytest
+
 from quorum_bench.studies import adapters
 
 
