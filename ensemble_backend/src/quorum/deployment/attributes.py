@@ -68,7 +68,7 @@ class AttributeSpec(Strict):
 
 def check_attribute_names(attributes: Mapping[str, AttributeSpec]) -> None:
     """Raise an error at the first attribute that cannot be used, or whose name another one has."""
-    folded: dict[str, str] = Field(default_factory=dict)
+    folded: dict[str, str] = {}
     for name, spec in attributes.items():
         if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
             raise error_at(name, f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
