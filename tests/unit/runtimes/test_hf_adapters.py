@@ -22,6 +22,8 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum_contract import Status
 
+pytestmark = pytest.mark.torch
+
 CATALOGUE = Catalogue.of([Attribute("brand"), Attribute("color", values=("red", "navy blue", "rosé"))])
 NAMES = tuple(CATALOGUE.attributes)
 SCHEMA = json.dumps(answer_schema(CATALOGUE, NAMES), ensure_ascii=False)
