@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     from quorum.operations.status import FleetStatus as FleetStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
-    from quorum.operations.tune import TuneOptions as TuneOptions
     from quorum.operations.tune import TuneReport as TuneReport
     from quorum.operations.tune import tune_member as tune_member
+    from quorum.operations.tune_options import TuneOptions as TuneOptions
     from quorum.operations.votes import VotesInfo as VotesInfo
     from quorum.operations.votes import VotesMerged as VotesMerged
     from quorum.operations.votes import VotesNormalised as VotesNormalised
@@ -120,7 +120,8 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
-    "quorum.operations.tune": ("TuneOptions", "TuneReport", "tune_member"),
+    "quorum.operations.tune": ("TuneReport", "tune_member"),
+    "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.votes": (
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",
