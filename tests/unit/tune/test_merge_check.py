@@ -133,7 +133,7 @@ def test_the_command_fails_where_a_task_is_lost(folder: Path, out: str, code: in
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--check", "entities"], "write TASK=FILE"),
+        (["--check", "entities"], "name its file: --check entities=FILE"),
         (["--weights", "1;2"], "write numbers, comma-separated"),
         (["--check", "entities=none.jsonl"], "none.jsonl: No such file"),
         (["--check", "grade=gold.jsonl"], "no row has gold for 'grade'"),

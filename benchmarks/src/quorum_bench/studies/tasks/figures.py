@@ -72,7 +72,7 @@ def estimate(
     _, at = np.unique(np.asarray(names), return_inverse=True)
     size = int(at.max()) + 1
     sides = [[figure.of(rows, answers) for answers in side] for side in (seeds, against)]
-    sums = [[_added(one.counts, at, size) for one in side] for side in sides]
+    sums = [[_added(np.asarray(one.counts, np.float64), at, size) for one in side] for side in sides]
     rng, chances = np.random.default_rng(0), np.full(size, 1.0 / size)
     at_once = max(1, _DRAWN_AT_ONCE // size)
     drawn: list[Floats] = []
