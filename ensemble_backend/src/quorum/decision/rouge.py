@@ -17,7 +17,8 @@ from quorum.decision.f1 import f1
 _WORD = re.compile(r"[^\W_]+")
 
 
-@lru_cache(maxsize=4096)
+# A vote compares few texts with each other; long ones take half a megabyte each.
+@lru_cache(maxsize=128)
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text."""
     return tuple(_WORD.findall(text.lower()))
