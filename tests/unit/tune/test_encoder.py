@@ -330,6 +330,12 @@ def test_what_a_base_folder_says(base: Base, tmp_path: Path) -> None:
     assert (found.architecture, found.licence) == ("causal", "apache-2.0")
     with pytest.raises(BaseModelError, match="needed is an encoder"):
         read_base(tmp_path, "encoder")
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BaseModelError, match="this is an adapter; name the base it was made from"):
+        read_base(tmp_path)
+    (tmp_path / "encoder.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BaseModelError, match="this is a tuned encoder; name the base it was made from"):
+        read_base(tmp_path)
 
 
 def test_a_damaged_file_of_a_base_is_named(base: Base, tmp_path: Path, stub: Stub) -> None:

@@ -24,6 +24,7 @@ from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
+from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import Split, split
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _SPAN_RATE = 3e-4
 BATCH = 32
 """Rows per step."""
 _COMPARED = 64
+_NOT_LITERAL = "whose value is not literally in the text"
 _BATCH = 64
 
 
@@ -336,7 +338,10 @@ def _card(
     scores: dict[str, dict[str, float]],
     remarks: tuple[str, ...],
 ) -> Card:
-    unusable = len(task.parts.train) - len(task.train) + len(task.parts.left_out)
+    left_out = {
+        _NOT_LITERAL: len(task.parts.train) - len(task.train),
+        NEAR: len(task.parts.left_out),
+    }
     settings = {
         "head": task.head.head,
         "learning_rate": loop.learning_rate,
@@ -359,7 +364,7 @@ def _card(
         data_hash=data.data_hash,
         rows=len(task.train),
         held_out_rows=len(task.parts.held_out),
-        left_out=data.left_out + unusable,
+        left_out=data.left_out + sum(left_out.values()),
         seed=options.seed,
         epochs=loop.epochs,
         steps=trained.steps,
@@ -369,5 +374,5 @@ def _card(
         scores=scores,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
-        remarks=remarks,
+        remarks=(*remarks_on(data, left_out), *remarks),
     )
