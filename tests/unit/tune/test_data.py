@@ -121,7 +121,7 @@ def test_another_separator_is_named(tmp_path: Path, header: str, what: str) -> N
 def test_a_text_column_is_to_be_named_without_an_option(tmp_path: Path) -> None:
     path = tmp_path / "gold.csv"
     path.write_text('words,gold\nred cap,"{""colour"": [""red""]}"\n', encoding="utf-8")
-    with pytest.raises(ListingsError, match="Name the column of the text title, text, input or name$"):
+    with pytest.raises(ListingsError, match=r"Name the column of the text title, text, input or name$"):
         read_gold(path, ["colour"], CATALOGUE)
 
 

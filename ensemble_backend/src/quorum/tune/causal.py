@@ -30,6 +30,7 @@ from quorum.tune.data import TrainingData, TrainingDataError
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
+from quorum.tune.quiet import without_announcements
 from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import split
 from quorum.tune.threads import threads_of
@@ -119,7 +120,7 @@ def tune_causal(
     check_seed(options.seed)
     if options.method == "lora":
         check_rank(options.rank, "--rank")
-    with reserved(out, force=options.force):
+    with without_announcements(), reserved(out, force=options.force):
         return _tune(base, data, path, catalogue, out, options, progress)
 
 

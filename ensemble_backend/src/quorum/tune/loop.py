@@ -141,7 +141,6 @@ def train(
             the score is no finite number.
         TrainingInterrupted: On KeyboardInterrupt.
     """
-
     plan = _Plan(lengths, options, weights)
     run = _Run(model, options, plan.total, folder / CHECKPOINT_FOLDER / _CHECKPOINT_FILE, fingerprint)
     resumed_at = run.resume()
