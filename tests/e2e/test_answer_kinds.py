@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.command import quorum
 from support.deployment import Live, running, write_deployment, write_jsonl
 from support.rollout import trusting
 
+from quorum.decision.weights import Weights
 from quorum.rollout.channels import Rollout
 from quorum.votes import read_votes
 from quorum_client import Client, InvalidRequest, Span, Status
@@ -24,6 +26,7 @@ ATTRIBUTES: dict[str, Any] = {
     "colors": {"many": True},
     "summary": {"kind": "text", "max_chars": 60},
     "cable_length": {"only": ["cables"]},
+    "length": {"kind": "spans", "values": ["length"], "only": ["cables"]},
     "relevance": {"kind": "label", "values": ["exact", "none"], "fields": ["query", "title"]},
 }
 TEXT = "red iphone 12 case, black"
@@ -102,8 +105,18 @@ def test_fields_are_one_text_to_members(client: Client) -> None:
 def test_no_member_is_asked_for_what_a_category_has_not(client: Client) -> None:
     other = client.extract(TEXT, ["cable_length", "colors"], category="cases")
     assert (other["cable_length"].value, other["cable_length"].confidence) == ("n/a", 1.0)
+    other = client.extract(TEXT, ["length", "entities"], category="cases")["length"]
+    assert (other.value, other.spans) == ("n/a", ())
     cable = client.extract(TEXT, ["cable_length"], category="Cables")["cable_length"]
     assert cable.value is None, "nothing is recorded for it"
+
+
+def learned(live: Live, member: str) -> Weights:
+    """Weights by which one member decides answers of every kind."""
+    catalogue = live.spec.catalogue()
+    plain, kinds = trusting(catalogue.hashes, member), catalogue.answer_kinds()
+    settings = {**plain.settings, "kinds": kinds}
+    return replace(plain, attributes=dict.fromkeys(kinds, plain.default), settings=settings)
 
 
 def test_redeploys_under_load_fail_no_question_of_any_kind(live: Live, client: Client) -> None:
@@ -129,7 +142,7 @@ def test_redeploys_under_load_fail_no_question_of_any_kind(live: Live, client: C
         thread.start()
     try:
         for member, spans in wanted.items():
-            version = rollout.publish(trusting(live.spec.catalogue().hashes, member)).version
+            version = rollout.publish(learned(live, member)).version
             rollout.promote(version)
             result = client.extract(TEXT, ["entities", "colors", "summary"])
             assert result.weights_version == version

@@ -60,10 +60,14 @@ class Answer:
     def spans(self) -> tuple[Span, ...]:
         """The value of an attribute of kind ``spans``, in order of appearance; empty when there is none.
 
+        So it is for "n/a", the answer where products of the category do not have the attribute.
+
         Raises:
             ValueError: The value is not of that kind.
         """
-        pairs = _json_list(self.value or "[]")
+        if self.value is None or self.value == NOT_APPLICABLE:
+            return ()
+        pairs = _json_list(self.value)
         if pairs is None or not all(map(_is_pair, pairs)):
             raise ValueError(f"{self.attribute}: {self.value!r:.80} has no spans; read it as `value`")
         return tuple(Span(*pair) for pair in pairs)

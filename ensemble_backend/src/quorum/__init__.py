@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
     from quorum.operations.evaluate import evaluate as evaluate
     from quorum.operations.evaluate import evaluate_weights as evaluate_weights
-    from quorum.operations.learn import LearnOptions as LearnOptions
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
+    from quorum.operations.learn_choice import LearnOptions as LearnOptions
     from quorum.operations.look_up import AddedVotes as AddedVotes
     from quorum.operations.look_up import add_catalogue_votes as add_catalogue_votes
     from quorum.operations.plan import PlanReport as PlanReport
@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     from quorum.operations.status import FleetStatus as FleetStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
-    from quorum.operations.tune import TuneOptions as TuneOptions
     from quorum.operations.tune import TuneReport as TuneReport
     from quorum.operations.tune import tune_member as tune_member
+    from quorum.operations.tune_options import TuneOptions as TuneOptions
     from quorum.operations.votes import VotesInfo as VotesInfo
     from quorum.operations.votes import VotesMerged as VotesMerged
     from quorum.operations.votes import VotesNormalised as VotesNormalised
@@ -110,7 +110,8 @@ _MODULES = {
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
-    "quorum.operations.learn": ("LearnOptions", "LearnReport", "drift", "learn"),
+    "quorum.operations.learn": ("LearnReport", "drift", "learn"),
+    "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
     "quorum.operations.plan": ("PlanReport", "plan"),
     "quorum.operations.probe": ("probe", "probe_server", "probes_of"),
@@ -119,7 +120,8 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
-    "quorum.operations.tune": ("TuneOptions", "TuneReport", "tune_member"),
+    "quorum.operations.tune": ("TuneReport", "tune_member"),
+    "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.votes": (
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",

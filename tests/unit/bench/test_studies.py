@@ -26,6 +26,7 @@ STUDIES = (
     "scores",
     "labels-chosen",
     "evidence",
+    "task-tables",
 )
 
 
@@ -40,6 +41,12 @@ def test_the_label_part_needs_votes():
     refused = CliRunner().invoke(app, ["study", "simulated-members", "--part", "label"])
     assert refused.exit_code == 2
     assert "--votes FILE" in refused.output
+
+
+def test_task_tables_need_the_public_data():
+    refused = CliRunner().invoke(app, ["study", "task-tables"], env={"QUORUM_DATA": None})
+    assert refused.exit_code == 2
+    assert "--data FOLDER" in refused.output
 
 
 def test_figures_of_a_part_are_added_to_the_file(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink, extraction_json
-from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
+from quorum.bulk.listings import Listing, ListingsError, check_gold, gold_of, read_listings
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Origin, VotesWriter, read_votes
@@ -237,3 +238,50 @@ def test_json_out_has_scores_as_short_numbers(score: float | None, shown: str) -
 def test_csv_out_has_no_two_columns_of_one_name(attributes: list[str]) -> None:
     with pytest.raises(OutputError, match=f"would be '{max(attributes, key=len)}'.*write JSONL"):
         CsvSink(io.StringIO(), ["id"], attributes)
+
+
+def pairs_csv(folder: Path, lines: str) -> Path:
+    path = folder / "pairs.csv"
+    path.write_text(lines, "utf-8")
+    return path
+
+
+def test_the_text_of_fields_is_made_of_their_columns(tmp_path: Path) -> None:
+    path = pairs_csv(tmp_path, "id,query,title,brand\n1,red  shoe,Nike,x\n2,,Hat,y\n")
+    texts = [row.text for row in read_listings(path, fields=("query", "title"))]
+    assert texts == ["query: red shoe\ntitle: Nike", "title: Hat"]
+    assert read_listings(path, "brand", fields=("query", "title"))[0].text == "x", "a column that is named"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("id,query\n1,red\n", "pairs.csv: needs the columns query, title; 'title' is missing"),
+        ("id,query,title\n1,,\n", "pairs.csv: row 1: TEXT: no field has text; give at least one of query"),
+        ("id,query,title\n1,red\n", "pairs.csv: row 1: 'title' is None, expected text"),
+        ("id,price\n1,2\n", "pairs.csv: needs a column"),
+    ],
+)  # fmt: skip
+def test_columns_that_fields_lack_are_named(tmp_path: Path, lines: str, words: str) -> None:
+    with pytest.raises(ListingsError, match=re.escape(words)):
+        read_listings(pairs_csv(tmp_path, lines), fields=("query", "title"))
+
+
+@pytest.mark.parametrize(
+    ("gold", "words"),
+    [
+        ({"color": [["red", "color"]]}, "row 2: gold of 'color' has ['red', 'color'], but"),
+        ({"about": [["red", "color"]]}, "it is of kind 'text'; give texts, and no pairs"),
+        ({"entities": ["red"]}, "gold of 'entities' has 'red', but it is of kind 'spans'; give pairs"),
+    ],
+)  # fmt: skip
+def test_gold_of_another_kind_is_refused_by_row(tmp_path: Path, gold: dict[str, Any], words: str) -> None:
+    path = tmp_path / "in.jsonl"
+    good = {"color": ["red"], "entities": [["red", "x"]], "about": ["red"], "colors": ["red", "blue"]}
+    path.write_text("".join(json.dumps({"title": "red", "gold": g}) + "\n" for g in (good, gold)), "utf-8")
+    spans = Attribute("entities", values=("x",), kind="spans")
+    catalogue = Catalogue.of([spans, Attribute("about", kind="text"), Attribute("colors", many=True)])
+    listings = read_listings(path)
+    check_gold(listings[:1], catalogue)
+    with pytest.raises(ListingsError, match=re.escape(words)):
+        check_gold(listings, catalogue)

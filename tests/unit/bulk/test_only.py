@@ -16,7 +16,7 @@ import quorum
 from quorum.bulk import only
 from quorum.bulk.answers import OutputError
 from quorum.cli import app
-from quorum.deployment.schema import VoteSpec
+from quorum.deployment.schema import AttributeSpec, VoteSpec
 from quorum.votes import read_votes
 from quorum_client import Answer, AsyncClient, Extraction, InvalidRequest, Status, Unreachable, Vote
 
@@ -229,3 +229,17 @@ def test_listings_that_cannot_be_joined_are_refused_before_anything_is_asked(
     with pytest.raises(OutputError, match=message):
         quorum.extract(deployment, "in.csv", options())
     assert asked == []
+
+
+def test_the_fields_of_a_table_are_those_of_its_attributes(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    pair = AttributeSpec(fields=["query", "shop"])
+    spec = deployment.model_copy(update={"attributes": {"size": pair, "color": pair}})
+    Path("in.csv").write_text("product,query,shop\np0,red,Acme\n", "utf-8")
+    rows = [
+        {"product": "p0", "title": "query: red\nshop: Acme", "attribute": "size", "votes": {"alpha": "1"}}
+    ]
+    write_jsonl(Path("old.jsonl"), rows)
+    assert quorum.extract(spec, "in.csv", options()).answered == 1
+    assert asked == ["query: red\nshop: Acme"]

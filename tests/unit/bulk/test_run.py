@@ -18,6 +18,7 @@ import quorum
 from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
 from quorum.cli import app
+from quorum.deployment.schema import AttributeSpec
 from quorum_client import (
     Answer,
     AsyncClient,
@@ -270,3 +271,20 @@ def test_unknown_attributes_are_remarked_with_the_nearest_name(deployment: quoru
     (note,) = notes
     assert "did you mean 'color'?" in note
     assert attributes_of(deployment, None) == ["brand", "color", "size"]
+
+
+def with_fields(deployment: quorum.Deployment) -> quorum.Deployment:
+    pair = AttributeSpec(kind="label", values=["good", "bad"], fields=["query", "title"])
+    return deployment.model_copy(update={"attributes": {"color": AttributeSpec(), "relevance": pair}})
+
+
+def test_ask_refuses_fields_as_extract_does(deployment: quorum.Deployment) -> None:
+    spec = with_fields(deployment)
+    with pytest.raises(InvalidRequest, match=r"field 'brand' is none of .*; they are query, title"):
+        quorum.ask(spec, {"query": "a", "brand": "b"}, ["relevance"])
+    with pytest.raises(
+        InvalidRequest, match=r"field 'query' is none of .*; there are none: give a plain text"
+    ):
+        quorum.ask(spec, {"query": "a"}, ["color"])
+    with pytest.raises(NoAttributesError, match="ask for them separately"):
+        quorum.ask(spec, "a text")

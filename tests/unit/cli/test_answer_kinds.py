@@ -63,6 +63,7 @@ def test_learn_then_a_day_then_drift(deployment: quorum.Deployment, tmp_path: Pa
     learned = quorum.learn(tmp_path / "votes.jsonl", deployment, out=weights)
     assert learned.judged is not None
     assert learned.judged.accuracy.value >= learned.judged.majority.value
+    assert learned.judged.unit.startswith("mean score (1 or 0 of values, F1 of spans")
     assert any(line.startswith("entities: each thing named counts") for line in learned.remarks)
     assert any(line.startswith("summary: the most similar text wins") for line in learned.remarks)
     assert set(learned.weights.attributes) >= {"entities", "materials", "summary"}
@@ -86,6 +87,71 @@ def test_learn_then_a_day_then_drift(deployment: quorum.Deployment, tmp_path: Pa
     write_votes(build_table(MEMBERS, texts), tmp_path / "texts.jsonl")
     with pytest.raises(quorum.QuorumError, match="no votes to compare"):
         quorum.drift(weights, tmp_path / "texts.jsonl")
+
+
+def test_a_state_of_whole_answers_is_not_mixed_with_things(
+    deployment: quorum.Deployment, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.json"
+    quorum.learn(tmp_path / "votes.jsonl", None, quorum.LearnOptions(judge=False), out=weights)
+    write_votes(votes_table(2), tmp_path / "day.jsonl")
+    options = quorum.LearnOptions(update=weights)
+    without = quorum.learn(tmp_path / "day.jsonl", None, options)
+    assert any(line.startswith("entities: answers look like spans") for line in without.remarks)
+    day = quorum.learn(tmp_path / "day.jsonl", deployment, options, out=weights)
+    line = next(line for line in day.remarks if "another kind of answer" in line)
+    assert line.startswith("entities, materials, summary: earlier votes")
+    alone = quorum.learn(tmp_path / "day.jsonl", deployment, quorum.LearnOptions(judge=False))
+    assert day.weights.attributes["entities"].weights == alone.weights.attributes["entities"].weights
+    # The kinds are recorded now, so that the next day says nothing.
+    write_votes(votes_table(3), tmp_path / "next.jsonl")
+    assert not any("another kind" in r for r in quorum.learn(tmp_path / "next.jsonl", None, options).remarks)
+
+
+def test_learned_weights_are_judged_by_the_method_of_each_part(
+    deployment: quorum.Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of spans alone teach spans; values are judged by what was written for them."""
+    rows = [
+        replace(c, gold=c.gold if c.attribute in ("entities", "summary") else ())
+        for c in votes_table(1).cells
+    ]
+    write_votes(build_table(MEMBERS, rows), tmp_path / "some.jsonl")
+    seen: list[Any] = []
+
+    def kept(*given: Any, **named: Any) -> None:
+        seen.extend(given)
+
+    monkeypatch.setattr("quorum.operations.learn.judge_learned", kept)
+    learned = quorum.learn(tmp_path / "some.jsonl", deployment)
+    table, weights, _, again, *_ = seen
+    relearned = again(table)
+    assert (relearned.default, relearned.attributes) == (weights.default, weights.attributes)
+    assert learned.weights.method == "loglinear"
+    assert not any("products' texts" in line for line in learned.remarks)
+
+
+def test_a_bias_is_chosen_by_the_part_of_values(deployment: quorum.Deployment, tmp_path: Path) -> None:
+    rows = [replace(c, gold=c.gold if c.attribute == "entities" else ()) for c in votes_table(1).cells]
+    write_votes(build_table(MEMBERS, rows), tmp_path / "some.jsonl")
+    learned = quorum.learn(tmp_path / "some.jsonl", deployment, quorum.LearnOptions(na_bias=-1.0))
+    assert learned.weights.default.na_bias < 0.0
+    with pytest.raises(LearnError, match="loglinear: a bias for n/a"):
+        quorum.learn(tmp_path / "votes.jsonl", deployment, quorum.LearnOptions(na_bias=-1.0))
+
+
+def test_answers_that_cannot_be_read_are_named(deployment: quorum.Deployment, tmp_path: Path) -> None:
+    rows = [replace(c, gold=("nothing",)) if c.attribute == "entities" else c for c in votes_table(1).cells]
+    write_votes(build_table(MEMBERS, rows), tmp_path / "bad.jsonl")
+    line = "entities: 60 gold answers cannot be read and do not count, first of product p1-0"
+    learned = quorum.learn(tmp_path / "bad.jsonl", deployment, out=tmp_path / "weights.json")
+    assert any(remark.startswith(line) for remark in learned.remarks)
+    found = quorum.evaluate(tmp_path / "bad.jsonl", deployment)
+    assert any(note.startswith(line) for note in found.notes)
+    assert "entities" not in found.tasks
+    notes: list[str] = []
+    quorum.evaluate_weights(tmp_path / "bad.jsonl", tmp_path / "weights.json", note=notes.append)
+    assert any(note.startswith(line) for note in notes)
 
 
 def test_evaluate_given_weights_with_and_without_a_deployment(
@@ -162,6 +228,7 @@ def test_a_sheet_of_every_kind(deployment: quorum.Deployment, tmp_path: Path) ->
     allowed = {row["attribute"]: row["allowed"] for row in rows}
     assert allowed["grade"] == "exact | close"
     assert allowed["entities"].endswith("types: color | product")
+    assert allowed["materials"] == "all that apply of 'cotton', 'wool', 'steel', between them '|'"
     assert allowed["color"] == allowed["summary"] == ""
     done = quorum.apply_sheet(votes, sheet, tmp_path / "gold.jsonl", catalogue=catalogue)
     assert done.refused == ()
@@ -197,6 +264,12 @@ def test_bad_gold_is_named_with_its_row(
     (line,) = done.refused
     assert re.search(f", row 2: .*{message}", line)
     assert not read_votes(tmp_path / "gold.jsonl").labelled.any()
+
+
+def test_a_value_in_brackets_is_no_list(tmp_path: Path) -> None:
+    sheet = tmp_path / "label.csv"
+    sheet.write_text("product,attribute,gold\np,x,[Used] Nike | Nike\np,y,[Used] | [New]\n", encoding="utf-8")
+    assert [row.gold for row in read_sheet(sheet)] == [("[Used] Nike", "Nike"), ("[Used]", "[New]")]
 
 
 def test_lists_in_a_sheet_are_split_without_a_catalogue(tmp_path: Path) -> None:

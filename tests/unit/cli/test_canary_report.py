@@ -185,6 +185,30 @@ def test_a_replay_asks_both_channels(
     assert "7 of 7 cells differently" in " ".join(err.split())
 
 
+def test_a_replay_leaves_out_what_products_of_a_category_do_not_have(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def extract(_: AsyncClient, text: str, *__: Any, channel: str, **___: Any) -> Extraction:
+        version = 2 if channel == "quorum_canary" else 1
+        answer = Answer("brand", "n/a", 1.0, (Vote("alpha", "n/a", Status.ANSWERED),))
+        return Extraction("id", (answer,), version, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    try_version_2(folder)
+    spec = folder / "deploy.yaml"
+    deployment = yaml.safe_load(spec.read_text("utf-8"))
+    deployment["attributes"] = {"brand": {"only": ["shoes"]}}
+    spec.write_text(yaml.safe_dump(deployment), "utf-8")
+    rows = [{"title": f"shoe {i}", "category": "shoes" if i < 3 else "hats"} for i in range(8)]
+    code, out, err = run("canary", "report", "--replay", write(folder, rows), "-a", "brand", "--json")
+    assert code == 0, err
+    assert json.loads(out)["products"] == 3
+    others = write(folder, rows[3:])
+    code, _, err = run("canary", "report", "--replay", others, "-a", "brand", "--json")
+    assert code == 1
+    assert "no product is of a category that has one of these attributes" in " ".join(err.split())
+
+
 def test_members_that_are_less_sure_the_second_time_answered_the_same(
     folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ CARD = Card(
 )
 
 
+COLOR = ["color", "gold.jsonl", "--base", "base", "--out", "o"]
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+
+
 @pytest.fixture
 def base(folder: Path) -> Path:
     """A folder that looks like a base model."""
@@ -36,6 +41,8 @@ def base(folder: Path) -> Path:
     (base / "config.json").write_text(json.dumps(BERT), encoding="utf-8")
     (base / "tokenizer.json").write_text("{}", encoding="utf-8")
     (base / "model.safetensors").write_bytes(b"weights")
+    shutil.copytree(base, folder / "llm")
+    (folder / "llm" / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
     rows = [{"text": f"cap {number}", "gold": {"color": ["red"]}} for number in range(9)]
     (folder / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return base
@@ -67,6 +74,21 @@ def test_help_is_that_of_training(run: Any) -> None:
             "--mix is for gold",
         ),
         (["color", "--mix", "size", "--base", "base", "--out", "o"], "name its file: --mix size=FILE"),
+        ([*COLOR, "--mix", "size=a.csv", "--mix", "size=b.csv"], "--mix size=b.csv: size is named twice"),
+        ([*COLOR, "--mix", "=a.csv"], "--mix =a.csv: names no task"),
+        ([*COLOR, "--rank", "8"], "--rank is for causal LLMs, and base holds an encoder; leave it out"),
+        ([*COLOR, "--prompt", "bare"], "--prompt is for causal LLMs"),
+        ([*COLOR, "--no-chat"], "--chat is for causal LLMs"),
+        ([*COLOR, "--no-balance"], "--balance is for causal LLMs"),
+        ([*COLOR, "--weights", "w.json"], "--weights is for --from-votes"),
+        ([*COLOR, "--min-confidence", "0.5"], "--min-confidence is for --from-votes"),
+        ([*COLOR, "--learning-rate", "0"], "--learning-rate 0: give a number above 0"),
+        ([*COLOR, "--learning-rate", "nan"], "--learning-rate nan: give a number above 0"),
+        ([*COLOR, "--class-weights"], "--class-weights is for tasks of kind label, and 'color' is value"),
+        ([*COLOR, "--base", "llm", "--int8"], "--int8 is for encoders, and llm holds a causal LLM"),
+        ([*COLOR, "--base", "llm", "--with-category"], "--with-category is for encoders"),
+        ([*COLOR, "--base", "llm", "--method", "full", "--rank", "8"], "--rank is for --method lora"),
+        ([*COLOR, "--base", "llm", "--rank", "0"], "rank 0 cannot be served"),
     ],
 )
 def test_refusals(run: Any, base: Path, arguments: list[str], message: str) -> None:
@@ -98,15 +120,33 @@ def test_progress_figures_and_the_lines_of_the_member(
 
     monkeypatch.setattr("quorum.operations.tune.tune_encoder", tune)
     arguments = ["color", "gold.jsonl", "--base", "base", "--out", "made", "--epochs", "2", "--int8"]
+    arguments += ["--max-tokens", "64"]
     code, out, error = run("tune", *arguments)
     assert code == 0
     assert "90.0%" in out
     assert "90 rows trained on, 10 held out" in error
     assert "  - name: color-encoder\n    runtime: encoder\n    options: {model: made}\n" in error
     assert len(asked[0].rows) == 9
-    assert (asked[1].epochs, asked[1].int8, asked[1].method) == (2, True, "full")
+    assert (asked[1].epochs, asked[1].int8, asked[1].method, asked[1].max_tokens) == (2, True, "full", 64)
     code, out, _ = run("tune", *arguments, "--json")
     assert json.loads(out)["card"]["scores"]["color"]["accuracy"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [
+        (["a=x.csv", "a=y.csv"], "--check a=y.csv: a is named twice"),
+        (["=x.csv"], "--check =x.csv: names no task"),
+        (["a"], "--check a: name its file: --check a=FILE"),
+    ],
+)
+def test_each_task_of_a_merge_is_checked_once(run: Any, checks: list[str], message: str) -> None:
+    given = [word for check in checks for word in ("--check", check)]
+    code, _, error = run(
+        *("tune", "merge", "one", "two", "--base", "b", "--out", "o", "--method", "svd"), *given
+    )
+    assert code == 1
+    assert message in error
 
 
 def test_it_is_a_function_too() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from quorum.decision.answer_kinds import parameters_for
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.evidence import Coefficients, Evidence
 from quorum.decision.kept import keep_attributes, kept_attributes, not_calibrated
@@ -158,3 +159,10 @@ def test_weights_of_an_older_schema_that_keep_attributes_become_weights_of_the_n
 
 def replace_scores(parameters: Parameters) -> Parameters:
     return Parameters(parameters.weights, parameters.na_bias, parameters.none_bias, scores=SCORES)
+
+
+def test_a_kept_attribute_that_the_live_weights_were_not_learned_for_keeps_equal_weights() -> None:
+    new = replace(CALIBRATED, settings={"kinds": {"brand": "spans", "size": "values"}})
+    mixed = keep_attributes(new, AGREEMENT, ["brand"])
+    assert mixed.settings["kinds"] == {"size": "values"}
+    assert parameters_for(mixed, "brand", "", "spans") == parameters_for(AGREEMENT, "brand", "", "spans")

@@ -47,8 +47,31 @@ def test_of_spans_that_overlap_the_surest_stays() -> None:
     assert decided([1, 1], both, both)[0] == f"[{LONGER}]", "as sure: the longer one"
 
 
+def test_a_span_left_out_for_another_lowers_the_confidence() -> None:
+    both = f"[{PHONE},{LONGER}]"
+    cell = partial(decide_one, Parameters((1, 1, 1)))
+    value, confidence = decide_set(cell, answered(both, both, f"[{LONGER}]"), TEXT, are_spans=True)
+    assert (value, confidence) == (f"[{LONGER}]", pytest.approx(1 - 2 / 3))
+
+
+def test_words_that_two_members_name_win_whatever_stands_beside_them() -> None:
+    votes = ['[["hat","x"],["red","x"]]', '[["red","x"]]', "[]"]
+    cell = partial(decide_one, Parameters((1, 1, 1)))
+    assert decide_set(cell, answered(*votes), "red hat red", are_spans=True)[0] == '[["red","x"]]'
+
+
+def test_words_stay_that_have_another_place_beside_a_longer_span() -> None:
+    vote, cell = '[["red hat","x"],["red","x"]]', partial(decide_one, Parameters((1, 1)))
+    value, confidence = decide_set(cell, answered(vote, vote), "red hat red", are_spans=True)
+    assert sorted(things_of(value, "red hat red")) == sorted(things_of(vote, "red hat red"))
+    assert confidence == 1.0
+    assert decide_set(cell, answered(vote, vote), "red hat", are_spans=True)[0] == '[["red hat","x"]]'
+
+
 def test_no_span_at_all_is_an_answer() -> None:
     assert decided([1, 1], "[]", "[]") == ("[]", 1.0)
+    assert decided([1, 1], "n/a", None) == ("n/a", 1.0), "no member was asked, as of other kinds"
+    assert decided([1, 1], "n/a", "[]") == ("[]", 1.0)
     assert decided([1, 1], "n/a", "n/a", spans=False) == ("n/a", 1.0)
 
 

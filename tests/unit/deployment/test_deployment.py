@@ -110,6 +110,26 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         "crimson: scarlet",
         [":2:", "attributes.color", "'crimson'", "'scarlet'"],
     ),
+    "an example with a label of nothing": (
+        "synonyms: {crimson: red}",
+        "examples: [{text: a hat, answer: green}]",
+        [":2:", "attributes.color", "examples[0]", "'green'", "red, blue"],
+    ),
+    "an example of other fields": (
+        "synonyms: {crimson: red}",
+        "examples: [{text: {query: a hat}, answer: red}]",
+        [":2:", "attributes.color", "'query'", "`fields`"],
+    ),
+    "a text that is longer than what is read": (
+        "{normaliser: measure}",
+        "{kind: text, max_chars: 9000}",
+        [":5:", "attributes.size.max_chars", "8000"],
+    ),
+    "a field that no client can send": (
+        "{normaliser: measure}",
+        "{fields: [Query X]}",
+        [":5:", "attributes.size", "'Query X'"],
+    ),
     "two values alike": ("[red, blue]", "[red, RED]", ["attributes", "'color'", "same"]),
     "values that YAML reads as truth": (
         "[red, blue]",

@@ -8,16 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in
-from quorum.decision.forms import decide
-from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.weights import Weights, equal_weights
 from quorum.deployment.schema import CanarySpec
 from quorum.evaluation.answers import (
     agreement_of,
     answer_score,
-    answer_scores,
-    decide_answers,
     member_answer_scores,
 )
 from quorum.evaluation.canary import compare_channels, is_trained_on, pairs_from_votes
@@ -51,30 +47,6 @@ def votes_table(
 
 def of(table: VotesTable, name: str) -> list[int]:
     return [row for row, cell in enumerate(table.cells) if cell.attribute == name]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_decisions_are_those_of_serving(seed: int) -> None:
-    table = votes_table(seed=seed)
-    rng = np.random.default_rng(seed)
-    cells = [
-        replace(cell, values=tuple(v if rng.random() < 0.8 else None for v in cell.values))
-        for cell in table.cells
-    ]
-    table = build_table(MEMBERS, cells)
-    weights = learn(table, kinds=KINDS)
-    found = decide_answers(table, weights, KINDS)
-    for row, cell in enumerate(table.cells):
-        if cell.attribute in ("color", "grade"):
-            continue
-        ballots = [("", 1) if value is None else (value, 0) for value in cell.values]
-        served = decide(
-            QuorumRule(), weights.parameters(cell.attribute), ballots, (), None,
-            form_of(kind_in(KINDS, cell.attribute)), cell.title,
-        )  # fmt: skip
-        assert (found.values[row], found.confidence[row]) == pytest.approx(served[:2])
-    swapped = MEMBERS[::-1]
-    assert (answer_scores(table.of_members(swapped), weights, KINDS) == found.scores).all()
 
 
 def test_scores_by_hand() -> None:
@@ -166,6 +138,37 @@ def test_the_guard_sees_what_gets_worse(name: str) -> None:
     assert found.delta < 0.0
     whole = compare(running, running, table, kinds=KINDS)
     assert (whole.worse, whole.delta) == ([], 0.0)
+
+
+def test_verdict_and_table_name_one_best_member() -> None:
+    """One member is right on many spans of few products, the other on few spans of many."""
+    long = '[["red","a"],["cotton","a"],["shoe","a"],["for","a"],["men","a"]]'
+    rows = [
+        Cell(f"p{n}", "", TEXT, "entities", (right, other, other), (right,))
+        if (n % 3 == 0)
+        else Cell(f"p{n}", "", TEXT, "entities", (other, right, other), (right,))
+        for n in range(60)
+        for right, other in [(long, "[]") if n % 3 == 0 else ('[["red","a"]]', '[["men","a"]]')]
+    ]
+    table, kinds = build_table(MEMBERS, rows), {"entities": "spans"}
+    found = evaluate(table, ("majority",), kinds=kinds)  # type: ignore[arg-type]
+    assert found.best_member == found.tasks["entities"].rows[0].name == "good"
+    assert member_answer_scores(table, kinds)[:, 1].mean() > 0.6  # type: ignore[arg-type]
+    assert "good" in found.verdict
+    assert "mean score (F1 of spans)" in found.verdict
+    weights = equal_weights(MEMBERS)
+    given = evaluate_weights(table, weights, kinds=kinds)  # type: ignore[arg-type]
+    assert given.best_member == "good"
+    assert "% mean score (F1 of spans), " in given.verdict
+    mixed = str(compare(weights, weights, votes_table(5), kinds=KINDS))
+    assert "mean score (1 or 0 of values, F1 of spans, F1 of sets, ROUGE-L of texts) against" in mixed
+
+
+def test_few_labels_show_what_auto_learns_from_few() -> None:
+    table = votes_table(100, chances=(0.9, 0.6, 0.4))
+    found = evaluate(table, ("majority", "loglinear"), 2, 60, kinds=KINDS)
+    # 60 labels of five attributes: fewer than 50 of spans.
+    assert {row.role for row in found.tasks["entities"].rows} == {"best member", "majority", "member"}
 
 
 def test_a_canary_is_compared_by_scores() -> None:

@@ -14,6 +14,7 @@ from quorum.evaluation.stats import means_over_products
 from quorum.evaluation.task_scores import answered_share, intervals, measures, parse_share, score_answers
 from quorum.votes import Cell
 from quorum_bench.studies.task_tables import queryner_votes, relevance_votes, spans_of, summaries_votes
+from quorum_contract import Status
 
 TYPES = ("a", "b", "c")
 
@@ -24,7 +25,8 @@ def cell(gold: str | tuple[str, ...], text: str = "", values: tuple[str | None, 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_f1_of_labels_is_that_of_scikit_learn(seed: int) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    from sklearn import metrics
+
     rng = np.random.default_rng(seed)
     gold, given = (rng.choice(["exact", "close", "n/a", "never"], 60, p=[0.5, 0.3, 0.2, 0]) for _ in "ab")
     given[:3] = "only an answer"
@@ -55,7 +57,7 @@ def random_bio(rng: np.random.Generator, length: int) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_strict_f1_of_spans_is_that_of_seqeval(seed: int) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics")
+    import seqeval.metrics
     from seqeval.scheme import IOB2
 
     rng = np.random.default_rng(seed)
@@ -68,7 +70,7 @@ def test_strict_f1_of_spans_is_that_of_seqeval(seed: int) -> None:
     ]
     cells = [cell(answer, text) for answer, text in zip(answers[0], texts, strict=True)]
     found = score_answers("spans", cells, list(answers[1]))
-    assert found["f1"] == pytest.approx(seqeval.f1_score(gold, given, mode="strict", scheme=IOB2))
+    assert found["f1"] == pytest.approx(seqeval.metrics.f1_score(gold, given, mode="strict", scheme=IOB2))
     assert found["exact"] == np.mean([a == b for a, b in zip(*answers, strict=True)])
 
 
@@ -88,9 +90,9 @@ def test_raters_of_relevance_score_as_noted() -> None:
 
 
 def test_rouge_is_that_of_rouge_score() -> None:
-    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(
-        ["rouge1", "rouge2", "rougeL"], use_stemmer=False
-    )
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
     files = [task_file("review-summaries", f"{part}.jsonl.gz") for part in ("dev", "test")]
     cells = summaries_votes(files).cells
     pairs = [(cell, value) for cell in cells for value in cell.values][:100]
@@ -134,7 +136,18 @@ def test_intervals_are_those_of_a_bootstrap_over_products() -> None:
 
 
 def test_what_can_be_known_of_parsing() -> None:
-    assert parse_share([0, 0, 4, 1, 3]) == pytest.approx(2 / 3)
+    assert parse_share([0, 0, Status.UNPARSABLE, 1, 3]) == pytest.approx(2 / 3)
     assert math.isnan(parse_share([1, 5]))
     cells = [cell("a", values=("a", None)), cell("a", values=("b", "b"))]
     assert [answered_share(cells, member) for member in (0, 1)] == [1.0, 0.5]
+
+
+def test_alternatives_in_gold_leave_f1_at_most_1() -> None:
+    either = cell(("n/a", "red"))
+    assert score_answers("value", [either], ["red"]) == {"accuracy": 1.0, "micro_f1": 1.0}
+    assert score_answers("value", [either, cell("red")], ["n/a", "red"])["micro_f1"] == 1.0
+
+
+def test_gold_that_cannot_be_read_counts_as_none() -> None:
+    cells = [cell('[["red","color"]]', "red shoe"), cell('[["blue","color"]]', "red shoe")]
+    assert score_answers("spans", cells, ['[["red","color"]]'] * 2) == {"f1": 1.0, "exact": 1.0}

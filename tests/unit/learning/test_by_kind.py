@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -22,7 +21,7 @@ from quorum.decision.spans import TextSpan, dump_spans, load_pairs, locate
 from quorum.decision.weights import Weights, dumps, equal_weights, loads
 from quorum.evaluation.answers import decide_answers
 from quorum.evaluation.drift import drift
-from quorum.learning.by_kind import is_taught_by_gold, learn
+from quorum.learning.by_kind import is_taught_by_gold, learn, methods_by_form
 from quorum.learning.learn import LearnError
 from quorum.learning.learn import learn as learn_values
 from quorum.learning.online import begin, relearn, update
@@ -124,8 +123,28 @@ def test_agreement_does_not_teach_sets() -> None:
     weights = learn(mixed(gold=False), "em", kinds={"entities": "spans"})
     assert weights.settings["parts"]["spans"]["method"] == "majority"
     assert weights.attributes["entities"].weights == (1.0, 1.0, 1.0)
-    with pytest.raises(LearnError, match="magic"):
-        learn(mixed(), "loglinear", kinds=KINDS, settings={"magic": 1})
+    with pytest.raises(LearnError, match="unheard"):
+        learn(mixed(), "loglinear", kinds=KINDS, settings={"unheard": 1})
+
+
+def test_auto_counts_labelled_answers_not_the_things_in_them() -> None:
+    weights = learn(mixed(20), kinds=KINDS)
+    assert weights.settings["parts"]["spans"]["method"] == "majority"
+    assert learn(mixed(50), kinds=KINDS).settings["parts"]["spans"]["method"] == "loglinear"
+    later = relearn(begin(mixed(20).take(range(0, 100, 5)), KINDS), kinds={"entities": "spans"})
+    assert later.method == "majority"
+
+
+def test_each_part_has_a_method_of_its_own() -> None:
+    table = mixed(60)
+    of_sets = np.array([cell.attribute in ("entities", "materials") for cell in table.cells])
+    weights = learn(table.with_gold(of_sets), kinds=KINDS)
+    found = methods_by_form(weights)
+    assert (found["spans"], found["values"]) == ("loglinear", "loglinear")
+    assert found["one"] in ("em", "majority")
+    again = learn(table.with_gold(of_sets), "auto", kinds=KINDS, methods=found)
+    assert again.default == weights.default
+    assert again.attributes == weights.attributes
 
 
 def test_a_day_gives_the_weights_of_both_tables() -> None:
@@ -165,7 +184,7 @@ def test_texts_keep_their_weights_when_confidences_become_calibrated() -> None:
     assert loads(dumps(after)) == after
 
 
-def test_doubt_is_recorded_beside_other_kinds() -> None:
+def test_doubt_is_recorded_with_other_kinds() -> None:
     table = mixed(30, gold=False)
     values = exploded(table, dict.fromkeys(KINDS, "text"))
     expected = learn_values(values).settings
@@ -179,6 +198,10 @@ def test_kept_attributes_keep_their_kind() -> None:
     live, new = learn(table, kinds=KINDS), learn_values(values, "majority")
     kept = keep_attributes(new, live, ["entities", "summary"])
     assert recorded_kinds(kept.settings) == {"entities": "spans", "summary": "text"}
+    assert kept.settings["texts"] == live.settings["texts"]
+    biased = replace(live, settings={**live.settings, "set_bias": {"entities": 0.5, "materials": 0.25}})
+    assert keep_attributes(new, biased, ["entities"]).settings["set_bias"] == {"entities": 0.5}
+    assert "set_bias" not in keep_attributes(biased, live, ["entities", "materials"]).settings
     found, before = (decide_answers(table, weights, KINDS).values for weights in (kept, live))
     rows = [i for i, cell in enumerate(table.cells) if cell.attribute in ("entities", "summary")]
     assert [found[row] for row in rows] == [before[row] for row in rows]
@@ -232,22 +255,6 @@ def test_texts_by_references_and_without() -> None:
     assert (texts.method, texts.default) == ("consensus", taught.parameters)
     assert loads(dumps(texts)) == texts
     assert learn(only, "majority", kinds=KINDS).attributes["summary"].weights == (1.0,) * 3
-
-
-def test_texts_of_eight_members_are_fast() -> None:
-    rng = np.random.default_rng(0)
-    words = np.array([f"word{i}" for i in range(300)])
-    rows = [
-        Cell(
-            f"p{n}", "", "", "summary",
-            tuple(" ".join(rng.choice(words, 40)) for _ in range(8)),
-            tuple(" ".join(rng.choice(words, 40)) for _ in range(3)),
-        )
-        for n in range(60)
-    ]  # fmt: skip
-    began = time.process_time()
-    learn_texts(rows)
-    assert time.process_time() - began < 3.0
 
 
 SPANS = st.lists(

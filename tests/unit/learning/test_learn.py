@@ -74,8 +74,8 @@ def test_provenance():
 
 def test_what_cannot_be_learned_is_refused():
     table = simulated(3, labelled=0, members=2)
-    with pytest.raises(LearnError, match="'magic' is unknown"):
-        learn(table, "magic")
+    with pytest.raises(LearnError, match="'unheard' is unknown"):
+        learn(table, "unheard")
     with pytest.raises(LearnError, match=r"em: 2 of 2 members .* needs 3"):
         learn(table, "em")
     with pytest.raises(LearnError, match="loglinear: no labelled cell"):

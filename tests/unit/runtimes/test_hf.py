@@ -27,6 +27,8 @@ from quorum_contract import Status
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 BATCHINGS = ("dynamic", "continuous")
+pytestmark = pytest.mark.torch
+
 CATALOGUE = Catalogue.of(
     [
         Attribute("color", values=("red", "navy blue", 'rosé/"pink"')),

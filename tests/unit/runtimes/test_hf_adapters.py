@@ -22,6 +22,8 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum_contract import Status
 
+pytestmark = pytest.mark.torch
+
 CATALOGUE = Catalogue.of([Attribute("brand"), Attribute("color", values=("red", "navy blue", "rosé"))])
 NAMES = tuple(CATALOGUE.attributes)
 SCHEMA = json.dumps(answer_schema(CATALOGUE, NAMES), ensure_ascii=False)
@@ -181,6 +183,21 @@ def test_adapters_that_cannot_share_a_batch_are_refused_with_the_fix(folder, sta
     start({"lora": "dora"})
     with pytest.raises(RuntimeConfigError, match=r"dora, second of base cannot .*DoRA.*shared: false"):
         start({"lora": "dora"}, {"lora": "second"})
+
+
+@pytest.mark.parametrize("part", ["ChatTokenizer", "Answers"])
+def test_a_member_that_cannot_be_opened_leaves_no_model_behind(start, monkeypatch, part) -> None:
+    import quorum.runtimes.hf as module
+
+    def fail(*_: Any) -> Any:
+        raise ValueError("rehearsed")
+
+    before = threading.active_count()
+    monkeypatch.setattr(module, part, fail)
+    with pytest.raises(ValueError, match="rehearsed"):
+        start({"lora": "red.one"}, {"lora": "second"})
+    assert threading.active_count() == before
+    assert not module.Host._open
 
 
 def test_an_adapter_of_another_base_is_named(folder, start) -> None:

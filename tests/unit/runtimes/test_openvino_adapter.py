@@ -126,7 +126,7 @@ def test_answers_are_those_of_the_merged_model(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"use_dora": True}, "has DoRA magnitudes, which .* merge_and_unload"),
-        ({"bias": "all", "peft_type": "ADALORA"}, "has type ADALORA, biases"),
+        ({"bias": "all", "peft_type": "ADALORA"}, r"has type ADALORA, biases \(all\)"),
         ({"modules_to_save": ["lm_head"]}, "whole layers"),
         ({"rank_pattern": {"q_proj": 2}}, "single layers"),
         ({"r": 0}, "adapter_config.json cannot be read"),

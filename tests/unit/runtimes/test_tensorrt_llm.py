@@ -76,6 +76,11 @@ def test_a_limit_in_bytes_is_told_in_tokens_too(
         ({"r": float("inf"), "target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
         ({"r": 8, "target_modules": "all-linear"}, {}, "no PEFT adapter"),
         ({"r": 0, "target_modules": ["q_proj"]}, {}, "no PEFT adapter"),
+        ({"r": 8, "target_modules": ["q_proj"], "use_dora": True}, {}, "has DoRA magnitudes, .* plain LoRA"),
+        ({"r": 8, "target_modules": ["q_proj"], "use_rslora": True}, {}, "rsLoRA"),
+        ({"r": 8, "target_modules": ["q_proj"], "bias": "all"}, {}, r"has biases \(all\)"),
+        ({"r": 8, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, {}, "whole layers"),
+        ({"r": 8, "target_modules": ["q_proj"], "rank_pattern": {"q_proj": 4}}, {}, "ranks of single layers"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_refused(

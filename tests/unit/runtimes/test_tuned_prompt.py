@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import quorum
 from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.options import read_options
@@ -63,6 +64,24 @@ def test_another_style_is_refused_with_both_hashes_and_the_fix(
     assert message.startswith("member 'smol': ")
     assert "for entities" in message
     assert "set `prompt: bare` for this member" in message
+
+
+def test_validate_finds_another_style_before_the_start(tmp_path: Path) -> None:
+    for name in ("base", "tuned"):
+        (tmp_path / name).mkdir()
+        for file in ("config.json", "adapter_config.json", "tokenizer.json", "model.safetensors"):
+            (tmp_path / name / file).write_text("{}")
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"")
+    write_card(tmp_path / "tuned")
+    options = {"model": "base", "lora": "tuned"}
+    member = {"name": "smol", "runtime": "hf", "options": options, "prompt": "bare"}
+    attributes = {"entities": {"kind": "spans", "values": ["color"]}}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": attributes}))
+    quorum.validate(quorum.load_deployment(path))
+    path.write_text(json.dumps({"members": [member | {"prompt": "instruct"}], "attributes": attributes}))
+    with pytest.raises(quorum.QuorumError, match=r"members\[0\]: member 'smol': .*set `prompt: bare`"):
+        quorum.validate(quorum.load_deployment(path))
 
 
 def test_a_changed_question_is_refused_where_the_prompt_has_it(tmp_path: Path) -> None:

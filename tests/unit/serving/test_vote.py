@@ -11,10 +11,11 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule
-from quorum.decision.weights import equal_weights
+from quorum.decision.weights import Weights, equal_weights
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import DecisionStatus, Status
 from quorum_contract.tensors import ANSWERED
@@ -42,6 +43,8 @@ def answer(
     valid: bool = True,
     evidence: Evidence | None = None,
     rule: QuorumRule = QuorumRule(),  # noqa: B008  (it is frozen)
+    kinds: AnswerKinds | None = None,
+    na_bias: float = 0.0,
 ) -> dict[str, list[Any]]:
     """Answer a question of two attributes by the step; tensor -> its values."""
     from quorum.serving.vote import TritonPythonModel
@@ -51,9 +54,9 @@ def answer(
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
-    step._evidence, step._quorum, step._form = evidence, rule, lambda name: "one"
-    step._weights = SimpleNamespace(parameters=lambda *_: Parameters((1.0, 2.0)))
-    question = add_ticket(1, pack_question(Admitted("shoe", "", ("colour", "size"), 0)))
+    step._evidence, step._quorum, step._kinds = evidence, rule, kinds or {}
+    step._weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
+    question = add_ticket(1, pack_question(Admitted("red shoe", "", ("colour", "size"), 0)))
     packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
     inputs = [
         SimpleNamespace(name=lambda name=name: name, as_numpy=lambda data=data: np.frombuffer(data, np.uint8))
@@ -143,3 +146,17 @@ def test_whatever_a_damaged_version_raises_a_starting_server_loads_it(
     else:
         step.initialize(arguments)
         assert str(step._damage) == f"weights version 7 is damaged: {error}"
+
+
+def test_spans_without_parameters_of_their_own_are_not_decided_by_those_of_values() -> None:
+    """One of two members names a span: its share is one half, and a bias against "n/a" has no say."""
+    span = '[["red","color"]]'
+    given: dict[str, Votes] = {
+        "a": [(span, 0, None), ("42", 0, None)],
+        "b": [("[]", 0, None), ("n/a", 0, None)],
+    }
+    found = answer(given, kinds={"colour": "spans"}, na_bias=-5.4)
+    assert found["CONFIDENCE"][0] == 0.5
+    assert found["VALUES"][1] == b"42"
+    both = answer(given | {"b": [(span, 0, None)] * 2}, kinds={"colour": "spans"}, na_bias=5.4)
+    assert (both["VALUES"][0], both["CONFIDENCE"][0]) == (span.encode(), 1.0)

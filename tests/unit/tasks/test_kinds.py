@@ -140,8 +140,88 @@ def test_examples_stand_before_the_product_in_the_spelling_of_answers() -> None:
     )  # fmt: skip
     prompt = build_prompt(catalogue, "instruct", TEXT, "", ["entities", "brand"])
     first = 'Product: Blue hat\nJSON: {"entities":[["Blue","color"]],"brand":"n/a"}'
-    assert f'Examples:\n{first}\n\nProduct: Nike cap\nJSON: {{"brand":"Nike"}}\n' in prompt
+    assert f"\nExamples:\n{first}\n\nCategory" in prompt
+    assert "Nike cap" not in prompt, "without all keys it would contradict the instructions"
     assert prompt.index("Examples:") < prompt.index(f"Product: {TEXT}")
+
+
+def test_where_no_example_has_all_keys_the_prompt_says_so() -> None:
+    some = Attribute("brand", examples=(Example("Nike cap", "Nike"),))
+    catalogue = Catalogue.of([some, Attribute("size")])
+    prompt = build_prompt(catalogue, "instruct", TEXT, "", ["brand", "size"])
+    assert '\nExamples, each with some of the keys:\nProduct: Nike cap\nJSON: {"brand":"Nike"}\n' in prompt
+    alone = build_prompt(catalogue, "instruct", TEXT, "", ["brand"])
+    assert '\nExamples:\nProduct: Nike cap\nJSON: {"brand":"Nike"}\n' in alone
+    assert "Example" not in build_prompt(catalogue, "instruct", TEXT, "", ["size"])
+
+
+def test_sentences_of_a_prompt_end_before_the_next() -> None:
+    closed = Attribute("color", values=("red",))
+    catalogue = Catalogue.of([ENTITIES, DESCRIPTION, closed, Attribute("colors", "Which?", many=True)])
+    prompt = build_prompt(catalogue, "instruct", TEXT, "", ["entities", "description", "color", "colors"])
+    assert "every entities in the text. A JSON list" in prompt
+    assert "a description of the product. At most" in prompt
+    assert "the color of the product. One of: red, n/a" in prompt
+    assert "Which? A JSON list" in prompt
+
+
+def test_lists_have_no_score_as_that_of_one_element_says_nothing_of_the_others() -> None:
+    answer = '{"colors":["red","blue"],"brand":"x"}'
+    tokens = list(range(1, len(answer) + 1))
+    votes = parse_answer(CATALOGUE, ["colors", "brand"], answer, tokens, [-0.5] * len(answer), text=TEXT)
+    assert votes[0].value == '["blue","red"]'
+    assert votes[0].score is None
+    assert votes[1].score is not None
+
+
+SPANS = {"kind": "spans", "values": ("color",)}
+PAIR = {"fields": ("query", "title")}
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "answer", "message"),
+    [
+        ({"kind": "label", "values": ("a", "b")}, "t", "c", "'c' is no label that it allows; it allows a, b"),
+        ({"kind": "label", "values": ("a", "b")}, "t", "n/a", "'n/a' is no label"),
+        ({"values": ("a",)}, "t", "b", "'b' is no value that it allows; it allows a, n/a"),
+        ({}, "t", ["a", "b"], "is no value that it allows"),
+        ({"many": True, "values": ("a",)}, "t", ["b"], "is no list of values that it allows; it allows a"),
+        (
+            SPANS,
+            "red hat",
+            [["blue", "color"]],
+            "is no list of [words of the text, type]; the types are color",
+        ),
+        (SPANS, "red hat", [["red", "size"]], "is no list of"),
+        (SPANS, "red hat", "red", "is no list of"),
+        ({"kind": "text", "max_chars": 3}, "t", "long", "'long' is no text of at most 3 characters"),
+        (PAIR, "query: a\nbrand: b", "x", "'brand' is no field of it; its fields are query, title"),
+        ({}, "query: a\nbrand: b", "x", "the text is made of fields"),
+    ],
+)
+def test_an_example_that_would_not_be_read_is_refused(
+    given: dict[str, Any], text: str, answer: Any, message: str
+) -> None:
+    with pytest.raises(CatalogueError, match=f"attribute 'x': examples\\[1\\].*{re.escape(message)}"):
+        Catalogue.of([Attribute("x", examples=(_fine(given), Example(text, answer)), **given)])
+
+
+def _fine(given: dict[str, Any]) -> Example:
+    answers: dict[str, Any] = {"label": "a", "spans": [["red", "color"]], "text": "abc"}
+    own = ["a"] if given.get("many") else "a"
+    return Example("red hat" if "fields" not in given else "query: red", answers.get(given.get("kind"), own))
+
+
+def test_examples_of_every_kind_may_be_shown() -> None:
+    assert Catalogue.of([Attribute("size", examples=(Example("size 42", 42), Example("hat", None)))])
+    assert Catalogue.of([Attribute("x", examples=(Example("query: a\ntitle: b", "y"),), **PAIR)])
+
+
+@pytest.mark.parametrize("kind", ["value", "label", "spans", "text"])
+def test_of_labels_na_is_an_answer_only_where_it_is_allowed(kind: Any) -> None:
+    values = () if kind == "text" else ("a",)
+    assert Attribute("x", values=values, kind=kind).allow_na == (kind != "label")
+    assert Attribute("x", values=values, kind=kind, allow_na=True).allow_na
 
 
 def test_the_hash_of_a_prompt_changes_with_what_is_asked_not_with_the_product() -> None:
@@ -182,6 +262,12 @@ def test_the_kind_is_part_of_what_votes_mean() -> None:
         ({"kind": "spans"}, "kind 'spans' needs its types of spans as `values`"),
         ({"kind": "text", "values": ("a",)}, "kind 'text' has no values"),
         ({"kind": "label", "values": ("a",), "many": True}, "`many` is for kind 'value'"),
+        ({"kind": "text", "max_chars": 0}, "max_chars is 0; give 1 to 8000"),
+        ({"kind": "text", "max_chars": 8001}, "max_chars is 8001; give 1 to 8000"),
+        ({"max_chars": 10}, "`max_chars` is for kind 'text', not 'value'"),
+        ({"fields": ("query", "query")}, "fields query, query: name each once"),
+        ({"fields": ("Query X",)}, "fields: TEXT: field 'Query X'; name fields by"),
+        ({"only": ("",)}, "`only` has an empty category"),
     ],
 )
 def test_contradictions_are_refused_by_name(given: dict[str, Any], message: str) -> None:

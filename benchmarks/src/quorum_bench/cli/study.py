@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quorum_bench.cli import study_learning  # noqa: F401, it adds its commands to the group
+from quorum_bench.cli import study_learning, study_tasks  # noqa: F401, they add their commands to the group
 from quorum_bench.cli.study_common import (
     JsonFile,
     PartsFile,
@@ -28,6 +28,7 @@ from quorum_bench.studies import (
     encoder,
     isolation,
     redeploys,
+    task_figures,
     votes_files,
     voting_accuracy,
     voting_speed,
@@ -96,6 +97,31 @@ def votes_(
         for name in file_format or ("jsonl", "parquet"):
             rows = shown("", votes_files.measure(cells, name), votes_files.line)
             write_part(json_file, name, {"machine": environment, "cells": cells, "rows": rows})
+
+
+@studies.command("task-tables")
+def task_tables_(
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="QUORUM_DATA", help="Folder of the public data, with `tasks`."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the products.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Also write the votes tables to this folder.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure votes of people, and of recorded systems, on spans, labels and texts: best, majority, learned.
+
+    The tables: three annotators of QueryNER, three raters of relevance, two systems and eight reviews.
+
+    Example: `quorum-bench study task-tables --out out/task-tables`.
+    """
+    environment = begin()
+    with errors():
+        if data is None:
+            raise ValueError("no public data: give --data FOLDER, or set QUORUM_DATA")
+        rows = shown(task_figures.HEAD, task_figures.measure(data / "tasks", folds, out), task_figures.line)
+        if json_file:
+            write(json_file, {"machine": environment, "folds": folds, "result": rows})
 
 
 @studies.command("redeploys")

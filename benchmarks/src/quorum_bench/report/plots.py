@@ -6,8 +6,10 @@ from __future__ import annotations
 import io
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quorum.evaluation.stats import Estimate
 from quorum_bench.report.figures import number
 from quorum_bench.results import Plot, PointResult, Results, ScenarioResult
 
@@ -50,6 +52,37 @@ def draw(plot: Plot, scenario: ScenarioResult, results: Results) -> str:
     if not plot.log_y:
         axes.set_ylim(bottom=0)
     return _svg(figure, f"{scenario.name}-{plot.title}")
+
+
+def draw_curves(
+    title: str,
+    x_title: str,
+    curves: Mapping[str, Sequence[tuple[float, Estimate]]],
+    levels: Mapping[str, float],
+) -> str:
+    """Draw curves with their intervals over a logarithmic axis, and levels as broken lines, as SVG."""
+    figure, axes = _figure(3.6)
+    colours = itertools.cycle(_COLOURS)
+    for name, points in curves.items():
+        x, found = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        colour = next(colours)
+        low, high = ([getattr(value, end) for value in found] for end in ("low", "high"))
+        axes.plot(x, [value.value for value in found], "o-", ms=4, lw=1.6, color=colour, label=name)
+        if len(x) > 1:
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+        else:
+            axes.vlines(x, low, high, color=colour, lw=1.1)
+    for name, value in levels.items():
+        axes.axhline(value, ls="--", lw=1.1, color=next(colours), label=name)
+    axes.set_xscale("log")
+    ticks = sorted({at for points in curves.values() for at, _ in points})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(x_title)
+    axes.set_title(title, fontsize=10, loc="left", color=_INK)
+    _legend(axes)
+    return _svg(figure, title)
 
 
 def _lines(axes: Any, plot: Plot, points: list[PointResult], results: Results) -> None:

@@ -123,19 +123,25 @@ def _run(name: str, processes: Sequence[Sequence[Member]], callers: int, seconds
     context = multiprocessing.get_context("spawn")
     started = context.Barrier(len(processes))
     pipes = []
-    for members in processes:
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, started, list(members), callers, seconds), daemon=True
-        )
-        process.start()
-        pipes.append((process, ours))
     parts: list[Mapping[str, Any]] = []
-    for process, pipe in pipes:
-        if not pipe.poll(_START_S + seconds + _ANSWER_S):
-            raise ValueError(f"{name}: a process does not answer")
-        parts.append(pipe.recv())
-        process.join()
+    try:
+        for members in processes:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(theirs, started, list(members), callers, seconds), daemon=True
+            )
+            process.start()
+            # Ours would keep the pipe open after the process has died.
+            theirs.close()
+            pipes.append((process, ours))
+        for process, pipe in pipes:
+            parts.append(_received(name, pipe, _START_S + seconds + _ANSWER_S))
+            process.join()
+    finally:
+        for process, pipe in pipes:
+            process.terminate()
+            process.join()
+            pipe.close()
     return Figures(
         name,
         callers,
@@ -146,6 +152,17 @@ def _run(name: str, processes: Sequence[Sequence[Member]], callers: int, seconds
         sum(part["rss_mib"] for part in parts),
         tuple(text for part in parts for text in part["texts"]),
     )
+
+
+def _received(name: str, pipe: Any, timeout_s: float) -> Mapping[str, Any]:
+    """What a process sends at its end; raises ValueError if it dies before, or sends nothing in time."""
+    try:
+        if not pipe.poll(timeout_s):
+            raise ValueError(f"{name}: a process does not answer within {timeout_s:.0f} s")
+        received: Mapping[str, Any] = pipe.recv()
+    except (EOFError, OSError) as error:
+        raise ValueError(f"{name}: a process died before it answered; its error stands above") from error
+    return received
 
 
 def _serve(pipe: Any, started: Any, members: list[Member], callers: int, seconds: float) -> None:

@@ -161,7 +161,8 @@ def _open_torch(base: Path, described: EncoderFile) -> tuple[Compute, Compute]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_file(str(base / TOKENIZER_FILE))
-    separator = next((tokenizer.token_to_id(name) for name in ("[SEP]", "</s>")), None)
+    ids = (tokenizer.token_to_id(name) for name in ("[SEP]", "</s>"))
+    separator = next((number for number in ids if number is not None), None)
     network = made.load_network(base, described.head, described.outputs, separator, "full").eval()
     with tempfile.TemporaryDirectory() as folder:
         importlib.import_module("quorum.tune.onnx_export").export(network, Path(folder) / MODEL_FILE)

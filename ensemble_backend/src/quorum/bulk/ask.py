@@ -14,7 +14,8 @@ from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum_client import AWAY_S, Answer, AsyncClient, Client, Extraction, Item, OnWait, Status
 from quorum_contract import BULK, STABLE, Priority
-from quorum_contract.errors import QuorumError
+from quorum_contract.errors import InvalidRequest, QuorumError
+from quorum_contract.tensors import TEXT
 
 _TIMEOUT_S = 60.0
 
@@ -95,12 +96,23 @@ def ask(
 
     Raises:
         quorum_client.QuorumError: No answer.
-        NoAttributesError: There is nothing to ask for.
+        NoAttributesError: There is nothing to ask for, or attributes are made of different fields.
+        quorum_client.InvalidRequest: A field that no attribute asked for has.
     """
     names = attributes_of(deployment, attributes, note)
+    _check_fields(text, fields_of(deployment, names))
     target = url or endpoint_of(deployment).grpc_url
     with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
         return client.extract(text, names, category=category)
+
+
+def _check_fields(text: str | Mapping[str, str], fields: Sequence[str]) -> None:
+    unknown = [] if isinstance(text, str) else [name for name in text if name not in fields]
+    if unknown:
+        have = f"they are {', '.join(fields)}" if fields else "there are none: give a plain text"
+        raise InvalidRequest(
+            f"{TEXT}: field {unknown[0]!r} is none of the `fields` of the attributes asked for; {have}"
+        )
 
 
 def why_withheld(deployment: Deployment, answer: Answer) -> str:

@@ -38,6 +38,7 @@ class Listing:
             [words, type], for an attribute of many values all of them. Read it by :func:`gold_of`.
         row: The row of the file.
         numbered: Whether ``product`` is only the row number.
+        place: File and row, for messages.
     """
 
     product: str
@@ -46,6 +47,7 @@ class Listing:
     gold: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     numbered: bool = False
+    place: str = field(default="", compare=False)
 
 
 def read_listings(
@@ -122,7 +124,9 @@ def _listing(
     product = next((str(row[name]) for name in ids if row.get(name) not in (None, "")), None)
     category = str(row.get("category") or "")
     gold = _gold(place, row.get("gold") or {})
-    return Listing(product or f"row-{number}", text, category, gold, row, numbered=product is None)
+    return Listing(
+        product or f"row-{number}", text, category, gold, row, numbered=product is None, place=place
+    )
 
 
 def _gold(place: str, raw: Any) -> Mapping[str, Sequence[Any]]:
@@ -182,6 +186,23 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ListingsError(f"{path}:{number}: {type(row).__name__}, expected an object")
     return row
+
+
+def check_gold(listings: Sequence[Listing], catalogue: Catalogue) -> None:
+    """Refuse pairs as gold of another kind than spans, and other gold of spans.
+
+    Raises:
+        ListingsError: Names the row and the attribute.
+    """
+    for listing in listings:
+        for attribute, values in listing.gold.items():
+            known = catalogue.get(attribute)
+            if wrong := [v for v in values if _is_pair(v) != (known.kind == "spans")]:
+                wanted = "pairs [words, type]" if known.kind == "spans" else f"{known.kind}s, and no pairs"
+                raise ListingsError(
+                    f"{listing.place or listing.product}: gold of {attribute!r} has {wrong[0]!r:.80}, but it "
+                    f"is of kind {known.kind!r}; give {wanted}"
+                )
 
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:

@@ -29,12 +29,10 @@ class Recorded:
     """What a votes table has on the listings of a file.
 
     Attributes:
-        attributes: Its attributes, in order of appearance.
         wanting: Products with a cell on which a member that is asked has no vote.
         known: Products that have cells.
     """
 
-    attributes: list[str]
     wanting: set[str]
     known: set[str]
 
@@ -106,6 +104,11 @@ def add_part(votes: Path, part: Path, names: Sequence[str]) -> None:
     part.unlink()
 
 
+def attributes_in(votes: Path) -> list[str]:
+    """The attributes of a table, in order of appearance; raises VotesError where it cannot be read."""
+    return list(dict.fromkeys(row.cell.attribute for row in read_rows(votes)))
+
+
 def recorded_on(votes: Path, names: Sequence[str], listings: Sequence[Listing]) -> Recorded:
     """Read which listings of a file the table has, and which lack a vote.
 
@@ -120,11 +123,9 @@ def recorded_on(votes: Path, names: Sequence[str], listings: Sequence[Listing]) 
                 f"product {listing.product!r} is listed twice, so its votes cannot be joined with {votes}"
             )
         texts[listing.product] = listing.text
-    attributes: dict[str, None] = {}
     wanting, known, other = set(), set(), []
     for row in read_rows(votes):
         cell = row.cell
-        attributes.setdefault(cell.attribute)
         if (text := texts.get(cell.product)) is None:
             continue
         known.add(cell.product)
@@ -138,7 +139,7 @@ def recorded_on(votes: Path, names: Sequence[str], listings: Sequence[Listing]) 
             f"{len(other)} products have another text in {votes} than in the listings, the first: "
             f"{', '.join(map(repr, other[:_SHOWN]))}; ask about the listings that these votes are on"
         )
-    return Recorded(list(attributes), wanting, known)
+    return Recorded(wanting, known)
 
 
 def left_to_ask(

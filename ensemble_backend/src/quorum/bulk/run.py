@@ -15,7 +15,7 @@ from quorum.bulk import only as alone
 from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, open_sinks
 from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
-from quorum.bulk.listings import Listing, read_listings
+from quorum.bulk.listings import Listing, check_gold, read_listings
 from quorum.bulk.waits import WaitNotes
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
@@ -217,6 +217,7 @@ def extract(
     names = attributes_of(deployment, options.attributes, note)
     fields = fields_of(deployment, names)
     listings = read_listings(source, options.text_column, options.id_column, fields)
+    check_gold(listings, deployment.catalogue())
     _note_numbered(source, listings, note)
     # What every request would be refused for.
     encode_attributes(names)
@@ -252,15 +253,15 @@ def _extract_only(
     """Ask some members only, and merge their votes into the table."""
     votes = _check_only(options, only)
     spec = alone.members_alone(deployment, only)
-    fields = fields_of(deployment, options.attributes or ())
-    listings = read_listings(source, options.text_column, options.id_column, fields)
+    names = attributes_of(deployment, options.attributes or alone.attributes_in(votes), note)
+    encode_attributes(names)
+    listings = read_listings(source, options.text_column, options.id_column, fields_of(deployment, names))
+    check_gold(listings, deployment.catalogue())
     _note_numbered(source, listings, note)
     part = alone.part_path(votes, spec.member_names)
     # Of a run that was killed.
     alone.add_part(votes, part, spec.member_names)
     recorded = alone.recorded_on(votes, only, listings)
-    names = attributes_of(deployment, options.attributes or recorded.attributes, note)
-    encode_attributes(names)
     left = alone.left_to_ask(votes, only, listings, recorded, note)
     count, interrupted = _Count(), False
     if left:

@@ -118,7 +118,7 @@ def _show_judged(judged: LearnedResult) -> None:
     for other, found in judged.compared.items():
         show_judgement(found, "learned", other)
     note(
-        f"right, %: {interval(own.value, own.low, own.high)}, majority "
+        f"{judged.unit}, %: {interval(own.value, own.low, own.high)}, majority "
         f"{interval(plain.value, plain.low, plain.high)}; {judged.how} ({judged.gold_labels} labels of "
         f"{judged.products} products)"
     )

@@ -24,6 +24,25 @@ def names_in(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
+def files_by_task(option: str, texts: list[str], usual: Path | None = None) -> dict[str, Path]:
+    """Parse repeated TASK=FILE, or TASK alone for the file ``usual``.
+
+    Raises CommandError for a name that is empty or given twice, and for one without a file.
+    """
+    found: dict[str, Path] = {}
+    for text in texts:
+        task, _, path = (part.strip() for part in text.partition("="))
+        if not task:
+            raise CommandError(f"{option} {text}: names no task; write TASK=FILE, such as colour=gold.jsonl")
+        if task in found:
+            raise CommandError(f"{option} {text}: {task} is named twice; put its rows into one file")
+        file = Path(path) if path else usual
+        if file is None:
+            raise CommandError(f"{option} {text}: name its file: {option} {task}=FILE")
+        found[task] = file
+    return found
+
+
 def load_if_any(deploy: Path) -> quorum.Deployment | None:
     """Load the deployment; None if ``deploy`` is the default and does not exist."""
     return quorum.load_deployment(deploy) if deploy.exists() or deploy != DEPLOY else None

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, StepBar, note, out, print_json
-from quorum.cli.options import load_if_any, names_in
+from quorum.cli.options import files_by_task, load_if_any, names_in
 from quorum.cli.signals import terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -68,36 +69,50 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws rows, the held-out part, and all else.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The highest of the schedule.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest of the schedule, above 0.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows per step.")] = None,
     from_votes: Annotated[
         Path | None,
         typer.Option(help="In place of DATA: a votes table, whose confident answers are trained on."),
     ] = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="With --from-votes: of the answers to train on.")
-    ] = 0.9,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="With --from-votes: of the answers to train on; default: 0.9."),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="With --from-votes: weights that decide; default: learned from the votes."),
     ] = None,
     rank: Annotated[
-        int, typer.Option(help="LLMs: of the adapter; a multiple of 8 up to 64, as TensorRT-LLM serves.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            help="LLMs: of the adapter; a multiple of 8 up to 64, as TensorRT-LLM serves; default: 8."
+        ),
+    ] = None,
     prompt: Annotated[
-        Literal["bare", "instruct"],
-        typer.Option(help="LLMs: style of the prompts, the one that the member will have in deploy.yaml."),
-    ] = "bare",
+        Literal["bare", "instruct"] | None,
+        typer.Option(
+            help="LLMs: style of the prompts, which the member will have in deploy.yaml; default: bare."
+        ),
+    ] = None,
     chat: Annotated[
         bool | None,
         typer.Option("--chat/--no-chat", help="LLMs: apply the chat template; default: if the base has one."),
     ] = None,
     balance: Annotated[
-        bool, typer.Option("--balance/--no-balance", help="LLMs: draw the labels of a task equally often.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--balance/--no-balance", help="LLMs: draw the labels of a task equally often; default: yes."
+        ),
+    ] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=16, help="LLMs: rows with more tokens, answer included, are left out.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            min=16,
+            help="LLMs: rows with more, answer included, are left out (default: 1024); encoders: longer texts"
+            " are cut (default: 128).",
+        ),
+    ] = None,
     class_weights: Annotated[
         bool, typer.Option("--class-weights", help="Encoders of labels: rare labels count as much.")
     ] = False,
@@ -115,8 +130,9 @@ def train(
     """Tune a base model for a task; `quorum tune merge --help` is about merging adapters.
 
     An encoder (22 million weights, minutes on a CPU) answers tasks of kind `label`, `spans` and `value`, the
-    latter by pointing into the text. A causal LLM answers every kind; it gets a LoRA adapter, trained on the
-    prompts that serving uses.
+    latter by pointing into the text. A causal LLM answers every kind; it gets a LoRA adapter, or with
+    `--method full` new weights, trained on the prompts that serving uses. Options of the one are refused for
+    the other.
     Everything is checked before training: rows that cannot be learned are refused with their numbers. A part
     of the rows, without near duplicates of the others, is held out; training ends where it does not gain
     there, and the figures at the end are from it. Interrupted? Run the same command again: it goes on.
@@ -131,7 +147,7 @@ def train(
     options = quorum.TuneOptions(
         method=method,
         rows=rows,
-        mix=_mix(mix or [], data),
+        mix=files_by_task("--mix", mix or [], data),
         seed=seed,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -161,28 +177,19 @@ def train(
     _show(report)
 
 
-def _mix(texts: list[str], data: Path | None) -> dict[str, Path]:
-    """The tasks to mix in, and the file of each."""
-    found = {}
-    for text in texts:
-        task, _, path = text.partition("=")
-        if not path and data is None:
-            raise CommandError(f"--mix {text}: name its file: --mix {text}=FILE")
-        found[task] = Path(path) if path else data or Path()
-    return found
-
-
 def _show(report: TuneReport) -> None:
     card = report.card
     shown = dict(list(card.scores.items())[:_SHOWN])
-    # LLMs answer with and without guided decoding.
-    rows = {task: {n: v for n, v in scores.items() if n[:7] != _GUIDED} for task, scores in shown.items()}
+    rows = {}
     for task, scores in shown.items():
-        rows[f"{task}, guided"] = {n[7:]: v for n, v in scores.items() if n[:7] == _GUIDED}
+        # LLMs answer with and without guided decoding.
+        guided = {n.removeprefix(_GUIDED): v for n, v in scores.items() if n.startswith(_GUIDED)}
+        rows[task] = {n: v for n, v in scores.items() if not n.startswith(_GUIDED)}
+        rows[f"{task}, guided"] = guided
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
     table = Table("held out, %", *names)
     for title, scores in sorted((title, scores) for title, scores in rows.items() if scores):
-        table.add_row(title, *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
+        table.add_row(Text(title), *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
     out.print(table)
     if len(card.scores) > _SHOWN:
         note(f"and {len(card.scores) - _SHOWN} more attributes: see card.json")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
-from quorum.cli.options import load_if_any
+from quorum.cli.options import files_by_task, load_if_any
 from quorum.cli.signals import terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def merge(
     options = quorum.MergeOptions(
         method=method, weights=_weights(weights), density=density, seed=seed, margin=margin, rows=rows
     )
-    checks = dict(_check(text) for text in check or [])
+    checks = files_by_task("--check", check or [])
     with (
         terminated_as_interrupted(),
         err.status(f"merging by {method}, and asking about {len(checks)} tasks"),
@@ -79,13 +79,6 @@ def _weights(text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError as error:
         raise CommandError(f"--weights {text!r}: write numbers, comma-separated, such as 0.7,0.3") from error
-
-
-def _check(text: str) -> tuple[str, Path]:
-    task, _, path = text.partition("=")
-    if not task or not path:
-        raise CommandError(f"--check {text!r}: write TASK=FILE, such as colour=gold.jsonl")
-    return task, Path(path)
 
 
 def _show(report: MergeReport) -> None:

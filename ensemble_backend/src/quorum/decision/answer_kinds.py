@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from quorum.decision.cell import Parameters
 from quorum.decision.forms import Form
+
+if TYPE_CHECKING:
+    from quorum.decision.weights import Weights
 
 AnswerKind = Literal["value", "label", "spans", "values", "text"]
 """One value; one of a closed list; spans of the text; several values; a text that is written anew."""
@@ -15,6 +19,7 @@ AnswerKinds = Mapping[str, AnswerKind]
 FORMS: tuple[Form, ...] = ("one", "spans", "values", "text")
 SETTING = "kinds"
 """Setting of weights with the kinds that they were learned for, other than "value"."""
+_KINDS = get_args(AnswerKind)
 SET_KINDS: tuple[AnswerKind, ...] = ("spans", "values")
 """Kinds whose answers name any number of things, each of which is voted on."""
 
@@ -36,5 +41,25 @@ def recorded_kinds(settings: Mapping[str, Any]) -> AnswerKinds:
     stated = settings.get(SETTING)
     if not isinstance(stated, Mapping):
         return {}
-    known = get_args(AnswerKind)
-    return {str(name): kind for name, kind in stated.items() if kind in known}
+    return {str(name): kind for name, kind in stated.items() if kind in _KINDS}
+
+
+def parameters_for(weights: Weights, attribute: str, category: str, kind: AnswerKind) -> Parameters:
+    """Parameters of a cell whose answer is of a kind.
+
+    The default of weights is that of single values: its bias of "n/a" would say how few votes keep a span,
+    and its evidence what a text says. So an attribute of another form, or of another one than it was learned
+    as, has equal weights without biases, and its confidence is agreement.
+    """
+    if is_learned(weights, attribute, category, kind):
+        return weights.parameters(attribute, category)
+    return Parameters((1.0,) * len(weights.members), text=False)
+
+
+def is_learned(weights: Weights, attribute: str, category: str, kind: AnswerKind) -> bool:
+    """Whether parameters of the weights, also their default, are for answers of this form."""
+    stated = weights.settings.get(SETTING)
+    learned: Any = stated.get(attribute, "value") if isinstance(stated, Mapping) else "value"
+    if learned not in _KINDS or form_of(learned) != form_of(kind):
+        return False
+    return form_of(kind) == "one" or weights.has_own(attribute, category)

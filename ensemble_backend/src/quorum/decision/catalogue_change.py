@@ -20,33 +20,45 @@ class CatalogueChange:
         changed: Attributes with other values, synonyms or another normaliser; ``OUTSIDE`` for all that the
             catalogue does not list.
         removed: Attributes that the catalogue no longer lists.
+        equal: Attributes of spans, many values or texts, without parameters of their own in the weights:
+            equal weights decide them.
     """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    equal: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, list[str]]:
         """Plain JSON values."""
-        return {name: list(getattr(self, name)) for name in ("added", "changed", "removed")}
+        names = ("added", "changed", "removed", *(["equal"] if self.equal else []))
+        return {name: list(getattr(self, name)) for name in names}
 
     def __bool__(self) -> bool:
         """Whether anything changed."""
-        return bool(self.added or self.changed or self.removed)
+        return bool(self.added or self.changed or self.removed or self.equal)
 
     def __str__(self) -> str:
         """One sentence for people; empty where nothing changed."""
-        parts = []
-        if self.changed:
-            parts.append(f"{named(self.changed)} changed")
-        if self.added:
-            parts.append(f"{named(self.added)} {_verb(self.added, 'is', 'are')} new")
         since = "in the catalogue since these weights were learned"
-        if not parts:
-            return f"{named(self.removed)} left the catalogue since these weights were learned" * bool(self)
-        use = _verb((*self.changed, *self.added), "it uses", "they use")
-        gone = f"; {named(self.removed)} left it" if self.removed else ""
-        return f"{' and '.join(parts)} {since}: {use} the weights of all attributes{gone}"
+        others = [name for name in (*self.changed, *self.added) if name not in self.equal]
+        parts = [
+            f"{named(self.changed)} changed" if self.changed else "",
+            f"{named(self.added)} {_verb(self.added, 'is', 'are')} new" if self.added else "",
+        ]
+        news = " and ".join(filter(None, parts))
+        use = f": {_use(others, self.equal)} the weights of all attributes" if others else ""
+        gone = f"{named(self.removed)} left " if self.removed else ""
+        sentences = [f"{news} {since}{use}"] if news else []
+        if gone:
+            sentences.append(gone + ("it" if news else "the catalogue since these weights were learned"))
+        if self.equal:
+            verb = _verb(self.equal, "has", "have")
+            sentences.append(
+                f"{named(self.equal)} {verb} equal weights, as these were not learned for "
+                f"{_verb(self.equal, 'its kind', 'their kinds')} of answer"
+            )
+        return "; ".join(sentences)
 
 
 UNCHANGED = CatalogueChange()
@@ -63,6 +75,12 @@ def named(names: Iterable[str]) -> str:
     shown = [name or "what the catalogue does not list" for name in listed[:_NAMED]]
     more = len(listed) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _use(others: Sequence[str], equal: Sequence[str]) -> str:
+    if equal:
+        return f"{named(others)} {_verb(others, 'uses', 'use')}"
+    return _verb(others, "it uses", "they use")
 
 
 def _verb(names: Sequence[str], one: str, many: str) -> str:

@@ -15,6 +15,9 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Coefficients
 from quorum.decision.weights import SCHEMA_VERSION, Weights, WeightsError, attribute_of
 
+SET_BIAS, TEXTS = "set_bias", "texts"
+"""Settings by attribute: what the bias for "not named" was lowered by, and what taught weights of texts."""
+
 
 def keep_attributes(
     new: Weights, live: Weights, names: Sequence[str], catalogue: Mapping[str, str] | None = None
@@ -44,9 +47,9 @@ def keep_attributes(
     groups = {key: found for key, found in new.groups.items() if attribute_of(key) not in wanted}
     for name in names:
         scale = new.attributes.get(name, new.default)
-        attributes[name] = _converted(live.attributes.get(name, live.default), scale, live.evidence)
+        attributes[name] = converted(live.attributes.get(name, live.default), scale, live.evidence)
         own = {key: found for key, found in live.groups.items() if attribute_of(key) == name}
-        groups |= {key: _converted(found, scale, live.evidence) for key, found in own.items()}
+        groups |= {key: converted(found, scale, live.evidence) for key, found in own.items()}
     marked = set(names if live.confidence == "agreement" else not_calibrated(live))
     origin = {"content_hash": content_hash, "method": live.method}
     kept = {**_kept(new)}
@@ -59,11 +62,23 @@ def keep_attributes(
 
 
 def _with_kinds(new: Weights, live: Weights, names: Collection[str]) -> Mapping[str, Any]:
-    """Settings of the new weights that also say of which kinds the answers of kept attributes are."""
-    theirs = {name: kind for name, kind in recorded_kinds(live.settings).items() if name in names}
-    if not theirs:
-        return new.settings
-    return {**new.settings, SETTING: dict(sorted({**recorded_kinds(new.settings), **theirs}.items()))}
+    """Settings of the new weights that also say of which kinds kept attributes are, and what taught them."""
+    settings = {**new.settings}
+    parts = {SETTING: (recorded_kinds(new.settings), recorded_kinds(live.settings))}
+    parts |= {key: (_stated(new, key), _stated(live, key)) for key in (SET_BIAS, TEXTS)}
+    for key, (own, theirs) in parts.items():
+        others = {name: found for name, found in own.items() if name not in names}
+        joined = others | {name: found for name, found in theirs.items() if name in names}
+        if joined:
+            settings[key] = dict(sorted(joined.items()))
+        elif own:
+            del settings[key]
+    return settings
+
+
+def _stated(weights: Weights, key: str) -> Mapping[str, Any]:
+    found = weights.settings.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def kept_attributes(weights: Weights) -> tuple[str, ...]:
@@ -125,8 +140,8 @@ def _kept(weights: Weights) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _converted(parameters: Parameters, scale: Parameters, evidence: Coefficients) -> Parameters:
-    """The same decisions with a confidence of the kind of other parameters, and on their scale without texts.
+def converted(parameters: Parameters, scale: Parameters, evidence: Coefficients) -> Parameters:
+    """Return the same decisions with a confidence of the kind of others, and on their scale without texts.
 
     Evidence is one set of coefficients, which cannot be scaled for an attribute.
     """

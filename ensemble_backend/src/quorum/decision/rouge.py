@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from quorum.decision.f1 import f1
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -24,22 +26,18 @@ def words_of(text: str) -> tuple[str, ...]:
 def rouge_n(candidate: str, reference: str, n: int) -> float:
     """F1 in [0, 1] over the n-grams that two texts share, counted; 0 if one has none."""
     ours, theirs = _ngrams(candidate, n), _ngrams(reference, n)
-    return _f1((ours & theirs).total(), ours.total(), theirs.total())
+    return f1((ours & theirs).total(), ours.total(), theirs.total(), empty=0.0)
 
 
 def rouge_l(candidate: str, reference: str) -> float:
     """F1 in [0, 1] over the longest common subsequence of words; 0 if a text has no words."""
     ours, theirs = words_of(candidate), words_of(reference)
-    return _f1(_common(ours, theirs), len(ours), len(theirs))
+    return f1(_common(ours, theirs), len(ours), len(theirs), empty=0.0)
 
 
 def _ngrams(text: str, n: int) -> Counter[tuple[str, ...]]:
     words = words_of(text)
     return Counter(words[at : at + n] for at in range(len(words) - n + 1))
-
-
-def _f1(shared: int, ours: int, theirs: int) -> float:
-    return 2.0 * shared / (ours + theirs) if shared else 0.0
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ and learning sees the same cells (:func:`explode`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from quorum.decision.cell import ANSWERED, NOT_APPLICABLE, Ballot
 from quorum.decision.spans import (
@@ -19,9 +20,12 @@ from quorum.decision.spans import (
     load_pairs,
     load_values,
     locate,
+    room_for,
 )
 
 NAMED = "named"
+_SHORT = 2000
+"""Characters of an answer and its text, of which what it names is remembered."""
 Thing = TextSpan | str
 Decide = Callable[[Sequence[Ballot]], tuple[str, float]]
 """Decides one cell: value and confidence."""
@@ -33,6 +37,10 @@ def things_of(value: str, text: str) -> tuple[Thing, ...]:
     Raises:
         SpansError: It is neither, or names what the text does not have.
     """
+    return _things_of_short(value, text) if len(value) + len(text) <= _SHORT else _things_of(value, text)
+
+
+def _things_of(value: str, text: str) -> tuple[Thing, ...]:
     if value == NOT_APPLICABLE:
         return ()
     try:
@@ -44,6 +52,10 @@ def things_of(value: str, text: str) -> tuple[Thing, ...]:
     return tuple(spans)
 
 
+# Learning and evaluation read each answer many times.
+_things_of_short = lru_cache(maxsize=1 << 14)(_things_of)
+
+
 def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | None, ...]]:
     """Per thing that a member named: each member's vote, ``NAMED``, "n/a", or None for an abstention.
 
@@ -51,7 +63,10 @@ def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | 
         values: Per member, its answer; None: it abstained. One that cannot be read counts as that.
         text: The product's text.
     """
-    named = [_readable(value, text) for value in values]
+    return _cells([_readable(value, text) for value in values])
+
+
+def _cells(named: Sequence[tuple[Thing, ...] | None]) -> dict[Thing, tuple[str | None, ...]]:
     every = {thing: None for things in named if things is not None for thing in things}
     return {
         thing: tuple(
@@ -74,36 +89,42 @@ def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_span
         are_spans: Whether the answers are spans of the text, not values.
 
     Returns:
-        The answer, and the lowest of the confidences in what is, and what is not, in it. ``("", 0.0)`` if all
-        members abstained.
+        The answer, and the lowest of the confidences in what is, and what is not, in it; that in leaving out
+        a span for another is what the span's own leaves to 1. ``("", 0.0)`` if all members abstained.
     """
-    given = [value if status == ANSWERED else None for value, status in ballots]
-    things = explode(given, text)
-    readable = [_readable(value, text) is not None for value in given]
-    if not any(readable):
+    named = [_readable(value, text) if status == ANSWERED else None for value, status in ballots]
+    if all(things is None for things in named):
         return "", 0.0
-    if not things:
-        none = [(NOT_APPLICABLE, ANSWERED) if ok else ("", 1) for ok in readable]
-        return _written((), text, are_spans=are_spans), decide(none)[1]
+    cells = _cells(named)
+    if not cells:
+        none = [("", 1) if things is None else (NOT_APPLICABLE, ANSWERED) for things in named]
+        said = {value for (value, _), things in zip(ballots, named, strict=True) if things is not None}
+        # Spans of a product that does not have the attribute: members vote "n/a" on it, not "[]".
+        value = NOT_APPLICABLE if said == {NOT_APPLICABLE} else _written((), text, are_spans=are_spans)
+        return value, decide(none)[1]
     sure: dict[Thing, float] = {}
     lowest = 1.0
-    for thing, votes in things.items():
+    for thing, votes in cells.items():
         value, confidence = decide([("", 1) if vote is None else (vote, ANSWERED) for vote in votes])
-        lowest = min(lowest, confidence)
         if value == NAMED:
             sure[thing] = confidence
-    kept = without_overlaps(sure) if are_spans else tuple(sure)
-    return _written(kept, text, are_spans=are_spans), lowest
+        else:
+            lowest = min(lowest, confidence)
+    kept = without_overlaps(sure, text) if are_spans else tuple(sure)
+    # A span that won its cell, and is left out for another, is left out against its own confidence.
+    shares = [sure[thing] if thing in kept else 1.0 - sure[thing] for thing in sure]
+    return _written(kept, text, are_spans=are_spans), min([lowest, *shares])
 
 
-def without_overlaps(sure: Mapping[Thing, float]) -> tuple[Thing, ...]:
-    """The spans, of a mapping to confidences, that do not overlap: the surest, then longest, then first."""
-    kept: list[TextSpan] = []
+def without_overlaps(sure: Mapping[Thing, float], text: str = "") -> tuple[Thing, ...]:
+    """The spans, of a mapping to confidences, that do not overlap: the surest, then longest, then first.
+
+    A span also stays that has room at another place of its words in ``text``: "red" beside "red hat", in
+    "red hat red".
+    """
     spans = [thing for thing in sure if isinstance(thing, TextSpan)]
-    for span in sorted(spans, key=lambda s: (-sure[s], s.start - s.end, s)):
-        if all(span.end <= other.start or other.end <= span.start for other in kept):
-            kept.append(span)
-    return tuple(sorted(kept))
+    room = room_for(text, sorted(spans, key=lambda s: (-sure[s], s.start - s.end, s)))
+    return tuple(sorted(span for span, start in room.items() if start is not None))
 
 
 def _written(things: Iterable[Thing], text: str, *, are_spans: bool) -> str:

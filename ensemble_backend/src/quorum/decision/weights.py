@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from quorum.decision.catalogue_change import OUTSIDE, UNCHANGED, CatalogueChange, is_stale
+from quorum.decision.answer_kinds import AnswerKinds, is_learned
+from quorum.decision.catalogue_change import OUTSIDE, CatalogueChange, is_stale
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import FEATURES, Coefficients
 from quorum.decision.evidence import check as check_evidence
@@ -109,8 +111,16 @@ class Weights:
         found = self.groups.get(group_key(category, attribute)) if self.groups else None
         return found or self.attributes.get(attribute) or self.default
 
+    def has_own(self, attribute: str, category: str = "") -> bool:
+        """Whether a cell has parameters of its own, not the default's."""
+        return attribute in self.attributes or group_key(category, attribute) in self.groups
+
     def check_fits(
-        self, members: Sequence[str], catalogue: Mapping[str, str] | None, whole: str | None = None
+        self,
+        members: Sequence[str],
+        catalogue: Mapping[str, str] | None,
+        whole: str | None = None,
+        kinds: AnswerKinds = MappingProxyType({}),
     ) -> CatalogueChange:
         """Refuse a deployment that the weights do not fit, and return what its catalogue changed since.
 
@@ -120,6 +130,7 @@ class Weights:
             members: The deployment's, in order.
             catalogue: Attribute -> hash, of its catalogue; None: unknown.
             whole: Hash of the whole catalogue, which weights of schema 1 and 2 need to be the same.
+            kinds: Of the catalogue's attributes, see :meth:`catalogue_change`.
 
         Raises:
             WeightsError: Other members, another order, or (schema 1 and 2) another catalogue.
@@ -134,18 +145,29 @@ class Weights:
                 f"weights were learned with the catalogue {self.catalogue}, the deployment has {whole}; "
                 "learn them again with it, or deploy the other one"
             )
-        return self.catalogue_change(catalogue)
+        return self.catalogue_change(catalogue, kinds)
 
-    def catalogue_change(self, catalogue: Mapping[str, str] | None) -> CatalogueChange:
-        """Compare the catalogue of the weights with another (attribute -> hash), where both are known."""
+    def catalogue_change(
+        self, catalogue: Mapping[str, str] | None, kinds: AnswerKinds = MappingProxyType({})
+    ) -> CatalogueChange:
+        """Compare the catalogue of the weights with another (attribute -> hash), where both are known.
+
+        ``kinds`` of the other catalogue also name the attributes that equal weights decide: those whose
+        answers are of a form that these weights were not learned for.
+        """
+        fitted = self.fitted(catalogue)
+        # Equal weights, with which a deployment starts, are the same for every kind.
+        others = {} if fitted.default == equal_weights(self.members).default else kinds
+        equal = tuple(name for name, kind in others.items() if not is_learned(fitted, name, "", kind))
         old, new = self.catalogue, catalogue
         if not isinstance(old, Mapping) or new is None:
-            return UNCHANGED
+            return CatalogueChange(equal=equal)
         fresh = (name for name in new if name not in old)
         return CatalogueChange(
             added=tuple(n for n in fresh if n not in self.attributes or is_stale(n, old, new)),
             changed=tuple(name for name in new if name in old and old[name] != new[name]),
             removed=tuple(name for name in old if name not in new and name != OUTSIDE),
+            equal=equal,
         )
 
     def fitted(self, catalogue: Mapping[str, str] | None) -> Weights:

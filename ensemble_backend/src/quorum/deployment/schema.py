@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -23,17 +19,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
+from quorum.deployment.attributes import AttributeSpec, Normaliser, check_attribute_names
+from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
-from quorum.tasks.attribute import MAX_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.normalise import NORMALISERS
-from quorum_contract import CHANNELS, GATE, MAX_ATTRIBUTE_BYTES, VOTE, InvalidRequest
-from quorum_contract.checks import MAX_TEXT_BYTES, check_name
-from quorum_contract.fields import join_fields
+from quorum_contract import CHANNELS, GATE, VOTE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, GATE, VOTE])
@@ -43,24 +37,6 @@ SHARED_PREFIX = "quorum_shared_"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Guard = Literal["overall", "per_attribute"]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-
-
-def _error_at(key: str | tuple[str | int, ...], message: str) -> PydanticCustomError:
-    """An error at ``key``, or at a path of keys, of the field that is being checked."""
-    keys = key if isinstance(key, tuple) else (key,)
-    return PydanticCustomError("at_key", "{message}", {"message": message, "keys": keys})
-
-
-def _one_of(what: str, known: Sequence[str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in known:
-            raise ValueError(f"unknown {what} {name!r}; use one of {', '.join(known)}")
-        return name
-
-    return AfterValidator(check)
-
-
-Normaliser = Annotated[str, _one_of("normaliser", [*NORMALISERS])]
 
 
 def _typed_options(given: object, info: ValidationInfo) -> Options:
@@ -73,65 +49,13 @@ def _typed_options(given: object, info: ValidationInfo) -> Options:
         # An unknown runtime was refused already.
         return read_options(info.data["runtime"], given) if "runtime" in info.data else Options()
     except OptionError as error:
-        raise _error_at(error.key, str(error)) from error
+        raise error_at(error.key, str(error)) from error
 
 
 MemberOptions = Annotated[Options, PlainValidator(_typed_options), PlainSerializer(msgspec.to_builtins)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ExampleSpec(_Strict):
-    """A worked example for prompts; of an attribute with ``fields`` the text is a mapping of them."""
-
-    text: str | dict[str, str]
-    answer: Any
-
-
-class AttributeSpec(_Strict):
-    """One attribute of the catalogue; see :class:`quorum.tasks.attribute.Attribute`.
-
-    ``allow_na`` is false by default for kind ``label``, and true for the others.
-    """
-
-    kind: Kind = "value"
-    question: str = ""
-    values: list[str] = []
-    synonyms: dict[str, str] = {}
-    normaliser: Normaliser = "text"
-    many: bool = False
-    allow_na: bool | None = None
-    only: list[str] = []
-    fields: list[str] = []
-    instructions: str = ""
-    examples: list[ExampleSpec] = []
-    max_chars: Annotated[int, Field(ge=1, le=MAX_TEXT_BYTES)] = MAX_TEXT_CHARS
-
-    def named(self, name: str) -> Attribute:
-        """The attribute in the form that the serving code uses."""
-        return Attribute(
-            name,
-            self.question,
-            tuple(self.values),
-            self.synonyms,
-            self.normaliser,
-            self.kind,
-            self.many,
-            self.kind != "label" if self.allow_na is None else self.allow_na,
-            tuple(self.only),
-            tuple(self.fields),
-            self.instructions,
-            tuple(
-                Example(e.text if isinstance(e.text, str) else join_fields(e.text), e.answer)
-                for e in self.examples
-            ),
-            self.max_chars,
-        )
-
-
-class MemberSpec(_Strict):
+class MemberSpec(Strict):
     """One LLM.
 
     Attributes:
@@ -145,7 +69,7 @@ class MemberSpec(_Strict):
     """
 
     name: str
-    runtime: Annotated[str, _one_of("runtime", sorted(RUNTIMES))]
+    runtime: Annotated[str, one_of("runtime", sorted(RUNTIMES))]
     options: MemberOptions = Field(default={}, validate_default=True)
     prompt: Literal["instruct", "bare"] = "instruct"
     timeout_s: Positive = 30.0
@@ -162,7 +86,7 @@ class MemberSpec(_Strict):
         return name
 
 
-class GateSpec(_Strict):
+class GateSpec(Strict):
     """Limits of the gate.
 
     Attributes:
@@ -180,7 +104,7 @@ class GateSpec(_Strict):
     allow_direct: bool = False
 
 
-class VoteSpec(_Strict):
+class VoteSpec(Strict):
     """Quorum of the vote: how many members must answer, and how long it waits for the rest.
 
     Attributes:
@@ -196,7 +120,7 @@ class VoteSpec(_Strict):
     grace_ms: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
 
-class CanarySpec(_Strict):
+class CanarySpec(Strict):
     """Rules for promoting and for rolling back a canary.
 
     Attributes:
@@ -214,7 +138,7 @@ class CanarySpec(_Strict):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
-class RolloutSpec(_Strict):
+class RolloutSpec(Strict):
     """Checks of new weights, and the number of loaded versions.
 
     Attributes:
@@ -245,7 +169,7 @@ class RolloutSpec(_Strict):
         return guard
 
 
-class FleetServer(_Strict):
+class FleetServer(Strict):
     """One server, or all servers behind a DNS name, that rollouts go to.
 
     Attributes:
@@ -265,7 +189,7 @@ class FleetServer(_Strict):
         return address
 
 
-class ServerSpec(_Strict):
+class ServerSpec(Strict):
     """Addresses and settings of the server.
 
     Attributes:
@@ -293,7 +217,7 @@ class ServerSpec(_Strict):
     aslr: bool = True
 
 
-class Deployment(_Strict):
+class Deployment(Strict):
     """The whole ``deploy.yaml``.
 
     Attributes:
@@ -311,7 +235,7 @@ class Deployment(_Strict):
     gate: GateSpec = GateSpec()
     vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
-    fleet: list[FleetServer] = []
+    fleet: list[FleetServer] = Field(default_factory=list)
     server: ServerSpec = ServerSpec()
     repository: str = "model_repository"
     path: Path = Field(exclude=True)
@@ -319,18 +243,7 @@ class Deployment(_Strict):
     @field_validator("attributes")
     @classmethod
     def _nameable(cls, attributes: dict[str, AttributeSpec]) -> dict[str, AttributeSpec]:
-        folded: dict[str, str] = {}
-        for name, spec in attributes.items():
-            if not name.strip() or len(name.encode()) > MAX_ATTRIBUTE_BYTES:
-                raise _error_at(name, f"{name!r} cannot name an attribute: 1 to {MAX_ATTRIBUTE_BYTES} bytes")
-            other = folded.setdefault(name.casefold(), name)
-            if other != name:
-                raise _error_at(name, f"{name!r} and {other!r} differ only in case; keep one")
-            try:
-                check_name(name, "attributes")
-                spec.named(name)
-            except (CatalogueError, InvalidRequest) as error:
-                raise _error_at(name, str(error)) from error
+        check_attribute_names(attributes)
         return attributes
 
     @model_validator(mode="after")
@@ -350,7 +263,7 @@ class Deployment(_Strict):
         if "attributes" in info.data:
             for number, member in enumerate(members):
                 for name, problem in unknown_attributes(member.options, info.data["attributes"]):
-                    raise _error_at((number, "options", "adapters", name), problem)
+                    raise error_at((number, "options", "adapters", name), problem)
         return members
 
     @field_validator("vote")
@@ -359,7 +272,7 @@ class Deployment(_Strict):
         count = len(info.data.get("members", ()))
         # Faulty members are refused for what is wrong with them.
         if count and vote.min_members > count:
-            raise _error_at(
+            raise error_at(
                 "min_members",
                 f"{vote.min_members} members can never answer, there are {count}; write 1 to {count}",
             )

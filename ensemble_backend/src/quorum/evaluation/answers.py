@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import (
+    SET_KINDS,
+    AnswerKind,
+    AnswerKinds,
+    form_of,
+    kind_in,
+    parameters_for,
+)
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED
 from quorum.decision.consensus import similarity
@@ -31,6 +38,8 @@ from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
 _PLAIN = QuorumRule()
+RIGHT = "right"
+"""What a mean of scores of single values is: the share that is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ def decide_answers(table: VotesTable, weights: Weights, kinds: AnswerKinds) -> A
     for row in other_rows(table, kinds):
         cell = table.cells[row]
         kind = kind_in(kinds, cell.attribute)
-        parameters = weights.parameters(cell.attribute, cell.category)
+        parameters = parameters_for(weights, cell.attribute, cell.category, kind)
         ballots = [("", 1) if value is None else (value, ANSWERED) for value in cell.values]
         value, sure, _ = decide(_PLAIN, parameters, ballots, cell.scores, form=form_of(kind), text=cell.title)
         values[row], confidence[row], scores[row] = value, sure, answer_score(cell, value, kind)
@@ -120,6 +129,21 @@ def readable_things(value: str, text: str) -> frozenset[Thing] | None:
         return frozenset(things_of(value, text))
     except SpansError:
         return None
+
+
+def unit_of(table: VotesTable, kinds: AnswerKinds) -> str:
+    """What a mean of scores over labelled cells is, for people: the share right, or a mean of a mix."""
+    words = {
+        "one": "1 or 0 of values",
+        "spans": "F1 of spans",
+        "values": "F1 of sets",
+        "text": "ROUGE-L of texts",
+    }
+    groups = np.unique(table.groups[table.labelled]).tolist()
+    present = {form_of(kind_in(kinds, table.group_names[group][1])) for group in groups}
+    if not present - {"one"}:
+        return RIGHT
+    return f"mean score ({', '.join(word for form, word in words.items() if form in present)})"
 
 
 def other_rows(table: VotesTable, kinds: AnswerKinds) -> list[int]:

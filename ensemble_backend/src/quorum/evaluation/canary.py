@@ -28,6 +28,7 @@ from quorum.evaluation.verdict import Latency, Metric, Verdict, Worse, judge
 from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
 from quorum.votes import Cell, VotesTable
+from quorum.votes.readable import readable
 from quorum_contract.errors import QuorumError
 
 STABLE = "stable"
@@ -183,6 +184,7 @@ def pairs_from_votes(
 ) -> list[Pair]:
     """Decide recorded votes, of whichever channel, with the weights of both; withhold as the server does."""
     known, sides = kinds or {}, []
+    table, _ = readable(table, known)
     for weights in (stable, canary):
         side = decide_answers(table, weights, known)
         of_cells = [kind_in(known, cell.attribute) for cell in table.cells]

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.patterns import ABSTAIN, NA
+from quorum.decision.patterns import NA
 from quorum.decision.weights import Weights
 from quorum.evaluation.alikeness import Alikeness, alikeness
-from quorum.evaluation.answers import answer_scores
+from quorum.evaluation.answers import RIGHT, answer_scores, is_single, unit_of
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.draws import (
@@ -29,28 +29,25 @@ from quorum.evaluation.draws import (
     spread,
     training_draws,
 )
-from quorum.evaluation.heldout import HeldOut, assign_folds, closed_attributes, confusion, held_out
+from quorum.evaluation.heldout import HeldOut, assign_folds, confusion, held_out
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
+from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possible, runs
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
-from quorum.evaluation.tasks import TaskResult, task_results
+from quorum.evaluation.tasks import TaskResult, best_member, task_results
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
-from quorum.learning.em import MIN_MEMBERS
-from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS, doubt
+from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
 from quorum.votes.exploded import exploded
+from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable, scores_or_none
 
-CONFUSION = "dawid_skene"
-SCORE_METHODS = ("em", "loglinear")
-"""Methods that use the scores of votes."""
 DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 ABOUT_SCORES = (
     "right, of spans and of several values: the F1 of an answer; of texts: its ROUGE-L to the references"
 )
-_WITHOUT_SCORES, _WITHOUT_EVIDENCE = "_without_scores", "_without_evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +157,24 @@ def evaluate(
         LearnError: An unknown method or setting.
         VotesError: ``gold_labels`` is more than a fold has.
     """
+    recorded, known = table, present_kinds(table, kinds or {})
+    table, unread = readable(table, known)
     rows = _rows(table, folds)
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
-    known = present_kinds(table, kinds or {})
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
-    named, remarks = _others(table, rows, others or {}, known)
-    notes += remarks
+    named, remarks = _others(recorded, table, rows, others or {}, known)
+    notes += [*remarks, *unread]
     if any(form_of(kind) != "one" for kind in known.values()):
         notes.append(ABOUT_SCORES)
-    members, found = results(table, rows, held, named, seed, known)
+    taught = table if gold_labels is None else seen[0][0]
+    tasks = _tasks(table, known, held, taught, value_counts or {}, encoders, seed)
+    best = best_member(tasks)
+    members, found = results(table, rows, held, named, seed, known, best)
     scores = _scores(table, rows, held, seed)
     if scores is not None and scores.gains:
         notes.append(gains_in_words(scores.gains))
-    best = max(members, key=lambda name: members[name].value)
+    best = best or max(members, key=lambda name: members[name].value)
     by_draw = None if gold_labels is None else _by_draw(rows, held)
     if gold_labels is not None and by_draw is not None:
         notes += in_words(gold_labels, draws, by_draw)
@@ -183,7 +184,7 @@ def evaluate(
         best_member=best,
         correlation=alikeness(table),
         notes=tuple(notes),
-        verdict=_verdict(found, best, members[best].value),
+        verdict=_verdict(found, best, members[best].value, unit_of(table, known)),
         gold_labels=len(rows),
         gold_per_fold=float(np.mean([t.labelled.sum() for t in seen[0]])),
         products=len(np.unique(table.products[rows])),
@@ -193,7 +194,7 @@ def evaluate(
         scores=scores,
         draws=None if gold_labels is None else draws,
         spread=by_draw,
-        tasks=_tasks(table, known, held, value_counts or {}, encoders, seed),
+        tasks=tasks,
     )
 
 
@@ -201,14 +202,14 @@ def _tasks(
     table: VotesTable,
     kinds: AnswerKinds,
     held: Mapping[str, Draws],
+    seen: VotesTable,
     counts: Mapping[str, int],
     encoders: Collection[str],
     seed: int,
 ) -> dict[str, TaskResult]:
-    """The measures of each attribute's kind, of the members, majority and what ``auto`` learns."""
-    statistic = exploded(table, kinds).statistic()
+    """The measures of each attribute's kind, of members, majority and what "auto" learns from ``seen``."""
     forms = {form_of(kind_in(kinds, attribute)) for _, attribute in table.group_names}
-    auto = {form: auto_method(statistic, kinds, form, counts) for form in forms}
+    auto = {form: auto_method(seen, kinds, form, counts) for form in forms}
     learned = {form: method if method in held else "majority" for form, method in auto.items()}
     answers = {name: [out.values for out in held[name]] for name in {"majority", *learned.values()}}
     return task_results(table, kinds, answers, learned, encoders, seed)
@@ -236,12 +237,16 @@ def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
 
 
 def _others(
-    table: VotesTable, rows: npt.NDArray[np.int64], others: Mapping[str, Weights], kinds: AnswerKinds
+    recorded: VotesTable,
+    table: VotesTable,
+    rows: npt.NDArray[np.int64],
+    others: Mapping[str, Weights],
+    kinds: AnswerKinds,
 ) -> tuple[dict[str, Floats], list[str]]:
     """Scores of other weights on the labelled cells, and notes on those that cannot be compared."""
     found, notes = {}, []
     for name, weights in others.items():
-        if is_trained_on(table, weights):
+        if is_trained_on(recorded, weights):
             notes.append(f"{name} was learned from these very labels, so nothing is compared with it")
         else:
             found[name] = answer_scores(table, weights, kinds)[rows]
@@ -259,12 +264,14 @@ def _decisions(
 ) -> tuple[dict[str, Draws], list[str]]:
     """Held-out decisions of every method that these votes allow, and the notes."""
     labels = int(min(t.labelled.sum() for t in seen[0]))
-    kept, notes = _possible(table, methods, _of_single(counts, kinds), labels)
+    kept, notes = possible(table, methods, of_single(counts, kinds), labels, kinds)
     scored = scores_or_none(table.scores) is not None
     with_text = labels >= GOLD_FOR_TEXT and any(
         cell.title and kind_in(kinds, cell.attribute) == "value" for cell in table.cells if cell.gold
     )
-    with_na = bool((table.codes == NA).any())
+    single = is_single(table, kinds)
+    with_na = bool((table.codes[single] == NA).any())
+    wanted = runs(kept, settings, scored, with_text, with_na, has_single=bool(single.any()))
     held: dict[str, Draws] = {
         name: [
             held_out(
@@ -275,47 +282,17 @@ def _decisions(
             )
             for draw in (seen[:1] if method in GOLD_FREE else seen)
         ]
-        for name, (method, own) in _runs(kept, settings, scored, with_text, with_na).items()
+        for name, (method, own) in wanted.items()
     }
     values = of_form(exploded(table, kinds).statistic(), kinds, "one")
     is_cautious = settings.get("em", {}).get("cautious", True)
     if "em" in kept and not scored and is_cautious and values.hist.total:
         notes += [f"em: {reason}" for key, reason in doubt(values, counts).items() if key == "doubt"]
     if CONFUSION in kept:
-        out, note = _confusion(table, _of_single(counts, kinds), kinds)
+        out, note = _confusion(table, of_single(counts, kinds), kinds)
         held[CONFUSION] = [out]
         notes.append(note)
     return held, notes
-
-
-def _possible(
-    table: VotesTable, methods: Sequence[str], counts: Mapping[str, int], labels: int
-) -> tuple[list[str], list[str]]:
-    """The methods that can be evaluated, and notes on why the others cannot."""
-    answered = (table.codes != ABSTAIN).any(axis=0)
-    active = [name for name, any_vote in zip(table.members, answered, strict=True) if any_vote]
-    kept, notes = list(dict.fromkeys(methods)), []
-    dropped = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
-    if dropped:
-        notes.append(
-            f"{' and '.join(dropped)} left out: learning without gold needs {MIN_MEMBERS} members that "
-            f"answer, here {len(active)} did ({', '.join(active) or 'none'})"
-        )
-    if "loglinear" in kept and not labels:
-        dropped.append("loglinear")
-        notes.append("loglinear left out: a fold has no gold label to learn from; ask for more labels")
-    if CONFUSION in kept and CONFUSION not in dropped and not closed_attributes(table, counts):
-        dropped.append(CONFUSION)
-        notes.append(
-            f"{CONFUSION} left out: no attribute in the votes has a closed value set; name the deployment "
-            "whose catalogue has (--deploy)"
-        )
-    return [name for name in kept if name not in dropped], notes
-
-
-def _of_single(counts: Mapping[str, int], kinds: AnswerKinds) -> dict[str, int]:
-    """Numbers of answers of the attributes with single values."""
-    return {name: number for name, number in counts.items() if form_of(kind_in(kinds, name)) == "one"}
 
 
 def _confusion(table: VotesTable, counts: Mapping[str, int], kinds: AnswerKinds) -> tuple[HeldOut, str]:
@@ -330,27 +307,6 @@ def _confusion(table: VotesTable, counts: Mapping[str, int], kinds: AnswerKinds)
     )
 
 
-def _runs(
-    methods: Sequence[str],
-    settings: Mapping[str, Mapping[str, Any]],
-    scored: bool,
-    with_text: bool,
-    with_na: bool,
-) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    runs: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for name in dict.fromkeys(["majority", *(method for method in methods if method != CONFUSION)]):
-        runs[name] = (name, settings.get(name, {}))
-        if name == "loglinear":
-            runs["loglinear_without_na_bias"] = (name, {**settings.get(name, {}), "na_bias": False})
-            if with_text and settings.get(name, {}).get("evidence", True):
-                runs[name + _WITHOUT_EVIDENCE] = (name, {**settings.get(name, {}), "evidence": False})
-        if with_na and name in NA_BIAS_METHODS and not settings.get(name, {}).get("na_bias"):
-            runs[f"{name}_with_na_bias"] = (name, {**settings.get(name, {}), "na_bias": USUAL_NA_BIAS})
-        if scored and name in SCORE_METHODS and settings.get(name, {}).get("scores", True):
-            runs[name + _WITHOUT_SCORES] = (name, {**settings.get(name, {}), "scores": False})
-    return runs
-
-
 def _scores(
     table: VotesTable,
     rows: npt.NDArray[np.int64],
@@ -361,7 +317,7 @@ def _scores(
     members = member_scores(table)
     if not members:
         return None
-    plain = {name: name + _WITHOUT_SCORES for name in held if name + _WITHOUT_SCORES in held}
+    plain = {name: name + WITHOUT_SCORES for name in held if name + WITHOUT_SCORES in held}
     gained = {
         name: right_cells(rows, held[name]) - right_cells(rows, held[other]) for name, other in plain.items()
     }
@@ -369,12 +325,13 @@ def _scores(
     return ScoresResult(members, gains)
 
 
-def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float) -> str:
+def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float, unit: str) -> str:
     name = max((key for key in results if key != CONFUSION), key=lambda key: results[key].accuracy)
     result, name = results[name], Evaluation.label(name)
     low, high = result.delta_best_member_ci95
+    what = "" if unit == RIGHT else f"{unit} "
     figures = (
-        f"{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
+        f"{what}{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
         f"{100 * result.delta_best_member:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
     )
     if low > 0.0:

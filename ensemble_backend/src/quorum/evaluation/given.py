@@ -11,13 +11,14 @@ import numpy as np
 
 from quorum.decision.answer_kinds import FORMS, AnswerKinds
 from quorum.decision.weights import Weights, WeightsError, equal_weights
-from quorum.evaluation.answers import decide_answers, is_written, member_answer_scores
+from quorum.evaluation.answers import decide_answers, is_written, member_answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate, means_over_products
-from quorum.evaluation.tasks import TaskResult, task_results
+from quorum.evaluation.tasks import TaskResult, best_member, task_results
 from quorum.records import Record
+from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
 
@@ -120,19 +121,26 @@ def evaluate_weights(
             f"the weights are for {', '.join(weights.members)}, the votes are those of "
             f"{', '.join(table.members)}; name votes of the same members, or learn weights from these"
         )
+    known, trained_on = kinds or {}, is_trained_on(table, weights)
+    table, _ = readable(table.of_members(weights.members), known)
     if not table.labelled.any():
-        raise NothingToScoreError("no cell of the table has gold: label some (`quorum label`)")
-    trained_on, table = is_trained_on(table, weights), table.of_members(weights.members)
+        raise NothingToScoreError(
+            "no cell of the table has gold that can be read: label some (`quorum label`)"
+        )
     labelled = table.labelled
     rules = {"majority": equal_weights(table.members), **(others or {}), "weights": weights}
-    known = kinds or {}
     answers = {name: decide_answers(table, rule, known) for name, rule in rules.items()}
     decided = {name: own.scores[labelled] for name, own in answers.items()}
     voted = member_answer_scores(table, known)[labelled]
     right = np.column_stack([voted, decided["majority"], decided["weights"]])
     products = table.products[labelled]
     *members, majority, own = means_over_products(right, products, seed=seed)
-    best = int(np.argmax([member.value for member in members]))
+    tasks = task_results(
+        table, known, {name: [own.values] for name, own in answers.items()},
+        dict.fromkeys(FORMS, "weights"), encoders, seed,
+    )  # fmt: skip
+    by_headline = best_member(tasks)
+    best = table.members.index(by_headline) if by_headline else int(np.argmax([m.value for m in members]))
     groups = kinds_of(table)
     judged = {
         name: judge(groups, products, decided["weights"], cells, name, seed=seed)
@@ -156,19 +164,18 @@ def evaluate_weights(
         products=len(np.unique(products)),
         method=weights.method,
         trained_on=trained_on,
-        verdict=_verdict(own, to_majority, judged, trained_on),
-        tasks=task_results(
-            table, known, {name: [own.values] for name, own in answers.items()},
-            dict.fromkeys(FORMS, "weights"), encoders, seed,
-        ),
-    )  # fmt: skip
+        verdict=_verdict(own, to_majority, judged, trained_on, unit_of(table, known)),
+        tasks=tasks,
+    )
 
 
 def _share(accuracy: Estimate) -> dict[str, Any]:
     return {"accuracy": accuracy.value, "ci95": [accuracy.low, accuracy.high]}
 
 
-def _verdict(own: Estimate, delta: Estimate, compared: Mapping[str, Judgement], trained_on: bool) -> str:
+def _verdict(
+    own: Estimate, delta: Estimate, compared: Mapping[str, Judgement], trained_on: bool, unit: str
+) -> str:
     if delta.low > 0.0:
         words = "better than majority"
     elif delta.high < 0.0:
@@ -179,4 +186,4 @@ def _verdict(own: Estimate, delta: Estimate, compared: Mapping[str, Judgement], 
     others = headline({name: found for name, found in compared.items() if name != "majority"})
     end = (f"; worse on {worse}" if worse else "") + (f"; {others}" if others else "")
     end += "; learned from these very labels, so too good" if trained_on else ""
-    return f"{100 * own.value:.1f} % right, {words}: {points(delta)}{end}"
+    return f"{100 * own.value:.1f} % {unit}, {words}: {points(delta)}{end}"

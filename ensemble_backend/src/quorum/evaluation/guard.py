@@ -10,8 +10,9 @@ import numpy as np
 
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.weights import Weights, equal_weights
-from quorum.evaluation.answers import answer_scores
+from quorum.evaluation.answers import RIGHT, answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
+from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
 RUNNING = "the running version"
@@ -27,6 +28,7 @@ class Comparison:
         gold_labels: Number of the cells.
         compared: The new weights against the running ones and against majority, by attribute and category.
         remark: How many votes were judged in another spelling than recorded; "" if none were.
+        unit: What the figures are: the share "right", or the mean score of answers of several kinds.
     """
 
     new: float
@@ -37,6 +39,7 @@ class Comparison:
     gold_labels: int
     compared: Mapping[str, Judgement]
     remark: str = ""
+    unit: str = RIGHT
 
     @property
     def worse(self) -> list[str]:
@@ -51,7 +54,7 @@ class Comparison:
     def __str__(self) -> str:
         """One line for people."""
         return (
-            f"{self.new:.1%} right against {self.running:.1%} of the running version, difference "
+            f"{self.new:.1%} {self.unit} against {self.running:.1%} of the running version, difference "
             f"{100 * self.delta:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}, "
             f"{self.gold_labels} gold labels)"
         )
@@ -70,6 +73,7 @@ def compare(
     ``kinds`` are those of attributes without single values, of which answers score between 0 and 1
     (:mod:`quorum.evaluation.answers`).
     """
+    table, _ = readable(table, kinds or {})
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
@@ -87,4 +91,5 @@ def compare(
         *(float(now), float(before), float(now - before), overall.low, overall.high),
         gold_labels=len(own),
         compared=compared,
+        unit=unit_of(table, kinds or {}),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.weights import Weights, equal_weights
-from quorum.evaluation.answers import answer_scores
+from quorum.evaluation.answers import RIGHT, answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, headline, judge, kinds_of
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.heldout import assign_folds
@@ -19,6 +19,7 @@ from quorum.evaluation.measures import Flags
 from quorum.evaluation.stats import Estimate, means_over_products
 from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
+from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
 FOLDS = 5
@@ -36,6 +37,7 @@ class LearnedResult(Record):
         gold_labels: Number of these labelled cells, of ``products`` products.
         how: Why these labels did not teach the weights, for people.
         compared: Against majority and the given others, by attribute and category.
+        unit: What the figures are: the share "right", or the mean score of answers of several kinds.
     """
 
     accuracy: Estimate
@@ -44,6 +46,7 @@ class LearnedResult(Record):
     products: int
     how: str
     compared: Mapping[str, Judgement]
+    unit: str = RIGHT
 
     @property
     def warning(self) -> str:
@@ -77,7 +80,9 @@ def judge_learned(
         kinds: Kinds of the attributes; None: all have single values.
     """
     right: Floats | None
-    known = kinds or {}
+    known, recorded = kinds or {}, table
+    table, _ = readable(table, known)
+    used = used & table.labelled
 
     def scores(rule: Weights) -> Floats:
         return answer_scores(table, rule, known)
@@ -95,7 +100,7 @@ def judge_learned(
     against = {"majority": plain[rows]}
     for name, other in (others or {}).items():
         cells = scores(other)[rows]
-        if (cells != plain[rows]).any() and not is_trained_on(table, other):
+        if (cells != plain[rows]).any() and not is_trained_on(recorded, other):
             against[name] = cells
     products, own, groups = table.products[rows], right[rows], kinds_of(table.with_gold(rows))
     accuracy, majority = means_over_products(np.column_stack([own, plain[rows]]), products, seed=seed)
@@ -106,6 +111,7 @@ def judge_learned(
         products=len(np.unique(products)),
         how=how,
         compared={n: judge(groups, products, own, cells, n, seed=seed) for n, cells in against.items()},
+        unit=unit_of(table.with_gold(rows), known),
     )
 
 

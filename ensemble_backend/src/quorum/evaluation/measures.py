@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
+from quorum.decision.f1 import f1
+from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
 BINS = 15
@@ -82,11 +84,16 @@ def micro_f1(table: VotesTable, values: list[str], rows: npt.NDArray[np.int64]) 
     ``values`` are the decisions on the labelled ``rows`` of the table, "" for none. nan if there is nothing
     to extract and nothing was extracted.
     """
-    hits = extracted = wanted = 0
-    for row, value in zip(rows.tolist(), values, strict=True):
-        cell = table.cells[row]
-        named = value not in {"", NOT_APPLICABLE}
-        extracted += named
-        wanted += cell.gold[0] != NOT_APPLICABLE
-        hits += named and cell.is_right(value)
-    return 2.0 * hits / (extracted + wanted) if extracted + wanted else float("nan")
+    counts = (value_counts(table.cells[row], value) for row, value in zip(rows.tolist(), values, strict=True))
+    hits, extracted, wanted = (sum(column) for column in zip((0.0, 0.0, 0.0), *counts, strict=True))
+    return f1(hits, extracted, wanted)
+
+
+def value_counts(cell: Cell, answer: str | None) -> tuple[float, float, float]:
+    """What an answer adds to a micro-F1: whether it is a right value, is a value, and should be one.
+
+    Where both "n/a" and a value are acceptable, that value is wanted if it is the answer.
+    """
+    named = bool(answer) and answer != NOT_APPLICABLE
+    hit = named and cell.is_right(answer)
+    return float(hit), float(named), float(hit or cell.gold[0] != NOT_APPLICABLE)

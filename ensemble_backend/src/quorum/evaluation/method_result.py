@@ -71,6 +71,7 @@ def results(
     others: Mapping[str, Floats],
     seed: int,
     kinds: AnswerKinds | None = None,
+    best_member: str | None = None,
 ) -> tuple[dict[str, Estimate], dict[str, MethodResult]]:
     """Figures of each member and of each method.
 
@@ -82,6 +83,7 @@ def results(
         seed: Of the intervals.
         kinds: Kinds of the attributes; None: all have single values. Reliability and calibration leave out
             written texts, and take a set as right only as a whole; F1 is of single values alone.
+        best_member: The member that methods are compared with; None: that of the highest accuracy.
     """
     known = kinds or {}
     voted = member_answer_scores(table, known)[rows]
@@ -92,7 +94,7 @@ def results(
     means = resampled(columns, table.products[rows], seed)
     shares = [float(column.mean()) for column in columns]
     majority = len(table.members)
-    best = int(np.argmax(shares[:majority]))
+    best = table.members.index(best_member) if best_member else int(np.argmax(shares[:majority]))
     attributes = np.array([attribute for _, attribute in kinds_of(table)])
     plain = right_cells(rows, held["majority"])
     others = {name: cells for name, cells in others.items() if not np.array_equal(cells, plain[:, 0])}

@@ -101,7 +101,7 @@ def _reliability(evaluation: Evaluation) -> str:
 
 
 def _legend(axes: Any, place: str, columns: int = 1) -> None:
-    """A legend beside the axes, where it covers nothing."""
+    """A legend next to the axes, where it covers nothing."""
     axes.figure.legend(loc=f"outside {place}", ncols=columns)
 
 

@@ -10,26 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKind
 from quorum.decision.arrays import Floats
-from quorum.decision.cell import ANSWERED, NOT_APPLICABLE
+from quorum.decision.f1 import f1
 from quorum.decision.rouge import rouge_l, rouge_n
 from quorum.decision.sets import Thing
 from quorum.evaluation.answers import answer_score, readable_things
+from quorum.evaluation.measures import value_counts
 from quorum.evaluation.stats import Estimate, bootstrap_sums, percentile_interval
 from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
+from quorum_contract import Status
 
 HEADLINES: Mapping[AnswerKind, str] = {
     "value": "accuracy", "label": "macro_f1", "spans": "f1", "values": "f1", "text": "rouge_l",
 }  # fmt: skip
 """The measure that stands first, by kind."""
-UNPARSABLE = 4
-"""Status of a vote that could not be read."""
+Counts = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,13 @@ class Measure:
         figure: Maps (..., k) sums to (...,) figures in [0, 1].
     """
 
-    counts: Floats
+    counts: Floats | Counts
     figure: Callable[[Floats], Floats]
 
     @property
     def value(self) -> float:
         """The figure of all cells; nan if there is nothing to measure."""
-        return float(self.figure(self.counts.sum(axis=0)))
+        return float(self.figure(self.counts.sum(axis=0, dtype=np.float64)))
 
 
 def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | None]) -> dict[str, Measure]:
@@ -60,7 +62,8 @@ def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | No
 
     Args:
         kind: Of the attribute.
-        cells: With gold; of several acceptable answers the one that fits best counts.
+        cells: With gold; of several acceptable answers the one that fits best counts. A cell whose gold
+            cannot be read counts for nothing.
         answers: One per cell; None or "" for none, which is wrong, but no false positive.
     """
     pairs = list(zip(cells, (answer or None for answer in answers), strict=True))
@@ -74,7 +77,7 @@ def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | No
     if kind in SET_KINDS:
         return {
             "f1": Measure(_array([_set_counts(*pair) for pair in pairs], 3), _f1),
-            "exact": _mean([float(answer_score(*pair, kind) >= 1.0) for pair in pairs]),
+            "exact": Measure(_array([_exact(*pair, kind) for pair in pairs], 2), _ratio),
         }
     accuracy = {"accuracy": _mean([float(cell.is_right(answer)) for cell, answer in pairs])}
     if kind == "label":
@@ -84,7 +87,7 @@ def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | No
             **accuracy,
             "micro_f1": Measure(by_label.sum(axis=1), _f1),
         }
-    return {**accuracy, "micro_f1": Measure(_array([_value_counts(*pair) for pair in pairs], 3), _f1)}
+    return {**accuracy, "micro_f1": Measure(_array([value_counts(*pair) for pair in pairs], 3), _f1)}
 
 
 def score_answers(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | None]) -> dict[str, float]:
@@ -125,16 +128,19 @@ def intervals(
 def parse_share(statuses: Sequence[int]) -> float:
     """Share of the answers that could be read: ANSWERED of ANSWERED and UNPARSABLE; nan without either.
 
-    Votes of another status say nothing about it. A votes table keeps no statuses: there an abstention is null
-    whatever its reason, so the share of votes (:func:`answered_share`) is at most this one.
+    Votes of another status say nothing about it.
     """
-    read = sum(status == ANSWERED for status in statuses)
-    asked = read + sum(status == UNPARSABLE for status in statuses)
+    read = sum(status == Status.ANSWERED for status in statuses)
+    asked = read + sum(status == Status.UNPARSABLE for status in statuses)
     return read / asked if asked else float("nan")
 
 
 def answered_share(cells: Sequence[Cell], member: int) -> float:
-    """Share of cells with a vote of a member: the least that its parse share can be; nan without cells."""
+    """Share of cells with a vote of a member; nan without cells.
+
+    A table keeps no statuses: an abstention is null whatever its reason. So the share of a member's answers
+    that could be read is at least this one.
+    """
     return sum(cell.values[member] is not None for cell in cells) / len(cells) if cells else float("nan")
 
 
@@ -171,31 +177,33 @@ def _to_references(score: Callable[[str, str], float], cell: Cell, answer: str |
     return 0.0 if answer is None else sum(score(answer, text) for text in cell.gold) / len(cell.gold)
 
 
-def _value_counts(cell: Cell, answer: str | None) -> tuple[float, float, float]:
-    named = answer is not None and answer != NOT_APPLICABLE
-    return float(named and cell.is_right(answer)), float(named), float(cell.gold[0] != NOT_APPLICABLE)
-
-
-def _label_counts(pairs: Sequence[tuple[Cell, str | None]]) -> Floats:
-    """(n, labels, 3) right, answered and wanted, of each label that is gold or an answer."""
+def _label_counts(pairs: Sequence[tuple[Cell, str | None]]) -> Counts:
+    """(n, labels, 3) right, answered and wanted, of each label that is gold or an answer; a byte each."""
     wanted = [
         answer if answer is not None and cell.is_right(answer) else cell.gold[0] for cell, answer in pairs
     ]
     given = [answer for _, answer in pairs]
     index = {name: at for at, name in enumerate(sorted({*wanted, *(name for name in given if name)}))}
-    counts = np.zeros((len(pairs), len(index), 3))
+    counts = np.zeros((len(pairs), len(index), 3), np.int8)
     for row, (gold, answer) in enumerate(zip(wanted, given, strict=True)):
-        counts[row, index[gold], 2] = 1.0
+        counts[row, index[gold], 2] = 1
         if answer is not None:
-            counts[row, index[answer], 1] = 1.0
-            counts[row, index[answer], 0] = float(answer == gold)
+            counts[row, index[answer], 1] = 1
+            counts[row, index[answer], 0] = answer == gold
     return counts
 
 
+def _exact(cell: Cell, answer: str | None, kind: AnswerKind) -> tuple[float, float]:
+    return float(answer_score(cell, answer, kind) >= 1.0), float(bool(accepted_sets(cell)))
+
+
 def _set_counts(cell: Cell, answer: str | None) -> tuple[float, float, float]:
+    """Shared, named and wanted things; nothing where the gold cannot be read, as for a cell without gold."""
+    accepted = accepted_sets(cell)
+    if not accepted:
+        return 0.0, 0.0, 0.0
     things: frozenset[Thing] = frozenset()
     if answer is not None:
         things = readable_things(answer, cell.title) or things
-    accepted = accepted_sets(cell) or [frozenset()]
     fits = [(len(things & gold), len(things), len(gold)) for gold in accepted]
-    return max(fits, key=lambda fit: (2.0 * fit[0] / max(fit[1] + fit[2], 1), -fit[2]))
+    return max(fits, key=lambda fit: (f1(*fit, empty=0.0), -fit[2]))

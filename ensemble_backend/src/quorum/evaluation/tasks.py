@@ -112,6 +112,11 @@ def task_results(
     return found
 
 
+def best_member(tasks: Mapping[str, TaskResult]) -> str | None:
+    """The best member by the headline of the only task; None where there are several."""
+    return next(iter(tasks.values())).rows[0].name if len(tasks) == 1 else None
+
+
 def _result(
     table: VotesTable,
     rows: Sequence[int],

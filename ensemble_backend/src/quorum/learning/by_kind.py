@@ -17,22 +17,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from quorum.decision.answer_kinds import SETTING, AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import SETTING, AnswerKinds, form_of, kind_in, recorded_kinds
 from quorum.decision.cell import Parameters
 from quorum.decision.forms import Form
+from quorum.decision.kept import TEXTS, converted
 from quorum.decision.weights import Weights, attribute_of
-from quorum.learning.learn import METHODS, choose_method, learn_statistic
+from quorum.learning.learn import GOLD_FOR_LOGLINEAR, METHODS, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_values
 from quorum.learning.set_bias import recorded_shifts, set_biases, shifted
 from quorum.learning.texts import TextWeights, equal_texts, learn_texts
 from quorum.votes.exploded import exploded, written_texts
+from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 from quorum.votes.table import VotesTable, build_table
 
 CONSENSUS = "consensus"
 """Method of weights that are for written texts alone."""
-PARTS, TEXTS = "parts", "texts"
-"""Settings: what was learned for sets of things, by form, and for texts, by attribute."""
+PARTS = "parts"
+"""Setting: what was learned, by form, where there are sets of things."""
 _FORMS: tuple[Form, ...] = ("one", "spans", "values")
 _STRENGTH = ("loglinear", "em", "iwmv", "majority")
 _ANSWERS_OF_A_THING = 2
@@ -49,6 +51,7 @@ def learn(
     value_counts: Mapping[str, int] | None = None,
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
+    methods: Mapping[Form, str] | None = None,
 ) -> Weights:
     """Learn weights from a votes table, as :func:`quorum.learning.learn.learn` does for single values.
 
@@ -63,13 +66,15 @@ def learn(
         value_counts: As there.
         created: As there.
         settings: As there; a bias for "n/a" is for single values alone.
+        methods: Form of an answer -> its method, where it is another than ``method``.
 
     Raises:
         LearnError, VotesError: As there.
     """
-    known = present_kinds(table, kinds or {})
+    known, own = present_kinds(table, kinds or {}), methods or {}
     common: dict[str, Any] = {"catalogue": catalogue, "value_counts": value_counts, "created": created}
     if not known:
+        method = own.get("one", method)
         return learn_values(table, method, gold_labels=gold_labels, seed=seed, settings=settings, **common)
     if gold_labels is not None:
         table = table.sample_gold(gold_labels, seed)
@@ -80,15 +85,17 @@ def learn(
         "data_hash": table.data_hash(),
         "seed": seed if gold_labels is not None else None,
     }
+    table, _ = readable(table, known)
+    of_texts = own.get("text", method)
     texts = {
         name: equal_texts(len(table.members))
-        if method == "majority"
-        else learn_texts(cells, with_references=method in ("auto", "loglinear"))
+        if of_texts == "majority"
+        else learn_texts(cells, with_references=of_texts in ("auto", "loglinear"))
         for name, cells in written_texts(table, known).items()
     }
     weights = learn_parts(
         exploded(table, known).statistic(), known, method, texts=texts, settings=settings,
-        provenance=provenance, **common,
+        provenance=provenance, methods=own, labels=labelled_by_form(table, known), **common,
     )  # fmt: skip
     return shifted(weights, set_biases(table, weights, _by_gold(weights, known)))
 
@@ -104,6 +111,8 @@ def learn_parts(
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    methods: Mapping[Form, str] | None = None,
+    labels: Mapping[Form, float] | None = None,
 ) -> Weights:
     """Learn weights from the histogram of an exploded table; see :func:`learn`.
 
@@ -117,6 +126,8 @@ def learn_parts(
         created: As there.
         settings: As there.
         provenance: Where the votes come from.
+        methods: As there.
+        labels: Form -> labelled answers, of which one of several things is one; None: each thing counts.
     """
     common: dict[str, Any] = {"catalogue": catalogue, "created": created, "provenance": provenance}
     learned: dict[str, Weights] = {}
@@ -124,10 +135,11 @@ def learn_parts(
         part = of_form(statistic, kinds, form)
         if part.hist.total:
             counts = _counts(part, value_counts or {}, form)
-            chosen = _allowed(part, method, counts, form)
+            asked = (methods or {}).get(form, method)
+            chosen = _allowed(part, asked, counts, form, (labels or {}).get(form))
             own = _fitting(chosen, settings or {}, form)
             # Of single values "auto" also records why agreement is not trusted.
-            used = method if method == "auto" and form == "one" else chosen
+            used = asked if asked == "auto" and form == "one" else chosen
             learned[form] = learn_statistic(part, used, value_counts=counts, settings=own, **common)
     written = dict(texts or {})
     if not learned and not written:
@@ -139,13 +151,15 @@ def learn_parts(
 
 def with_earlier(weights: Weights, before: Weights, kinds: AnswerKinds) -> Weights:
     """New weights with what a state does not hold, of earlier ones: weights of texts and biases of sets."""
-    texts = [name for name, kind in kinds.items() if kind == "text" and name in before.attributes]
+    earlier = recorded_kinds(before.settings)
+    same = {name for name, kind in kinds.items() if earlier.get(name) == kind}
+    texts = sorted(name for name in same if kinds[name] == "text" and name in before.attributes)
     attributes = {**weights.attributes}
     attributes |= {name: _as_text(before.attributes[name], weights) for name in texts}
     settings = {**weights.settings, SETTING: dict(sorted(kinds.items()))}
-    if TEXTS in before.settings:
-        settings[TEXTS] = before.settings[TEXTS]
-    taught = _by_gold(weights, kinds)
+    if found := {name: how for name, how in before.settings.get(TEXTS, {}).items() if name in same}:
+        settings[TEXTS] = found
+    taught = _by_gold(weights, kinds).keys() & same
     shifts = {name: s for name, s in recorded_shifts(before.settings).items() if name in taught}
     return shifted(replace(weights, attributes=attributes, settings=settings), shifts)
 
@@ -174,29 +188,58 @@ def _counts(part: Statistic, counts: Mapping[str, int], form: str) -> Mapping[st
     return {name: _ANSWERS_OF_A_THING for _, name in part.groups}
 
 
-def _allowed(part: Statistic, method: str, counts: Mapping[str, int], form: str) -> str:
+def _allowed(
+    part: Statistic, method: str, counts: Mapping[str, int], form: str, labels: float | None = None
+) -> str:
     """The method of a part: the one asked for, but what its labels allow where it has none.
 
     Agreement teaches nothing about sets: things that no member named have no cell, so that ``em`` would take
-    a member that names little for the worst, and equal weights are better (docs/adr/0082).
+    a member that names little for the worst, and equal weights are better (docs/adr/0082). "auto" counts
+    labelled answers, not the things in them.
     """
     is_possible = method != "loglinear" or part.hist.labelled().total
-    chosen = method if method != "auto" and is_possible else choose_method(part, counts)
+    if method != "auto" and is_possible:
+        chosen = method
+    elif form != "one" and labels is not None and labels < GOLD_FOR_LOGLINEAR:
+        return "majority"
+    else:
+        chosen = choose_method(part, counts)
     return "majority" if chosen == "em" and form != "one" else chosen
 
 
-def auto_method(statistic: Statistic, kinds: AnswerKinds, form: Form, counts: Mapping[str, int]) -> str:
-    """What "auto" learns by for attributes of a form, of an exploded table; texts as with "loglinear"."""
+def auto_method(table: VotesTable, kinds: AnswerKinds, form: Form, counts: Mapping[str, int]) -> str:
+    """What "auto" learns by from a table, for attributes of a form; texts as with "loglinear"."""
     if form == "text":
         return "loglinear"
-    part = of_form(statistic, kinds, form)
-    return _allowed(part, "auto", _counts(part, counts, form), form)
+    part = of_form(exploded(table, kinds).statistic(), kinds, form)
+    labels = labelled_by_form(table, kinds).get(form, 0)
+    return _allowed(part, "auto", _counts(part, counts, form), form, labels)
+
+
+def labelled_by_form(table: VotesTable, kinds: AnswerKinds) -> dict[Form, float]:
+    """Form -> number of the labelled answers of that form."""
+    found: dict[Form, float] = {}
+    for cell in readable(table, kinds)[0].cells:
+        if cell.gold:
+            form = form_of(kind_in(kinds, cell.attribute))
+            found[form] = found.get(form, 0) + 1
+    return found
+
+
+def methods_by_form(weights: Weights) -> dict[Form, str]:
+    """Form of an answer -> the method that its weights were learned by; texts are left out."""
+    parts = weights.settings.get(PARTS, {})
+    found: dict[Form, str] = {form: parts[form]["method"] for form in _FORMS if form in parts}
+    if weights.method != CONSENSUS and not found:
+        found["one"] = weights.method
+    return found
 
 
 def _by_gold(weights: Weights, kinds: AnswerKinds) -> AnswerKinds:
     """The kinds of those attributes of sets whose weights were learned from gold."""
-    methods = {form: part["method"] for form, part in weights.settings.get(PARTS, {}).items()}
-    return {name: k for name, k in kinds.items() if methods.get(form_of(k)) == "loglinear"}
+    methods = methods_by_form(weights)
+    taught = {form for form, method in methods.items() if form != "one" and method == "loglinear"}
+    return {name: kind for name, kind in kinds.items() if form_of(kind) in taught}
 
 
 def _fitting(method: str, settings: Mapping[str, Any], form: str) -> Mapping[str, Any] | None:
@@ -237,11 +280,13 @@ def _joined(
 ) -> Weights:
     """One file of weights: the parameters of sets and texts stand under their attributes' names."""
     attributes, groups, settings = dict(base.attributes), dict(base.groups), dict(base.settings)
+    if "one" in learned and len(learned) > 1:
+        settings[PARTS] = {"one": {"method": learned["one"].method}}
     for form, part in learned.items():
         names = {name for _, name in statistic.groups if form_of(kind_in(kinds, name)) == form}
         if form != "one":
-            attributes |= {name: _in_kind(part.parameters(name), base) for name in sorted(names)}
-            groups |= {key: _in_kind(own, base) for key, own in part.groups.items()}
+            attributes |= {name: converted(part.parameters(name), base.default, {}) for name in sorted(names)}
+            groups |= {key: converted(own, base.default, {}) for key, own in part.groups.items()}
             own = {} if part is base else part.settings
             settings.setdefault(PARTS, {})[form] = {"method": part.method, **own}
             if chosen := own.get("attributes"):
@@ -260,26 +305,6 @@ def _joined(
     methods = {part.method for part in learned.values()}
     method = next((name for name in _STRENGTH if name in methods), base.method)
     return replace(base, method=method, attributes=attributes, groups=groups, settings=settings)
-
-
-def _in_kind(parameters: Parameters, base: Weights) -> Parameters:
-    """Parameters of sets with a confidence of the kind that the file of weights has.
-
-    Calibrated ones among agreement give agreement. Agreement among calibrated ones cannot be calibrated
-    without labels: it gets the default's score of "none of these", and weights with its sum, which decide
-    alike.
-    """
-    if parameters.calibrated == (base.confidence == "calibrated"):
-        return parameters
-    if parameters.calibrated:
-        return msgspec.structs.replace(parameters, none_bias=None)
-    factor = sum(base.default.weights) / (sum(parameters.weights) or 1.0) or 1.0
-    return msgspec.structs.replace(
-        parameters,
-        weights=tuple(round(weight * factor, 6) for weight in parameters.weights),
-        na_bias=round(parameters.na_bias * factor, 6),
-        none_bias=base.default.none_bias,
-    )
 
 
 def _as_text(parameters: Parameters, base: Weights) -> Parameters:

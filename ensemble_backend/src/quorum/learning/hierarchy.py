@@ -15,7 +15,7 @@ _SHORTEST = 2.0**-40
 _TOLERANCE = 1e-9
 _NEAR = 1e-5
 """Steps may be many where the curvature is far from the Hessian: a last one that gains less than this is
-little beside the width of the posterior."""
+little against the width of the posterior."""
 _MAX_ROUNDS = 200
 
 

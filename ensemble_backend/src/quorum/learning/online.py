@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds
+from quorum.decision.answer_kinds import FORMS, AnswerKinds
 from quorum.decision.arrays import leaders
 from quorum.decision.evidence import FEATURES
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
@@ -194,7 +194,7 @@ def relearn(
 ) -> Weights:
     """Learn weights from a state, as :func:`quorum.learning.learn` does; takes milliseconds.
 
-    ``kinds`` as in :func:`update`. Texts, which are in no state, keep their weights of ``before``.
+    ``kinds`` as in :func:`update`. Texts keep their weights of ``before``; "auto" counts labels of all forms.
 
     Returns:
         The weights; ``data_hash`` in their provenance is the hash of the state, ``labelled_tables`` the
@@ -208,12 +208,12 @@ def relearn(
         "days": len(state.days),
         "labelled_tables": [day.data_hash for day in state.days if day.gold_labels],
     }
-    options: dict[str, Any] = {
-        "catalogue": catalogue, "value_counts": value_counts, "created": created, "settings": settings,
-    }  # fmt: skip
+    options: dict[str, Any] = {"catalogue": catalogue, "value_counts": value_counts}
+    options |= {"created": created, "settings": settings}
     if not kinds:
         return learn_statistic(state.statistic, method, **options, provenance=provenance)
-    weights = learn_parts(state.statistic, kinds, method, **options, provenance=provenance)
+    most = dict.fromkeys(FORMS, sum(day.factor * day.gold_labels for day in state.days))
+    weights = learn_parts(state.statistic, kinds, method, **options, provenance=provenance, labels=most)
     return weights if before is None else with_earlier(weights, before, kinds)
 
 
@@ -294,11 +294,11 @@ def _version(scored: bool, text: bool) -> int:
 
 def _check_same_cells(hist: Histogram, scored: Histogram) -> None:
     """Refuse rows with scores that are of other cells than those without."""
-    plain, told = (np.bincount(part.groups, part.counts, hist.n_groups) for part in (hist, scored))
+    plain, other = (np.bincount(part.groups, part.counts, hist.n_groups) for part in (hist, scored))
     levels = scored.all_levels()
     if (
         scored.n_groups > hist.n_groups
-        or not np.allclose(plain, told)
+        or not np.allclose(plain, other)
         or (scored.right != UNLABELLED).any()
         or (levels[scored.codes == ABSTAIN] != NO_SCORE).any()
     ):

@@ -43,7 +43,7 @@ class ScoredCoin:
     with ``s`` the log odds of the vote's score level: ``c_j`` = 1 and ``a_j`` = 0 for a member that knows how
     sure it is, ``c_j`` = 0 for one whose scores say nothing. A ridge of 1 pulls towards the former.
 
-    First the slopes are learned beside an intercept per member and attribute, so that attributes that are
+    First the slopes are learned with an intercept per member and attribute, so that attributes that are
     both easy and highly scored do not make a slope. The scores of a member whose slope is not clearly above 0
     are ignored from then on, and those of all members where the slopes are low: little is lost. Then the
     other slopes are learned again with one intercept per member: intercepts per attribute would follow errors
@@ -174,7 +174,7 @@ class _Em:
         return self.tally(self.rows.expect(accuracy)[0])
 
     def within_groups(self, strata: npt.NDArray[np.int64]) -> tuple[Numbers, Numbers]:
-        """(m,) slopes beside intercepts per stratum, (g,) of the groups, and each in standard errors."""
+        """(m,) slopes, with intercepts per stratum, (g,) of the groups, and each in standard errors."""
         size = int(strata.max(initial=0)) + 1
         design = np.concatenate(
             [np.tile(self.cell, (size, 1)), np.repeat(np.eye(size), LEVELS + 1, axis=0)], axis=1

@@ -18,14 +18,14 @@ import numpy as np
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, kind_in
 from quorum.decision.cell import ANSWERED, Parameters, decide_one
+from quorum.decision.f1 import f1
+from quorum.decision.kept import SET_BIAS
 from quorum.decision.sets import NAMED, Thing, explode, without_overlaps
 from quorum.decision.weights import Weights, attribute_of
 from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
-SETTING = "set_bias"
-"""Setting of weights: attribute -> what its bias for "not named" was lowered by."""
 GOLD_FOR_BIAS = 50
 MOST_CELLS = 2_000
 SHIFTS = tuple(step / 4 for step in range(13))
@@ -35,12 +35,8 @@ LEAST_GAIN = 0.002
 
 def f1_of_sets(answer: frozenset[Thing], accepted: Sequence[frozenset[Thing]]) -> float:
     """The highest F1 of an answer with one of the acceptable ones, 1 for two empty ones; 0 without any."""
-    return max((_f1(answer, gold) for gold in accepted), default=0.0)
-
-
-def _f1(answer: frozenset[Thing], gold: frozenset[Thing]) -> float:
-    named = len(answer) + len(gold)
-    return 2.0 * len(answer & gold) / named if named else 1.0
+    fits = (f1(len(answer & gold), len(answer), len(gold), empty=1.0) for gold in accepted)
+    return max(fits, default=0.0)
 
 
 def set_biases(table: VotesTable, weights: Weights, kinds: AnswerKinds, seed: int = 0) -> dict[str, float]:
@@ -70,13 +66,13 @@ def shifted(weights: Weights, shifts: Mapping[str, float]) -> Weights:
         return weights
     attributes = {name: _lower(p, shifts.get(name, 0.0)) for name, p in weights.attributes.items()}
     groups = {key: _lower(p, shifts.get(attribute_of(key), 0.0)) for key, p in weights.groups.items()}
-    settings = {**weights.settings, SETTING: dict(sorted(shifts.items()))}
+    settings = {**weights.settings, SET_BIAS: dict(sorted(shifts.items()))}
     return replace(weights, attributes=attributes, groups=groups, settings=settings)
 
 
 def recorded_shifts(settings: Mapping[str, Any]) -> dict[str, float]:
     """The shifts that settings of weights record."""
-    stated = settings.get(SETTING)
+    stated = settings.get(SET_BIAS)
     return {str(k): float(v) for k, v in stated.items()} if isinstance(stated, Mapping) else {}
 
 
@@ -98,7 +94,7 @@ def _best(weights: Weights, cells: Sequence[Cell], are_spans: bool) -> float:
                 value, confidence = decide(cell.attribute, cell.category, votes, cell.scores)
                 if value == NAMED:
                     sure[thing] = confidence
-            kept = without_overlaps(sure) if are_spans else tuple(sure)
+            kept = without_overlaps(sure, cell.title) if are_spans else tuple(sure)
             scores.append(f1_of_sets(frozenset(kept), accepted))
         values.append(float(np.mean(scores)))
     if max(values) < values[0] + LEAST_GAIN:

@@ -11,7 +11,7 @@ from typing import Any
 
 from quorum.bulk.ask import attributes_of, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
-from quorum.bulk.listings import Listing, gold_of, read_listings
+from quorum.bulk.listings import Listing, check_gold, gold_of, read_listings
 from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.deployment.schema import Deployment
@@ -35,6 +35,7 @@ from quorum.rollout.channels import RolloutError
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesTable, read_votes
+from quorum.votes.readable import readable
 from quorum_client import Answer, AsyncClient, Extraction
 from quorum_contract import CANARY, STABLE, Status
 from quorum_contract.errors import QuorumError
@@ -152,6 +153,8 @@ def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, not
             note(remark)
     vote = deployment.vote
     rule = QuorumRule(vote.min_members, vote.min_weight)
+    for remark in readable(table, catalogue.answer_kinds())[1]:
+        note(remark)
     pairs = pairs_from_votes(table, stable, canary, rule, catalogue.answer_kinds())
     return pairs, _observed(table, versions), trained_on
 
@@ -192,6 +195,7 @@ def _replay(
     names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
     fields = fields_of(deployment, names)
     listings = read_listings(Path(options.replay), options.text_column, fields=fields)
+    check_gold(listings, catalogue)
     kinds = catalogue.answer_kinds()
     url = options.url or endpoint_of(deployment).grpc_url
     observed, pairs, changed = (Observed(), Observed()), [], 0
@@ -214,12 +218,16 @@ def _replay(
         if isinstance(left, QuorumError) or isinstance(right, QuorumError):
             continue
         for a, b in zip(left.answers, right.answers, strict=True):
+            # On another category no member was asked: both say "n/a", which is no evidence.
+            if not catalogue.get(a.attribute).is_asked_for(listing.category):
+                continue
             changed += _said(a) != _said(b)
             gold, kind = tuple(gold_of(listing, a.attribute, catalogue)), kind_in(kinds, a.attribute)
             was, now = _decided(a, kind, listing.text), _decided(b, kind, listing.text)
             pairs.append(Pair(product, a.attribute, was, now, gold, listing.category, kind, listing.text))
     if not pairs:
-        raise CanaryReportError(f"no listing was answered by both channels: {error}")
+        why = error or "no product is of a category that has one of these attributes"
+        raise CanaryReportError(f"no listing was answered by both channels: {why}")
     if changed:
         note(f"members answered {changed} of {len(pairs)} cells differently the second time")
     return pairs, observed, False

@@ -11,20 +11,22 @@ from typing import Any
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.decision.catalogue_change import CatalogueChange
 from quorum.decision.weights import Weights, WeightsError
-from quorum.deployment.schema import Deployment
+from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
-from quorum.runtimes.base import RuntimeConfigError
+from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
 from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.lookup_options import CatalogueOptions
 from quorum.runtimes.option_base import find_missing
 from quorum.runtimes.options import EncoderOptions
+from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
+from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
 from quorum_contract.errors import QuorumError
 
@@ -44,10 +46,12 @@ class ServedError(QuorumError, RuntimeError):
 def validate(deployment: Deployment) -> None:
     """Check the files that a deployment names; nothing is changed.
 
-    Files of filled products are read, for members of runtime ``catalogue``.
+    Files of filled products are read, for members of runtime ``catalogue``; what encoders and LLMs were tuned
+    on is compared with the catalogue and the member's prompts, as at their start.
 
     Raises:
-        MisfitError: A file is missing, or a file of products cannot be used.
+        MisfitError: A file is missing, a file of products cannot be used, or a tuned model would be asked
+            other than in its training.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
@@ -58,19 +62,28 @@ def validate(deployment: Deployment) -> None:
         raise MisfitError("\n".join(missing))
     catalogue = deployment.catalogue()
     for i, member in enumerate(deployment.members):
-        if isinstance(member.options, CatalogueOptions):
-            path = deployment.root / member.options.products
-            try:
-                filled = {name for product in read_products(path) for name in product.values}
-                check_attributes(path, filled, catalogue)
-            except RuntimeConfigError as error:
-                raise MisfitError(f"{deployment.path}: members[{i}].options.products: {error}") from error
-        if isinstance(member.options, EncoderOptions):
-            folder = deployment.root / member.options.model
-            try:
-                answerable(read_encoder(folder), catalogue, folder)
-            except EncoderFileError as error:
-                raise MisfitError(f"{deployment.path}: members[{i}].options.model: {error}") from error
+        where = f"{deployment.path}: members[{i}]"
+        try:
+            _check_member(deployment, member, catalogue)
+        except RuntimeConfigError as error:
+            key = ".options.products" if isinstance(member.options, CatalogueOptions) else ""
+            raise MisfitError(f"{where}{key}: {error}") from error
+        except EncoderFileError as error:
+            raise MisfitError(f"{where}.options.model: {error}") from error
+
+
+def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:
+    """Raise RuntimeConfigError or EncoderFileError where what a member was made of does not fit."""
+    options, root = member.options, deployment.root
+    if isinstance(options, CatalogueOptions):
+        path = root / options.products
+        filled = {name for product in read_products(path) for name in product.values}
+        check_attributes(path, filled, catalogue)
+    elif isinstance(options, EncoderOptions):
+        folder = root / options.model
+        answerable(read_encoder(folder), catalogue, folder)
+    else:
+        check_prompts(RuntimeSettings(member.name, root, options, catalogue=catalogue, style=member.prompt))
 
 
 def check_machine(deployment: Deployment) -> Preflight:
@@ -129,9 +142,10 @@ def render(deployment: Deployment, *, check: bool = False, reset_weights: bool =
     version = start_again(deployment) if reset else None
     changes = difference(deployment) if check else render_repository(deployment)
     misfits = blocking(Store(deployment.repository_path), changes)
-    pinned, catalogue = _pinned(deployment), deployment.catalogue().hashes
+    pinned, catalogue = _pinned(deployment), deployment.catalogue()
     unscored = {version: missing_scores(deployment, weights) for version, weights in pinned.items()}
-    changed = {version: weights.catalogue_change(catalogue) for version, weights in pinned.items()}
+    hashes, kinds = catalogue.hashes, catalogue.answer_kinds()
+    changed = {version: weights.catalogue_change(hashes, kinds) for version, weights in pinned.items()}
     return RenderReport(
         changes,
         version,

@@ -31,6 +31,7 @@ from quorum.operations.servers import store_of
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.readable import readable
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
@@ -159,7 +160,8 @@ def evaluate_weights(
         raise NothingToScoreError(f"{path}: {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    for remark in (*spelling_remarks(table, path), *unlike_served(table, loaded, name)):
+    remarks = (*spelling_remarks(table, path), *readable(table, kinds)[1])
+    for remark in (*remarks, *unlike_served(table, loaded, name)):
         note(remark)
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")
@@ -176,9 +178,11 @@ def encoders_of(deployment: Deployment | None) -> set[str]:
     return {m.name for m in deployment.members if m.runtime == "encoder"} if deployment else set()
 
 
-def kinds_unknown(deployment: Deployment | None, table: VotesTable) -> tuple[str, ...]:
+def kinds_unknown(
+    deployment: Deployment | None, table: VotesTable, kinds: AnswerKinds | None = None
+) -> tuple[str, ...]:
     """Say which answers look like spans, which count as single values without a deployment."""
-    found = [] if deployment else look_like_spans(table)
+    found = [] if deployment else [name for name in look_like_spans(table) if name not in (kinds or {})]
     if not found:
         return ()
     remark = (

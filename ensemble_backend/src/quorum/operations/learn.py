@@ -10,19 +10,18 @@ from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
-from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, recorded_kinds
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift, DriftError
 from quorum.evaluation.drift import drift as compare_day
-from quorum.evaluation.evaluate import SCORE_METHODS
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.files import check_replaceable, locked, replacing
-from quorum.learning.by_kind import CONSENSUS, is_taught_by_gold, learn_parts, present_kinds
 from quorum.learning.by_kind import learn as learn_table
-from quorum.learning.learn import NA_BIAS_METHODS, LearnError, choose_method
+from quorum.learning.by_kind import learn_parts, methods_by_form, present_kinds
+from quorum.learning.learn import LearnError
 from quorum.learning.online import (
     OnlineError,
     State,
@@ -37,6 +36,7 @@ from quorum.learning.online import (
     without_attributes,
 )
 from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights
+from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
     kind_remarks,
     learned_remarks,
@@ -55,38 +55,11 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
+from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 
 MOST_NA_BIAS = 10
 """Beyond it no vote for a value, or none for "n/a", would count."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnOptions:
-    """Options of :func:`learn`.
-
-    Attributes:
-        method: "auto", "majority", "iwmv", "em" or "loglinear".
-        gold_labels: Use only this many gold labels, drawn with ``seed``; None: all.
-        seed: Draws the gold labels.
-        update: Weights learned so far, with their state in a file of their folder: add the votes to theirs.
-        forgetting: With ``update``, what an earlier vote counts now, above 0 and at most 1.
-        scores: Whether votes may weigh more the surer their members are; False: as if no vote had a score.
-        evidence: Whether the products' texts may count with ``loglinear``; False: votes alone decide.
-        na_bias: For majority and em: added to the weight of "n/a", in mean weights of a member; -1 makes it
-            one vote weaker.
-        judge: Whether to judge the weights by attribute on labels that did not teach them.
-    """
-
-    method: str = "auto"
-    gold_labels: int | None = None
-    seed: int = 0
-    update: str | Path | None = None
-    forgetting: float = 1.0
-    scores: bool = True
-    evidence: bool = True
-    na_bias: float = 0.0
-    judge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +180,7 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: 
     if len(table) and not len(day):
         raise DriftError(f"{votes}: written texts alone, or nothing named; there are no votes to compare")
     result = compare_day(load_state(state_path(weights)), day, weights=loaded, alarm=alarm)
-    for remark in spelling_remarks(table, votes):
+    for remark in (*spelling_remarks(table, votes), *readable(table, kinds)[1]):
         note(remark)
     return result
 
@@ -225,17 +198,22 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     table = read_votes(votes)
     if deployment:
         table = table.of_members(deployment.member_names)
-    labels, seed, catalogue = options.gold_labels, options.seed, _catalogue(deployment)
+    labels, seed, catalogue = options.gold_labels, options.seed, catalogue_of(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
     statistic = exploded(table, kinds).statistic()
-    used = statistic if labels is None else exploded(table.sample_gold(labels, seed), kinds).statistic()
-    choice = _choice(used, options, catalogue)
-    weights = learn_table(table, kinds=kinds, gold_labels=labels, seed=seed, **choice, **catalogue)
+    sample = table if labels is None else table.sample_gold(labels, seed)
+    chosen = choice(sample, kinds, options, catalogue)
+    weights = learn_table(table, kinds=kinds, gold_labels=labels, seed=seed, **chosen, **catalogue)
     state = begin(table, kinds) if labels is None else None
     judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks = (*votes_remarks(statistic, kinds), *spellings, *kinds_unknown(deployment, table))
-    remarks += (*without_votes(statistic, deployment, kinds), *kind_remarks(weights))
+    remarks += (
+        *readable(table, kinds)[1],
+        *without_votes(statistic, deployment, kinds),
+        *kind_remarks(weights),
+    )
+    used = statistic if sample is table else exploded(sample, kinds).statistic()
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if judged is None:
         remarks += _not_judged(votes, statistic, options)
@@ -246,15 +224,14 @@ def _judged(
     table: VotesTable, weights: Weights, deployment: Deployment | None, options: LearnOptions
 ) -> LearnedResult | None:
     """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
-    labels, catalogue = options.gold_labels, _catalogue(deployment)
-    kinds = present_kinds(table, kinds_of(deployment))
-    # Where references taught the weights of texts, another method than loglinear would not use them.
-    by_references = is_taught_by_gold(weights) and weights.method != "loglinear"
-    method = options.method if by_references or weights.method == CONSENSUS else weights.method
-    choice = _choice(exploded(table, kinds).statistic(), replace(options, method=method), catalogue)
+    labels, catalogue = options.gold_labels, catalogue_of(deployment)
+    kinds, methods = present_kinds(table, kinds_of(deployment)), methods_by_form(weights)
+    # Texts, which have no method of their own, are learned in the way that was asked for.
+    chosen = choice(table, kinds, replace(options, method="auto"), catalogue, methods)
+    chosen["method"] = options.method
 
     def again(seen: VotesTable) -> Weights:
-        return learn_table(seen, kinds=kinds, **choice, **catalogue)
+        return learn_table(seen, kinds=kinds, methods=methods, **chosen, **catalogue)
 
     used = table.labelled if labels is None else table.sample_gold(labels, options.seed).labelled
     return judge_learned(table, weights, used, again, live_weights(deployment, table), kinds=kinds)
@@ -300,9 +277,9 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     members = deployment.member_names if deployment else None
     if members:
         check_wanted(read_members(votes), members)
-    statistic, catalogue = read_statistic(votes, members=members), _catalogue(deployment)
+    statistic, catalogue = read_statistic(votes, members=members), catalogue_of(deployment)
     kinds = _single_kinds(votes, statistic, deployment)
-    weights = learn_parts(statistic, kinds, **_choice(statistic, options, catalogue), **catalogue)
+    weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
     spellings = spellings_in_stream(votes, deployment)
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
@@ -325,7 +302,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
         )
         remarks: tuple[str, ...] = (remark,)
     else:
-        state, remarks = _without_stale(state, old, deployment)
+        state, remarks = _without_stale(state, old, deployment, kinds)
         if remarks and not owned:
             raise OnlineError(
                 f"{before}: is not of its state {state_path(before)}, maybe as an update broke off, so that "
@@ -335,11 +312,12 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
         # Drift first: the day must not be part of what it is compared with.
         changed = compare_day(state, day, weights=old) if state.statistic.hist.total and len(day) else None
         state = update(state, table, options.forgetting, kinds)
-    catalogue = _catalogue(deployment) if deployment else {"catalogue": _by_attribute(old)}
-    choice = _choice(state.statistic, options, catalogue)
-    weights = relearn(state, **choice, **catalogue, kinds=kinds, before=old)
+    catalogue = catalogue_of(deployment) if deployment else {"catalogue": _by_attribute(old)}
+    chosen = choice(state.statistic, kinds, options, catalogue)
+    weights = relearn(state, **chosen, **catalogue, kinds=kinds, before=old)
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks += (*spellings, *_kept_texts(table, kinds))
+    remarks += (*spellings, *kinds_unknown(deployment, table, kinds), *readable(table, kinds)[1])
+    remarks += _kept_texts(table, kinds)
     remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
@@ -347,51 +325,30 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
 
 
 def _without_stale(
-    state: State, old: Weights, deployment: Deployment | None
+    state: State, old: Weights, deployment: Deployment | None, kinds: AnswerKinds
 ) -> tuple[State, tuple[str, ...]]:
-    """The state without votes on attributes that the catalogue changed since, and a remark on these."""
+    """The state without votes on attributes that changed, or whose kind did, and remarks on these."""
     now = deployment.catalogue().hashes if deployment else None
-    before = _by_attribute(old)
-    if now is None or before is None:
-        return state, ()
+    before, earlier = _by_attribute(old), recorded_kinds(old.settings)
     known = {attribute for _, attribute in state.statistic.groups}
-    stale = sorted(name for name in known if is_stale(name, before, now))
-    if not stale:
-        return state, ()
-    remark = (
-        f"changed in the catalogue since, so that earlier votes do not count: {named(stale)}; enough new "
-        "votes give weights of its own again"
-    )
-    return without_attributes(state, stale), (remark,)
+    other = {n for n in known if form_of(kind_in(kinds, n)) != form_of(kind_in(earlier, n))}
+    stale: set[str] = set()
+    if now is not None and before is not None:
+        stale = {name for name in known - other if is_stale(name, before, now)}
+    remarks = []
+    if stale:
+        remarks.append(
+            f"changed in the catalogue since, so that earlier votes do not count: {named(sorted(stale))}; "
+            "enough new votes give weights of its own again"
+        )
+    if other:
+        remarks.append(
+            f"{named(sorted(other))}: earlier votes were counted as another kind of answer, so they do not "
+            "count; to have them count, learn anew from all recorded votes with the deployment"
+        )
+    return (without_attributes(state, sorted(stale | other)) if remarks else state), tuple(remarks)
 
 
 def _by_attribute(weights: Weights) -> Mapping[str, str] | None:
     """The hashes of the catalogue by attribute, where weights know them."""
     return weights.catalogue if isinstance(weights.catalogue, Mapping) else None
-
-
-def _choice(statistic: Statistic, options: LearnOptions, catalogue: Mapping[str, Any]) -> dict[str, Any]:
-    """Method and settings, as arguments of the learning functions."""
-    method = options.method
-    if options.scores and options.evidence and not options.na_bias:
-        return {"method": method}
-    settings: dict[str, Any] = {}
-    used = choose_method(statistic, catalogue.get("value_counts")) if method == "auto" else method
-    if not options.scores and used in SCORE_METHODS:
-        settings["scores"] = False
-    if not options.evidence and used == "loglinear":
-        settings["evidence"] = False
-    if options.na_bias:
-        if used not in NA_BIAS_METHODS:
-            raise LearnError(
-                f"{used}: a bias for n/a can be set for {' and '.join(NA_BIAS_METHODS)}; loglinear learns "
-                "it from gold: leave --na-bias out, or name one of these with --method"
-            )
-        settings["na_bias"] = options.na_bias
-    return {"method": method, "settings": settings or None}
-
-
-def _catalogue(deployment: Deployment | None) -> dict[str, Any]:
-    """Hash and value counts of the catalogue, as arguments of the learning functions."""
-    catalogue = deployment.catalogue() if deployment else None
-    return {"catalogue": catalogue.hashes, "value_counts": catalogue.value_counts()} if catalogue else {}

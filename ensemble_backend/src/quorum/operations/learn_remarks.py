@@ -9,12 +9,13 @@ from pathlib import Path
 
 from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
 from quorum.decision.catalogue_change import named
+from quorum.decision.kept import TEXTS
 from quorum.decision.patterns import ABSTAIN
 from quorum.decision.scores import NO_SCORE
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.evaluate import SCORE_METHODS
-from quorum.learning.by_kind import PARTS, TEXTS, of_form
+from quorum.evaluation.runs import SCORE_METHODS
+from quorum.learning.by_kind import PARTS, methods_by_form, of_form
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
@@ -32,10 +33,10 @@ def learned_remarks(
 
     ``scores`` and ``evidence`` tell whether these were asked for.
     """
-    doubt = weights.settings.get("doubt")
+    doubt, values = weights.settings.get("doubt"), of_form(statistic, recorded_kinds(weights.settings), "one")
     remarks = [*([doubt] if doubt else []), *attribute_remarks(weights)]
     remarks += _score_remarks(statistic, weights, scores)
-    return (*remarks, *(_text_remarks(statistic, weights) if evidence else ()))
+    return (*remarks, *(_text_remarks(values, weights) if evidence and values.hist.total else ()))
 
 
 def spellings_in_stream(votes: Path, deployment: Deployment | None) -> tuple[str, ...]:
@@ -68,6 +69,8 @@ def votes_remarks(statistic: Statistic, kinds: AnswerKinds) -> tuple[str, ...]:
 def kind_remarks(weights: Weights) -> Iterator[str]:
     """Say what taught the weights of sets of things, and of texts."""
     for form, part in weights.settings.get(PARTS, {}).items():
+        if form == "one":
+            continue
         names = [name for name, kind in recorded_kinds(weights.settings).items() if kind == form]
         how = "labels" if part["method"] == "loglinear" else f"no labels ({part['method']})"
         yield f"{named(sorted(names))}: each thing named counts by weights learned from {how}"
@@ -101,8 +104,9 @@ def _score_remarks(statistic: Statistic, weights: Weights, asked: bool) -> tuple
     if sure := weighed_by_scores(weights):
         surer = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
         return share, f"{surer}; without a score it keeps its member's weight"
-    if weights.method not in SCORE_METHODS:
-        return (f"{share}; {weights.method} does not use them",)
+    methods = set(methods_by_form(weights).values())
+    if not methods & set(SCORE_METHODS):
+        return (f"{share}; {' and '.join(sorted(methods)) or weights.method} does not use them",)
     if not asked:
         return (f"{share}; they are left out, as asked for",)
     return (f"{share}; those of no member say enough, so no vote weighs more for its score",)
@@ -110,9 +114,9 @@ def _score_remarks(statistic: Statistic, weights: Weights, asked: bool) -> tuple
 
 def _text_remarks(statistic: Statistic, weights: Weights) -> Iterator[str]:
     """Say whether texts count, and why not."""
-    if weights.method != "loglinear":
+    if methods_by_form(weights).get("one") != "loglinear":
         return
-    labels = weights.provenance["gold_labels"]
+    labels = round(statistic.hist.labelled().total)
     if weights.evidence:
         yield f"values also count by the products' texts, learned from {labels} labels"
     elif statistic.text is None:

@@ -69,8 +69,9 @@ def publish(
     with connect(deployment, dry_run) as rollout:
         change = rollout.publish(loaded, force, names := tuple(dict.fromkeys(keep)))
         published = rollout.keeping(loaded, names)
-    catalogue = published.catalogue_change(deployment.catalogue().hashes)
-    return replace(change, unscored=tuple(missing_scores(deployment, published)), catalogue=catalogue)
+    catalogue = deployment.catalogue()
+    changed = published.catalogue_change(catalogue.hashes, catalogue.answer_kinds())
+    return replace(change, unscored=tuple(missing_scores(deployment, published)), catalogue=changed)
 
 
 def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:

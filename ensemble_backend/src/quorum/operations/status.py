@@ -292,6 +292,7 @@ def _version_status(
     except WeightsError as error:
         return VersionStatus(state, damaged=str(error))
     created, labels = weights.provenance.get("created"), weights.provenance.get("gold_labels")
+    catalogue = deployment.catalogue()
     return VersionStatus(
         state,
         method=weights.method,
@@ -300,7 +301,7 @@ def _version_status(
         gold_labels=labels,
         uses_scores=weights.uses_scores,
         unscored=tuple(missing_scores(deployment, weights)),
-        catalogue=weights.catalogue_change(deployment.catalogue().hashes),
+        catalogue=weights.catalogue_change(catalogue.hashes, catalogue.answer_kinds()),
         kept=kept_attributes(weights),
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from quorum.decision.spans import (
     TextSpan,
     dump_spans,
     dump_values,
+    laid_out,
     load_pairs,
     load_values,
     locate,
@@ -35,15 +37,25 @@ def split_gold(field: str, kind: AnswerKind) -> list[str]:
     """The acceptable answers in what a person wrote, best first.
 
     They are separated by " | ". A written text is one answer, whatever it holds; so are several values, which
-    " | " separates too. Between JSON lists that may stand only where one ends and the next begins.
+    " | " separates too. Between JSON lists of spans it may stand only where one ends and the next begins.
     """
     if kind in ("text", "values"):
         answers = [field]
-    elif field.lstrip().startswith("["):
-        answers = _BETWEEN_LISTS.split(field)
     else:
-        answers = field.split(SEPARATOR)
+        answers = _BETWEEN_LISTS.split(field)
+        # A sheet without a catalogue may have lists too; a value such as "[used] shoe" is none.
+        if not (kind == "spans" and field.lstrip().startswith("[")) and not all(map(_is_list, answers)):
+            answers = field.split(SEPARATOR)
     return [answer.strip() for answer in answers if answer.strip()]
+
+
+def _is_list(answer: str) -> bool:
+    if not answer.lstrip().startswith("["):
+        return False
+    try:
+        return isinstance(json.loads(answer), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def spelled_gold(attribute: Attribute, kind: AnswerKind, given: str, text: str) -> str:
@@ -71,7 +83,10 @@ def allowed_answers(attribute: Attribute, kind: AnswerKind) -> str:
         return SEPARATOR.join([*attribute.values, *([NOT_APPLICABLE] if attribute.allow_na else [])])
     if kind == "spans":
         return f'[["words of the title", "type"], ...]; types: {SEPARATOR.join(attribute.values)}'
-    return f"all that apply, between them {SEPARATOR.strip()!r}" if kind == "values" else ""
+    if kind == "values":
+        of = f" of {_listed(attribute.values)}" if attribute.values else ""
+        return f"all that apply{of}, between them {SEPARATOR.strip()!r}"
+    return ""
 
 
 def _value(attribute: Attribute, given: str) -> str:
@@ -123,7 +138,7 @@ def _spans(attribute: Attribute, given: str, text: str) -> str:
     spans = locate(text, typed)
     if spans is None:
         raise LabelError(f"{len(pairs)} spans are too many for one answer; leave some out")
-    _refuse_overlaps(spans, one_line(text))
+    _refuse_overlaps(laid_out(text, spans), one_line(text))
     return dump_spans(text, spans)
 
 

@@ -16,6 +16,8 @@ from quorum_contract.errors import QuorumError
 
 ENCODER_FILE = "encoder.json"
 SCHEMA_VERSION = 1
+SHORTEST, LONGEST = 8, 8192
+"""Fewest and most tokens of the longest input; no encoder that can be tuned has more positions."""
 _DIMS = {"label": 2, "spans": 3, "value": 3}
 
 
@@ -82,6 +84,8 @@ def read_encoder(folder: Path) -> EncoderFile:
 
 def _problem(found: EncoderFile) -> str:
     """Why a description contradicts itself; empty where it does not."""
+    if not SHORTEST <= found.max_tokens <= LONGEST:
+        return f"max_tokens is {found.max_tokens}, and {SHORTEST} to {LONGEST} can be served"
     if not found.attributes or (found.head != "value" and len(found.attributes) != 1):
         wanted = "at least one" if found.head == "value" else "exactly one"
         return f"head {found.head!r} answers {wanted} attribute, and {len(found.attributes)} are named"
@@ -95,8 +99,6 @@ def _problem(found: EncoderFile) -> str:
         wrong = [tag for tag in found.labels if tag != "O" and tag[:2] not in ("B-", "I-")]
         if wrong:
             return f"tag {wrong[0]!r} is none of O, B-type, I-type"
-    if found.max_tokens < 8:
-        return f"max_tokens is {found.max_tokens}, and at least 8 are needed"
     return ""
 
 
@@ -131,7 +133,7 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
 
 def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
     named = {tag[2:] if found.head == "spans" else tag for tag in found.labels if tag != "O"}
-    allowed = {*attribute.values, *[NOT_APPLICABLE] * attribute.allow_na}
+    allowed = {*attribute.values, *[NOT_APPLICABLE] * bool(attribute.allow_na)}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(
             f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again"

@@ -31,8 +31,12 @@ class HfRuntime:
         settings.check_files()
         self._host = Host.of(settings)
         loaded = self._host.loaded
-        self._tokenizer = ChatTokenizer(loaded.tokenizer, options.chat)
-        self._answers, self._guided = Answers(settings, loaded), options.guided
+        try:
+            self._tokenizer = ChatTokenizer(loaded.tokenizer, options.chat)
+            self._answers, self._guided = Answers(settings, loaded), options.guided
+        except BaseException:
+            self._host.release()
+            raise
         self._max_new_tokens = options.max_new_tokens
         self._longest = min(options.max_seq_len or loaded.positions, loaded.positions)
         self._is_models = self._longest == loaded.positions

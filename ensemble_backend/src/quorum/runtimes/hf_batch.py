@@ -39,6 +39,11 @@ class Answers:
             if not self._closed:
                 done(reply)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the member was closed: its answers are dropped."""
+        return self._closed
+
     def close(self) -> None:
         """Drop all later answers: the batcher may go on for other members."""
         with self._lock:

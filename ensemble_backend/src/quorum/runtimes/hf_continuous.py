@@ -103,7 +103,7 @@ class ContinuousBatcher:
             elif not self._manager.is_running():
                 self._reopen()
             for name, job in list(self._jobs.items()):
-                if job.question.expired:
+                if job.question.expired or job.answers.closed:
                     self._drop(name, Status.TIMEOUT)
 
     def _take(self, result: Any) -> None:

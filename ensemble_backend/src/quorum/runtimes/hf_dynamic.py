@@ -55,7 +55,7 @@ class DynamicBatcher:
 
     def is_over(self, job: Job) -> bool:
         """Whether a job needs no more tokens."""
-        return job.settled or not self._running
+        return job.settled or job.answers.closed or not self._running
 
     def _run(self) -> None:
         last = 0
@@ -64,7 +64,7 @@ class DynamicBatcher:
             for job in batch:
                 if job.question.expired:
                     job.settle(Status.TIMEOUT)
-            self._answer([job for job in batch if not job.settled])
+            self._answer([job for job in batch if not self.is_over(job)])
 
     def _collect(self, last: int) -> list[Job]:
         """The next batch; empty at the end."""

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from quorum.runtimes.option_base import Count
 from quorum.runtimes.options import Lora
+from quorum.runtimes.plain_lora import more_than_plain
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODULES: Mapping[str, str] = MappingProxyType(
@@ -55,16 +57,22 @@ def read_peft_adapter(lora: Lora, root: Path) -> PeftAdapter:
     """Read the adapter that an option names, relative to ``root``.
 
     Raises:
-        ValueError: It is no PEFT adapter, has another rank than the option says, or changes a module that
-            cannot be served.
+        ValueError: It is no PEFT adapter, has another rank than the option says, has more than plain LoRA
+            has, or changes a module that cannot be served.
     """
     path = root / lora.path
     try:
-        config = msgspec.json.decode((path / ADAPTER_CONFIG).read_bytes(), type=_Config)
+        found = msgspec.json.decode((path / ADAPTER_CONFIG).read_bytes(), type=dict[str, Any])
+        config = msgspec.convert(found, _Config)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no PEFT adapter ({error!r}); name the folder with {ADAPTER_CONFIG}"
         ) from error
+    if more := more_than_plain(found):
+        raise ValueError(
+            f"the adapter in {path} has {more}, and only plain LoRA can be served; merge it into the"
+            " checkpoint with PEFT's merge_and_unload and serve that, or tune a plain one with `quorum tune`"
+        )
     if lora.rank and lora.rank != config.r:
         raise ValueError(
             f"rank {lora.rank}, but the adapter in {path} has {config.r}; write that one, or leave `rank` out"

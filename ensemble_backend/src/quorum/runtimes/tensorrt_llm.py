@@ -125,9 +125,9 @@ class TensorRtLlmRuntime:
         left_s = question.left_s
         if left_s <= 0:
             return Status.TIMEOUT
-        result = self._host.llm.generate_async(
-            inputs=tokens, sampling_params=parameters, lora_request=self._adapters.get(question.adapter or "")
-        )
+        # An adapter that is not loaded must not mean the LLM without one.
+        lora = None if question.adapter is None else self._adapters[question.adapter]
+        result = self._host.llm.generate_async(inputs=tokens, sampling_params=parameters, lora_request=lora)
         try:
             async with asyncio.timeout(left_s) as limit:
                 question.cancellation.when_cancelled(partial(self._end_soon, limit))

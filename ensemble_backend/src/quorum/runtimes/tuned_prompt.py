@@ -112,6 +112,8 @@ def check_prompts(settings: RuntimeSettings[Options]) -> None:
         return
     options = settings.options
     for name in options.adapters_used:
+        if not (name or options.llm):
+            continue
         folder = settings.root / (name or options.llm)
         try:
             tuned = read_tuned_prompts(folder)

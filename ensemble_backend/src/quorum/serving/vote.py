@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
+from quorum.decision.answer_kinds import form_of, kind_in, parameters_for
 from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
@@ -71,10 +71,8 @@ class TritonPythonModel:
         self._damage: WeightsError | None = None
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
-            # An attribute outside the catalogue is made anew at each look.
-            self._form = lru_cache(maxsize=1024)(lambda name: catalogue.get(name).form)
-            hashes = catalogue.hashes
-            if change := weights.check_fits(self._members, hashes, catalogue.hash):
+            self._kinds, hashes = catalogue.answer_kinds(), catalogue.hashes
+            if change := weights.check_fits(self._members, hashes, catalogue.hash, self._kinds):
                 logger.warning("vote: version %d: %s", self._version, change)
             self._weights = weights.fitted(hashes)
             self._evidence = Evidence(self._weights.evidence) if self._weights.evidence else None
@@ -111,21 +109,22 @@ class TritonPythonModel:
 
     def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
-        rules, step = self._weights.parameters, len(question.attributes)
+        step, category = len(question.attributes), question.category
         ballots = [(value, status) for value, status, _ in votes]
         scores = [score for _, _, score in votes]
         text = self._evidence.of(question.text) if self._evidence else None
+        kinds = [kind_in(self._kinds, name) for name in question.attributes]
         return [
             decide(
                 self._quorum,
-                rules(name, question.category),
+                parameters_for(self._weights, name, category, kind),
                 ballots[at::step],
                 scores[at::step],
                 text,
-                self._form(name),
+                form_of(kind),
                 question.text,
             )
-            for at, name in enumerate(question.attributes)
+            for at, (name, kind) in enumerate(zip(question.attributes, kinds, strict=True))
         ]
 
     def _read(

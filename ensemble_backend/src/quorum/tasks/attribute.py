@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from quorum.decision.forms import Form
 from quorum.tasks.normalise import NORMALISERS, is_not_given, visible
 from quorum_contract import NOT_APPLICABLE
-from quorum_contract.errors import QuorumError
+from quorum_contract.errors import InvalidRequest, QuorumError
+from quorum_contract.fields import join_fields
 
 Kind = Literal["value", "label", "spans", "text"]
 """``value``: a value that the text states, or "n/a". ``label``: one of a closed list. ``spans``: parts of the
@@ -21,6 +22,8 @@ MAX_VALUE_CHARS = 128
 """Longest value of an open attribute that is read: gold and recorded votes of AE-110K exceed 64."""
 MAX_TEXT_CHARS = 1000
 """Longest answer of kind ``text`` unless the attribute has a limit of its own."""
+MOST_TEXT_CHARS = 8000
+"""Largest limit of an answer of kind ``text``: JSON may write a character as two, and 16 384 are read."""
 
 
 class CatalogueError(QuorumError, ValueError):
@@ -49,12 +52,12 @@ class Attribute:
         normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
         kind: Of the answer.
         many: Whether a product may have several values; only of kind ``value``.
-        allow_na: Whether "n/a" is an answer; of kind ``label`` it is one only where this is set.
+        allow_na: Whether "n/a" is an answer; None becomes False for kind ``label``, else True.
         only: Categories that it is asked for; empty: all.
         fields: Named fields that TEXT is made of, in their order; empty: TEXT is plain.
         instructions: What the LLM is to do, in place of the usual sentence; empty: that one.
         examples: Worked examples for the prompt.
-        max_chars: Longest answer of kind ``text``.
+        max_chars: Longest answer of kind ``text``, up to :data:`MOST_TEXT_CHARS`.
     """
 
     name: str
@@ -65,7 +68,7 @@ class Attribute:
     normaliser: str = "text"
     kind: Kind = "value"
     many: bool = False
-    allow_na: bool = True
+    allow_na: bool | None = None
     only: tuple[str, ...] = field(default=(), hash=False)
     fields: tuple[str, ...] = field(default=(), hash=False)
     instructions: str = field(default="", hash=False)
@@ -75,10 +78,13 @@ class Attribute:
     _longest: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.allow_na is None:
+            object.__setattr__(self, "allow_na", self.kind != "label")
         longest = max(map(len, [*self.values, *self.synonyms, *self.synonyms.values()]), default=0)
         object.__setattr__(self, "_longest", longest + MAX_VALUE_CHARS)
         try:
             self._check_kind()
+            self._check_names()
             object.__setattr__(self, "_canonical", self._spellings())
         except CatalogueError as error:
             raise CatalogueError(f"attribute {self.name!r}: {error}") from error
@@ -89,10 +95,23 @@ class Attribute:
             raise CatalogueError(f"kind {self.kind!r} needs its {what} as `values`")
         if self.kind == "text" and (self.values or self.synonyms):
             raise CatalogueError("kind 'text' has no values and no synonyms; leave them out")
-        if self.kind == "text" and self.max_chars < 1:
-            raise CatalogueError(f"max_chars is {self.max_chars}; at least 1 is needed")
+        if not 1 <= self.max_chars <= MOST_TEXT_CHARS:
+            raise CatalogueError(f"max_chars is {self.max_chars}; give 1 to {MOST_TEXT_CHARS}")
+        if self.kind != "text" and self.max_chars != MAX_TEXT_CHARS:
+            raise CatalogueError(f"`max_chars` is for kind 'text', not {self.kind!r}; leave it out")
         if self.many and self.kind != "value":
             raise CatalogueError(f"`many` is for kind 'value', not {self.kind!r}; leave it out")
+
+    def _check_names(self) -> None:
+        if len(set(self.fields)) < len(self.fields):
+            raise CatalogueError(f"fields {', '.join(self.fields)}: name each once")
+        for name in self.fields:
+            try:
+                join_fields({name: name})
+            except InvalidRequest as error:
+                raise CatalogueError(f"fields: {error}") from error
+        if not all(name.strip() for name in self.only):
+            raise CatalogueError("`only` has an empty category; leave it out")
 
     def _spellings(self) -> dict[str, str]:
         """Normalised spelling -> canonical value, for every spelling that the catalogue lists."""

@@ -13,6 +13,7 @@ from typing import Any
 from quorum.decision.answer_kinds import AnswerKind
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.tasks.attribute import Attribute, CatalogueError, Example
+from quorum.tasks.examples import check_examples
 
 CATALOGUE_FILE = "catalogue.json"
 PLAIN_SCHEMA, SCHEMA_VERSION = 1, 2
@@ -31,7 +32,9 @@ class Catalogue:
 
     @classmethod
     def of(cls, attributes: Sequence[Attribute], default_normaliser: str = "text") -> Catalogue:
-        """A catalogue of these attributes, by name."""
+        """A catalogue of these attributes, by name; raises CatalogueError for an example that is none."""
+        for attribute in attributes:
+            check_examples(attribute)
         return cls({attribute.name: attribute for attribute in attributes}, default_normaliser)
 
     def get(self, name: str) -> Attribute:
@@ -45,7 +48,7 @@ class Catalogue:
 
     def value_counts(self) -> dict[str, int]:
         """Number of possible answers of each closed attribute, ``"n/a"`` included; open ones are absent."""
-        return {name: len(a.values) + a.allow_na for name, a in self.attributes.items() if a.is_closed}
+        return {name: len(a.values) + bool(a.allow_na) for name, a in self.attributes.items() if a.is_closed}
 
     def answer_kinds(self) -> dict[str, AnswerKind]:
         """Kind of the answer of each attribute that has another than a single value."""

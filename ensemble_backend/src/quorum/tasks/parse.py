@@ -40,6 +40,7 @@ _KEY = re.compile(r'"\s*+:')
 _SPACE = " \t\n\r"
 _MISSING = object()
 _SHORT = 128
+_LISTS = ("spans", "values")
 
 
 def abstain(status: Status, count: int) -> list[Vote]:
@@ -74,7 +75,7 @@ def parse_answer(
         text: The product's text, which answers of kind ``spans`` must be parts of.
 
     Returns:
-        One vote per attribute, in their order.
+        One vote per attribute, in their order; of spans and of many values without a score.
     """
     answer = answer[:MAX_ANSWER_CHARS]
     found = _read(attributes, answer)
@@ -87,7 +88,11 @@ def parse_answer(
     except RecursionError:
         return votes
     spans = _by_name(attributes, places)
-    return [_scored(vote, spans[name], ends, log_probs) for vote, name in zip(votes, attributes, strict=True)]
+    return [
+        # A list has no place of its own: that of its first element says nothing of the others.
+        vote if catalogue.get(name).form in _LISTS else _scored(vote, spans[name], ends, log_probs)
+        for vote, name in zip(votes, attributes, strict=True)
+    ]
 
 
 class _Found(NamedTuple):

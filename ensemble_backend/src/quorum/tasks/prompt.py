@@ -106,11 +106,16 @@ def _form(asked: Sequence[Attribute]) -> str:
 
 
 def _examples(asked: Sequence[Attribute]) -> str:
-    """Worked examples, those with one text as one; a key without a known answer is left out."""
+    """Worked examples, those with one text as one: those with all keys, or if none has, those with some."""
     answers: dict[str, dict[str, object]] = {}
     for attribute in asked:
         for example in attribute.examples:
             answers.setdefault(example.text, {})[attribute.name] = example.answer
+    whole = {text: answer for text, answer in answers.items() if len(answer) == len(asked)}
     fields = {name for attribute in asked for name in attribute.fields}
-    shown = [f"{_product(text, fields)}\nJSON: {answer_text(answer)}" for text, answer in answers.items()]
-    return "\nExamples:\n" + "\n\n".join(shown) + "\n" if shown else ""
+    shown = [
+        f"{_product(text, fields)}\nJSON: {answer_text(answer)}"
+        for text, answer in (whole or answers).items()
+    ]
+    title = "Examples" if whole else "Examples, each with some of the keys"
+    return f"\n{title}:\n" + "\n\n".join(shown) + "\n" if shown else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
-from quorum.decision.spans import SpansError, TextSpan, locate, pairs_of
+from quorum.decision.spans import SpansError, TextSpan, laid_out, locate, pairs_of
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import read
@@ -256,7 +256,7 @@ def _problem_of_spans(name: str, gold: list[object], text: str, attribute: Attri
     spans = locate(text, typed)
     if spans is None:
         return f"{name}: has {len(typed)} spans, too many for one answer"
-    if clash := overlap_of(spans):
+    if clash := overlap_of(laid_out(text, spans)):
         shared = " and ".join(repr(span.type) for span in clash)
         return f"{name}: the spans of type {shared} overlap at character {clash[1].start}"
     return ""

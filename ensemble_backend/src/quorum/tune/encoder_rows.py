@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.catalogue_change import OUTSIDE
-from quorum.decision.spans import TextSpan, load_pairs, locate
+from quorum.decision.spans import TextSpan, laid_out, load_pairs, locate
 from quorum.runtimes.encoder_input import OUTSIDE_TAG, Encoded, EncoderInput, HeadKind
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
@@ -139,7 +139,7 @@ def targets_of(
 
 def tags_of(labels: Sequence[str], encoded: Encoded, row: TrainingRow) -> npt.NDArray[np.int64] | str:
     """(t,) the tag of each token, or why the row has none."""
-    spans = locate(row.text, load_pairs(row.answers[0])) or []
+    spans = laid_out(row.text, locate(row.text, load_pairs(row.answers[0])) or [])
     places = {label: place for place, label in enumerate(labels)}
     tags = np.full(len(encoded.ids), IGNORED, np.int64)
     starts = {start for _, start, _ in encoded.places.tolist()}

@@ -14,6 +14,7 @@ from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.sets import NAMED, Thing, explode, things_of
 from quorum.decision.spans import SpansError
+from quorum.votes.readable import readable
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable, build_table
 
@@ -21,9 +22,11 @@ from quorum.votes.table import VotesTable, build_table
 def exploded(table: VotesTable, kinds: AnswerKinds) -> VotesTable:
     """The table with one cell per named thing; written texts are left out.
 
-    A thing that no member named has no cell: no weights could bring it into the answer. Texts of the new
-    cells, and of labels, are left out, as what a text says about the word "named", or about a label that is
-    not in it, is no evidence. The table itself is returned where every attribute has single values.
+    Votes that cannot be read count as abstentions, and such gold as none; they are named by
+    :func:`quorum.votes.readable.readable`. A thing that no member named has no cell: no weights could bring
+    it into the answer. Texts of the new cells, and of labels, are left out, as what a text says about the
+    word "named", or about a label that is not in it, is no evidence. The table itself is returned where every
+    attribute has single values.
 
     Args:
         table: Any votes.
@@ -31,7 +34,8 @@ def exploded(table: VotesTable, kinds: AnswerKinds) -> VotesTable:
     """
     if not any(cell.attribute in kinds for cell in table.cells):
         return table
-    return build_table(table.members, [new for cell in table.cells for new in _cells(cell, kinds)])
+    cells = readable(table, kinds)[0].cells
+    return build_table(table.members, [new for cell in cells for new in _cells(cell, kinds)])
 
 
 def written_texts(table: VotesTable, kinds: AnswerKinds) -> dict[str, list[Cell]]:

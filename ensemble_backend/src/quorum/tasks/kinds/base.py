@@ -31,6 +31,11 @@ class AnswerKind(Protocol):
         """
 
 
+def sentence(question: str) -> str:
+    """A question that another sentence may follow."""
+    return question if question.rstrip().endswith((".", "?", "!", ":")) else f"{question.rstrip()}."
+
+
 def single(raw: object) -> str | None:
     """One text of decoded JSON: a text or number, also alone in a list; None for anything else."""
     if isinstance(raw, list) and len(raw) == 1:

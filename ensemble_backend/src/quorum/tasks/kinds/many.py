@@ -8,7 +8,7 @@ from typing import Any
 
 from quorum.decision.spans import MAX_SPANS, SpansError, dump_values, load_values
 from quorum.tasks.attribute import Attribute
-from quorum.tasks.kinds.base import single
+from quorum.tasks.kinds.base import sentence, single
 from quorum.tasks.kinds.value import Value
 from quorum_contract import NOT_APPLICABLE
 
@@ -27,7 +27,7 @@ class Many(Value):
         """The question, and that a list is wanted."""
         question = attribute.question or f"every {attribute.name} of the product"
         of = f" Each one of: {', '.join(attribute.values)}." if attribute.values else ""
-        return f"{question}{of} A JSON list, [] for none"
+        return f"{sentence(question)}{of} A JSON list, [] for none"
 
     def read(self, attribute: Attribute, raw: object, text: str) -> str | None:
         """The list of values, sorted, each once; what is "n/a" in a list is left out."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorum.tasks.attribute import Attribute
-from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds.base import AnswerKind
 from quorum.tasks.kinds.label import Label
 from quorum.tasks.kinds.many import Many
 from quorum.tasks.kinds.spans import Spans
 from quorum.tasks.kinds.text import Text
 from quorum.tasks.kinds.value import Value
+
+if TYPE_CHECKING:
+    from quorum.tasks.catalogue import Catalogue
 
 _MANY = Many()
 _KINDS: Mapping[str, AnswerKind] = MappingProxyType(

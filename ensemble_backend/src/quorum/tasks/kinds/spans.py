@@ -7,6 +7,7 @@ from typing import Any
 
 from quorum.decision.spans import MAX_SPANS, SpansError, dump_spans, load_pairs, locate, pairs_of
 from quorum.tasks.attribute import Attribute
+from quorum.tasks.kinds.base import sentence
 from quorum_contract import NOT_APPLICABLE
 
 _MAX_SPAN_CHARS = 200
@@ -30,7 +31,9 @@ class Spans:
         """The question, the types, and the form."""
         question = attribute.question or f"every {attribute.name} in the text"
         types = ", ".join(attribute.values)
-        return f"{question} A JSON list of [words as in the text, type], [] for none. Types: {types}"
+        return (
+            f"{sentence(question)} A JSON list of [words as in the text, type], [] for none. Types: {types}"
+        )
 
     def read(self, attribute: Attribute, raw: object, text: str) -> str | None:
         """The pairs as the text spells them, in order of appearance; None if one is not in the text."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from quorum.tasks.attribute import Attribute
-from quorum.tasks.kinds.base import single
+from quorum.tasks.kinds.base import sentence, single
 from quorum.tasks.normalise import is_not_given, visible
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.fields import one_line
@@ -21,8 +21,8 @@ class Text:
 
     def describe(self, attribute: Attribute) -> str:
         """The question, and the longest answer."""
-        question = attribute.question or f"a {attribute.name} of the product."
-        return f"{question} At most {attribute.max_chars} characters"
+        question = attribute.question or f"a {attribute.name} of the product"
+        return f"{sentence(question)} At most {attribute.max_chars} characters"
 
     def read(self, attribute: Attribute, raw: object, text: str) -> str | None:
         """The text in one line, without control characters; one that is too long is not allowed."""

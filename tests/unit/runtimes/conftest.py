@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.encoder_members import (
+    CATALOGUE,
+    ENGINES,
+    ENTITIES,
+    SHADES,
+    TAGS,
+    VALUES,
+    settings,
+)
+from support.encoders import write_encoder
+
+from quorum.runtimes import create
+
+
+@pytest.fixture(scope="package")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnx", reason="needs onnx: run `make setup-tune`")
+    root = tmp_path_factory.mktemp("encoders")
+    write_encoder(root / "label", "label", SHADES, CATALOGUE, ["shade"], ["red", "blue"])
+    write_encoder(root / "spans", "spans", ENTITIES, CATALOGUE, ["entities"], TAGS)
+    write_encoder(root / "value", "value", VALUES, CATALOGUE, ["brand", "size"])
+    return root
+
+
+@pytest.fixture(params=ENGINES)
+def encoder_engine(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def start_encoder(encoders: Path) -> Iterator[Callable[..., Any]]:
+    started: list[Any] = []
+
+    def start(model: str, **options: Any) -> Any:
+        started.append(create(settings(encoders, model, **options)))
+        return started[-1]
+
+    yield start
+    for runtime in started:
+        runtime.close()
