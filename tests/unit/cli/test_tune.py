@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import quorum
+from quorum.cli.console import StepBar
 from quorum.tune.card import Card
+from quorum.tune.interrupts import TrainingInterrupted
 from quorum.tune.loop import Step
 
 BERT = {"model_type": "bert", "architectures": ["BertModel"]}
@@ -124,6 +126,7 @@ def test_progress_figures_and_the_lines_of_the_member(
     code, out, error = run("tune", *arguments)
     assert code == 0
     assert "90.0%" in out
+    assert error.index("reading rows of gold.jsonl") < error.index("loading base, to tune it on 9 answers")
     assert "90 rows trained on, 10 held out" in error
     assert "  - name: color-encoder\n    runtime: encoder\n    options: {model: made}\n" in error
     assert len(asked[0].rows) == 9
@@ -147,6 +150,31 @@ def test_each_task_of_a_merge_is_checked_once(run: Any, checks: list[str], messa
     )
     assert code == 1
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (TrainingInterrupted(7, 16), "interrupted after step 7 of 16, run the same command again to go on"),
+        (KeyboardInterrupt(), "interrupted, run the same command again to go on"),
+    ],
+)
+def test_an_interruption_is_one_line(
+    run: Any, base: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, message: str
+) -> None:
+    def tune(*_: Any) -> Card:
+        raise raised
+
+    monkeypatch.setattr("quorum.operations.tune.tune_encoder", tune)
+    code, _, error = run("tune", *COLOR)
+    assert code == 130
+    assert error.splitlines()[-1] == message
+
+
+def test_slow_training_has_a_rate_with_a_decimal(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepBar("tuning") as bar:
+        bar(Step(1, 2, 0.25, 0.44, 9.0, None))
+    assert "0.4 rows/s" in capsys.readouterr().err
 
 
 def test_it_is_a_function_too() -> None:

@@ -24,6 +24,7 @@ from quorum.runtimes.option_base import OptionError
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tune.data import hash_of
 from quorum_contract import Status
 
 
@@ -208,3 +209,20 @@ def test_an_int8_file_is_read_with_a_warning(
     )
     create(settings(said.root, "broken")).close()
     assert "engine: onnxruntime" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_files_of_another_encoder_are_refused(encoders: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = encoders / "label"
+    files = {
+        path.name: hash_of(path) for path in folder.iterdir() if path.name in ("model.onnx", "tokenizer.json")
+    }
+    said = broken(encoders, tmp_path, encoder={"files": files})
+    create(settings(said.root, "broken", engine="onnxruntime")).close()
+    path = tmp_path / "broken" / name
+    path.write_bytes((encoders / "value" / name).read_bytes())
+    with pytest.raises(
+        RuntimeConfigError, match=f"{name} is not the file that was written with encoder.json"
+    ):
+        create(settings(said.root, "broken", engine="onnxruntime"))

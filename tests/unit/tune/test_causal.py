@@ -154,7 +154,7 @@ def test_a_tuned_llm_is_served_with_the_prompts_of_its_card(method: Any, base: P
         create(replace(served, style="instruct"))
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(
+def test_an_interrupted_run_goes_on_to_the_same_weights(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quorum.tune.causal.score", lambda *_: [])
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     tune_causal(
         found, labels(), Path("d"), CATALOGUE, tmp_path / "a", options, lambda step: steps.append(step.done)
     )
-    assert steps[0] == 5
+    assert steps[0] == 6
     tune_causal(found, labels(), Path("d"), CATALOGUE, tmp_path / "b", options)
     one, other_run = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("a", "b"))
     assert one == other_run

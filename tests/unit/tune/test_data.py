@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from quorum.bulk.listings import ListingsError
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.confident import read_confident
 from quorum.tune.data import ALL, TrainingDataError, joined, read_gold
+from quorum.tune.remarks import remarks_on
 from quorum.tune.split import group_near_duplicates, split
 
 CATALOGUE = Catalogue.of(
@@ -93,6 +95,55 @@ def test_a_task_without_gold_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "gold.jsonl", [{"text": "cap", "gold": {"colour": ["red"]}}])
     with pytest.raises(TrainingDataError, match="no row has gold for 'parts', only for colour"):
         read_gold(path, ["parts"], CATALOGUE)
+
+
+def test_a_column_in_place_of_gold_is_answered_with_a_sample(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text("title,colour\nred cap,red\n", encoding="utf-8")
+    with pytest.raises(TrainingDataError) as refused:
+        read_gold(path, ["colour"], CATALOGUE)
+    assert str(refused.value).endswith(
+        "no row has gold for 'colour' (a column 'colour' is not read as gold); gold is a JSON column `gold`,"
+        ' {attribute: [answers]}, for example "{""colour"": [""red""]}"'
+    )
+    with pytest.raises(TrainingDataError, match="no row has gold; gold is a JSON column"):
+        read_gold(path, [ALL], CATALOGUE)
+
+
+@pytest.mark.parametrize(("header", "what"), [("title;gold", "semicolons"), ("title\tgold", "tabs")])
+def test_another_separator_is_named(tmp_path: Path, header: str, what: str) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text(f'"{header}"\n1;"a, b"\n', encoding="utf-8")
+    with pytest.raises(ListingsError, match=f"the header has no comma but {what}: save it as comma-separ"):
+        read_gold(path, ["colour"], CATALOGUE)
+
+
+def test_a_text_column_is_to_be_named_without_an_option(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text('words,gold\nred cap,"{""colour"": [""red""]}"\n', encoding="utf-8")
+    with pytest.raises(ListingsError, match=r"Name the column of the text title, text, input or name$"):
+        read_gold(path, ["colour"], CATALOGUE)
+
+
+def test_rows_of_a_csv_count_from_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text('title,gold\ncap,"{""colour"": [""mauve""]}"\n', encoding="utf-8")
+    with pytest.raises(TrainingDataError, match=r"\(row 1 is the one below the header\)(.|\n)*row 1: colour"):
+        read_gold(path, ["colour"], CATALOGUE)
+
+
+def test_remarks_name_what_weakens_figures(tmp_path: Path) -> None:
+    rows = [{"text": f"cap {n}", "gold": {"colour": ["red"]}} for n in range(12)] + [{"text": "x"}]
+    data = read_gold(write(tmp_path / "gold.jsonl", rows), ["colour"], CATALOGUE)
+    assert remarks_on(data, {"too long": 2, "near": 0}) == (
+        "12 rows: figures on so few say little",
+        "all rows of colour have the answer 'red': nothing else is learned",
+        "left out: 1 without gold for colour, 2 too long",
+    )
+    table = votes(tmp_path / "votes.jsonl", [(f"cap {n}", "colour", ["red"] * 3) for n in range(30)])
+    assert "figures are against the votes' own answers, not against gold" in remarks_on(
+        read_confident(table, ["colour"], CATALOGUE), {}
+    )
 
 
 def test_rows_are_drawn_by_seed(tmp_path: Path) -> None:
@@ -204,6 +255,7 @@ def test_confident_answers_of_the_ensemble_are_rows(tmp_path: Path) -> None:
     data = read_confident(path, ["colour"], CATALOGUE, min_confidence=0.9)
     assert {row.answers for row in data.rows} == {("red",)}
     assert (data.source, len(data.rows), data.left_out) == ("votes", 30, 1)
+    assert data.why_left_out == {"below the confidence 0.9": 1}
     assert len(read_confident(path, [ALL], CATALOGUE, min_confidence=0.0).rows) == 32
 
 
@@ -239,7 +291,9 @@ def test_no_spans_are_spelled_in_one_way(tmp_path: Path) -> None:
 
 def test_votes_without_confidence_are_refused(tmp_path: Path) -> None:
     path = votes(tmp_path / "votes.jsonl", [("cap", "colour", ["red", "grey", None])])
-    with pytest.raises(TrainingDataError, match=r"none is decided with a confidence of 0\.99"):
+    with pytest.raises(
+        TrainingDataError, match=r"none of 1 cells of colour can be trained on: 1 (below|without)"
+    ):
         read_confident(path, ["colour"], CATALOGUE, min_confidence=0.99)
     with pytest.raises(TrainingDataError, match="no cell of 'size', only of colour"):
         read_confident(path, ["size"], CATALOGUE)

@@ -19,7 +19,7 @@ from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, BaseModelError, read_base
 from quorum.tune.card import CardError, read_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
 from quorum.tune.encoder import EncoderOptions, predict, tune_encoder
 from quorum.tune.encoder_rows import EncoderHead, head_of
 from quorum.tune.loop import TrainingError
@@ -89,6 +89,8 @@ def open_folder(out: Path) -> tuple[EncoderHead, EncoderInput]:
 
     content = json.loads((out / "encoder.json").read_text("utf-8"))
     assert content.pop("schema_version") == 1
+    hashes = {name: hash_of(out / name) for name in ("model.onnx", "tokenizer.json")}
+    assert content.pop("files") == hashes
     head = EncoderHead(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
     stored = json.loads((out / "tokenizer.json").read_text("utf-8"))
     assert stored["truncation"] is None
@@ -330,6 +332,12 @@ def test_what_a_base_folder_says(base: Base, tmp_path: Path) -> None:
     assert (found.architecture, found.licence) == ("causal", "apache-2.0")
     with pytest.raises(BaseModelError, match="needed is an encoder"):
         read_base(tmp_path, "encoder")
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BaseModelError, match="this is an adapter; name the base it was made from"):
+        read_base(tmp_path)
+    (tmp_path / "encoder.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BaseModelError, match="this is a tuned encoder; name the base it was made from"):
+        read_base(tmp_path)
 
 
 def test_a_damaged_file_of_a_base_is_named(base: Base, tmp_path: Path, stub: Stub) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from quorum.tune.interrupts import TrainingInterrupted, whole
 from quorum.tune.loop import CHECKPOINT_FOLDER, LoopOptions, TrainingError, train
 
 OPTIONS = LoopOptions(epochs=4, batch=8, learning_rate=0.05, checkpoint_every=3, seed=5)
@@ -64,6 +65,81 @@ def test_a_killed_run_ends_like_one_that_was_not(torch: Any, tmp_path: Path) -> 
     assert again.resumed_at == 9
     assert again[:3] == whole[:3]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("moment", ["loss", "optimiser", "score", "progress"])
+def test_a_run_that_was_interrupted_goes_on_from_where_it_was(
+    torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    options = replace(OPTIONS, checkpoint_every=100)
+    _, expected = make_run(torch, tmp_path / "whole", options)
+    calls: list[int] = []
+
+    def interrupting(call: Any) -> Any:
+        def run(*args: Any, **more: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return call(*args, **more)
+
+        return run
+
+    target = tmp_path / "interrupted"
+    with monkeypatch.context() as patch:
+        if moment == "loss":
+            patch.setattr(torch.nn.Dropout, "forward", interrupting(torch.nn.Dropout.forward))
+        elif moment == "optimiser":
+            patch.setattr(torch.optim.AdamW, "step", interrupting(torch.optim.AdamW.step))
+        elif moment == "score":
+            patch.setattr(torch.nn.Module, "eval", interrupting(torch.nn.Module.eval))
+        progress = interrupting(lambda _: None) if moment == "progress" else None
+        with pytest.raises(TrainingInterrupted) as stopped:
+            make_run(torch, target, options, progress)
+    done = {"loss": 1, "optimiser": 2, "score": 8, "progress": 2}[moment]
+    assert (stopped.value.step, stopped.value.total) == (done, STEPS)
+    again, found = make_run(torch, target, options)
+    assert again.resumed_at == done
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_an_interruption_before_the_first_step_leaves_nothing(torch: Any, tmp_path: Path) -> None:
+    def interrupt(rows: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted, match="interrupted after step 0 of 4"):
+        train(torch.nn.Linear(1, 1), interrupt, [1], float, OPTIONS, tmp_path, "x")
+    assert not (tmp_path / CHECKPOINT_FOLDER).exists()
+
+
+def test_checkpoints_are_written_by_time_too(
+    torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = 0.0, list[int]()
+    monkeypatch.setattr("quorum.tune.loop.time.monotonic", lambda: now)
+    path = tmp_path / CHECKPOINT_FOLDER / "training.pt"
+
+    def tick(step: Any) -> None:
+        nonlocal now
+        now += 6.0
+        if path.is_file():
+            written.append(step.done)
+            path.unlink()
+
+    make_run(torch, tmp_path, replace(OPTIONS, checkpoint_every=100), progress=tick)
+    # After 20 seconds, then after each 30.
+    assert written == [5, 10, 15]
+
+
+def test_signals_wait_for_the_end_of_a_block() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), list[str]()
+    signal.signal(signal.SIGTERM, lambda *_: seen.append("handled"))
+    try:
+        with whole():
+            signal.raise_signal(signal.SIGTERM)
+            assert not seen
+        assert seen == ["handled"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_best_weights_are_kept_and_training_ends_early(torch: Any, tmp_path: Path) -> None:

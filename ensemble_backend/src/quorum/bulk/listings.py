@@ -55,13 +55,16 @@ def read_listings(
     text_column: str | None = None,
     id_column: str | None = None,
     fields: Sequence[str] = (),
+    *,
+    can_name: bool = True,
 ) -> list[Listing]:
     """Read a CSV or JSONL file.
 
     Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present an id (the first
     of ``product``, ``id``, ``product_id``, ``sku`` and ``asin`` that a row fills, or as named), ``category``
     and ``gold`` ({attribute: [acceptable values]}). With ``fields``, and no text column named, the text is
-    made of the columns of these names (:func:`quorum_contract.fields.join_fields`).
+    made of the columns of these names (:func:`quorum_contract.fields.join_fields`). ``can_name``: whether the
+    caller has an option for the text column, which messages then name.
 
     Raises:
         ListingsError: Missing file, unknown ending, no text column or none of the name given for the id, or a
@@ -77,9 +80,10 @@ def read_listings(
         raise ListingsError(f"{path}: needs the columns {', '.join(parts)}; {lacking[0]!r} is missing")
     if not parts and (column is None or column not in rows[0]):
         wanted = f"column {text_column!r}" if text_column else f"a column {', '.join(TEXT_NAMES)}"
-        raise ListingsError(
-            f"{path}: needs {wanted}; it has: {have}. Name the text column with --text-column"
-        )
+        advice = "Name the text column with --text-column"
+        if not can_name:
+            advice = f"Name the column of the text {', '.join(TEXT_NAMES[:-1])} or {TEXT_NAMES[-1]}"
+        raise ListingsError(f"{path}: needs {wanted}; it has: {have}. {advice}")
     if id_column is not None and id_column not in rows[0]:
         raise ListingsError(f"{path}: has no column {id_column!r} for --id-column; it has: {have}")
     ids = ID_COLUMNS if id_column is None else (id_column,)
@@ -152,6 +156,8 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         # Spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
+                _check_separator(path, file.readline())
+                file.seek(0)
                 yield from csv.DictReader(file, strict=True)
             else:
                 yield from (_json_row(path, n, line) for n, line in enumerate(file, 1) if line.strip())
@@ -161,6 +167,15 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise ListingsError(f"{path}: {error}; save it as UTF-8") from error
     except csv.Error as error:
         raise ListingsError(f"{path}: {error}; fix the row, or write JSONL") from error
+
+
+def _check_separator(path: Path, header: str) -> None:
+    """Refuse what some spreadsheets save as CSV."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in header and "," not in header:
+            raise ListingsError(
+                f"{path}: the header has no comma but {name}: save it as comma-separated, in UTF-8"
+            )
 
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:

@@ -191,7 +191,8 @@ class StepBar:
             self._task = self._bar.add_task(self._label, total=step.total, figures="")
         left = timedelta(seconds=round(step.eta))
         score = "" if step.score is None else f" held out {step.score:.1%}"
-        figures = f"loss {step.loss:.3f} {step.rate:.0f} rows/s{score} eta {left}"
+        rate = f"{step.rate:.0f}" if step.rate >= 1 else f"{step.rate:.1f}"
+        figures = f"loss {step.loss:.3f} {rate} rows/s{score} eta {left}"
         self._bar.update(self._task, completed=step.done, figures=figures)
 
 

@@ -167,10 +167,16 @@ def train(
     tasks = names_in(task)
     if not tasks:
         raise CommandError("name a task: an attribute of deploy.yaml, or all")
-    with terminated_as_interrupted(), StepBar("tuning") as bar:
-        report = quorum.tune_member(
-            tasks, data, base, target, options, load_if_any(deploy), from_votes=from_votes, progress=bar
-        )
+    deployment = load_if_any(deploy)
+    try:
+        with terminated_as_interrupted(), StepBar("tuning") as bar:
+            report = quorum.tune_member(
+                tasks, data, base, target, options, deployment,
+                from_votes=from_votes, progress=bar, note=note,
+            )  # fmt: skip
+    except KeyboardInterrupt as stopped:
+        note(f"{str(stopped) or 'interrupted'}, run the same command again to go on")
+        raise typer.Exit(130) from stopped
     if json:
         print_json(report)
         return

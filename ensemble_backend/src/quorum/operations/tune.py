@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorum.bulk.callbacks import Note, ignore
 from quorum.deployment.schema import Deployment
 from quorum.operations.member_lines import member_lines
 from quorum.operations.tune_options import TuneOptions, check_kinds, check_options
@@ -46,6 +47,7 @@ def tune_member(
     *,
     from_votes: Path | None = None,
     progress: Progress | None = None,
+    note: Note = ignore,
 ) -> TuneReport:
     """Tune a base model for a task, and write the folder that a member serves.
 
@@ -61,6 +63,7 @@ def tune_member(
         deployment: Its catalogue says what answers are allowed; None: every attribute is open.
         from_votes: A votes table, whose confident answers are trained on.
         progress: Called after each step.
+        note: Called with what comes next, where it takes a while.
 
     Raises:
         BaseModelError: ``base`` holds no model that can be tuned.
@@ -75,11 +78,14 @@ def tune_member(
     """
     options = options or TuneOptions()
     catalogue = deployment.catalogue() if deployment else Catalogue({})
+    note(f"reading {base}")
     found = read_base(base)
     check_options(options, found.architecture, base, with_votes=from_votes is not None)
+    note(f"reading rows of {data or from_votes}")
     path, rows = _read(tasks, data, from_votes, catalogue, options)
     check_kinds(options, {task: catalogue.get(task).kind for task in rows.tasks})
     tune = _encoder if found.architecture == "encoder" else _causal
+    note(f"loading {base}, to tune it on {len(rows.rows)} answers")
     card = tune(found, rows, path, catalogue, out, options, progress)
     root, taken = (deployment.root, deployment.member_names) if deployment else (Path(), [])
     return TuneReport(out, card, member_lines(card, base, out, root, chat=options.chat, taken=taken))

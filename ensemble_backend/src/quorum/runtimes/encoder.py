@@ -14,7 +14,13 @@ from tokenizers import Tokenizer
 from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.runtimes.encoder_engine import open_network
-from quorum.runtimes.encoder_folder import EncoderFile, EncoderFileError, answerable, read_encoder
+from quorum.runtimes.encoder_folder import (
+    EncoderFile,
+    EncoderFileError,
+    answerable,
+    check_files,
+    read_encoder,
+)
 from quorum.runtimes.encoder_input import Encoded, EncoderInput, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
@@ -123,6 +129,7 @@ def _read(settings: RuntimeSettings[EncoderOptions]) -> tuple[EncoderFile, froze
     try:
         found = read_encoder(folder)
         names = answerable(found, settings.catalogue, folder)
+        check_files(found, folder)
     except EncoderFileError as error:
         raise settings.error(str(error)) from error
     if longest is None:

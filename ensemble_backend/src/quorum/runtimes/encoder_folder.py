@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: Longest input, special tokens included.
         catalogue: Attribute -> its hash in the catalogue at the time of tuning.
         with_category: Whether the category is part of the question (head ``value``).
+        files: Name of a file beside -> ``sha256:...`` of it; empty: not known.
     """
 
     schema_version: Literal[1]
@@ -49,6 +51,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 64
     catalogue: dict[str, str] = {}
     with_category: bool = False
+    files: dict[str, str] = {}
 
     @property
     def outputs(self) -> int:
@@ -80,6 +83,27 @@ def read_encoder(folder: Path) -> EncoderFile:
     if problem := _problem(found):
         raise EncoderFileError(f"{path}: {problem}; {again}")
     return found
+
+
+def check_files(found: EncoderFile, folder: Path) -> None:
+    """Refuse files of another encoder: a tokenizer of another base would give wrong answers without an error.
+
+    Raises:
+        EncoderFileError: A file is not the one that was written with the description.
+    """
+    for name, expected in found.files.items():
+        # A name with a folder could be of any file of the machine.
+        path = folder / Path(name).name
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            actual = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        if actual != expected:
+            raise EncoderFileError(
+                f"{path} is not the file that was written with {ENCODER_FILE}: its hash is {actual:.23}...,"
+                f" expected is {expected:.23}...; copy the whole folder again, or make it again with"
+                " `quorum tune`"
+            )
 
 
 def _problem(found: EncoderFile) -> str:

@@ -59,6 +59,10 @@ def read_base(folder: Path, architecture: Architecture | None = None) -> Base:
     Raises:
         BaseModelError: A file is missing or cannot be read, or the architecture is another one.
     """
+    if (folder / "encoder.json").is_file():
+        raise BaseModelError(f"{folder}: this is a tuned encoder; name the base it was made from by --base")
+    if (folder / "adapter_config.json").is_file():
+        raise BaseModelError(f"{folder}: this is an adapter; name the base it was made from by --base")
     config = _config(folder)
     model_type = str(config.get("model_type", ""))
     found = _architecture(config, model_type)

@@ -30,6 +30,8 @@ from quorum.tune.data import TrainingData, TrainingDataError
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
+from quorum.tune.quiet import without_announcements
+from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import split
 from quorum.tune.threads import threads_of
 
@@ -118,7 +120,7 @@ def tune_causal(
     check_seed(options.seed)
     if options.method == "lora":
         check_rank(options.rank, "--rank")
-    with reserved(out, force=options.force):
+    with without_announcements(), reserved(out, force=options.force):
         return _tune(base, data, path, catalogue, out, options, progress)
 
 
@@ -179,7 +181,7 @@ class _Rows(NamedTuple):
     held_out: list[Example]
     asked: list[Asked]
     prompts: TunedPrompts
-    left_out: int
+    left_out: Mapping[str, int]
     padding: int
 
 
@@ -212,7 +214,10 @@ def _rows_of(
         held_out=[pair[1] for pair in held],
         asked=[pair[0] for pair in held],
         prompts=prompts_for(catalogue, options.style, tokenizer.applies_template, sets),
-        left_out=len(train_on) + len(held_out) - len(fitting) - len(held) + len(parts.left_out),
+        left_out={
+            f"longer than {options.max_tokens} tokens": len(train_on + held_out) - len(fitting + held),
+            NEAR: len(parts.left_out),
+        },
         padding=end,
     )
 
@@ -322,7 +327,7 @@ def _card(
         data_hash=data.data_hash,
         rows=len(rows.train),
         held_out_rows=len(rows.held_out),
-        left_out=data.left_out + rows.left_out,
+        left_out=data.left_out + sum(rows.left_out.values()),
         seed=options.seed,
         epochs=loop.epochs,
         steps=trained.steps,
@@ -338,4 +343,5 @@ def _card(
         prompts=msgspec.to_builtins(rows.prompts),
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
+        remarks=remarks_on(data, rows.left_out),
     )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import torch
 from quorum.tune.adapter_rules import MODULES
 from quorum.tune.base import Base, BaseModelError, loading
 from quorum.tune.encoder import has_bfloat16
+from quorum.tune.quiet import without_announcements
 from quorum.tune.threads import threads_of
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def load_model(base: Base, options: CausalOptions) -> Any:
     adapter = LoraConfig(
         task_type="CAUSAL_LM", r=options.rank, lora_alpha=options.alpha, target_modules=list(MODULES)
     )
-    with warnings.catch_warnings():
-        # PEFT asks for an attribute that Transformers renames.
-        warnings.simplefilter("ignore", FutureWarning)
+    with without_announcements():
         return get_peft_model(model, adapter)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,15 +81,17 @@ def read_confident(
         if task not in have:
             raise TrainingDataError(f"{path}: no cell of {task!r}, only of {', '.join(list(have)[:10])}")
     problems = Problems(path, "name the deployment that gave these votes, or leave these rows out")
-    found, cells = _decided(table, used, wanted, catalogue, min_confidence, problems)
+    found, why = _decided(table, used, wanted, catalogue, min_confidence, problems)
     problems.refuse()
+    left_out = sum(why.values())
     if not found:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in why.items())
         raise TrainingDataError(
-            f"{path}: of {cells} cells of {', '.join(wanted)} none is decided with a confidence of "
-            f"{min_confidence:g}, or none has a title; lower --min-confidence, or give more votes"
+            f"{path}: none of {left_out} cells of {', '.join(wanted)} can be trained on: {reasons}; lower"
+            " --min-confidence, or give more votes"
         )
     chosen = tuple(draw(path, found, rows, seed))
-    return TrainingData(chosen, wanted, "votes", hash_of(path), cells - len(found))
+    return TrainingData(chosen, wanted, "votes", hash_of(path), left_out, why)
 
 
 def _decided(
@@ -98,16 +101,15 @@ def _decided(
     catalogue: Catalogue,
     min_confidence: float,
     problems: Problems,
-) -> tuple[list[TrainingRow], int]:
-    """Rows of the cells that are confident and have a text, and the number of cells looked at."""
+) -> tuple[list[TrainingRow], dict[str, int]]:
+    """Rows of the cells that are confident and have a text, and why how many others are left out."""
     evidence = Evidence(weights.evidence) if weights.evidence else None
     rule, wanted = QuorumRule(), set(tasks)
     rows: list[TrainingRow] = []
-    cells = 0
+    left_out = Counter[str]()
     for number, cell in enumerate(table.cells, 1):
         if cell.attribute not in wanted:
             continue
-        cells += 1
         ballots = [_ABSTAINED if value is None else (value, ANSWERED) for value in cell.values]
         value, confidence, status = decide(
             rule,
@@ -118,7 +120,13 @@ def _decided(
             catalogue.get(cell.attribute).form,
             cell.title,
         )
-        if status == DecisionStatus.DECIDED and confidence >= min_confidence and cell.title.strip():
+        if not cell.title.strip():
+            left_out["without a title"] += 1
+        elif status != DecisionStatus.DECIDED:
+            left_out["without an answer"] += 1
+        elif confidence < min_confidence:
+            left_out[f"below the confidence {min_confidence:g}"] += 1
+        else:
             row = TrainingRow(number, cell.product, cell.title, cell.category, cell.attribute, (value,))
             rows += checked(row, catalogue.get(cell.attribute), problems)
-    return rows, cells
+    return rows, dict(left_out)

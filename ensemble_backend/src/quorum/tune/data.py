@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -23,6 +25,8 @@ ALL = "all"
 """Task that stands for every attribute that the rows have gold for."""
 MAX_PROBLEMS = 5
 """Rows that one error names."""
+_SAMPLE = 40
+"""Characters of an answer that a message takes as an example."""
 
 
 class TrainingDataError(QuorumError, ValueError):
@@ -62,6 +66,7 @@ class TrainingData:
         source: Whether people gave the answers (gold), or the ensemble (votes).
         file_hash: ``sha256:...`` of the file.
         left_out: Rows of the file without an answer to any of the tasks, or with one below the confidence.
+        why_left_out: Of each reason, in words, how many of these.
     """
 
     rows: tuple[TrainingRow, ...]
@@ -69,6 +74,7 @@ class TrainingData:
     source: Source
     file_hash: str
     left_out: int = 0
+    why_left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def data_hash(self) -> str:
@@ -103,8 +109,9 @@ class Problems:
         more = len(self._found) - MAX_PROBLEMS
         further = f"\n  and {more} more" if more > 0 else ""
         plural = "row" if rows == 1 else "rows"
+        counted = " (row 1 is the one below the header)" if self._path.suffix == ".csv" else ""
         raise TrainingDataError(
-            f"{self._path}: {rows} {plural} cannot be trained on; {self._remedy}:\n{named}{further}"
+            f"{self._path}: {rows} {plural} cannot be trained on{counted}; {self._remedy}:\n{named}{further}"
         )
 
 
@@ -138,14 +145,10 @@ def read_gold(
     have = gold_names(path)
     # Of which fields a text is made is known by the attributes alone.
     wanted = have if tuple(tasks) == (ALL,) else tuple(dict.fromkeys(tasks))
-    listings = read_listings(path, fields=fields_of_tasks(catalogue, wanted))
+    listings = read_listings(path, fields=fields_of_tasks(catalogue, wanted), can_name=False)
     for task in wanted or (ALL,):
         if task not in have:
-            known = ", ".join(have[:10]) or "nothing"
-            raise TrainingDataError(
-                f"{path}: no row has gold for {task!r}, only for {known}; "
-                "write it in the column `gold` as {attribute: [answers]}"
-            )
+            raise TrainingDataError(_no_gold(path, task, have, listings[0]))
     problems = Problems(path)
     found: list[TrainingRow] = []
     for number, listing in enumerate(listings, 1):
@@ -153,7 +156,25 @@ def read_gold(
     problems.refuse()
     chosen = draw(path, found, rows, seed)
     left_out = len(listings) - len({row.row for row in found})
-    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), left_out)
+    why = {f"without gold for {wanted[0]}" if len(wanted) == 1 else "without gold": left_out}
+    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), left_out, why)
+
+
+def _no_gold(path: Path, task: str, have: Sequence[str], first: Listing) -> str:
+    """The message, with a sample made of the first row."""
+    known = f", only for {', '.join(have[:10])}" if have else ""
+    name = "colour" if task == ALL else task
+    column = first.row.get(task)
+    answer = column if isinstance(column, str) and 0 < len(column) < _SAMPLE else "yes"
+    sample = json.dumps({name: [answer]}, ensure_ascii=False)
+    if path.suffix == ".csv":
+        sample = '"' + sample.replace('"', '""') + '"'
+    ignored = f" (a column {task!r} is not read as gold)" if task in first.row else ""
+    what = "gold" if task == ALL else f"gold for {task!r}"
+    return (
+        f"{path}: no row has {what}{known}{ignored}; gold is a JSON column `gold`, {{attribute: [answers]}},"
+        f" for example {sample}"
+    )
 
 
 def _rows_of(
@@ -272,8 +293,11 @@ def joined(parts: Sequence[TrainingData]) -> TrainingData:
     ]
     tasks = tuple(dict.fromkeys(task for part in parts for task in part.tasks))
     hashes = hashlib.sha256(" ".join(part.file_hash for part in parts).encode()).hexdigest()
+    why = Counter[str]()
+    for part in parts:
+        why.update(part.why_left_out)
     left_out = sum(part.left_out for part in parts)
-    return TrainingData(tuple(rows), tasks, first.source, f"sha256:{hashes}", left_out)
+    return TrainingData(tuple(rows), tasks, first.source, f"sha256:{hashes}", left_out, dict(why))
 
 
 def hash_of(path: Path) -> str:

@@ -18,12 +18,14 @@ from quorum.runtimes.encoder_input import Encoded, EncoderInput
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
 from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
+from quorum.tune.quiet import without_announcements
+from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import Split, split
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _SPAN_RATE = 3e-4
 BATCH = 32
 """Rows per step."""
 _COMPARED = 64
+_NOT_LITERAL = "whose value is not literally in the text"
 _BATCH = 64
 
 
@@ -119,7 +122,7 @@ def tune_encoder(
         OnnxError: The exported model differs from the trained one; nothing but the checkpoint is written.
     """
     check_seed(options.seed)
-    with reserved(out, force=options.force):
+    with without_announcements(), reserved(out, force=options.force):
         task = _prepare(base, data, path, catalogue, options)
         network = _load(base, task, options)
         loop = _loop_options(task.head, options)
@@ -312,7 +315,8 @@ def _write(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    write_atomic(folder / ENCODER_FILE, json.dumps(task.head.to_json(), ensure_ascii=False, indent=2) + "\n")
+    content = {**task.head.to_json(), "files": {n: hash_of(folder / n) for n in (MODEL_FILE, TOKENIZER_FILE)}}
+    write_atomic(folder / ENCODER_FILE, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     return remarks, _judge(OnnxNetwork(model), task)
 
 
@@ -336,7 +340,10 @@ def _card(
     scores: dict[str, dict[str, float]],
     remarks: tuple[str, ...],
 ) -> Card:
-    unusable = len(task.parts.train) - len(task.train) + len(task.parts.left_out)
+    left_out = {
+        _NOT_LITERAL: len(task.parts.train) - len(task.train),
+        NEAR: len(task.parts.left_out),
+    }
     settings = {
         "head": task.head.head,
         "learning_rate": loop.learning_rate,
@@ -359,7 +366,7 @@ def _card(
         data_hash=data.data_hash,
         rows=len(task.train),
         held_out_rows=len(task.parts.held_out),
-        left_out=data.left_out + unusable,
+        left_out=data.left_out + sum(left_out.values()),
         seed=options.seed,
         epochs=loop.epochs,
         steps=trained.steps,
@@ -369,5 +376,5 @@ def _card(
         scores=scores,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
-        remarks=remarks,
+        remarks=(*remarks_on(data, left_out), *remarks),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorum.files import replacing
+from quorum.tune.interrupts import TrainingInterrupted, whole
 from quorum_contract.errors import QuorumError
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ _WARM_UP = 0.1
 _CLIP = 1.0
 """Largest norm of the gradient."""
 _SEEDS = 2**32
+FIRST_CHECKPOINT_S = 20.0
+CHECKPOINT_S = 30.0
+"""Seconds of training between two checkpoints, where no number of steps is reached before."""
+_WRITING = 0.1
+"""Largest share of the time that is spent on writing checkpoints by time: whole LLMs are large."""
 
 
 class TrainingError(QuorumError, RuntimeError):
@@ -44,7 +50,8 @@ class LoopOptions:
         learning_rate: The highest one, of a one-cycle schedule (Smith and Topin, arXiv 1708.07120).
         weight_decay: Of AdamW.
         patience: Epochs without a better score after which training ends.
-        checkpoint_every: Steps between checkpoints; 0: none.
+        checkpoint_every: Steps between checkpoints, which are also written by time (:data:`CHECKPOINT_S`);
+            0: none.
         bfloat16: Multiply matrices in bfloat16 (autocast); weights and sums stay float32.
         seed: Of the order of rows, and of dropout.
     """
@@ -115,7 +122,7 @@ def train(
     """Train the parameters that require gradients, and leave the best weights in the model.
 
     A run that was killed goes on from its last checkpoint, and ends with the same weights as a run that was
-    not: the order of rows and dropout depend on seed and step alone.
+    not: the order of rows and dropout depend on seed and step alone. On KeyboardInterrupt one is written.
 
     Args:
         model: In any mode; is in evaluation mode when this returns.
@@ -132,15 +139,51 @@ def train(
     Raises:
         TrainingError: A checkpoint of another run is in the way, the seed is out of range, or the loss or
             the score is no finite number.
+        TrainingInterrupted: On KeyboardInterrupt.
     """
-    import torch
-
     plan = _Plan(lengths, options, weights)
     run = _Run(model, options, plan.total, folder / CHECKPOINT_FOLDER / _CHECKPOINT_FILE, fingerprint)
     resumed_at = run.resume()
-    device = next(model.parameters()).device.type
+    try:
+        _make_steps(model, loss_of, score, plan, run, progress)
+        run.finish(keep=options.checkpoint_every > 0)
+    except KeyboardInterrupt:
+        if options.checkpoint_every and run.step > run.saved:
+            run.save()
+        raise TrainingInterrupted(run.saved, plan.total) from None
+    model.eval()
+    return Trained(run.step, run.best_step, run.best_score or 0.0, run.seconds, resumed_at)
+
+
+def _make_steps(
+    model: torch.nn.Module,
+    loss_of: LossOf,
+    score: Callable[[], float],
+    plan: _Plan,
+    run: _Run,
+    progress: Progress | None,
+) -> None:
+    """Make the steps that are left; wherever this is interrupted, ``run`` is in a state to go on from."""
+    import torch
+
+    options, device = plan.options, next(model.parameters()).device.type
     meter, start, before = _Meter(plan.total), time.monotonic(), run.seconds
-    while run.step < plan.total and run.stale < options.patience:
+    while True:
+        # A run that was interrupted while it was judged is judged first.
+        if plan.is_evaluated(run.step) and run.judged < run.step:
+            model.eval()
+            with torch.inference_mode():
+                judged = score()
+            with whole():
+                run.judge(judged)
+        if meter.steps:
+            run.seconds = before + time.monotonic() - start
+        if run.step > run.saved and run.is_checkpoint_due(options.checkpoint_every):
+            run.save()
+        if progress and meter.steps:
+            progress(meter.step(run.step, run.best_score))
+        if run.step >= plan.total or run.stale >= options.patience:
+            return
         rows = plan.rows_of(run.step)
         torch.manual_seed((options.seed << 32) + run.step)
         model.train()
@@ -148,18 +191,6 @@ def train(
             loss = loss_of(rows)
         run.update(loss)
         meter.add(len(rows), float(loss.detach()))
-        if plan.is_evaluated(run.step):
-            model.eval()
-            with torch.inference_mode():
-                run.judge(score())
-        run.seconds = before + time.monotonic() - start
-        if options.checkpoint_every and run.step % options.checkpoint_every == 0:
-            run.save()
-        if progress:
-            progress(meter.step(run.step, run.best_score))
-    run.finish(keep=options.checkpoint_every > 0)
-    model.eval()
-    return Trained(run.step, run.best_step, run.best_score or 0.0, run.seconds, resumed_at)
 
 
 def check_seed(seed: int) -> None:
@@ -172,7 +203,7 @@ class _Plan:
     """Which rows each step trains on."""
 
     def __init__(self, lengths: Sequence[int], options: LoopOptions, weights: Sequence[float]) -> None:
-        self._lengths, self._options, self._weights = lengths, options, weights
+        self._lengths, self.options, self._weights = lengths, options, weights
         self.per_epoch = -(-len(lengths) // options.batch)
         self.total = self.per_epoch * options.epochs
         self._epoch, self._batches = -1, list[list[int]]()
@@ -186,10 +217,10 @@ class _Plan:
 
     def is_evaluated(self, steps: int) -> bool:
         """Whether held-out rows are judged after this many steps: at the end of each epoch."""
-        return steps % self.per_epoch == 0
+        return steps > 0 and steps % self.per_epoch == 0
 
     def _draw(self, epoch: int) -> Iterator[list[int]]:
-        rng, size = random.Random(f"{self._options.seed} {epoch}"), self._options.batch
+        rng, size = random.Random(f"{self.options.seed} {epoch}"), self.options.batch
         order = list(range(len(self._lengths)))
         rng.shuffle(order)
         if self._weights:
@@ -240,10 +271,11 @@ class _Run:
             self._optimiser, options.learning_rate, total, pct_start=max(_WARM_UP, 2 / total)
         )
         self._path, self._fingerprint = path, fingerprint
-        self.step = self.best_step = self.stale = self.saved = 0
+        self.step = self.best_step = self.stale = self.judged = self.saved = 0
         self.seconds = 0.0
         self.best_score: float | None = None
         self._best: dict[str, torch.Tensor] = {}
+        self._next_save = time.monotonic() + FIRST_CHECKPOINT_S
 
     def update(self, loss: torch.Tensor) -> None:
         """Make one step."""
@@ -256,10 +288,11 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), _CLIP)
-        self._optimiser.step()
-        self.step += 1
-        if self.step < self._schedule.total_steps:
-            self._schedule.step()
+        with whole():
+            self._optimiser.step()
+            self.step += 1
+            if self.step < self._schedule.total_steps:
+                self._schedule.step()
 
     def judge(self, score: float) -> None:
         """Keep the weights if they are the best so far."""
@@ -268,6 +301,7 @@ class _Run:
                 f"the score on held-out rows is {score:g} after step {self.step}; lower --learning-rate, and"
                 " start again"
             )
+        self.judged = self.step
         if self.best_score is not None and score <= self.best_score:
             self.stale += 1
             return
@@ -280,10 +314,15 @@ class _Run:
             self.save()
         self._load(self._best)
 
+    def is_checkpoint_due(self, every: int) -> bool:
+        """Whether to write one now: after ``every`` steps, and by time; not if it is 0."""
+        return every > 0 and (self.step % every == 0 or time.monotonic() >= self._next_save)
+
     def save(self) -> None:
         """Write a checkpoint; the one before stays until this one is complete."""
         import torch
 
+        start = time.monotonic()
         state = {
             "fingerprint": self._fingerprint,
             "model": {name: p.detach() for name, p in self._parameters.items()},
@@ -296,6 +335,8 @@ class _Run:
         with replacing(self._path) as temporary:
             torch.save(state, temporary)
         self.saved = self.step
+        end = time.monotonic()
+        self._next_save = end + max(CHECKPOINT_S, (end - start) / _WRITING)
 
     def resume(self) -> int:
         """Read the checkpoint, if there is one, and return its step."""
@@ -329,25 +370,25 @@ class _Run:
                 self._parameters[name].copy_(values)
 
 
-_KEPT = ("step", "best_step", "best_score", "stale", "seconds")
+_KEPT = ("step", "judged", "best_step", "best_score", "stale", "seconds")
 
 
 class _Meter:
     """Loss and rate of the last steps."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._rows, self._steps = total, 0, 0
+        self._total, self._rows, self.steps = total, 0, 0
         self._loss: float | None = None
         self._start = time.monotonic()
 
     def add(self, rows: int, loss: float) -> None:
         """Count a step."""
         self._rows += rows
-        self._steps += 1
+        self.steps += 1
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
 
     def step(self, done: int, score: float | None) -> Step:
         """The progress after ``done`` steps."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        left = (self._total - done) * seconds / max(self._steps, 1)
+        left = (self._total - done) * seconds / max(self.steps, 1)
         return Step(done, self._total, self._loss or 0.0, self._rows / seconds, left, score)
