@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -64,6 +65,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     places |= {path: number / len(without) for number, path in enumerate(without)}
     places |= {path: LONGEST.index(path.name) - len(LONGEST) for path in places if path.name in LONGEST}
     items.sort(key=lambda item: places[item.path])
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture
+def own_stack() -> None:
+    """Let signals of this thread be handled on its own stack.
+
+    OpenVINO gives a thread that compiles a model a stack for signals, and frees it elsewhere: where other
+    tests of this process did so, the next signal would end the process.
+    """
+    disable = 2
+    assert ctypes.CDLL(None).sigaltstack(ctypes.byref(_Stack(None, disable, 0)), None) == 0
 
 
 @pytest.fixture(scope="session")

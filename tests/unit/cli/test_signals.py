@@ -11,6 +11,7 @@ import pytest
 
 from quorum.cli.signals import interrupt_once
 
+pytestmark = pytest.mark.usefixtures("own_stack")
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -51,6 +51,7 @@ def test_a_table_without_a_suffix_is_json_lines(folder: Path, run: Any) -> None:
     assert run("votes", "info", "rest")[0] == 0
 
 
+@pytest.mark.usefixtures("own_stack")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -91,6 +92,7 @@ def test_a_limit_of_file_sizes_is_a_message(folder: Path, run: Any) -> None:
         assert not (folder / name).exists()
 
 
+@pytest.mark.usefixtures("own_stack")
 @pytest.mark.parametrize("interrupt", [signal.default_int_handler, signal.SIG_IGN])
 def test_signals_end_jobs_in_the_background_too(interrupt: Callable[..., Any]) -> None:
     before = signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGHUP, signal.SIG_IGN)

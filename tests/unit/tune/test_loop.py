@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -25,21 +24,6 @@ pytestmark = pytest.mark.torch
 @pytest.fixture(scope="module", autouse=True)
 def torch() -> Any:
     return pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
-
-
-class _Stack(ctypes.Structure):
-    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-@pytest.fixture
-def own_stack() -> None:
-    """Let signals of this thread be handled on its own stack.
-
-    OpenVINO gives a thread that compiles a model a stack for signals, and frees it elsewhere: where other
-    tests of this process did so, the next signal would end the process.
-    """
-    disable = 2
-    assert ctypes.CDLL(None).sigaltstack(ctypes.byref(_Stack(None, disable, 0)), None) == 0
 
 
 def make_run(
