@@ -163,7 +163,7 @@ def _prepare(
     if not usable:
         raise TrainingDataError(
             f"{path}: no row can be learned: no text has its value literally in {head.max_tokens} tokens; "
-            "give a label `kind: label` and its values in deploy.yaml, list other spellings as synonyms there,"
+            "give a label `kind: label` and its values in deploy.yaml, other spellings as synonyms there,"
             " or tune a causal LLM by --base"
         )
     held_out = [inputs.encode(row.text, row.category, row.attribute) for row in parts.held_out]
