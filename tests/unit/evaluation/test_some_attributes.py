@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from quorum.evaluation.evaluate import evaluate
@@ -45,10 +47,33 @@ def test_methods_without_gold_are_left_out_where_two_members_answer_single_value
 
 @pytest.mark.parametrize("gold", [SPANS, "[]"])
 def test_spans_without_a_text_are_refused_with_a_reason(gold: str) -> None:
-    with pytest.raises(NothingToScoreError, match="entities: .* cannot be read .*`title`"):
+    with pytest.raises(NothingToScoreError, match=r"entities: .* cannot be read .*`title`"):
         evaluate(spans_without_text(gold), kinds=KINDS)
 
 
 def test_iwmv_needs_an_answer() -> None:
     with pytest.raises(LearnError, match="iwmv: no vote to learn from"):
         learn(spans_without_text("[]"), "iwmv", kinds=KINDS)
+
+
+def test_members_that_answer_nothing_of_an_attribute_have_no_row() -> None:
+    found = evaluate(encoders_and_replay(), ("majority",), kinds=KINDS, encoders=ENCODERS)
+    rows = {name: [row.title for row in task.rows] for name, task in found.tasks.items()}
+    assert rows == {
+        "single values": ["best member: enc-color", "majority", "replay"],
+        "entities": ["best member: enc-entities", "majority", "replay"],
+    }
+    (note,) = [line for line in found.notes if line.startswith("members that answer some")]
+    assert "enc-color (color), enc-entities (entities); over all cells" in note
+    assert note.endswith("they count as wrong on the others")
+
+
+def test_members_that_answer_a_part_of_the_cells_are_named() -> None:
+    cells = encoders_and_replay().cells
+    rows = [replace(c, values=(None, *c.values[1:])) if n % 4 == 0 else c for n, c in enumerate(cells)]
+    found = evaluate(build_table((*ENCODERS, "replay"), rows), ("majority",), kinds=KINDS)
+    assert found.tasks["entities"].answered_in_words("entities") == ""
+    assert found.tasks["single values"].answered_in_words("single values") == (
+        "enc-color answered 50.0 % of the 40 cells of single values; why it abstained on the others is not "
+        "in a votes table, and these count as wrong"
+    )

@@ -35,7 +35,7 @@ from quorum.evaluation.method_result import MethodResult, results
 from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possible, runs
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
-from quorum.evaluation.tasks import TaskResult, best_member, task_results
+from quorum.evaluation.tasks import TaskResult, best_member, of_some_attributes, task_results
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
@@ -168,6 +168,7 @@ def evaluate(
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
+    notes += of_some_attributes(table)
     if any(form_of(kind) != "one" for kind in known.values()):
         notes.append(ABOUT_SCORES)
     taught = table if gold_labels is None else seen[0][0]
