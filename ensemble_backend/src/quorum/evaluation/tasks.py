@@ -79,7 +79,8 @@ class TaskResult(Record):
     def answered_in_words(self, name: str) -> str:
         """Which members answered a part of the cells of the attribute ``name`` alone; "": none."""
         # No share below 1 reads as 100.0 %.
-        shares = {row.name: min(row.answered, 0.999) for row in self.rows if (row.answered or 1.0) < 1.0}
+        answered = {row.name: row.answered for row in self.rows if row.answered is not None}
+        shares = {member: min(share, 0.999) for member, share in answered.items() if share < 1.0}
         if not shares:
             return ""
         (first, share), *others = shares.items()
