@@ -48,7 +48,8 @@ def test_abstaining_is_not_saying_that_there_is_no_value() -> None:
 
 @pytest.mark.parametrize("method", ["em", "loglinear"])
 def test_members_without_scores_are_not_said_to_be_sure(tmp_path: Path, method: str) -> None:
-    table = scored_table(np.random.default_rng(0), 900)
+    # From few labels all members' scores are taken to be worth the same.
+    table = scored_table(np.random.default_rng(0), 900, labelled=100)
     rows = [replace(cell, scores=(*cell.scores[:2], None)) for cell in table.cells]
     write_votes(build_table(table.members, rows), tmp_path / "votes.jsonl")
     report = learn(tmp_path / "votes.jsonl", None, LearnOptions(method=method, judge=False))
