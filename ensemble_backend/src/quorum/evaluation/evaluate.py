@@ -277,15 +277,20 @@ def _decisions(
     single = is_single(table, kinds)
     with_na = bool((table.codes[single] == NA).any())
     wanted = runs(kept, settings, scored, with_text, with_na, has_single=bool(single.any()))
+    # Every method learns from the same things that were named, so they are counted once.
+    parts = [[(t, exploded(t, kinds).statistic() if kinds else None) for t in draw] for draw in seen]
     held: dict[str, Draws] = {
         name: [
             held_out(
                 table,
                 fold,
-                [learn(t, method, kinds=kinds, value_counts=counts, settings=own) for t in draw],
+                [
+                    learn(t, method, kinds=kinds, value_counts=counts, settings=own, statistic=counted)
+                    for t, counted in draw
+                ],
                 kinds,
             )
-            for draw in (seen[:1] if method in GOLD_FREE else seen)
+            for draw in (parts[:1] if method in GOLD_FREE else parts)
         ]
         for name, (method, own) in wanted.items()
     }
