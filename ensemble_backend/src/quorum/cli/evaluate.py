@@ -16,6 +16,7 @@ from rich.text import Text
 import quorum
 from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.figures import Row, show_figures
 from quorum.cli.given_weights import show_weights
 from quorum.cli.options import load_if_any, names_in
 from quorum.cli.tasks import show_tasks
@@ -106,20 +107,18 @@ def _show(result: quorum.Evaluation) -> None:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
     heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "calls\nsaved")
-    figures = (Column(head, no_wrap=True) for head in heads)
-    table = Table(Column("%", overflow="fold"), *figures, box=SIMPLE, padding=0)
-    for name, accuracy in result.members.items():
-        table.add_row(name, interval(accuracy.value, accuracy.low, accuracy.high))
-    table.add_section()
+    members: list[Row] = [
+        (Text(name), [interval(accuracy.value, accuracy.low, accuracy.high)])
+        for name, accuracy in result.members.items()
+    ]
+    methods: list[Row] = []
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
-        table.add_row(
-            Text(result.label(name), "bold"),
-            interval(m.accuracy, *m.ci95),
-            f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})",
-            *(_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)),
-        )
-    out.print(table)
+        to_best = f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
+        rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)]
+        figures = [interval(m.accuracy, *m.ci95), to_best, *rest]
+        methods.append((Text(result.label(name), "bold"), figures))
+    show_figures("%", heads, members, methods)
     note("F1: micro. Right at 80 %: on the surest 80 % of cells. Calls saved: by stopping early.")
     for other, found in result.methods[result.best_method].compared.items():
         show_judgement(found, result.label(result.best_method), other)

@@ -53,7 +53,7 @@ def _things_of(value: str, text: str) -> tuple[Thing, ...]:
 
 
 # Learning and evaluation read each answer many times.
-_things_of_short = lru_cache(maxsize=1 << 14)(_things_of)
+_things_of_short = lru_cache(maxsize=1 << 16)(_things_of)
 
 
 def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | None, ...]]:

@@ -35,12 +35,12 @@ from quorum.evaluation.method_result import MethodResult, results
 from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possible, runs
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
-from quorum.evaluation.tasks import TaskResult, best_member, task_results
+from quorum.evaluation.tasks import TaskResult, best_member, of_some_attributes, task_results
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
-from quorum.votes.exploded import exploded
+from quorum.votes.exploded import exploded, written_texts
 from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable, scores_or_none
 
@@ -48,6 +48,7 @@ DEFAULT_METHODS = ("majority", "iwmv", "em", "loglinear", CONFUSION)
 ABOUT_SCORES = (
     "right, of spans and of several values: the F1 of an answer; of texts: its ROUGE-L to the references"
 )
+_NOTHING_NAMED = "no vote that can be read names anything, so that there is nothing to compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +160,15 @@ def evaluate(
     """
     recorded, known = table, present_kinds(table, kinds or {})
     table, unread = readable(table, known)
-    rows = _rows(table, folds)
+    rows = _rows(table, folds, unread)
+    if not (len(exploded(table, known)) or written_texts(table, known)):
+        raise NothingToScoreError(". ".join((_NOTHING_NAMED, *unread)))
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
     held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
+    notes += of_some_attributes(table)
     if any(form_of(kind) != "one" for kind in known.values()):
         notes.append(ABOUT_SCORES)
     taught = table if gold_labels is None else seen[0][0]
@@ -225,14 +229,15 @@ def _by_draw(rows: npt.NDArray[np.int64], held: Mapping[str, Draws]) -> dict[str
     }
 
 
-def _rows(table: VotesTable, folds: int) -> npt.NDArray[np.int64]:
+def _rows(table: VotesTable, folds: int, unread: Sequence[str]) -> npt.NDArray[np.int64]:
     rows = np.flatnonzero(table.labelled)
     products = len(np.unique(table.products[rows]))
     if not 2 <= folds <= products:
-        raise NothingToScoreError(
+        few = (
             f"{len(rows)} labelled cells of {products} products do not make {folds} folds: label cells of "
             "more products, or ask for fewer folds (at least 2)"
         )
+        raise NothingToScoreError(". ".join((few, *unread)))
     return rows
 
 
@@ -272,15 +277,20 @@ def _decisions(
     single = is_single(table, kinds)
     with_na = bool((table.codes[single] == NA).any())
     wanted = runs(kept, settings, scored, with_text, with_na, has_single=bool(single.any()))
+    # Every method learns from the same things that were named, so they are counted once.
+    parts = [[(t, exploded(t, kinds).statistic() if kinds else None) for t in draw] for draw in seen]
     held: dict[str, Draws] = {
         name: [
             held_out(
                 table,
                 fold,
-                [learn(t, method, kinds=kinds, value_counts=counts, settings=own) for t in draw],
+                [
+                    learn(t, method, kinds=kinds, value_counts=counts, settings=own, statistic=counted)
+                    for t, counted in draw
+                ],
                 kinds,
             )
-            for draw in (seen[:1] if method in GOLD_FREE else seen)
+            for draw in (parts[:1] if method in GOLD_FREE else parts)
         ]
         for name, (method, own) in wanted.items()
     }

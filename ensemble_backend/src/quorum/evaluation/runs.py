@@ -8,6 +8,7 @@ from typing import Any
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, form_of, kind_in
 from quorum.decision.patterns import ABSTAIN
+from quorum.evaluation.answers import is_single
 from quorum.evaluation.heldout import closed_attributes
 from quorum.learning.em import MIN_MEMBERS
 from quorum.learning.learn import NA_BIAS_METHODS, USUAL_NA_BIAS
@@ -23,14 +24,17 @@ def possible(
     table: VotesTable, methods: Sequence[str], counts: Mapping[str, int], labels: int, kinds: AnswerKinds
 ) -> tuple[list[str], list[str]]:
     """The methods that can be evaluated, and notes on why the others cannot."""
-    answered = (table.codes != ABSTAIN).any(axis=0)
+    # Agreement teaches single values alone, so a member that answers only others does not count.
+    single = is_single(table, kinds)
+    answered = (table.codes[single if single.any() else slice(None)] != ABSTAIN).any(axis=0)
+    where = " single values" if single.any() and not single.all() else ""
     active = [name for name, any_vote in zip(table.members, answered, strict=True) if any_vote]
     kept, notes = list(dict.fromkeys(methods)), []
     dropped = [name for name in kept if name in ("em", CONFUSION)] if len(active) < MIN_MEMBERS else []
     if dropped:
         notes.append(
             f"{' and '.join(dropped)} left out: learning without gold needs {MIN_MEMBERS} members that "
-            f"answer, here {len(active)} did ({', '.join(active) or 'none'})"
+            f"answer{where}, here {len(active)} did ({', '.join(active) or 'none'})"
         )
     if "em" in kept and "em" not in dropped and are_sets(table, kinds):
         dropped.append("em")

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, form_of, kind_in
+from quorum.decision.catalogue_change import named
 from quorum.decision.forms import Form
+from quorum.decision.patterns import ABSTAIN
 from quorum.evaluation.stats import Estimate, percentile_interval
 from quorum.evaluation.task_scores import HEADLINES, answered_share, intervals, measures
 from quorum.records import Record
@@ -64,6 +66,7 @@ class TaskResult(Record):
         kind: Of its answers.
         headline: The measure that decides.
         rows: The best single member, in hindsight; then encoders, majority, learned, and the other members.
+            Members that answered none of the cells are left out, if any member answered one.
         cells: Labelled cells, of ``products`` products.
     """
 
@@ -73,10 +76,20 @@ class TaskResult(Record):
     cells: int
     products: int
 
-    @property
-    def least_answered(self) -> float:
-        """The lowest share of cells that a member answered."""
-        return min((row.answered for row in self.rows if row.answered is not None), default=1.0)
+    def answered_in_words(self, name: str) -> str:
+        """Which members answered a part of the cells of the attribute ``name`` alone; "": none."""
+        # No share below 1 reads as 100.0 %.
+        answered = {row.name: row.answered for row in self.rows if row.answered is not None}
+        shares = {member: min(share, 0.999) for member, share in answered.items() if share < 1.0}
+        if not shares:
+            return ""
+        (first, share), *others = shares.items()
+        more = "".join(f", {member} {100 * part:.1f} %" for member, part in others)
+        return (
+            f"{first} answered {100 * share:.1f} % of the {self.cells} cells of {name}{more}; why "
+            f"{'they' if others else 'it'} abstained on the others is not in a votes table, and these count "
+            "as wrong"
+        )
 
 
 def task_results(
@@ -117,6 +130,27 @@ def best_member(tasks: Mapping[str, TaskResult]) -> str | None:
     return next(iter(tasks.values())).rows[0].name if len(tasks) == 1 else None
 
 
+def of_some_attributes(table: VotesTable) -> tuple[str, ...]:
+    """Say which members answered some of the attributes with gold alone, and that others count as wrong."""
+    names = [table.cells[row].attribute for row in np.flatnonzero(table.labelled).tolist()]
+    answered = (table.codes[table.labelled] != ABSTAIN).T.tolist()
+    own = {
+        member: sorted({name for name, is_answer in zip(names, column, strict=True) if is_answer})
+        for member, column in zip(table.members, answered, strict=True)
+    }
+    some = [
+        f"{member} ({named(attributes)})" for member, attributes in own.items() if attributes
+        and len(attributes) < len(set(names))
+    ]  # fmt: skip
+    if not some:
+        return ()
+    note = (
+        f"members that answer some attributes only: {', '.join(some)}; over all cells, and where the best "
+        "single member is chosen, they count as wrong on the others"
+    )
+    return (note,)
+
+
 def _result(
     table: VotesTable,
     rows: Sequence[int],
@@ -127,8 +161,12 @@ def _result(
     seed: int,
 ) -> TaskResult:
     cells: list[Cell] = [table.cells[row] for row in rows]
+    every_share = {name: answered_share(cells, at) for at, name in enumerate(table.members)}
+    shares = {name: share for name, share in every_share.items() if share} or every_share
     given: dict[tuple[str, str], Sequence[str | None]] = {
-        ("member", name): [cell.values[at] for cell in cells] for at, name in enumerate(table.members)
+        ("member", name): [cell.values[at] for cell in cells]
+        for at, name in enumerate(table.members)
+        if name in shares
     }
     given |= {("method", name): own for name, own in answers.items()}
     measured = {key: measures(kind, cells, own) for key, own in given.items()}
@@ -138,7 +176,7 @@ def _result(
     figures, draws = intervals([own[name] for own in measured.values() for name in names], products, seed)
     every = len(names)
     tops = figures[::every]
-    best = int(np.argmax([np.nan_to_num(top.value) for top in tops[: len(table.members)]]))
+    best = int(np.argmax([np.nan_to_num(top.value) for top in tops[: len(shares)]]))
     found = []
     for at, key in enumerate(measured):
         low, high = percentile_interval(np.nan_to_num(draws[:, at * every] - draws[:, best * every]))
@@ -150,7 +188,7 @@ def _result(
                 role=_role(key, at == best, learned, encoders),
                 figures=dict(zip(names, figures[at * every : (at + 1) * every], strict=True)),
                 to_best_member=None if at == best else delta,
-                answered=answered_share(cells, at) if is_member else None,
+                answered=shares[key[1]] if is_member else None,
             )
         )
     order = ("best member", "encoder alone", MAJORITY, "learned", "member")

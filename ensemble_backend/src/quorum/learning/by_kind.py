@@ -52,6 +52,7 @@ def learn(
     created: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
     methods: Mapping[Form, str] | None = None,
+    statistic: Statistic | None = None,
 ) -> Weights:
     """Learn weights from a votes table, as :func:`quorum.learning.learn.learn` does for single values.
 
@@ -67,6 +68,7 @@ def learn(
         created: As there.
         settings: As there; a bias for "n/a" is for single values alone.
         methods: Form of an answer -> its method, where it is another than ``method``.
+        statistic: Of the exploded table with the gold that is used, where it is known; None: it is counted.
 
     Raises:
         LearnError, VotesError: As there.
@@ -94,7 +96,7 @@ def learn(
         for name, cells in written_texts(table, known).items()
     }
     weights = learn_parts(
-        exploded(table, known).statistic(), known, method, texts=texts, settings=settings,
+        statistic or exploded(table, known).statistic(), known, method, texts=texts, settings=settings,
         provenance=provenance, methods=own, labels=labelled_by_form(table, known), **common,
     )  # fmt: skip
     return shifted(weights, set_biases(table, weights, _by_gold(weights, known)))

@@ -175,6 +175,8 @@ def _majority(statistic: Statistic, counts: Mapping[str, int], na_bias: float = 
 
 def _iwmv(statistic: Statistic, counts: Mapping[str, int], per_attribute: bool = True) -> Learned:
     names, hist = statistic.by_attribute()
+    if not names:
+        raise LearnError("iwmv: no vote to learn from; record votes with answers that can be read")
     labels = label_counts(names, counts)
     default = Iwmv(labels).fit(hist).rule_
     settings = {"per_attribute": per_attribute, "labels": _recorded(names, counts)}

@@ -207,7 +207,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     state = begin(table, kinds) if labels is None else None
     judged = _judged(table, weights, deployment, options) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*votes_remarks(statistic, kinds), *spellings, *kinds_unknown(deployment, table))
+    remarks = (*votes_remarks(table, statistic, kinds), *spellings, *kinds_unknown(deployment, table))
     remarks += (
         *readable(table, kinds)[1],
         *without_votes(statistic, deployment, kinds),

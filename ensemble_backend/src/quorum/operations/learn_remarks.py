@@ -19,7 +19,7 @@ from quorum.learning.by_kind import PARTS, methods_by_form, of_form
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
-from quorum.votes import read_rows
+from quorum.votes import VotesTable, read_rows
 from quorum.votes.statistic import Statistic
 
 _SAMPLED = 1 << 14
@@ -58,12 +58,17 @@ def without_votes(
     return (f"no votes on {named(without)}: the weights of all attributes decide",) if without else ()
 
 
-def votes_remarks(statistic: Statistic, kinds: AnswerKinds) -> tuple[str, ...]:
-    """Describe limits of the votes on single values; of things that were named, "n/a" and gold mean less."""
+def votes_remarks(table: VotesTable, statistic: Statistic, kinds: AnswerKinds) -> tuple[str, ...]:
+    """Describe limits of the votes on single values; of things that were named, "n/a" and gold mean less.
+
+    ``statistic`` is that of the exploded table.
+    """
     if not any(form_of(kind) != "one" for kind in kinds.values()):
         return statistic.remarks()
     values = of_form(statistic, kinds, "one")
-    return values.remarks() if values.hist.total else ()
+    answered = (table.codes != ABSTAIN).any(axis=0).tolist()
+    voted = [name for name, any_vote in zip(table.members, answered, strict=True) if any_vote]
+    return values.remarks(voted) if values.hist.total else ()
 
 
 def kind_remarks(weights: Weights) -> Iterator[str]:
@@ -101,7 +106,8 @@ def _score_remarks(statistic: Statistic, weights: Weights, asked: bool) -> tuple
     total = float(hist.counts @ answered.sum(axis=1))
     known = float(hist.counts @ (answered & (hist.levels != NO_SCORE)).sum(axis=1))
     share = f"{known:.0f} of {total:.0f} votes have a score"
-    if sure := weighed_by_scores(weights):
+    scored = dict(zip(statistic.members, (answered & (hist.levels != NO_SCORE)).any(axis=0), strict=True))
+    if sure := [name for name in weighed_by_scores(weights) if scored.get(name)]:
         surer = f"a vote weighs more the surer its member is of it: {', '.join(sure)}"
         return share, f"{surer}; without a score it keeps its member's weight"
     methods = set(methods_by_form(weights).values())

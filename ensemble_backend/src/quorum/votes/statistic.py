@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,19 +121,30 @@ class Statistic:
         mapping = np.array([index[attribute] for _, attribute in self.groups], np.int32)
         return names, (self.hist if scored is None else scored).regrouped(mapping)
 
-    def remarks(self) -> tuple[str, ...]:
-        """Describe limits of the votes: silent members, attributes of "n/a" only, unnamed gold."""
+    def remarks(self, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
+        """Describe limits of the votes: silent members, attributes of "n/a" only, unnamed gold.
+
+        ``elsewhere`` are members that voted on other cells than these.
+        """
         codes, right, counts = self.hist.codes, self.hist.right, self.hist.counts
         remarks = []
         answered = (codes != ABSTAIN).any(axis=0)
-        silent = [name for name, has_votes in zip(self.members, answered, strict=True) if not has_votes]
+        without = [name for name, has_votes in zip(self.members, answered, strict=True) if not has_votes]
+        silent = [name for name in without if name not in elsewhere]
         if silent:
             remarks.append(f"never answered: {', '.join(silent)}; nothing was learned about them")
+        if other := [name for name in without if name in elsewhere]:
+            remarks.append(
+                f"no votes on single values: {', '.join(other)}; what was learned there is not about them"
+            )
         names, hist = self.by_attribute()
-        valued = np.bincount(hist.groups, (hist.codes > NA).any(axis=1), len(names)) > 0
-        blank = [name for name, any_value in zip(names, valued, strict=True) if not any_value]
-        if blank:
+        highest = np.full(len(names), ABSTAIN, np.int64)
+        np.maximum.at(highest, hist.groups, hist.codes.max(axis=1))
+        by_name = dict(zip(names, highest.tolist(), strict=True))
+        if blank := [name for name, code in by_name.items() if code == NA]:
             remarks.append(f"no member ever named a value, only n/a: {', '.join(blank)}")
+        if unanswered := [name for name, code in by_name.items() if code == ABSTAIN]:
+            remarks.append(f"all members abstained: {', '.join(unanswered)}")
         labelled, unnamed = counts[right != UNLABELLED].sum(), counts[right == 0].sum()
         if unnamed:
             remarks.append(
