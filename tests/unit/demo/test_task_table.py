@@ -75,9 +75,8 @@ def test_every_task_has_its_measure_and_who_was_asked(tables: list[TaskTable]) -
     for table in tables:
         names = [line.name for line in table.lines]
         encoder = [] if table.name == "description" else [f"encoder-{table.name}"]
-        assert sorted(names) == sorted(
-            [*encoder, "smollm2-tuned", "smollm2-plain", "majority", "learned weights"]
-        )
+        # A member that never gave a readable answer has no row.
+        assert sorted(names) == sorted([*encoder, "smollm2-tuned", "majority", "learned weights"])
         assert table.lines[0].role == "best"
         assert [line.name for line in table.lines if line.is_encoder] == encoder
     assert {line.p50_ms for table in tables for line in table.lines} == {1000.0, 7.0, None}

@@ -67,8 +67,7 @@ def test_a_killed_run_ends_like_one_that_was_not(torch: Any, tmp_path: Path) -> 
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-@pytest.mark.usefixtures("own_stack")
-@pytest.mark.parametrize("moment", ["loss", "optimiser", "score", "progress"])
+@pytest.mark.parametrize("moment", ["loss", "score", "progress"])
 def test_a_run_that_was_interrupted_goes_on_from_where_it_was(
     torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -80,7 +79,7 @@ def test_a_run_that_was_interrupted_goes_on_from_where_it_was(
         def run(*args: Any, **more: Any) -> Any:
             calls.append(1)
             if len(calls) == 2:
-                signal.raise_signal(signal.SIGINT)
+                raise KeyboardInterrupt
             return call(*args, **more)
 
         return run
@@ -89,14 +88,12 @@ def test_a_run_that_was_interrupted_goes_on_from_where_it_was(
     with monkeypatch.context() as patch:
         if moment == "loss":
             patch.setattr(torch.nn.Dropout, "forward", interrupting(torch.nn.Dropout.forward))
-        elif moment == "optimiser":
-            patch.setattr(torch.optim.AdamW, "step", interrupting(torch.optim.AdamW.step))
         elif moment == "score":
             patch.setattr(torch.nn.Module, "eval", interrupting(torch.nn.Module.eval))
         progress = interrupting(lambda _: None) if moment == "progress" else None
         with pytest.raises(TrainingInterrupted) as stopped:
             make_run(torch, target, options, progress)
-    done = {"loss": 1, "optimiser": 2, "score": 8, "progress": 2}[moment]
+    done = {"loss": 1, "score": 8, "progress": 2}[moment]
     assert (stopped.value.step, stopped.value.total) == (done, STEPS)
     again, found = make_run(torch, target, options)
     assert again.resumed_at == done

@@ -87,6 +87,8 @@ def ask(
 
 def _text_of(text: str, fields: Sequence[str]) -> str | Mapping[str, str]:
     """The text, or the fields of ``--field``."""
+    if not fields and not text:
+        raise typer.BadParameter("give a title or description, or --field", param_hint="TEXT")
     if not fields:
         return text
     if text:

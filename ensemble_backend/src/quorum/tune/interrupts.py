@@ -9,16 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from quorum_contract.errors import QuorumError
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class TrainingInterrupted(KeyboardInterrupt):
+class TrainingInterrupted(QuorumError, KeyboardInterrupt):
     """Training was interrupted; its checkpoint is written.
 
     Attributes:
         step: Of the checkpoint; 0: there is none, as no step was done.
         total: Steps of the whole run.
     """
+
+    code = "TRAINING_INTERRUPTED"
 
     def __init__(self, step: int, total: int) -> None:
         super().__init__(f"interrupted after step {step} of {total}")
