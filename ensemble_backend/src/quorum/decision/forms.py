@@ -11,7 +11,7 @@ from quorum.decision.cell import ANSWERED, Ballot, Parameters, decide_one
 from quorum.decision.consensus import decide_text
 from quorum.decision.evidence import TextEvidence
 from quorum.decision.quorum_rule import QuorumRule
-from quorum.decision.sets import decide_set
+from quorum.decision.sets import Read, decide_set, things_of
 from quorum_contract import DecisionStatus
 
 Form = Literal["one", "spans", "values", "text"]
@@ -26,6 +26,7 @@ def decide(
     evidence: TextEvidence | None = None,
     form: Form = "one",
     text: str = "",
+    read: Read = things_of,
 ) -> tuple[str, float, DecisionStatus]:
     """Decide one cell, and withhold the answer without a quorum.
 
@@ -37,6 +38,7 @@ def decide(
         evidence: As there; counts only for the form "one".
         form: Of the attribute's answer.
         text: The product's text, which spans are parts of.
+        read: Reads what an answer of spans, or of several values, names.
 
     Returns:
         Value, confidence and status; ``("", 0.0, ...)`` for every status but ``DECIDED``.
@@ -49,7 +51,7 @@ def decide(
             value, confidence = decide_text(own.weights, ballots)
         else:
             cell = partial(decide_one, own)
-            value, confidence = decide_set(cell, ballots, text, are_spans=form == "spans")
+            value, confidence = decide_set(cell, ballots, text, are_spans=form == "spans", read=read)
     if not value:
         return "", 0.0, DecisionStatus.NO_ANSWER
     if rule.is_plain or rule.is_met(parameters, [status == ANSWERED for _, status in ballots]):

@@ -29,6 +29,8 @@ _SHORT = 2000
 Thing = TextSpan | str
 Decide = Callable[[Sequence[Ballot]], tuple[str, float]]
 """Decides one cell: value and confidence."""
+Read = Callable[[str, str], tuple[Thing, ...]]
+"""Reads an answer about a text: :func:`things_of`, or :func:`things_remembered`."""
 
 
 def things_of(value: str, text: str) -> tuple[Thing, ...]:
@@ -37,10 +39,6 @@ def things_of(value: str, text: str) -> tuple[Thing, ...]:
     Raises:
         SpansError: It is neither, or names what the text does not have.
     """
-    return _things_of_short(value, text) if len(value) + len(text) <= _SHORT else _things_of(value, text)
-
-
-def _things_of(value: str, text: str) -> tuple[Thing, ...]:
     if value == NOT_APPLICABLE:
         return ()
     try:
@@ -52,8 +50,12 @@ def _things_of(value: str, text: str) -> tuple[Thing, ...]:
     return tuple(spans)
 
 
-# Learning and evaluation read each answer many times.
-_things_of_short = lru_cache(maxsize=1 << 16)(_things_of)
+_remembered = lru_cache(maxsize=1 << 16)(things_of)
+
+
+def things_remembered(value: str, text: str) -> tuple[Thing, ...]:
+    """:func:`things_of` for learning and evaluation, which read an answer many times, as serving does not."""
+    return _remembered(value, text) if len(value) + len(text) <= _SHORT else things_of(value, text)
 
 
 def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | None, ...]]:
@@ -63,7 +65,7 @@ def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | 
         values: Per member, its answer; None: it abstained. One that cannot be read counts as that.
         text: The product's text.
     """
-    return _cells([_readable(value, text) for value in values])
+    return _cells([_readable(value, text, things_remembered) for value in values])
 
 
 def _cells(named: Sequence[tuple[Thing, ...] | None]) -> dict[Thing, tuple[str | None, ...]]:
@@ -76,7 +78,9 @@ def _cells(named: Sequence[tuple[Thing, ...] | None]) -> dict[Thing, tuple[str |
     }
 
 
-def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_spans: bool) -> tuple[str, float]:
+def decide_set(
+    decide: Decide, ballots: Sequence[Ballot], text: str, *, are_spans: bool, read: Read = things_of
+) -> tuple[str, float]:
     """Decide one answer.
 
     Kept is what wins its own cell. Of spans that overlap the one with the higher confidence stays, then the
@@ -87,12 +91,13 @@ def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_span
         ballots: Per member, its answer and status.
         text: The product's text.
         are_spans: Whether the answers are spans of the text, not values.
+        read: Reads what an answer names.
 
     Returns:
         The answer, and the lowest of the confidences in what is, and what is not, in it; that in leaving out
         a span for another is what the span's own leaves to 1. ``("", 0.0)`` if all members abstained.
     """
-    named = [_readable(value, text) if status == ANSWERED else None for value, status in ballots]
+    named = [_readable(value, text, read) if status == ANSWERED else None for value, status in ballots]
     if all(things is None for things in named):
         return "", 0.0
     cells = _cells(named)
@@ -119,7 +124,7 @@ def decide_set(decide: Decide, ballots: Sequence[Ballot], text: str, *, are_span
 def without_overlaps(sure: Mapping[Thing, float], text: str = "") -> tuple[Thing, ...]:
     """The spans, of a mapping to confidences, that do not overlap: the surest, then longest, then first.
 
-    A span also stays that has room at another place of its words in ``text``: "red" beside "red hat", in
+    A span also stays that has room at another place of its words in ``text``: "red" with "red hat", in
     "red hat red".
     """
     spans = [thing for thing in sure if isinstance(thing, TextSpan)]
@@ -134,11 +139,11 @@ def _written(things: Iterable[Thing], text: str, *, are_spans: bool) -> str:
     return dump_values(values) if values else NOT_APPLICABLE
 
 
-def _readable(value: str | None, text: str) -> tuple[Thing, ...] | None:
+def _readable(value: str | None, text: str, read: Read) -> tuple[Thing, ...] | None:
     if value is None:
         return None
     try:
-        return things_of(value, text)
+        return read(value, text)
     except SpansError:
         return None
 

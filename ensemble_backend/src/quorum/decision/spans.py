@@ -40,7 +40,7 @@ def locate(text: str, pairs: Sequence[tuple[str, str]]) -> list[TextSpan] | None
 
     Words that n pairs name, in any case, lie at the first n places of :func:`places_of`, in the order of the
     pairs; of more pairs than places the last ones share the last place. Other pairs have no say, so that the
-    same words mean the same span beside any others.
+    same words mean the same span whatever else an answer names.
 
     Args:
         text: The product's text; runs of white space count as one space.
@@ -140,10 +140,10 @@ def dump_spans(text: str, spans: Iterable[TextSpan]) -> str:
 
 
 def laid_out(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
-    """Located spans in order of appearance, beside each other where the text has room.
+    """Located spans in order of appearance, without overlaps where the text has room.
 
     One that overlaps with a longer one moves to another place of its words: "red" is the second one of
-    "red hat red" beside "red hat". What has no such place still overlaps.
+    "red hat red" where an answer also has "red hat". What has no such place still overlaps.
     """
     text, ordered = one_line(text), sorted(spans)
     if all(one.end <= other.start for one, other in pairwise(ordered)):

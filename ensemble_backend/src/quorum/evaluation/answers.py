@@ -28,7 +28,7 @@ from quorum.decision.consensus import similarity
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.rouge import rouge_l
-from quorum.decision.sets import Thing, things_of
+from quorum.decision.sets import Thing, things_remembered
 from quorum.decision.spans import SpansError
 from quorum.decision.weights import Weights
 from quorum.evaluation.score import apply, is_right
@@ -70,7 +70,10 @@ def decide_answers(table: VotesTable, weights: Weights, kinds: AnswerKinds) -> A
         kind = kind_in(kinds, cell.attribute)
         parameters = parameters_for(weights, cell.attribute, cell.category, kind)
         ballots = [("", 1) if value is None else (value, ANSWERED) for value in cell.values]
-        value, sure, _ = decide(_PLAIN, parameters, ballots, cell.scores, form=form_of(kind), text=cell.title)
+        form, text = form_of(kind), cell.title
+        value, sure, _ = decide(
+            _PLAIN, parameters, ballots, cell.scores, form=form, text=text, read=things_remembered
+        )
         values[row], confidence[row], scores[row] = value, sure, answer_score(cell, value, kind)
     return Answers(values, confidence, scores)
 
@@ -126,7 +129,7 @@ def agreement_of(
 def readable_things(value: str, text: str) -> frozenset[Thing] | None:
     """What an answer names; None if it cannot be read."""
     try:
-        return frozenset(things_of(value, text))
+        return frozenset(things_remembered(value, text))
     except SpansError:
         return None
 

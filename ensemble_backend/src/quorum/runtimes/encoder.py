@@ -21,7 +21,7 @@ from quorum.runtimes.encoder_folder import (
     check_files,
     read_encoder,
 )
-from quorum.runtimes.encoder_input import Encoded, EncoderInput, Logits
+from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.kinds import read
@@ -31,8 +31,6 @@ from quorum_contract import Status
 from quorum_contract.scores import valid_score
 
 logger = logging.getLogger(__name__)
-
-TOKENIZER_FILE = "tokenizer.json"
 
 
 class _Row(NamedTuple):

@@ -10,6 +10,7 @@ import itertools
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.runtimes.base import Infer, RuntimeSettings
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK, MODEL_FILE
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
 
@@ -27,9 +29,6 @@ Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Compute = Callable[[Tokens, Tokens], Logits]
 """Token ids and attention mask, both [rows, length], to logits [rows, ...]."""
-
-MODEL_FILE = "model.onnx"
-IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 
 
 def open_network(settings: RuntimeSettings[EncoderOptions], dims: int) -> Compute:
@@ -142,7 +141,7 @@ def _open_onnxruntime(path: Path, options: EncoderOptions) -> _Opened:
     chosen.intra_op_num_threads = options.threads
     chosen.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory(prefix="quorum-encoder-") as folder:
-        file = _quantised(path, Path(folder)) if options.precision == "int8" else path
+        file = quantise(path, Path(folder) / MODEL_FILE) if options.precision == "int8" else path
         session = ort.InferenceSession(file, chosen, providers=["CPUExecutionProvider"])
 
     def compute(ids: Tokens, mask: Tokens) -> Logits:
@@ -167,15 +166,23 @@ def _ort_type(name: str) -> str:
     return {"float": "float32", "double": "float64"}.get(inner, inner)
 
 
-def _quantised(path: Path, folder: Path) -> Path:
-    """The network with its matrices as int8, per channel; embeddings stay, as quantising them costs F1."""
+def quantise(path: Path, target: Path) -> Path:
+    """Write a network with its matrix products in int8, one scale per output channel; embeddings stay."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantised = folder / MODEL_FILE
-    quantize_dynamic(
-        path, quantised, per_channel=True, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
-    )
-    return quantised
+    root = logging.getLogger()
+    level = root.level
+    with warnings.catch_warnings():
+        # Advice on a preprocessing that makes no difference here.
+        warnings.simplefilter("ignore")
+        root.setLevel(logging.ERROR)
+        try:
+            quantize_dynamic(
+                path, target, per_channel=True, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
+            )
+        finally:
+            root.setLevel(level)
+    return target
 
 
 def _triton(settings: RuntimeSettings[EncoderOptions]) -> Compute:

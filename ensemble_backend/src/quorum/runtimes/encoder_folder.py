@@ -10,12 +10,12 @@ from typing import Literal
 import msgspec
 
 from quorum.decision.catalogue_change import OUTSIDE
+from quorum.runtimes.encoder_input import ENCODER_FILE
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
-ENCODER_FILE = "encoder.json"
 SCHEMA_VERSION = 1
 SHORTEST, LONGEST = 8, 8192
 """Fewest and most tokens of the longest input; no encoder that can be tuned has more positions."""
@@ -40,7 +40,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: Longest input, special tokens included.
         catalogue: Attribute -> its hash in the catalogue at the time of tuning.
         with_category: Whether the category is part of the question (head ``value``).
-        files: Name of a file beside -> ``sha256:...`` of it; empty: not known.
+        files: Name of a file of the folder -> ``sha256:...`` of it; empty: not known.
     """
 
     schema_version: Literal[1]

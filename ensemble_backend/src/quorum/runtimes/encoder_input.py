@@ -19,6 +19,10 @@ from quorum_contract.fields import one_line, split_fields
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating[Any]]
 HeadKind = Literal["label", "spans", "value"]
+ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
+"""Files of an encoder's folder."""
+IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
+"""Tensors of ``model.onnx``: two int64 of (rows, length), and the float32 output."""
 OUTSIDE_TAG = "O"
 _PADDING = ("[PAD]", "<pad>")
 _PIECE = re.compile(r"\S+")

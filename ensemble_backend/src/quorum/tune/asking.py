@@ -141,7 +141,7 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
         what = " and ".join(f"{count} {status.name}" for status, count in failed.items())
         raise AskingError(
             f"{settings.member}: of {len(asked)} questions {what}, so there are no figures; see the log,"
-            " and try fewer rows, another --device, or more memory"
+            " and try fewer rows, or a machine with more memory"
         )
     return [_votes(settings.catalogue, one, replies[number]) for number, one in enumerate(asked)]
 

@@ -114,7 +114,8 @@ def tune_causal(
         BaseModelError: A file of the base is damaged, or an adapter cannot change its modules.
         TrainingDataError: Nothing to train on, or nothing to hold out.
         TrainingError: ``out`` holds something else, a checkpoint of another run is in the way, or the loss is
-            no finite number; or a question of the scoring was not answered in time.
+            no finite number.
+        AskingError: Questions of the scoring were not answered.
         RuntimeConfigError: The result does not start in the runtime ``hf``.
     """
     check_seed(options.seed)

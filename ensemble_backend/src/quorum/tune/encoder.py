@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.files import write_atomic
-from quorum.runtimes.encoder_input import Encoded, EncoderInput
+from quorum.runtimes.encoder_engine import quantise
+from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, Encoded, EncoderInput
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
@@ -31,7 +32,7 @@ from quorum.tune.split import Split, split
 if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
 
-ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
+_SMALL_FILE = "int8.onnx"
 Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 _EPOCHS = {"label": 3, "spans": 3, "value": 6}
 _RATES = {"full": 1e-4, "lora": 1e-3}
@@ -289,7 +290,7 @@ def _write(
     from tokenizers import Tokenizer
 
     from quorum.tune.encoder_model import merged
-    from quorum.tune.onnx_export import export, quantise
+    from quorum.tune.onnx_export import export
 
     network = merged(network).cpu().eval()
     model = folder / MODEL_FILE
@@ -310,7 +311,7 @@ def _write(
     remarks: tuple[str, ...] = ()
     if options.int8:
         before = pooled(_judge(OnnxNetwork(model), task), task.parts.held_out)[_main(task)]
-        quantise(model)
+        quantise(model, folder / _SMALL_FILE).replace(model)
         remarks = (f"int8; in float32 {_main(task)} was {before:.3f} on held-out rows",)
     tokenizer = Tokenizer.from_file(str(task.tokenizer))
     tokenizer.no_truncation()

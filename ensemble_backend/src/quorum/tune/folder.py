@@ -18,7 +18,7 @@ from quorum.tune.loop import CHECKPOINT_FOLDER, TrainingError
 
 @contextmanager
 def reserved(folder: Path, *, force: bool = False) -> Iterator[None]:
-    """Keep a target for one run until the block ends; what killed runs left beside it is removed.
+    """Keep a target for one run until the block ends; what killed runs left next to it is removed.
 
     Raises:
         TrainingError: As :func:`check_target` does, or another run has this target.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK
 from quorum_contract.errors import QuorumError
 
-INPUTS = ("input_ids", "attention_mask")
-OUTPUT = "logits"
+INPUTS = (IDS, MASK)
 OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference of a logit between ONNX and PyTorch."""
@@ -63,13 +63,13 @@ def _problems(model: Any, dims: int, outputs: int) -> list[str]:
         for entry in model.graph.input
         if entry.type.tensor_type.elem_type != _INT64 or _shape(entry) != [None, None]
     ]
-    if [entry.name for entry in model.graph.output] != [OUTPUT]:
-        found.append(f"outputs {[entry.name for entry in model.graph.output]}; needed is {OUTPUT}")
+    if [entry.name for entry in model.graph.output] != [LOGITS]:
+        found.append(f"outputs {[entry.name for entry in model.graph.output]}; needed is {LOGITS}")
     else:
         (entry,) = model.graph.output
         wanted = [*[None] * (dims - 1), outputs]
         if entry.type.tensor_type.elem_type != _FLOAT32 or _shape(entry) != wanted:
-            found.append(f"output {OUTPUT}: {_shape(entry)}; needed is float32 of {wanted}")
+            found.append(f"output {LOGITS}: {_shape(entry)}; needed is float32 of {wanted}")
     return found
 
 
@@ -91,7 +91,7 @@ class OnnxNetwork:
 
     def __call__(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Logits of a batch."""
-        (logits,) = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask), strict=True)))
+        (logits,) = self._session.run([LOGITS], dict(zip(INPUTS, (ids, mask), strict=True)))
         found: npt.NDArray[np.float32] = logits
         return found
 

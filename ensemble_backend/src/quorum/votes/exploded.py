@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.sets import NAMED, Thing, explode, things_of
+from quorum.decision.sets import NAMED, Thing, explode, things_remembered
 from quorum.decision.spans import SpansError
 from quorum.votes.readable import readable
 from quorum.votes.schema import Cell
@@ -62,7 +62,7 @@ def accepted_sets(cell: Cell) -> list[frozenset[Thing]]:
     found = []
     for answer in cell.gold:
         try:
-            found.append(frozenset(things_of(answer, cell.title)))
+            found.append(frozenset(things_remembered(answer, cell.title)))
         except SpansError:
             continue
     return found

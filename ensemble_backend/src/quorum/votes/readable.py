@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.sets import things_of
+from quorum.decision.sets import things_remembered
 from quorum.decision.spans import SpansError, dump_values
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable, build_table
@@ -102,7 +102,7 @@ def _answer(answer: str, kind: AnswerKind, text: str) -> str:
         return answer
     if kind == "values" and not answer.lstrip().startswith("["):
         return dump_values([answer])
-    are_texts = {isinstance(thing, str) for thing in things_of(answer, text)}
+    are_texts = {isinstance(thing, str) for thing in things_remembered(answer, text)}
     if are_texts and are_texts != {kind == "values"}:
         wanted = "JSON list of texts" if kind == "values" else "JSON list of [text, type]"
         raise SpansError(f"{answer!r:.80} is no {wanted}")

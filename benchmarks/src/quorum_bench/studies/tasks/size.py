@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tune encoders and an LLM on more and more rows, beside the LLM that only sees worked examples.
+"""Tune encoders and an LLM on more and more rows, and compare the LLM that only sees worked examples.
 
 QueryNER by strict span F1, intervals over queries. Relevance, which stands in for ESCI, by macro-F1; there
 products of one query belong together, so queries are drawn, 35 of them.
