@@ -75,15 +75,9 @@ def bootstrap_means(columns: Floats, products: npt.NDArray[np.int32], resamples:
     """
     names, index = np.unique(products, return_inverse=True)
     size = len(names)
-    sums = np.stack([np.bincount(index, column, size) for column in columns.T], axis=1)
-    cells = np.bincount(index, minlength=size).astype(np.float64)
-    rng, chances = np.random.default_rng(seed), np.full(size, 1.0 / size)
-    at_once = max(1, _DRAWN_AT_ONCE // size)
-    means = []
-    for begin in range(0, resamples, at_once):
-        draws = rng.multinomial(size, chances, min(at_once, resamples - begin))
-        means.append((draws @ sums) / (draws @ cells)[:, None])
-    return np.concatenate(means)
+    sums = np.stack([np.bincount(index, column, size) for column in columns.T], axis=1).astype(np.float64)
+    cells = np.bincount(index, minlength=size).astype(np.float64)[:, None]
+    return np.concatenate([own / count for own, count in bootstrap_sums([sums, cells], resamples, seed)])
 
 
 def bootstrap_sums(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.answer_kinds import AnswerKind
-from quorum.evaluation.stats import RESAMPLES, Estimate, percentile_interval
+from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_sums, percentile_interval
 from quorum.evaluation.task_scores import Measure, measures
 from quorum.tune.data import TrainingRow
 from quorum.votes import Cell
@@ -24,7 +24,6 @@ from quorum_bench.studies.tasks.inputs import Row
 Floats = npt.NDArray[np.float64]
 Answers = Sequence[str | None]
 """One per row, as VALUES spells it; None: there is none that could be read."""
-_DRAWN_AT_ONCE = 4_000_000
 
 
 class Figure(NamedTuple):
@@ -73,12 +72,11 @@ def estimate(
     size = int(at.max()) + 1
     sides = [[figure.of(rows, answers) for answers in side] for side in (seeds, against)]
     sums = [[_added(np.asarray(one.counts, np.float64), at, size) for one in side] for side in sides]
-    rng, chances = np.random.default_rng(0), np.full(size, 1.0 / size)
-    at_once = max(1, _DRAWN_AT_ONCE // size)
-    drawn: list[Floats] = []
-    for begin in range(0, resamples, at_once):
-        draws = rng.multinomial(size, chances, min(at_once, resamples - begin)).astype(np.float64)
-        drawn.append(_difference([_figures(side, draws, own) for side, own in zip(sides, sums, strict=True)]))
+    mine = len(seeds)
+    drawn = [
+        _difference([_figures(sides[0], found[:mine]), _figures(sides[1], found[mine:])])
+        for found in bootstrap_sums([*sums[0], *sums[1]], resamples)
+    ]
     value = _difference([[np.asarray(one.value) for one in side] for side in sides])
     low, high = percentile_interval(np.concatenate(drawn))
     return Estimate(float(value), float(low), float(high))
@@ -138,8 +136,8 @@ def _added(counts: Floats, at: npt.NDArray[np.intp], size: int) -> Floats:
     return np.stack([np.bincount(at, column, size) for column in counts.T], axis=1)
 
 
-def _figures(side: Sequence[Measure], draws: Floats, sums: Sequence[Floats]) -> list[Floats]:
-    return [np.nan_to_num(one.figure(draws @ own)) for one, own in zip(side, sums, strict=True)]
+def _figures(side: Sequence[Measure], sums: Sequence[Floats]) -> list[Floats]:
+    return [np.nan_to_num(measure.figure(own)) for measure, own in zip(side, sums, strict=True)]
 
 
 def _difference(sides: Sequence[Sequence[Floats]]) -> Floats:
