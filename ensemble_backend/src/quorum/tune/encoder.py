@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.files import write_atomic
-from quorum.runtimes.encoder_engine import quantise
 from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.onnx_network import quantise
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
