@@ -20,7 +20,8 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, BaseModelError, read_base
 from quorum.tune.card import CardError, read_card
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
-from quorum.tune.encoder import EncoderOptions, predict, tune_encoder
+from quorum.tune.encoder import EncoderOptions, tune_encoder
+from quorum.tune.encoder_folder import predict
 from quorum.tune.encoder_rows import EncoderHead, head_of
 from quorum.tune.loop import TrainingError
 from quorum.tune.onnx_check import OnnxError, OnnxNetwork, check_onnx
@@ -125,8 +126,9 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
     monkeypatch.setattr("quorum.tune.onnx_export.export", stub.export)
-    monkeypatch.setattr("quorum.tune.encoder.check_onnx", lambda path, dims, outputs: None)
-    monkeypatch.setattr("quorum.tune.encoder.OnnxNetwork", lambda path: stub)
+    monkeypatch.setattr("quorum.tune.encoder_folder.check_onnx", lambda path, outputs: None)
+    for module in ("encoder", "encoder_folder"):
+        monkeypatch.setattr(f"quorum.tune.{module}.OnnxNetwork", lambda path: stub)
     return stub
 
 
@@ -159,7 +161,7 @@ def test_an_encoder_of_spans_in_int8(tuned: Tune) -> None:
     head, inputs = open_folder(out)
     network = OnnxNetwork(out / "model.onnx")
     assert head.labels == ("O", "B-brand", "I-brand", "B-thing", "I-thing")
-    check_onnx(out / "model.onnx", 3, 5)
+    check_onnx(out / "model.onnx", {"logits": [None, None, 5]})
     data = data_of("parts")
     assert read_card(out).scores["parts"]["f1"] > 0.5
     assert "int8; in float32 f1 was" in read_card(out).remarks[0]
@@ -232,7 +234,8 @@ def test_a_checkpoint_is_of_one_order_of_labels(base: Base, tmp_path: Path, stub
 def test_a_model_that_differs_as_onnx_is_not_written(
     base: Base, tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quorum.tune.encoder.OnnxNetwork", lambda path: lambda *batch: stub(*batch) + 0.001)
+    different = "quorum.tune.encoder_folder.OnnxNetwork"
+    monkeypatch.setattr(different, lambda path: lambda *batch: stub(*batch) + 0.001)
     out = tmp_path / "out"
     with pytest.raises(OnnxError, match=r"differs from the trained one by 0\.001"):
         tune_encoder(base, data_of("grade"), tmp_path / "gold", CATALOGUE, out, QUICK)
@@ -305,11 +308,11 @@ def test_onnx_that_the_runtime_does_not_take_is_refused(
     path = tmp_path / "model.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]), path)
     with pytest.raises(OnnxError) as error:
-        check_onnx(path, 2, 2)
+        check_onnx(path, {"logits": [None, 2]})
     assert problem in str(error.value)
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     with pytest.raises(OnnxError, match="is no valid ONNX"):
-        check_onnx(tmp_path / "broken.onnx", 2, 2)
+        check_onnx(tmp_path / "broken.onnx", {"logits": [None, 2]})
 
 
 def test_what_a_base_folder_says(base: Base, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.files import write_atomic
-from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput
 from quorum.runtimes.onnx_network import quantise
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
+from quorum.tune.encoder_folder import Compute, compute_by, describe, predict, separator_of, write_network
 from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
-from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
+from quorum.tune.onnx_check import OnnxNetwork
 from quorum.tune.quiet import without_announcements
 from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import Split, split
@@ -33,16 +33,13 @@ if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
 
 _SMALL_FILE = "int8.onnx"
-Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 _EPOCHS = {"label": 3, "spans": 3, "value": 6}
 _RATES = {"full": 1e-4, "lora": 1e-3}
 _SPAN_RATE = 3e-4
 """Of ``full`` for spans: three times the rate gained 2 points of F1 on QueryNER."""
 BATCH = 32
 """Rows per step."""
-_COMPARED = 64
 _NOT_LITERAL = "whose value is not literally in the text"
-_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,17 +132,6 @@ def tune_encoder(
     return card
 
 
-def predict(compute: Compute, inputs: EncoderInput, rows: Sequence[Encoded]) -> list[npt.NDArray[np.float32]]:
-    """Logits of each row, padding included, computed in batches of similar length."""
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
-    found: dict[int, npt.NDArray[np.float32]] = {}
-    for at in range(0, len(order), _BATCH):
-        places = order[at : at + _BATCH]
-        logits = compute(*inputs.pad([rows[place] for place in places]))
-        found.update(zip(places, logits, strict=True))
-    return [found[place] for place in range(len(rows))]
-
-
 def _prepare(
     base: Base, data: TrainingData, path: Path, catalogue: Catalogue, options: EncoderOptions
 ) -> _Task:
@@ -173,14 +159,11 @@ def _prepare(
 
 def _load(base: Base, task: _Task, options: EncoderOptions) -> Network:
     import torch
-    from tokenizers import Tokenizer
 
     from quorum.tune.encoder_model import load_network
 
     torch.manual_seed(options.seed)
-    tokenizer = Tokenizer.from_file(str(task.tokenizer))
-    separators = (tokenizer.token_to_id(name) for name in ("[SEP]", "</s>"))
-    separator = next((token for token in separators if token is not None), None)
+    separator = separator_of(task.tokenizer)
     network = load_network(base.folder, task.head.head, task.head.outputs, separator, options.method)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     return network
@@ -205,7 +188,7 @@ def _train(
         return loss_of(network, task.head.head, batch, inputs, weights)
 
     def score() -> float:
-        scores = _judge(_compute(network), task)
+        scores = _judge(compute_by(network), task)
         return pooled(scores, task.parts.held_out)[_main(task)]
 
     lengths = [len(row.encoded.ids) for row in task.train]
@@ -234,21 +217,6 @@ def has_bfloat16(device: str = "auto") -> bool:
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def _compute(network: Network) -> Compute:
-    import torch
-
-    device = network.classifier.weight.device
-
-    def compute(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: npt.NDArray[np.float32] = (
-                network(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).cpu().numpy()
-            )
-        return logits
-
-    return compute
 
 
 def _judge(compute: Compute, task: _Task) -> dict[str, dict[str, float]]:
@@ -287,38 +255,15 @@ def _write(
     network: Network, task: _Task, folder: Path, options: EncoderOptions
 ) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]:
     """Write all but the card; returns remarks and figures of what was written."""
-    from tokenizers import Tokenizer
-
     from quorum.tune.encoder_model import merged
-    from quorum.tune.onnx_export import export
 
-    network = merged(network).cpu().eval()
-    model = folder / MODEL_FILE
-    export(network, model)
-    check_onnx(model, 2 if task.head.head == "label" else 3, task.head.outputs)
-    compared = task.held_out[:_COMPARED]
-    pairs = zip(
-        predict(OnnxNetwork(model), task.inputs, compared),
-        predict(_compute(network), task.inputs, compared),
-        strict=True,
-    )
-    difference = largest_difference(list(pairs))
-    if not difference <= TOLERANCE:
-        raise OnnxError(
-            f"the ONNX model differs from the trained one by {difference:.2g}, and {TOLERANCE:g} is allowed"
-            "; nothing is written: use the versions of requirements/tune.txt"
-        )
+    model = write_network(merged(network), task.head, task.inputs, task.held_out, folder)
     remarks: tuple[str, ...] = ()
     if options.int8:
         before = pooled(_judge(OnnxNetwork(model), task), task.parts.held_out)[_main(task)]
         quantise(model, folder / _SMALL_FILE).replace(model)
         remarks = (f"int8; in float32 {_main(task)} was {before:.3f} on held-out rows",)
-    tokenizer = Tokenizer.from_file(str(task.tokenizer))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(folder / TOKENIZER_FILE))
-    content = {**task.head.to_json(), "files": {n: hash_of(folder / n) for n in (MODEL_FILE, TOKENIZER_FILE)}}
-    write_atomic(folder / ENCODER_FILE, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    describe(task.head, task.tokenizer, folder)
     return remarks, _judge(OnnxNetwork(model), task)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from quorum_contract.errors import QuorumError
 INPUTS = (IDS, MASK)
 OPSET = 18
 TOLERANCE = 1e-4
-"""Largest difference of a logit between ONNX and PyTorch."""
+"""Largest difference of a number between ONNX and PyTorch."""
 _INT64, _FLOAT32 = 7, 1
 
 
@@ -26,13 +26,16 @@ class OnnxError(QuorumError, RuntimeError):
     code = "ONNX_INVALID"
 
 
-def check_onnx(path: Path, dims: int, outputs: int) -> None:
-    """Refuse a file that the runtime ``encoder`` would not load.
+Shapes = Mapping[str, Sequence[int | None]]
+"""Name of an output -> sizes of its dimensions; None: dynamic."""
+
+
+def check_onnx(path: Path, outputs: Shapes) -> None:
+    """Refuse a file that serving would not load.
 
     Args:
         path: The file.
-        dims: Dimensions of the logits: 2 for the head ``label``, else 3.
-        outputs: Size of the last one.
+        outputs: What it needs to have, in this order; all are float32.
 
     Raises:
         OnnxError: The file is no valid ONNX, has weights outside, another opset, or other inputs or outputs.
@@ -41,14 +44,14 @@ def check_onnx(path: Path, dims: int, outputs: int) -> None:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
         raise OnnxError(f"{path}: is no valid ONNX: {error!s:.300}") from error
-    for problem in _problems(model, dims, outputs):
+    for problem in _problems(model, outputs):
         raise OnnxError(f"{path}: {problem}; export it again with this quorum")
 
 
-def _problems(model: Any, dims: int, outputs: int) -> list[str]:
+def _problems(model: Any, outputs: Shapes) -> list[str]:
     found = []
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset != OPSET:
@@ -63,13 +66,14 @@ def _problems(model: Any, dims: int, outputs: int) -> list[str]:
         for entry in model.graph.input
         if entry.type.tensor_type.elem_type != _INT64 or _shape(entry) != [None, None]
     ]
-    if [entry.name for entry in model.graph.output] != [LOGITS]:
-        found.append(f"outputs {[entry.name for entry in model.graph.output]}; needed is {LOGITS}")
-    else:
-        (entry,) = model.graph.output
-        wanted = [*[None] * (dims - 1), outputs]
-        if entry.type.tensor_type.elem_type != _FLOAT32 or _shape(entry) != wanted:
-            found.append(f"output {LOGITS}: {_shape(entry)}; needed is float32 of {wanted}")
+    given = [entry.name for entry in model.graph.output]
+    if given != [*outputs]:
+        return [*found, f"outputs {', '.join(given)}; needed are {', '.join(outputs)}"]
+    found += [
+        f"output {entry.name}: {_shape(entry)}; needed is float32 of {[*outputs[entry.name]]}"
+        for entry in model.graph.output
+        if entry.type.tensor_type.elem_type != _FLOAT32 or _shape(entry) != [*outputs[entry.name]]
+    ]
     return found
 
 
@@ -103,3 +107,13 @@ def largest_difference(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]
         difference = np.abs(np.asarray(ours, np.float64) - theirs)
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else float("inf"))
     return worst
+
+
+def refuse_difference(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
+    """Raise OnnxError where outputs of ONNX and of PyTorch differ by more than :data:`TOLERANCE`."""
+    difference = largest_difference(pairs)
+    if not difference <= TOLERANCE:
+        raise OnnxError(
+            f"the ONNX model differs from the trained one by {difference:.2g}, and {TOLERANCE:g} is allowed"
+            "; nothing is written: use the versions of requirements/tune.txt"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,16 @@ from quorum.runtimes.encoder_input import LOGITS
 from quorum.tune.onnx_check import INPUTS, OPSET
 
 if TYPE_CHECKING:
-    from quorum.tune.encoder_model import Network
+    from torch import nn
 
 
-def export(network: Network, path: Path) -> None:
+def export(network: nn.Module, path: Path, outputs: Sequence[str] = (LOGITS,)) -> None:
     """Write a network to one file, weights inside, with batch and length dynamic.
 
     Args:
         network: On the CPU, in evaluation mode, without LoRA.
         path: The file.
+        outputs: Names of what it returns.
     """
     import torch
 
@@ -37,7 +39,7 @@ def export(network: Network, path: Path) -> None:
             opset_version=OPSET,
             external_data=False,
             input_names=list(INPUTS),
-            output_names=[LOGITS],
+            output_names=list(outputs),
             dynamic_shapes=dict.fromkeys(INPUTS, dynamic),
             verbose=False,
         )
