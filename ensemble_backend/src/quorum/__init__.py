@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from quorum.decision.weights import Weights as Weights
     from quorum.deployment.load import load_deployment as load_deployment
     from quorum.deployment.schema import Deployment as Deployment
+    from quorum.distill.lessons import DistillSources as DistillSources
+    from quorum.distill.options import DistillOptions as DistillOptions
+    from quorum.distill.run import DistillReport as DistillReport
+    from quorum.distill.run import distill as distill
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
@@ -102,6 +106,9 @@ _MODULES = {
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),
     "quorum.deployment.schema": ("Deployment",),
+    "quorum.distill.lessons": ("DistillSources",),
+    "quorum.distill.options": ("DistillOptions",),
+    "quorum.distill.run": ("DistillReport", "distill"),
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
     "quorum.evaluation.given": ("WeightsEvaluation",),

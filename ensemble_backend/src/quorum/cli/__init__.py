@@ -17,6 +17,7 @@ from quorum.cli import (  # noqa: E402
     canary,
     demo,
     describe,
+    distill,
     evaluate,
     label,
     learn,
@@ -46,6 +47,7 @@ for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
     *(ask.ask, ask.extract, label.label, learn.learn, learn.drift, evaluate.evaluate),
+    distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
     demo.demo,
 ):

@@ -168,7 +168,7 @@ class StepBar:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._task: progress.TaskID | None = None
+        self._tasks: dict[str, progress.TaskID] = {}
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -181,19 +181,20 @@ class StepBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._task is not None:
+        if self._tasks:
             self._bar.stop()
 
-    def __call__(self, step: Step) -> None:
-        """Show the progress."""
-        if self._task is None:
-            self._bar.start()
-            self._task = self._bar.add_task(self._label, total=step.total, figures="")
+    def __call__(self, step: Step, stage: str = "") -> None:
+        """Show the progress; each stage of a command has a line of its own."""
+        self._bar.start()
+        if stage not in self._tasks:
+            label = f"{self._label} {stage}".rstrip()
+            self._tasks[stage] = self._bar.add_task(label, total=step.total, figures="")
         left = timedelta(seconds=round(step.eta))
         score = "" if step.score is None else f" held out {step.score:.1%}"
         rate = f"{step.rate:.0f}" if step.rate >= 1 else f"{step.rate:.1f}"
         figures = f"loss {step.loss:.3f} {rate} rows/s{score} eta {left}"
-        self._bar.update(self._task, completed=step.done, figures=figures)
+        self._bar.update(self._tasks[stage], completed=step.done, figures=figures)
 
 
 def adapters_text(adapters: Mapping[str, str]) -> str:

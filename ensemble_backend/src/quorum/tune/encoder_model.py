@@ -44,6 +44,21 @@ class Network(nn.Module):  # type: ignore[misc]
         return self.classifier(self.dropout(hidden)).to(torch.float32)
 
 
+def load_encoder(folder: Path) -> Any:
+    """Load a base in float32, without a head; raises BaseModelError for a damaged one."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with loading(folder):
+        encoder = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        )
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
 def load_network(
     folder: Path,
     head: HeadKind,
@@ -62,16 +77,7 @@ def load_network(
         separator: Id of the token between two sequences.
         method: ``full``, or ``lora`` (Hu et al., arXiv 2106.09685).
     """
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    with loading(folder):
-        encoder = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-        )
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+    encoder = load_encoder(folder)
     has_types = getattr(encoder.config, "type_vocab_size", 0) > 1
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(method == "full" and "embeddings." not in name)

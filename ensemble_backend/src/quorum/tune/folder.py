@@ -17,7 +17,7 @@ from quorum.tune.loop import CHECKPOINT_FOLDER, TrainingError
 
 
 @contextmanager
-def reserved(folder: Path, *, force: bool = False) -> Iterator[None]:
+def reserved(folder: Path, *, force: bool = False, marker: str = CARD_FILE) -> Iterator[None]:
     """Keep a target for one run until the block ends; what killed runs left next to it is removed.
 
     Raises:
@@ -29,7 +29,7 @@ def reserved(folder: Path, *, force: bool = False) -> Iterator[None]:
     handle = _lock(lock, folder)
     try:
         _tidy(target)
-        check_target(folder, force=force)
+        check_target(folder, force=force, marker=marker)
         yield
     finally:
         lock.unlink(missing_ok=True)
@@ -72,8 +72,8 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def check_target(folder: Path, *, force: bool = False) -> None:
-    """Refuse a folder that holds anything but a checkpoint; with ``force`` also what ``quorum tune`` wrote.
+def check_target(folder: Path, *, force: bool = False, marker: str = CARD_FILE) -> None:
+    """Refuse a folder that holds anything but a checkpoint; with ``force`` one with ``marker`` is taken.
 
     Raises:
         TrainingError: It is a file, or holds other files.
@@ -83,9 +83,9 @@ def check_target(folder: Path, *, force: bool = False) -> None:
     if not folder.is_dir():
         raise TrainingError(f"{folder}: is a file; name a folder by --out")
     names = {path.name for path in folder.iterdir()} - {CHECKPOINT_FOLDER}
-    if not names or (force and CARD_FILE in names):
+    if not names or (force and marker in names):
         return
-    advice = "replace it by --force, or name another --out" if CARD_FILE in names else "name another --out"
+    advice = "replace it by --force, or name another --out" if marker in names else "name another --out"
     raise TrainingError(f"{folder}: holds {sorted(names)[0]!r} already; {advice}")
 
 

@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distil people's grades of products and queries: one step against two, losses, tasks, dimensions, int8.
+
+Three folds by query, so that each of the 135 queries is unseen once; three seeds, of the mined pairs and of
+the student. The judge's label is the mean of three raters' votes. The cross-encoder is trained once a fold,
+as it takes two CPU minutes, and kept. Clicks are simulated.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.distill.assistant import FIELDS, Assistant, PairTexts
+from quorum.distill.figures import HeldOut, Rated, held_out_of
+from quorum.distill.lessons import Rows, pairs_of
+from quorum.distill.mine import mine
+from quorum.distill.options import DIMS, Loss, Task
+from quorum.distill.signals import click_targets, relevance_targets
+from quorum.distill.split import with_check
+from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts
+from quorum.distill.write import finish, int8_vectors, write_encoder
+from quorum.retrieval.judged import Judged, JudgedPair, gather
+from quorum.retrieval.manifest import StudentManifest
+from quorum.retrieval.metrics import OverQueries, Statistic, auc, interval, mean, pearson
+from quorum.retrieval.vectors import cut
+from quorum.tasks.attribute import Attribute
+from quorum.tune.base import Base
+
+Row = dict[str, Any]
+Notice = Callable[[str], None]
+FOLDS = 3
+POOL = 875
+DRAWN = 0.8
+"""Of the mined pairs, which a seed learns; all of them are labelled once a fold, as that takes longest."""
+MAX_TOKENS = 64
+BATCH = 64
+RESAMPLES = 1000
+POSITION_BIAS = 1.0
+"""What the student assumes; the simulation's is .7."""
+ASKED = Attribute("relevance", values=("irrelevant", "relevant"), kind="label", allow_na=False, fields=FIELDS)
+
+
+class Variant(NamedTuple):
+    """What a student learns, and by which loss.
+
+    Attributes:
+        tasks: Task -> weight.
+        mined: Whether pairs that the cross-encoder labelled are added to the judge's.
+        loss: Of the student.
+    """
+
+    tasks: Mapping[Task, float]
+    mined: bool
+    loss: Loss
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "direct, MSE": Variant({"judge": 1.0}, False, "mse"),
+    "direct, Pearson": Variant({"judge": 1.0}, False, "pearson"),
+    "clicks only (simulated)": Variant({"clicks": 1.0}, False, "pearson"),
+    "two steps, MSE": Variant({"judge": 1.0}, True, "mse"),
+    "two steps, Pearson": Variant({"judge": 1.0}, True, "pearson"),
+    "multi-task (clicks simulated)": Variant(
+        {"judge": 1.0, "clicks": 0.3, "relevance": 0.3}, True, "pearson"
+    ),
+}
+ZERO, ASSISTANT, TWO = "zero-shot", "cross-encoder", "two steps, Pearson"
+AGAINST = (ZERO, "two steps, MSE", "direct, Pearson")
+
+
+@dataclass(frozen=True)
+class World:
+    """Data and base of the study.
+
+    Attributes:
+        judged: All pairs; ``gold`` is the source's final grade.
+        folds: (P,) of each pair.
+        raters: (P, 3) votes, over the highest grade.
+        mined: Keyphrases to mine.
+        others: Further keyphrases that recall searches among; none of them is mined.
+        base: Folder of MiniLM.
+        cache: Folder of what takes long.
+        notice: Called with what comes next.
+    """
+
+    judged: Judged
+    folds: npt.NDArray[np.int64]
+    raters: npt.NDArray[np.float64]
+    mined: tuple[str, ...]
+    others: tuple[str, ...]
+    base: Base
+    cache: Path
+    notice: Notice
+
+
+def read_world(data: Path, base: Base, cache: Path, notice: Notice) -> World:
+    """Read the folder ``keyphrases`` of the public data; raises OSError where a file is missing."""
+    titles = {row["id"]: row["title"] for row in _lines(data / "items.jsonl.gz")}
+    rows = _lines(data / "judgements.jsonl.gz")
+    shown = _positions(rows)
+    judged = gather(
+        JudgedPair(
+            item=row["item"],
+            text=titles[row["item"]],
+            keyphrase=row["keyphrase"],
+            label=row["mean"],
+            value=str(row["final"]),
+            confidence=1.0,
+            gold=row["final"] / 3,
+            clicks=row["sim_clicks"],
+            impressions=row["sim_impressions"],
+            position=shown.get((row["keyphrase"], row["item"])),
+            relevance=row["search_score"],
+        )
+        for row in rows
+    )
+    keyphrases = [row["keyphrase"] for row in _lines(data / "keyphrases.jsonl.gz")]
+    cache.mkdir(parents=True, exist_ok=True)
+    return World(
+        judged,
+        np.array([row["fold"] for row in rows]),
+        np.array([row["votes"] for row in rows]) / 3,
+        tuple(keyphrases[::2]),
+        tuple(keyphrases[1::2]),
+        base,
+        cache,
+        notice,
+    )
+
+
+def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Iterator[Row]:
+    """Yield a row per method and number of dimensions; then paired differences, int8, and the ceiling."""
+    rated: dict[tuple[str, int], dict[tuple[int, int], Rated]] = {}
+    held: dict[int, HeldOut] = {}
+    small: list[dict[str, float]] = []
+    student = Student(world.base, "adapter", DIMS[0], MAX_TOKENS)
+    table, texts = _all_texts(world, student)
+    for fold in folds:
+        run = _Fold(world, fold, student, table, texts)
+        held[fold] = run.held_out
+        for seed in range(seeds):
+            world.notice(f"fold {fold}, seed {seed}")
+            for name, size, found in run.rate(seed):
+                rated.setdefault((name, size), {})[fold, seed] = found
+        small.append(run.int8())
+    judge = _Judge(world, held)
+    for (name, size), runs in rated.items():
+        yield judge.figures(name, size, runs)
+    for other in AGAINST:
+        for size in DIMS:
+            yield judge.difference(TWO, other, size, rated[TWO, size], rated[other, size])
+    for figure in small[0]:
+        values = [row[figure] for row in small]
+        yield {"kind": "int8", "figure": figure, "mean": float(np.mean(values)), "folds": values}
+    for rater in range(3):
+        others = np.delete(world.raters, rater, 1).mean(1)
+        yield {"kind": "ceiling", "rater": rater, "pearson": pearson(world.raters[:, rater], others)}
+
+
+def _positions(rows: Sequence[Row]) -> dict[tuple[str, str], int]:
+    """Query and item -> place at which it was shown: those that were shown, in the order of the search."""
+    found: dict[tuple[str, str], int] = {}
+    places: dict[str, int] = {}
+    for row in sorted((row for row in rows if row["sim_impressions"]), key=lambda row: row["search_rank"]):
+        query = row["keyphrase"]
+        places[query] = found[query, row["item"]] = places.get(query, 0) + 1
+    return found
+
+
+def _lines(path: Path) -> list[Row]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _all_texts(world: World, student: Student) -> tuple[Rows, Texts]:
+    """Rows of all texts, with the base's vectors, which are kept."""
+    table = Rows()
+    for item, keyphrase in pairs_of(world.judged):
+        table.item(item)
+        table.keyphrase(keyphrase)
+    for keyphrase in (*world.mined, *world.others):
+        table.keyphrase(keyphrase)
+    items, keyphrases = tuple(table.items), tuple(table.keyphrases)
+    path = world.cache / "vectors.npz"
+    if not path.is_file():
+        world.notice("computing vectors of the base")
+        np.savez(path, items=student.base_vectors(items), keyphrases=student.base_vectors(keyphrases))
+    with np.load(path) as kept:
+        return table, Texts(items, keyphrases, kept["items"], kept["keyphrases"])
+
+
+class _Fold:
+    """One fold held out."""
+
+    def __init__(self, world: World, fold: int, student: Student, table: Rows, texts: Texts) -> None:
+        self._world, self._fold, self._student = world, fold, student
+        self._table, self._texts = table, texts
+        self._train, self._check = with_check(world.judged.taking(world.folds != fold), 0)
+        self._test = world.judged.taking(world.folds == fold)
+        used = [keyphrase for _, keyphrase in pairs_of(world.judged.taking(world.folds != fold))]
+        self.held_out = held_out_of(self._test, (*used, *world.others), 0)
+        self._assistant = self._taught()
+        self._vectors = (
+            texts.item_vectors[[table.items[text] for text in self.held_out.items]],
+            texts.keyphrase_vectors[[table.keyphrases[text] for text in self.held_out.keyphrases]],
+        )
+
+    def rate(self, seed: int) -> Iterator[tuple[str, int, Rated]]:
+        """Yield what each method says of the held-out pairs, by dimensions."""
+        for size in DIMS:
+            yield ZERO, size, self.held_out.rate(*self._vectors, size)
+        scores = self._kept("held-out", lambda: self._labels(pairs_of(self._test)))
+        yield ASSISTANT, DIMS[0], Rated(scores, np.empty(0))
+        mined = self._mined(seed)
+        for name, variant in VARIANTS.items():
+            self._fit(variant, mined, seed)
+            vectors = self._student.adapted(*self._vectors)
+            for size in DIMS:
+                yield name, size, self.held_out.rate(*vectors, size)
+
+    def int8(self) -> dict[str, float]:
+        """What the two-step student of seed 0 loses in int8."""
+        self._fit(VARIANTS[TWO], self._mined(0), 0)
+        whole = self.held_out.rate(*self._student.adapted(*self._vectors), DIMS[0])
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_encoder(self._student, self.held_out.items, folder)
+            finish(folder, StudentManifest(dims=DIMS, max_tokens=MAX_TOKENS))
+            small = self.held_out.rate(*int8_vectors(folder, self.held_out), DIMS[0])
+        relevant, labels = self.held_out.relevant, self.held_out.labels
+        return {
+            "auc": auc(small.scores, relevant) - auc(whole.scores, relevant),
+            "pearson": pearson(small.scores, labels) - pearson(whole.scores, labels),
+            "recall": mean(small.hits) - mean(whole.hits),
+        }
+
+    def _fit(self, variant: Variant, mined: Lesson, seed: int) -> None:
+        lessons = [self._lesson(task, weight, variant, mined) for task, weight in variant.tasks.items()]
+        check = self._judge_lesson(self._check)
+        options = FitOptions(variant.loss, DIMS, EPOCHS["adapter"], RATES["adapter"], BATCH, seed)
+        for parameter in self._student.adapter.parameters():
+            parameter.data.zero_()
+        with tempfile.TemporaryDirectory() as folder:
+            self._student.fit(self._texts, lessons, check, options, Path(folder), "study")
+
+    def _lesson(self, task: Task, weight: float, variant: Variant, mined: Lesson) -> Lesson:
+        train = self._train
+        if task == "judge":
+            own = self._judge_lesson(train)
+            parts = [own, mined] if variant.mined else [own]
+            return Lesson(
+                task,
+                np.concatenate([part.items for part in parts]),
+                np.concatenate([part.keyphrases for part in parts]),
+                np.concatenate([part.targets for part in parts]),
+                weight,
+            )
+        if task == "relevance":
+            pairs = pairs_of(train)
+            scores = np.asarray(train.signals["relevance"], np.float64)
+            targets = relevance_targets(scores, [keyphrase for _, keyphrase in pairs])
+            return self._table.lesson(task, pairs, targets, weight)
+        shown = train.taking(train.signals["impressions"] > 0)
+        clicks, impressions, positions = (
+            np.asarray(shown.signals[name], np.float64) for name in ("clicks", "impressions", "position")
+        )
+        targets = click_targets(clicks, impressions, positions, POSITION_BIAS)
+        return self._table.lesson(task, pairs_of(shown), targets, weight)
+
+    def _judge_lesson(self, judged: Judged) -> Lesson:
+        return self._table.lesson("judge", pairs_of(judged), judged.labels, 1.0)
+
+    def _mined(self, seed: int) -> Lesson:
+        """Pairs that the cross-encoder labelled, of which each seed draws its own."""
+        own = self._judge_lesson(self._train)
+        pool = np.unique(own.items)
+        mined = [self._table.keyphrases[keyphrase] for keyphrase in self._world.mined]
+        minable = np.unique(np.concatenate([own.keyphrases, mined]))
+        known = {
+            (int(np.searchsorted(pool, item)), int(np.searchsorted(minable, keyphrase)))
+            for item, keyphrase in zip(own.items, own.keyphrases, strict=True)
+        }
+        close = (
+            cut(self._texts.item_vectors[pool], DIMS[0]),
+            cut(self._texts.keyphrase_vectors[minable], DIMS[0]),
+        )
+        found = mine(close[0], close[1], known, POOL, 0)
+        items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
+        pairs = [
+            (self._texts.items[i], self._texts.keyphrases[k]) for i, k in zip(items, keyphrases, strict=True)
+        ]
+        labels = self._kept("mined", lambda: self._labels(pairs))
+        drawn = np.random.default_rng(seed).permutation(len(labels))[: round(DRAWN * len(labels))]
+        return Lesson("judge", items[drawn], keyphrases[drawn], labels[drawn])
+
+    def _taught(self) -> Assistant:
+        """The cross-encoder of the fold, from the cache if it is there."""
+        torch = importlib.import_module("torch")
+        assistant = Assistant(self._world.base, ASKED, MAX_TOKENS, 0)
+        path = self._world.cache / f"cross-encoder-{self._fold}.pt"
+        if not path.is_file():
+            self._world.notice(f"training the cross-encoder of fold {self._fold}")
+            learned, check = _pair_texts(self._train), _pair_texts(self._check)
+            folder = self._world.cache / f"training-{self._fold}"
+            assistant.fit(learned, check, folder, f"fold {self._fold}", 2, 0)
+            torch.save(assistant.network.state_dict(), path)
+        assistant.network.load_state_dict(torch.load(path, weights_only=True))
+        return assistant
+
+    def _labels(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
+        return self._assistant.label([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs])
+
+    def _kept(self, name: str, make: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        path = self._world.cache / f"{name}-{self._fold}.npy"
+        if not path.is_file():
+            np.save(path, make())
+        kept: npt.NDArray[np.float32] = np.load(path)
+        return kept
+
+
+def _pair_texts(judged: Judged) -> PairTexts:
+    pairs = pairs_of(judged)
+    return PairTexts([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs], judged.labels)
+
+
+class _Judge:
+    """Figures over folds and seeds: means, with intervals over all queries."""
+
+    def __init__(self, world: World, held: Mapping[int, HeldOut]) -> None:
+        self._world, self._held = world, held
+        self._pairs = {fold: np.flatnonzero(world.folds == fold) for fold in held}
+        chosen = np.isin(world.folds, list(held))
+        self._over = OverQueries(np.where(chosen, world.judged.keyphrase_of, -1)[chosen], RESAMPLES)
+        self._places = {fold: np.flatnonzero(world.folds[chosen] == fold) for fold in held}
+
+    def figures(self, name: str, size: int, runs: Mapping[tuple[int, int], Rated]) -> Row:
+        """Means over folds and seeds, and the runs' own figures."""
+        found: Row = {"kind": "figures", "name": name, "dims": size}
+        for figure, statistic in self._statistics(runs).items():
+            found[figure] = self._shown(statistic, self._over.draws(statistic)[:, 0])
+        return found | {
+            "runs": {f"{fold}/{seed}": self._run(fold, own) for (fold, seed), own in runs.items()}
+        }
+
+    def difference(
+        self,
+        name: str,
+        other: str,
+        size: int,
+        runs: Mapping[tuple[int, int], Rated],
+        others: Mapping[tuple[int, int], Rated],
+    ) -> Row:
+        """The first less the second, paired over queries."""
+        found: Row = {"kind": "difference", "name": name, "to": other, "dims": size}
+        theirs = self._statistics(others)
+        for figure, ours in self._statistics(runs).items():
+            draws = self._over.draws(ours, theirs[figure])
+            whole = np.ones(sum(map(len, self._places.values())))
+            shown = interval(ours(whole) - theirs[figure](whole), draws[:, 0] - draws[:, 1])
+            found[figure] = {"value": shown.value, "low": shown.low, "high": shown.high}
+        return found
+
+    def _run(self, fold: int, rated: Rated) -> dict[str, float]:
+        held = self._held[fold]
+        found = {"pearson": pearson(rated.scores, held.labels), "auc": auc(rated.scores, held.relevant)}
+        return found | ({"recall": mean(rated.hits)} if len(rated.hits) else {})
+
+    def _statistics(self, runs: Mapping[tuple[int, int], Rated]) -> dict[str, Statistic]:
+        # Of zero-shot and the cross-encoder all seeds are equal.
+        distinct = {id(own.scores): (fold, own) for (fold, _), own in runs.items()}.values()
+
+        def averaged(of: Callable[[HeldOut, Rated, npt.NDArray[np.float64]], float]) -> Statistic:
+            def statistic(weights: npt.NDArray[np.float64]) -> float:
+                values = [of(self._held[fold], own, weights[self._places[fold]]) for fold, own in distinct]
+                return float(np.mean(values))
+
+            return statistic
+
+        found: dict[str, Statistic] = {
+            "pearson": averaged(lambda held, own, weights: pearson(own.scores, held.labels, weights)),
+            "gold_pearson": averaged(lambda held, own, w: pearson(own.scores, _gold(held), w)),
+            "auc": averaged(lambda held, own, weights: auc(own.scores, held.relevant, weights)),
+        }
+        if all(len(own.hits) for own in runs.values()):
+            found["recall"] = averaged(lambda held, own, weights: mean(own.hits, weights[held.relevant]))
+        return found
+
+    def _shown(self, statistic: Statistic, draws: npt.NDArray[np.float64]) -> dict[str, float]:
+        whole = np.ones(sum(map(len, self._places.values())))
+        found = interval(statistic(whole), draws)
+        return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _gold(held: HeldOut) -> npt.NDArray[np.float32]:
+    assert held.gold is not None
+    return held.gold
+
+
+HEAD = f"{'method':<32}{'dims':>5}  {'Pearson':<22}{'Pearson, final':<22}{'AUC':<22}{'recall@10':<22}"
+
+
+def line(row: Row) -> str:
+    """A row as text."""
+    if row["kind"] == "int8":
+        return f"int8 less float32, {row['figure']:<8} {row['mean']:+.4f}"
+    if row["kind"] == "ceiling":
+        return f"rater {row['rater'] + 1} with the mean of the other two: Pearson {row['pearson']:.3f}"
+    sign = "+" if row["kind"] == "difference" else ""
+    name = row["name"] if not sign else f"{row['name']} to {row['to']}"
+    cells = [
+        f"{row[figure]['value']:{sign}.3f} [{row[figure]['low']:{sign}.3f}, {row[figure]['high']:{sign}.3f}]"
+        if figure in row
+        else "-"
+        for figure in ("pearson", "gold_pearson", "auc", "recall")
+    ]
+    return f"{name:<32}{row['dims']:>5}  " + "".join(f"{cell:<22}" for cell in cells)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cross-encoder that reads item and keyphrase together: trained on the judge's labels, labels many pairs.
+
+It is the base with a linear head of two labels. The cross-entropy with the soft labels (1 - p, p) is the
+binary cross-entropy of the difference of its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.retrieval.metrics import pearson
+from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
+from quorum.tune.base import Base, BaseModelError, loading
+from quorum.tune.encoder import has_bfloat16
+from quorum.tune.encoder_folder import compute_by, describe, predict, separator_of, write_network
+from quorum.tune.encoder_rows import EncoderHead
+from quorum.tune.loop import LoopOptions, Progress, Trained, train
+from quorum_contract.fields import join_fields
+
+if TYPE_CHECKING:
+    from quorum.tune.encoder_model import Network
+
+FIELDS = ("item", "keyphrase")
+_RATE = 1e-4
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """Texts of P pairs, with their labels.
+
+    Attributes:
+        items: (P,) texts of the items.
+        keyphrases: (P,).
+        labels: (P,) float32 in [0, 1].
+    """
+
+    items: Sequence[str]
+    keyphrases: Sequence[str]
+    labels: npt.NDArray[np.float32]
+
+
+class Assistant:
+    """A cross-encoder, trained or not."""
+
+    def __init__(self, base: Base, attribute: Attribute, max_tokens: int, seed: int) -> None:
+        """Load the base.
+
+        Args:
+            base: An encoder.
+            attribute: What the judge was asked, of kind ``label``: the first and the last of its values are
+                the labels of the head.
+            max_tokens: Longest input, item and keyphrase together.
+            seed: Of the head.
+
+        Raises:
+            BaseModelError: A file of the base is damaged.
+        """
+        import torch
+        from tokenizers import Tokenizer
+
+        from quorum.distill.assistant_model import load_pair_network
+
+        hashes = Catalogue.of([attribute]).hashes
+        self.head = EncoderHead(
+            "label",
+            (attribute.name,),
+            (attribute.values[0], attribute.values[-1]),
+            attribute.fields,
+            max_tokens,
+            {attribute.name: hashes[attribute.name]},
+        )
+        self._tokenizer = base.folder / TOKENIZER_FILE
+        with loading(self._tokenizer):
+            self._inputs = EncoderInput(Tokenizer.from_file(str(self._tokenizer)), self.head)
+        torch.manual_seed(seed)
+        separator = separator_of(self._tokenizer)
+        if separator is None:
+            raise BaseModelError(
+                f"{self._tokenizer}: has no token [SEP] or </s> between two texts; name another --base"
+            )
+        self.network: Network = load_pair_network(base.folder, separator)
+        self.network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def fit(
+        self,
+        pairs: PairTexts,
+        check: PairTexts,
+        folder: Path,
+        fingerprint: str,
+        epochs: int,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train all layers on soft labels; the weights of the epoch that is best on ``check`` are kept.
+
+        Args:
+            pairs: To learn.
+            check: Of other queries.
+            folder: For the checkpoint.
+            fingerprint: Of base, data and settings.
+            epochs: Passes over the pairs.
+            seed: Of their order.
+            progress: Called after each step.
+
+        Raises:
+            TrainingError: A checkpoint of another run is in the way, or the loss is no number.
+        """
+        import torch
+
+        encoded = self._encode(pairs.items, pairs.keyphrases)
+        checked = self._encode(check.items, check.keyphrases)
+        device = self.network.classifier.weight.device
+        soft = torch.from_numpy(np.stack([1 - pairs.labels, pairs.labels], 1)).to(device)
+
+        def loss_of(rows: Sequence[int]) -> Any:
+            ids, mask = (
+                torch.from_numpy(part).to(device) for part in self._inputs.pad([encoded[r] for r in rows])
+            )
+            return torch.nn.functional.cross_entropy(self.network(ids, mask), soft[list(rows)])
+
+        def score() -> float:
+            found = pearson(self._shares(checked), check.labels)
+            # Labels that are all equal have no correlation; then the last epoch is as good as any.
+            return found if np.isfinite(found) else 0.0
+
+        options = LoopOptions(
+            epochs=epochs, batch=_BATCH, learning_rate=_RATE, bfloat16=has_bfloat16(), seed=seed
+        )
+        lengths = [len(row.ids) for row in encoded]
+        return train(self.network, loss_of, lengths, score, options, folder, fingerprint, progress)
+
+    def label(self, items: Sequence[str], keyphrases: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(P,) chance that each pair has the highest grade, in [0, 1]."""
+        self.network.eval()
+        return self._shares(self._encode(items, keyphrases))
+
+    def write(self, items: Sequence[str], keyphrases: Sequence[str], folder: Path) -> None:
+        """Write the folder of an encoder; outputs for these pairs are compared with PyTorch.
+
+        Raises:
+            OnnxError: They differ.
+        """
+        write_network(self.network, self.head, self._inputs, self._encode(items, keyphrases), folder)
+        describe(self.head, self._tokenizer, folder)
+
+    def _encode(self, items: Sequence[str], keyphrases: Sequence[str]) -> list[Encoded]:
+        first, second = self.head.fields
+        pairs = zip(items, keyphrases, strict=True)
+        return [self._inputs.encode(join_fields({first: item, second: kp})) for item, kp in pairs]
+
+    def _shares(self, encoded: Sequence[Encoded]) -> npt.NDArray[np.float32]:
+        import torch
+
+        compute = compute_by(self.network)
+        device = self.network.classifier.weight.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16()):
+            logits = np.stack(predict(compute, self._inputs, encoded)).astype(np.float64)
+        return (1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).astype(np.float32)
