@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from quorum.distill.lessons import DistillSources as DistillSources
     from quorum.distill.options import DistillOptions as DistillOptions
     from quorum.distill.run import DistillReport as DistillReport
-    from quorum.distill.run import distill as distill
+    from quorum.distill.run import distill_student as distill_student
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
@@ -108,7 +108,7 @@ _MODULES = {
     "quorum.deployment.schema": ("Deployment",),
     "quorum.distill.lessons": ("DistillSources",),
     "quorum.distill.options": ("DistillOptions",),
-    "quorum.distill.run": ("DistillReport", "distill"),
+    "quorum.distill.run": ("DistillReport", "distill_student"),
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
     "quorum.evaluation.given": ("WeightsEvaluation",),

@@ -24,7 +24,7 @@ from quorum.distill.assistant import FIELDS, Assistant, PairTexts
 from quorum.distill.figures import HeldOut, Rated, held_out_of
 from quorum.distill.lessons import Rows, pairs_of
 from quorum.distill.mine import mine
-from quorum.distill.options import DIMS, Loss, Task
+from quorum.distill.options import DIMS, DistillOptions, Loss, Task
 from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
 from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts
@@ -39,12 +39,13 @@ from quorum.tune.base import Base
 Row = dict[str, Any]
 Notice = Callable[[str], None]
 FOLDS = 3
-POOL = 875
+POOL = 700
 DRAWN = 0.8
 """Of the mined pairs, which a seed learns; all of them are labelled once a fold, as that takes longest."""
 MAX_TOKENS = 64
+ASSISTANT_EPOCHS = DistillOptions().assistant_epochs
 BATCH = 64
-RESAMPLES = 1000
+RESAMPLES = 500
 POSITION_BIAS = 1.0
 """What the student assumes; the simulation's is .7."""
 ASKED = Attribute("relevance", values=("irrelevant", "relevant"), kind="label", allow_na=False, fields=FIELDS)
@@ -142,7 +143,7 @@ def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Itera
     """Yield a row per method and number of dimensions; then paired differences, int8, and the ceiling."""
     rated: dict[tuple[str, int], dict[tuple[int, int], Rated]] = {}
     held: dict[int, HeldOut] = {}
-    small: list[dict[str, float]] = []
+    runs: list[_Fold] = []
     student = Student(world.base, "adapter", DIMS[0], MAX_TOKENS)
     table, texts = _all_texts(world, student)
     for fold in folds:
@@ -152,13 +153,14 @@ def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Itera
             world.notice(f"fold {fold}, seed {seed}")
             for name, size, found in run.rate(seed):
                 rated.setdefault((name, size), {})[fold, seed] = found
-        small.append(run.int8())
+        runs.append(run)
     judge = _Judge(world, held)
-    for (name, size), runs in rated.items():
-        yield judge.figures(name, size, runs)
+    for (name, size), own in rated.items():
+        yield judge.figures(name, size, own)
     for other in AGAINST:
         for size in DIMS:
             yield judge.difference(TWO, other, size, rated[TWO, size], rated[other, size])
+    small = [run.int8() for run in runs]
     for figure in small[0]:
         values = [row[figure] for row in small]
         yield {"kind": "int8", "figure": figure, "mean": float(np.mean(values)), "folds": values}
@@ -312,7 +314,7 @@ class _Fold:
             self._world.notice(f"training the cross-encoder of fold {self._fold}")
             learned, check = _pair_texts(self._train), _pair_texts(self._check)
             folder = self._world.cache / f"training-{self._fold}"
-            assistant.fit(learned, check, folder, f"fold {self._fold}", 2, 0)
+            assistant.fit(learned, check, folder, f"fold {self._fold}", ASSISTANT_EPOCHS, 0)
             torch.save(assistant.network.state_dict(), path)
         assistant.network.load_state_dict(torch.load(path, weights_only=True))
         return assistant

@@ -99,7 +99,7 @@ def distill(
     sources = quorum.DistillSources(clicks=clicks, relevance=relevance, items=items, keyphrases=keyphrases)
     try:
         with terminated_as_interrupted(), StepBar("teaching") as bar:
-            report = quorum.distill(
+            report = quorum.distill_student(
                 judged, base, target, options, sources, held_out=held_out, progress=bar, note=note
             )
     except KeyboardInterrupt as stopped:

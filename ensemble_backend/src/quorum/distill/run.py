@@ -34,7 +34,7 @@ from quorum.tune.quiet import without_announcements
 
 Stages = Callable[[Step, str], None]
 """Called after each step with the name of what is trained."""
-_LABELS = ("irrelevant", "relevant")
+_ATTRIBUTE, _LABELS = "relevance", ("irrelevant", "relevant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class DistillReport(Record):
         return {**content, "member": self.member} if self.member else content
 
 
-def distill(
+def distill_student(
     judged: Path,
     base: Path,
     out: Path,
@@ -322,22 +322,14 @@ def _refuse_constant(path: Path, train: Judged) -> None:
 
 
 def _attribute(path: Path, judged: Judged) -> Attribute:
-    """What the judge was asked, as far as its provenance says."""
-    name = judged.provenance.get("attribute")
-    grades = judged.provenance.get("grades")
-    values = tuple(map(str, grades)) if isinstance(grades, list) and len(grades) > 1 else _LABELS
+    """What the cross-encoder answers: the judge's question, as one attribute with fields."""
+    question = judged.provenance.get("question")
+    named = question.get("values") if isinstance(question, dict) else None
+    values = tuple(map(str, named)) if isinstance(named, list) and len(named) > 1 else _LABELS
     try:
-        return Attribute(
-            name if isinstance(name, str) and name else "relevance",
-            values=values,
-            kind="label",
-            allow_na=False,
-            fields=FIELDS,
-        )
+        return Attribute(_ATTRIBUTE, values=values, kind="label", allow_na=False, fields=FIELDS)
     except CatalogueError as error:
-        raise JudgedError(
-            f"{path}: its provenance names a question of no use to a member: {error}"
-        ) from error
+        raise JudgedError(f"{path}: the values in its provenance cannot be answers: {error}") from error
 
 
 def _pair_texts(judged: Judged) -> PairTexts:

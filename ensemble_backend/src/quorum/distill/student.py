@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 EPOCHS: dict[Method, int] = {"adapter": 6, "layers": 1}
-RATES: dict[Method, float] = {"adapter": 3e-3, "layers": 1e-4}
+RATES: dict[Method, float] = {"adapter": 1e-3, "layers": 1e-4}
 
 
 @dataclass(frozen=True, slots=True)
