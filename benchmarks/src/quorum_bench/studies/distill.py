@@ -23,11 +23,11 @@ import numpy.typing as npt
 from quorum.distill.assistant import FIELDS, Assistant, PairTexts
 from quorum.distill.figures import HeldOut, Rated, held_out_of
 from quorum.distill.lessons import Rows, pairs_of
-from quorum.distill.mine import mine
+from quorum.distill.mine import NEGATIVES, mine, random_pairs
 from quorum.distill.options import DIMS, DistillOptions, Loss, Task
 from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
-from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts
+from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts, joined
 from quorum.distill.write import finish, int8_vectors, write_encoder
 from quorum.retrieval.judged import Judged, JudgedPair, gather
 from quorum.retrieval.manifest import StudentManifest
@@ -247,7 +247,7 @@ class _Fold:
         }
 
     def _fit(self, variant: Variant, mined: Lesson, seed: int) -> None:
-        lessons = [self._lesson(task, weight, variant, mined) for task, weight in variant.tasks.items()]
+        lessons = [self._lesson(task, weight, variant, mined, seed) for task, weight in variant.tasks.items()]
         check = self._judge_lesson(self._check)
         options = FitOptions(variant.loss, DIMS, EPOCHS["adapter"], RATES["adapter"], BATCH, seed)
         for parameter in self._student.adapter.parameters():
@@ -255,18 +255,11 @@ class _Fold:
         with tempfile.TemporaryDirectory() as folder:
             self._student.fit(self._texts, lessons, check, options, Path(folder), "study")
 
-    def _lesson(self, task: Task, weight: float, variant: Variant, mined: Lesson) -> Lesson:
+    def _lesson(self, task: Task, weight: float, variant: Variant, mined: Lesson, seed: int) -> Lesson:
         train = self._train
         if task == "judge":
-            own = self._judge_lesson(train)
-            parts = [own, mined] if variant.mined else [own]
-            return Lesson(
-                task,
-                np.concatenate([part.items for part in parts]),
-                np.concatenate([part.keyphrases for part in parts]),
-                np.concatenate([part.targets for part in parts]),
-                weight,
-            )
+            own = [self._judge_lesson(train), self._negatives(seed)]
+            return joined([*own, mined] if variant.mined else own, weight)
         if task == "relevance":
             pairs = pairs_of(train)
             scores = np.asarray(train.signals["relevance"], np.float64)
@@ -284,14 +277,7 @@ class _Fold:
 
     def _mined(self, seed: int) -> Lesson:
         """Pairs that the cross-encoder labelled, of which each seed draws its own."""
-        own = self._judge_lesson(self._train)
-        pool = np.unique(own.items)
-        mined = [self._table.keyphrases[keyphrase] for keyphrase in self._world.mined]
-        minable = np.unique(np.concatenate([own.keyphrases, mined]))
-        known = {
-            (int(np.searchsorted(pool, item)), int(np.searchsorted(minable, keyphrase)))
-            for item, keyphrase in zip(own.items, own.keyphrases, strict=True)
-        }
+        pool, minable, known = self._pool()
         close = (
             cut(self._texts.item_vectors[pool], DIMS[0]),
             cut(self._texts.keyphrase_vectors[minable], DIMS[0]),
@@ -305,6 +291,24 @@ class _Fold:
         drawn = np.random.default_rng(seed).permutation(len(labels))[: round(DRAWN * len(labels))]
         return Lesson("judge", items[drawn], keyphrases[drawn], labels[drawn])
 
+    def _negatives(self, seed: int) -> Lesson:
+        """Random pairs, taken as irrelevant."""
+        pool, minable, known = self._pool()
+        found = random_pairs(len(pool), len(minable), known, round(NEGATIVES * len(self._train)), seed)
+        items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
+        return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
+
+    def _pool(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], set[tuple[int, int]]]:
+        """Rows of the items and keyphrases that are mined, and the judged pairs by their places in these."""
+        own = self._judge_lesson(self._train)
+        mined = [self._table.keyphrases[keyphrase] for keyphrase in self._world.mined]
+        pool, minable = np.unique(own.items), np.unique(np.concatenate([own.keyphrases, mined]))
+        known = {
+            (int(np.searchsorted(pool, item)), int(np.searchsorted(minable, keyphrase)))
+            for item, keyphrase in zip(own.items, own.keyphrases, strict=True)
+        }
+        return pool, minable, known
+
     def _taught(self) -> Assistant:
         """The cross-encoder of the fold, from the cache if it is there."""
         torch = importlib.import_module("torch")
@@ -312,12 +316,21 @@ class _Fold:
         path = self._world.cache / f"cross-encoder-{self._fold}.pt"
         if not path.is_file():
             self._world.notice(f"training the cross-encoder of fold {self._fold}")
-            learned, check = _pair_texts(self._train), _pair_texts(self._check)
+            learned, check = self._learned(), _pair_texts(self._check)
             folder = self._world.cache / f"training-{self._fold}"
             assistant.fit(learned, check, folder, f"fold {self._fold}", ASSISTANT_EPOCHS, 0)
             torch.save(assistant.network.state_dict(), path)
         assistant.network.load_state_dict(torch.load(path, weights_only=True))
         return assistant
+
+    def _learned(self) -> PairTexts:
+        """What the cross-encoder learns: judged pairs, and random ones as irrelevant."""
+        own, more = _pair_texts(self._train), self._negatives(0)
+        return PairTexts(
+            [*own.items, *(self._texts.items[row] for row in more.items)],
+            [*own.keyphrases, *(self._texts.keyphrases[row] for row in more.keyphrases)],
+            np.concatenate([own.labels, more.targets]),
+        )
 
     def _labels(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         return self._assistant.label([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs])

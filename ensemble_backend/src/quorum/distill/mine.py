@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mine pairs that nobody judged, for the cross-encoder to label: near, middling and random keyphrases.
+"""Mine pairs that nobody judged: near keyphrases for the cross-encoder to label, random ones as irrelevant.
 
-The judged pairs cover few keyphrases; without pairs of others a student forgets them (recall falls).
+Judged pairs cover few keyphrases, and a search engine found all of them; without others a student forgets
+what is far apart (recall falls), and a cross-encoder overrates it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import numpy.typing as npt
 from quorum.retrieval.vectors import Vectors
 
 Pairs = npt.NDArray[np.int64]
+NEGATIVES = 1 / 3
+"""Random pairs for each judged pair: of four times as many recall gained and agreement lost."""
 NEAREST, MIDDLE = 10, 100
 """Ranks by the base's own vectors: two pairs are drawn of the nearest, one of those up to the middle."""
 
 
 def mine(items: Vectors, keyphrases: Vectors, known: set[tuple[int, int]], pool: int, seed: int) -> Pairs:
-    """Draw keyphrases for items: two of the nearest 10, one of the nearest 100, one of all.
+    """Draw keyphrases for items: two of the nearest 10, one of the nearest 100.
 
     Args:
         items: (I, d) vectors, of length 1.
@@ -39,6 +42,27 @@ def mine(items: Vectors, keyphrases: Vectors, known: set[tuple[int, int]], pool:
         ranked = np.argpartition(-closeness, middle - 1)[:middle]
         ranked = ranked[np.argsort(-closeness[ranked], kind="stable")]
         near = rng.choice(ranked[:NEAREST], min(2, len(ranked)), replace=False)
-        drawn = [*near, rng.choice(ranked), rng.integers(len(keyphrases))]
+        drawn = [*near, rng.choice(ranked)]
         found.update(((item, int(k)), None) for k in drawn if (item, int(k)) not in known)
+    return np.array(list(found), np.int64).reshape(-1, 2)
+
+
+def random_pairs(items: int, keyphrases: int, known: set[tuple[int, int]], count: int, seed: int) -> Pairs:
+    """Draw pairs at random, which are taken as irrelevant: of many keyphrases few suit an item.
+
+    Args:
+        items: How many there are.
+        keyphrases: How many there are.
+        known: Pairs that are judged; they are not drawn.
+        count: Wanted.
+        seed: Of the draw.
+
+    Returns:
+        (n, 2) item and keyphrase, none twice; fewer than wanted where judged or equal ones were drawn.
+    """
+    rng = np.random.default_rng([seed, 1])
+    drawn = zip(
+        rng.integers(items, size=count).tolist(), rng.integers(keyphrases, size=count).tolist(), strict=True
+    )
+    found = dict.fromkeys(pair for pair in drawn if pair not in known)
     return np.array(list(found), np.int64).reshape(-1, 2)

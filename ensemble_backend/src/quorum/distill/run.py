@@ -8,19 +8,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.distill.assistant import FIELDS, Assistant, PairTexts
 from quorum.distill.figures import Rated, held_out_of, plain_figures
 from quorum.distill.lessons import DistillSources, Material, gather_material, pairs_of
-from quorum.distill.mine import mine
+from quorum.distill.mine import NEGATIVES, mine, random_pairs
 from quorum.distill.options import DistillOptions
 from quorum.distill.remarks import member_of, remarks_on
 from quorum.distill.split import Split, split_by_keyphrase, split_from_file
-from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts
+from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts, joined
 from quorum.distill.write import ASSISTANT, finish, int8_vectors, write_assistant, write_encoder
 from quorum.records import Record
 from quorum.retrieval.judged import Judged, JudgedError, read_judged
@@ -104,6 +105,14 @@ def distill_student(
         return run.make(out)
 
 
+class _Pool(NamedTuple):
+    """What pairs are mined of: rows of items and of keyphrases, and judged pairs by their places in these."""
+
+    items: npt.NDArray[np.int64]
+    keyphrases: npt.NDArray[np.int64]
+    known: set[tuple[int, int]]
+
+
 class _Run:
     """One run, from files to a folder."""
 
@@ -182,7 +191,7 @@ class _Run:
         assistant = Assistant(self.base, self.attribute, options.max_tokens, options.seed)
         settings = [options.assistant_epochs, options.max_tokens, options.seed, options.share]
         trained = assistant.fit(
-            _pair_texts(self.split.train),
+            self._assistant_pairs(),
             _pair_texts(self.split.check),
             out / CHECKPOINT_FOLDER / ASSISTANT,
             self._fingerprint(settings, ("judged", "held_out")),
@@ -192,39 +201,53 @@ class _Run:
         )
         return assistant, trained
 
+    def _assistant_pairs(self) -> PairTexts:
+        own, more, rows = _pair_texts(self.split.train), self._negatives(), self.material.rows
+        items, keyphrases = list(rows.items), list(rows.keyphrases)
+        return PairTexts(
+            [*own.items, *(items[row] for row in more.items)],
+            [*own.keyphrases, *(keyphrases[row] for row in more.keyphrases)],
+            np.concatenate([own.labels, more.targets]),
+        )
+
+    def _mined(self) -> _Pool:
+        material = self.material
+        places = {row: place for place, row in enumerate(material.pool)}
+        columns = {row: place for place, row in enumerate(material.minable)}
+        known = {
+            (places[item], columns[keyphrase])
+            for item, keyphrase in material.known
+            if item in places and keyphrase in columns
+        }
+        return _Pool(np.array(material.pool, np.int64), np.array(material.minable, np.int64), known)
+
+    def _negatives(self) -> Lesson:
+        """Random pairs, taken as irrelevant."""
+        pool, judge = self._mined(), self.material.judge
+        count = round(NEGATIVES * len(judge))
+        found = random_pairs(len(pool.items), len(pool.keyphrases), pool.known, count, self.options.seed)
+        items, keyphrases = pool.items[found[:, 0]], pool.keyphrases[found[:, 1]]
+        return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
+
     def _lessons(self, assistant: Assistant | None, texts: Texts) -> list[Lesson]:
-        material, judge = self.material, self.material.judge
+        parts = [self.material.judge, self._negatives()]
         if assistant is not None:
-            minable = np.array(material.minable, np.int64)
-            pool = np.array(material.pool, np.int64)
-            places = {row: place for place, row in enumerate(material.pool)}
-            columns = {row: place for place, row in enumerate(material.minable)}
-            known = {
-                (places[item], columns[keyphrase])
-                for item, keyphrase in material.known
-                if item in places and keyphrase in columns
-            }
-            size = texts.item_vectors.shape[1]
+            pool, size = self._mined(), texts.item_vectors.shape[1]
             found = mine(
-                cut(texts.item_vectors[pool], size),
-                cut(texts.keyphrase_vectors[minable], size),
-                known,
+                cut(texts.item_vectors[pool.items], size),
+                cut(texts.keyphrase_vectors[pool.keyphrases], size),
+                pool.known,
                 self.options.pool,
                 self.options.seed,
             )
-            items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
+            items, keyphrases = pool.items[found[:, 0]], pool.keyphrases[found[:, 1]]
             self.note(f"labelling {len(found)} mined pairs by the cross-encoder")
             labels = assistant.label(
                 [texts.items[i] for i in items], [texts.keyphrases[k] for k in keyphrases]
             )
-            judge = Lesson(
-                "judge",
-                np.concatenate([judge.items, items]),
-                np.concatenate([judge.keyphrases, keyphrases]),
-                np.concatenate([judge.targets, labels]),
-                judge.weight,
-            )
-        return [lesson for lesson in (judge, *material.others) if lesson.weight]
+            parts.append(Lesson("judge", items, keyphrases, labels))
+        judge = joined(parts, self.material.judge.weight)
+        return [lesson for lesson in (judge, *self.material.others) if lesson.weight]
 
     def _fit(
         self, student: Student, texts: Texts, lessons: Sequence[Lesson], dims: tuple[int, ...], out: Path

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 EPOCHS: dict[Method, int] = {"adapter": 6, "layers": 1}
-RATES: dict[Method, float] = {"adapter": 1e-3, "layers": 1e-4}
+RATES: dict[Method, float] = {"adapter": 5e-4, "layers": 1e-4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,17 @@ class Lesson:
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.targets)
+
+
+def joined(parts: Sequence[Lesson], weight: float) -> Lesson:
+    """One lesson of several of one task."""
+    return Lesson(
+        parts[0].task,
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.keyphrases for part in parts]),
+        np.concatenate([part.targets for part in parts]),
+        weight,
+    )
 
 
 class FitOptions(NamedTuple):
