@@ -167,8 +167,15 @@ def test_the_cross_encoder_can_be_a_member(made: Made) -> None:
 
 
 def test_an_interrupted_run_ends_like_one_that_was_not(
-    made: Made, base: Path, judged: Path, keyphrases: Path, tmp_path: Path
+    made: Made, base: Path, judged: Path, keyphrases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Exporting takes seconds, and is another test's.
+    monkeypatch.setattr("quorum.distill.run.write_encoder", lambda student, texts, folder: leave(folder))
+    monkeypatch.setattr("quorum.distill.run.write_assistant", lambda *_: None)
+    monkeypatch.setattr(
+        "quorum.distill.run.int8_vectors",
+        lambda folder, held: (np.eye(len(held.items), 32), np.eye(len(held.keyphrases), 32)),
+    )
     stops = {("cross-encoder", 2), ("student", 3)}
     seen: list[tuple[str, int]] = []
 
@@ -190,8 +197,13 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     assert seen.count(("student", 1)) == 1
     again, first = (read_student(folder) for folder in (tmp_path / "out", made[0]))
     assert again.figures["student"] == first.figures["student"]
-    with pytest.raises(TrainingError, match=r"holds 'cross-encoder' already; replace it by --force"):
+    with pytest.raises(TrainingError, match=r"holds 'encoder.onnx' already; replace it by --force"):
         distill_student(judged, base, tmp_path / "out", QUICK, sources)
+
+
+def leave(folder: Path) -> None:
+    for name in ("encoder.onnx", "tokenizer.json"):
+        (folder / name).write_bytes(b"written elsewhere")
 
 
 def refused(path: Path, base: Path, tmp_path: Path, kind: type[Exception] = JudgedError, **more: Any) -> str:
