@@ -11,7 +11,8 @@ import typer
 
 from quorum.tune.base import read_base
 from quorum_bench.cli.study_common import JsonFile, begin, err, errors, shown, studies, write
-from quorum_bench.studies.distill import FOLDS, HEAD, line, read_world, rows
+from quorum_bench.studies.distill import FOLDS, read_world, rows
+from quorum_bench.studies.distill_figures import HEAD, line
 
 
 @studies.command("distill")
