@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from support.both_clients import Asyncio, Blocking
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -135,3 +136,9 @@ def late_server(nowhere: str) -> Iterator[Callable[[float], str]]:
         thread.join()
     for server in servers:
         server.stop(0).wait()
+
+
+@pytest.fixture(params=[Blocking, Asyncio], ids=["sync", "aio"])
+def make(request: pytest.FixtureRequest) -> Any:
+    """A client of either kind."""
+    return request.param
