@@ -16,6 +16,7 @@ import pytest
 from support.both_clients import FULL, UNAVAILABLE
 
 import quorum_client as qc
+from quorum_client._connection import Connection
 
 
 def test_nobody_there(nowhere: str, make: Any) -> None:
@@ -50,9 +51,18 @@ def test_what_may_have_run_is_not_tried_again(triton: Any, make: Any, code: grpc
     assert len(triton.requests) == 1
 
 
-def test_a_server_that_comes_late_is_found(late_server: Callable[[float], str], make: Any) -> None:
-    # Two backoffs of at least 0.08 s and 0.24 s lie between the three attempts.
-    assert make(late_server(0.1)).extract("t", ["a"])["a"].value == "v-a"
+def test_a_server_that_comes_after_an_attempt_is_found(
+    nowhere: str, come: Callable[[], None], make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = Connection.retry_pause
+
+    def come_late(self: Connection, *failed: Any) -> float | None:
+        come()
+        return pause(self, *failed)
+
+    monkeypatch.setattr(Connection, "retry_pause", come_late)
+    # Two pauses of at least 0.08 s and 0.24 s lie between the three attempts.
+    assert make(nowhere).extract("t", ["a"])["a"].value == "v-a"
 
 
 def test_the_deadline_holds(triton: Any, make: Any) -> None:
@@ -87,7 +97,7 @@ def test_a_server_that_is_far_away_is_reached(triton: Any, make: Any) -> None:
 
 def test_a_listener_that_never_answers_is_unreachable(make: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = make(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=1.0, retries=False)
+        client = make(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=3.0, retries=False)
         with pytest.raises(qc.Unreachable):
             client.extract("t", ["a"])
 
