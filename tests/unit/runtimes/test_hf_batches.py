@@ -184,7 +184,7 @@ def test_who_asks_again_just_after_a_batch_joins_those_who_wait(checkpoint, star
         if len(sizes) == 1:
             for text in TEXTS[1:4]:
                 submit(text)
-            threading.Timer(0.2, submit, (TEXTS[4],)).start_hf()
+            threading.Timer(0.2, submit, (TEXTS[4],)).start()
         return generate(**given)
 
     monkeypatch.setattr(model, "generate", spy)
