@@ -189,7 +189,7 @@ def test_an_error_is_an_abstention(runtime: Any, inner: Inner) -> None:
 
 def test_a_deadline_stops_the_generation_by_its_number(runtime: Any, inner: Inner) -> None:
     inner.hang = True
-    assert ask(runtime, seconds=0.2) == [Status.TIMEOUT]
+    assert ask(runtime, seconds=1.0) == [Status.TIMEOUT]
     (_, _, asked), (_, stop, stopped) = inner.asked
     assert stopped == asked
     assert stop["stop"].tolist() == [[True]]
