@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.runtimes.base import Infer, RuntimeSettings
-from quorum.runtimes.encoder_input import IDS, LOGITS, MASK, MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
 
