@@ -149,7 +149,7 @@ def compare_encoders(
         asked = work.products[:count]
         figures = _compared(*(asyncio.run(_votes(urls[side], asked)) for side in SIDES))
         for url in urls.values():
-            load_graph(url, max(concurrencies), seconds / 4, work)
+            load_graph(url, max(concurrencies), seconds, work)
         loads = []
         for concurrency in concurrencies:
             pairs = []
