@@ -25,8 +25,8 @@ from tokenizers import Tokenizer
 from quorum.bulk.listings import read_listings
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_engine import Compute, open_network
-from quorum.runtimes.encoder_folder import EncoderFile, read_encoder
-from quorum.runtimes.encoder_input import MODEL_FILE, TOKENIZER_FILE, EncoderInput
+from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderFile, read_encoder
+from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.onnx_network import Floats, Tokens
 from quorum.runtimes.options import EncoderOptions
 from quorum_bench.bootstrap import paired_ratio

@@ -7,51 +7,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.spans import MAX_SPANS, TextSpan, dump_spans
+from quorum.runtimes.encoder_folder import OUTSIDE_TAG, EncoderFile
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.fields import one_line, split_fields
 
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating[Any]]
-HeadKind = Literal["label", "spans", "value"]
-ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
-"""Files of an encoder's folder."""
 IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 """Tensors of ``model.onnx``: two int64 of (rows, length), and the float32 output."""
-OUTSIDE_TAG = "O"
 _PADDING = ("[PAD]", "<pad>")
 _PIECE = re.compile(r"\S+")
 _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![sS])[sS](?!\w)")
 """The ending of a plural: the value is often the singular of a word of the text ("Jersey" in "Jerseys")."""
-
-
-class Head(Protocol):
-    """What ``encoder.json`` says of an encoder; see :class:`quorum.runtimes.encoder_folder.EncoderFile`."""
-
-    @property
-    def head(self) -> HeadKind:
-        """Kind of its answer."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """Labels, or tags, in the order of the logits; empty for the head ``value``."""
-
-    @property
-    def fields(self) -> Sequence[str]:
-        """Named fields that TEXT is made of."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest input, special tokens included."""
-
-    @property
-    def with_category(self) -> bool:
-        """Whether the category is part of the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +58,7 @@ class Answer(NamedTuple):
 class EncoderInput:
     """Encodes texts for one encoder, and decodes its logits."""
 
-    def __init__(self, tokenizer: Any, head: Head) -> None:
+    def __init__(self, tokenizer: Any, head: EncoderFile) -> None:
         """``tokenizer`` is a ``tokenizers.Tokenizer`` of its own, whose truncation is set here."""
         tokenizer.no_padding()
         tokenizer.enable_truncation(head.max_tokens, strategy="longest_first")
@@ -191,7 +164,7 @@ class EncoderInput:
         return Answer(dump_spans(row.text, spans[:MAX_SPANS]), score)
 
 
-def question_of(head: Head, category: str, attribute: str) -> str:
+def question_of(head: EncoderFile, category: str, attribute: str) -> str:
     """The first sequence of the head ``value``."""
     category = one_line(category)
     return f"{attribute}: {category}" if head.with_category and category else attribute

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from quorum.runtimes.encoder_input import HeadKind
+from quorum.runtimes.encoder_folder import HeadKind
 from quorum.tune.base import loading
 from quorum.tune.encoder_rows import IGNORED, Target
 

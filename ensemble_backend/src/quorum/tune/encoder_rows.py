@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.spans import TextSpan, laid_out, load_pairs, locate
-from quorum.runtimes.encoder_input import OUTSIDE_TAG, Encoded, EncoderInput, HeadKind
+from quorum.runtimes.encoder_folder import OUTSIDE_TAG, SCHEMA_VERSION, EncoderFile, HeadKind
+from quorum.runtimes.encoder_input import Encoded, EncoderInput
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.data import Problems, TrainingData, TrainingDataError, TrainingRow
@@ -27,41 +27,6 @@ NO_VALUE = (0, 0)
 _HEADS: dict[str, HeadKind] = {"label": "label", "spans": "spans", "value": "value"}
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderHead:
-    """The content of ``encoder.json``; see :class:`quorum.runtimes.encoder_input.Head`.
-
-    Attributes:
-        head: Kind of the answer.
-        attributes: Names that it answers.
-        labels: Labels or tags, in the order of the logits.
-        fields: Named fields of TEXT.
-        max_tokens: Longest input.
-        catalogue: Attribute -> hash at tuning time.
-        with_category: Whether the category is part of the question.
-    """
-
-    head: HeadKind
-    attributes: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    max_tokens: int = 64
-    catalogue: dict[str, str] = field(default_factory=dict)
-    with_category: bool = False
-
-    @property
-    def outputs(self) -> int:
-        """Size of the last dimension of the logits."""
-        return len(self.labels) or 2
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the version of the schema."""
-        content = {"schema_version": 1, **asdict(self)}
-        if not self.with_category:
-            del content["with_category"]
-        return content
-
-
 class Target(NamedTuple):
     """One input and its target.
 
@@ -73,8 +38,8 @@ class Target(NamedTuple):
     target: npt.NDArray[np.int64]
 
 
-def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderHead:
-    """The head that answers the tasks of the data.
+def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderFile:
+    """Describe the encoder that answers the tasks of the data.
 
     Raises:
         TrainingDataError: Kinds that an encoder does not answer, or several that one encoder does not.
@@ -100,14 +65,20 @@ def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_c
         labels = (*first.values, *([NOT_APPLICABLE] if first.allow_na else []))
     elif first.kind == "spans":
         labels = (OUTSIDE_TAG, *(f"{mark}-{kind}" for kind in first.values for mark in "BI"))
-    return EncoderHead(
-        _HEADS[first.kind], data.tasks, labels, first.fields, max_tokens, known,
-        with_category and first.kind == "value",
-    )  # fmt: skip
+    return EncoderFile(
+        schema_version=SCHEMA_VERSION,
+        head=_HEADS[first.kind],
+        attributes=data.tasks,
+        labels=labels,
+        fields=first.fields,
+        max_tokens=max_tokens,
+        catalogue=known,
+        with_category=with_category and first.kind == "value",
+    )
 
 
 def targets_of(
-    path: Path, rows: Sequence[TrainingRow], head: EncoderHead, inputs: EncoderInput, catalogue: Catalogue
+    path: Path, rows: Sequence[TrainingRow], head: EncoderFile, inputs: EncoderInput, catalogue: Catalogue
 ) -> list[Target | None]:
     """Targets of the rows, None for those that the head cannot learn.
 
