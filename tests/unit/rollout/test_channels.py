@@ -164,6 +164,16 @@ def test_weights_that_do_not_decide_are_refused_though_every_member_abstains(
     assert server.state() == state
 
 
+def test_a_canary_is_another_version_than_that_of_stable(spec: Deployment, rollout: Rollout) -> None:
+    with pytest.raises(RolloutError, match=r"1 is what 'quorum' answers with.*publish one first"):
+        rollout.canary(1, 0.5)
+    assert rollout.publish(weights(spec)).version == 2
+    before = disk(spec)
+    with pytest.raises(RolloutError, match=r"1 is what 'quorum' answers with.*name one of 2;.*canary off"):
+        rollout.canary(1, 0.5)
+    assert disk(spec) == before
+
+
 @pytest.mark.parametrize("action", ["canary", "promote", "rollback"])
 def test_a_version_that_does_not_decide_is_not_pinned(
     spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, action: str
@@ -305,7 +315,7 @@ def test_versions_in_use_are_not_retired(spec: Deployment, server: Server, rollo
     for version in (1, 2):
         with pytest.raises(RolloutError, match="cannot be retired"):
             rollout.retire(version)
-    rollout.canary(2)
+    rollout.end_canary()
     rollout.retire(1)
     assert server.state() == ([2], {STABLE: 2, CANARY: 2})
     assert rollout.publish(weights(spec, 3.0)).version == 3
@@ -411,6 +421,11 @@ def test_a_canary_that_failed_half_way_is_not_advised_to_go_live(two: Two) -> No
     two.servers[1].failures = {CANARY: [ControlError("full")]}
     with pytest.raises(RolloutError, match=r"the same command again, or go back by `quorum canary 2`$"):
         two.fleet.canary(1)
+    two.fleet.canary(1)
+    two.fleet.end_canary()
+    two.servers[1].failures = {CANARY: [ControlError("full")]}
+    with pytest.raises(RolloutError, match=r"the same command again, or go back by `quorum canary off`$"):
+        two.fleet.canary(1)
     two.servers[1].failures = {STABLE: [ControlError("full")]}
     with pytest.raises(RolloutError, match=r"run `quorum promote 2`, or go back by `quorum promote 3`$"):
         two.fleet.rollback()
@@ -463,7 +478,7 @@ def test_servers_that_share_a_repository_are_all_put_back_past_one_that_is_gone(
 
 
 def test_a_retirement_that_failed_half_way_can_be_run_again(two: Two) -> None:
-    two.fleet.canary(3)
+    two.fleet.end_canary()
     two.servers[1].failures = {VOTE: [ControlError("full")]}
     with pytest.raises(RolloutError, match="stopped at west"):
         two.fleet.retire(2)
