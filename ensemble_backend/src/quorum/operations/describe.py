@@ -12,6 +12,7 @@ from quorum.capacity.preflight import Preflight, preflight
 from quorum.decision.catalogue_change import CatalogueChange
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.operations.member_answers import foreign_members
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
@@ -43,11 +44,14 @@ class ServedError(QuorumError, RuntimeError):
     code = "DEPLOYMENT_SERVED"
 
 
-def validate(deployment: Deployment) -> None:
+def validate(deployment: Deployment) -> tuple[str, ...]:
     """Check the files that a deployment names; nothing is changed.
 
     Files of filled products are read, for members of runtime ``catalogue``; what encoders and LLMs were tuned
     on is compared with the catalogue and the member's prompts, as at their start.
+
+    Returns:
+        Warnings about members that can start, but were tuned for no attribute of the catalogue.
 
     Raises:
         MisfitError: A file is missing, a file of products cannot be used, or a tuned model would be asked
@@ -70,6 +74,7 @@ def validate(deployment: Deployment) -> None:
             raise MisfitError(f"{where}{key}: {error}") from error
         except EncoderFileError as error:
             raise MisfitError(f"{where}.options.model: {error}") from error
+    return foreign_members(deployment)
 
 
 def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:
