@@ -28,6 +28,7 @@ from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx
 from quorum.tune.quiet import without_announcements
 from quorum.tune.remarks import NEAR, remarks_on
 from quorum.tune.split import Split, split
+from quorum.tune.tuned_on import TUNED_ON_FILE, write_tuned_on
 
 if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
@@ -131,6 +132,7 @@ def tune_encoder(
         with whole_folder(out) as folder:
             remarks, scores = _write(network, task, folder, options)
             card = _card(base, data, path, task, options, loop, trained, scores, remarks)
+            write_tuned_on(folder, data.question_hashes)
             write_card(card, folder)
     return card
 
@@ -376,6 +378,7 @@ def _card(
         settings=settings,
         catalogue=task.head.catalogue,
         scores=scores,
+        tuned_on=TUNED_ON_FILE,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
         remarks=(*remarks_on(data, left_out), *remarks),
