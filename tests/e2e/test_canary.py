@@ -144,7 +144,7 @@ def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout) -> None
     server = GateFails(live.control)
     failing = Rollout(live.spec, server, lambda channel: probe_channel(live.spec, live.url, channel))
     with pytest.raises(RolloutError, match="undone: the gate did not load"):
-        failing.canary(1, 0.5)
+        failing.canary(2, 0.5)
     assert server.failed
     assert rollout.store.state().canary_share == SHARE
     assert rollout.store.state().pins["quorum_canary"] == 2

@@ -55,6 +55,16 @@ def test_weights_that_do_not_decide_are_refused_though_every_member_abstains(
     assert server.state() == state
 
 
+def test_a_canary_is_another_version_than_that_of_stable(spec: Deployment, rollout: Rollout) -> None:
+    with pytest.raises(RolloutError, match=r"1 is what 'quorum' answers with.*publish one first"):
+        rollout.canary(1, 0.5)
+    assert rollout.publish(weights(spec)).version == 2
+    before = disk(spec)
+    with pytest.raises(RolloutError, match=r"1 is what 'quorum' answers with.*name one of 2;.*canary off"):
+        rollout.canary(1, 0.5)
+    assert disk(spec) == before
+
+
 @pytest.mark.parametrize("action", ["canary", "promote", "rollback"])
 def test_a_version_that_does_not_decide_is_not_pinned(
     spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, action: str
@@ -137,7 +147,7 @@ def test_versions_in_use_are_not_retired(spec: Deployment, server: Server, rollo
     for version in (1, 2):
         with pytest.raises(RolloutError, match="cannot be retired"):
             rollout.retire(version)
-    rollout.canary(2)
+    rollout.end_canary()
     rollout.retire(1)
     assert server.state() == ([2], {STABLE: 2, CANARY: 2})
     assert rollout.publish(weights(spec, 3.0)).version == 3

@@ -85,6 +85,11 @@ def test_a_canary_that_failed_half_way_is_not_advised_to_go_live(two: Two) -> No
     two.servers[1].failures = {CANARY: [ControlError("full")]}
     with pytest.raises(RolloutError, match=r"the same command again, or go back by `quorum canary 2`$"):
         two.fleet.canary(1)
+    two.fleet.canary(1)
+    two.fleet.end_canary()
+    two.servers[1].failures = {CANARY: [ControlError("full")]}
+    with pytest.raises(RolloutError, match=r"the same command again, or go back by `quorum canary off`$"):
+        two.fleet.canary(1)
     two.servers[1].failures = {STABLE: [ControlError("full")]}
     with pytest.raises(RolloutError, match=r"run `quorum promote 2`, or go back by `quorum promote 3`$"):
         two.fleet.rollback()
@@ -137,7 +142,7 @@ def test_servers_that_share_a_repository_are_all_put_back_past_one_that_is_gone(
 
 
 def test_a_retirement_that_failed_half_way_can_be_run_again(two: Two) -> None:
-    two.fleet.canary(3)
+    two.fleet.end_canary()
     two.servers[1].failures = {VOTE: [ControlError("full")]}
     with pytest.raises(RolloutError, match="stopped at west"):
         two.fleet.retire(2)

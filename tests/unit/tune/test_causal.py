@@ -26,6 +26,7 @@ from quorum.tune.base import BaseModelError, read_base
 from quorum.tune.causal import CausalOptions, hf_settings, tune_causal
 from quorum.tune.data import TrainingData, TrainingRow
 from quorum.tune.loop import TrainingError
+from quorum.tune.tuned_on import read_tuned_on
 
 CATALOGUE = Catalogue.of(
     [
@@ -147,6 +148,8 @@ def test_a_tuned_llm_is_served_with_the_prompts_of_its_card(method: Any, base: P
     assert (card.rows, card.held_out_rows, card.data) == (18, 2, "gold.jsonl")
     # A model that guesses has 1 / 264.
     assert card.settings["held_out_token_probability"] > 0.02
+    assert written["tuned_on"] == "tuned_on.txt"
+    assert read_tuned_on(tmp_path / "out") == labels().question_hashes
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert not (tmp_path / "out" / ".checkpoint").exists()
     served = hf_settings(base, tmp_path / "out", CATALOGUE, options, max_new_tokens=4)

@@ -26,6 +26,7 @@ from quorum.tune.encoder import EncoderOptions, predict, tune_encoder
 from quorum.tune.encoder_rows import head_of
 from quorum.tune.loop import TrainingError
 from quorum.tune.onnx_check import OnnxError, OnnxNetwork, check_onnx
+from quorum.tune.tuned_on import question_hash, read_tuned_on
 
 COLOURS, THINGS = ("red", "blue", "grey"), ("cap", "shirts", "mug", "belt")
 BRANDS = tuple(f"{a}{b}co" for a in "abcdef" for b in "aeiou")
@@ -132,8 +133,11 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 def test_an_encoder_of_labels(tuned: Tune, stub: Stub) -> None:
     out = tuned("grade", replace(QUICK, class_weights=True))
     assert sorted(path.name for path in out.iterdir()) == (
-        ["card.json", "encoder.json", "model.onnx", "tokenizer.json"]
+        ["card.json", "encoder.json", "model.onnx", "tokenizer.json", "tuned_on.txt"]
     )
+    first = data_of("grade").rows[0]
+    assert question_hash("grade", first.text.upper().replace(" ", "  ")) in read_tuned_on(out)
+    assert len(read_tuned_on(out)) == len({row.text for row in data_of("grade").rows})
     head, inputs = open_folder(out)
     assert (head.head, head.attributes, head.labels) == ("label", ("grade",), ("exact", "not"))
     assert head.fields == ("query", "title")
@@ -147,6 +151,7 @@ def test_an_encoder_of_labels(tuned: Tune, stub: Stub) -> None:
         "gold",
     )
     assert card.rows + card.held_out_rows == 40
+    assert card.tuned_on == "tuned_on.txt"
     assert set(card.scores["grade"]) == {"macro_f1", "accuracy", "micro_f1", "parse_share"}
     assert card.libraries["onnx"]
     assert card.data_hash == data_of("grade").data_hash

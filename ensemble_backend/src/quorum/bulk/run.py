@@ -65,6 +65,7 @@ class ExtractOptions:
             it is busy, or away; "interactive": as requests of people who wait.
         away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again;
             not with ``only``.
+        force: Replace ``out`` and ``votes`` where they exist; without it such files are refused.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -80,6 +81,7 @@ class ExtractOptions:
     url: str | None = None
     timeout_s: float = 60.0
     only: Sequence[str] | None = None
+    force: bool = False
     escaped: bool = True
     priority: Priority = BULK
     away_s: float = AWAY_S
@@ -213,7 +215,7 @@ def extract(
     if options.only is not None:
         return _extract_only(deployment, Path(file), options, options.only, progress, note)
     source, out, votes = Path(file), _path(options.out), _path(options.votes)
-    check_outputs(out, votes, source)
+    check_outputs(out, votes, source, force=options.force)
     names = attributes_of(deployment, options.attributes, note)
     fields = fields_of(deployment, names)
     listings = read_listings(source, options.text_column, options.id_column, fields)
@@ -288,6 +290,7 @@ def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
         )
     for option, given in (
         ("--out", options.out),
+        ("--force", options.force or None),
         ("--url", options.url),
         ("--canary-share", options.canary_share),
         ("--channel", None if options.channel == STABLE else options.channel),

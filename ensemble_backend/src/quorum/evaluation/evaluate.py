@@ -36,6 +36,7 @@ from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possibl
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
 from quorum.evaluation.tasks import TaskResult, best_member, of_some_attributes, task_results
+from quorum.evaluation.tuned_rows import TunedRows
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
@@ -72,6 +73,7 @@ class Evaluation(Record):
         spread: Method that learns from gold -> its accuracies over the draws; None: all were used.
         tasks: Attribute -> the measures of its kind, best member and encoders first; attributes of single
             values are measured together.
+        tuned: What members were tuned on, of these votes; None: not known.
     """
 
     members: Mapping[str, Estimate]
@@ -90,6 +92,7 @@ class Evaluation(Record):
     draws: int | None = None
     spread: Mapping[str, Spread] | None = None
     tasks: Mapping[str, TaskResult] = field(default_factory=dict)
+    tuned: TunedRows | None = None
 
     @property
     def best_method(self) -> str:
@@ -98,13 +101,14 @@ class Evaluation(Record):
 
     @property
     def warning(self) -> str:
-        """The methods that are worse on an attribute, by what they are worse than; "" if there is none."""
+        """What members were tuned on, and the methods that are worse on an attribute; "" for nothing."""
         lines = {
             name: headline(found.compared)
             for name, found in self.methods.items()
             if name != CONFUSION and "_without_" not in name
         }
-        return "; ".join(f"{self.label(name)} is {line}" for name, line in lines.items() if line)
+        worse = [f"{self.label(name)} is {line}" for name, line in lines.items() if line]
+        return "; ".join([*(self.tuned.warnings if self.tuned else ()), *worse])
 
     @staticmethod
     def label(method: str) -> str:

@@ -12,6 +12,7 @@ from quorum.capacity.preflight import Preflight, preflight
 from quorum.decision.catalogue_change import CatalogueChange
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.operations.member_answers import foreign_members
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
@@ -45,12 +46,15 @@ class ServedError(QuorumError, RuntimeError):
     code = "DEPLOYMENT_SERVED"
 
 
-def validate(deployment: Deployment) -> None:
+def validate(deployment: Deployment) -> tuple[str, ...]:
     """Check the files that a deployment names; nothing is changed.
 
     Files of filled products are read, for members of runtime ``catalogue``. Tuned members are checked as at
     their start: what encoders and LLMs were tuned on against the catalogue and the member's prompts, an
     encoder's files against their hashes, and adapters for parts that the runtime would leave out.
+
+    Returns:
+        Warnings about members that can start, but were tuned for no attribute of the catalogue.
 
     Raises:
         MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
@@ -70,6 +74,7 @@ def validate(deployment: Deployment) -> None:
             _check_member(deployment, member, catalogue)
         except RuntimeConfigError as error:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
+    return foreign_members(deployment)
 
 
 _KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}

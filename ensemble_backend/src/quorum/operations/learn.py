@@ -18,6 +18,7 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift, DriftError
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.learned import LearnedResult, judge_learned
+from quorum.evaluation.tuned_rows import TunedRows
 from quorum.files import check_replaceable, locked, replacing
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.by_kind import learn_parts, methods_by_form, present_kinds
@@ -44,6 +45,7 @@ from quorum.operations.learn_remarks import (
     votes_remarks,
     without_votes,
 )
+from quorum.operations.tuned_rows import TunedRowsError, tuned_rows, tuned_rows_in_stream
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import (
@@ -71,6 +73,7 @@ class LearnReport(Record):
         drift: With ``update``, the day's votes against those before.
         judged: The weights on labels that did not teach them, by attribute; None where there are none, or
             that takes long.
+        tuned: What members were tuned on, of these votes; None where no member's folder says it.
     """
 
     weights: Weights
@@ -78,6 +81,7 @@ class LearnReport(Record):
     drift: Drift | None = None
     remarks: tuple[str, ...] = ()
     judged: LearnedResult | None = None
+    tuned: TunedRows | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: file, method and hash of the weights, drift and judgement where there are."""
@@ -87,6 +91,7 @@ class LearnReport(Record):
             "content_hash": self.weights.content_hash,
             **({"drift": self.drift.to_json()} if self.drift else {}),
             **({"judged": self.judged.to_json()} if self.judged else {}),
+            **({"tuned": self.tuned.to_json()} if self.tuned else {}),
         }
 
 
@@ -115,6 +120,8 @@ def learn(
     Raises:
         VotesError: The table cannot be read.
         LearnError: The votes do not allow that method, or the options do not go together.
+        TunedRowsError: Cells that members were tuned on are to be left out, and cannot be.
+        CardError: What a member was tuned on cannot be read.
         OnlineError: ``update`` has no state, or the day does not fit it.
         OSError: ``out`` cannot be written, or it or ``update`` is being changed by another process.
     """
@@ -198,6 +205,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     table = read_votes(votes)
     if deployment:
         table = table.of_members(deployment.member_names)
+    table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
     labels, seed, catalogue = options.gold_labels, options.seed, catalogue_of(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
     statistic = exploded(table, kinds).statistic()
@@ -217,7 +225,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if judged is None:
         remarks += _not_judged(votes, statistic, options)
-    return LearnReport(weights, remarks=remarks, judged=judged), state
+    return LearnReport(weights, remarks=remarks, judged=judged, tuned=tuned), state
 
 
 def _judged(
@@ -277,7 +285,12 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     members = deployment.member_names if deployment else None
     if members:
         check_wanted(read_members(votes), members)
+    if options.leave_out_tuned:
+        raise TunedRowsError(
+            f"{votes}: too large for a table, so that no cell can be left out: give fewer votes"
+        )
     statistic, catalogue = read_statistic(votes, members=members), catalogue_of(deployment)
+    tuned = tuned_rows_in_stream(votes, statistic.members, deployment)
     kinds = _single_kinds(votes, statistic, deployment)
     weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
@@ -285,12 +298,13 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, statistic, options)
-    return LearnReport(weights, remarks=remarks), None
+    return LearnReport(weights, remarks=remarks, tuned=tuned), None
 
 
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
+    table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
     kinds = kinds_of(deployment) if deployment else recorded_kinds(old.settings)
     day = exploded(table, kinds)
     changed: Drift | None = None
@@ -321,7 +335,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
-    return LearnReport(weights, drift=changed, remarks=remarks), state
+    return LearnReport(weights, drift=changed, remarks=remarks, tuned=tuned), state
 
 
 def _without_stale(

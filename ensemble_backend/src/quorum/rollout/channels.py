@@ -27,7 +27,7 @@ from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
-from quorum.rollout.target import Probe, Server, answering, check_graph
+from quorum.rollout.target import Probe, Server, answering, check_canary, check_graph
 from quorum.votes import VotesError, read_votes
 from quorum_contract import CANARY, GATE, STABLE, VOTE
 
@@ -218,10 +218,11 @@ class Rollout:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Pin the canary channel to ``version``; every answer tells callers the share, in [0, 1]."""
+        """Pin the canary channel to another version than stable's; answers tell callers the share, 0 to 1."""
         if not 0 <= share <= 1:
             raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
+            check_canary(version, self.store.state())
             return self._pin("canary", CANARY, version, share)
 
     def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:

@@ -156,23 +156,27 @@ class Fleet:
                 if not changes:
                     raise
                 untried = ", ".join(n for n in self._rollouts if n not in (*changes, name)) or "none"
+                last, change = next(reversed(changes.items()))
+                stable = self._rollouts[last].store.state().pins[STABLE]
                 raise RolloutError(
                     f"stopped at {name}: {error}. Done on {', '.join(changes)}; not tried on {untried}. "
-                    f"{_next_step(next(reversed(changes.values())))}"
+                    f"{_next_step(change, stable)}"
                 ) from error
         return next(reversed(changes.values()))
 
 
-def _next_step(change: Change) -> str:
-    """Advice after a change that only some of the repositories made."""
+def _next_step(change: Change, stable: int) -> str:
+    """Advice after a change that only some of the repositories made; ``stable``: their stable version."""
     again = "the same command again"
     if change.action == "rollback":
         # Versions differ between the servers now, so a rollback would go to different ones.
         again = f"`quorum promote {change.version}`"
     if change.before is None:
         return f"Fix it and run {again}"
-    command = "canary" if change.action == "canary" else "promote"
-    return f"Fix it and run {again}, or go back by `quorum {command} {change.before}`"
+    back = f"promote {change.before}"
+    if change.action == "canary":
+        back = "canary off" if change.before == stable else f"canary {change.before}"
+    return f"Fix it and run {again}, or go back by `quorum {back}`"
 
 
 def resolve(address: str) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server interface of a rollout, and the check that a server runs the repository's graph."""
+"""The server interface of a rollout, and checks of what is to be changed on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.schema import Deployment
 from quorum.repository.render import difference, model_configs
+from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
 from quorum_client import Overloaded
-from quorum_contract import CHANNELS
+from quorum_contract import CHANNELS, STABLE
 
 Probe = Callable[[str], int]
 """Asks one server's channel a canned question; returns the version of the weights that answered."""
@@ -54,6 +55,18 @@ def answering(server: Server, probe: Probe, channel: str) -> int:
         if not server.is_ready(channel):
             raise
         return server.pinned(channel)
+
+
+def check_canary(version: int, state: State) -> None:
+    """Raise RolloutError for a canary that is the version of the stable channel: they would be one."""
+    if version != state.pins[STABLE]:
+        return
+    others = ", ".join(str(other) for other in state.versions if other != version)
+    named = f"name one of {others}" if others else "publish one first (`quorum publish weights.json`)"
+    raise RolloutError(
+        f"version {version} is what {STABLE!r} answers with, and a canary tries another version: {named}; "
+        "`quorum canary off` ends a canary"
+    )
 
 
 def check_graph(server: Graph, spec: Deployment, store: Store) -> None:

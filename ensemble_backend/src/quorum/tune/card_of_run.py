@@ -12,6 +12,7 @@ from quorum.tune.card import Card, library_versions
 from quorum.tune.data import TrainingData
 from quorum.tune.loop import LoopOptions, Trained
 from quorum.tune.remarks import remarks_on
+from quorum.tune.tuned_on import TUNED_ON_FILE
 
 
 def card_of_run(
@@ -62,6 +63,7 @@ def card_of_run(
         catalogue=catalogue,
         prompts=prompts or {},
         scores=scores or {},
+        tuned_on=TUNED_ON_FILE,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
         remarks=(*remarks_on(data, left_out), *remarks),

@@ -35,6 +35,7 @@ from quorum.tune.quiet import without_announcements
 from quorum.tune.remarks import NEAR
 from quorum.tune.split import split
 from quorum.tune.threads import threads_of
+from quorum.tune.tuned_on import read_tuned_on, write_tuned_on
 
 if TYPE_CHECKING:
     from quorum.runtimes.chat import ChatTokenizer
@@ -155,6 +156,8 @@ def _tune(
     with whole_folder(out) as folder:
         save_model(model, base.folder, folder, options)
         del model
+        # What a base that was tuned before has learned is in these weights too.
+        write_tuned_on(folder, data.question_hashes | read_tuned_on(base.folder))
         card = _card(base, data, path, catalogue, options, loop, rows, trained)
         # Before scoring: the runtime compares the prompts of the card with its own.
         write_card(card, folder)

@@ -19,6 +19,7 @@ from quorum.files import hash_file
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import read
+from quorum.tune.tuned_on import question_hash
 from quorum_contract.errors import QuorumError
 
 Source = Literal["gold", "votes"]
@@ -84,6 +85,11 @@ class TrainingData:
         for row in self.rows:
             digest.update(repr((row.text, row.category, row.attribute, row.answers)).encode())
         return f"sha256:{digest.hexdigest()}"
+
+    @property
+    def question_hashes(self) -> frozenset[str]:
+        """What is trained on and held out, for :mod:`quorum.tune.tuned_on`."""
+        return frozenset(question_hash(row.attribute, row.text) for row in self.rows)
 
     def of_products(self, products: set[str]) -> tuple[TrainingRow, ...]:
         """The rows of these products."""

@@ -29,6 +29,7 @@ from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx
 from quorum.tune.quiet import without_announcements
 from quorum.tune.remarks import NEAR
 from quorum.tune.split import Split, split
+from quorum.tune.tuned_on import write_tuned_on
 
 if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
@@ -132,6 +133,7 @@ def tune_encoder(
         with whole_folder(out) as folder:
             remarks, scores = _write(network, task, folder, options)
             card = _card(base, data, path, task, options, loop, trained, scores, remarks)
+            write_tuned_on(folder, data.question_hashes)
             write_card(card, folder)
     return card
 
