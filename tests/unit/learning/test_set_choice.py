@@ -87,7 +87,7 @@ def test_votes_that_gain_keep_deciding() -> None:
     assert found > best + 0.05
 
 
-def test_a_member_decides_alone_where_votes_are_worse() -> None:
+def test_a_member_decides_alone_where_votes_are_not_surely_better() -> None:
     """Its weight is more than that of all others, who decide where it abstains."""
     table = votes((0.97, 0.5), 80, 0)
     weights = learn(table, kinds=KINDS)

@@ -4,7 +4,7 @@
 Weights are learned to decide each thing rightly. The best answer has more: a thing belongs into it from about
 half of the reachable F1 on, not from a half on (Lipton et al., arXiv:1402.1892), and of spans that exclude
 each other one is often right where none has most of the votes. So "not named" gets a lower bias, by which the
-F1 over all things is highest. Where votes are worse than the best member, that one decides alone.
+F1 over all things is highest. Where votes do not surely beat the best member, that one decides alone.
 
 Everything is chosen by answers to products whose gold did not teach the weights that gave them.
 """
@@ -46,6 +46,8 @@ FOLDS = 5
 SHIFTS = tuple(step / 4 for step in range(13))
 LEAST_GAIN = 0.01
 """Of rules whose F1 is the highest, less this, the one with the most whole answers right is taken."""
+ERRORS = 1.0
+"""Standard errors that votes must be better than the best member, to decide in its place."""
 
 How = Literal["learned", "equal", "alone"]
 Relearn = Callable[[frozenset[str]], Weights]
@@ -193,7 +195,7 @@ def _choice(parts: Sequence[tuple[Weights, Sequence[Cell]]], kinds: AnswerKinds)
     as_good = [rule for rule in rules if rule[1].f1 >= highest - LEAST_GAIN]
     choice, answers = max(as_good, key=lambda rule: rule[1].right.sum())
     gain, error = _difference(answers.counts, alone[best].counts, [cell.product for cell in cells])
-    if len(members) > 1 and gain < 0.0:
+    if len(members) > 1 and gain < ERRORS * error:
         choice, answers = answers_by("alone")
     known = ~np.isnan(answers.confidence)
     line = fit_chance(answers.confidence[known], answers.right[known])

@@ -97,7 +97,7 @@ def _choice_remark(choice: SetChoice) -> str:
         f"{100 * choice.error:.1f}, cross-validated"
     )
     if choice.weights == "alone":
-        return f"{choice.member} decides alone, others where it abstains, as votes are worse ({by})"
+        return f"{choice.member} decides alone, others where it abstains; votes are not surely better ({by})"
     return f"equal weights decide, learned ones are not better ({by})" if choice.weights == "equal" else ""
 
 
