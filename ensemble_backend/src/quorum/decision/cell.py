@@ -35,6 +35,8 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scores: Per member and level (:mod:`quorum.decision.scores`), added to the weight of a vote with a
             score of that level; (): votes weigh the same whatever their scores.
         text: Whether the evidence of the product's text counts (:mod:`quorum.decision.evidence`).
+        chance: Intercept and slope that turn the log odds of a set's confidence into those of the whole
+            answer being right (:func:`quorum.decision.sets.chance_of`); (): not known.
     """
 
     weights: tuple[float, ...]
@@ -43,6 +45,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part_bias: float = 0.0
     scores: tuple[tuple[float, ...], ...] = ()
     text: bool = True
+    chance: tuple[float, ...] = ()
 
     @property
     def calibrated(self) -> bool:
@@ -61,7 +64,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def weighing(self, weights: Iterable[float]) -> Parameters:
         """The same biases with these weights, whatever the scores of votes."""
-        return Parameters(tuple(weights), self.na_bias, self.none_bias, self.part_bias, (), self.text)
+        return msgspec.structs.replace(self, weights=tuple(weights), scores=())
 
     def highest(self) -> tuple[float, ...]:
         """Per member, the highest weight that a vote can have."""

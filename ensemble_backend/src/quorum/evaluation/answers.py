@@ -25,6 +25,7 @@ from quorum.decision.answer_kinds import (
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED
 from quorum.decision.consensus import similarity
+from quorum.decision.f1 import f1_of_sets
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.rouge import rouge_l
@@ -32,7 +33,6 @@ from quorum.decision.sets import Thing, things_remembered
 from quorum.decision.spans import SpansError
 from quorum.decision.weights import Weights
 from quorum.evaluation.score import apply, is_right
-from quorum.learning.set_bias import f1_of_sets
 from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from quorum.decision.answer_kinds import SET_KINDS, AnswerKind
 from quorum.decision.arrays import Floats
-from quorum.decision.f1 import f1
+from quorum.decision.f1 import set_counts
 from quorum.decision.rouge import rouge_l, rouge_n
 from quorum.decision.sets import Thing
 from quorum.evaluation.answers import answer_score, readable_things
@@ -205,5 +205,4 @@ def _set_counts(cell: Cell, answer: str | None) -> tuple[float, float, float]:
     things: frozenset[Thing] = frozenset()
     if answer is not None:
         things = readable_things(answer, cell.title) or things
-    fits = [(len(things & gold), len(things), len(gold)) for gold in accepted]
-    return max(fits, key=lambda fit: (f1(*fit, empty=0.0), -fit[2]))
+    return set_counts(things, accepted)
