@@ -15,14 +15,16 @@ import numpy.typing as npt
 
 from quorum.files import write_atomic
 from quorum.runtimes.encoder_engine import quantise
-from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, library_versions, write_card
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
-from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
+from quorum.tune.encoder_rows import EncoderHead, head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.heads import Target
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
 from quorum.tune.quiet import without_announcements

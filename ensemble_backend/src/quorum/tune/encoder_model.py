@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from quorum.runtimes.encoder_input import HeadKind
+from quorum.runtimes.heads import HeadKind
 from quorum.tune.base import loading
-from quorum.tune.encoder_rows import IGNORED, Target
+from quorum.tune.heads import TUNINGS, Target
 
 Method = Literal["full", "lora"]
 _DROPOUT = 0.1
@@ -100,24 +100,4 @@ def loss_of(
     """Mean cross-entropy of a batch: of labels, of tags of words, or of first and last token."""
     device = network.classifier.weight.device
     ids, mask = (torch.from_numpy(part).to(device) for part in inputs)
-    logits = network(ids, mask)
-    if head == "label":
-        target = torch.from_numpy(np.concatenate([row.target for row in rows])).to(device)
-        weights = None if class_weights is None else class_weights.to(device)
-        return nn.functional.cross_entropy(logits, target, weight=weights)
-    if head == "spans":
-        tags = np.full(tuple(ids.shape), IGNORED, np.int64)
-        for place, row in enumerate(rows):
-            tags[place, : len(row.target)] = row.target
-        flat = torch.from_numpy(tags.ravel()).to(device)
-        return nn.functional.cross_entropy(logits.flatten(0, 1), flat, ignore_index=IGNORED)
-    allowed = np.zeros(tuple(ids.shape), np.bool_)
-    for place, row in enumerate(rows):
-        allowed[place, 0] = True
-        allowed[place, row.encoded.places[:, 0]] = True
-    logits = logits.masked_fill(~torch.from_numpy(allowed).to(device)[:, :, None], -1e4)
-    target = torch.from_numpy(np.stack([row.target for row in rows])).to(device)
-    return (
-        nn.functional.cross_entropy(logits[:, :, 0], target[:, 0])
-        + nn.functional.cross_entropy(logits[:, :, 1], target[:, 1])
-    ) / 2
+    return TUNINGS[head].loss(network(ids, mask), rows, class_weights)
