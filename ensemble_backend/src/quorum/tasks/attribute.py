@@ -54,6 +54,7 @@ class Attribute:
         instructions: What the LLM is to do, in place of the usual sentence; empty: that one.
         examples: Worked examples for the prompt.
         max_chars: Longest answer of kind ``text``, up to :data:`quorum.tasks.kinds.MOST_TEXT_CHARS`.
+        answer_kind: Follows from ``kind`` and ``many``; what depends on the kind is found by it.
     """
 
     name: str
@@ -70,10 +71,12 @@ class Attribute:
     instructions: str = field(default="", hash=False)
     examples: tuple[Example, ...] = field(default=(), hash=False)
     max_chars: int = MAX_TEXT_CHARS
+    answer_kind: AnswerKind = field(init=False, repr=False, compare=False)
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _longest: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "answer_kind", "values" if self.many else self.kind)
         if self.allow_na is None:
             object.__setattr__(self, "allow_na", kind_of(self).allows_na)
         longest = max(map(len, [*self.values, *self.synonyms, *self.synonyms.values()]), default=0)
@@ -127,11 +130,6 @@ class Attribute:
     def is_closed(self) -> bool:
         """Whether only listed values (and "n/a" where allowed) are answers; kinds ``value`` and ``label``."""
         return bool(self.values) and kind_of(self).has_listed_answers
-
-    @property
-    def answer_kind(self) -> AnswerKind:
-        """The kind of its answer, by which everything that depends on it is found."""
-        return "values" if self.many else self.kind
 
     @property
     def form(self) -> Form:

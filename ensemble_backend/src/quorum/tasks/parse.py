@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from quorum.decision.forms import SET_FORMS
+from quorum.decision.answer_kinds import SET_KINDS
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.fragments import DECODER, Fragment, read_lines, read_pairs
@@ -90,7 +90,7 @@ def parse_answer(
     spans = _by_name(attributes, places)
     return [
         # A list has no place of its own: that of its first element says nothing of the others.
-        vote if catalogue.get(name).form in SET_FORMS else _scored(vote, spans[name], ends, log_probs)
+        vote if catalogue.get(name).answer_kind in SET_KINDS else _scored(vote, spans[name], ends, log_probs)
         for vote, name in zip(votes, attributes, strict=True)
     ]
 

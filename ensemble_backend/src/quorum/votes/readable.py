@@ -38,7 +38,7 @@ class _Format:
 
 
 _WRITE_VALUES = 'write ["red","blue"], or n/a for none'
-_FORMATS: Mapping[AnswerKind, _Format] = {
+FORMATS: Mapping[AnswerKind, _Format] = {
     "spans": _Format(
         TextSpan,
         "JSON list of [text, type]",
@@ -79,7 +79,7 @@ class Unreadable:
         """Say how many, which one is the first, and what to write."""
         counts = [(self.votes, "vote"), (self.gold, "gold answer")]
         found = " and ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n)
-        known = _FORMATS[kind]
+        known = FORMATS[kind]
         advice = known.without_text if self.without_text else known.advice
         return (
             f"{name}: {found} cannot be read and do not count, first of product {self.product}: "
@@ -100,7 +100,7 @@ def readable(table: VotesTable, kinds: AnswerKinds) -> tuple[VotesTable, tuple[s
     found: dict[str, Unreadable] = {}
     cells: list[Cell] = []
     for cell in table.cells:
-        known = _FORMATS.get(kind_in(kinds, cell.attribute))
+        known = FORMATS.get(kind_in(kinds, cell.attribute))
         cells.append(cell if known is None else _read(cell, known, found))
     if all(new is old for new, old in zip(cells, table.cells, strict=True)):
         return table, ()
