@@ -166,7 +166,7 @@ def test_a_missing_canary_falls_back_and_says_so(live: Live, rollout: Rollout) -
 
 
 def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path) -> None:
-    slow = {"options": {"latency_ms": 20_000}}
+    slow = {"options": {"latency_ms": 60_000, "latency_shape": "constant"}}
     with running(write_deployment(tmp_path, {"alpha": slow})) as live:
         pid = live.server.pid
         assert pid

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from support import standin
 from support.deployment import START_S, Live, plain_triton, write_deployment
 from support.encoders import write_encoder
 
 from quorum.deployment import load_deployment
 from quorum.repository.render import render
-from quorum.server.install import Install, find_install
 from quorum.server.supervise import wait_channels
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
@@ -25,18 +22,7 @@ from quorum_contract import Status
 pytestmark = pytest.mark.skipif(
     not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs onnx: run `make setup-tune`"
 )
-STANDIN = Path(__file__).parents[1] / "standin" / "onnxruntime"
 CATALOGUE = Catalogue.of([Attribute("shade", values=("red", "blue"), kind="label", allow_na=False)])
-
-
-@dataclass(frozen=True)
-class StandInInstall(Install):
-    """A tritonserver with the stand-in among its backends."""
-
-    def prepare_backends(self, scratch: Path) -> Path:
-        backends = super().prepare_backends(scratch)
-        shutil.copytree(STANDIN, backends / STANDIN.name)
-        return backends
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +42,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     config = spec.repository_path / "quorum_encoder_labels" / "config.pbtxt"
     # There is no GPU here.
     config.write_text(config.read_text("utf-8").replace("KIND_GPU", "KIND_CPU"), "utf-8")
-    found = find_install()
-    install = StandInInstall(found.binary, found.backends, found.stub, found.libraries)
-    with plain_triton(path, install=install) as live:
+    with plain_triton(path, install=standin.install(folder / "python")) as live:
         wait_channels(live.server, START_S)
         yield live
 

@@ -9,6 +9,10 @@ MEMBER_BACKEND = "quorum_member"
 STABLE = "quorum"
 CANARY = "quorum_canary"
 CHANNELS = (STABLE, CANARY)
+RETRIEVER = "quorum_retriever"
+RECOMMEND = "quorum_recommend"
+RECOMMEND_CANARY = "quorum_recommend_canary"
+RECOMMEND_CHANNELS = (RECOMMEND, RECOMMEND_CANARY)
 
 NOT_APPLICABLE = "n/a"
 """The value for *the text does not say*: a vote like any other, not an abstention."""

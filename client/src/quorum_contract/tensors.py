@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Datatype = Literal["BYTES", "FP32", "FP64", "INT32", "INT64", "UINT8"]
-Dimension = Literal[1, "A", "N", "BYTES"]
+Dimension = Literal[1, "A", "N", "K", "BYTES"]
 
 TEXT = "TEXT"
 CATEGORY = "CATEGORY"
@@ -24,6 +24,11 @@ MEMBER_SCORES = "MEMBER_SCORES"
 DECISION_STATUS = "DECISION_STATUS"
 WEIGHTS_VERSION = "WEIGHTS_VERSION"
 CANARY_SHARE = "CANARY_SHARE"
+LIMIT = "LIMIT"
+MIN_SCORE = "MIN_SCORE"
+KEYPHRASES = "KEYPHRASES"
+KEYPHRASE_SCORES = "KEYPHRASE_SCORES"
+RETRIEVER_VERSION = "RETRIEVER_VERSION"
 
 # Between the steps of the ensemble only; never seen by a client.
 QUESTION = "QUESTION"
@@ -36,7 +41,8 @@ class Tensor(NamedTuple):
     Attributes:
         name: Name on the wire.
         datatype: KServe's name of its type.
-        shape: Sizes; ``"A"`` attributes, ``"N"`` members, or the ``"BYTES"`` of its packed content.
+        shape: Sizes; ``"A"`` attributes, ``"N"`` members, ``"K"`` keyphrases, or the ``"BYTES"`` of its
+            packed content.
         meaning: One line.
     """
 
@@ -96,3 +102,18 @@ SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canar
 
 PACKED_QUESTION = Tensor(QUESTION, "UINT8", ("BYTES",), "ticket and checked question, packed by the gate")
 PACKED_VOTES = Tensor(VOTES, "UINT8", ("BYTES",), "one member's votes, packed by the member")
+
+RECOMMEND_ASKED = (
+    Tensor(TEXT, "BYTES", (1,), "text of the item, UTF-8"),
+    Tensor(CATEGORY, "BYTES", (1,), "leaf category of the item; empty: keyphrases of all categories"),
+    Tensor(LIMIT, "INT32", (1,), "how many keyphrases are wanted, from 1"),
+    Tensor(MIN_SCORE, "FP32", (1,), "lowest score of a keyphrase; -1: any"),
+)
+"""The inputs of a channel that recommends keyphrases."""
+
+RECOMMENDED = (
+    Tensor(KEYPHRASES, "BYTES", ("K",), "best first; fewer than asked for where no more are left"),
+    Tensor(KEYPHRASE_SCORES, "FP32", ("K",), "cosine of item and keyphrase, in [-1, 1]"),
+    Tensor(RETRIEVER_VERSION, "INT64", (1,), "version of quorum_retriever that answered"),
+)
+"""The outputs of such a channel, with CANARY_SHARE."""

@@ -131,7 +131,7 @@ def test_the_loss_is_of_the_answers_alone(base: Path) -> None:
         scores = logits[len(prompt) - 1 : -1].log_softmax(-1)
         total -= float(sum(scores[place, token] for place, token in enumerate(answer)))
         count += len(answer)
-    together = float(loss_on(model, examples, padding=0)([0, 1]))
+    together = float(loss_on(model, examples, padding=0)([0, 1]).detach())
     assert together == pytest.approx(total / count, rel=1e-4)
 
 

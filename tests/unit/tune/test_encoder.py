@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 from support.tiny_encoder import write_encoder
 
+from quorum.files import hash_file
+from quorum.runtimes.encoder_folder import EncoderFile, read_encoder
 from quorum.runtimes.encoder_input import EncoderInput
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, BaseModelError, read_base
 from quorum.tune.card import CardError, read_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
 from quorum.tune.encoder import EncoderOptions, predict, tune_encoder
-from quorum.tune.encoder_rows import EncoderHead, head_of
+from quorum.tune.encoder_rows import head_of
 from quorum.tune.loop import TrainingError
 from quorum.tune.onnx_check import OnnxError, OnnxNetwork, check_onnx
 
@@ -84,14 +86,11 @@ def tuned(base: Base, tmp_path: Path) -> Iterator[Tune]:
     assert {path.name for path in tmp_path.iterdir()} <= {"out"}
 
 
-def open_folder(out: Path) -> tuple[EncoderHead, EncoderInput]:
+def open_folder(out: Path) -> tuple[EncoderFile, EncoderInput]:
     from tokenizers import Tokenizer
 
-    content = json.loads((out / "encoder.json").read_text("utf-8"))
-    assert content.pop("schema_version") == 1
-    hashes = {name: hash_of(out / name) for name in ("model.onnx", "tokenizer.json")}
-    assert content.pop("files") == hashes
-    head = EncoderHead(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    head = read_encoder(out)
+    assert head.files == {name: hash_file(out / name) for name in ("model.onnx", "tokenizer.json")}
     stored = json.loads((out / "tokenizer.json").read_text("utf-8"))
     assert stored["truncation"] is None
     assert stored["padding"] is None

@@ -123,13 +123,13 @@ def test_the_folder_is_an_adapter_and_has_a_card(base: Path, pair: tuple[Path, P
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"use_rslora": True}, "use_rslora is True.*rsLoRA's scaling"),
+        ({"use_rslora": True}, "use_rslora is True.*rsLoRA"),
         ({"use_dora": True}, "use_dora is True.*magnitudes"),
         ({"bias": "lora_only"}, "bias is 'lora_only'"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save.*trained whole"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save.*whole layers"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
         ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
-        ({"init_lora_weights": "pissa"}, "changes the base's own weights"),
+        ({"init_lora_weights": "pissa"}, "changes the base's own weights.*convert it to plain LoRA"),
         ({"kasa_config": {"beta": 1}}, "kasa_config.*not plain LoRA"),
         ({"target_modules": "all-linear"}, "name the modules in a list"),
         ({"r": 16}, "this method needs equal ranks, cat and svd do not"),

@@ -19,11 +19,13 @@ from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
+from quorum.runtimes.encoder_folder import open_folder
 from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.lookup_options import CatalogueOptions
+from quorum.runtimes.openvino_adapter import adapter_scale
 from quorum.runtimes.option_base import find_missing
-from quorum.runtimes.options import EncoderOptions
+from quorum.runtimes.options import EncoderOptions, OpenVinoOptions, TensorRtLlmOptions
+from quorum.runtimes.peft_adapter import adapters_of
 from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
@@ -46,12 +48,13 @@ class ServedError(QuorumError, RuntimeError):
 def validate(deployment: Deployment) -> None:
     """Check the files that a deployment names; nothing is changed.
 
-    Files of filled products are read, for members of runtime ``catalogue``; what encoders and LLMs were tuned
-    on is compared with the catalogue and the member's prompts, as at their start.
+    Files of filled products are read, for members of runtime ``catalogue``. Tuned members are checked as at
+    their start: what encoders and LLMs were tuned on against the catalogue and the member's prompts, an
+    encoder's files against their hashes, and adapters for parts that the runtime would leave out.
 
     Raises:
-        MisfitError: A file is missing, a file of products cannot be used, or a tuned model would be asked
-            other than in its training.
+        MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
+            adapter cannot be served, or a tuned model would be asked other than in its training.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
@@ -66,24 +69,30 @@ def validate(deployment: Deployment) -> None:
         try:
             _check_member(deployment, member, catalogue)
         except RuntimeConfigError as error:
-            key = ".options.products" if isinstance(member.options, CatalogueOptions) else ""
-            raise MisfitError(f"{where}{key}: {error}") from error
-        except EncoderFileError as error:
-            raise MisfitError(f"{where}.options.model: {error}") from error
+            raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
+
+
+_KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}
 
 
 def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:
-    """Raise RuntimeConfigError or EncoderFileError where what a member was made of does not fit."""
+    """Raise RuntimeConfigError where what a member was made of does not fit."""
     options, root = member.options, deployment.root
+    settings: RuntimeSettings[Any] = RuntimeSettings(
+        member.name, root, options, catalogue=catalogue, style=member.prompt
+    )
     if isinstance(options, CatalogueOptions):
         path = root / options.products
         filled = {name for product in read_products(path) for name in product.values}
         check_attributes(path, filled, catalogue)
     elif isinstance(options, EncoderOptions):
-        folder = root / options.model
-        answerable(read_encoder(folder), catalogue, folder)
+        open_folder(settings)
     else:
-        check_prompts(RuntimeSettings(member.name, root, options, catalogue=catalogue, style=member.prompt))
+        check_prompts(settings)
+        if isinstance(options, TensorRtLlmOptions):
+            adapters_of(settings)
+        elif isinstance(options, OpenVinoOptions):
+            adapter_scale(settings)
 
 
 def check_machine(deployment: Deployment) -> Preflight:

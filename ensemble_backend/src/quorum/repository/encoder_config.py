@@ -13,8 +13,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.load import DeploymentError
 from quorum.deployment.schema import Deployment, MemberSpec
-from quorum.runtimes.encoder_folder import EncoderFileError, read_encoder
-from quorum.runtimes.encoder_input import IDS, LOGITS, MASK, MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE, EncoderFileError, read_encoder
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.options import EncoderOptions
 

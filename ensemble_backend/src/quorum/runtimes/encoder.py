@@ -13,14 +13,8 @@ from tokenizers import Tokenizer
 from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.runtimes.encoder_engine import open_network
-from quorum.runtimes.encoder_folder import (
-    EncoderFile,
-    EncoderFileError,
-    answerable,
-    check_files,
-    read_encoder,
-)
-from quorum.runtimes.encoder_input import TOKENIZER_FILE, EncoderInput
+from quorum.runtimes.encoder_folder import TOKENIZER_FILE, open_folder
+from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.heads import Encoded, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
@@ -52,7 +46,7 @@ class EncoderRuntime:
         settings.check_files()
         self._member, self._catalogue = settings.member, settings.catalogue
         self._scores = settings.options.scores
-        self._file, self._names = _read(settings)
+        self._file, self._names = open_folder(settings)
         tokenizer = _tokenizer(settings)
         self._input = EncoderInput(tokenizer, self._file)
         self._compute = open_network(settings, self._file.dims)
@@ -119,24 +113,6 @@ class EncoderRuntime:
                 f"the network in {folder} has logits {list(shape)}, and encoder.json needs {list(expected)}:"
                 " make both by one run of `quorum tune`"
             )
-
-
-def _read(settings: RuntimeSettings[EncoderOptions]) -> tuple[EncoderFile, frozenset[str]]:
-    """The description of the encoder with the tokens that it may take, and the attributes that it answers."""
-    folder, longest = settings.root / settings.options.model, settings.options.max_tokens
-    try:
-        found = read_encoder(folder)
-        names = answerable(found, settings.catalogue, folder)
-        check_files(found, folder)
-    except EncoderFileError as error:
-        raise settings.error(str(error)) from error
-    if longest is None:
-        return found, names
-    if longest > found.max_tokens:
-        raise settings.error(
-            f"max_tokens is {longest}, and {folder} was tuned on {found.max_tokens} tokens; give at most that"
-        )
-    return found.limited(longest), names
 
 
 def _tokenizer(settings: RuntimeSettings[EncoderOptions]) -> Any:

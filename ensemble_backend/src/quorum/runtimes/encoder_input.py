@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from quorum.runtimes.heads import CODECS, Answer, Encoded, Head, Ids, Logits
+from quorum.runtimes.encoder_folder import EncoderFile
+from quorum.runtimes.heads import CODECS, Answer, Encoded, Ids, Logits
 
-ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
-"""Files of an encoder's folder."""
 IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 """Tensors of ``model.onnx``: two int64 of (rows, length), and the float32 output."""
 _PADDING = ("[PAD]", "<pad>")
@@ -20,14 +19,14 @@ _PADDING = ("[PAD]", "<pad>")
 class EncoderInput:
     """Encodes texts for one encoder, and decodes its logits."""
 
-    def __init__(self, tokenizer: Any, head: Head) -> None:
+    def __init__(self, tokenizer: Any, described: EncoderFile) -> None:
         """``tokenizer`` is a ``tokenizers.Tokenizer`` of its own, whose truncation is set here."""
         tokenizer.no_padding()
-        tokenizer.enable_truncation(head.max_tokens, strategy="longest_first")
+        tokenizer.enable_truncation(described.max_tokens, strategy="longest_first")
         self._tokenizer = tokenizer
         found = (tokenizer.token_to_id(name) for name in _PADDING)
         self.padding: int = next((token for token in found if token is not None), 0)
-        self._codec = CODECS[head.head](tokenizer, head)
+        self._codec = CODECS[described.head](tokenizer, described)
 
     def encode(self, text: str, category: str = "", attribute: str = "") -> Encoded:
         """Encode one question.

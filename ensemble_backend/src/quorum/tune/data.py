@@ -14,6 +14,7 @@ from typing import Literal
 
 from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
 from quorum.decision.forms import SET_FORMS
+from quorum.files import hash_file
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import kind_of, read
@@ -156,7 +157,7 @@ def read_gold(
     chosen = draw(path, found, rows, seed)
     left_out = len(listings) - len({row.row for row in found})
     why = {f"without gold for {wanted[0]}" if len(wanted) == 1 else "without gold": left_out}
-    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), left_out, why)
+    return TrainingData(tuple(chosen), wanted, "gold", hash_file(path), left_out, why)
 
 
 def _no_gold(path: Path, task: str, have: Sequence[str], first: Listing) -> str:
@@ -237,9 +238,3 @@ def joined(parts: Sequence[TrainingData]) -> TrainingData:
         why.update(part.why_left_out)
     left_out = sum(part.left_out for part in parts)
     return TrainingData(tuple(rows), tasks, first.source, f"sha256:{hashes}", left_out, dict(why))
-
-
-def hash_of(path: Path) -> str:
-    """``sha256:...`` of a file."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.files import write_atomic
-from quorum.runtimes.encoder_engine import quantise
-from quorum.runtimes.encoder_input import ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE, EncoderInput
+from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderFile, write_encoder
+from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.heads import Encoded
+from quorum.runtimes.onnx_network import quantise
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
 from quorum.tune.base import Base, loading
-from quorum.tune.card import Card, library_versions, write_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
-from quorum.tune.encoder_rows import EncoderHead, head_of, targets_of
+from quorum.tune.card import Card, write_card
+from quorum.tune.card_of_run import card_of_run
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
+from quorum.tune.encoder_rows import head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
-from quorum.tune.heads import Target
+from quorum.tune.heads import TUNINGS, Target
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
 from quorum.tune.quiet import without_announcements
-from quorum.tune.remarks import NEAR, remarks_on
+from quorum.tune.remarks import NEAR
 from quorum.tune.split import Split, split
 
 if TYPE_CHECKING:
@@ -36,10 +38,7 @@ if TYPE_CHECKING:
 
 _SMALL_FILE = "int8.onnx"
 Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
-_EPOCHS = {"label": 3, "spans": 3, "value": 6}
-_RATES = {"full": 1e-4, "lora": 1e-3}
-_SPAN_RATE = 3e-4
-"""Of ``full`` for spans: three times the rate gained 2 points of F1 on QueryNER."""
+_LORA_RATE = 1e-3
 BATCH = 32
 """Rows per step."""
 _COMPARED = 64
@@ -87,7 +86,7 @@ class _Task(NamedTuple):
     """What is trained on, and judged."""
 
     tokenizer: Path
-    head: EncoderHead
+    head: EncoderFile
     inputs: EncoderInput
     parts: Split
     train: list[Target]
@@ -199,7 +198,8 @@ def _train(
 ) -> Trained:
     from quorum.tune.encoder_model import loss_of
 
-    weights = _class_weights(task) if options.class_weights and task.head.head == "label" else None
+    weighs = options.class_weights and TUNINGS[task.head.head].weighs_labels
+    weights = _class_weights(task) if weighs else None
 
     def loss(rows: Sequence[int]) -> Any:
         batch = [task.train[row] for row in rows]
@@ -214,11 +214,11 @@ def _train(
     return train(network, loss, lengths, score, loop, out, fingerprint, progress)
 
 
-def _loop_options(head: EncoderHead, options: EncoderOptions) -> LoopOptions:
-    spans = head.head == "spans" and options.method == "full"
-    usual = _SPAN_RATE if spans else _RATES[options.method]
+def _loop_options(head: EncoderFile, options: EncoderOptions) -> LoopOptions:
+    tuning = TUNINGS[head.head]
+    usual = tuning.learning_rate if options.method == "full" else _LORA_RATE
     return LoopOptions(
-        epochs=options.epochs or _EPOCHS[head.head],
+        epochs=options.epochs or tuning.epochs,
         batch=options.batch,
         learning_rate=options.learning_rate or usual,
         patience=options.patience,
@@ -268,7 +268,7 @@ def _judge(compute: Compute, task: _Task) -> dict[str, dict[str, float]]:
 
 def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray[np.float32]) -> str | None:
     value = task.inputs.decode(encoded, logits).value
-    return task.catalogue.get(row.attribute).normalise(value) if task.head.head == "value" else value
+    return read(task.catalogue.get(row.attribute), value, row.text)
 
 
 def _main(task: _Task) -> str:
@@ -297,7 +297,7 @@ def _write(
     network = merged(network).cpu().eval()
     model = folder / MODEL_FILE
     export(network, model)
-    check_onnx(model, 2 if task.head.head == "label" else 3, task.head.outputs)
+    check_onnx(model, task.head.dims, task.head.outputs)
     compared = task.held_out[:_COMPARED]
     pairs = zip(
         predict(OnnxNetwork(model), task.inputs, compared),
@@ -319,8 +319,7 @@ def _write(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    content = {**task.head.to_json(), "files": {n: hash_of(folder / n) for n in (MODEL_FILE, TOKENIZER_FILE)}}
-    write_atomic(folder / ENCODER_FILE, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    write_encoder(task.head, folder)
     return remarks, _judge(OnnxNetwork(model), task)
 
 
@@ -344,41 +343,27 @@ def _card(
     scores: dict[str, dict[str, float]],
     remarks: tuple[str, ...],
 ) -> Card:
-    left_out = {
-        _NOT_LITERAL: len(task.parts.train) - len(task.train),
-        NEAR: len(task.parts.left_out),
-    }
-    settings = {
-        "head": task.head.head,
-        "learning_rate": loop.learning_rate,
-        "batch": loop.batch,
-        "bfloat16": loop.bfloat16,
-        "max_tokens": task.head.max_tokens,
-        "int8": options.int8,
-        "class_weights": options.class_weights,
-        "overall": pooled(scores, task.parts.held_out),
-    }
-    return Card(
-        tasks=data.tasks,
+    return card_of_run(
+        base,
+        data,
+        path,
+        loop,
+        trained,
         method=options.method,
-        architecture="encoder",
-        base=base.folder.name,
-        base_hash=base.hash,
-        base_licence=base.licence,
-        source=data.source,
-        data=path.name,
-        data_hash=data.data_hash,
         rows=len(task.train),
         held_out_rows=len(task.parts.held_out),
-        left_out=data.left_out + sum(left_out.values()),
-        seed=options.seed,
-        epochs=loop.epochs,
-        steps=trained.steps,
-        best_step=trained.best_step,
-        settings=settings,
+        left_out={
+            _NOT_LITERAL: len(task.parts.train) - len(task.train),
+            NEAR: len(task.parts.left_out),
+        },
+        settings={
+            "head": task.head.head,
+            "max_tokens": task.head.max_tokens,
+            "int8": options.int8,
+            "class_weights": options.class_weights,
+            "overall": pooled(scores, task.parts.held_out),
+        },
         catalogue=task.head.catalogue,
         scores=scores,
-        seconds=round(trained.seconds, 1),
-        libraries=library_versions(),
-        remarks=(*remarks_on(data, left_out), *remarks),
+        remarks=remarks,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from quorum.runtimes.heads import HeadKind
+from quorum.runtimes.heads import CODECS, HeadKind
 from quorum.tune.base import loading
 from quorum.tune.heads import TUNINGS, Target
 
@@ -22,7 +22,7 @@ _DROPOUT = 0.1
 class Network(nn.Module):  # type: ignore[misc]
     """Token ids and attention mask, int64 (rows, length), to logits, float32.
 
-    Logits are (rows, outputs) for the head ``label``, of the first token, else (rows, length, outputs).
+    Logits of two dimensions, (rows, outputs), are of the first token; else they are (rows, length, outputs).
     """
 
     def __init__(self, encoder: nn.Module, head: HeadKind, outputs: int, separator: int | None) -> None:
@@ -30,7 +30,7 @@ class Network(nn.Module):  # type: ignore[misc]
         self.encoder = encoder
         self.dropout = nn.Dropout(_DROPOUT)
         self.classifier = nn.Linear(encoder.config.hidden_size, outputs)
-        self._head, self._separator = head, separator
+        self._is_pooled, self._separator = CODECS[head].dims == 2, separator
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Compute the logits; the second sequence of a pair is what follows the first separator."""
@@ -39,7 +39,7 @@ class Network(nn.Module):  # type: ignore[misc]
             ends = (input_ids == self._separator).to(torch.int64)
             more["token_type_ids"] = ((ends.cumsum(1) - ends) > 0).to(torch.int64) * attention_mask
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **more)[0]
-        if self._head == "label":
+        if self._is_pooled:
             hidden = hidden[:, 0]
         return self.classifier(self.dropout(hidden)).to(torch.float32)
 

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from quorum.decision.answer_kinds import AnswerKind
 from quorum.decision.catalogue_change import OUTSIDE
+from quorum.runtimes.encoder_folder import SCHEMA_VERSION, EncoderFile
 from quorum.runtimes.encoder_input import EncoderInput
-from quorum.runtimes.heads import HeadKind
+from quorum.runtimes.heads import CODECS, HeadKind
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.data import Problems, TrainingData, TrainingDataError, TrainingRow
@@ -24,43 +23,8 @@ HEADS: Mapping[AnswerKind, HeadKind | None] = MappingProxyType(
 """The head that answers a kind; None: encoders do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderHead:
-    """The content of ``encoder.json``; see :class:`quorum.runtimes.heads.Head`.
-
-    Attributes:
-        head: Kind of the answer.
-        attributes: Names that it answers.
-        labels: Labels or tags, in the order of the logits.
-        fields: Named fields of TEXT.
-        max_tokens: Longest input.
-        catalogue: Attribute -> hash at tuning time.
-        with_category: Whether the category is part of the question.
-    """
-
-    head: HeadKind
-    attributes: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    max_tokens: int = 64
-    catalogue: dict[str, str] = field(default_factory=dict)
-    with_category: bool = False
-
-    @property
-    def outputs(self) -> int:
-        """Size of the last dimension of the logits."""
-        return len(self.labels) or 2
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the version of the schema."""
-        content = {"schema_version": 1, **asdict(self)}
-        if not self.with_category:
-            del content["with_category"]
-        return content
-
-
-def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderHead:
-    """The head that answers the tasks of the data.
+def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderFile:
+    """Describe the encoder that answers the tasks of the data.
 
     Raises:
         TrainingDataError: Kinds that an encoder does not answer, or several that one encoder does not.
@@ -68,8 +32,7 @@ def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_c
     attributes = [catalogue.get(task) for task in data.tasks]
     heads = dict.fromkeys(_head_for(attribute) for attribute in attributes)
     head, *others = heads
-    tuning = TUNINGS[head]
-    if others or (len(attributes) > 1 and not tuning.asks):
+    if others or (len(attributes) > 1 and not CODECS[head].asks):
         raise TrainingDataError(
             f"{', '.join(data.tasks[:5])}: one encoder answers one attribute of kind 'label' or 'spans', or "
             "any number of kind 'value'; tune one for each, or a causal LLM for all"
@@ -77,8 +40,15 @@ def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_c
     first = attributes[0]
     hashes = catalogue.hashes
     known = {a.name: hashes.get(a.name, hashes[OUTSIDE]) for a in attributes}
-    return EncoderHead(
-        head, data.tasks, tuning.labels(first), first.fields, max_tokens, known, with_category and tuning.asks
+    return EncoderFile(
+        schema_version=SCHEMA_VERSION,
+        head=head,
+        attributes=data.tasks,
+        labels=TUNINGS[head].labels(first),
+        fields=first.fields,
+        max_tokens=max_tokens,
+        catalogue=known,
+        with_category=with_category and CODECS[head].asks,
     )
 
 
@@ -94,7 +64,7 @@ def _head_for(attribute: Attribute) -> HeadKind:
 
 
 def targets_of(
-    path: Path, rows: Sequence[TrainingRow], head: EncoderHead, inputs: EncoderInput, catalogue: Catalogue
+    path: Path, rows: Sequence[TrainingRow], head: EncoderFile, inputs: EncoderInput, catalogue: Catalogue
 ) -> list[Target | None]:
     """Targets of the rows, None for those that the head cannot learn.
 

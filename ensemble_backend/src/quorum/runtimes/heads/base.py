@@ -5,38 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from quorum.runtimes.encoder_folder import EncoderFile
+
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating[Any]]
 HeadKind = Literal["label", "spans", "value"]
-
-
-class Head(Protocol):
-    """What ``encoder.json`` says of an encoder; see :class:`quorum.runtimes.encoder_folder.EncoderFile`."""
-
-    @property
-    def head(self) -> HeadKind:
-        """Kind of its answer."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """Labels, or tags, in the order of the logits; empty for the head ``value``."""
-
-    @property
-    def fields(self) -> Sequence[str]:
-        """Named fields that TEXT is made of."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest input, special tokens included."""
-
-    @property
-    def with_category(self) -> bool:
-        """Whether the category is part of the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +47,44 @@ class Answer(NamedTuple):
 
 
 class Codec(Protocol):
-    """Encodes texts for one encoder, and decodes its logits."""
+    """Encodes texts for one encoder, and decodes its logits.
 
-    def __init__(self, tokenizer: Any, head: Head) -> None:
+    Attributes:
+        dims: Dimensions of the logits of a batch: 2 are (rows, outputs), 3 (rows, length, outputs).
+        asks: Whether the attribute, and perhaps the category, is part of the input, so that one encoder
+            answers any number of attributes; else exactly one.
+    """
+
+    dims: ClassVar[int]
+    asks: ClassVar[bool]
+
+    def __init__(self, tokenizer: Any, described: EncoderFile) -> None:
         """``tokenizer`` is a ``tokenizers.Tokenizer`` that truncates."""
+
+    @staticmethod
+    def outputs(labels: Sequence[str]) -> int:
+        """Size of the last dimension of the logits."""
+
+    @staticmethod
+    def problem(labels: Sequence[str]) -> str:
+        """Why the labels cannot be those of the logits; empty where they can."""
+
+    @staticmethod
+    def values(labels: Sequence[str]) -> set[str]:
+        """The values, labels or types of the attribute that the labels name."""
 
     def encode(self, text: str, category: str, attribute: str) -> Encoded:
         """Encode one question; category and attribute count for the head ``value``."""
 
     def decode(self, row: Encoded, logits: Logits) -> Answer:
         """Decode the logits of one input, float64: (labels,), (at least t, tags), or (at least t, 2)."""
+
+
+def problem_of_labels(labels: Sequence[str]) -> str:
+    """Why these are no labels of logits; empty where they are."""
+    if not labels:
+        return "it has no labels"
+    return "two labels are equal" if len({*labels}) < len(labels) else ""
 
 
 def log_softmax(scores: Logits) -> Logits:

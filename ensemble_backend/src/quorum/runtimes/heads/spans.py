@@ -3,24 +3,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from quorum.decision.spans import MAX_SPANS, TextSpan, dump_spans
-from quorum.runtimes.heads.base import Answer, Encoded, Head, Logits, log_softmax
+from quorum.runtimes.heads.base import Answer, Encoded, Logits, log_softmax, problem_of_labels
 from quorum_contract.fields import one_line
 
+if TYPE_CHECKING:
+    from quorum.runtimes.encoder_folder import EncoderFile
+
 OUTSIDE_TAG = "O"
+"""Tag of a word in no span; the others are ``B-type``, which begins a span, and ``I-type``."""
 
 
 class SpansCodec:
     """Logits of a word's first token are of the tags."""
 
-    def __init__(self, tokenizer: Any, head: Head) -> None:
+    dims: ClassVar = 3
+    asks: ClassVar = False
+
+    def __init__(self, tokenizer: Any, described: EncoderFile) -> None:
         self._tokenizer = tokenizer
-        self._tags = [_tag(label) for label in head.labels]
+        self._tags = [_tag(label) for label in described.labels]
+
+    @staticmethod
+    def outputs(labels: Sequence[str]) -> int:
+        """One for each tag."""
+        return len(labels)
+
+    @staticmethod
+    def problem(labels: Sequence[str]) -> str:
+        """There must be some, each once, and tags."""
+        wrong = [label for label in labels if label != OUTSIDE_TAG and label[:2] not in ("B-", "I-")]
+        if wrong:
+            return f"tag {wrong[0]!r} is none of {OUTSIDE_TAG}, B-type, I-type"
+        return problem_of_labels(labels)
+
+    @staticmethod
+    def values(labels: Sequence[str]) -> set[str]:
+        """The types of spans."""
+        return {label[2:] for label in labels if label != OUTSIDE_TAG}
 
     def encode(self, text: str, category: str, attribute: str) -> Encoded:
         """The words of the text, each with its first token."""
@@ -56,6 +82,11 @@ class SpansCodec:
                 spans.append(TextSpan(start, end, kind))
                 is_open = True
         return Answer(dump_spans(row.text, spans[:MAX_SPANS]), score)
+
+
+def tags_of(types: Sequence[str]) -> tuple[str, ...]:
+    """The labels of an encoder for spans of these types."""
+    return (OUTSIDE_TAG, *(f"{mark}-{kind}" for kind in types for mark in "BI"))
 
 
 def _tag(label: str) -> tuple[bool, str]:

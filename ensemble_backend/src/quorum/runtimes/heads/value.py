@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from quorum.runtimes.heads.base import Answer, Encoded, Head, Logits, log_softmax
+from quorum.runtimes.heads.base import Answer, Encoded, Logits, log_softmax
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.fields import one_line
+
+if TYPE_CHECKING:
+    from quorum.runtimes.encoder_folder import EncoderFile
 
 _PIECE = re.compile(r"\S+")
 _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![sS])[sS](?!\w)")
@@ -20,8 +24,11 @@ _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![sS])[sS](?!\w)")
 class ValueCodec:
     """Logits of a token are of a value's start and end."""
 
-    def __init__(self, tokenizer: Any, head: Head) -> None:
-        self._tokenizer, self._head = tokenizer, head
+    dims: ClassVar = 3
+    asks: ClassVar = True
+
+    def __init__(self, tokenizer: Any, described: EncoderFile) -> None:
+        self._tokenizer, self._described = tokenizer, described
         # A cut ending is the continuation of a word, where the vocabulary tells these apart.
         self._continued = {
             tokenizer.token_to_id(s): tokenizer.token_to_id(f"##{s}")
@@ -29,9 +36,24 @@ class ValueCodec:
             if tokenizer.token_to_id(s) is not None and tokenizer.token_to_id(f"##{s}") is not None
         }
 
+    @staticmethod
+    def outputs(labels: Sequence[str]) -> int:
+        """Start and end."""
+        return 2
+
+    @staticmethod
+    def problem(labels: Sequence[str]) -> str:
+        """There must be none: logits are of places."""
+        return "it has labels, and places in the text need none" if labels else ""
+
+    @staticmethod
+    def values(labels: Sequence[str]) -> set[str]:
+        """None: values are those of the text."""
+        return set()
+
     def encode(self, text: str, category: str, attribute: str) -> Encoded:
         """The question and the words of the text, as two sequences."""
-        text, question = one_line(text), question_of(self._head, category, attribute)
+        text, question = one_line(text), question_of(self._described, category, attribute)
         pieces = pieces_of(text)
         words = [text[start:end] for start, end in pieces]
         encoding = self._tokenizer.encode(question.split(), words, is_pretokenized=True)
@@ -65,10 +87,10 @@ class ValueCodec:
         return Answer(row.text[row.places[first, 1] : row.places[last, 2]], float(scores[best]))
 
 
-def question_of(head: Head, category: str, attribute: str) -> str:
+def question_of(described: EncoderFile, category: str, attribute: str) -> str:
     """The first sequence of the head ``value``."""
     category = one_line(category)
-    return f"{attribute}: {category}" if head.with_category and category else attribute
+    return f"{attribute}: {category}" if described.with_category and category else attribute
 
 
 def pieces_of(text: str) -> list[tuple[int, int]]:

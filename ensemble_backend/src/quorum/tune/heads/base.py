@@ -34,15 +34,18 @@ class HeadTuning:
     """How an encoder of one head is tuned.
 
     Attributes:
-        asks: Whether the attribute, and perhaps the category, is part of the input, so that one encoder
-            answers any number of attributes.
         labels: Labels of the logits for an attribute; () where logits are of places.
         target: The target of a row by the labels; None: the row is left out; a text: why none can be made.
         loss: Mean cross-entropy of float32 logits (rows, labels) or (rows, length, labels), by the weights of
             labels, if any.
+        epochs: Usual number.
+        learning_rate: Usual one of the method ``full``.
+        weighs_labels: Whether rare labels can count as much as others; each target is one label then.
     """
 
-    asks: bool
     labels: Callable[[Attribute], tuple[str, ...]]
     target: Callable[[Sequence[str], Encoded, TrainingRow, Attribute], npt.NDArray[np.int64] | str | None]
     loss: Callable[[torch.Tensor, Sequence[Target], torch.Tensor | None], torch.Tensor]
+    epochs: int
+    learning_rate: float = 1e-4
+    weighs_labels: bool = False

@@ -37,4 +37,4 @@ def _loss(logits: torch.Tensor, rows: Sequence[Target], weights: torch.Tensor | 
     return torch.nn.functional.cross_entropy(logits, target, weight=own)
 
 
-LABEL = HeadTuning(asks=False, labels=_labels, target=_target, loss=_loss)
+LABEL = HeadTuning(labels=_labels, target=_target, loss=_loss, epochs=3, weighs_labels=True)

@@ -68,4 +68,4 @@ def _loss(logits: torch.Tensor, rows: Sequence[Target], weights: torch.Tensor | 
     return (cross_entropy(masked[:, :, 0], target[:, 0]) + cross_entropy(masked[:, :, 1], target[:, 1])) / 2
 
 
-VALUE = HeadTuning(asks=True, labels=_labels, target=_target, loss=_loss)
+VALUE = HeadTuning(labels=_labels, target=_target, loss=_loss, epochs=6)

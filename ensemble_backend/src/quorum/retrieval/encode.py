@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn texts into sentence vectors by a student's ``encoder.onnx``: tokenise, batch by length, compute."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from quorum.retrieval.manifest import (
+    ENCODER_FILE,
+    ITEM_VECTOR,
+    KEYPHRASE_VECTOR,
+    TOKENIZER_FILE,
+    ManifestError,
+    read_student,
+)
+from quorum.retrieval.vectors import Vectors
+from quorum.runtimes.encoder_input import IDS, MASK
+from quorum.runtimes.onnx_network import Engine, Precision, open_onnx
+from quorum_contract.fields import one_line
+
+MAX_BATCH = 32
+
+
+class TextEncoder:
+    """A student's encoder, open; not to be used from two threads at once.
+
+    Attributes:
+        dims: Dimensions of its vectors.
+    """
+
+    def __init__(
+        self, folder: Path, engine: Engine = "openvino", precision: Precision = "auto", threads: int = 1
+    ) -> None:
+        """Open the encoder of a folder; its hashes are not checked (:mod:`quorum.retrieval.manifest`).
+
+        Raises:
+            ManifestError: A file is missing or damaged, or the engine is not installed.
+        """
+        student = read_student(folder)
+        self.dims = student.dims[0]
+        try:
+            from tokenizers import Tokenizer
+
+            self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+            self._network = open_onnx(folder / ENCODER_FILE, engine, precision, threads)
+        except ModuleNotFoundError as error:
+            raise ManifestError(
+                f"the encoder needs the package {error.name!r}, which {sys.executable} does not have;"
+                f" `pip install {error.name}` there"
+            ) from error
+        except Exception as error:
+            raise ManifestError(
+                f"{folder} holds no encoder that can be read ({error}); make it again with `quorum distill`"
+            ) from error
+        # What the file stores would pad every text to a fixed length.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(student.max_tokens)
+        expected = {ITEM_VECTOR, KEYPHRASE_VECTOR}
+        if {*self._network.inputs} != {IDS, MASK} or {*self._network.outputs} != expected:
+            raise ManifestError(
+                f"{folder / ENCODER_FILE} has inputs {sorted(self._network.inputs)} and outputs"
+                f" {sorted(self._network.outputs)}, expected {[IDS, MASK]} and {sorted(expected)};"
+                " make it again with `quorum distill`"
+            )
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """(n, dims) float32 vectors of items' texts, not normalised."""
+        return self._vectors(texts, ITEM_VECTOR)
+
+    def keyphrases(self, texts: Sequence[str]) -> Vectors:
+        """(n, dims) float32 vectors of keyphrases, not normalised."""
+        return self._vectors(texts, KEYPHRASE_VECTOR)
+
+    def _vectors(self, texts: Sequence[str], output: str) -> Vectors:
+        encoded = [
+            np.array(e.ids, np.int64) for e in self._tokenizer.encode_batch([one_line(t) for t in texts])
+        ]
+        # Texts of about one length stand in one batch, so that little of it is padding.
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+        found = np.empty((len(texts), self.dims), np.float32)
+        for start in range(0, len(order), MAX_BATCH):
+            rows = order[start : start + MAX_BATCH]
+            longest = max(len(encoded[row]) for row in rows)
+            ids = np.zeros((len(rows), longest), np.int64)
+            mask = np.zeros_like(ids)
+            for at, row in enumerate(rows):
+                ids[at, : len(encoded[row])] = encoded[row]
+                mask[at, : len(encoded[row])] = 1
+            found[rows] = self._network.compute(ids, mask, output)
+        return found

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judged pairs: how relevant a keyphrase is to an item, by a judge; as Parquet or JSON lines.
+
+A row is one item and one keyphrase. ``label`` is the expected grade under the judge's calibrated confidence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from quorum.files import replacing
+from quorum_contract.errors import QuorumError
+
+SCHEMA_VERSION = 1
+KIND = "quorum.judged"
+SUFFIXES = (".parquet", ".jsonl")
+_KEY = KIND.encode()
+_BATCH = 1 << 16
+
+Index = npt.NDArray[np.int32]
+Shares = npt.NDArray[np.float32]
+
+
+class JudgedError(QuorumError, ValueError):
+    """A file of judged pairs cannot be read or used; the message names file and row, and the fix."""
+
+    code = "JUDGED_INVALID"
+
+
+class JudgedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One row.
+
+    Attributes:
+        item: Id of the item.
+        text: Its text.
+        category: Its (leaf) category; may be empty.
+        keyphrase: As a buyer types it.
+        label: Expected grade over the highest grade, in [0, 1].
+        value: The grade that the judge decided for.
+        confidence: Of that decision, in [0, 1].
+        disagreement: Share of the answering members that named another grade, in [0, 1].
+        gold: A person's grade over the highest grade, in [0, 1]; None: nobody graded it.
+        clicks: Clicks on the item after a search for the keyphrase; None: not known.
+        impressions: How often the item was shown for it; None: not known.
+        position: Mean rank at which it was shown, from 1; None: not known.
+        relevance: Score of the search engine, any scale; None: not known.
+    """
+
+    item: str
+    text: str
+    keyphrase: str
+    label: float
+    value: str
+    confidence: float
+    disagreement: float = 0.0
+    category: str = ""
+    gold: float | None = None
+    clicks: float | None = None
+    impressions: float | None = None
+    position: float | None = None
+    relevance: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse, as ValueError, a pair that means nothing."""
+        for name in ("item", "text", "keyphrase"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty")
+        for name in ("label", "confidence", "disagreement", "gold"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}, and lies in [0, 1]")
+        for name in ("clicks", "impressions", "position", "relevance"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{name} is {number}")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Judged pairs as arrays; P pairs, I items, K keyphrases.
+
+    Attributes:
+        items: (I,) ids, in the order of first appearance.
+        texts: (I,) text of each item.
+        categories: (I,) category of each item.
+        keyphrases: (K,) distinct keyphrases.
+        item_of: (P,) int32, index into ``items``.
+        keyphrase_of: (P,) int32, index into ``keyphrases``.
+        labels: (P,) float32 in [0, 1].
+        confidences: (P,) float32 in [0, 1].
+        disagreements: (P,) float32 in [0, 1].
+        gold: (P,) float32 in [0, 1]; NaN without.
+        signals: ``clicks``, ``impressions``, ``position``, ``relevance`` -> (P,) float32; NaN where unknown.
+        provenance: What judged: weights version and hash, hash of the question, grades, members, inputs.
+    """
+
+    items: tuple[str, ...]
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    keyphrases: tuple[str, ...]
+    item_of: Index
+    keyphrase_of: Index
+    labels: Shares
+    confidences: Shares
+    disagreements: Shares
+    gold: Shares
+    signals: Mapping[str, Shares] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.labels)
+
+    def taking(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Judged:
+        """The pairs of these rows; items and keyphrases keep their numbers."""
+        return Judged(
+            self.items,
+            self.texts,
+            self.categories,
+            self.keyphrases,
+            self.item_of[rows],
+            self.keyphrase_of[rows],
+            self.labels[rows],
+            self.confidences[rows],
+            self.disagreements[rows],
+            self.gold[rows],
+            {name: values[rows] for name, values in self.signals.items()},
+            self.provenance,
+        )
+
+
+SIGNALS = ("clicks", "impressions", "position", "relevance")
+
+
+def gather(pairs: Iterable[JudgedPair], provenance: Mapping[str, Any] | None = None) -> Judged:
+    """Put pairs into arrays.
+
+    Raises:
+        JudgedError: A pair stands twice, or an item has two texts.
+    """
+    items: dict[str, int] = {}
+    texts: list[str] = []
+    categories: list[str] = []
+    keyphrases: dict[str, int] = {}
+    seen: set[tuple[int, int]] = set()
+    indices: list[tuple[int, int]] = []
+    numbers: list[tuple[float, ...]] = []
+    for row, pair in enumerate(pairs, 1):
+        item = items.setdefault(pair.item, len(items))
+        if item == len(texts):
+            texts.append(pair.text)
+            categories.append(pair.category)
+        elif texts[item] != pair.text:
+            raise JudgedError(
+                f"row {row}: item {pair.item!r:.80} has another text than before; ids name one item"
+            )
+        at = item, keyphrases.setdefault(pair.keyphrase, len(keyphrases))
+        if at in seen:
+            raise JudgedError(
+                f"row {row}: item {pair.item!r:.80} and keyphrase {pair.keyphrase!r:.80} stand"
+                " twice; keep one of them"
+            )
+        seen.add(at)
+        indices.append(at)
+        unknown = (pair.gold, *(getattr(pair, name) for name in SIGNALS))
+        numbers.append(
+            (pair.label, pair.confidence, pair.disagreement, *(math.nan if n is None else n for n in unknown))
+        )
+    at_arrays = np.array(indices, np.int32).reshape(-1, 2)
+    values = np.array(numbers, np.float32).reshape(-1, 4 + len(SIGNALS)).T
+    return Judged(
+        tuple(items),
+        tuple(texts),
+        tuple(categories),
+        tuple(keyphrases),
+        at_arrays[:, 0].copy(),
+        at_arrays[:, 1].copy(),
+        labels=values[0].copy(),
+        confidences=values[1].copy(),
+        disagreements=values[2].copy(),
+        gold=values[3].copy(),
+        signals={name: values[4 + number].copy() for number, name in enumerate(SIGNALS)},
+        provenance=dict(provenance or {}),
+    )
+
+
+def read_judged(path: Path) -> Judged:
+    """Read a file that :func:`write_judged` or ``quorum judge`` wrote.
+
+    Raises:
+        JudgedError: It is missing, of another kind or schema, or a row cannot be read; names the row.
+    """
+    provenance, rows = _open(path)
+    try:
+        return gather(rows, provenance)
+    except JudgedError as error:
+        raise JudgedError(f"{path}: {error}") from error
+
+
+def write_judged(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[str, Any]) -> int:
+    """Write pairs to a file, which appears complete or not at all; the ending decides the format.
+
+    Returns:
+        Number of pairs.
+
+    Raises:
+        JudgedError: The ending is not known.
+        OSError: It cannot be written.
+    """
+    writer = _write_parquet if _suffix(path) == ".parquet" else _write_lines
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        return writer(temporary, pairs, provenance)
+
+
+def header(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The first line of a JSON lines file, and the metadata of a Parquet file."""
+    return {"kind": KIND, "schema_version": SCHEMA_VERSION, "provenance": dict(provenance)}
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in SUFFIXES:
+        raise JudgedError(
+            f"{path}: judged pairs are written to {' or '.join(SUFFIXES)}; choose one of these endings"
+        )
+    return path.suffix
+
+
+def _open(path: Path) -> tuple[Mapping[str, Any], Iterator[JudgedPair]]:
+    if not path.is_file():
+        raise JudgedError(f"{path} is no file; `quorum judge` writes one")
+    return _read_parquet(path) if _suffix(path) == ".parquet" else _read_lines(path)
+
+
+def _provenance(path: Path, raw: bytes | None) -> Mapping[str, Any]:
+    try:
+        found = msgspec.json.decode(raw or b"null")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise JudgedError(
+            f"{path}: its header cannot be read ({error}); `quorum judge` writes such files"
+        ) from error
+    if not isinstance(found, dict) or found.get("kind") != KIND:
+        raise JudgedError(f"{path} has no judged pairs; `quorum judge` writes such files")
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise JudgedError(
+            f"{path}: schema version {found.get('schema_version')!r:.40}, this release reads"
+            f" {SCHEMA_VERSION}; judge again, or use the release that wrote it"
+        )
+    stated = found.get("provenance")
+    return stated if isinstance(stated, dict) else {}
+
+
+def _read_lines(path: Path) -> tuple[Mapping[str, Any], Iterator[JudgedPair]]:
+    with path.open("rb") as file:
+        stated = _provenance(path, file.readline())
+    decoder = msgspec.json.Decoder(JudgedPair)
+
+    def rows() -> Iterator[JudgedPair]:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if number > 1 and line.strip():
+                    try:
+                        yield decoder.decode(line)
+                    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                        raise JudgedError(f"line {number}: {error}") from error
+
+    return stated, rows()
+
+
+def _write_lines(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[str, Any]) -> int:
+    encoder, count = msgspec.json.Encoder(), 0
+    with path.open("wb") as file:
+        file.write(json.dumps(header(provenance), ensure_ascii=False).encode() + b"\n")
+        for pair in pairs:
+            file.write(encoder.encode(pair) + b"\n")
+            count += 1
+    return count
+
+
+def _read_parquet(path: Path) -> tuple[Mapping[str, Any], Iterator[JudgedPair]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        metadata = file.schema_arrow.metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise JudgedError(f"{path}: cannot be read as Parquet ({error}); is it cut off?") from error
+    stated = _provenance(path, metadata.get(_KEY))
+
+    def rows() -> Iterator[JudgedPair]:
+        number = 1
+        try:
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    yield msgspec.convert(row, JudgedPair)
+                    number += 1
+        except (msgspec.ValidationError, ValueError, OSError, pa.ArrowException) as error:
+            raise JudgedError(f"row {number}: {error}") from error
+
+    return stated, rows()
+
+
+def _write_parquet(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[str, Any]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = JudgedPair.__struct_fields__
+    texts = {"item", "text", "keyphrase", "value", "category"}
+    schema = pa.schema(
+        [(name, pa.string() if name in texts else pa.float64()) for name in names],
+        metadata={_KEY: json.dumps(header(provenance), ensure_ascii=False).encode()},
+    )
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in _batches(pairs):
+            count += len(batch)
+            columns = {name: [getattr(pair, name) for pair in batch] for name in names}
+            writer.write_table(pa.table(columns, schema=schema))
+    return count
+
+
+def _batches(pairs: Iterable[JudgedPair]) -> Iterator[Sequence[JudgedPair]]:
+    batch: list[JudgedPair] = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentence vectors: cut to fewer dimensions, normalised, and searched exactly.
+
+Vectors of a Matryoshka encoder (Kusupati et al. 2022, arXiv:2205.13147) mean the same in their first
+dimensions: cut first, then normalise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+Found = npt.NDArray[np.int64]
+_CELLS_AT_ONCE = 1 << 24
+
+
+def cut(vectors: Vectors, dims: int) -> Vectors:
+    """The first ``dims`` dimensions of (n, d) vectors, each of length 1 (0 where all are 0).
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if not 1 <= dims <= vectors.shape[1]:
+        raise ValueError(f"vectors of {vectors.shape[1]} dimensions cannot be cut to {dims}")
+    short = np.ascontiguousarray(vectors[:, :dims], np.float32)
+    lengths = np.linalg.norm(short, axis=1, keepdims=True)
+    return np.divide(short, lengths, out=np.zeros_like(short), where=lengths > 0)
+
+
+def exact_top(queries: Vectors, vectors: Vectors, k: int) -> tuple[Found, Vectors]:
+    """Search by inner product.
+
+    Args:
+        queries: (q, d).
+        vectors: (n, d).
+        k: How many are wanted; at most n are found.
+
+    Returns:
+        (q, k) rows of ``vectors``, best first, ties by row; and their inner products, float32.
+    """
+    k = min(k, len(vectors))
+    rows = np.empty((len(queries), k), np.int64)
+    scores = np.empty((len(queries), k), np.float32)
+    step = max(1, _CELLS_AT_ONCE // max(1, len(vectors)))
+    for start in range(0, len(queries), step):
+        products = queries[start : start + step] @ vectors.T
+        found = np.argpartition(-products, k - 1, axis=1)[:, :k] if k < len(vectors) else None
+        if found is None:
+            found = np.broadcast_to(np.arange(len(vectors)), products.shape)
+        values = np.take_along_axis(products, found, 1)
+        order = np.lexsort((found, -values), axis=1)
+        rows[start : start + step] = np.take_along_axis(found, order, 1)
+        scores[start : start + step] = np.take_along_axis(values, order, 1)
+    return rows, scores
