@@ -15,7 +15,9 @@ from support.tiny_encoder import tiny_tokenizer
 
 from quorum.decision.spans import load_pairs, locate
 from quorum.runtimes.encoder_folder import EncoderFile
-from quorum.runtimes.encoder_input import EncoderInput, pair_of, pieces_of
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads.label import pair_of
+from quorum.runtimes.heads.value import pieces_of
 from quorum_contract.fields import one_line
 
 WORDS = ["red", "jersey", "jerseys", "cap", "acme", "brand", "name", "blue"]

@@ -65,6 +65,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"encoder": {"labels": []}}, "has no labels"),
     "equal labels": ({"encoder": {"labels": ["red", "red"]}}, "two labels are equal"),
     "foreign label": ({"encoder": {"labels": ["red", "pink"]}}, "'pink' is no value of 'shade'"),
+    "label that is a tag elsewhere": ({"encoder": {"labels": ["red", "O"]}}, "'O' is no value of 'shade'"),
+    "labels of places": ({"encoder": {"head": "value"}}, "it has labels"),
+    "no tag": ({"encoder": {"head": "spans", "labels": ["O", "red"]}}, "tag 'red' is none of O, B-type"),
+    "tag of no type": ({"encoder": {"head": "spans", "labels": ["O", "B-"]}}, "'' is no value of 'shade'"),
     "too few labels": ({"encoder": {"labels": ["red"]}}, "has logits [1, 2], and encoder.json needs [1, 1]"),
     "short inputs": ({"encoder": {"max_tokens": 2}}, "max_tokens is 2"),
     "no inputs": (

@@ -18,7 +18,7 @@ from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
 from quorum.tasks.prompt import build_prompt
 from quorum.tune.adapter_rules import MergeError
 from quorum.tune.asking import Asked, AskingError, asked_of
@@ -45,13 +45,13 @@ OPTIONS_WITH_CHECKPOINTS = replace(OPTIONS, checkpoint_every=3)
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """PyTorch takes seconds to import: not in every process that collects these tests."""
-    global torch, transformers, ChatTokenizer, encode, balanced, raw_answer, loss_on
+    global torch, transformers, ChatTokenizer, encode, balanced, loss_on
     torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
     transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
     pytest.importorskip("peft", reason="run `make setup-hf`")
     from quorum.runtimes.chat import ChatTokenizer
     from quorum.tune.causal_model import loss_on
-    from quorum.tune.causal_rows import balanced, encode, raw_answer
+    from quorum.tune.causal_rows import balanced, encode
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def labels(count: int = 20) -> TrainingData:
 )  # fmt: skip
 def test_the_answer_to_learn_reads_as_the_gold(attribute: str, value: str) -> None:
     known = CATALOGUE.get(attribute)
-    raw = json.loads(json.dumps(raw_answer(known, value)))
+    raw = json.loads(json.dumps(kind_of(known).raw(value)))
     assert read(known, raw, "red shoe") == value
 
 

@@ -20,12 +20,12 @@ from quorum.repository.encoder_config import CACHE, encoders
 from quorum.repository.render import render
 from quorum.runtimes.encoder_folder import (
     MODEL_FILE,
-    OUTSIDE_TAG,
     SCHEMA_VERSION,
     TOKENIZER_FILE,
     EncoderFile,
     write_encoder,
 )
+from quorum.runtimes.heads.spans import tags_of
 from quorum_bench.gpu.graph import load_graph, serving
 from quorum_bench.gpu.worker import PATIENCE_S, Row, gpu_memory_mib, listings
 from quorum_bench.workload import Product, Workload
@@ -82,13 +82,9 @@ def make_encoder(shape: str, folder: Path) -> Path:
     )
     bert = BertModel(config, add_pooling_layer=False)
     unfinished = folder / f"{MODEL_FILE}.new"
-    export(Network(bert, "spans", len(_tags()), None).eval(), unfinished)
+    export(Network(bert, "spans", len(tags_of(TYPES)), None).eval(), unfinished)
     unfinished.rename(folder / MODEL_FILE)
     return folder
-
-
-def _tags() -> tuple[str, ...]:
-    return (OUTSIDE_TAG, *(f"{mark}-{kind}" for kind in TYPES for mark in "BI"))
 
 
 def _write_tokenizer(path: Path) -> None:
@@ -189,7 +185,7 @@ def _describe(model: Path, spec: Deployment) -> None:
         schema_version=SCHEMA_VERSION,
         head="spans",
         attributes=(ATTRIBUTE,),
-        labels=_tags(),
+        labels=tags_of(TYPES),
         max_tokens=MAX_TOKENS,
         catalogue={ATTRIBUTE: spec.catalogue().hashes[ATTRIBUTE]},
     )

@@ -11,8 +11,7 @@ from typing import Any
 
 from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
-from quorum.tasks.prompt import answer_text
+from quorum.tasks.kinds import kind_of
 from quorum.votes.jsonl import load_json
 from quorum_contract.errors import InvalidRequest, QuorumError
 from quorum_contract.fields import join_fields
@@ -197,8 +196,9 @@ def check_gold(listings: Sequence[Listing], catalogue: Catalogue) -> None:
     for listing in listings:
         for attribute, values in listing.gold.items():
             known = catalogue.get(attribute)
-            if wrong := [v for v in values if _is_pair(v) != (known.kind == "spans")]:
-                wanted = "pairs [words, type]" if known.kind == "spans" else f"{known.kind}s, and no pairs"
+            pairs = kind_of(known).has_pairs
+            if wrong := [value for value in values if _is_pair(value) != pairs]:
+                wanted = "pairs [words, type]" if pairs else f"{known.kind}s, and no pairs"
                 raise ListingsError(
                     f"{listing.place or listing.product}: gold of {attribute!r} has {wrong[0]!r:.80}, but it "
                     f"is of kind {known.kind!r}; give {wanted}"
@@ -210,11 +210,7 @@ def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]
 
     A value outside a closed set stays unchanged; so do spans that the text does not have.
     """
-    known, values = catalogue.get(attribute), listing.gold.get(attribute, ())
-    if known.form == "one":
-        return catalogue.spelled(attribute, map(str, values))
-    if known.form == "text":
-        return [read(known, value, listing.text) or str(value) for value in values]
     if attribute not in listing.gold:
         return []
-    return [read(known, list(values), listing.text) or answer_text(list(values))]
+    known = catalogue.get(attribute)
+    return kind_of(known).gold(known, listing.gold[attribute], listing.text)

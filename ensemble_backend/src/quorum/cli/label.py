@@ -16,7 +16,7 @@ import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.choose import LabelError
-from quorum.review.gold import SEPARATOR, split_gold
+from quorum.review.kinds import SEPARATOR, split_gold
 from quorum.review.sheet import members_by_answer
 from quorum_contract import NOT_APPLICABLE
 

@@ -16,6 +16,9 @@ from quorum_contract import DecisionStatus
 
 Form = Literal["one", "spans", "values", "text"]
 """How votes combine: one value wins; each span, or each value, is voted on; the most similar text wins."""
+SET_FORMS: tuple[Form, ...] = ("spans", "values")
+"""Forms of answers that name any number of things."""
+FORMS: tuple[Form, ...] = ("one", *SET_FORMS, "text")
 
 
 def decide(

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from quorum.deployment.strict import Strict, error_at, one_of
-from quorum.tasks.attribute import MAX_TEXT_CHARS, MOST_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
+from quorum.tasks.attribute import Attribute, CatalogueError, Example, Kind
 from quorum.tasks.examples import check_examples
+from quorum.tasks.kinds import MAX_TEXT_CHARS, MOST_TEXT_CHARS
 from quorum.tasks.normalise import NORMALISERS
 from quorum_contract import MAX_ATTRIBUTE_BYTES, InvalidRequest
 from quorum_contract.checks import check_name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, is_stated, kind_in
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import NA
@@ -173,7 +173,7 @@ def evaluate(
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
     notes += of_some_attributes(table)
-    if any(form_of(kind) != "one" for kind in known.values()):
+    if not all(map(has_one_value, known.values())):
         notes.append(ABOUT_SCORES)
     taught = table if gold_labels is None else seen[0][0]
     tasks = _tasks(table, known, held, taught, value_counts or {}, encoders, seed)
@@ -276,7 +276,7 @@ def _decisions(
     kept, notes = possible(table, methods, of_single(counts, kinds), labels, kinds)
     scored = scores_or_none(table.scores) is not None
     with_text = labels >= GOLD_FOR_TEXT and any(
-        cell.title and kind_in(kinds, cell.attribute) == "value" for cell in table.cells if cell.gold
+        cell.title and is_stated(kind_in(kinds, cell.attribute)) for cell in table.cells if cell.gold
     )
     single = is_single(table, kinds)
     with_na = bool((table.codes[single] == NA).any())

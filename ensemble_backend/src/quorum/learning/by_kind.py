@@ -18,9 +18,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from quorum.decision.answer_kinds import SETTING, AnswerKinds, form_of, kind_in, recorded_kinds
+from quorum.decision.answer_kinds import (
+    SETTING,
+    AnswerKinds,
+    form_of,
+    has_one_value,
+    is_stated,
+    kind_in,
+    recorded_kinds,
+)
 from quorum.decision.cell import Parameters
-from quorum.decision.forms import Form
+from quorum.decision.forms import SET_FORMS, Form
 from quorum.decision.kept import TEXTS, converted
 from quorum.decision.weights import Weights, attribute_of
 from quorum.learning.learn import GOLD_FOR_LOGLINEAR, METHODS, choose_method, learn_statistic
@@ -36,7 +44,7 @@ CONSENSUS = "consensus"
 """Method of weights that are for written texts alone."""
 PARTS = "parts"
 """Setting: what was learned, by form, where there are sets of things."""
-_FORMS: tuple[Form, ...] = ("one", "spans", "values")
+_FORMS: tuple[Form, ...] = ("one", *SET_FORMS)
 _STRENGTH = ("loglinear", "em", "iwmv", "majority")
 _ANSWERS_OF_A_THING = 2
 
@@ -319,7 +327,7 @@ def _joined(
             "similarity": list(found.similarity),
         }
     if base.evidence:
-        labels = {name for name, kind in kinds.items() if kind == "label"}
+        labels = {name for name, kind in kinds.items() if has_one_value(kind) and not is_stated(kind)}
         attributes |= {name: _without_text(base.parameters(name)) for name in sorted(labels)}
         groups = {key: _without_text(p) if attribute_of(key) in labels else p for key, p in groups.items()}
     settings[SETTING] = dict(sorted(kinds.items()))

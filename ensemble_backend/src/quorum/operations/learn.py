@@ -10,7 +10,7 @@ from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, kind_in, recorded_kinds
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
@@ -249,7 +249,7 @@ def _single_kinds(votes: Path, statistic: Statistic, deployment: Deployment | No
     """The kinds of attributes in a stream; raises LearnError for answers that must be read row by row."""
     kinds = kinds_of(deployment)
     present = {name: kinds[name] for _, name in statistic.groups if name in kinds}
-    others = [name for name, kind in present.items() if form_of(kind) != "one"]
+    others = [name for name, kind in present.items() if not has_one_value(kind)]
     if others:
         raise LearnError(
             f"{votes}: too large for a table, and {named(others)} have answers of spans, several values or "

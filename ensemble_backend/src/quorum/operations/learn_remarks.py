@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, recorded_kinds
 from quorum.decision.catalogue_change import named
 from quorum.decision.kept import TEXTS
 from quorum.decision.patterns import ABSTAIN
@@ -64,7 +64,7 @@ def votes_remarks(table: VotesTable, statistic: Statistic, kinds: AnswerKinds) -
 
     ``statistic`` is that of the exploded table.
     """
-    if not any(form_of(kind) != "one" for kind in kinds.values()):
+    if all(map(has_one_value, kinds.values())):
         return statistic.remarks()
     values = of_form(statistic, kinds, "one")
     answered = (table.codes != ABSTAIN).any(axis=0).tolist()
@@ -77,7 +77,7 @@ def kind_remarks(weights: Weights) -> Iterator[str]:
     for form, part in weights.settings.get(PARTS, {}).items():
         if form == "one":
             continue
-        names = [name for name, kind in recorded_kinds(weights.settings).items() if kind == form]
+        names = [name for name, kind in recorded_kinds(weights.settings).items() if form_of(kind) == form]
         how = "labels" if part["method"] == "loglinear" else f"no labels ({part['method']})"
         yield f"{named(sorted(names))}: each thing named counts by weights learned from {how}"
     for name, choice in recorded_choices(weights.settings).items():

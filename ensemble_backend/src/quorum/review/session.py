@@ -13,7 +13,7 @@ from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.weights import Weights
 from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
-from quorum.review.gold import allowed_answers, spelled_gold
+from quorum.review.kinds import allowed_answers, spelled_gold
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_filled, write_sheet
 from quorum.review.spellings import spelling_remarks
@@ -205,7 +205,7 @@ class LabelSession:
         """What may be answered, for people; "" where anything may."""
         if self._catalogue is None:
             return ""
-        return allowed_answers(self._catalogue.get(self.cell(choice).attribute), self.kind(choice))
+        return allowed_answers(self._catalogue.get(self.cell(choice).attribute))
 
     def answer(self, choice: Choice, values: Sequence[str]) -> None:
         """Add the acceptable values of a cell, best first, and save the table.
@@ -273,6 +273,5 @@ def _spelled(row: GoldRow, catalogue: Catalogue | None, text: str) -> GoldRow:
     if catalogue is None:
         return row
     attribute = catalogue.get(row.attribute)
-    kind = kind_in(catalogue.answer_kinds(), row.attribute)
-    answers = (spelled_gold(attribute, kind, value, text) for value in row.gold)
+    answers = (spelled_gold(attribute, value, text) for value in row.gold)
     return replace(row, gold=tuple(dict.fromkeys(answers)))

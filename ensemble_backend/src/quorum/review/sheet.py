@@ -12,8 +12,7 @@ from pathlib import Path
 from quorum.decision.answer_kinds import AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
-from quorum.review.gold import SEPARATOR as SEPARATOR
-from quorum.review.gold import allowed_answers, split_gold
+from quorum.review.kinds import allowed_answers, split_gold
 from quorum.safe_text import FORMULA_STARTS
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability
@@ -190,8 +189,7 @@ def _allowed(table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue 
     names = {table.cells[choice.index].attribute for choice in choices}
     if catalogue is None:
         return dict.fromkeys(names, "")
-    kinds = catalogue.answer_kinds()
-    return {name: allowed_answers(catalogue.get(name), kind_in(kinds, name)) for name in names}
+    return {name: allowed_answers(catalogue.get(name)) for name in names}
 
 
 def _as_text(field: str) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,8 @@ from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.runtimes.encoder_engine import open_network
 from quorum.runtimes.encoder_folder import TOKENIZER_FILE, open_folder
-from quorum.runtimes.encoder_input import Encoded, EncoderInput, Logits
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.kinds import read
@@ -84,13 +84,13 @@ class EncoderRuntime:
         return [self._vote(row, each) for row, each in zip(rows, logits, strict=True)]
 
     def _vote(self, row: _Row, logits: Logits) -> Vote:
-        length = len(row.encoded.ids)
-        if not np.isfinite(logits if self._file.head == "label" else logits[:length]).all():
+        # Logits of padding, where each token has some, do not count.
+        own = logits[: len(row.encoded.ids)] if logits.ndim > 1 else logits
+        if not np.isfinite(own).all():
             logger.error("member %s: the network gives logits that are no numbers", self._member)
             return Vote("", Status.ERROR)
         answer = self._input.decode(row.encoded, logits)
-        raw: Any = json.loads(answer.value) if self._file.head == "spans" else answer.value
-        value = read(row.attribute, raw, row.text)
+        value = read(row.attribute, answer.value, row.text)
         if not value:
             return Vote("", Status.UNPARSABLE)
         score = valid_score(answer.score) if self._scores else None

@@ -12,20 +12,18 @@ import msgspec
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.files import hash_file, write_atomic
 from quorum.runtimes.base import RuntimeSettings
+from quorum.runtimes.heads import CODECS, HeadKind
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
-HeadKind = Literal["label", "spans", "value"]
 ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
 """Files of an encoder's folder."""
 SCHEMA_VERSION: Final = 1
-OUTSIDE_TAG = "O"
 SHORTEST, LONGEST = 8, 8192
 """Fewest and most tokens of the longest input; no encoder that can be tuned has more positions."""
-_DIMS: dict[HeadKind, int] = {"label": 2, "spans": 3, "value": 3}
 
 
 class EncoderFileError(QuorumError, ValueError):
@@ -38,14 +36,13 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     """What an encoder answers, and how it was tuned: the content of ``encoder.json``.
 
     Attributes:
-        head: ``label``: one of ``labels`` for a text; ``spans``: a tag of ``labels`` for each word;
-            ``value``: first and last token of the value of an attribute.
-        attributes: Names that it answers; exactly one unless the head is ``value``.
-        labels: In the order of the logits; empty for the head ``value``.
+        head: What its logits are of; see :data:`quorum.runtimes.heads.CODECS`.
+        attributes: Names that it answers; exactly one unless the head asks for attributes.
+        labels: In the order of the logits; empty where these are of places in the text.
         fields: Named fields that TEXT is made of; empty: TEXT is plain.
         max_tokens: Longest input, special tokens included.
         catalogue: Attribute -> its hash in the catalogue at the time of tuning.
-        with_category: Whether the category is part of the question (head ``value``).
+        with_category: Whether the category is part of the question (of a head that asks).
         files: Name of a file of the folder -> ``sha256:...`` of it; empty: not known.
     """
 
@@ -62,7 +59,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outputs(self) -> int:
         """Size of the last dimension of the logits."""
-        return len(self.labels) if self.head != "value" else 2
+        return CODECS[self.head].outputs(self.labels)
 
     def limited(self, tokens: int) -> EncoderFile:
         """The same with another longest input."""
@@ -71,7 +68,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def dims(self) -> int:
         """Number of dimensions of the logits."""
-        return _DIMS[self.head]
+        return CODECS[self.head].dims
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as ``encoder.json`` has them."""
@@ -152,20 +149,12 @@ def _problem(found: EncoderFile) -> str:
     """Why a description contradicts itself; empty where it does not."""
     if not SHORTEST <= found.max_tokens <= LONGEST:
         return f"max_tokens is {found.max_tokens}, and {SHORTEST} to {LONGEST} can be served"
-    if not found.attributes or (found.head != "value" and len(found.attributes) != 1):
-        wanted = "at least one" if found.head == "value" else "exactly one"
+    codec = CODECS[found.head]
+    if not found.attributes or (len(found.attributes) > 1 and not codec.asks):
+        wanted = "at least one" if codec.asks else "exactly one"
         return f"head {found.head!r} answers {wanted} attribute, and {len(found.attributes)} are named"
-    if found.head == "value":
-        return "head 'value' has no labels, and some are named" if found.labels else ""
-    if not found.labels:
-        return f"head {found.head!r} has no labels"
-    if len({*found.labels}) < len(found.labels):
-        return "two labels are equal"
-    if found.head == "spans":
-        wrong = [tag for tag in found.labels if tag != OUTSIDE_TAG and tag[:2] not in ("B-", "I-")]
-        if wrong:
-            return f"tag {wrong[0]!r} is none of {OUTSIDE_TAG}, B-type, I-type"
-    return ""
+    problem = codec.problem(found.labels)
+    return f"head {found.head!r}: {problem}" if problem else ""
 
 
 def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozenset[str]:
@@ -198,7 +187,7 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
 
 
 def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
-    named = {tag[2:] if found.head == "spans" else tag for tag in found.labels if tag != OUTSIDE_TAG}
+    named = CODECS[found.head].values(found.labels)
     allowed = {*attribute.values, *[NOT_APPLICABLE] * bool(attribute.allow_na)}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,13 @@ class Catalogue:
         """The attribute of that name; an open one when the catalogue does not list it."""
         return self.attributes.get(name) or Attribute(name, normaliser=self.default_normaliser)
 
-    def spelled(self, name: str, values: Iterable[str]) -> list[str]:
-        """Gold of an attribute, normalised like votes; a value outside a closed set stays unchanged."""
-        attribute = self.get(name)
-        return [attribute.normalise(value) or value for value in values]
-
     def value_counts(self) -> dict[str, int]:
         """Number of possible answers of each closed attribute, ``"n/a"`` included; open ones are absent."""
         return {name: len(a.values) + bool(a.allow_na) for name, a in self.attributes.items() if a.is_closed}
 
     def answer_kinds(self) -> dict[str, AnswerKind]:
         """Kind of the answer of each attribute that has another than a single value."""
-        kinds = {name: _answer_kind(attribute) for name, attribute in self.attributes.items()}
+        kinds = {name: attribute.answer_kind for name, attribute in self.attributes.items()}
         return {name: kind for name, kind in kinds.items() if kind != "value"}
 
     def to_json(self) -> dict[str, Any]:
@@ -104,10 +99,6 @@ class Catalogue:
         return {OUTSIDE: _hash(_meaning(self.get(OUTSIDE)))} | {
             name: _hash(_meaning(a)) for name, a in self.attributes.items()
         }
-
-
-def _answer_kind(attribute: Attribute) -> AnswerKind:
-    return "values" if attribute.many else attribute.kind
 
 
 def _attribute(name: str, data: Mapping[str, Any]) -> Attribute:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import kind_of
+from quorum.tasks.kinds import answer_text, kind_of
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.fields import join_fields, one_line, split_fields
 
@@ -77,11 +77,6 @@ def fill_prompt(
     return f"{instructions}\nCategory: {category or 'unknown'}\n{_product(text, fields)}\nJSON:"
 
 
-def answer_text(answer: object) -> str:
-    """JSON of an answer as the grammar of guided decoding, examples and tuning spell it."""
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-
-
 def _known(text: str, fields: Collection[str]) -> dict[str, str]:
     """The fields of a text; empty where it has others: a caller's text must not add lines of its own."""
     found = split_fields(text) if fields else {}
@@ -101,7 +96,7 @@ def _task(asked: Sequence[Attribute]) -> str:
 
 
 def _form(asked: Sequence[Attribute]) -> str:
-    plain = all(a.kind == "value" and not a.many and a.allow_na for a in asked)
+    plain = all(a.answer_kind == "value" and a.allow_na for a in asked)
     return _USUAL_FORM if plain else _OTHER_FORM
 
 

@@ -9,16 +9,15 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
-from quorum.decision.spans import SpansError, TextSpan, laid_out, locate, pairs_of
+from quorum.decision.forms import SET_FORMS
 from quorum.files import hash_file
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
 from quorum.tune.tuned_on import question_hash
 from quorum_contract.errors import QuorumError
 
@@ -192,16 +191,18 @@ def _rows_of(
         return []
     found = []
     for task in tasks:
-        if not listing.gold.get(task) and catalogue.get(task).form not in ("spans", "values"):
-            continue
         if task not in listing.gold:
             continue
-        if problem := problem_of(listing, catalogue.get(task)):
-            problems.add(number, problem)
+        attribute = catalogue.get(task)
+        # No answers: nothing, but of a set the answer that names nothing.
+        if not listing.gold[task] and attribute.form not in SET_FORMS:
+            continue
+        if problem := kind_of(attribute).gold_problem(attribute, listing.gold[task], listing.text):
+            problems.add(number, f"{task}: {problem}")
             continue
         answers = tuple(gold_of(listing, task, catalogue))
         row = TrainingRow(number, listing.product, listing.text, listing.category, task, answers)
-        found += checked(row, catalogue.get(task), problems)
+        found += checked(row, attribute, problems)
     return found
 
 
@@ -210,71 +211,9 @@ def checked(row: TrainingRow, attribute: Attribute, problems: Problems) -> list[
     known = [(answer, read(attribute, answer, row.text)) for answer in row.answers]
     for answer, found in known:
         if found is None:
-            why = _WHY_NOT.get(attribute.kind, "is no value that the attribute allows")
-            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {why}")
+            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {kind_of(attribute).refusal}")
             return []
     return [replace(row, answers=tuple(found for _, found in known if found is not None))]
-
-
-_WHY_NOT = {
-    "label": "is no label of the catalogue",
-    "spans": "names words that the text does not have, or a type that the catalogue does not have",
-    "text": "is no text that the attribute allows",
-}
-
-
-def problem_of(listing: Listing, attribute: Attribute) -> str:
-    """Why the gold of a listing cannot be learned for this attribute; "" if it can."""
-    gold, name = listing.gold[attribute.name], attribute.name
-    if attribute.kind == "spans":
-        return _problem_of_spans(name, list(gold), listing.text, attribute)
-    for value in gold:
-        if not isinstance(value, str):
-            return f"{name}: {value!r:.80} is a pair; kind {attribute.kind!r} has texts as gold"
-        if not value.strip():
-            return f"{name}: an answer is empty"
-        if attribute.kind == "text":
-            if len(value) > attribute.max_chars:
-                return f"{name}: the answer has {len(value)} characters, max_chars is {attribute.max_chars}"
-        elif attribute.normalise(value) is None:
-            allowed = ", ".join(attribute.values[:8]) + (", ..." if len(attribute.values) > 8 else "")
-            what = "label" if attribute.kind == "label" else "value"
-            if attribute.values:
-                return f"{name}: unknown {what} {value!r:.80}; allowed are {allowed}"
-            return f"{name}: {value!r:.80} is no {what} that the attribute allows"
-    return ""
-
-
-def _problem_of_spans(name: str, gold: list[object], text: str, attribute: Attribute) -> str:
-    try:
-        pairs = pairs_of(gold)
-    except SpansError as error:
-        return f"{name}: {error}"
-    typed = []
-    for words, kind in pairs:
-        known = attribute.normalise(kind)
-        if known is None or known not in attribute.values:
-            return f"{name}: unknown type {kind!r:.80}; allowed are {', '.join(attribute.values)}"
-        if not words.strip():
-            return f"{name}: a span of type {kind!r} is empty"
-        if locate(text, [(words, known)]) is None:
-            return f"{name}: the text has no {words!r:.80}"
-        typed.append((words, known))
-    spans = locate(text, typed)
-    if spans is None:
-        return f"{name}: has {len(typed)} spans, too many for one answer"
-    if clash := overlap_of(laid_out(text, spans)):
-        shared = " and ".join(repr(span.type) for span in clash)
-        return f"{name}: the spans of type {shared} overlap at character {clash[1].start}"
-    return ""
-
-
-def overlap_of(spans: Sequence[TextSpan]) -> tuple[TextSpan, TextSpan] | None:
-    """The first two spans, of those in order of appearance, that share characters."""
-    for before, after in pairwise(spans):
-        if after.start < before.end:
-            return before, after
-    return None
 
 
 def draw(path: Path, found: Sequence[TrainingRow], rows: int | None, seed: int) -> Sequence[TrainingRow]:

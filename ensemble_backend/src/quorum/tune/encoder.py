@@ -14,16 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderFile, write_encoder
-from quorum.runtimes.encoder_input import Encoded, EncoderInput
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.runtimes.onnx_network import quantise
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
 from quorum.tune.base import Base, loading
 from quorum.tune.card import Card, write_card
 from quorum.tune.card_of_run import card_of_run
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
-from quorum.tune.encoder_rows import Target, head_of, targets_of
+from quorum.tune.encoder_rows import head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.heads import TUNINGS, Target
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import TOLERANCE, OnnxError, OnnxNetwork, check_onnx, largest_difference
 from quorum.tune.quiet import without_announcements
@@ -36,10 +39,7 @@ if TYPE_CHECKING:
 
 _SMALL_FILE = "int8.onnx"
 Compute = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
-_EPOCHS = {"label": 3, "spans": 3, "value": 6}
-_RATES = {"full": 1e-4, "lora": 1e-3}
-_SPAN_RATE = 3e-4
-"""Of ``full`` for spans: three times the rate gained 2 points of F1 on QueryNER."""
+_LORA_RATE = 1e-3
 BATCH = 32
 """Rows per step."""
 _COMPARED = 64
@@ -200,7 +200,8 @@ def _train(
 ) -> Trained:
     from quorum.tune.encoder_model import loss_of
 
-    weights = _class_weights(task) if options.class_weights and task.head.head == "label" else None
+    weighs = options.class_weights and TUNINGS[task.head.head].weighs_labels
+    weights = _class_weights(task) if weighs else None
 
     def loss(rows: Sequence[int]) -> Any:
         batch = [task.train[row] for row in rows]
@@ -216,10 +217,10 @@ def _train(
 
 
 def _loop_options(head: EncoderFile, options: EncoderOptions) -> LoopOptions:
-    spans = head.head == "spans" and options.method == "full"
-    usual = _SPAN_RATE if spans else _RATES[options.method]
+    tuning = TUNINGS[head.head]
+    usual = tuning.learning_rate if options.method == "full" else _LORA_RATE
     return LoopOptions(
-        epochs=options.epochs or _EPOCHS[head.head],
+        epochs=options.epochs or tuning.epochs,
         batch=options.batch,
         learning_rate=options.learning_rate or usual,
         patience=options.patience,
@@ -269,7 +270,7 @@ def _judge(compute: Compute, task: _Task) -> dict[str, dict[str, float]]:
 
 def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray[np.float32]) -> str | None:
     value = task.inputs.decode(encoded, logits).value
-    return task.catalogue.get(row.attribute).normalise(value) if task.head.head == "value" else value
+    return read(task.catalogue.get(row.attribute), value, row.text)
 
 
 def _main(task: _Task) -> str:
