@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.retrievers import WORDS, Encoder, write_version
 
 from quorum.retrieval.encode import TextEncoder
@@ -210,3 +211,38 @@ def test_no_more_than_wanted_are_compared() -> None:
     vectors = np.eye(6, dtype=np.float32)
     assert far_apart(vectors, 0.9, 4).tolist() == [True] * 4 + [False] * 2
     assert far_apart(np.repeat(vectors[:1], 6, 0), 0.9, 4).tolist() == [True] + [False] * 5
+
+
+def graph(folder: Path, metric: str, dtype: str) -> RetrieverManifest:
+    """Write a graph beside the vectors of a version; its manifest."""
+    usearch = pytest.importorskip("usearch.index", reason="needs usearch")
+    vectors = np.load(folder / "vectors.npy")
+    index = usearch.Index(ndim=vectors.shape[1], metric=metric, dtype=dtype)
+    index.add(np.arange(len(vectors), dtype=np.uint64), vectors)
+    index.save(str(folder / "vectors.usearch"))
+    return replace(read_retriever(folder), index="usearch")
+
+
+@pytest.mark.parametrize(
+    ("metric", "dtype", "near"), [("ip", "f32", 1e-5), ("cos", "f16", 2e-3), ("cos", "i8", 2e-2)]
+)
+def test_a_graph_finds_what_an_exact_search_does(folder: Path, metric: str, dtype: str, near: float) -> None:
+    recommender = Recommender.open(folder, graph(folder, metric, dtype))
+    asked = [Asked(ITEM, "desks", 20, -1.0), Asked("blue case", "", 100, -1.0), Asked("red", "", 5, 0.5)]
+    exactly = Recommender.open(folder, read_retriever(folder))
+    for found, wanted in zip(ask(recommender, *asked), ask(exactly, *asked), strict=True):
+        assert len({*found.keyphrases} & {*wanted.keyphrases}) >= 0.9 * len(wanted.keyphrases)
+        assert found.scores[:5] == pytest.approx(wanted.scores[:5], abs=near)
+
+
+def test_inner_products_of_whole_numbers_are_refused(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="expected is the cosine"):
+        Recommender.open(folder, graph(folder, "ip", "i8"))
+
+
+def test_a_graph_that_is_cut_off_or_none_is_refused(folder: Path, tmp_path: Path) -> None:
+    manifest = graph(folder, "cos", "f32")
+    for content in (b"", b"no graph at all", (folder / "vectors.usearch").read_bytes()[:900]):
+        (tmp_path / "vectors.usearch").write_bytes(content)
+        with pytest.raises(ManifestError, match=r"vectors\.usearch"):
+            Recommender.open(tmp_path, manifest)
