@@ -224,14 +224,17 @@ def graph(folder: Path, metric: str, dtype: str) -> RetrieverManifest:
 
 
 @pytest.mark.parametrize(
-    ("metric", "dtype", "near"), [("ip", "f32", 1e-5), ("cos", "f16", 2e-3), ("cos", "i8", 2e-2)]
+    ("metric", "dtype", "near", "share"),
+    [("ip", "f32", 1e-5, 1.0), ("cos", "f16", 2e-3, 0.95), ("cos", "i8", 2e-2, 0.8)],
 )
-def test_a_graph_finds_what_an_exact_search_does(folder: Path, metric: str, dtype: str, near: float) -> None:
+def test_a_graph_finds_what_an_exact_search_does(
+    folder: Path, metric: str, dtype: str, near: float, share: float
+) -> None:
     recommender = Recommender.open(folder, graph(folder, metric, dtype))
     asked = [Asked(ITEM, "desks", 20, -1.0), Asked("blue case", "", 100, -1.0), Asked("red", "", 5, 0.5)]
     exactly = Recommender.open(folder, read_retriever(folder))
     for found, wanted in zip(ask(recommender, *asked), ask(exactly, *asked), strict=True):
-        assert len({*found.keyphrases} & {*wanted.keyphrases}) >= 0.9 * len(wanted.keyphrases)
+        assert len({*found.keyphrases} & {*wanted.keyphrases}) >= share * len(wanted.keyphrases)
         assert found.scores[:5] == pytest.approx(wanted.scores[:5], abs=near)
 
 
