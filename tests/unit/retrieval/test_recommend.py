@@ -89,6 +89,27 @@ def test_a_category_that_few_have_is_searched_for_to_the_end(recommender: Recomm
     assert {tuple(KEYPHRASES[text]) for text in found.keyphrases} == {(), ("Desks",)}
 
 
+@pytest.mark.parametrize("index", ["exact", "usearch"])
+def test_a_category_that_very_few_have_is_searched_alone(tmp_path: Path, index: str) -> None:
+    keyphrases = {text: ["Common"] for text in KEYPHRASES}
+    rare = [*KEYPHRASES][::50]
+    write_version(
+        tmp_path, keyphrases | {text: ["Common", "Rare  one", "rare ONE"] for text in rare}, ENCODER
+    )
+    manifest = graph(tmp_path, "cos", "f32") if index == "usearch" else read_retriever(tmp_path)
+    blocked = tmp_path / "blocked.txt"
+    blocked.write_text(rare[0], "utf-8")
+    recommender = Recommender.open(tmp_path, manifest, blocked)
+    scores = ENCODER.keyphrases(rare[1:]) @ ENCODER.items([ITEM])[0]
+    wanted = [rare[1:][at] for at in np.argsort(-scores, kind="stable").tolist()]
+    items = [Asked(ITEM, category, 20, -1.0) for category in ("rare one", "none such", "common", "RARE one")]
+    one, none, common, other = ask(recommender, *items)
+    assert one.keyphrases == other.keyphrases == wanted
+    assert none == Recommended([], [])
+    assert len(common.keyphrases) == 20
+    assert ask(recommender, Asked(ITEM, "rare one", 2, -1.0))[0].keyphrases == wanted[:2]
+
+
 def test_blocked_keyphrases_do_not_starve_an_answer(folder: Path, tmp_path: Path) -> None:
     best = exact(Asked(ITEM, "", 60, -1.0))
     path = tmp_path / "blocked.txt"

@@ -110,5 +110,6 @@ class Graph:
 
     def vectors(self, rows: Found) -> Vectors:
         """As :meth:`Index.vectors`."""
+        # For no key usearch gives an array without a second axis.
         stored = np.asarray(self._graph.get(rows.astype(np.uint64)), np.float32)
-        return cut(stored, self.shape[1])
+        return cut(stored.reshape(len(rows), self.shape[1]), self.shape[1])
