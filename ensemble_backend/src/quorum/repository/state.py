@@ -72,7 +72,7 @@ class RetrieverState(Served, frozen=True, forbid_unknown_fields=True):
     channels: ClassVar[tuple[str, ...]] = RECOMMEND_CHANNELS
 
 
-class State(Served, frozen=True, forbid_unknown_fields=True):
+class State(Served, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The part of a deployment that changes while it is served: versions of the weights, and the retriever.
 
     Attributes:

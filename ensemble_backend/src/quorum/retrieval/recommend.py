@@ -15,10 +15,17 @@ from quorum.retrieval.index import MISSING, Index, open_index
 from quorum.retrieval.keyphrases import Keyphrases
 from quorum.retrieval.manifest import ManifestError, RetrieverManifest
 from quorum.retrieval.vectors import Found, Vectors, cut, exact_top
+from quorum_contract.errors import QuorumError
 
 _MORE = 4
 Encode = Callable[[Sequence[str]], Vectors]
 """(n, any) float32 vectors of items' texts, not normalised."""
+
+
+class RecommendFailed(QuorumError, RuntimeError):
+    """An item could not be encoded or searched."""
+
+    code = "RECOMMEND_FAILED"
 
 
 class Asked(NamedTuple):

@@ -19,7 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.manifest import ManifestError, check_retriever
-from quorum.retrieval.recommend import Asked, Recommended, Recommender
+from quorum.retrieval.recommend import Asked, Recommended, Recommender, RecommendFailed
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.serving.admission import own_admission
 from quorum.serving.deadlines import Deadlines
@@ -32,18 +32,12 @@ from quorum.serving.share import CanaryShare
 from quorum.serving.tensors import answer, refusal, root_of, settings_of, tensor, text_tensor
 from quorum_contract import BULK, CANARY_SHARE, CATEGORY, TEXT, Status
 from quorum_contract.checks import check_limit, check_min_score, decode_category, decode_text
-from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, Unavailable
+from quorum_contract.errors import InvalidRequest, Overloaded, Unavailable
 from quorum_contract.tensors import KEYPHRASE_SCORES, KEYPHRASES, LIMIT, MIN_SCORE, RETRIEVER_VERSION
 
 logger = logging.getLogger(__name__)
 
 _DRAIN_S, _POLL_S = 30.0, 0.01
-
-
-class RecommendFailed(QuorumError, RuntimeError):
-    """An item could not be encoded or searched."""
-
-    code = "RECOMMEND_FAILED"
 
 
 class TritonPythonModel:
