@@ -79,7 +79,7 @@ class TritonPythonModel:
         self._recommender = Recommender.open(
             folder, manifest, None if blocklist is None else root / blocklist, settings["near_identical"]
         )
-        self._encoder: TextEncoder = open_encoder(folder, settings)
+        self._encoder: TextEncoder = open_encoder(folder, settings, self._admission.has_answered)
         if not settings["triton"]:
             # The first computation allocates; and a network that cannot compute is refused now.
             self._recommend([Asked("?", "", 1, -1.0)])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,32 +17,29 @@ from quorum.runtimes.engine_names import retriever_encoder
 from quorum.runtimes.onnx_network import Floats, Network, Tokens
 from quorum.serving import inner
 
-logger = logging.getLogger(__name__)
 
-
-def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:
+def open_encoder(folder: Path, settings: Mapping[str, Any], has_answered: bool) -> TextEncoder:
     """Open the encoder of a version's folder by the rendered settings of the retriever.
+
+    ``has_answered``: whether the server has, and so is no longer starting.
 
     Raises:
         ManifestError: It cannot be read, or its engine is not installed.
     """
     most = int(settings["max_batch"])
     if settings["triton"]:
-        return TextEncoder(folder, max_batch=most, network=_in_triton(folder))
+        return TextEncoder(folder, max_batch=most, network=_in_triton(folder, has_answered))
     return TextEncoder(
         folder, settings["engine"], settings["precision"], int(settings["threads"]), max_batch=most
     )
 
 
-def _in_triton(folder: Path) -> Network:
+def _in_triton(folder: Path, has_answered: bool) -> Network:
     """The network of a version as a model that this server computes; loaded here when it is published."""
     model, numbers = retriever_encoder(int(folder.name)), itertools.count(1)
-    try:
-        if not pb_utils.is_model_ready(model):
-            pb_utils.load_model(model)
-    except pb_utils.TritonModelException as error:
-        # As the server starts it says nothing of models yet, and loads this one itself.
-        logger.warning("%s may not be loaded: %s", model, error)
+    # As the server starts it loads this model itself, and to ask for models then can end it.
+    if has_answered and not pb_utils.is_model_ready(model):
+        pb_utils.load_model(model)
     dims = read_student(folder).dims[0]
 
     def compute(ids: Tokens, mask: Tokens, output: str) -> Floats:
