@@ -31,8 +31,8 @@ WORDS = {
     "Unavailable": "Feierabend (protocol is restricted)",
     "InvalidRequest": "unlesbar",
 }
-refuse = gate._refuse
-gate._refuse = lambda error: refuse(type(error)(WORDS[type(error).__name__]))
+refuse = gate.refuse
+gate.refuse = lambda error: refuse(type(error)(WORDS[type(error).__name__]))
 TritonPythonModel = gate.TritonPythonModel
 """
 # Says that it has begun, and waits for leave to go on.

@@ -18,6 +18,7 @@ from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
+from quorum.retrieval.manifest import ManifestError, check_retriever
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import open_folder
@@ -31,6 +32,7 @@ from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
+from quorum_contract import RETRIEVER
 from quorum_contract.errors import QuorumError
 
 
@@ -58,13 +60,17 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
 
     Raises:
         MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
-            adapter cannot be served, or a tuned model would be asked other than in its training.
+            adapter cannot be served, a tuned model would be asked other than in its training, or a published
+            version of the retriever is damaged.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
         for key, problem in find_missing(member.options, deployment.root)
     ]
+    if deployment.retriever is not None:
+        absent = deployment.retriever.find_missing(deployment.root)
+        missing += [f"{deployment.path}: retriever.{key}: {problem}" for key, problem in absent]
     if missing:
         raise MisfitError("\n".join(missing))
     catalogue = deployment.catalogue()
@@ -74,10 +80,24 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             _check_member(deployment, member, catalogue)
         except RuntimeConfigError as error:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
+    if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
+        raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
     return foreign_members(deployment)
 
 
 _KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}
+
+
+def damaged_retrievers(deployment: Deployment) -> dict[int, str]:
+    """Published versions of the retriever that cannot be served, with the reason; reads all their files."""
+    store, found = Store(deployment.repository_path), {}
+    state = store.state_if_any()
+    for version in state.retriever.versions if state and state.retriever else ():
+        try:
+            check_retriever(store.path / RETRIEVER / str(version))
+        except ManifestError as error:
+            found[version] = str(error)
+    return found
 
 
 def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:

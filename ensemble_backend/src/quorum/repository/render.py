@@ -26,7 +26,7 @@ from quorum.repository.migrate import state_of_configs
 from quorum.repository.state import STATE_FILE, RepositoryError, State, dump_state
 from quorum.repository.store import CONFIG_FILE, Store, read_text
 from quorum.tasks.catalogue import CATALOGUE_FILE
-from quorum_contract import CHANNELS, GATE, STABLE, VOTE
+from quorum_contract import CHANNELS, GATE, RETRIEVER, STABLE, VOTE
 
 FIRST_VERSION = 1
 # Triton wants a version folder in every model; git keeps no empty ones.
@@ -73,7 +73,8 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
     files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
-    return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model != VOTE}
+    published = (VOTE, RETRIEVER)
+    return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model not in published}
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
