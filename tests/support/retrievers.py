@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from quorum.deployment import Deployment
+from quorum.files import hash_file
 from quorum.repository.render import render
 from quorum.repository.state import RetrieverState
 from quorum.repository.store import Store
@@ -27,7 +28,6 @@ from quorum.retrieval.manifest import (
     VECTORS_FILE,
     RetrieverManifest,
     StudentManifest,
-    file_hash,
     file_hashes,
     write_manifest,
 )
@@ -156,7 +156,7 @@ def write_version(
     pq.write_table(pa.table(columns), folder / KEYPHRASES_FILE)
     np.save(folder / VECTORS_FILE, encoder.keyphrases([*keyphrases], dims))
     manifest = RetrieverManifest(
-        student=file_hash(folder / ENCODER_FILE),
+        student=hash_file(folder / ENCODER_FILE),
         dims=dims,
         index="exact",
         keyphrases=len(keyphrases),
