@@ -27,7 +27,19 @@ from quorum_contract.checks import (
     MAX_TEXT_BYTES,
 )
 from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, RequestError, Unavailable
-from quorum_contract.names import CANARY, CHANNELS, GATE, MEMBER_BACKEND, NOT_APPLICABLE, STABLE, VOTE
+from quorum_contract.names import (
+    CANARY,
+    CHANNELS,
+    GATE,
+    MEMBER_BACKEND,
+    NOT_APPLICABLE,
+    RECOMMEND,
+    RECOMMEND_CANARY,
+    RECOMMEND_CHANNELS,
+    RETRIEVER,
+    STABLE,
+    VOTE,
+)
 from quorum_contract.priority import BULK, INTERACTIVE, PRIORITIES, PRIORITY, Priority
 from quorum_contract.status import DecisionStatus, Status
 from quorum_contract.tensors import (
@@ -72,6 +84,10 @@ __all__ = [
     "PRIORITIES",
     "PRIORITY",
     "QUESTION",
+    "RECOMMEND",
+    "RECOMMEND_CANARY",
+    "RECOMMEND_CHANNELS",
+    "RETRIEVER",
     "STABLE",
     "TEXT",
     "VALUES",

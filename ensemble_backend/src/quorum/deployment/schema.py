@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
 from quorum.deployment.attributes import AttributeSpec, Normaliser, check_attribute_names
+from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
@@ -27,10 +28,10 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Catalogue
-from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract import CHANNELS, GATE, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_RESERVED = frozenset([*CHANNELS, GATE, VOTE])
+_RESERVED = frozenset([*CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
 SHARED_PREFIX = "quorum_shared_"
 """Prefix of Triton models that hold several members; the first member's name follows."""
 
@@ -224,6 +225,7 @@ class Deployment(Strict):
         attributes: The catalogue, by attribute name.
         default_normaliser: For attributes outside the catalogue.
         members: In the order of ``MEMBER_VALUES``.
+        retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
         repository: The model repository, relative to the file.
         path: The file itself.
@@ -235,6 +237,7 @@ class Deployment(Strict):
     gate: GateSpec = GateSpec()
     vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
+    retriever: RetrieverSpec | None = None
     fleet: list[FleetServer] = Field(default_factory=list)
     server: ServerSpec = ServerSpec()
     repository: str = "model_repository"

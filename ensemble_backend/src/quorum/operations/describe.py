@@ -58,6 +58,9 @@ def validate(deployment: Deployment) -> None:
         for i, member in enumerate(deployment.members)
         for key, problem in find_missing(member.options, deployment.root)
     ]
+    if deployment.retriever is not None:
+        absent = deployment.retriever.find_missing(deployment.root)
+        missing += [f"{deployment.path}: retriever.{key}: {problem}" for key, problem in absent]
     if missing:
         raise MisfitError("\n".join(missing))
     catalogue = deployment.catalogue()

@@ -14,7 +14,6 @@ from quorum.decision.weights import equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
 from quorum.repository.render import current_state, misfits
-from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.lock import locked
@@ -133,7 +132,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
             "equal weights",
             models=(VOTE, *CHANNELS),
             old=old,
-            new=State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share),
+            new=old.listing((*fitting, version), dict.fromkeys(CHANNELS, version)),
             adds_version=version not in old.versions,
         )
         journal.begin(pending)
