@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
+    from quorum.evaluation.guard import Comparison as Comparison
+    from quorum.evaluation.retriever_guard import RetrieverComparison as RetrieverComparison
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
     from quorum.operations.build import member_builds as member_builds
@@ -105,6 +107,8 @@ _MODULES = {
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
     "quorum.evaluation.given": ("WeightsEvaluation",),
+    "quorum.evaluation.guard": ("Comparison",),
+    "quorum.evaluation.retriever_guard": ("RetrieverComparison",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
     "quorum.operations.clean": ("clean",),

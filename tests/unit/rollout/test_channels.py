@@ -169,12 +169,12 @@ def test_a_version_that_does_not_decide_is_not_pinned(
     spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(weights_file, "_check_parameters", lambda *_: None)
-    monkeypatch.setattr("quorum.rollout.channels.check_decisions", lambda _: None)
+    monkeypatch.setattr("quorum.rollout.weights.check_decisions", lambda _: None)
     rollout.publish(replace(weights(spec), default=Parameters((1e308,) * 3)))
     if action == "rollback":
         rollout.promote(2)
         rollout.promote(rollout.publish(weights(spec)).version)
-    monkeypatch.setattr("quorum.rollout.channels.check_decisions", check_decisions)
+    monkeypatch.setattr("quorum.rollout.weights.check_decisions", check_decisions)
     before, state = disk(spec), server.state()
     act = {"canary": lambda: rollout.canary(2), "promote": lambda: rollout.promote(2)}.get(
         action, rollout.rollback
@@ -377,7 +377,7 @@ def test_an_attribute_is_kept_on_a_fleet_only_if_all_decide_it_alike(two: Two) -
     new = weights(two.spec, 7.0)
     kept = two.fleet.publish(new, keep=("brand",))
     assert {server.store.weights(kept.version).content_hash for server in two.servers} == {
-        two.rollouts["east"].keeping(new, ["brand"]).content_hash
+        two.rollouts["east"].kind.keeping(new, ["brand"]).content_hash
     }
     two.rollouts["west"].promote(2)
     with pytest.raises(RolloutError, match="--keep would publish different ones; promote one version"):
@@ -546,7 +546,7 @@ def test_held_out_votes_are_judged_as_served_not_as_spelled(tmp_path: Path) -> N
     rollout = Rollout(spec, server, server.probe)
     # "mauve" is outside the closed set: gamma abstains, whatever it weighs.
     new = replace(weights(spec), default=Parameters((2.0, 1.0, 9.0)))
-    good = rollout.compare(new)
+    good = rollout.kind.compare(new)
     assert good is not None
     assert (good.new, good.remark) == (1.0, "80 votes count as deploy.yaml spells values, not as recorded")
     with pytest.raises(RolloutError, match=r"0\.0% right.*; 80 votes count as deploy\.yaml"):

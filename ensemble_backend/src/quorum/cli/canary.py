@@ -13,8 +13,8 @@ import quorum
 from quorum.cli.comparison import show, words
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
-from quorum.cli.rollout import DryRunOption, VersionArgument, moved, show_change
-from quorum_contract import CANARY
+from quorum.cli.rollout import DryRunOption, RetrieverOption, VersionArgument, moved, show_change
+from quorum_contract import CANARY, RECOMMEND_CANARY
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
 
@@ -41,6 +41,7 @@ def set_(
     share: Annotated[
         str, typer.Option(help="Share of the products that clients route to it: 5% or 0.05.")
     ] = "0%",
+    retriever: RetrieverOption = False,
     deploy: DeployOption = DEPLOY,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -51,21 +52,34 @@ def set_(
     same product always to the same channel. Without `--share` only callers that name the channel get it.
 
     Example: `quorum canary 3 --share 5%`, then `quorum canary report votes.jsonl`
+
+    Example: `quorum canary 2 --retriever --share 5%`
     """
     wanted = parse_share(share)
-    change = quorum.canary(quorum.load_deployment(deploy), version, wanted, dry_run=dry_run)
-    show_change(
-        change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it"
-    )
+    spec = quorum.load_deployment(deploy)
+    change = quorum.canary(spec, version, wanted, retriever=retriever, dry_run=dry_run)
+    text = f"{moved(_canary_of(retriever), change)}; {100 * wanted:.4g} % of the products are routed to it"
+    show_change(change, json, text)
 
 
-def off(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+def off(
+    retriever: RetrieverOption = False,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
     """End the canary: no product is routed to it, and its channel answers with the stable version.
 
     Example: `quorum canary off`
+
+    Example: `quorum canary off --retriever`
     """
-    change = quorum.end_canary(quorum.load_deployment(deploy), dry_run=dry_run)
-    show_change(change, json, moved(CANARY, change))
+    change = quorum.end_canary(quorum.load_deployment(deploy), retriever=retriever, dry_run=dry_run)
+    show_change(change, json, moved(_canary_of(retriever), change))
+
+
+def _canary_of(retriever: bool) -> str:
+    return RECOMMEND_CANARY if retriever else CANARY
 
 
 def report(

@@ -65,6 +65,11 @@ class Control:
         request = pb.RepositoryModelLoadRequest(model_name=model)
         self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request)
 
+    def unload(self, model: str) -> None:
+        """Unload a model; requests in flight are answered."""
+        request = pb.RepositoryModelUnloadRequest(model_name=model)
+        self._call(f"unload {model!r}", self._stub.RepositoryModelUnload, request)
+
     def ping(self) -> None:
         """Raise ControlError when the server is unreachable or refuses the admin key."""
         self.index()
