@@ -24,6 +24,7 @@ from quorum_contract.checks import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_CATEGORY_BYTES,
+    MAX_LIMIT,
     MAX_TEXT_BYTES,
 )
 from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, RequestError, Unavailable
@@ -74,6 +75,7 @@ __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_ATTRIBUTE_BYTES",
     "MAX_CATEGORY_BYTES",
+    "MAX_LIMIT",
     "MAX_TEXT_BYTES",
     "MEMBERS",
     "MEMBER_BACKEND",

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from quorum.operations.rollout import retire as retire
     from quorum.operations.rollout import rollback as rollback
     from quorum.operations.status import FleetStatus as FleetStatus
+    from quorum.operations.status import RetrieverStatus as RetrieverStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
     from quorum.operations.tune import TuneReport as TuneReport
@@ -123,7 +124,7 @@ _MODULES = {
         "WeightsDiff", "canary", "connect", "diff", "end_canary", "history", "promote", "publish", "retire",
         "rollback",
     ),
-    "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
+    "quorum.operations.status": ("FleetStatus", "RetrieverStatus", "ServerStatus", "status"),
     "quorum.operations.tune": ("TuneReport", "tune_member"),
     "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.votes": (

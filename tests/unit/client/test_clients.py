@@ -521,7 +521,7 @@ def test_a_client_that_is_closed_between_two_attempts_says_so(
 ) -> None:
     triton.always = FULL
     client = qc.Client(triton.url)
-    monkeypatch.setattr("quorum_client._sync.time.sleep", lambda _: client.close())
+    monkeypatch.setattr("quorum_client._sync_calls.time.sleep", lambda _: client.close())
     with pytest.raises(RuntimeError, match="this client is closed"):
         client.extract("t", ["a"])
 
@@ -531,7 +531,7 @@ def test_a_client_that_is_closed_between_two_attempts_says_so(
         async def close(_: float) -> None:
             await other.close()
 
-        monkeypatch.setattr("quorum_client._aio.asyncio.sleep", close)
+        monkeypatch.setattr("quorum_client._aio_calls.asyncio.sleep", close)
         await other.extract("t", ["a"])
 
     with pytest.raises(RuntimeError, match="this client is closed"):

@@ -17,6 +17,7 @@ from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
+from quorum.retrieval.manifest import ManifestError, check_retriever
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
@@ -28,6 +29,7 @@ from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
+from quorum_contract import RETRIEVER
 from quorum_contract.errors import QuorumError
 
 
@@ -50,8 +52,8 @@ def validate(deployment: Deployment) -> None:
     on is compared with the catalogue and the member's prompts, as at their start.
 
     Raises:
-        MisfitError: A file is missing, a file of products cannot be used, or a tuned model would be asked
-            other than in its training.
+        MisfitError: A file is missing, a file of products cannot be used, a tuned model would be asked other
+            than in its training, or a published version of the retriever is damaged.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
@@ -73,6 +75,20 @@ def validate(deployment: Deployment) -> None:
             raise MisfitError(f"{where}{key}: {error}") from error
         except EncoderFileError as error:
             raise MisfitError(f"{where}.options.model: {error}") from error
+    if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
+        raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
+
+
+def damaged_retrievers(deployment: Deployment) -> dict[int, str]:
+    """Published versions of the retriever that cannot be served, with the reason; reads all their files."""
+    store, found = Store(deployment.repository_path), {}
+    state = store.state_if_any()
+    for version in state.retriever.versions if state and state.retriever else ():
+        try:
+            check_retriever(store.path / RETRIEVER / str(version))
+        except ManifestError as error:
+            found[version] = str(error)
+    return found
 
 
 def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:

@@ -71,7 +71,7 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
     files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
-    return files | {f"{model}/{KEEP_FILE}": "" for model in configs if model != VOTE}
+    return files | {f"{model}/{KEEP_FILE}": "" for model in configs if model not in VERSIONED}
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:

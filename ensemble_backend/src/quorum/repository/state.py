@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Self
 import msgspec
 from msgspec.structs import replace
 
+from quorum.serving.share import STATE_FILE as STATE_FILE
 from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
-STATE_FILE = "state.json"
 SCHEMA_VERSION = 1
 VERSIONED = (VOTE, RETRIEVER)
 """The models whose versions are published: a version of the first is weights."""

@@ -113,6 +113,11 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: file_hash(folder / name) for name in names}
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error of a library, for a message of one line."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
 def write_manifest(folder: Path, manifest: StudentManifest | RetrieverManifest) -> None:
     """Write the manifest into its folder, atomically."""
     name = STUDENT_FILE if isinstance(manifest, StudentManifest) else RETRIEVER_FILE

@@ -59,8 +59,12 @@ class EncoderRuntime:
         # Triton loads models side by side: that of the network may not be there yet.
         if not settings.options.triton:
             self._try(settings, tokenizer.get_vocab_size() - 1)
-        self._batcher: Batcher[_Row] = Batcher(
-            self._member, settings.options.max_batch, self._answer, lambda row: len(row.encoded.ids)
+        self._batcher: Batcher[_Row, Vote] = Batcher(
+            f"member {self._member}",
+            settings.options.max_batch,
+            self._answer,
+            lambda row: len(row.encoded.ids),
+            Vote("", Status.ERROR),
         )
 
     def submit(self, question: Question, done: Done) -> None:

@@ -16,6 +16,8 @@ from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
 from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
 from quorum.repository.encoder_config import encoders
+from quorum.repository.state import RepositoryError
+from quorum.repository.store import Store
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
@@ -27,8 +29,9 @@ from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
 from quorum.serving.isolation.state import FOLDER
+from quorum.serving.recommending import Recommending
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
-from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract import CHANNELS, GATE, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
@@ -84,6 +87,22 @@ class TritonServer:
     def pid(self) -> int | None:
         """Process id while the server runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def has_retriever(self) -> bool:
+        """Whether a version of the retriever is published in the repository now."""
+        try:
+            state = Store(self.repository).state_if_any()
+        except RepositoryError:
+            # Who starts a server has checked it; a stop must not fail for it.
+            return False
+        return state is not None and state.retriever is not None
+
+    @property
+    def steps(self) -> set[str]:
+        """The models that have a process."""
+        retriever = {RETRIEVER} if self.has_retriever else set()
+        return {GATE, *self.spec.models(), VOTE} | retriever
 
     @property
     def ended(self) -> str:
@@ -177,7 +196,9 @@ class TritonServer:
         self.end()
 
     def _wait_idle(self, pid: int, timeout_s: float) -> bool:
-        """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
+        """Wait until no request holds a ticket, and no item is inside the retriever.
+
+        The vote frees the ticket just before the answer leaves.
 
         Returns:
             Whether the server can stop in order: False once a step is dead, whose requests never end.
@@ -185,8 +206,11 @@ class TritonServer:
         assert self._scratch is not None
         deadline = time.monotonic() + timeout_s
         admission, steps = Admission(shared_path(self._scratch.name, ADMISSION)), StepWatch(pid)
+        recommending = Recommending(self._scratch.name)
         admission.close_gate()
-        while admission.inside(time.monotonic_ns()) and time.monotonic() < deadline:
+        while admission.inside(time.monotonic_ns()) or recommending.inside():
+            if time.monotonic() >= deadline:
+                break
             if self._lacks_step(steps):
                 return False
             time.sleep(0.05)
@@ -196,8 +220,9 @@ class TritonServer:
     def _lacks_step(self, steps: StepWatch) -> bool:
         """Whether a step is stopped or has no process; a reload leaves the dead one as a zombie."""
         dead = steps.look()
-        needed = {GATE, *self.spec.models(), VOTE}
-        return any(step.state == STOPPED for step in dead) or (bool(dead) and not needed <= steps.models())
+        return any(step.state == STOPPED for step in dead) or (
+            bool(dead) and not self.steps <= steps.models()
+        )
 
     def _wait_exit(self, pid: int, timeout_s: float) -> None:
         """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
@@ -246,6 +271,8 @@ class TritonServer:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
         inner = [*self.spec.engines(), *encoders(self.spec)]
         models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
+        if self.has_retriever:
+            models += [RETRIEVER, *RECOMMEND_CHANNELS]
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",
