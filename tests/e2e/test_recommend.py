@@ -349,7 +349,9 @@ def test_a_server_starts_with_a_damaged_version_and_stops_after_the_last_item(tm
     publish_by_hand(spec, [1, 2], 1, 2)
     with running(path) as own, Client(own.url, retries=False) as client:
         assert own.ask("a", ["color"]).version == 1
-        with pytest.raises(ServerError, match=r"version 2 of the retriever is damaged: .*vectors\.npy is not"):
+        with pytest.raises(
+            ServerError, match=r"version 2 of the retriever is damaged: .*vectors\.npy is not"
+        ):
             client.recommend(ITEM, 1, channel=RECOMMEND_CANARY)
         long = request(TEXT=([1], bytes_tensor([b"red shoe " * 3600])))
         calls = [own.stub.ModelInfer.future(long, timeout=60) for _ in range(200)]

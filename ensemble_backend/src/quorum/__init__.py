@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from quorum.operations.canary import CanaryOptions as CanaryOptions
     from quorum.operations.canary import CanaryReport as CanaryReport
     from quorum.operations.canary import canary_report as canary_report
+    from quorum.operations.canary_retriever import RetrieverCanaryOptions as RetrieverCanaryOptions
+    from quorum.operations.canary_retriever import retriever_canary_report as retriever_canary_report
     from quorum.operations.clean import clean as clean
     from quorum.operations.describe import RenderReport as RenderReport
     from quorum.operations.describe import check_machine as check_machine
@@ -112,6 +114,7 @@ _MODULES = {
     "quorum.evaluation.retriever_guard": ("RetrieverComparison",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
+    "quorum.operations.canary_retriever": ("RetrieverCanaryOptions", "retriever_canary_report"),
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),

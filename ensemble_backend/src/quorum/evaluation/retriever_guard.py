@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from quorum.retrieval.encode import TextEncoder
+from quorum.retrieval.index import Index, open_index
 from quorum.retrieval.judged import Judged
-from quorum.retrieval.manifest import KEYPHRASES_FILE, VECTORS_FILE, read_retriever
+from quorum.retrieval.keyphrases import Keyphrases
+from quorum.retrieval.manifest import read_retriever
 from quorum.retrieval.metrics import Figure, Floats, OverQueries, hits_at, mean, pearson
 from quorum.retrieval.vectors import Vectors, cut, exact_top
 
@@ -80,7 +81,12 @@ class RetrieverComparison:
 
 
 def compare_retrievers(
-    new: Path, running: Path, judged: Judged, limits: tuple[float, float], note: Note
+    new: Path,
+    running: Path,
+    judged: Judged,
+    limits: tuple[float, float],
+    opened: Callable[[Path], TextEncoder],
+    note: Note,
 ) -> RetrieverComparison:
     """Compare the version of a folder with the running one's, both encoded here.
 
@@ -89,6 +95,7 @@ def compare_retrievers(
         running: Another one's.
         judged: Held-out judged pairs.
         limits: By how much agreement and recall may fall.
+        opened: Opens the encoder of a version's folder.
         note: Takes lines on the progress: an encoder reads about a hundred texts a second per core.
 
     Raises:
@@ -100,7 +107,8 @@ def compare_retrievers(
         raise ValueError(
             "a comparison needs relevant and irrelevant pairs, and all have the same label; judge more pairs"
         )
-    scores, hits = zip(*(_measured(folder, judged, relevant, note) for folder in (new, running)), strict=True)
+    measured = [_measured(folder, judged, relevant, opened(folder), note) for folder in (new, running)]
+    scores, hits = zip(*measured, strict=True)
     by_pair = OverQueries(judged.keyphrase_of)
     by_relevant = OverQueries(judged.keyphrase_of[relevant])
 
@@ -125,45 +133,37 @@ def compare_retrievers(
 
 
 def _measured(
-    folder: Path, judged: Judged, relevant: npt.NDArray[np.intp], note: Note
+    folder: Path, judged: Judged, relevant: npt.NDArray[np.intp], encoder: TextEncoder, note: Note
 ) -> tuple[Floats, Floats]:
     """(P,) cosine of each pair, and (R,) whether each relevant pair's keyphrase was found."""
-    encoder, manifest = TextEncoder(folder), read_retriever(folder)
+    manifest = read_retriever(folder)
     items = cut(_encoded(encoder.items, judged.texts, f"{folder}: items", note), manifest.dims)
     heldout = cut(
         _encoded(encoder.keyphrases, judged.keyphrases, f"{folder}: keyphrases", note), manifest.dims
     )
     cosines = np.einsum("pd,pd->p", items[judged.item_of], heldout[judged.keyphrase_of]).astype(np.float64)
     asked, rows = np.unique(judged.item_of[relevant], return_inverse=True)
-    top = _top(items[asked], heldout, judged.keyphrases, Index(folder))
+    index, own = open_index(folder, manifest), Keyphrases(folder)
+    known = {*judged.keyphrases}
+    shared = np.array([text in known for text in own.texts(np.arange(len(own)))], np.bool_)
+    top = _top(items[asked], heldout, index, shared)
     return cosines, hits_at(top, np.stack([rows, judged.keyphrase_of[relevant]], 1), top.shape[1])
 
 
-def _top(items: Vectors, heldout: Vectors, names: tuple[str, ...], index: Index) -> npt.NDArray[np.int64]:
-    """(i, k) numbers of the nearest keyphrases: held-out ones by their number, the index' others are -1."""
-    known = {*names}
-    is_known = np.array([text in known for text in index.keyphrases], np.bool_)
-    own, own_scores = index.search(items, K + int(is_known.sum()))
-    # A held-out keyphrase that the version has too counts once, by the vector that its encoder gives now.
-    own_scores = np.where(is_known[own], -np.inf, own_scores)
+def _top(
+    items: Vectors, heldout: Vectors, index: Index, shared: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """(i, k) numbers of the nearest keyphrases: of held-out ones; the index' others are -1.
+
+    ``shared`` of the index' keyphrases are held-out ones too: they count once, by the vector that the encoder
+    gives them now.
+    """
+    own, own_scores = index(items, K + int(shared.sum()))
+    own_scores = np.where((own < 0) | shared[own], -np.inf, own_scores)
     found, scores = exact_top(items, heldout, K)
-    rows = np.concatenate([found, np.full(own.shape, -1)], 1)
+    numbers = np.concatenate([found, np.full(own.shape, -1)], 1)
     order = np.argsort(-np.concatenate([scores, own_scores], 1), axis=1, kind="stable")[:, :K]
-    return np.take_along_axis(rows, order, 1)
-
-
-class Index:
-    """The keyphrases of a version's folder, and their vectors."""
-
-    def __init__(self, folder: Path) -> None:
-        self.keyphrases: list[str] = pq.read_table(folder / KEYPHRASES_FILE, columns=["keyphrase"])[
-            "keyphrase"
-        ].to_pylist()
-        self._vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
-
-    def search(self, items: Vectors, k: int) -> tuple[npt.NDArray[np.int64], Vectors]:
-        """(i, k) rows of the nearest keyphrases, and their cosines."""
-        return exact_top(items, self._vectors, k)
+    return np.take_along_axis(numbers, order, 1)
 
 
 def _encoded(

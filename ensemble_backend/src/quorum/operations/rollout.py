@@ -22,11 +22,13 @@ from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.retriever import RetrieverKind
+from quorum.rollout.target import Probe
 from quorum.rollout.weights import WeightsKind
 from quorum.server.control import Control
-from quorum.server.probe import probe_decision
-from quorum.server.retriever_probe import probe_retriever
+from quorum.server.probe import probe_decision, probe_recommend
 from quorum.server.runfile import endpoint_of
+
+_PROBE_S = 20.0
 
 
 @contextmanager
@@ -42,18 +44,24 @@ def connect(
         note: Takes lines on the progress of long comparisons.
     """
     key = endpoint_of(deployment).admin_key
-    kind, probe = (RetrieverKind, probe_retriever) if retriever else (WeightsKind, probe_decision)
+    kind = RetrieverKind if retriever else WeightsKind
     with ExitStack() as controls:
         rollouts = {}
         for repository, urls in servers_of(deployment).items():
             controlled = {url: controls.enter_context(Control(url, key)) for url in urls}
             servers = SharedRepository(
-                {url: (control, partial(probe, deployment, url)) for url, control in controlled.items()}
+                {url: (control, _probe(deployment, url, retriever)) for url, control in controlled.items()}
             )
             rollouts[", ".join(urls)] = Rollout(
                 deployment, servers, servers.probe, repository, dry_run, kind, note
             )
         yield Fleet(rollouts)
+
+
+def _probe(deployment: Deployment, url: str, retriever: bool) -> Probe:
+    if retriever:
+        return lambda channel: probe_recommend(url, channel, _PROBE_S)
+    return partial(probe_decision, deployment, url)
 
 
 def publish(

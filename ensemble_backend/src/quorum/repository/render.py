@@ -154,20 +154,19 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
     At every moment the configuration of a versioned model lists every version that a channel names, and each
     model that the state on disk needs has one.
     """
-    # Of the first version of a model: nothing reads them before the state names it.
-    before, after = state_configs(spec, old), state_configs(spec, new)
+    configs = state_configs(spec, new)
     for model in models:
-        if model not in before:
-            _put_config(store, model, after[model])
+        # Nothing reads it before the state names it.
+        if model in configs and store.read_config(model) is None:
+            _put_config(store, model, configs[model])
     store.write_state(new)
-    versioned = [model for model in VERSIONED if model in models and model in before and model in after]
-    for model in versioned:
+    for model in VERSIONED:
         was, now = old.of(model), new.of(model)
-        if was and now and was.pins != now.pins:
+        if model in models and was and now and was.pins != now.pins:
             both = new.having(model, now.listing([*was.versions, *now.versions]))
             _put_config(store, model, state_configs(spec, both)[model])
     for model in sorted(models, key=lambda model: model in VERSIONED):
-        _put_config(store, model, after.get(model))
+        _put_config(store, model, configs.get(model))
 
 
 def _put_config(store: Store, model: str, config: pb.ModelConfig | None) -> None:
@@ -175,7 +174,9 @@ def _put_config(store: Store, model: str, config: pb.ModelConfig | None) -> None
         store.remove_config(model)
         return
     if model not in VERSIONED and not (store.path / model / KEEP_FILE).exists():
-        write_atomic(store.path / model / KEEP_FILE, "")
+        # Without a temporary file, which Triton would take for one of the version.
+        (store.path / model / KEEP_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (store.path / model / KEEP_FILE).touch()
     store.write_config(model, print_config(config))
 
 

@@ -143,7 +143,8 @@ class Rollout:
         kind, old = self.kind, self.store.state()
         served = kind.served(old)
         new = served.listing([*stay, version]) if served else kind.part.first(version)
-        models = (kind.model,) if served else (kind.model, kind.stable, kind.canary)
+        models = (*kind.inner(version), kind.model, *(() if served else kind.part.channels))
+        models += tuple(model for gone in retired for model in kind.inner(gone))
         step = (timestamp(), "publish", version, None, wanted, reason, retired, kind.model)
         return Pending(*step, models=models, old=old, new=old.having(kind.model, new), adds_version=True)
 
@@ -246,7 +247,8 @@ class Rollout:
             old = self.store.state()
             new = served.listing([v for v in self._sound_versions() if v != version])
             step = (timestamp(), "retire", version, None, self.kind.hash_if_sound(version))
-            pending = Pending(*step, model=model, models=(model,), old=old, new=old.having(model, new))
+            models = (model, *self.kind.inner(version))
+            pending = Pending(*step, model=model, models=models, old=old, new=old.having(model, new))
             with self._change(pending):
                 self._apply(pending)
         return Change("retire", version, model=model)
@@ -275,7 +277,7 @@ class Rollout:
             return replace(change, planned=True)
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
-        models = (channel,) if now.canary_share == was.canary_share else (channel, kind.share_in)
+        models = (channel,) if now.canary_share == was.canary_share else (channel, *kind.share_in)
         step = (timestamp(), action, version, before, kind.hash_if_sound(version), reason)
         new = old.having(kind.model, now)
         pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
@@ -368,10 +370,10 @@ class Rollout:
         """Write the new state and its configurations, and load them."""
         self._journal.apply(pending)
         for model in pending.models:
-            self._server.load(model)
+            self._load(model)
 
     def _load(self, model: str) -> None:
-        """Load a model, or unload one that has no configuration any more: its first version was undone."""
+        """Load a model, or unload one that has no configuration any more."""
         act = self._server.unload if self.store.read_config(model) is None else self._server.load
         act(model)
 

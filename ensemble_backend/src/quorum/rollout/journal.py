@@ -182,7 +182,11 @@ class Journal:
         states = [old, new]
         if was and now:
             states.append(old.having(pending.model, was.listing([*was.versions, *now.versions])))
-        configs = [state_configs(self._spec, state) for state in states]
+        configs = []
+        for state in states:
+            # Of a version whose folder was not written yet, nothing else was either.
+            with suppress(RepositoryError):
+                configs.append(state_configs(self._spec, state))
         for model in pending.models:
             text = self._store.read_config(model)
             # Of the first version of a retriever, the models have no configuration before.

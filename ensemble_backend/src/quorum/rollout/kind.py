@@ -32,13 +32,13 @@ class Kind(ABC, Generic[Content]):
         model: Triton's model whose versions they are.
         stable: The channel that callers ask.
         canary: The channel for a share of them.
-        share_in: The model whose configuration holds that share.
+        share_in: The models whose configuration holds that share.
         noun: As people call one, with its article: "the weights".
         flag: The option that names it on the command line, with a space before it; "" for weights.
     """
 
     part: ClassVar[type[Served]]
-    share_in: ClassVar[str]
+    share_in: ClassVar[tuple[str, ...]]
     noun: ClassVar[str]
     flag: ClassVar[str]
 
@@ -88,6 +88,10 @@ class Kind(ABC, Generic[Content]):
     @abstractmethod
     def content_hash(self, content: Content) -> str:
         """The content hash of what is to be published."""
+
+    def inner(self, version: int) -> tuple[str, ...]:
+        """Models that one version alone asks, beside the versioned model."""
+        return ()
 
     @abstractmethod
     def add(self, version: int, content: Content) -> None:

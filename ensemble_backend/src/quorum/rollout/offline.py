@@ -121,9 +121,10 @@ def _quarantined(spec: Deployment, store: Store, kind: Kind[Any]) -> Iterator[Qu
             continue
         if moved is None:
             new, models = old.having(kind.model, None), (*kind.part.channels, kind.model)
+            models += tuple(model for gone in served.versions for model in kind.inner(gone))
         else:
             rest = served.listing([v for v in served.versions if v != version], moved)
-            new, models = old.having(kind.model, rest), (*moved, kind.model)
+            new, models = old.having(kind.model, rest), (*moved, kind.model, *kind.inner(version))
         step = (timestamp(), "quarantine", version, None, "", why)
         pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
         journal.begin(pending)

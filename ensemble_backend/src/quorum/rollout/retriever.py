@@ -13,18 +13,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quorum.evaluation.retriever_guard import RetrieverComparison, compare_retrievers
+from quorum.repository.retriever_config import settings_of_retriever
 from quorum.repository.state import RetrieverState
+from quorum.retrieval.encode import TextEncoder
+from quorum.retrieval.index import open_index
 from quorum.retrieval.judged import JudgedError, read_judged
+from quorum.retrieval.keyphrases import Keyphrases
 from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError, check_retriever, read_retriever
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import RolloutError
-from quorum_contract import RETRIEVER
+from quorum.runtimes.engine_names import retriever_encoder
 
 
 class RetrieverKind(Kind[Path]):
     """Versions of ``quorum_retriever``; a content is a folder."""
 
-    part, share_in = RetrieverState, RETRIEVER
+    # The share is read from `state.json`.
+    part, share_in = RetrieverState, ()
     noun, flag = "the retriever", " --retriever"
 
     def hash_of(self, version: int) -> str:
@@ -34,6 +39,10 @@ class RetrieverKind(Kind[Path]):
     def content_hash(self, content: Path) -> str:
         """As :meth:`Kind.content_hash`."""
         return _sound_hash(content)
+
+    def inner(self, version: int) -> tuple[str, ...]:
+        """The version's encoder where Triton computes it."""
+        return (retriever_encoder(version),) if settings_of_retriever(self.spec).triton else ()
 
     def add(self, version: int, content: Path) -> None:
         """Copy the files that its manifest names, and check the copies."""
@@ -54,6 +63,13 @@ class RetrieverKind(Kind[Path]):
     def check(self, content: Path) -> None:
         """Raise ManifestError for a folder whose files are damaged, or do not belong to each other."""
         _sound_hash(content)
+        manifest, texts = read_retriever(content), len(Keyphrases(content))
+        open_index(content, manifest)
+        if texts != manifest.keyphrases:
+            raise ManifestError(
+                f"{content} has {texts} keyphrases for {manifest.keyphrases} vectors; make it again with "
+                "`quorum index`"
+            )
 
     def unfit(self, version: int) -> str:
         """Never: a version whose files are sound can be pinned."""
@@ -75,16 +91,20 @@ class RetrieverKind(Kind[Path]):
             RolloutError: The pairs cannot be used.
             ManifestError: An encoder cannot be opened here.
         """
-        rules, served = self.spec.retriever, self.served()
-        if rules is None or rules.heldout is None or served is None:
+        rules, served = settings_of_retriever(self.spec), self.served()
+        if rules.heldout is None or served is None:
             return None
         path = self.spec.root / rules.heldout
         running = self.source(served.pins[self.stable])
         if _sound_hash(running) == _sound_hash(content):
             return None
         limits = rules.max_less_agreement, rules.max_less_recall
+
+        def opened(folder: Path) -> TextEncoder:
+            return TextEncoder(folder, rules.engine, rules.precision, rules.threads)
+
         try:
-            return compare_retrievers(content, running, read_judged(path), limits, self.note)
+            return compare_retrievers(content, running, read_judged(path), limits, opened, self.note)
         except JudgedError as error:
             raise RolloutError(f"retriever.heldout: {error}") from error
         except ValueError as error:

@@ -23,7 +23,7 @@ from quorum_contract import GATE
 class WeightsKind(Kind[Weights]):
     """Versions of ``quorum_vote``."""
 
-    part, share_in = State, GATE
+    part, share_in = State, (GATE,)
     noun, flag = "the weights", ""
 
     def hash_of(self, version: int) -> str:
