@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
+    from quorum.bulk.recommend import RecommendOptions as RecommendOptions
+    from quorum.bulk.recommend import RecommendReport as RecommendReport
+    from quorum.bulk.recommend import recommend as recommend
+    from quorum.bulk.recommend import recommend_items as recommend_items
+    from quorum.bulk.recommend import recommendation_json as recommendation_json
     from quorum.bulk.run import ExtractOptions as ExtractOptions
     from quorum.bulk.run import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
@@ -103,6 +108,13 @@ _MODULES = {
     "quorum.build.trtllm": ("Tools",),
     "quorum.bulk.answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.recommend": (
+        "RecommendOptions",
+        "RecommendReport",
+        "recommend",
+        "recommend_items",
+        "recommendation_json",
+    ),
     "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),

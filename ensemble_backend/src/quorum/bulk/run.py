@@ -218,7 +218,7 @@ def extract(
     fields = fields_of(deployment, names)
     listings = read_listings(source, options.text_column, options.id_column, fields)
     check_gold(listings, deployment.catalogue())
-    _note_numbered(source, listings, note)
+    note_numbered(source, listings, note)
     # What every request would be refused for.
     encode_attributes(names)
     _check_settings(options)
@@ -257,7 +257,7 @@ def _extract_only(
     encode_attributes(names)
     listings = read_listings(source, options.text_column, options.id_column, fields_of(deployment, names))
     check_gold(listings, deployment.catalogue())
-    _note_numbered(source, listings, note)
+    note_numbered(source, listings, note)
     part = alone.part_path(votes, spec.member_names)
     # Of a run that was killed.
     alone.add_part(votes, part, spec.member_names)
@@ -336,7 +336,8 @@ def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
+def note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
+    """Remark on rows that have only a number as their id."""
     numbered = sum(listing.numbered for listing in listings)
     if numbered:
         note(

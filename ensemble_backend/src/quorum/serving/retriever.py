@@ -24,12 +24,11 @@ from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.serving.admission import own_admission
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.log import limit_repeats
-from quorum.serving.recommending import Place, Recommending
+from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.requests import deadline_of, priority_of, refuse, single
 from quorum.serving.retriever_encoder import open_encoder
 from quorum.serving.share import CanaryShare
-from quorum.serving.shared_file import own_server
 from quorum.serving.tensors import answer, refusal, root_of, settings_of, tensor, text_tensor
 from quorum_contract import BULK, CANARY_SHARE, CATEGORY, TEXT, Status
 from quorum_contract.checks import check_limit, check_min_score, decode_category, decode_text
@@ -67,7 +66,7 @@ class TritonPythonModel:
         self._version = np.array([version], np.int64)
         self._share = CanaryShare(repository.parent)
         self._admission = own_admission()
-        self._place = Recommending(own_server()).place(version)
+        self._places = Places()
         self._deadlines = Deadlines()
         self._batcher: Batcher[Asked, Recommended | None] | None = None
         self._damage: ManifestError | None = None
@@ -108,7 +107,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Answer what is inside, and stop."""
         until = time.monotonic() + _DRAIN_S
-        while self._place.inside and time.monotonic() < until:
+        while self._places.inside and time.monotonic() < until:
             time.sleep(_POLL_S)
         if self._batcher is not None:
             self._batcher.close()
@@ -121,16 +120,17 @@ class TritonPythonModel:
         # As in the gate, a full server spends no time on reading what it refuses.
         if self._admission.is_closed:
             return refuse(Unavailable("the server is stopping; ask another one"))
-        if not self._place.enter(self._limit):
+        leave = self._places.enter(self._limit)
+        if leave is None:
             return refuse(_full(self._limit, "max_in_flight", ""))
-        reply = _Reply(self, self._place)
+        reply = _Reply(self, leave)
         try:
-            if priority_of(request.parameters()) == BULK and self._place.inside > self._bulk_limit:
+            if priority_of(request.parameters()) == BULK and self._places.inside > self._bulk_limit:
                 raise _full(self._bulk_limit, "max_bulk_in_flight", ", so no bulk is admitted")
             item, deadline = _checked(request), deadline_of(request, *self._timeouts_s)
             reply.expect(request.get_response_sender())
         except Exception as error:
-            self._place.leave()
+            leave()
             known = error if isinstance(error, InvalidRequest | Unavailable) else None
             return refuse(known or InvalidRequest(f"unreadable request: {error}"))
         reply.at_deadline(self._deadlines, deadline)
@@ -150,8 +150,8 @@ class TritonPythonModel:
 class _Reply:
     """The response to one request, sent once: with the keyphrases, or with the reason why there are none."""
 
-    def __init__(self, model: TritonPythonModel, place: Place) -> None:
-        self._model, self._place = model, place
+    def __init__(self, model: TritonPythonModel, leave: Callable[[], None]) -> None:
+        self._model, self._leave = model, leave
         self._sender: Any = None
         self._lock = threading.Lock()
         self._take_back: Callable[[], None] = _nothing
@@ -186,7 +186,7 @@ class _Reply:
         except Exception:
             logger.exception("retriever: a response could not be sent")
         finally:
-            self._place.leave()
+            self._leave()
 
     def _response(self, found: list[Recommended | None] | Status) -> Any:
         if found is Status.TIMEOUT:

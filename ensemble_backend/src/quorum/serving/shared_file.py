@@ -15,8 +15,8 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 MARK = "QUORUM_SERVER"
 """Environment variable of a server and all its processes: the name of its scratch folder."""
-ADMISSION, ANSWERED, RECOMMENDING = "admission", "answered", "recommending"
-"""What is shared: tickets, which member has answered which question, and how many items retrievers hold."""
+ADMISSION, ANSWERED = "admission", "answered"
+"""What is shared: tickets, and which member has answered which question."""
 
 
 def own_server() -> str:
@@ -37,7 +37,7 @@ def server_name(pid: int) -> str:
 
 
 def shared_path(server: str, what: str) -> Path:
-    """The file of a server for :data:`ADMISSION`, :data:`ANSWERED` or :data:`RECOMMENDING`."""
+    """The file of a server for :data:`ADMISSION` or :data:`ANSWERED`."""
     return SHARED_MEMORY / f"{server}_{what}"
 
 
