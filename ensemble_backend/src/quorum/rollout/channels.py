@@ -50,8 +50,8 @@ class Change:
         unscored: Members that new weights weigh by their scores, which the deployment does not give.
         catalogue: What the deployment's catalogue changed since new weights were learned.
         kept: Attributes that a ``publish`` lets the running version decide as before.
-        first: Whether it is the first version that is served of the model; its channels begin with it.
         not_calibrated: Of these, those whose confidence is not calibrated though that of the weights is.
+        first: Whether no version of the model was served before; its channels begin with this one.
     """
 
     action: str
