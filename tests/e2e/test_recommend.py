@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace as changed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pytest
 from msgspec.structs import replace
 from support.command import quorum, quorum_json
 from support.deployment import Live, running, write_deployment
+from support.door import KEY
 from support.raw import MALFORMED, bytes_tensor
 from support.retrievers import WORDS, Encoder, publish_by_hand, version_folder, write_version
 from support.wire import elements
@@ -34,7 +36,9 @@ from quorum.operations.describe import MisfitError, validate
 from quorum.repository.render import difference
 from quorum.retrieval.manifest import file_hashes, read_retriever, write_manifest
 from quorum.server.control import ControlError
-from quorum_client import AsyncClient, Client, InvalidRequest, RecommendItem, ServerError
+from quorum.server.door_process import open_door
+from quorum.server.runfile import Running, leave_note, remove_note, start_of
+from quorum_client import AsyncClient, ChannelNotFound, Client, InvalidRequest, RecommendItem, ServerError
 from quorum_contract import RECOMMEND, RECOMMEND_CANARY, RETRIEVER
 
 pytestmark = pytest.mark.skipif(not find_spec("onnx"), reason="needs onnx: run `make setup-tune`")
@@ -81,7 +85,7 @@ def client(live: Live) -> Iterator[Client]:
         yield client
 
 
-def request(channel: str = RECOMMEND, **changed: tuple[list[int], bytes] | None) -> Any:
+def request(channel: str = RECOMMEND, **other: tuple[list[int], bytes] | None) -> Any:
     """A request of raw buffers: input -> shape and content, or None to leave it out."""
     contents: dict[str, tuple[list[int], bytes] | None] = {
         "TEXT": ([1], bytes_tensor([ITEM.encode()])),
@@ -91,7 +95,7 @@ def request(channel: str = RECOMMEND, **changed: tuple[list[int], bytes] | None)
     }
     types = {"TEXT": "BYTES", "CATEGORY": "BYTES", "LIMIT": "INT32", "MIN_SCORE": "FP32"}
     message = pb.ModelInferRequest(model_name=channel)
-    for name, content in (contents | changed).items():
+    for name, content in (contents | other).items():
         if content is not None:
             message.inputs.add(name=name, datatype=types[name], shape=content[0])
             message.raw_input_contents.append(content[1])
@@ -179,8 +183,8 @@ BAD_TO_TRITON: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_breaks_the_contract_is_refused_with_the_reason(live: Live, name: str) -> None:
-    changed, words = BAD[name]
-    error = refused(live, request(**changed))
+    inputs, words = BAD[name]
+    error = refused(live, request(**inputs))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert words in error.details()
     assert error.details().endswith("[quorum:INVALID_REQUEST]")
@@ -344,6 +348,40 @@ def test_status_and_render_know_the_retriever(live: Live) -> None:
     report = quorum_json(live.spec.root, "render", "--check", code=1)
     assert report["write"] == [f"{RECOMMEND}/config.pbtxt"]
     quorum(live.spec.root, "render")
+
+
+def test_status_shows_channels_and_versions(live: Live) -> None:
+    assert live.server.pid is not None
+    started = start_of(live.server.pid)
+    leave_note(live.spec, Running(live.server.pid, started, live.server.repository, live.endpoint))
+    try:
+        found = quorum_json(live.spec.root, "status")["retriever"]
+        shown, remarks = quorum(live.spec.root, "status")
+    finally:
+        remove_note(live.spec)
+    assert {name: (c["answers"], c["pinned"], c["version"]) for name, c in found["channels"].items()} == {
+        RECOMMEND: (True, 1, 1),
+        RECOMMEND_CANARY: (True, 4, 4),
+    }
+    assert {v: (s["state"], s["keyphrases"], s["dims"]) for v, s in found["versions"].items()} == {
+        "1": ("READY", len(KEYPHRASES), 8),
+        "4": ("READY", len(KEYPHRASES), 4),
+    }
+    assert RECOMMEND_CANARY in shown
+    assert "25 % of the items are routed to quorum_recommend_canary" in remarks
+
+
+def test_a_door_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -> None:
+    door = live.url.replace("127.0.0.1", "127.0.0.3")
+    endpoint = changed(live.endpoint, door=door)
+    with (
+        open_door(live.spec, endpoint, KEY, tmp_path / "log", lambda _: None),
+        Client(door, key=KEY) as client,
+    ):
+        assert [k.text for k in client.recommend(ITEM, 5).keyphrases] == best(FIRST, ITEM, 8, 5)
+        assert client.is_ready(RECOMMEND_CANARY)
+        with pytest.raises(ChannelNotFound, match="not open to callers"):
+            client.recommend(ITEM, 5, channel=RETRIEVER)
 
 
 def damage_hash(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.retrievers import WORDS, Encoder, write_version
 
 from quorum.retrieval.encode import TextEncoder
@@ -86,6 +87,27 @@ def test_a_category_that_few_have_is_searched_for_to_the_end(recommender: Recomm
     (found,) = ask(recommender, Asked(ITEM, "DESKS", 100, -1.0))
     assert len(found.keyphrases) == 100
     assert {tuple(KEYPHRASES[text]) for text in found.keyphrases} == {(), ("Desks",)}
+
+
+@pytest.mark.parametrize("index", ["exact", "usearch"])
+def test_a_category_that_very_few_have_is_searched_alone(tmp_path: Path, index: str) -> None:
+    keyphrases = {text: ["Common"] for text in KEYPHRASES}
+    rare = [*KEYPHRASES][::50]
+    write_version(
+        tmp_path, keyphrases | {text: ["Common", "Rare  one", "rare ONE"] for text in rare}, ENCODER
+    )
+    manifest = graph(tmp_path, "cos", "f32") if index == "usearch" else read_retriever(tmp_path)
+    blocked = tmp_path / "blocked.txt"
+    blocked.write_text(rare[0], "utf-8")
+    recommender = Recommender.open(tmp_path, manifest, blocked)
+    scores = ENCODER.keyphrases(rare[1:]) @ ENCODER.items([ITEM])[0]
+    wanted = [rare[1:][at] for at in np.argsort(-scores, kind="stable").tolist()]
+    items = [Asked(ITEM, category, 20, -1.0) for category in ("rare one", "none such", "common", "RARE one")]
+    one, none, common, other = ask(recommender, *items)
+    assert one.keyphrases == other.keyphrases == wanted
+    assert none == Recommended([], [])
+    assert len(common.keyphrases) == 20
+    assert ask(recommender, Asked(ITEM, "rare one", 2, -1.0))[0].keyphrases == wanted[:2]
 
 
 def test_blocked_keyphrases_do_not_starve_an_answer(folder: Path, tmp_path: Path) -> None:
@@ -210,3 +232,41 @@ def test_no_more_than_wanted_are_compared() -> None:
     vectors = np.eye(6, dtype=np.float32)
     assert far_apart(vectors, 0.9, 4).tolist() == [True] * 4 + [False] * 2
     assert far_apart(np.repeat(vectors[:1], 6, 0), 0.9, 4).tolist() == [True] + [False] * 5
+
+
+def graph(folder: Path, metric: str, dtype: str) -> RetrieverManifest:
+    """Write a graph beside the vectors of a version; its manifest."""
+    usearch = pytest.importorskip("usearch.index", reason="needs usearch")
+    vectors = np.load(folder / "vectors.npy")
+    index = usearch.Index(ndim=vectors.shape[1], metric=metric, dtype=dtype)
+    index.add(np.arange(len(vectors), dtype=np.uint64), vectors)
+    index.save(str(folder / "vectors.usearch"))
+    return replace(read_retriever(folder), index="usearch")
+
+
+@pytest.mark.parametrize(
+    ("metric", "dtype", "near", "share"),
+    [("ip", "f32", 1e-5, 1.0), ("cos", "f16", 2e-3, 0.95), ("cos", "i8", 2e-2, 0.8)],
+)
+def test_a_graph_finds_what_an_exact_search_does(
+    folder: Path, metric: str, dtype: str, near: float, share: float
+) -> None:
+    recommender = Recommender.open(folder, graph(folder, metric, dtype))
+    asked = [Asked(ITEM, "desks", 20, -1.0), Asked("blue case", "", 100, -1.0), Asked("red", "", 5, 0.5)]
+    exactly = Recommender.open(folder, read_retriever(folder))
+    for found, wanted in zip(ask(recommender, *asked), ask(exactly, *asked), strict=True):
+        assert len({*found.keyphrases} & {*wanted.keyphrases}) >= share * len(wanted.keyphrases)
+        assert found.scores[:5] == pytest.approx(wanted.scores[:5], abs=near)
+
+
+def test_inner_products_of_whole_numbers_are_refused(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="expected is the cosine"):
+        Recommender.open(folder, graph(folder, "ip", "i8"))
+
+
+def test_a_graph_that_is_cut_off_or_none_is_refused(folder: Path, tmp_path: Path) -> None:
+    manifest = graph(folder, "cos", "f32")
+    for content in (b"", b"no graph at all", (folder / "vectors.usearch").read_bytes()[:900]):
+        (tmp_path / "vectors.usearch").write_bytes(content)
+        with pytest.raises(ManifestError, match=r"vectors\.usearch"):
+            Recommender.open(tmp_path, manifest)

@@ -23,6 +23,8 @@ from quorum.runtimes.onnx_network import Engine, Network, Precision, open_onnx
 from quorum_contract.fields import one_line
 
 MAX_BATCH = 32
+# A tokenizer may give a text of control characters no token, and on a GPU networks are compiled from 2 on.
+_SHORTEST = 2
 
 
 class TextEncoder:
@@ -99,8 +101,7 @@ class TextEncoder:
         found = np.empty((len(texts), self.dims), np.float32)
         for start in range(0, len(order), self._max_batch):
             rows = order[start : start + self._max_batch]
-            # A tokenizer may give a text of control characters no token.
-            longest = max(1, *(len(encoded[row]) for row in rows))
+            longest = max(_SHORTEST, *(len(encoded[row]) for row in rows))
             ids = np.zeros((len(rows), longest), np.int64)
             mask = np.zeros_like(ids)
             for at, row in enumerate(rows):

@@ -79,16 +79,20 @@ class Exact:
 class Graph:
     """A usearch graph (HNSW, Malkov and Yashunin 2016, arXiv:1603.09320) whose keys are the rows.
 
-    Its metric is the inner product or the cosine, whose distances are 1 minus them.
+    Its metric is the cosine, or the inner product of vectors that are no whole numbers: the distances are 1
+    minus them. Those of int8 vectors approximate the cosine; their inner products would be large numbers.
     """
 
     def __init__(self, path: Path) -> None:
         from usearch.index import Index as Usearch
+        from usearch.index import MetricKind, ScalarKind
 
-        # Of a file that it cannot read, usearch says nothing and gives None.
         opened: Any = Usearch.restore(str(path), view=True)
         if opened is None:
             raise ValueError("usearch does not know the file")
+        metric, dtype = opened.metric_kind, opened.dtype
+        if metric != MetricKind.Cos and (metric != MetricKind.IP or dtype == ScalarKind.I8):
+            raise ValueError(f"its metric is {metric} of {dtype}, expected is the cosine")
         self._graph = opened
         self.shape: tuple[int, int] = (len(opened), int(opened.ndim))
 
@@ -106,5 +110,6 @@ class Graph:
 
     def vectors(self, rows: Found) -> Vectors:
         """As :meth:`Index.vectors`."""
+        # For no key usearch gives an array without a second axis.
         stored = np.asarray(self._graph.get(rows.astype(np.uint64)), np.float32)
-        return cut(stored, self.shape[1])
+        return cut(stored.reshape(len(rows), self.shape[1]), self.shape[1])

@@ -8,8 +8,9 @@ Columns: ``keyphrase`` (string), ``categories`` (list of strings; empty: all) an
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,22 @@ from quorum.retrieval.filters import Mask, category_form
 from quorum.retrieval.manifest import KEYPHRASES_FILE, ManifestError, first_line
 
 _COLUMNS = {"keyphrase": "string", "categories": "list<string>", "normal": "string"}
-_NO_CATEGORY = -1
+_ANY, _UNKNOWN = -1, -2
+_CACHED = 32
+_FEW = 16
+"""Where fewer than one of so many keyphrases fit, they are searched alone, and not among all."""
+
+
+class Fitting(NamedTuple):
+    """The keyphrases that fit a category.
+
+    Attributes:
+        mask: (n,) which of them.
+        rows: Their rows, if they are few.
+    """
+
+    mask: Mask
+    rows: npt.NDArray[np.int64] | None
 
 
 class Keyphrases:
@@ -58,7 +74,9 @@ class Keyphrases:
         self._categories = np.array(of_name, np.int32)[named.indices.to_numpy(zero_copy_only=False)]
         lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
         self._ends = np.cumsum(lengths, dtype=np.int64)
-        self._begins = self._ends - lengths
+        self._everywhere: Mask = self._open & (lengths == 0)
+        # Each holds a byte per keyphrase.
+        self._fitting = lru_cache(maxsize=_CACHED)(self._find)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -68,19 +86,21 @@ class Keyphrases:
         """The keyphrases of these rows."""
         return [self._texts[row].as_py() for row in rows.tolist()]
 
-    def allowed(self, rows: npt.NDArray[np.int64], category: str) -> Mask:
-        """Which of these rows may be recommended for an item of a leaf category; "" is all categories.
+    def fitting(self, category: str) -> Fitting:
+        """Which keyphrases may be recommended for an item of a leaf category; "" is all categories.
 
         A keyphrase without a category fits every item.
         """
-        kept: Mask = self._open[rows]
-        if not category:
-            return kept
-        wanted = self._numbers.get(category_form(category), _NO_CATEGORY)
-        for at in np.flatnonzero(kept).tolist():
-            begin, end = self._begins[rows[at]], self._ends[rows[at]]
-            kept[at] = begin == end or wanted in self._categories[begin:end]
-        return kept
+        return self._fitting(self._numbers.get(category_form(category), _UNKNOWN) if category else _ANY)
+
+    def _find(self, number: int) -> Fitting:
+        mask = self._open if number == _ANY else self._everywhere.copy()
+        if number >= 0:
+            named = np.flatnonzero(self._categories == number)
+            rows = np.searchsorted(self._ends, named, side="right")
+            mask[rows] = self._open[rows]
+        few = np.count_nonzero(mask) * _FEW <= len(mask)
+        return Fitting(mask, np.flatnonzero(mask) if few else None)
 
 
 def _read(path: Path) -> Any:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quorum.retrieval.filters import far_apart, first_of_each, read_blocklist
+from quorum.retrieval.filters import Mask, far_apart, first_of_each, read_blocklist
 from quorum.retrieval.index import MISSING, Index, open_index
 from quorum.retrieval.keyphrases import Keyphrases
 from quorum.retrieval.manifest import ManifestError, RetrieverManifest
-from quorum.retrieval.vectors import Found, Vectors, cut
+from quorum.retrieval.vectors import Found, Vectors, cut, exact_top
 
 _MORE = 4
 Encode = Callable[[Sequence[str]], Vectors]
@@ -86,31 +86,40 @@ class Recommender:
         An item whose vector is 0, as of a text without a word, gets none.
         """
         vectors = cut(encode([item.text for item in asked]), self.dims)
+        fitting = [self.keyphrases.fitting(item.category) for item in asked]
         found = [Recommended((), ())] * len(asked)
         # Items of one depth are searched together. The depth of one does not depend on the others, so neither
         # do the answers of a graph, which finds more the more it looks for.
         waiting = {at: 2 * item.limit for at, item in enumerate(asked) if vectors[at].any()}
         while waiting:
-            depth = min(waiting.values())
-            group = [at for at, own in waiting.items() if own == depth]
-            rows, scores = self.index(vectors[group], depth)
+            first = next(iter(waiting))
+            depth, among = waiting[first], fitting[first]
+            group = [at for at, own in waiting.items() if own == depth and fitting[at].rows is among.rows]
+            rows, scores = self._search(vectors[group], depth, among.rows)
+            size = len(self.keyphrases) if among.rows is None else len(among.rows)
             for at, own_rows, own_scores in zip(group, rows, scores, strict=True):
                 item = asked[at]
-                kept = self._kept(item, own_rows, own_scores)
-                below = bool(own_scores[-1] < item.min_score)
-                if len(kept) >= item.limit or depth >= len(self.keyphrases) or below:
-                    found[at] = Recommended(
-                        self.keyphrases.texts(own_rows[kept]), np.clip(own_scores[kept], -1, 1).tolist()
-                    )
+                kept = self._kept(item, fitting[at].mask, own_rows, own_scores)
+                exhausted = depth >= size or bool(own_scores[-1] < item.min_score)
+                if len(kept) >= item.limit or exhausted:
+                    texts = self.keyphrases.texts(own_rows[kept])
+                    found[at] = Recommended(texts, np.clip(own_scores[kept], -1, 1).tolist())
                     del waiting[at]
                 else:
                     waiting[at] = depth * _MORE
         return found
 
-    def _kept(self, item: Asked, rows: Found, scores: Vectors) -> Found:
+    def _search(self, vectors: Vectors, depth: int, among: Found | None) -> tuple[Found, Vectors]:
+        """Search all keyphrases, or few of them exactly."""
+        if among is None:
+            return self.index(vectors, depth)
+        rows, scores = exact_top(vectors, self.index.vectors(among), depth)
+        return among[rows], scores
+
+    def _kept(self, item: Asked, fits: Mask, rows: Found, scores: Vectors) -> Found:
         """Positions of the candidates that pass every filter, at most as many as are wanted."""
         kept: Found = np.flatnonzero((rows != MISSING) & (scores >= item.min_score))
-        kept = kept[self.keyphrases.allowed(rows[kept], item.category)]
+        kept = kept[fits[rows[kept]]]
         kept = kept[first_of_each(self.keyphrases.forms[rows[kept]])]
         if self.near_identical is not None:
             kept = kept[far_apart(self.index.vectors(rows[kept]), self.near_identical, item.limit)]

@@ -16,7 +16,8 @@ from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
 from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
 from quorum.repository.encoder_config import encoders
-from quorum.repository.state import RepositoryError
+from quorum.repository.retriever_config import retriever_configs
+from quorum.repository.state import RepositoryError, RetrieverState
 from quorum.repository.store import Store
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
@@ -30,7 +31,7 @@ from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
 from quorum.serving.isolation.state import FOLDER
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
-from quorum_contract import CHANNELS, GATE, RECOMMEND_CHANNELS, RETRIEVER, VOTE
+from quorum_contract import CHANNELS, GATE, RETRIEVER, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
@@ -90,12 +91,15 @@ class TritonServer:
     @property
     def has_retriever(self) -> bool:
         """Whether a version of the retriever is published in the repository now."""
+        return self._retriever() is not None
+
+    def _retriever(self) -> RetrieverState | None:
         try:
             state = Store(self.repository).state_if_any()
         except RepositoryError:
             # Who starts a server has checked it; a stop must not fail for it.
-            return False
-        return state is not None and state.retriever is not None
+            return None
+        return state.retriever if state else None
 
     @property
     def steps(self) -> set[str]:
@@ -267,8 +271,8 @@ class TritonServer:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
         inner = [*self.spec.engines(), *encoders(self.spec)]
         models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
-        if self.has_retriever:
-            models += [RETRIEVER, *RECOMMEND_CHANNELS]
+        if retriever := self._retriever():
+            models += retriever_configs(self.spec, retriever)
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from quorum.runtimes.encoder_input import IDS, MASK
 from quorum.runtimes.engine_names import retriever_encoder
 from quorum.runtimes.onnx_network import Floats, Network, Tokens
 from quorum.serving import inner
+
+logger = logging.getLogger(__name__)
 
 
 def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:
@@ -33,10 +36,14 @@ def open_encoder(folder: Path, settings: Mapping[str, Any]) -> TextEncoder:
 
 
 def _in_triton(folder: Path) -> Network:
-    """The network of a version as a model that this server computes; loaded here, as no channel names it."""
+    """The network of a version as a model that this server computes; loaded here when it is published."""
     model, numbers = retriever_encoder(int(folder.name)), itertools.count(1)
-    if not pb_utils.is_model_ready(model):
-        pb_utils.load_model(model)
+    try:
+        if not pb_utils.is_model_ready(model):
+            pb_utils.load_model(model)
+    except pb_utils.TritonModelException as error:
+        # As the server starts it says nothing of models yet, and loads this one itself.
+        logger.warning("%s may not be loaded: %s", model, error)
     dims = read_student(folder).dims[0]
 
     def compute(ids: Tokens, mask: Tokens, output: str) -> Floats:
