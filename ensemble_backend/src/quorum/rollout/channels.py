@@ -262,7 +262,7 @@ class Rollout:
         if damaged:
             raise RolloutError(
                 f"version {version} is damaged on disk, no server would start with it: {damaged}. "
-                "Put the file back, or publish it again"
+                f"Put the file back, or publish its {kind.content} again"
             )
         if unfit := kind.unfit(version):
             raise RolloutError(f"no {action} of version {version}: {unfit}")

@@ -33,13 +33,15 @@ class Kind(ABC, Generic[Content]):
         stable: The channel that callers ask.
         canary: The channel for a share of them.
         share_in: The models whose configuration holds that share.
-        noun: As people call one, with its article: "the weights".
+        noun: As people call it, with its article: "the weights".
+        content: What a version of it holds: "weights".
         flag: The option that names it on the command line, with a space before it; "" for weights.
     """
 
     part: ClassVar[type[Served]]
     share_in: ClassVar[tuple[str, ...]]
     noun: ClassVar[str]
+    content: ClassVar[str]
     flag: ClassVar[str]
 
     def __init__(self, spec: Deployment, store: Store, note: Note = lambda _: None) -> None:

@@ -30,7 +30,7 @@ class RetrieverKind(Kind[Path]):
 
     # The share is read from `state.json`.
     part, share_in = RetrieverState, ()
-    noun, flag = "the retriever", " --retriever"
+    noun, content, flag = "the retriever", "folder", " --retriever"
 
     def hash_of(self, version: int) -> str:
         """As :meth:`Kind.hash_of`: every file is read; raises ManifestError."""

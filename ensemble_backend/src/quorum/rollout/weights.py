@@ -24,7 +24,7 @@ class WeightsKind(Kind[Weights]):
     """Versions of ``quorum_vote``."""
 
     part, share_in = State, (GATE,)
-    noun, flag = "the weights", ""
+    noun, content, flag = "the weights", "weights", ""
 
     def hash_of(self, version: int) -> str:
         """As :meth:`Kind.hash_of`; raises WeightsError."""
