@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
+    from quorum.evaluation.guard import Comparison as Comparison
+    from quorum.evaluation.retriever_guard import RetrieverComparison as RetrieverComparison
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
     from quorum.operations.build import member_builds as member_builds
     from quorum.operations.canary import CanaryOptions as CanaryOptions
     from quorum.operations.canary import CanaryReport as CanaryReport
     from quorum.operations.canary import canary_report as canary_report
+    from quorum.operations.canary_retriever import RetrieverCanaryOptions as RetrieverCanaryOptions
+    from quorum.operations.canary_retriever import retriever_canary_report as retriever_canary_report
     from quorum.operations.clean import clean as clean
     from quorum.operations.describe import RenderReport as RenderReport
     from quorum.operations.describe import check_machine as check_machine
@@ -118,8 +122,11 @@ _MODULES = {
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
     "quorum.evaluation.given": ("WeightsEvaluation",),
+    "quorum.evaluation.guard": ("Comparison",),
+    "quorum.evaluation.retriever_guard": ("RetrieverComparison",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
+    "quorum.operations.canary_retriever": ("RetrieverCanaryOptions", "retriever_canary_report"),
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),

@@ -70,12 +70,12 @@ def test_a_version_that_does_not_decide_is_not_pinned(
     spec: Deployment, server: Server, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(weights_file, "_check_parameters", lambda *_: None)
-    monkeypatch.setattr("quorum.rollout.channels.check_decisions", lambda _: None)
+    monkeypatch.setattr("quorum.rollout.weights.check_decisions", lambda _: None)
     rollout.publish(replace(weights(spec), default=Parameters((1e308,) * 3)))
     if action == "rollback":
         rollout.promote(2)
         rollout.promote(rollout.publish(weights(spec)).version)
-    monkeypatch.setattr("quorum.rollout.channels.check_decisions", check_decisions)
+    monkeypatch.setattr("quorum.rollout.weights.check_decisions", check_decisions)
     before, state = disk(spec), server.state()
     act = {"canary": lambda: rollout.canary(2), "promote": lambda: rollout.promote(2)}.get(
         action, rollout.rollback

@@ -51,7 +51,7 @@ def test_an_attribute_is_kept_on_a_fleet_only_if_all_decide_it_alike(two: Two) -
     new = weights(two.spec, 7.0)
     kept = two.fleet.publish(new, keep=("brand",))
     assert {server.store.weights(kept.version).content_hash for server in two.servers} == {
-        two.rollouts["east"].keeping(new, ["brand"]).content_hash
+        two.rollouts["east"].kind.keeping(new, ["brand"]).content_hash
     }
     two.rollouts["west"].promote(2)
     with pytest.raises(RolloutError, match="--keep would publish different ones; promote one version"):

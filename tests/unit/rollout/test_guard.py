@@ -67,7 +67,7 @@ def test_held_out_votes_are_judged_as_served_not_as_spelled(tmp_path: Path) -> N
     rollout = Rollout(spec, server, server.probe)
     # "mauve" is outside the closed set: gamma abstains, whatever it weighs.
     new = replace(weights(spec), default=Parameters((2.0, 1.0, 9.0)))
-    good = rollout.compare(new)
+    good = rollout.kind.compare(new)
     assert good is not None
     assert (good.new, good.remark) == (1.0, "80 votes count as deploy.yaml spells values, not as recorded")
     with pytest.raises(RolloutError, match=r"0\.0% right.*; 80 votes count as deploy\.yaml"):

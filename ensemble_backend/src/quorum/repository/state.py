@@ -16,10 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from quorum.serving.share import STATE_FILE as STATE_FILE
-from quorum_contract import CHANNELS, RECOMMEND_CHANNELS
+from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
 SCHEMA_VERSION = 1
+VERSIONED = (VOTE, RETRIEVER)
+"""The models whose versions are published: a version of the first is weights."""
 
 
 class RepositoryError(QuorumError, RuntimeError):
@@ -37,6 +39,7 @@ class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         canary_share: Share of the products that callers send to the canary channel, in [0, 1].
     """
 
+    model: ClassVar[str]
     channels: ClassVar[tuple[str, ...]]
 
     versions: tuple[int, ...]
@@ -56,6 +59,11 @@ class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not 0 <= self.canary_share <= 1:
             raise ValueError(f"canary_share {self.canary_share} is not in [0, 1]")
 
+    @classmethod
+    def first(cls, version: int) -> Self:
+        """One version, which every channel is pinned to."""
+        return cls((version,), dict.fromkeys(cls.channels, version), 0.0)
+
     def pinned(self, channel: str, version: int, canary_share: float | None = None) -> Self:
         """The state with a channel pinned to another version, and another share if given."""
         share = self.canary_share if canary_share is None else float(canary_share)
@@ -69,6 +77,7 @@ class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RetrieverState(Served, frozen=True, forbid_unknown_fields=True):
     """Versions of the retriever, and the pins of the channels that recommend keyphrases."""
 
+    model: ClassVar[str] = RETRIEVER
     channels: ClassVar[tuple[str, ...]] = RECOMMEND_CHANNELS
 
 
@@ -79,9 +88,21 @@ class State(Served, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         retriever: None: no version of the retriever was published.
     """
 
+    model: ClassVar[str] = VOTE
     channels: ClassVar[tuple[str, ...]] = CHANNELS
 
     retriever: RetrieverState | None = None
+
+    def of(self, model: str) -> Served | None:
+        """What is served of a versioned model: ``quorum_vote`` or ``quorum_retriever``; None: nothing."""
+        return self if model == VOTE else self.retriever
+
+    def having(self, model: str, served: Served | None) -> State:
+        """The state with another part for a versioned model; of the weights there always is one."""
+        if model == VOTE:
+            assert served is not None
+            return replace(self, versions=served.versions, pins=served.pins, canary_share=served.canary_share)
+        return replace(self, retriever=served)
 
 
 class _Schema(msgspec.Struct):
