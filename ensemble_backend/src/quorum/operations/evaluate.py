@@ -31,6 +31,7 @@ from quorum.operations.servers import store_of
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -88,7 +89,7 @@ def evaluate(
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
     draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
-    table = read_votes(path)
+    table = pooled(read_votes(path), deployment)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
         # Before minutes of work.
@@ -147,7 +148,7 @@ def evaluate_weights(
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     if deployment:
         loaded = loaded.fitted(deployment.catalogue().hashes)
-    table = read_votes(path)
+    table = pooled(read_votes(path), deployment)
     others = live_weights(deployment, table)
     taught = [live for live, own in others.items() if is_trained_on(table, own)]
     same = [live for live, own in others.items() if own.content_hash == loaded.content_hash]
@@ -171,6 +172,11 @@ def evaluate_weights(
 def kinds_of(deployment: Deployment | None) -> AnswerKinds:
     """The kinds of answer that a deployment's catalogue has; without a deployment, single values alone."""
     return deployment.catalogue().answer_kinds() if deployment else {}
+
+
+def pooled(table: VotesTable, deployment: Deployment | None) -> VotesTable:
+    """The table as weights are learned from it: all that a default question asks counts as one attribute."""
+    return as_one(table, deployment.attributes) if deployment and deployment.default else table
 
 
 def encoders_of(deployment: Deployment | None) -> set[str]:

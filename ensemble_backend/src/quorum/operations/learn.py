@@ -35,7 +35,7 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
-from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights
+from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
     kind_remarks,
@@ -55,6 +55,7 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
+from quorum.votes.outside import groups_as_one
 from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 
@@ -197,7 +198,7 @@ def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> N
 def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOptions) -> Learned:
     table = read_votes(votes)
     if deployment:
-        table = table.of_members(deployment.member_names)
+        table = pooled(table.of_members(deployment.member_names), deployment)
     labels, seed, catalogue = options.gold_labels, options.seed, catalogue_of(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
     statistic = exploded(table, kinds).statistic()
@@ -278,6 +279,8 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     if members:
         check_wanted(read_members(votes), members)
     statistic, catalogue = read_statistic(votes, members=members), catalogue_of(deployment)
+    if deployment and deployment.default:
+        statistic = groups_as_one(statistic, deployment.attributes)
     kinds = _single_kinds(votes, statistic, deployment)
     weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
@@ -290,7 +293,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
 
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
-    table = read_votes(votes).of_members(old.members)
+    table = pooled(read_votes(votes).of_members(old.members), deployment)
     kinds = kinds_of(deployment) if deployment else recorded_kinds(old.settings)
     day = exploded(table, kinds)
     changed: Drift | None = None
