@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
+    from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
+    from quorum.bulk.judging.run import JudgeReport as JudgeReport
+    from quorum.bulk.judging.run import judge as judge
     from quorum.bulk.run import ExtractOptions as ExtractOptions
     from quorum.bulk.run import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
@@ -98,6 +101,7 @@ _MODULES = {
     "quorum.build.trtllm": ("Tools",),
     "quorum.bulk.answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
     "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),

@@ -18,6 +18,7 @@ from quorum.cli import (  # noqa: E402
     demo,
     describe,
     evaluate,
+    judge,
     label,
     learn,
     plan,
@@ -45,7 +46,7 @@ app = typer.Typer(
 for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
-    *(ask.ask, ask.extract, label.label, learn.learn, learn.drift, evaluate.evaluate),
+    *(ask.ask, ask.extract, judge.judge, label.label, learn.learn, learn.drift, evaluate.evaluate),
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
     demo.demo,
 ):
