@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import quorum, quorum_json, start
+from support.command import quorum_json, start
 from support.deployment import write_deployment, write_jsonl
 from support.supervised import Supervised, supervised, until
 
-from quorum.bulk.judging.journal import path_of
+import quorum
+from quorum.bulk.judging.journal import JudgeError, path_of
+from quorum.bulk.judging.pairs import PairsError
 from quorum.retrieval.judged import read_judged
 from quorum.votes import read_votes
 
@@ -67,13 +69,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
         yield up
 
 
+def judge(served: Supervised, pairs: str, out: str | None = None, **options: Any) -> dict[str, Any]:
+    """Judge in this process; the report as ``--json`` prints it."""
+    target = None if out is None else served.folder / out
+    found = quorum.judge(served.spec, served.folder / pairs, quorum.JudgeOptions(out=target, **options))
+    return found.to_json()
+
+
 @pytest.fixture(scope="module")
 def whole(served: Supervised) -> dict[str, Any]:
     """The report of a run that nothing disturbed."""
-    found: dict[str, Any] = quorum_json(
-        served.folder, "judge", "pairs.jsonl", "--out", "whole.jsonl", "--votes", "whole-votes.jsonl"
-    )
-    return found
+    return judge(served, "pairs.jsonl", "whole.jsonl", votes=served.folder / "whole-votes.jsonl")
 
 
 def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whole: dict[str, Any]) -> None:
@@ -98,9 +104,14 @@ def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whol
     votes = read_votes(served.folder / "whole-votes.jsonl")
     assert [(cell.product, cell.title, cell.attribute) for cell in votes.cells] == PAIRS
     assert not path_of(served.folder / "whole.jsonl").exists()
-    # It is never overwritten.
-    _, err = quorum(served.folder, "judge", "pairs.jsonl", "--out", "whole.jsonl", code=1)
-    assert "exists already" in err
+    # A run that was killed before it removed its journal is complete; the output is never overwritten.
+    header = {"kind": "quorum.judging", "schema_version": 1, "of": found.provenance["run"]}
+    path_of(served.folder / "whole.jsonl").write_text(json.dumps(header) + "\n")
+    again = judge(served, "pairs.jsonl", "whole.jsonl", votes=served.folder / "whole-votes.jsonl")
+    assert again == {name: value for name, value in whole.items() if name != "estimate"} | {"asked": 0}
+    assert not path_of(served.folder / "whole.jsonl").exists()
+    with pytest.raises(JudgeError, match="exists already"):
+        judge(served, "pairs.jsonl", "whole.jsonl")
 
 
 def test_hostile_keyphrases_are_data(served: Supervised) -> None:
@@ -109,12 +120,12 @@ def test_hostile_keyphrases_are_data(served: Supervised) -> None:
     given[0]["keyphrase"] = given[0]["keyphrase"].replace(" ", "\n")
     given.append({"item": "new", "text": "no member knows it", "keyphrase": "shoe"})
     write_jsonl(served.folder / "hostile.jsonl", given)
-    command = ("judge", "hostile.jsonl", "--out", "hostile.parquet")
-    _, err = quorum(served.folder, *command, code=1)
-    assert "hostile.jsonl:8: keyphrase: 129 bytes of UTF-8, the limit is 128" in err
-    assert "hostile.jsonl:9: keyphrase: 'nul\\x00' holds control characters" in err
+    with pytest.raises(PairsError) as caught:
+        judge(served, "hostile.jsonl", "hostile.parquet")
+    assert "hostile.jsonl:8: keyphrase: 129 bytes of UTF-8, the limit is 128" in str(caught.value)
+    assert "hostile.jsonl:9: keyphrase: 'nul\\x00' holds control characters" in str(caught.value)
     assert not path_of(served.folder / "hostile.parquet").exists()
-    report = quorum_json(served.folder, *command, "--max-bad", "4", "--per-request", "64")
+    report = judge(served, "hostile.jsonl", "hostile.parquet", max_bad=4, per_request=64)
     assert report["left_out"] == {"NO_ANSWER": 1, "BROKEN": 4}
     found = read_judged(served.folder / "hostile.parquet")
     assert found.keyphrases == HOSTILE
@@ -126,7 +137,7 @@ def test_hostile_keyphrases_are_data(served: Supervised) -> None:
 
 def test_a_dry_run_writes_nothing(served: Supervised) -> None:
     before = {path.name for path in served.folder.iterdir()}
-    report = quorum_json(served.folder, "judge", "pairs.jsonl", "--dry-run", "--per-request", "2")
+    report = judge(served, "pairs.jsonl", dry_run=True, per_request=2)
     expected = report["estimate"]
     assert (report["ended"], expected["pairs"], expected["requests"]) == ("dry_run", 240, 120)
     assert 0 < expected["seconds"]["low"] <= expected["seconds"]["middle"] <= expected["seconds"]["high"]
@@ -145,13 +156,12 @@ def test_a_killed_run_goes_on_where_it_was(served: Supervised, whole: dict[str, 
     assert not out.exists()
     # Neither another input nor other weights go on with it.
     (served.folder / "other.jsonl").write_text((served.folder / "pairs.jsonl").read_text() + "\n")
-    _, err = quorum(served.folder, "judge", "other.jsonl", "--out", "killed.jsonl", code=1)
-    assert "run with another input" in err
+    with pytest.raises(JudgeError, match="run with another input"):
+        judge(served, "other.jsonl", "killed.jsonl")
     seven = path_of(out).read_text().replace('"version":1', '"version":7', 1)
     path_of(changed).write_text(seven)
-    _, err = quorum(served.folder, "judge", "pairs.jsonl", "--out", "changed.jsonl", code=1)
-    assert "weights version 1" in err
-    assert "Promote that version again" in err
+    with pytest.raises(JudgeError, match=r"weights version 1 .*Promote that version again"):
+        judge(served, "pairs.jsonl", "changed.jsonl")
     assert path_of(changed).read_text() == seven
     report = quorum_json(served.folder, *command)
     assert report["asked"] == len(PAIRS) - kept

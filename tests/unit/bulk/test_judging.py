@@ -234,9 +234,13 @@ def test_a_journal_goes_on_where_a_kill_left_it(tmp_path: Path) -> None:
 
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     path = path_of(tmp_path / "out.jsonl")
+    with journal(path, input="sha256:0"):
+        pass
+    # One that judged nothing is in nobody's way.
     with journal(path) as begun:
         begun.decide_by(Decider(2, "sha256:a"))
         begun.decide_by(Decider(2))
+        begun.add([Cell(1, reason="NO_ANSWER")])
         for other in (Decider(3), Decider(2, "sha256:b")):
             with pytest.raises(JudgeError, match="Promote that version again"):
                 begun.decide_by(other)
@@ -245,7 +249,7 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
         journal(path, input="sha256:2", members=["z"])
     assert path.read_bytes() == before
     path.write_bytes(before + b"nonsense\n")
-    with pytest.raises(JudgeError, match=r"journal:3: damaged .*remove the file"):
+    with pytest.raises(JudgeError, match=r"journal:4: damaged .*remove the file"):
         journal(path)
     path.write_text('{"a": 1}\n')
     with pytest.raises(JudgeError, match="no journal of `quorum judge`"):

@@ -180,14 +180,14 @@ class Journal:
 
     def _read(self) -> int:
         """Read what is there; the place behind its last whole line."""
-        end, decoder = 0, msgspec.json.Decoder(_Line)
+        end, decoder, other = 0, msgspec.json.Decoder(_Line), ""
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
                 try:
                     if number == 1:
-                        self._check_run(msgspec.json.decode(line))
+                        other = self._differs(msgspec.json.decode(line))
                     else:
                         found = decoder.decode(line)
                         self.weights = found.weights or self.weights
@@ -197,22 +197,27 @@ class Journal:
                         f"{self._path}:{number}: damaged ({error}); remove the file to judge all pairs again"
                     ) from error
                 end += len(line)
+        if other and self.done:
+            raise JudgeError(other)
+        if other:
+            # It judged nothing, so it is begun anew.
+            self.weights, end = None, 0
         return end
 
-    def _check_run(self, header: Any) -> None:
+    def _differs(self, header: Any) -> str:
+        """Why a journal cannot be gone on with, for people; empty where it can."""
         if not isinstance(header, dict) or header.get("kind") != KIND:
             raise JudgeError(f"{self._path} is no journal of `quorum judge`; name another --out")
         before = header.get("of") if header.get("schema_version") == SCHEMA_VERSION else None
         if not isinstance(before, dict):
-            raise JudgeError(
-                f"{self._path}: of another release of quorum; remove it to judge all pairs again"
-            )
+            return f"{self._path}: of another release of quorum; remove it to judge all pairs again"
         differs = [name for name in self._run if self._run[name] != before.get(name)]
-        if differs:
-            raise JudgeError(
-                f"{self._path} is of a run with another {' and '.join(differs)}: run that command again to go"
-                " on with it, name another --out, or remove the file to begin anew"
-            )
+        if not differs:
+            return ""
+        return (
+            f"{self._path} is of a run with another {' and '.join(differs)}: run that command again to go on"
+            " with it, name another --out, or remove the file to begin anew"
+        )
 
 
 def _differ(before: Decider, now: Decider) -> bool:

@@ -29,8 +29,9 @@ RUN = "run"
 
 @dataclass(slots=True)
 class Written:
-    """Numbers of what was written."""
+    """Numbers of what was written, and the version of the weights."""
 
+    version: int | None = None
     judged: int = 0
     by_votes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
@@ -63,14 +64,22 @@ def check_outputs(out: Path, votes: Path | None, source: Path) -> None:
             raise JudgeError(f"--votes {votes}: exists already; name another file, or remove it")
 
 
-def finished_before(out: Path, of: Mapping[str, Any]) -> bool:
-    """Whether a run wrote its output, but was killed before it removed its journal."""
+def finished_before(out: Path, of: Mapping[str, Any]) -> Written | None:
+    """What a run wrote that was killed before it removed its journal; None where there was none."""
     if not (out.is_file() and path_of(out).is_file()):
-        return False
+        return None
     try:
-        return read_provenance(out).get(RUN) == dict(of)
-    except JudgedError:
-        return False
+        stated = read_provenance(out)
+        if stated.get(RUN) != dict(of):
+            return None
+        return Written(
+            stated["weights"]["version"],
+            stated["input"]["pairs"] - sum(n for why, n in stated["left_out"].items() if why != BROKEN),
+            stated["spread"]["by_votes"],
+            stated["left_out"],
+        )
+    except (JudgedError, KeyError, TypeError):
+        return None
 
 
 def write_all(

@@ -180,12 +180,15 @@ def judge(
         raise JudgeError("name the file of judged pairs with --out, .parquet or .jsonl")
     out, votes = Path(options.out), None if options.votes is None else Path(options.votes)
     of = _identity(deployment, asked, source, options)
-    if finished_before(out, of):
+    if (before := finished_before(out, of)) is not None:
         # Killed between the rename of the output and the end of its journal.
         path_of(out).unlink()
         note(f"{out} was complete already; removed the journal that a killed run left")
-        count = len(found.good)
-        return JudgeReport("complete", count, {}, 0, 0, out=out)
+        listed = left_out_path(out) if before.left_out else None
+        return JudgeReport(
+            "complete", before.judged, before.left_out, 0, 0, None, out, votes, listed, before.version,
+            before.by_votes,
+        )  # fmt: skip
     check_outputs(out, votes, source)
     out.parent.mkdir(parents=True, exist_ok=True)
     path_of(out).touch()
