@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import quorum
-from quorum.bulk.judging.run import in_words
+from quorum.bulk.judging.estimate import in_words
 from quorum.cli.console import (
     DEPLOY,
     CommandError,

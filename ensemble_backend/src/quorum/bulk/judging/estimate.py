@@ -21,7 +21,8 @@ from quorum.tasks.prompt import Style, build_prompt
 SAMPLE = 8
 """Requests that are asked first, at least, to see how long one takes."""
 _PROMPTS = 64
-_CHARS_PER_TOKEN = 4.0
+_CHARS_PER_TOKEN, _FEWEST = 4.0, 2.5
+"""Of usual text, and of JSON with many quotes, for which a limit of tokens must not be too low."""
 _WITHOUT_PROMPT = frozenset({"replay", "catalogue", "encoder"})
 _LIMITS = ("max_new_tokens", "max_tokens")
 # Student's t for 95 %, by the size of the sample.
@@ -92,9 +93,10 @@ def estimate(
     for member in members:
         options = msgspec.to_builtins(member.options)
         limit = next((options[name] for name in _LIMITS if options.get(name)), None)
-        if limit is not None and max(answers) > limit:
+        longest = max(answers) * _CHARS_PER_TOKEN / _FEWEST
+        if limit is not None and longest > limit:
             remarks.append(
-                f"{member.name}: answers take about {max(answers):.0f} tokens, its limit is {limit}: ask"
+                f"{member.name}: answers take up to about {longest:.0f} tokens, its limit is {limit}: ask"
                 " fewer keyphrases with --per-request, or raise the limit, as what is cut off is lost"
             )
     return Estimate(
@@ -113,6 +115,23 @@ def total(sample: Sequence[float], of: int, factor: float = 1.0) -> Range:
     if math.isinf(spread):
         return Range(0.0, mean * of * factor, math.nan)
     return Range(max(0.0, mean - spread) * of * factor, mean * of * factor, (mean + spread) * of * factor)
+
+
+def in_words(expected: Estimate) -> str:
+    """An estimate for people."""
+    parts = [f"{expected.pairs} pairs in {expected.requests} requests"]
+    if expected.prompt_tokens and expected.answer_tokens:
+        llms = "1 LLM" if expected.llms == 1 else f"{expected.llms} LLMs"
+        prompts, answers = _about(expected.prompt_tokens), _about(expected.answer_tokens)
+        parts.append(f"{prompts} prompt tokens and {answers} answer tokens of {llms}")
+    if expected.seconds:
+        parts.append(f"{_about(expected.seconds)} s by the first requests")
+    return "; ".join(parts)
+
+
+def _about(found: Range) -> str:
+    interval = "" if found.low == found.high else f" ({found.low:.3g} to {found.high:.3g})"
+    return f"about {found.middle:.3g}{interval}"
 
 
 def _prompt(catalogue: Catalogue, asked: Asked, style: Style) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quorum.bulk.callbacks import Note, Progress, ignore
-from quorum.bulk.judging.estimate import Estimate, estimate, sample_of, sample_size
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words, sample_of, sample_size
 from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
@@ -337,20 +337,6 @@ def _estimated(
     expected = estimate(deployment, requests, run.latencies if run else [], options.concurrency)
     left_out = {"BROKEN": len(found.broken)} if found.broken else {}
     return JudgeReport("dry_run", 0, left_out, len(found.good), 0, expected)
-
-
-def in_words(expected: Estimate) -> str:
-    """An estimate for people."""
-    parts = [f"{expected.pairs} pairs in {expected.requests} requests"]
-    if expected.prompt_tokens and expected.answer_tokens:
-        parts.append(
-            f"about {expected.prompt_tokens.middle:.3g} prompt tokens"
-            f" ({expected.prompt_tokens.low:.3g} to {expected.prompt_tokens.high:.3g}) and"
-            f" {expected.answer_tokens.middle:.3g} answer tokens for {expected.llms} LLMs"
-        )
-    if time := expected.seconds:
-        parts.append(f"about {time.middle:.3g} s ({time.low:.3g} to {time.high:.3g}) by the first requests")
-    return "; ".join(parts)
 
 
 def _client(deployment: Deployment, options: JudgeOptions) -> AsyncClient:
