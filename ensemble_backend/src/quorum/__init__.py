@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
+    from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
+    from quorum.bulk.judging.run import JudgeReport as JudgeReport
+    from quorum.bulk.judging.run import judge as judge
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
     from quorum.bulk.recommend import recommend as recommend
@@ -108,6 +111,7 @@ _MODULES = {
     "quorum.build.trtllm": ("Tools",),
     "quorum.bulk.answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
     "quorum.bulk.recommend": (
         "RecommendOptions",
         "RecommendReport",

@@ -18,6 +18,7 @@ from quorum.cli import (  # noqa: E402
     demo,
     describe,
     evaluate,
+    judge,
     label,
     learn,
     plan,
@@ -46,7 +47,8 @@ app = typer.Typer(
 for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
-    *(ask.ask, ask.extract, recommend.recommend, label.label, learn.learn, learn.drift, evaluate.evaluate),
+    *(ask.ask, ask.extract, judge.judge, recommend.recommend),
+    *(label.label, learn.learn, learn.drift, evaluate.evaluate),
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
     demo.demo,
 ):

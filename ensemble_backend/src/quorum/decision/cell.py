@@ -106,6 +106,44 @@ def decide_one(
     support = tally(parameters.weights, ballots)
     if not support:
         return "", 0.0
+    totals, at_stake = _totals(parameters, ballots, support, evidence)
+    winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
+    if parameters.none_bias is None:
+        return winner, _agreement(support, winner, ballots)
+    return winner, _softmax(totals, winner, parameters.none_bias)
+
+
+def share_out(
+    parameters: Parameters,
+    ballots: Sequence[Ballot],
+    scores: Sequence[float | None] = (),
+    evidence: TextEvidence | None = None,
+) -> dict[str | None, float]:
+    """Share out what :func:`decide_one` is confident of: value -> share; None: that none of these is right.
+
+    The shares add up to 1. Empty if all members abstained. Arguments as there.
+    """
+    if scores:
+        parameters = parameters.at(scores)
+    support = tally(parameters.weights, ballots)
+    if not support:
+        return {}
+    if parameters.none_bias is None:
+        return {value: _agreement(support, value, ballots) for value in support}
+    totals, _ = _totals(parameters, ballots, support, evidence)
+    found: dict[str | None, float] = {
+        value: _softmax(totals, value, parameters.none_bias) for value in totals
+    }
+    return found | {None: max(0.0, 1.0 - sum(found.values()))}
+
+
+def _totals(
+    parameters: Parameters,
+    ballots: Sequence[Ballot],
+    support: Mapping[str, float],
+    evidence: TextEvidence | None,
+) -> tuple[dict[str, float], float]:
+    """The total of each named value, and the sum of the absolute points of the text."""
     totals = dict(support)
     if NOT_APPLICABLE in totals:
         totals[NOT_APPLICABLE] += parameters.na_bias
@@ -119,10 +157,7 @@ def decide_one(
         for value, points in evidence.of(votes, len(ballots)).items():
             totals[value] += points
             at_stake += abs(points)
-    winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
-    if parameters.none_bias is None:
-        return winner, _agreement(support, winner, ballots)
-    return winner, _softmax(totals, winner, parameters.none_bias)
+    return totals, at_stake
 
 
 def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[str, float]:

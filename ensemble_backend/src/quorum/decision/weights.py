@@ -58,7 +58,8 @@ class Weights:
         method: One of :data:`METHODS`.
         members: Member names; every list of weights is in this order.
         default: Parameters of a cell whose attribute has none of its own.
-        attributes: Parameters per attribute name.
+        attributes: Parameters per attribute name; under ``OUTSIDE`` those of all attributes together that the
+            catalogue does not list, learned where it asks them a default question.
         groups: Parameters per :func:`group_key`; the most specific wins.
         catalogue: Attribute -> its hash in the catalogue that the weights were learned with, ``OUTSIDE`` for
             attributes it does not list; None: unknown. In schema 1 and 2 one hash of all.
@@ -107,13 +108,25 @@ class Weights:
                 _check_parameters(parameters, f"{key}[{name!r}]", self)
 
     def parameters(self, attribute: str, category: str = "") -> Parameters:
-        """Parameters of a cell: of its category x attribute, else of its attribute, else the default."""
+        """Parameters of a cell: of its category x attribute, else of its attribute, else the default.
+
+        Attributes outside the catalogue share those under ``OUTSIDE``, where the weights have them.
+        """
+        if self._is_outside(attribute):
+            category, attribute = "", OUTSIDE
         found = self.groups.get(group_key(category, attribute)) if self.groups else None
         return found or self.attributes.get(attribute) or self.default
 
     def has_own(self, attribute: str, category: str = "") -> bool:
         """Whether a cell has parameters of its own, not the default's."""
+        if self._is_outside(attribute):
+            category, attribute = "", OUTSIDE
         return attribute in self.attributes or group_key(category, attribute) in self.groups
+
+    def _is_outside(self, attribute: str) -> bool:
+        if OUTSIDE not in self.attributes or attribute in self.attributes:
+            return False
+        return isinstance(self.catalogue, Mapping) and attribute not in self.catalogue
 
     def check_fits(
         self,

@@ -32,6 +32,7 @@ from quorum.operations.tuned_rows import tuned_rows
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -95,6 +96,7 @@ def evaluate(
     counts = deployment.catalogue().value_counts() if deployment else None
     draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
     table, tuned = tuned_rows(read_votes(path), deployment, leave_out=chosen.leave_out_tuned)
+    table = pooled(table, deployment)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
         # Before minutes of work.
@@ -157,6 +159,7 @@ def evaluate_weights(
     if deployment:
         loaded = loaded.fitted(deployment.catalogue().hashes)
     table, tuned = tuned_rows(read_votes(path), deployment, leave_out=leave_out_tuned)
+    table = pooled(table, deployment)
     others = live_weights(deployment, table)
     taught = [live for live, own in others.items() if is_trained_on(table, own)]
     same = [live for live, own in others.items() if own.content_hash == loaded.content_hash]
@@ -181,6 +184,11 @@ def evaluate_weights(
 def kinds_of(deployment: Deployment | None) -> AnswerKinds:
     """The kinds of answer that a deployment's catalogue has; without a deployment, single values alone."""
     return deployment.catalogue().answer_kinds() if deployment else {}
+
+
+def pooled(table: VotesTable, deployment: Deployment | None) -> VotesTable:
+    """The table as weights are learned from it: all that a default question asks counts as one attribute."""
+    return as_one(table, deployment.attributes) if deployment and deployment.default else table
 
 
 def encoders_of(deployment: Deployment | None) -> set[str]:

@@ -36,7 +36,7 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
-from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights
+from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
     kind_remarks,
@@ -57,6 +57,7 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
+from quorum.votes.outside import groups_as_one
 from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 
@@ -206,6 +207,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     if deployment:
         table = table.of_members(deployment.member_names)
     table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
+    table = pooled(table, deployment)
     labels, seed, catalogue = options.gold_labels, options.seed, catalogue_of(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
     statistic = exploded(table, kinds).statistic()
@@ -291,6 +293,8 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
         )
     statistic, catalogue = read_statistic(votes, members=members), catalogue_of(deployment)
     tuned = tuned_rows_in_stream(votes, statistic.members, deployment)
+    if deployment and deployment.default:
+        statistic = groups_as_one(statistic, deployment.attributes)
     kinds = _single_kinds(votes, statistic, deployment)
     weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
@@ -305,6 +309,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
     table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
+    table = pooled(table, deployment)
     kinds = kinds_of(deployment) if deployment else recorded_kinds(old.settings)
     day = exploded(table, kinds)
     changed: Drift | None = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -135,6 +136,13 @@ class Attribute:
     def form(self) -> Form:
         """How votes on it are combined."""
         return form_of(self.answer_kind)
+
+    def renamed(self, name: str, question: str) -> Attribute:
+        """The same attribute with another name and question; its checks are not made again."""
+        other = copy.copy(self)
+        object.__setattr__(other, "name", name)
+        object.__setattr__(other, "question", question)
+        return other
 
     def is_asked_for(self, category: str) -> bool:
         """Whether products of this category have the attribute."""
