@@ -18,13 +18,14 @@ from support.deployment import ATTRIBUTES, title, write_deployment, write_jsonl
 from support.retrievers import WORDS, Encoder, write_version
 
 from quorum.deployment import Deployment, load_deployment
+from quorum.files import hash_file
 from quorum.operations.canary import CanaryReportError
 from quorum.operations.canary_retriever import RetrieverCanaryOptions, retriever_canary_report
 from quorum.operations.rollout import canary, end_canary, history, promote, publish, rollback
 from quorum.repository.render import difference
 from quorum.repository.store import Store
 from quorum.retrieval.judged import read_judged
-from quorum.retrieval.manifest import ENCODER_FILE, file_hash, read_retriever, read_student, write_manifest
+from quorum.retrieval.manifest import ENCODER_FILE, read_retriever, read_student, write_manifest
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import find_running
 from quorum_client import Client, QuorumError
@@ -184,11 +185,11 @@ def test_a_version_that_does_not_open_leaves_the_running_one_answering(desk: Dep
     """Its files are those that its manifest names; only the encoder cannot be computed."""
     bad = write_version(desk.root / "bad", KEYPHRASES, ENCODERS[3])
     (bad / ENCODER_FILE).write_bytes(b"no network")
-    name = file_hash(bad / ENCODER_FILE)
+    name = hash_file(bad / ENCODER_FILE)
     student = read_student(bad)
     write_manifest(bad, msgspec.structs.replace(student, files={**student.files, ENCODER_FILE: name}))
     found = read_retriever(bad)
-    files = {one: file_hash(bad / one) for one in found.files}
+    files = {one: hash_file(bad / one) for one in found.files}
     write_manifest(bad, msgspec.structs.replace(found, student=name, files=files))
     before = Store(desk.repository_path).state()
     with pytest.raises(RolloutError, match=r"(?s)was undone: .*serving as before: quorum_recommend 2"):

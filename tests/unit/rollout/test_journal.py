@@ -46,10 +46,8 @@ def test_a_journal_is_flat_and_reads_back(spec: Deployment, store: Store) -> Non
     assert json.loads(store.pending_path.read_text("utf-8")) == {
         "at": "now", "action": "promote", "version": 2, "before": 1, "weights_hash": "sha256:2",
         "reason": None, "retired": [], "model": "quorum_vote", "models": ["quorum"], "adds_version": False,
-        "old": {"versions": [1, 2], "pins": {"quorum": 1, "quorum_canary": 1}, "canary_share": 0.0,
-                "retriever": None},
-        "new": {"versions": [1, 2], "pins": {"quorum": 2, "quorum_canary": 1}, "canary_share": 0.0,
-                "retriever": None},
+        "old": {"versions": [1, 2], "pins": {"quorum": 1, "quorum_canary": 1}, "canary_share": 0.0},
+        "new": {"versions": [1, 2], "pins": {"quorum": 2, "quorum_canary": 1}, "canary_share": 0.0},
     }  # fmt: skip
     assert recover_offline(spec) == pending
     event = History(store.path).last()

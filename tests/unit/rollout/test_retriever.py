@@ -20,6 +20,7 @@ from support.serving_files import Files, files_in, parse_once
 
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import Deployment, load_deployment
+from quorum.files import hash_file
 from quorum.repository.history import History
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
@@ -27,7 +28,6 @@ from quorum.retrieval.judged import JudgedPair, write_judged
 from quorum.retrieval.manifest import (
     KEYPHRASES_FILE,
     ManifestError,
-    file_hash,
     read_retriever,
     write_manifest,
 )
@@ -179,7 +179,7 @@ def _fewer_keyphrases(folder: Path) -> None:
     table = pq.read_table(folder / KEYPHRASES_FILE).slice(1)
     pq.write_table(table, folder / KEYPHRASES_FILE)
     found = read_retriever(folder)
-    files = {**found.files, KEYPHRASES_FILE: file_hash(folder / KEYPHRASES_FILE)}
+    files = {**found.files, KEYPHRASES_FILE: hash_file(folder / KEYPHRASES_FILE)}
     write_manifest(folder, msgspec.structs.replace(found, files=files))
 
 
