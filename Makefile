@@ -66,7 +66,7 @@ bench-long: setup ## measure every point, longer and more often: about an hour
 chaos: setup ## break a server under load, part by part, and show what callers notice: 100 s (ARGS=--help)
 	.venv/bin/quorum-bench chaos $(ARGS)
 
-gpu-check: setup-hf ## check members and graph on a GPU, and measure them (ARGS=--help lists options)
+gpu-check: setup-tune ## check members and graph on a GPU, and measure them (ARGS=--help lists options)
 	.venv/bin/quorum-bench gpu-check $(ARGS)
 
 clean: ## remove environments, caches and files of a demo

@@ -24,6 +24,7 @@ LONGEST = (
     "test_door.py",
     "test_canary.py",
     "test_hf.py",
+    "test_hf_batches.py",
     "test_probe.py",
     "test_command_line.py",
     "test_stream.py",

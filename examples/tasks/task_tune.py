@@ -75,7 +75,7 @@ def headline(scores: Mapping[str, float]) -> float:
 
 
 ENCODERS: Sequence[Recipe] = (
-    Recipe("encoder-relevance", "minilm", "relevance", "relevance", rows=600, epochs=6),
+    Recipe("encoder-relevance", "minilm", "relevance", "relevance", rows=400, epochs=5),
     Recipe("encoder-entities", "minilm", "entities", "entities", rows=300, epochs=6),
     Recipe("encoder-attributes", "minilm", VALUES, "attributes", rows=250, epochs=4),
 )
@@ -84,7 +84,7 @@ LLM = Recipe(
     "smollm2",
     VALUES,
     "attributes",
-    rows=70,
+    rows=36,
     epochs=1,
     mix={"entities": "entities", "relevance": "relevance", "description": "descriptions"},
 )

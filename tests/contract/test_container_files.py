@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dockerfile, .dockerignore and compose.yaml say what the rest of the repository says, and nothing more."""
 
-import importlib.machinery
-import importlib.util
+import importlib
 import inspect
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,24 +19,11 @@ from quorum.server.exposure import INFERENCE_KEY_VARIABLE, TRUSTED_NETWORK_VARIA
 from quorum.server.triton import TritonServer
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "scripts"))
+CHECK, STEPS = map(importlib.import_module, ("container_check", "image_steps"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-
-
-def _script():
-    loader = importlib.machinery.SourceFileLoader(
-        "container_check", str(ROOT / "scripts" / "container_check.py")
-    )
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("container_check", loader))
-    import sys
-
-    sys.modules["container_check"] = module
-    loader.exec_module(module)
-    return module
-
-
-CHECK = _script()
-STAGES = {stage.name: stage for stage in CHECK.read_stages(DOCKERFILE)}
+STAGES = {stage.name: stage for stage in STEPS.read_stages(DOCKERFILE)}
 
 
 def steps(target: str, keyword: str) -> list[str]:
@@ -75,7 +62,7 @@ def test_no_secret_in_any_layer():
 
 @pytest.mark.parametrize("target", ["build", "cpu", "gpu"])
 def test_every_file_that_is_copied_is_sent_to_the_builder(target):
-    sent = CHECK.context()
+    sent = STEPS.context()
     for rest in steps(target, "COPY"):
         if "--from=" in rest:
             continue
@@ -101,7 +88,7 @@ def test_every_file_that_is_copied_is_sent_to_the_builder(target):
 )
 def test_only_what_images_need_is_sent(path, sent):
     patterns = [p for p in (ROOT / ".dockerignore").read_text().split("\n") if p and not p.startswith("#")]
-    assert CHECK.is_ignored(path, patterns) is not sent
+    assert STEPS.is_ignored(path, patterns) is not sent
 
 
 @pytest.mark.parametrize(
@@ -171,8 +158,8 @@ def test_the_check_uses_the_shared_memory_of_compose():
 
 
 def test_target_brings_the_stages_it_is_made_of():
-    assert [stage.name for stage in CHECK.chain(list(STAGES.values()), "cpu")] == ["python", "build", "cpu"]
-    assert [stage.name for stage in CHECK.chain(list(STAGES.values()), "gpu")] == ["gpu"]
+    assert [stage.name for stage in STEPS.chain(list(STAGES.values()), "cpu")] == ["python", "build", "cpu"]
+    assert [stage.name for stage in STEPS.chain(list(STAGES.values()), "gpu")] == ["gpu"]
 
 
 def test_hadolint_is_content():

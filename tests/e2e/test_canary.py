@@ -144,7 +144,7 @@ def test_a_share_is_undone_with_its_change(live: Live, rollout: Rollout) -> None
     server = GateFails(live.control)
     failing = Rollout(live.spec, server, lambda channel: probe_channel(live.spec, live.url, channel))
     with pytest.raises(RolloutError, match="undone: the gate did not load"):
-        failing.canary(1, 0.5)
+        failing.canary(2, 0.5)
     assert server.failed
     assert rollout.store.state().canary_share == SHARE
     assert rollout.store.state().pins["quorum_canary"] == 2
@@ -166,7 +166,7 @@ def test_a_missing_canary_falls_back_and_says_so(live: Live, rollout: Rollout) -
 
 
 def test_a_server_that_is_killed_under_a_call_is_not_asked_again(tmp_path: Path) -> None:
-    slow = {"options": {"latency_ms": 20_000}}
+    slow = {"options": {"latency_ms": 60_000, "latency_shape": "constant"}}
     with running(write_deployment(tmp_path, {"alpha": slow})) as live:
         pid = live.server.pid
         assert pid

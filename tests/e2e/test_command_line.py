@@ -133,7 +133,9 @@ def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
     source, out = write_jsonl(folder / "long.jsonl", rows), folder / "long-out.jsonl"
     out.unlink(missing_ok=True)
-    process = start(folder, "extract", source, "--out", out, "--votes", "long-votes.parquet", "--json")
+    process = start(
+        folder, "extract", source, "--out", out, "--votes", "long-votes.parquet", "--json", "--force"
+    )
     end = time.monotonic() + 60
     while not (out.exists() and out.read_bytes().count(b"\n") > 5):
         assert process.poll() is None, process.communicate()

@@ -20,6 +20,7 @@ import pytest
 from support.command import quorum, quorum_json, start, wait_for_note
 from support.deployment import ATTRIBUTES, START_S, title, write_deployment
 from support.door import KEY, Guarded, guarded, idle_connections, is_closed
+from support.held import is_inside
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
@@ -93,6 +94,12 @@ def test_answers_are_those_of_the_server(unhurt: Guarded) -> None:
                 }
                 answers = [c.extract(title(product), ATTRIBUTES, **asked) for c in (outside, inside)]
                 assert answers[0] == replace(answers[1], latency_s=answers[0].latency_s)
+
+
+def test_bulk_passes_the_door(unhurt: Guarded) -> None:
+    items = [qc.Item(title(1), ATTRIBUTES, category="shoes")] * 2
+    with unhurt.client() as client:
+        assert len(list(client.extract_many(items))) == 2
 
 
 def test_the_largest_question_passes(unhurt: Guarded) -> None:
@@ -241,7 +248,7 @@ def test_a_door_that_cannot_open_says_why(behind: Guarded, tmp_path: Path) -> No
 
 
 def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
-    slow = {"options": {"latency_ms": 1500, "latency_shape": "constant"}}
+    slow = {"options": {"latency_ms": 3000, "latency_shape": "constant"}}
     deploy = write_deployment(tmp_path, {"alpha": slow}, gate={"max_in_flight": 1})
     with guarded(deploy) as behind, behind.client(retries=False) as client:
         found = list(client.extract_many([qc.Item(title(n), ATTRIBUTES) for n in range(4)], errors="return"))
@@ -343,7 +350,7 @@ def test_door_and_server_end_with_the_process_that_serves(tmp_path: Path) -> Non
 
 
 def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
-    slow = {"options": {"latency_ms": 800, "latency_shape": "constant"}}
+    slow = {"options": {"latency_ms": 2000, "latency_shape": "constant"}}
     write_deployment(tmp_path, {"alpha": slow})
     quorum(tmp_path, "render")
     process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
@@ -352,8 +359,9 @@ def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
     assert running
     admission = admission_of(running.pid)
     with qc.Client(running.endpoint.door or "", key=KEY) as client, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(client.extract, title(0), ATTRIBUTES)
-        wait_until(lambda: admission.inside(time.monotonic_ns()) > 0)
+        asked = pool.submit(client.extract, title(0), ATTRIBUTES, request_id="asked")
+        # The supervision asks too.
+        wait_until(lambda: is_inside(admission, "asked"))
         process.send_signal(signal.SIGTERM)
         assert asked.result(timeout=60).answers[0].votes[0].status is qc.Status.ANSWERED
     _, err = process.communicate(timeout=60)

@@ -21,6 +21,8 @@ from quorum_contract import Status
 HANG = {"hang_share": 1}
 MEMBER_TIMEOUT_S = 0.8
 LIMIT = 4
+ENOUGH_US = 2_000_000
+"""For those who answer at once, on a machine that does much else."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A gate that admits four; whoever is inside stays three seconds."""
+    """A gate that admits four; whoever is inside stays six seconds."""
     members: dict[str, Any] = {
         "alpha": {},
         "hung": {"options": HANG, "timeout_s": 60, "max_in_flight": 10_000},
@@ -45,7 +47,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     deploy = write_deployment(
         tmp_path_factory.mktemp("small"),
         members,
-        gate={"max_in_flight": LIMIT, "timeout_s": 3, "max_timeout_s": 3},
+        gate={"max_in_flight": LIMIT, "timeout_s": 6, "max_timeout_s": 6},
     )
     with running(deploy) as live:
         yield live
@@ -91,7 +93,7 @@ def test_a_hung_member_times_out_alone(live: Live) -> None:
 
 
 def test_the_callers_deadline_is_kept_when_it_is_earlier(small: Live) -> None:
-    reply = small.ask(title(0), ATTRIBUTES, server_timeout_us=400_000)
+    reply = small.ask(title(0), ATTRIBUTES, server_timeout_us=ENOUGH_US)
     assert statuses(reply, "hung") == {Status.TIMEOUT}
     check_others_voted(reply)
 
@@ -135,7 +137,7 @@ def test_a_full_gate_refuses_at_once_and_harms_nobody(small: Live) -> None:
     for future in first:
         check_others_voted(grpc_reply(future.result()))
     wait_until(lambda: inside(small) == 0)
-    for future in send(small, LIMIT, server_timeout_us=300_000):
+    for future in send(small, LIMIT, server_timeout_us=ENOUGH_US):
         check_others_voted(grpc_reply(future.result()))
 
 
@@ -146,11 +148,11 @@ def test_slots_of_callers_who_went_away_are_free_again(small: Live) -> None:
     for future in gone:
         future.cancel()
     wait_until(lambda: inside(small) == 0, 1.5 + GRACE_NS / 1e9 + 10)
-    check_others_voted(small.ask(title(1), ATTRIBUTES, "shoes", server_timeout_us=300_000))
+    check_others_voted(small.ask(title(1), ATTRIBUTES, "shoes", server_timeout_us=ENOUGH_US))
 
 
 def test_a_server_with_hung_questions_stops(tmp_path: Any) -> None:
-    members: dict[str, Any] = {"alpha": {}, "hung": {"options": HANG, "timeout_s": 1.5}}
+    members: dict[str, Any] = {"alpha": {}, "hung": {"options": HANG, "timeout_s": 4}}
     with running(write_deployment(tmp_path, members)) as live:
         futures = send(live, 5)
         wait_until(lambda: inside(live) == len(futures))

@@ -112,7 +112,31 @@ def test_without_a_server_the_other_parts_stand(done, tmp_path: Path) -> None:
 def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
     run = check(tmp_path, "--only", "huge/answers")
     assert run.returncode == 1
-    assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble" in run.stderr
+    assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble, tiny-bert/encoder" in run.stderr
+
+
+@pytest.mark.skipif(
+    not (find_spec("onnxscript") and find_spec("onnxruntime")), reason="needs onnx: run `make setup-tune`"
+)
+def test_the_gpu_road_of_an_encoder_is_checked_with_the_stand_in(tmp_path: Path) -> None:
+    arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "tiny-bert/encoder")
+    run = check(tmp_path, *arguments, "--concurrency", "4")
+    assert run.returncode == 0, run.stdout + run.stderr
+    part = json.loads((tmp_path / "gpu.json").read_text())["parts"]["encoder-tiny-bert/encoder"]
+    assert part["answered"] == {"cpu": 24, "gpu": 24}
+    assert part["same"] == 24
+    assert part["largest_gap"] < 1e-3
+    assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0
+    assert part["loads"][0]["gpu_rate"] > 0
+    assert "ok           encoder-tiny-bert/encoder as on the CPU" in run.stdout
+    assert "not measured encoder-tiny-bert/encoder compiled: a stand-in computed" in run.stdout
+    assert "| encoder-tiny-bert | graph, gpu | 4 |" in run.stdout
+
+
+def test_without_a_gpu_the_encoder_says_what_it_needs(tmp_path: Path) -> None:
+    run = check(tmp_path, "--only", "tiny-bert/encoder")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "not measured encoder-tiny-bert/encoder: needs a GPU, or" in run.stdout
 
 
 def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from quorum.serving.admission import admission_of
 
 
 def test_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
-    slow = {"options": {"latency_ms": 700, "latency_shape": "constant"}}
+    slow = {"options": {"latency_ms": 2000, "latency_shape": "constant"}}
     with running(write_deployment(tmp_path, {"alpha": slow, "beta": {}})) as live:
         pid, prefix, endpoint = live.server.pid, prefix_of(live.server), live.endpoint
         assert pid

@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,13 @@ from support.traces import stub_of
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
 from quorum.server.http import ProbeServer
-from quorum.server.probe import probe_channel, take_pulse
+from quorum.server.probe import Pulse, probe_channel, take_pulse
 from quorum.serving.admission import admission_of
 from quorum_contract import CHANNELS
 
 HANG = {"hang_share": 1}
+STOPPED_S = 0.5
+"""Triton aborts when a step that was asked is stopped for more than a second."""
 
 
 def get(port: int, path: str) -> tuple[int, Any]:
@@ -117,10 +118,10 @@ def test_a_stopped_process_is_not_ready_until_it_goes_on(live: Live, model: str)
     pid = stub_of(live.server, model)
     os.kill(pid, signal.SIGSTOP)
     try:
-        pulse = take_pulse(live.spec, live.url, "quorum", timeout_s=0.5)
+        pulse = take_pulse(live.spec, live.url, "quorum", timeout_s=STOPPED_S)
         assert not pulse.ready
         assert pulse.version is None
-        assert "0.5 s" in pulse.reason
+        assert f"{STOPPED_S} s" in pulse.reason
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: take_pulse(live.spec, live.url, "quorum", 5).ready)
@@ -143,7 +144,7 @@ def test_a_stuck_llm_holds_up_neither_probe_nor_rollout(stuck: Live) -> None:
     assert pulse.ready
     assert probe_channel(stuck.spec, stuck.url, "quorum", timeout_s=30) == 1
     # Long enough for the others to answer on a busy machine; the stuck one would take a minute.
-    full = take_pulse(stuck.spec, stuck.url, "quorum", timeout_s=3, full=True)
+    full = take_pulse(stuck.spec, stuck.url, "quorum", timeout_s=6, full=True)
     assert full.ready, "the others answer"
     assert full.reason == "abstained: hung TIMEOUT"
 
@@ -152,7 +153,7 @@ def test_a_full_question_wants_a_member_at_work(tmp_path: Path) -> None:
     members: dict[str, Any] = {"hung": {"options": HANG, "timeout_s": 60}}
     with running(write_deployment(tmp_path, members)) as live:
         assert take_pulse(live.spec, live.url, "quorum").ready
-        full = take_pulse(live.spec, live.url, "quorum", timeout_s=3, full=True)
+        full = take_pulse(live.spec, live.url, "quorum", timeout_s=6, full=True)
         assert not full.ready
         assert full.version == 1
 
@@ -171,7 +172,11 @@ def test_a_full_gate_is_ready(stuck: Live) -> None:
 
 def test_over_http(live: Live) -> None:
     alive = {"live": True}
-    pulse = partial(take_pulse, live.spec, live.url, timeout_s=0.5)
+    patience = {"timeout_s": 5.0}
+
+    def pulse(channel: str) -> Pulse:
+        return take_pulse(live.spec, live.url, channel, **patience)
+
     with ProbeServer("127.0.0.1", 0, CHANNELS, pulse, lambda: alive["live"]) as probes:
         status, body = get(probes.port, "/ready/quorum")
         assert (status, body["ready"], body["version"]) == (200, True, 1)
@@ -184,12 +189,14 @@ def test_over_http(live: Live) -> None:
         assert status == 404
         assert "/ready/quorum_canary" in body["error"]
         pid = stub_of(live.server, "alpha")
+        patience["timeout_s"] = STOPPED_S
         os.kill(pid, signal.SIGSTOP)
         try:
             wait_until(lambda: get(probes.port, "/ready/quorum")[0] == 503)
             assert get(probes.port, "/live")[0] == 503
         finally:
             os.kill(pid, signal.SIGCONT)
+        patience["timeout_s"] = 5.0
         wait_until(lambda: get(probes.port, "/ready/quorum")[0] == 200)
 
 

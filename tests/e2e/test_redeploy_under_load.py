@@ -51,7 +51,7 @@ def test_redeploys_fail_nobody_and_leave_nothing(base: Path) -> None:
 
 def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(tmp_path: Path) -> None:
     """Triton keeps a version until those who began with it are done."""
-    slow = {"options": {"latency_ms": 3000, "latency_shape": "constant"}}
+    slow = {"options": {"latency_ms": 8000, "latency_shape": "constant"}}
     with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": slow})) as live:
         # Asking a channel would take longer than what is tested here.
         rollout = Rollout(live.spec, live.control, live.control.pinned)
@@ -73,7 +73,7 @@ def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(t
 
 def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_path: Path) -> None:
     """The way back is most wanted when callers pile up, and then no probe gets in."""
-    slow = {"options": {"latency_ms": 6000, "latency_shape": "constant"}}
+    slow = {"options": {"latency_ms": 12000, "latency_shape": "constant"}}
     members = {"alpha": {}, "beta": {}, "gamma": slow}
     with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
         rollout = Rollout(live.spec, live.control, live.control.pinned)
@@ -86,7 +86,7 @@ def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_
 
         def probe(channel: str) -> int:
             with pytest.raises(Overloaded) as refused:
-                probe_channel(live.spec, live.url, channel, timeout_s=0.5)
+                probe_channel(live.spec, live.url, channel, timeout_s=1.0)
             raise refused.value
 
         change = Rollout(live.spec, live.control, probe).rollback()

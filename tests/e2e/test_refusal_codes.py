@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.held import hold
 from support.raw import bytes_tensor
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
@@ -30,18 +31,22 @@ WORDS = {
     "Unavailable": "Feierabend (protocol is restricted)",
     "InvalidRequest": "unlesbar",
 }
-refuse = gate._refuse
-gate._refuse = lambda error: refuse(type(error)(WORDS[type(error).__name__]))
+refuse = gate.refuse
+gate.refuse = lambda error: refuse(type(error)(WORDS[type(error).__name__]))
 TritonPythonModel = gate.TritonPythonModel
 """
+# Says that it has begun, and waits for leave to go on.
 SLOW = """
 import time
+from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(1.0)
+        Path(FOLDER, "begun").touch()
+        while not Path(FOLDER, "go on").exists():
+            time.sleep(0.01)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.zeros(1, np.uint8))]) for _ in requests]
 """
 SLOW_CONFIG = """
@@ -57,9 +62,9 @@ dynamic_batching { default_queue_policy { max_queue_size: 1 } }
 
 @pytest.fixture(params=["as it is", "reworded"])
 def narrow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
-    """A server that admits one request, which takes 0.25 s; with the gate's own words, and with others."""
-    members = {"alpha": {"options": {"latency_ms": 250, "latency_shape": "constant"}}, "beta": {}}
-    with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
+    """A server that admits one request; with the gate's own words, and with others."""
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}}, gate={"max_in_flight": 1})
+    with running(deploy) as live:
         if request.param == "reworded":
             folder = live.spec.repository_path / GATE
             config = parse_config((folder / "config.pbtxt").read_text("utf-8"))
@@ -84,25 +89,28 @@ def refusal_of_nonsense(live: Live) -> str:
     return str(caught.value.details())
 
 
-def occupy(live: Live) -> Any:
-    """A question that fills the gate."""
-    admission = admission_of(live.server.pid or 0)
-    asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
-    while not admission.inside(time.monotonic_ns()):
-        time.sleep(0.005)
-    return asked
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "never came true"
+        time.sleep(0.01)
 
 
-def test_rewording_the_gates_refusals_changes_nothing_for_clients(narrow: Live) -> None:
+def test_rewording_the_gates_refusals_changes_nothing_for_clients(
+    narrow: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = admission_of(narrow.server.pid or 0)
     with Client(narrow.url) as patient, Client(narrow.url, retries=False) as hasty:
-        asked = occupy(narrow)
+        let_go = hold(admission, 1, 1)
         with pytest.raises(Overloaded) as refused:
             hasty.extract(title(1), ATTRIBUTES)
-        assert not asked.done()
         assert "[quorum:" not in str(refused.value)
-        assert patient.extract(title(1), ATTRIBUTES).answers, "sent again until there was room"
-        asked.result()
-        admission_of(narrow.server.pid or 0).close_gate()
+        with monkeypatch.context() as pausing:
+            # There is room once the first attempt was refused.
+            pausing.setattr("quorum_client._sync.time.sleep", lambda _: let_go())
+            assert patient.extract(title(1), ATTRIBUTES).answers, "sent again until there was room"
+        assert admission.inside(time.monotonic_ns()) == 0
+        admission.close_gate()
         with pytest.raises(Unavailable) as stopping:
             patient.extract(title(1), ATTRIBUTES)
         assert type(stopping.value) is Unavailable
@@ -125,22 +133,28 @@ def test_tritons_own_refusals_are_in_the_table(tmp_path: Path) -> None:
 
         folder = live.spec.repository_path / "slow"
         (folder / "1").mkdir(parents=True)
-        (folder / "1" / "model.py").write_text(SLOW, encoding="utf-8")
+        (folder / "1" / "model.py").write_text(SLOW.replace("FOLDER", repr(str(tmp_path))), encoding="utf-8")
         (folder / "config.pbtxt").write_text(SLOW_CONFIG, encoding="utf-8")
         live.control.load("slow")
         queued = [live.stub.ModelInfer.future(slow_request(), timeout=30) for _ in range(6)]
+        wait_until(lambda: any(future.done() for future in queued))
+        (tmp_path / "go on").touch()
         errors = [error for future in queued if (error := future.exception())]
+        assert 0 < len(errors) < len(queued)
+        for name in ("go on", "begun"):
+            (tmp_path / name).unlink()
         assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
         assert {meaning_of(error.details()) for error in errors} == {Meaning.FULL}
 
         asked = live.stub.ModelInfer.future(slow_request(), timeout=30)
-        time.sleep(0.3)
+        wait_until((tmp_path / "begun").exists)
         key = live.control._metadata
         live.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="slow"), metadata=key)
         with pytest.raises(grpc.RpcError) as unloading:
             live.stub.ModelInfer(slow_request("1"), timeout=30)
         assert unloading.value.code() == grpc.StatusCode.UNAVAILABLE
         assert meaning_of(unloading.value.details()) is Meaning.NOT_READY
+        (tmp_path / "go on").touch()
         assert asked.exception() is None
 
 

@@ -153,7 +153,10 @@ class Machine(RuleBasedStateMachine):
     def pin(self, channel: str, version: int) -> None:
         rollout = rollout_of(self.live)
         act = rollout.promote if channel == STABLE else rollout.canary
-        if version in self.store.state().versions and version not in self.damaged:
+        if channel == CANARY and version == self.pins[STABLE]:
+            with pytest.raises(RolloutError, match="a canary tries another version"):
+                act(version)
+        elif version in self.store.state().versions and version not in self.damaged:
             before = self.pins[channel]
             act(version)
             if channel == STABLE and before != version:

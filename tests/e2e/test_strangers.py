@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ MOST_MIB = {"triton": 32, "door": 160}
 _log = logging.getLogger(__name__)
 
 
-def nobody_listens() -> int:
-    """A port of this machine without a listener, as Triton's HTTP port is by default."""
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port of this machine without a listener, as Triton's HTTP port is by default; kept from others."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+        yield int(sock.getsockname()[1])
 
 
 def attack(job: dict[str, Any]) -> subprocess.Popen[str]:
@@ -50,7 +52,7 @@ def attack(job: dict[str, Any]) -> subprocess.Popen[str]:
 @pytest.mark.timeout(3 * SECONDS + 120)
 @pytest.mark.parametrize("key", [None, KEY], ids=["without a key", "with the key"])
 def test_a_trusted_caller_loses_nothing_while_strangers_do_their_worst(
-    tmp_path: Path, key: str | None
+    tmp_path: Path, key: str | None, silent_port: int
 ) -> None:
     with guarded(write_deployment(tmp_path, {"alpha": {}, "beta": {}})) as behind:
         server, before = behind.live.server, behind.memory()
@@ -58,7 +60,7 @@ def test_a_trusted_caller_loses_nothing_while_strangers_do_their_worst(
         assert pid is not None
         small = {"kinds": strangers.SMALL, "rate": RATE, "at_once": 400}
         large = {"kinds": strangers.LARGE, "rate": LARGE_RATE, "at_once": 12}
-        job = {"url": behind.url, "http_port": nobody_listens(), "seconds": SECONDS, "key": key}
+        job = {"url": behind.url, "http_port": silent_port, "seconds": SECONDS, "key": key}
         attacks = [attack(job | kind) for kind in (small, large)]
         try:
             with Client(behind.live.url, retries=False, timeout_s=10) as trusted:

@@ -20,12 +20,15 @@ from quorum_contract import Status
 
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
 ASKED = ("color", "size", "gender")
+FURTHER_END = 1
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engine")
     standin.copy_model("demo-llama", folder / "checkpoint")
+    config = folder / "checkpoint" / "generation_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": [0, FURTHER_END]}))
     engine = standin.copy_model("demo-llama", folder / "engine")
     (engine / "xgrammar_tokenizer_info.json").write_text("{}")
     (engine / "lora" / "1").mkdir(parents=True)
@@ -80,6 +83,7 @@ def test_the_engine_answers_under_guidance(live: Live, place: Path) -> None:
     assert color in {*ROOT_ATTRIBUTES["color"]["values"], "n/a"}
     asked = standin.events(place / "engine", "generate")[-1]
     assert asked["prompt"] == f"{', '.join(ASKED)}\n\n{TEXT}\n"
+    assert asked["stop_token_ids"] == [FURTHER_END]
 
 
 def test_an_engine_that_fails_is_an_abstention(live: Live, place: Path) -> None:
@@ -100,7 +104,7 @@ def test_deadlines_stop_generations_however_many_hang(live: Live, place: Path) -
     standin.set_fault(place / "engine", hang=True)
     before = len(standin.events(place / "engine", "cancelled"))
     futures = [
-        live.ask_raw(bytes_tensor([TEXT.encode()]), ASKED, server_timeout_us=1_500_000) for _ in range(60)
+        live.ask_raw(bytes_tensor([TEXT.encode()]), ASKED, server_timeout_us=4_000_000) for _ in range(60)
     ]
     for future in futures:
         reply = grpc_reply(future.result())

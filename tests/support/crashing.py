@@ -22,12 +22,13 @@ from quorum.repository.history import History
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout
 from quorum.rollout.journal import Journal
+from quorum.rollout.retriever import RetrieverKind
 from quorum.server.control import Control
-from quorum.server.probe import probe_channel
+from quorum.server.probe import probe_channel, probe_recommend
 
 WRAPPED: dict[str, tuple[Any, str]] = {
     "note": (Journal, "begin"),
-    "folder": (Store, "add_version"),
+    "folder": (Store, "add_folder"),
     "rename": (Path, "rename"),
     "state": (Store, "write_state"),
     "configuration": (Store, "write_config"),
@@ -77,6 +78,8 @@ def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: 
     with Control(url, key) as control:
         probe: Callable[[str], int] = partial(probe_channel, spec, url)
         rollout = Rollout(spec, control, probe)
+        if isinstance(argument, Path):
+            rollout = Rollout(spec, control, partial(probe_recommend, url), kind=RetrieverKind)
         if action == "failing publish":
             answers = Counter[str]()
 
@@ -90,7 +93,7 @@ def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: 
         begun.set()
         match action:
             case "publish" | "failing publish":
-                assert isinstance(argument, Weights)
+                assert isinstance(argument, Weights | Path)
                 rollout.publish(argument)
             case "rollback":
                 rollout.rollback()

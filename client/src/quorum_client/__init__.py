@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a quorum deployment for the attributes of products, synchronously or with asyncio."""
+"""Ask a quorum deployment for attributes of products and keyphrases for items, blocking or with asyncio."""
 
 from quorum_client._aio import AsyncClient
 from quorum_client._connection import Tls
-from quorum_client._results import Answer, Extraction, Item, Span, Vote
+from quorum_client._results import (
+    Answer,
+    Extraction,
+    Item,
+    Keyphrase,
+    Recommendation,
+    RecommendItem,
+    Span,
+    Vote,
+)
 from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
@@ -37,10 +46,13 @@ __all__ = [
     "Extraction",
     "InvalidRequest",
     "Item",
+    "Keyphrase",
     "OnWait",
     "Overloaded",
     "ProtocolError",
     "QuorumError",
+    "RecommendItem",
+    "Recommendation",
     "RequestError",
     "ServerError",
     "Span",

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import random
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import grpc
 
-from quorum_client import _wire
-from quorum_client._results import Extraction
+from quorum_client import _recommend, _wire
+from quorum_client._headers import metadata_of, with_key
+from quorum_client._results import Extraction, Recommendation, RecommendItem
 from quorum_client._room import check_away
 from quorum_client._routing import SERVED, Share, check_share, takes_canary
 from quorum_client.errors import (
@@ -28,11 +28,11 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import BULK, CANARY, INTERACTIVE, STABLE, Priority
+from quorum_contract import BULK, CHANNELS, INTERACTIVE, RECOMMEND_CHANNELS, STABLE, Priority
 from quorum_contract.fields import join_fields
-from quorum_contract.key import KEY_HEADER, key_value
 
-_HEADER = re.compile(r"[0-9a-z_.-]+")
+Result = TypeVar("Result")
+
 _READY_TIMEOUT_S = 5.0
 _WINDOW = 4
 
@@ -88,12 +88,28 @@ class Tls:
         return grpc.ssl_channel_credentials(ca, key, chain)
 
 
+class Channels(NamedTuple):
+    """The ensembles that answer one kind of request: the stable one, and the one for the canary's share."""
+
+    stable: str
+    canary: str
+
+
+EXTRACTING, RECOMMENDING = Channels(*CHANNELS), Channels(*RECOMMEND_CHANNELS)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """One request, ready to send."""
+class Call(Generic[Result]):
+    """One request, ready to send.
+
+    Attributes:
+        read: Turns the response, this call and its latency in seconds into the result.
+        channels: Of its kind.
+    """
 
     message: Any
-    attributes: tuple[str, ...]
+    read: Callable[[Any, Call[Result], float], Result]
+    channels: Channels
     channel: str
     timeout_s: float
     request_id: str
@@ -132,11 +148,11 @@ class Connection:
             raise InvalidRequest(
                 f"canary_share: {canary_share!r} with channel {channel!r}; a share goes with {STABLE!r}"
             )
-        self._served: float | None = None
+        self._served: dict[Channels, float] = {}
         self._retries = retries
         self._tokens = _TOKENS
         self.timeout_s = _wire.check_timeout(timeout_s)
-        self.metadata = _metadata(_with_key(headers or {}, key))
+        self.metadata = metadata_of(with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None
         # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a dead peer is noticed after 20 s; the pings
@@ -167,19 +183,20 @@ class Connection:
         members_timeout_s: float | None = None,
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
-    ) -> Call:
-        """Build one request.
+    ) -> Call[Extraction]:
+        """Build one request for attributes.
 
         Raises:
             InvalidRequest: The arguments break the contract.
         """
         text = join_fields(text) if isinstance(text, Mapping) else text
-        timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
+        timeout = self._timeout(timeout_s)
         routed = channel is None and self.canary_share is not None
         name = self.channel if channel is None else channel
         if routed:
-            name = self._route(text, product_id)
+            name = self._route(EXTRACTING, text, product_id)
         ident = uuid.uuid4().hex if request_id is None else request_id
+        asked = tuple(attributes)
         message = _wire.request(
             text,
             attributes,
@@ -189,29 +206,75 @@ class Connection:
             timeout_us=_wire.server_timeout_us(timeout, members_timeout_s),
             priority=priority,
         )
+
+        def read(response: Any, call: Call[Extraction], latency_s: float) -> Extraction:
+            ident, answered, instead_of = call.request_id, call.channel, call.fallback_from
+            return _wire.extraction(response, asked, ident, latency_s, answered, instead_of)
+
         return Call(
-            message, tuple(attributes), name, timeout, ident, members_timeout_s, routed, priority=priority
+            message, read, EXTRACTING, name, timeout, ident, members_timeout_s, routed, priority=priority
         )
 
-    def _route(self, text: str, product_id: str | None) -> str:
-        share = self._served or 0.0 if self.canary_share == SERVED else self.canary_share
-        product = _wire.check_product(text if product_id is None else product_id)
-        return CANARY if takes_canary(product, float(share or 0.0)) else STABLE
+    def recommend_call(
+        self,
+        item: RecommendItem,
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        request_id: str | None = None,
+        priority: Priority = INTERACTIVE,
+    ) -> Call[Recommendation]:
+        """Build one request for keyphrases.
 
-    def first_look(self, timeout_s: float | Unset, channel: str | None) -> Call | None:
+        Raises:
+            InvalidRequest: The arguments break the contract.
+        """
+        timeout = self._timeout(timeout_s)
+        routed = channel is None and self.canary_share is not None
+        name = RECOMMENDING.stable if channel is None else channel
+        if routed:
+            name = self._route(RECOMMENDING, item.text, item.item_id)
+        ident = uuid.uuid4().hex if request_id is None else request_id
+        message = _recommend.request(
+            item,
+            channel=name,
+            request_id=ident,
+            timeout_us=_wire.server_timeout_us(timeout),
+            priority=priority,
+        )
+        return Call(
+            message, _read_recommendation, RECOMMENDING, name, timeout, ident, None, routed, priority=priority
+        )
+
+    def _timeout(self, timeout_s: float | Unset) -> float:
+        return self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
+
+    def _route(self, channels: Channels, text: str, product_id: str | None) -> str:
+        share = self._served.get(channels, 0.0) if self.canary_share == SERVED else self.canary_share
+        product = _wire.check_product(text if product_id is None else product_id)
+        return channels.canary if takes_canary(product, float(share or 0.0)) else channels.stable
+
+    def first_look(
+        self, timeout_s: float | Unset, channel: str | None, channels: Channels = EXTRACTING
+    ) -> Call[Any] | None:
         """Build a call that fetches the served share before the first product is routed; asks no LLM.
 
         It may take half of the product's time.
         """
-        if self.canary_share != SERVED or self._served is not None or channel is not None:
+        if self.canary_share != SERVED or channels in self._served or channel is not None:
             return None
-        timeout = self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
-        look = self.call("?", ["share"], "", min(timeout / 2, _LOOK_S), STABLE, None, members_timeout_s=0)
+        look_s = min(self._timeout(timeout_s) / 2, _LOOK_S)
+        look: Call[Any]
+        if channels == RECOMMENDING:
+            look = self.recommend_call(RecommendItem("?", k=1), look_s, channels.stable)
+        else:
+            look = self.call("?", ["share"], "", look_s, channels.stable, None, members_timeout_s=0)
         return replace(look, is_look=True)
 
-    def cancel_message(self, call: Call) -> Any:
+    def cancel_message(self, call: Call[Any]) -> Any:
         """Build the request that asks the server to stop working on a call; ``None`` if it asks no LLM."""
-        return None if call.is_look else _wire.cancel_request(call.channel, call.request_id)
+        if call.is_look or call.channels == RECOMMENDING:
+            return None
+        return _wire.cancel_request(call.channel, call.request_id)
 
     def away_s(self, priority: Priority, away_s: float) -> float | None:
         """How long a run of that priority waits for a server that is away; ``None``: it waits for nothing.
@@ -222,11 +285,11 @@ class Connection:
         seconds = check_away(away_s)
         return seconds if _wire.check_priority(priority) == BULK and self._retries else None
 
-    def share_unknown(self) -> None:
+    def share_unknown(self, channels: Channels = EXTRACTING) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""
-        self._served = self._served or 0.0
+        self._served.setdefault(channels, 0.0)
 
-    def retry_pause(self, call: Call, error: QuorumError, sent: int, spent_s: float) -> float | None:
+    def retry_pause(self, call: Call[Any], error: QuorumError, sent: int, spent_s: float) -> float | None:
         """Seconds to wait before a failed call is sent again; ``None``: do not retry.
 
         Args:
@@ -247,43 +310,42 @@ class Connection:
         pause = _PAUSES_S[sent - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
         return pause if spent_s + pause < call.timeout_s else None
 
-    def left(self, call: Call, spent_s: float) -> float:
+    def left(self, call: Call[Any], spent_s: float) -> float:
         """Seconds until the deadline; sets them in the message for the server too."""
         left = max(0.001, call.timeout_s - spent_s)
         _wire.set_timeout(call.message, _wire.server_timeout_us(left, call.members_timeout_s))
         return left
 
-    def fallback(self, call: Call, error: QuorumError, spent_s: float) -> Call | None:
+    def fallback(self, call: Call[Result], error: QuorumError, spent_s: float) -> Call[Result] | None:
         """Redirect a call to the stable channel if the canary that it was routed to cannot answer."""
-        if not call.routed or call.channel != CANARY or spent_s >= call.timeout_s:
+        stable, canary = call.channels
+        if not call.routed or call.channel != canary or spent_s >= call.timeout_s:
             return None
         # Behind a full gate, or without a server, the stable channel cannot answer either.
         if isinstance(error, Overloaded | Unreachable) or not isinstance(
             error, ChannelNotFound | Unavailable | ServerError
         ):
             return None
-        call.message.model_name = STABLE
-        return replace(call, channel=STABLE, fallback_from=CANARY)
+        call.message.model_name = stable
+        return replace(call, channel=stable, fallback_from=canary)
 
     def ready_call(self, channel: str | None) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""
         name = self.channel if channel is None else _wire.check_channel(channel)
         return name, min(self.timeout_s, _READY_TIMEOUT_S)
 
-    def result(self, response: Any, call: Call, latency_s: float) -> Extraction:
+    def result(self, response: Any, call: Call[Result], latency_s: float) -> Result:
         """Read the response to ``call`` and the share in it.
 
         Raises:
             ProtocolError: The response breaks the contract.
         """
-        extraction = _wire.extraction(
-            response, call.attributes, call.request_id, latency_s, call.channel, call.fallback_from
-        )
-        self._served = _wire.canary_share(response)
+        result = call.read(response, call, latency_s)
+        self._served[call.channels] = _wire.canary_share(response)
         self._tokens = min(_TOKENS, self._tokens + 1)
-        return extraction
+        return result
 
-    def error(self, error: Any, call: Call) -> QuorumError:
+    def error(self, error: Any, call: Call[Any]) -> QuorumError:
         """Map a failed call to the error to raise."""
         return _wire.from_grpc(
             error, url=self.url, channel=call.channel, timeout_s=call.timeout_s, request_id=call.request_id
@@ -292,6 +354,10 @@ class Connection:
     def ready_error(self, error: Any, channel: str, timeout_s: float) -> QuorumError:
         """Map a failed readiness question to the error to raise."""
         return _wire.from_grpc(error, url=self.url, channel=channel, timeout_s=timeout_s, request_id=None)
+
+
+def _read_recommendation(response: Any, call: Call[Recommendation], latency_s: float) -> Recommendation:
+    return _recommend.recommendation(response, call.request_id, latency_s, call.channel, call.fallback_from)
 
 
 def window(concurrency: int) -> int:
@@ -303,31 +369,3 @@ def window(concurrency: int) -> int:
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0")
     return _WINDOW * concurrency
-
-
-def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
-    """Add the header of the key.
-
-    Raises:
-        InvalidRequest: The key cannot be sent, or the headers have one already.
-    """
-    if key is None:
-        return {**headers}
-    if key == "":
-        raise InvalidRequest("key: empty; give the server's inference key, or None for a server without one")
-    if not isinstance(key, str) or not key.isascii() or not key.isprintable():
-        raise InvalidRequest("key: not printable ASCII; give the server's inference key")
-    if any(name.lower() == KEY_HEADER for name in headers):
-        raise InvalidRequest(f"key: the headers have {KEY_HEADER!r} already; give one of the two")
-    return {**headers, KEY_HEADER: key_value(key)}
-
-
-def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name.lower()) or name.lower().endswith("-bin"):
-            raise InvalidRequest(
-                f"headers: {name!r} is not a header name; use letters, digits, '-', '_' and '.'"
-            )
-        if not value.isascii() or not value.isprintable():
-            raise InvalidRequest(f"headers: the value of {name!r} is not printable ASCII; encode it")
-    return tuple((name.lower(), value) for name, value in headers.items())

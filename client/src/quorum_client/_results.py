@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, frozen results, and the input of ``extract_many``; free of gRPC."""
+"""Typed, frozen results, and the input of ``extract_many`` and ``recommend_many``; free of gRPC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from quorum_contract import NOT_APPLICABLE, STABLE, DecisionStatus, Status
+from quorum_contract import NOT_APPLICABLE, RECOMMEND, STABLE, DecisionStatus, Status
 
 
 class Span(NamedTuple):
@@ -151,3 +151,56 @@ class Item:
     attributes: Sequence[str]
     category: str = ""
     product_id: str | None = None
+
+
+class Keyphrase(NamedTuple):
+    """A keyphrase for an item.
+
+    Attributes:
+        text: The keyphrase.
+        score: Cosine of its vector and the item's, in [-1, 1]; no probability.
+    """
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The keyphrases for one item.
+
+    Attributes:
+        request_id: Id of the request, for the server's logs and traces.
+        keyphrases: The best first; fewer than asked for where no more are left.
+        version: Version of the retriever that answered.
+        latency_s: Seconds from call to answer at the client, with retries and fall-back.
+        channel: The ensemble that answered.
+        fallback_from: The canary channel, when the item was routed to it and it could not answer.
+    """
+
+    request_id: str
+    keyphrases: tuple[Keyphrase, ...]
+    version: int
+    latency_s: float = field(compare=False)
+    channel: str = RECOMMEND
+    fallback_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendItem:
+    """One item for ``recommend_many``.
+
+    Attributes:
+        text: Title and description; at most 32 768 bytes as UTF-8, not only white space.
+        category: Its leaf category: only keyphrases of it, or of none, are recommended; "": all.
+        k: How many keyphrases are wanted, 1 to 100.
+        min_score: The lowest score of one; None: any.
+        item_id: Identifier of the item: with ``canary_share`` it decides the channel; the text does when it
+            is not given.
+    """
+
+    text: str
+    category: str = ""
+    k: int = 20
+    min_score: float | None = None
+    item_id: str | None = None

@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Literal, Self, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, overload
 
-import grpc
-from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
-from quorum_client._connection import CANCEL_S, UNSET, Call, Connection, Tls, Unset, window
-from quorum_client._results import Extraction, Item
+from quorum_client._connection import RECOMMENDING, UNSET, Connection, Tls, Unset, window
+from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
 from quorum_client._room import AWAY_S, OnWait, Room
 from quorum_client._routing import Share
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+from quorum_client._sync_calls import Calls
+from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
 
-class Client:
+class Client(Calls):
     """Blocking client of a quorum deployment; safe to share between threads, one per process is enough.
 
     Args:
@@ -62,17 +53,7 @@ class Client:
         key: str | None = None,
     ) -> None:
         """Prepare the connection; it is opened by the first call."""
-        self._connection = Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key)
-        credentials, options = self._connection.credentials, self._connection.options
-        self._channel: Any = (
-            grpc.secure_channel(url, credentials, options)
-            if credentials
-            else grpc.insecure_channel(url, options)
-        )
-        self._stub: Any = GRPCInferenceServiceStub(self._channel)
-        self._closed = False
-        self._in_flight: set[Call] = set()
-        self._cancelling: set[Any] = set()
+        super().__init__(Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key))
 
     def extract(
         self,
@@ -112,13 +93,7 @@ class Client:
             RuntimeError: The client is closed.
         """
         self._check_open()
-        look, start = self._connection.first_look(timeout_s, channel), time.perf_counter()
-        if look is not None:
-            try:
-                self._send(look)
-            except QuorumError:
-                # The call itself reports what is wrong.
-                self._connection.share_unknown()
+        spent_s = self._look(timeout_s, channel)
         call = self._connection.call(
             text,
             attributes,
@@ -130,51 +105,7 @@ class Client:
             product_id,
             priority,
         )
-        return self._send(call, time.perf_counter() - start if look else 0.0)
-
-    def _send(self, call: Call, spent_s: float = 0.0) -> Extraction:
-        """Send a call; cancel it on the server too if it is interrupted."""
-        self._in_flight.add(call)
-        try:
-            return self._attempt(call, spent_s)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self._cancel(call)
-            raise
-        finally:
-            self._in_flight.discard(call)
-
-    def _cancel(self, call: Call) -> None:
-        """Ask the server to stop working on a call, and wait for nothing."""
-        message = self._connection.cancel_message(call)
-        if self._closed or message is None:
-            return
-        sent = self._stub.ModelInfer.future(message, timeout=CANCEL_S, metadata=self._connection.metadata)
-        self._cancelling.add(sent)
-        sent.add_done_callback(self._cancelling.discard)
-
-    def _attempt(self, call: Call, spent_s: float) -> Extraction:
-        """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
-        start, sent = time.perf_counter() - spent_s, 0
-        left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
-        while True:
-            try:
-                sent += 1
-                response = self._stub.ModelInfer(
-                    call.message, timeout=left_s, metadata=self._connection.metadata
-                )
-                return self._connection.result(response, call, time.perf_counter() - start)
-            except grpc.RpcError as error:
-                failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
-                pause_s = self._connection.retry_pause(call, failed, sent, spent_s)
-                if pause_s is None:
-                    stable_call = self._connection.fallback(call, failed, spent_s)
-                    if stable_call is None:
-                        raise failed from error
-                    call, sent = stable_call, 0
-            time.sleep(pause_s or 0.0)
-            self._check_open()
-            left_s = self._connection.left(call, time.perf_counter() - start)
+        return self._send(call, spent_s)
 
     @overload
     def extract_many(
@@ -270,114 +201,106 @@ class Client:
         keep = errors == "return"
         return self._many(iter(items), concurrency, limit, room, send, cancel, keep_errors=keep)
 
-    def _many(
+    def recommend(
         self,
-        items: Iterator[Item],
-        concurrency: int,
-        limit: int,
-        room: Room,
-        send: Callable[[Item], Extraction],
-        cancel: Callable[[], None],
+        text: str,
+        k: int = 20,
+        category: str = "",
+        min_score: float | None = None,
         *,
-        keep_errors: bool,
-    ) -> Iterator[Extraction | QuorumError]:
-        ended = threading.Event()
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        request_id: str | None = None,
+        item_id: str | None = None,
+        priority: Priority = INTERACTIVE,
+    ) -> Recommendation:
+        """Ask for keyphrases for one item.
 
-        def ask(number: int, item: Item) -> Extraction | QuorumError:
-            try:
-                return _send_when_room(send, item, number, room, ended)
-            except QuorumError as error:
-                if keep_errors:
-                    return error
-                raise
-
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="quorum-client")
-        pending: deque[Future[Extraction | QuorumError]] = deque()
-        try:
-            for number, item in enumerate(items):
-                pending.append(pool.submit(ask, number, item))
-                while len(pending) >= limit or (pending and pending[0].done()):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            # Waiting for the calls in flight would delay the caller's error.
-            pool.shutdown(wait=False, cancel_futures=True)
-            ended.set()
-            room.close()
-            cancel()
-
-    def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
+        Args:
+            text: Title and description; at most 32 768 bytes as UTF-8, not only white space.
+            k: How many are wanted, 1 to 100.
+            category: The item's leaf category: only keyphrases of it, or of none, are recommended; "": all.
+            min_score: The lowest score of one, from -1 to 1; ``None``: any.
+            timeout_s: Deadline of this call, seconds.
+            channel: Ensemble to ask this time, by default ``"quorum_recommend"``; the client's ``channel`` is
+                for attributes.
+            request_id: Id of the request in logs and traces; generated by default.
+            item_id: Identifier of the item: with ``canary_share`` it decides the channel; the text does when
+                it is not given.
+            priority: As for :meth:`extract`.
 
         Raises:
-            ServerError: The server or a proxy refused the question.
+            QuorumError: One of the tree in :mod:`quorum_client.errors`.
+            RuntimeError: The client is closed.
         """
+        item = RecommendItem(text, category, k, min_score, item_id)
+        return self._recommend(item, timeout_s, channel, request_id, priority)
+
+    def _recommend(
+        self,
+        item: RecommendItem,
+        timeout_s: float | Unset,
+        channel: str | None,
+        request_id: str | None,
+        priority: Priority,
+    ) -> Recommendation:
         self._check_open()
-        name, timeout_s = self._connection.ready_call(channel)
-        try:
-            response = self._stub.ModelReady(
-                pb.ModelReadyRequest(name=name), timeout=timeout_s, metadata=self._connection.metadata
-            )
-        except grpc.RpcError as error:
-            mapped = self._connection.ready_error(error, name, timeout_s)
-            if isinstance(mapped, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise mapped from error
-        return bool(response.ready)
+        spent_s = self._look(timeout_s, channel, RECOMMENDING)
+        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority)
+        return self._send(call, spent_s)
 
-    def close(self) -> None:
-        """Close the connection; calls in flight are cancelled, on the server too."""
-        for call in list(self._in_flight):
-            self._cancel(call)
-        self._closed = True
-        try:
-            for sent in list(self._cancelling):
-                with contextlib.suppress(grpc.FutureCancelledError):
-                    sent.exception()
-        finally:
-            self._channel.close()
+    @overload
+    def recommend_many(
+        self,
+        items: Iterable[RecommendItem],
+        *,
+        concurrency: int = ...,
+        errors: Literal["raise"] = ...,
+        timeout_s: float | Unset = ...,
+        channel: str | None = ...,
+        priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
+    ) -> Iterator[Recommendation]: ...
+    @overload
+    def recommend_many(
+        self,
+        items: Iterable[RecommendItem],
+        *,
+        concurrency: int = ...,
+        errors: Literal["return"],
+        timeout_s: float | Unset = ...,
+        channel: str | None = ...,
+        priority: Priority = ...,
+        away_s: float = ...,
+        on_wait: OnWait | None = ...,
+    ) -> Iterator[Recommendation | QuorumError]: ...
 
-    def __enter__(self) -> Self:
-        """Return the client; the end of the block closes it."""
-        return self
+    def recommend_many(
+        self,
+        items: Iterable[RecommendItem],
+        *,
+        concurrency: int = 16,
+        errors: Literal["raise", "return"] = "raise",
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
+    ) -> Iterator[Recommendation | QuorumError]:
+        """Ask for keyphrases for many items, several at a time; results come in the order of ``items``.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
+        All arguments but ``items`` are as for :meth:`extract_many`.
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this client is closed; make a new one")
+        Raises:
+            QuorumError: As :meth:`recommend`, with ``errors="raise"``.
+        """
+        limit = window(concurrency)
+        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        self._check_open()
 
+        def send(item: RecommendItem) -> Recommendation:
+            return self._recommend(item, timeout_s, channel, None, priority)
 
-def _send_when_room(
-    send: Callable[[Item], Extraction],
-    item: Item,
-    number: int,
-    room: Room,
-    ended: threading.Event,
-) -> Extraction:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
-    place = threading.Event()
-    room.ask(number, place.set)
-    while True:
-        place.wait()
-        place.clear()
-        try:
-            if ended.is_set():
-                raise RuntimeError("the run has ended: its results are not read any more")
-            result = send(item)
-        except BaseException as error:
-            if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
-                raise
-            pause_s = room.refused(number, place.set, error)
-        else:
-            room.leave(answered=True)
-            return result
-        if pause_s is not None:
-            ended.wait(pause_s)
-            place.set()
+        keep = errors == "return"
+        return self._many(iter(items), concurrency, limit, room, send, lambda: None, keep_errors=keep)

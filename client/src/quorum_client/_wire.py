@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build requests, read responses and map gRPC errors.
 
-Shared by both clients; the only module that knows protobuf messages and gRPC statuses.
+Shared by both clients. With :mod:`quorum_client._recommend`, all that knows protobuf messages; gRPC statuses
+are known here only.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +52,7 @@ from quorum_contract.checks import encode, encode_attributes, encode_category, e
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.scores import valid_score
-from quorum_contract.tensors import ASKED, DECIDED, REQUIRED, SCORES, SHARE
+from quorum_contract.tensors import ASKED, DECIDED, REQUIRED, SCORES, SHARE, Tensor
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
@@ -99,14 +101,24 @@ def request(
         InvalidRequest: The arguments break the contract.
     """
     contents = ([encode_text(text)], [encode_category(category)], encode_attributes(attributes))
+    message = envelope(channel, request_id, timeout_us, priority)
+    for tensor, values in zip(ASKED, contents, strict=True):
+        added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
+        added.contents.bytes_contents.extend(values)
+    return message
+
+
+def envelope(channel: str, request_id: str, timeout_us: int, priority: Priority) -> Any:
+    """Build a ``ModelInferRequest`` without tensors.
+
+    Raises:
+        InvalidRequest: A name, id or priority that cannot be.
+    """
     encode(request_id, "request_id", _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
     set_timeout(message, timeout_us)
     if check_priority(priority) != INTERACTIVE:
         message.parameters[PRIORITY].string_param = priority
-    for tensor, values in zip(ASKED, contents, strict=True):
-        added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[len(values)])
-        added.contents.bytes_contents.extend(values)
     return message
 
 
@@ -194,16 +206,41 @@ def extraction(
     Raises:
         ProtocolError: It breaks the contract.
     """
+    with reading(response, request_id):
+        result = _read(response, tuple(attributes), latency_s)
+        return replace(result, channel=channel, fallback_from=fallback_from)
+
+
+@contextmanager
+def reading(response: Any, request_id: str) -> Iterator[None]:
+    """Read a response to the request with that id in a ``with`` block.
+
+    Raises:
+        ProtocolError: It is the response to another one, or the block raises for what breaks the contract.
+    """
     try:
         if response.id != request_id:
             raise ValueError(f"it carries the id {response.id!r}, asked was {request_id!r}")
-        result = _read(response, tuple(attributes), latency_s)
-        return replace(result, channel=channel, fallback_from=fallback_from)
+        yield
     except (KeyError, ValueError, struct.error) as error:
         raise ProtocolError(
             f"answer of {response.model_name!r}: {error}; use a client and a server of the same release",
             request_id=request_id,
         ) from error
+
+
+def outputs_of(response: Any, required: Sequence[Tensor]) -> dict[str, tuple[Any, bytes]]:
+    """Name -> output and its content; raises ValueError where a required one lacks or is of another type."""
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise ValueError(f"{len(response.outputs)} outputs, {len(response.raw_output_contents)} contents")
+    raw = {o.name: (o, c) for o, c in zip(response.outputs, response.raw_output_contents, strict=True)}
+    missing = {tensor.name for tensor in required} - raw.keys()
+    if missing:
+        raise ValueError(f"no output {', '.join(sorted(missing))}")
+    for tensor in required:
+        if raw[tensor.name][0].datatype != tensor.datatype:
+            raise ValueError(f"{tensor.name} is {raw[tensor.name][0].datatype}, expected {tensor.datatype}")
+    return raw
 
 
 def from_grpc(
@@ -223,7 +260,9 @@ def from_grpc(
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case grpc.StatusCode.NOT_FOUND:
-            message = f"{url} has no channel {channel!r}: {details}; check the name, or publish weights to it"
+            message = (
+                f"{url} has no channel {channel!r}: {details}; check the name, or publish a version to it"
+            )
             return ChannelNotFound(message, request_id=request_id)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = (
@@ -257,23 +296,15 @@ def _from_unavailable(details: str, url: str, channel: str, request_id: str | No
 
 
 def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extraction:
-    if len(response.outputs) != len(response.raw_output_contents):
-        raise ValueError(f"{len(response.outputs)} outputs, {len(response.raw_output_contents)} contents")
-    raw = {o.name: (o, c) for o, c in zip(response.outputs, response.raw_output_contents, strict=True)}
-    missing = {tensor.name for tensor in REQUIRED} - raw.keys()
-    if missing:
-        raise ValueError(f"no output {', '.join(sorted(missing))}")
-    for tensor in REQUIRED:
-        if raw[tensor.name][0].datatype != tensor.datatype:
-            raise ValueError(f"{tensor.name} is {raw[tensor.name][0].datatype}, expected {tensor.datatype}")
-    members = _strings(MEMBERS, raw[MEMBERS][1])
+    raw = outputs_of(response, REQUIRED)
+    members = strings(MEMBERS, raw[MEMBERS][1])
     a, n = len(attributes), len(members)
     for tensor in REQUIRED:
         shape, expected = list(raw[tensor.name][0].shape), tensor.sizes(attributes=a, members=n)
         if shape != expected:
             raise ValueError(f"{tensor.name} has shape {shape}, expected {expected}")
-    values = _strings(VALUES, raw[VALUES][1], a)
-    votes = _strings(MEMBER_VALUES, raw[MEMBER_VALUES][1], n * a)
+    values = strings(VALUES, raw[VALUES][1], a)
+    votes = strings(MEMBER_VALUES, raw[MEMBER_VALUES][1], n * a)
     status = [_STATUS.get(code, Status.ERROR) for code in struct.unpack(f"<{n * a}i", raw[MEMBER_STATUS][1])]
     confidence = struct.unpack(f"<{a}f", raw[CONFIDENCE][1])
     if not all(0.0 <= c <= 1.0 for c in confidence):
@@ -319,7 +350,7 @@ def _decided(output: Any, raw: bytes, *, values: Sequence[str]) -> list[Decision
     ]
 
 
-def _strings(name: str, raw: bytes, count: int | None = None) -> list[str]:
+def strings(name: str, raw: bytes, count: int | None = None) -> list[str]:
     """Split Triton's BYTES layout: a little-endian uint32 length before each element."""
     elements: list[str] = []
     at = 0

@@ -24,10 +24,23 @@ from quorum_contract.checks import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_CATEGORY_BYTES,
+    MAX_LIMIT,
     MAX_TEXT_BYTES,
 )
 from quorum_contract.errors import InvalidRequest, Overloaded, QuorumError, RequestError, Unavailable
-from quorum_contract.names import CANARY, CHANNELS, GATE, MEMBER_BACKEND, NOT_APPLICABLE, STABLE, VOTE
+from quorum_contract.names import (
+    CANARY,
+    CHANNELS,
+    GATE,
+    MEMBER_BACKEND,
+    NOT_APPLICABLE,
+    RECOMMEND,
+    RECOMMEND_CANARY,
+    RECOMMEND_CHANNELS,
+    RETRIEVER,
+    STABLE,
+    VOTE,
+)
 from quorum_contract.priority import BULK, INTERACTIVE, PRIORITIES, PRIORITY, Priority
 from quorum_contract.status import DecisionStatus, Status
 from quorum_contract.tensors import (
@@ -62,6 +75,7 @@ __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_ATTRIBUTE_BYTES",
     "MAX_CATEGORY_BYTES",
+    "MAX_LIMIT",
     "MAX_TEXT_BYTES",
     "MEMBERS",
     "MEMBER_BACKEND",
@@ -72,6 +86,10 @@ __all__ = [
     "PRIORITIES",
     "PRIORITY",
     "QUESTION",
+    "RECOMMEND",
+    "RECOMMEND_CANARY",
+    "RECOMMEND_CHANNELS",
+    "RETRIEVER",
     "STABLE",
     "TEXT",
     "VALUES",

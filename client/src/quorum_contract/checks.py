@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check, encode and decode the texts of a request.
+"""Check, encode and decode what a request brings: texts, and the numbers of a recommendation.
 
 The client encodes, the gate decodes; both refuse the same requests with the same messages.
 """
@@ -10,12 +10,14 @@ import unicodedata
 from collections.abc import Sequence
 
 from quorum_contract.errors import InvalidRequest
-from quorum_contract.tensors import ATTRIBUTES, CATEGORY, TEXT
+from quorum_contract.tensors import ATTRIBUTES, CATEGORY, LIMIT, MIN_SCORE, TEXT
 
 MAX_TEXT_BYTES = 32_768
 MAX_CATEGORY_BYTES = 256
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_BYTES = 128
+MAX_LIMIT = 100
+"""The most keyphrases that one request may ask for."""
 
 
 def encode_text(text: object) -> bytes:
@@ -82,6 +84,29 @@ def decode_attributes(raw: Sequence[object]) -> tuple[str, ...]:
     names = tuple(decode(name, element(at), MAX_ATTRIBUTE_BYTES) for at, name in enumerate(raw))
     check_names(names)
     return names
+
+
+def check_limit(limit: object) -> int:
+    """Check how many keyphrases are wanted.
+
+    Raises:
+        InvalidRequest: Not a whole number from 1 to :data:`MAX_LIMIT`.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"{LIMIT}: {limit!r:.40}; ask for 1 to {MAX_LIMIT} keyphrases")
+    return limit
+
+
+def check_min_score(score: object) -> float:
+    """Check the lowest score of a keyphrase.
+
+    Raises:
+        InvalidRequest: Not a number in [-1, 1].
+    """
+    # NaN is in no range.
+    if isinstance(score, bool) or not isinstance(score, int | float) or not -1 <= score <= 1:
+        raise InvalidRequest(f"{MIN_SCORE}: {score!r:.40}; give a cosine from -1 (any) to 1")
+    return float(score)
 
 
 def check_names(names: Sequence[str]) -> None:

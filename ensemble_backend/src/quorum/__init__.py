@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
+    from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
+    from quorum.bulk.judging.run import JudgeReport as JudgeReport
+    from quorum.bulk.judging.run import judge as judge
+    from quorum.bulk.recommend import RecommendOptions as RecommendOptions
+    from quorum.bulk.recommend import RecommendReport as RecommendReport
+    from quorum.bulk.recommend import recommend as recommend
+    from quorum.bulk.recommend import recommend_items as recommend_items
+    from quorum.bulk.recommend import recommendation_json as recommendation_json
     from quorum.bulk.run import ExtractOptions as ExtractOptions
     from quorum.bulk.run import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
@@ -30,12 +38,16 @@ if TYPE_CHECKING:
     from quorum.evaluation.drift import Drift as Drift
     from quorum.evaluation.evaluate import Evaluation as Evaluation
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
+    from quorum.evaluation.guard import Comparison as Comparison
+    from quorum.evaluation.retriever_guard import RetrieverComparison as RetrieverComparison
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
     from quorum.operations.build import member_builds as member_builds
     from quorum.operations.canary import CanaryOptions as CanaryOptions
     from quorum.operations.canary import CanaryReport as CanaryReport
     from quorum.operations.canary import canary_report as canary_report
+    from quorum.operations.canary_retriever import RetrieverCanaryOptions as RetrieverCanaryOptions
+    from quorum.operations.canary_retriever import retriever_canary_report as retriever_canary_report
     from quorum.operations.clean import clean as clean
     from quorum.operations.describe import RenderReport as RenderReport
     from quorum.operations.describe import check_machine as check_machine
@@ -66,6 +78,7 @@ if TYPE_CHECKING:
     from quorum.operations.rollout import retire as retire
     from quorum.operations.rollout import rollback as rollback
     from quorum.operations.status import FleetStatus as FleetStatus
+    from quorum.operations.status import RetrieverStatus as RetrieverStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
     from quorum.operations.tune import TuneReport as TuneReport
@@ -102,6 +115,14 @@ _MODULES = {
     "quorum.build.trtllm": ("Tools",),
     "quorum.bulk.answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
+    "quorum.bulk.recommend": (
+        "RecommendOptions",
+        "RecommendReport",
+        "recommend",
+        "recommend_items",
+        "recommendation_json",
+    ),
     "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),
@@ -112,8 +133,11 @@ _MODULES = {
     "quorum.evaluation.drift": ("Drift",),
     "quorum.evaluation.evaluate": ("Evaluation",),
     "quorum.evaluation.given": ("WeightsEvaluation",),
+    "quorum.evaluation.guard": ("Comparison",),
+    "quorum.evaluation.retriever_guard": ("RetrieverComparison",),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
+    "quorum.operations.canary_retriever": ("RetrieverCanaryOptions", "retriever_canary_report"),
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
@@ -126,7 +150,7 @@ _MODULES = {
         "WeightsDiff", "canary", "connect", "diff", "end_canary", "history", "promote", "publish", "retire",
         "rollback",
     ),
-    "quorum.operations.status": ("FleetStatus", "ServerStatus", "status"),
+    "quorum.operations.status": ("FleetStatus", "RetrieverStatus", "ServerStatus", "status"),
     "quorum.operations.tune": ("TuneReport", "tune_member"),
     "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.votes": (

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replace files atomically, lock them for a change, and keep scratch folders that leave nothing behind."""
+"""Replace files atomically, hash and lock them, and keep scratch folders that leave nothing behind."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -163,6 +164,12 @@ def _sweep(folder: Path, pid: str, before_removal: Callable[[Path], None] | None
 
 def _lives(pid: str) -> bool:
     return not pid.isdecimal() or Path(f"/proc/{pid}").exists()
+
+
+def hash_file(path: Path) -> str:
+    """``sha256:...`` of a file's content."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _umask() -> int:

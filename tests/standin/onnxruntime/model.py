@@ -29,6 +29,7 @@ class TritonPythonModel:
         assert said.keys() <= KNOWN, said
         assert said["precision_mode"] in ("FP32", "FP16", "BF16", "INT8")
         self._least, self._most = (shapes(said[f"trt_profile_{name}_shapes"]) for name in ("min", "max"))
+        self._outputs = {output["name"] for output in config["output"]}
         version = Path(args["model_repository"]) / args["model_version"]
         self._session = onnxruntime.InferenceSession(
             version / config["default_model_filename"], providers=["CPUExecutionProvider"]
@@ -44,8 +45,12 @@ class TritonPythonModel:
             if not all(least <= size <= most for least, size, most in sizes):
                 error = pb_utils.TritonError(f"{name} {given.shape} is outside of the profile")
                 return pb_utils.InferenceResponse([], error)
-        (logits,) = self._session.run(["logits"], inputs)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits.astype(np.float32))])
+        names = list(request.requested_output_names())
+        assert {*names} <= self._outputs, names
+        found = self._session.run(names, inputs)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, each.astype(np.float32)) for name, each in zip(names, found, strict=True)]
+        )
 
 
 def shapes(text: str) -> dict[str, list[int]]:

@@ -201,7 +201,7 @@ class LLM:
             refusal = f"`default_max_tokens` ({longest}) must be greater than 0, max_seq_len is {self._most}"
         self._numbers += 1
         result = RequestOutput._made(self, self._numbers, list(inputs), self._reused(inputs))
-        result._stops = parameters.stop_token_ids or []
+        result._stops = [] if parameters.include_stop_str_in_output else parameters.stop_token_ids or []
         adapter = lora_request.lora_name if lora_request else None
         self._log(
             "generate", id=self._numbers, tokens=len(inputs), cached=result.cached_tokens, lora=adapter,

@@ -68,6 +68,8 @@ class TritonPythonModel:
                 top_k=int(value(request, "runtime_top_k")),
                 guided_decoding=GuidedDecodingParams(regex=guide.decode()) if kind == b"regex" else None,
                 logprobs=1 if value(request, "return_log_probs") else None,
+                stop_token_ids=stop_tokens(request),
+                include_stop_str_in_output=True,
             ),
         )
         self._live[number] = result
@@ -95,6 +97,17 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self._llm.shutdown()
+
+
+def stop_tokens(request: Any) -> list[int] | None:
+    """Words of one token, of all tokens and the places where each word ends; -1 pads the places."""
+    tensor = pb_utils.get_input_tensor_by_name(request, "stop_words_list")
+    if tensor is None:
+        return None
+    ((tokens, ends),) = tensor.as_numpy().tolist()
+    ends = [end for end in ends if end != -1]
+    assert ends == list(range(1, len(tokens) + 1)), (tokens, ends)
+    return [int(token) for token in tokens]
 
 
 def value(request: Any, name: str) -> Any:

@@ -131,6 +131,50 @@ def test_a_way_of_batching_that_loses_a_question_is_a_failure() -> None:
     assert outcomes(hf_8b__batching=part) == {"hf-8b/batching continuous at 32": "FAILED"}
 
 
+def encoded(**more: Any) -> dict[str, Any]:
+    side = {f"{side}_{key}": 10.0 for side in ("cpu", "gpu") for key in ("rate", "p50_ms", "p95_ms")}
+    load = {"concurrency": 32, "ratio": 12.3, "failed": 0, "abstained": 0, **side}
+    return {
+        "of": 64,
+        "answered": {"cpu": 64, "gpu": 64},
+        "same": 63,
+        "largest_gap": 0.02,
+        "engine_files": 2,
+        "loads": [load],
+        **more,
+    }
+
+
+def test_an_encoder_is_judged_on_what_it_answers_not_on_speed() -> None:
+    told = report.judge({"encoder-minilm/encoder": encoded()})
+    assert [one[:2] for one in told] == [
+        ("encoder-minilm/encoder answered", "ok"),
+        ("encoder-minilm/encoder as on the CPU", "ok"),
+        ("encoder-minilm/encoder compiled", "ok"),
+        ("encoder-minilm/encoder throughput", "not judged"),
+    ]
+    assert told[3][2] == "12.30 times the CPU's at 32 at once"
+    assert "63 of 64 answers are equal" in told[1][2]
+    assert "| encoder-minilm | graph, gpu | 32 | 10.0 |" in report.table(
+        {"encoder-minilm/encoder": encoded()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"answered": {"cpu": 64, "gpu": 63}}, "answered"),
+        ({"largest_gap": 0.11}, "as on the CPU"),
+        ({"largest_gap": None}, "as on the CPU"),
+        ({"engine_files": 0}, "compiled"),
+        ({"loads": [encoded()["loads"][0] | {"abstained": 1}]}, "at 32"),
+    ],
+)
+def test_an_encoder_that_differs_or_abstains_on_the_gpu_is_a_failure(more: dict[str, Any], what: str) -> None:
+    told = report.judge({"encoder-minilm/encoder": encoded(**more)})
+    assert [one[0] for one in told if one[1] == "FAILED"] == [f"encoder-minilm/encoder {what}"]
+
+
 def test_errors_and_gaps_are_told() -> None:
     parts = {
         "hf_8b__graph": {"skipped": "no server"},

@@ -59,7 +59,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, failures: dict[int, BaseException], *
 
 
 def options(**more: Any) -> quorum.ExtractOptions:
-    return quorum.ExtractOptions(out="out.csv", votes="votes.jsonl", attributes=["color"], **more)
+    return quorum.ExtractOptions(out="out.csv", votes="voted.jsonl", attributes=["color"], **more)
 
 
 def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +70,12 @@ def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.Monke
     assert (report.ended, report.resume, report.last_error) == ("complete", None, None)
     assert report.by_channel == {"quorum": ROWS - 1}
     assert report.to_json() == {
-        "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "votes.jsonl",
+        "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "voted.jsonl",
         "errors": {"INVALID_REQUEST": {"listings": 1, "first": "too long"}},
         "voted": ROWS - 1, "abstained": {}, "decided": ROWS - 1, "undecided": {},
     }  # fmt: skip
     assert seen == [(done, ROWS) for done in range(ROWS + 1)]
-    assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
+    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
 
 
 @pytest.mark.parametrize(("more", "title"), [({}, "'-1"), ({"escaped": False}, "-1")])
@@ -86,7 +86,7 @@ def test_cells_of_a_csv_are_escaped_unless_a_machine_reads_it(
     Path("in.csv").write_text("sku,title\ns,-1\n", "utf-8")
     quorum.extract(deployment, "in.csv", options(**more))
     assert Path("out.csv").read_text("utf-8").splitlines()[1].startswith(f"s,{title},red,")
-    assert '"title": "-1"' in Path("votes.jsonl").read_text("utf-8")
+    assert '"title": "-1"' in Path("voted.jsonl").read_text("utf-8")
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
@@ -112,7 +112,7 @@ def test_values_that_were_withheld_are_marked_and_counted(
         found = [json.loads(line)["attributes"]["color"] for line in text.splitlines()]
         rows = [(cell["value"] or "", cell["status"]) for cell in found]
     assert rows[:3] == [("", "NO_QUORUM"), ("", "NO_ANSWER"), ("red", "DECIDED")]
-    assert len(Path("votes.jsonl").read_text("utf-8").splitlines()) == ROWS
+    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
     result = CliRunner().invoke(app, ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"])
     assert result.exit_code == 0
     assert "no value in 20 of 50 answers: 10 NO_ANSWER, 10 NO_QUORUM" in result.stderr
@@ -242,11 +242,40 @@ def test_what_is_refused_leaves_earlier_outputs(
     deployment: quorum.Deployment, change: dict[str, Any], error: str
 ) -> None:
     Path("folder.jsonl").mkdir()
-    for name in ("out.csv", "votes.jsonl"):
+    for name in ("out.csv", "voted.jsonl"):
         Path(name).write_text("yesterday", "utf-8")
     with pytest.raises(QuorumError, match=error):
-        quorum.extract(deployment, "in.csv", replace(options(), **change))
-    assert [Path(name).read_text("utf-8") for name in ("out.csv", "votes.jsonl")] == ["yesterday"] * 2
+        quorum.extract(deployment, "in.csv", replace(options(force=True), **change))
+    assert [Path(name).read_text("utf-8") for name in ("out.csv", "voted.jsonl")] == ["yesterday"] * 2
+
+
+@pytest.mark.parametrize("filled", ["out.csv", "voted.jsonl"])
+def test_files_that_hold_something_are_replaced_only_if_asked_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, filled: str
+) -> None:
+    serve(monkeypatch, {})
+    other = {"out.csv": "voted.jsonl", "voted.jsonl": "out.csv"}[filled]
+    before = "yesterday" if filled == "out.csv" else Path("votes.jsonl").read_text("utf-8")
+    Path(filled).write_text(before, "utf-8")
+    holds = " with votes of alpha, beta" if filled == "voted.jsonl" else ""
+    with pytest.raises(OutputError, match=rf"{filled} exists{holds}; name another file.*by --force"):
+        quorum.extract(deployment, "in.csv", options())
+    assert Path(filled).read_text("utf-8") == before
+    assert not Path(other).exists()
+    result = CliRunner().invoke(
+        app, ["extract", "in.csv", "--out", "out.csv", "--votes", "voted.jsonl", "-a", "color", "--force"]
+    )
+    assert result.exit_code == 0, result.output
+    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+
+
+def test_a_file_without_content_may_be_written(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, {})
+    for name in ("out.csv", "voted.jsonl"):
+        Path(name).write_text("", "utf-8")
+    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
 
 
 def test_no_empty_answers_stay_where_the_votes_cannot_be_opened(deployment: quorum.Deployment) -> None:

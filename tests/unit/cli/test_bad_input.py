@@ -216,7 +216,7 @@ def test_validate_names_files_that_are_missing(folder: Path, run: Any) -> None:
 def test_an_output_file_is_left_alone_when_nobody_answers(folder: Path, run: Any) -> None:
     (folder / "in.csv").write_text("title\na shoe\n", encoding="utf-8")
     (folder / "out.csv").write_text("yesterday's answers\n", encoding="utf-8")
-    code, _, err = run("extract", "in.csv", "--out", "out.csv")
+    code, _, err = run("extract", "in.csv", "--out", "out.csv", "--force")
     assert code == 1
     assert "quorum up" in err
     assert (folder / "out.csv").read_text("utf-8") == "yesterday's answers\n"

@@ -124,18 +124,43 @@ def test_conflicts_and_cells_that_are_not_there_are_told(folder: Path, run: Any)
     sheet = f"product,attribute,gold\n{labelled.product},{labelled.attribute},other\nnobody,color,red\n"
     (folder / "label.csv").write_text(sheet, encoding="utf-8")
     code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
-    assert code == 0
+    assert code == 1
     assert f"label.csv, row 2: {labelled.product}, {labelled.attribute}: other is not taken" in err
     assert "label.csv, row 3: nobody, color: no such cell" in err
     assert "1 conflict, 1 cell that the table has not" in err
-    assert new_gold(folder) == {}
+    assert "no label added: votes.jsonl is as it was, and nothing was written" in err
+    assert not (folder / "votes-gold.jsonl").exists()
     (folder / "label.csv").write_text(
         "product,attribute,gold\n" + "".join(f"nobody {i},color,red\n" for i in range(6)), encoding="utf-8"
     )
     code, _, err = run("label", "votes.jsonl", "--apply", "label.csv", "--force")
-    assert code == 0
+    assert code == 1
     assert err.count("no such cell") == 5
     assert "\nand 1 more\n0 conflicts, 6 cells that" in err
+
+
+def test_a_sheet_without_gold_writes_nothing(folder: Path, run: Any) -> None:
+    assert run("label", "votes.jsonl", "-n", "4")[0] == 0
+    code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
+    assert code == 1
+    assert "label.csv: no row has anything in its column `gold`" in " ".join(err.split())
+    assert not (folder / "votes-gold.jsonl").exists()
+
+
+def test_what_was_applied_left_and_written_is_told(folder: Path, run: Any) -> None:
+    before = (folder / "votes.jsonl").read_bytes()
+    assert run("label", "votes.jsonl", "-n", "4")[0] == 0
+    fill(folder, {1: "red"})
+    code, _, err = run("label", "votes.jsonl", "--apply", "label.csv")
+    assert code == 0
+    assert "3 rows of label.csv without gold: left unlabelled" in err
+    assert "wrote votes-gold.jsonl (votes.jsonl is as it was); next: `quorum learn votes-gold.jsonl`" in err
+    assert (folder / "votes.jsonl").read_bytes() == before
+    # The same sheet again adds nothing to the table that has its gold.
+    code, out, _ = run("label", "votes-gold.jsonl", "--apply", "label.csv", "-o", "again.jsonl", "--json")
+    told = json.loads(out)
+    assert (code, told["same"], told["added"], told["empty"], told["out"]) == (0, 1, 0, 3, None)
+    assert not (folder / "again.jsonl").exists()
 
 
 def test_questions_are_answered_by_number_text_dash_or_not_at_all(folder: Path, typed: Ask) -> None:

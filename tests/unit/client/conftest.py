@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
 import grpc
 import pytest
+from support.both_clients import Asyncio, Blocking
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -106,32 +107,35 @@ def triton() -> Iterator[Triton]:
 
 
 @pytest.fixture
-def nowhere() -> str:
-    """An address where nobody listens, that a server may take up later."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+def kept_port() -> Iterator[socket.socket]:
+    """A socket that keeps its port from others, and does not listen."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield kept
 
 
 @pytest.fixture
-def late_server(nowhere: str) -> Iterator[Callable[[float], str]]:
-    """Start a server at an address some time after the test asked for it."""
-    servers: list[grpc.Server] = []
-    threads: list[threading.Thread] = []
+def nowhere(kept_port: socket.socket) -> str:
+    """An address where nobody listens."""
+    return f"127.0.0.1:{kept_port.getsockname()[1]}"
 
-    def start(delay_s: float) -> str:
-        def later() -> None:
-            time.sleep(delay_s)
+
+@pytest.fixture
+def come(kept_port: socket.socket, nowhere: str) -> Iterator[Callable[[], None]]:
+    """Starts a server at :func:`nowhere`; only its first call does so."""
+    servers: list[grpc.Server] = []
+
+    def start() -> None:
+        if not servers:
+            kept_port.close()
             servers.append(Triton().serve(int(nowhere.rpartition(":")[2])))
 
-        threads.append(threading.Thread(target=later))
-        threads[-1].start()
-        return nowhere
-
     yield start
-    for thread in threads:
-        thread.join()
     for server in servers:
         server.stop(0).wait()
+
+
+@pytest.fixture(params=[Blocking, Asyncio], ids=["sync", "aio"])
+def make(request: pytest.FixtureRequest) -> Any:
+    """A client of either kind."""
+    return request.param

@@ -125,7 +125,7 @@ def test_values_are_sorted_and_each_once() -> None:
 def test_many_places_take_no_long_time() -> None:
     assert locate("a " * 16_000, [("a", "x")] * MAX_SPANS) is not None
     text = "aab" * 10_000
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert locate(text, [(text[at : at + 3 + at % 60], "x") for at in range(MAX_SPANS)]) is not None
-    assert time.perf_counter() - begun < 0.5, "about 0.01 s on an idle machine"
+    assert time.thread_time() - begun < 0.5, "about 0.01 s"
     assert TextSpan(0, 1, "x") in (locate("a" * 32_000, [("a", "x")]) or [])

@@ -9,11 +9,11 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from support.weights_files import CATALOGUE, LEARNED, MEMBERS, default, edited, refused
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import (
-    Weights,
     WeightsError,
     attribute_of,
     dumps,
@@ -22,39 +22,6 @@ from quorum.decision.weights import (
     load,
     loads,
 )
-
-MEMBERS = ("llama", "qwen", "gpt")
-CATALOGUE = {"": "sha256:open", "colour": "sha256:c", "gender": "sha256:g"}
-LEARNED = Weights(
-    method="loglinear",
-    members=MEMBERS,
-    default=Parameters((1.0, 0.5, 2.25), -0.5, 0.75),
-    attributes={"gender": Parameters((0.0, 1.0, 2.0), 0.25, 0.5)},
-    groups={"shoes|gender": Parameters((3.0, 0.0, 0.0), 0.0, 0.0)},
-    catalogue=CATALOGUE,
-    confidence="calibrated",
-    settings={"ridge": 5.0},
-    provenance={"created": "2024-01-01T00:00:00Z", "rows": 10, "gold_labels": 5},
-)
-
-
-def edited(**changes):
-    content = json.loads(dumps(LEARNED))
-    content.update(changes)
-    return json.dumps(content)
-
-
-def default(weights, **biases):
-    return edited(default={"weights": weights, **(biases or {"na_bias": 0, "none_bias": 0})})
-
-
-def refused(text, *words):
-    with pytest.raises(WeightsError) as caught:
-        loads(text, "7/weights.json")
-    message = str(caught.value)
-    assert message.startswith("7/weights.json: ")
-    for word in words:
-        assert word in message
 
 
 def test_round_trip_and_same_bytes():
@@ -290,70 +257,6 @@ def test_not_writable_as_json():
         dumps(replace(LEARNED, settings={"ridge": float("nan")}))
 
 
-OFFSETS = ((-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5),) * 3
-SCORED = replace(LEARNED, default=Parameters((1.0, 0.5, 2.25), -0.5, 0.75, 0.0, OFFSETS))
-
-
-def scored(**changes):
-    content = json.loads(dumps(SCORED))
-    content.update(changes)
-    return json.dumps(content)
-
-
-def older(schema, **changes):
-    path = Path(__file__).parent / f"data/weights_schema_{schema}.json"
-    return json.dumps(json.loads(path.read_text("utf-8")) | changes)
-
-
-def test_only_weights_with_scores_have_levels():
-    assert loads(dumps(SCORED)) == SCORED
-    assert json.loads(dumps(SCORED))["score_log_odds"] == [-3, -2, -1, 0, 1, 2, 3, 4, 5]
-    assert "scores" not in json.loads(dumps(SCORED))["attributes"]["gender"]
-    assert json.loads(dumps(LEARNED))["schema_version"] == json.loads(dumps(SCORED))["schema_version"] == 3
-    assert "score" not in dumps(LEARNED)
-    assert SCORED.uses_scores
-    assert not LEARNED.uses_scores
-    assert SCORED.content_hash != LEARNED.content_hash
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (scored(score_log_odds=[0, 1]), ["score_log_odds are [0, 1]", "learn the weights again"]),
-        (edited(score_log_odds=[-3, -2, -1, 0, 1, 2, 3, 4, 5]), ["exactly with weights that use scores"]),
-        (older(1, score_log_odds=[0]), ["schema_version is 1", "score_log_odds"]),
-        (older(1, schema_version=2), ["schema_version is 2", "score_log_odds"]),
-        (
-            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[0] * 9] * 2}),
-            ["default.scores must have 9 numbers for each of 3 members"],
-        ),
-        (
-            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [[0] * 8] * 3}),
-            ["default.scores must have 9 numbers"],
-        ),
-        (
-            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "scores": [["x"] * 9] * 3}),
-            ["default: ", "scores"],
-        ),
-        (
-            scored(default={"weights": [1] * 3, "na_bias": 0, "none_bias": 0, "scores": [[1.7e308] * 9] * 3}),
-            ["default: the numbers are so large that their sum is no number"],
-        ),
-        (
-            scored(default={"weights": [1, 1, 1], "na_bias": 0, "none_bias": 0, "evidence": {}}),
-            ["default: ", "evidence"],
-        ),
-    ],
-)  # fmt: skip
-def test_scores_that_are_refused(text, words):
-    refused(text, *words)
-
-
-def test_an_infinite_offset_is_refused():
-    with pytest.raises(WeightsError, match=r"default.scores must be finite"):
-        replace(SCORED, default=Parameters((1.0,) * 3, 0.0, 0.5, 0.0, ((float("nan"),) * 9,) * 3))
-
-
 @pytest.mark.parametrize("bias", ["na_bias", "none_bias", "part_bias"])
 def test_numbers_whose_sum_is_no_number_are_refused(bias):
     values = {"na_bias": 0.0, "none_bias": 0.5, bias: 1.7e308}
@@ -370,36 +273,3 @@ def test_weights_whose_sum_is_no_number_in_another_order_are_refused():
     assert math.isfinite(largest + little + little)
     assert not math.isfinite(largest + (little + little))
     refused(default([largest, little, little]), "default: the numbers are so large")
-
-
-EVIDENT = replace(LEARNED, evidence={"any_case": (0.98, 0.13, 0.5), "words": (0.1, 0.3, -0.4)})
-
-
-def evident(**changes):
-    content = json.loads(dumps(EVIDENT))
-    content["evidence"] |= changes
-    return json.dumps(content)
-
-
-def test_evidence_is_kept_and_absent_where_there_is_none():
-    assert loads(dumps(EVIDENT)) == EVIDENT
-    assert EVIDENT.content_hash != LEARNED.content_hash
-    assert "evidence" not in json.loads(dumps(LEARNED))
-    turned = replace(EVIDENT, evidence=dict(reversed(EVIDENT.evidence.items())))
-    assert dumps(turned) == dumps(EVIDENT)
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        (evident(colour=[0, 1, 1]), "no features"),
-        (evident(words=[0, 0, 1]), "scale above 0"),
-        (evident(words=[0, 1]), "evidence"),
-        (evident(words=[0, 1, "x"]), "evidence"),
-        (evident(words=[0, 1, 1e308]), "at most"),
-        (evident(words=[0, 1, 0.3]), "content_hash"),
-        (evident(words=[0, 1, 0.3]).replace('"schema_version": 3', '"schema_version": 2'), "unknown: "),
-    ],
-)
-def test_evidence_that_cannot_be_is_refused(text, word):
-    refused(text, word)

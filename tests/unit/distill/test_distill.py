@@ -17,15 +17,20 @@ from support.tiny_encoder import write_encoder
 from quorum.distill.lessons import DistillSources
 from quorum.distill.options import DistillOptions
 from quorum.distill.run import DistillReport, distill_student
+from quorum.files import hash_file
 from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.judged import JudgedError, JudgedPair, write_judged
-from quorum.retrieval.manifest import check_student, file_hash, read_student
-from quorum.runtimes.encoder_folder import answerable, check_files, read_encoder
+from quorum.retrieval.manifest import check_student, read_student
+from quorum.runtimes.base import RuntimeSettings
+from quorum.runtimes.encoder_folder import open_folder
+from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import BaseModelError
 from quorum.tune.card import read_card
 from quorum.tune.loop import Step, TrainingError
+from quorum.tune.tuned_on import question_hash, read_tuned_on
+from quorum_contract.fields import join_fields
 
 COLOURS, THINGS = ("red", "blue", "grey", "pink", "gold"), ("cap", "mug", "belt", "sock", "lamp")
 QUICK = DistillOptions(
@@ -109,8 +114,8 @@ def test_the_student_is_whole_and_says_what_it_was_made_of(
     assert student == report.student
     # The base has 32 dimensions: 384 are not to be had.
     assert student.dims == (32, 16, 8)
-    assert student.data["judged"] == {"file": "judged.jsonl", "hash": file_hash(judged)}
-    assert student.data["keyphrases"]["hash"] == file_hash(keyphrases)
+    assert student.data["judged"] == {"file": "judged.jsonl", "hash": hash_file(judged)}
+    assert student.data["keyphrases"]["hash"] == hash_file(keyphrases)
     assert student.data["judge"]["weights"] == 3
     learned = student.data["pairs"]
     assert learned["judge"] > learned["judged"] > 0
@@ -152,16 +157,23 @@ def test_the_served_encoder_has_the_vectors_of_both_kinds(made: Made) -> None:
 
 def test_the_cross_encoder_can_be_a_member(made: Made) -> None:
     folder = made[0] / "cross-encoder"
-    found = read_encoder(folder)
-    check_files(found, folder)
-    assert (found.head, found.attributes, found.labels) == ("label", ("relevance",), ("no", "yes"))
-    assert found.fields == ("item", "keyphrase")
     asked = Attribute(
         "relevance", kind="label", values=("no", "maybe", "yes"), allow_na=False, fields=("item", "keyphrase")
     )
-    assert answerable(found, Catalogue.of([asked]), folder) == {"relevance"}
+    options = EncoderOptions(model="cross-encoder")
+    found, names = open_folder(RuntimeSettings("encoder", made[0], options, catalogue=Catalogue.of([asked])))
+    assert names == {"relevance"}
+    assert found.files.keys() == {"model.onnx", "tokenizer.json"}
+    assert (found.head, found.attributes, found.labels) == ("label", ("relevance",), ("no", "yes"))
+    assert found.fields == ("item", "keyphrase")
     card = read_card(folder)
     assert card.held_out_rows == made[1].student.data["pairs"]["held_out"]
+    # Learned, held out, or a random pair that is learned as irrelevant.
+    tuned_on = read_tuned_on(folder)
+    texts = [join_fields({"item": pair.text, "keyphrase": pair.keyphrase}) for pair in pairs()]
+    assert {question_hash("relevance", text) for text in texts} < tuned_on
+    assert len(tuned_on) <= len(texts) * 4 / 3
+    assert card.tuned_on == "tuned_on.txt"
     for line in ("relevance-encoder", "runtime: encoder", "fields: [item, keyphrase]"):
         assert line in made[1].member
 
@@ -170,7 +182,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     made: Made, base: Path, judged: Path, keyphrases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Exporting takes seconds, and is another test's.
-    monkeypatch.setattr("quorum.distill.run.write_encoder", lambda student, texts, folder: leave(folder))
+    monkeypatch.setattr("quorum.distill.run.write_student", lambda student, texts, folder: leave(folder))
     monkeypatch.setattr("quorum.distill.run.write_assistant", lambda *_: None)
     monkeypatch.setattr(
         "quorum.distill.run.int8_vectors",

@@ -199,9 +199,12 @@ def test_kept_attributes_keep_their_kind() -> None:
     kept = keep_attributes(new, live, ["entities", "summary"])
     assert recorded_kinds(kept.settings) == {"entities": "spans", "summary": "text"}
     assert kept.settings["texts"] == live.settings["texts"]
-    biased = replace(live, settings={**live.settings, "set_bias": {"entities": 0.5, "materials": 0.25}})
-    assert keep_attributes(new, biased, ["entities"]).settings["set_bias"] == {"entities": 0.5}
-    assert "set_bias" not in keep_attributes(biased, live, ["entities", "materials"]).settings
+    chosen = {"entities": {"weights": "equal"}, "materials": {"weights": "learned"}}
+    biased = replace(live, settings={**live.settings, "set_choice": chosen})
+    assert keep_attributes(new, biased, ["entities"]).settings["set_choice"] == {
+        "entities": chosen["entities"]
+    }
+    assert "set_choice" not in keep_attributes(biased, live, ["entities", "materials"]).settings
     found, before = (decide_answers(table, weights, KINDS).values for weights in (kept, live))
     rows = [i for i, cell in enumerate(table.cells) if cell.attribute in ("entities", "summary")]
     assert [found[row] for row in rows] == [before[row] for row in rows]

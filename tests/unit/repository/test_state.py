@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorum.repository.state import RepositoryError, State, dump_state, read_state
-from quorum_contract import CANARY, STABLE
+from quorum.repository.state import RepositoryError, RetrieverState, State, dump_state, read_state
+from quorum_contract import CANARY, CHANNELS, RECOMMEND, RECOMMEND_CANARY, RECOMMEND_CHANNELS, STABLE
 
 GOOD: dict[str, Any] = {
     "schema_version": 1,
@@ -20,11 +20,23 @@ GOOD: dict[str, Any] = {
 }
 
 
+RETRIEVER = {
+    "versions": [2, 5],
+    "pins": {"quorum_recommend": 2, "quorum_recommend_canary": 5},
+    "canary_share": 0.1,
+}
+RETRIEVED = RetrieverState((2, 5), {RECOMMEND: 2, RECOMMEND_CANARY: 5}, 0.1)
+
+
 @st.composite
 def states(draw: st.DrawFn) -> State:
-    versions = tuple(sorted(draw(st.sets(st.integers(1, 10**6), min_size=1, max_size=9))))
-    pins = {channel: draw(st.sampled_from(versions)) for channel in (CANARY, STABLE)}
-    return State(versions, pins, draw(st.floats(0, 1) | st.sampled_from([0, 1])))
+    def served(channels: tuple[str, ...]) -> tuple[tuple[int, ...], dict[str, int], float]:
+        versions = tuple(sorted(draw(st.sets(st.integers(1, 10**6), min_size=1, max_size=9))))
+        pins = {channel: draw(st.sampled_from(versions)) for channel in reversed(channels)}
+        return versions, pins, draw(st.floats(0, 1) | st.sampled_from([0, 1]))
+
+    has_retriever = draw(st.booleans())
+    return State(*served(CHANNELS), RetrieverState(*served(RECOMMEND_CHANNELS)) if has_retriever else None)
 
 
 @given(state=states())
@@ -55,9 +67,31 @@ def test_the_file_is_one_fact_a_line() -> None:
     )
 
 
+def test_a_retriever_is_a_fact_beside_the_weights(tmp_path: Path) -> None:
+    old = State((1, 3), {STABLE: 1, CANARY: 3}, 0.05)
+    state = State((1, 3), {STABLE: 1, CANARY: 3}, 0.05, RETRIEVED)
+    assert json.loads(dump_state(state)) == GOOD | {"retriever": RETRIEVER}
+    assert "retriever" not in dump_state(old)
+    for changed in (state.pinned(STABLE, 3), state.listing([3], dict.fromkeys(CHANNELS, 3))):
+        assert changed.retriever == RETRIEVED
+    moved = RETRIEVED.pinned(RECOMMEND, 5, 1)
+    assert moved == RetrieverState((2, 5), {RECOMMEND: 5, RECOMMEND_CANARY: 5}, 1.0)
+    with pytest.raises(ValueError, match="quorum_recommend is pinned to version 2, loaded are"):
+        RETRIEVED.listing([5])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"retriever": RETRIEVER | {"versions": []}}, "versions [] are not ascending"),
+        (
+            {"retriever": RETRIEVER | {"pins": GOOD["pins"]}},
+            "pins are of ['quorum', 'quorum_canary'], expected ['quorum_recommend', ",
+        ),
+        ({"retriever": RETRIEVER | {"versions": [2]}}, "is pinned to version 5, loaded are [2]"),
+        ({"retriever": RETRIEVER | {"canary_share": 2}}, "canary_share 2.0 is not in [0, 1]"),
+        ({"retriever": RETRIEVER | {"retriever": None}}, "unknown field `retriever`"),
+        ({"retriever": 5}, "$.retriever"),
         ({"versions": []}, "versions [] are not ascending"),
         ({"versions": [3, 1]}, "versions [3, 1] are not ascending"),
         ({"versions": [1, 1, 3]}, "are not ascending"),

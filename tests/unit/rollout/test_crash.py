@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from support import deployment
 from support.deployment import Served, write_deployment
+from support.killing import killed_before
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from quorum.decision.weights import Parameters, Weights
@@ -31,8 +30,6 @@ from quorum.rollout.offline import quarantine, recover_offline, reset_weights
 from quorum_contract import CANARY, STABLE, VOTE
 
 MEMBERS = ("alpha", "beta", "gamma")
-OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "open"}
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Server:
@@ -119,35 +116,6 @@ def weights(heavy: float) -> Weights:
 def rollout_on(spec: Deployment, repository: Path, failing: bool = False) -> Rollout:
     server = Server(Store(repository))
     return Rollout(spec, server, server.failing if failing else server.probe, repository)
-
-
-def killed_before(operation: int, repository: Path, act: Callable[[], Any]) -> bool:
-    """Do it in a process that dies right before so many file operations; whether it died."""
-    child = os.fork()
-    if child == 0:
-        left = operation
-
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
-            if event not in OPERATIONS or str(repository) not in str(arguments[0]):
-                return
-            if event == "open" and not (arguments[2] or 0) & WRITING:
-                return
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            act()
-        except RolloutError:
-            pass
-        except BaseException:
-            os._exit(3)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL), status
-    return status != 0
 
 
 @pytest.mark.slow

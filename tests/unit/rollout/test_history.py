@@ -145,6 +145,7 @@ def test_a_line_is_an_event_as_json(history: History) -> None:
     assert json.loads(history.path.read_text("utf-8")) == json.loads(json.dumps(event.to_json())) == {
         "at": event.at, "who": "somebody", "action": "publish", "version": 2, "before": None,
         "weights_hash": "sha256:2", "outcome": "done", "reason": None, "retired": [],
+        "model": "quorum_vote",
     }  # fmt: skip
 
 

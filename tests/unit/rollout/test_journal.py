@@ -45,7 +45,7 @@ def test_a_journal_is_flat_and_reads_back(spec: Deployment, store: Store) -> Non
     Journal(spec, store, History(store.path)).begin(pending)
     assert json.loads(store.pending_path.read_text("utf-8")) == {
         "at": "now", "action": "promote", "version": 2, "before": 1, "weights_hash": "sha256:2",
-        "reason": None, "retired": [], "models": ["quorum"], "adds_version": False,
+        "reason": None, "retired": [], "model": "quorum_vote", "models": ["quorum"], "adds_version": False,
         "old": {"versions": [1, 2], "pins": {"quorum": 1, "quorum_canary": 1}, "canary_share": 0.0},
         "new": {"versions": [1, 2], "pins": {"quorum": 2, "quorum_canary": 1}, "canary_share": 0.0},
     }  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkpoints import write_checkpoint
 from support.encoder_members import (
     CATALOGUE,
     ENGINES,
@@ -18,6 +19,8 @@ from support.encoder_members import (
 from support.encoders import write_encoder
 
 from quorum.runtimes import create
+from quorum.runtimes.base import RuntimeSettings
+from quorum.runtimes.options import HfOptions
 
 
 @pytest.fixture(scope="package")
@@ -46,4 +49,25 @@ def start_encoder(encoders: Path) -> Iterator[Callable[..., Any]]:
 
     yield start
     for runtime in started:
+        runtime.close()
+
+
+@pytest.fixture(scope="package")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random llama."""
+    return write_checkpoint(tmp_path_factory.mktemp("hf") / "llama")
+
+
+@pytest.fixture
+def start_hf() -> Iterator[Callable[..., Any]]:
+    """Starts members of runtime ``hf`` on the CPU, and closes them."""
+    running: list[Any] = []
+
+    def start(folder: Path, **options: Any) -> Any:
+        settings = HfOptions(**{"model": folder.name, "device": "cpu", **options})
+        running.append(create(RuntimeSettings("m", folder.parent, settings)))
+        return running[-1]
+
+    yield start
+    for runtime in running:
         runtime.close()

@@ -22,6 +22,8 @@ from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.tasks.parse import Vote
 from quorum_contract import Status
 
+FAILED = Vote("", Status.ERROR)
+
 
 def test_a_thousand_questions_are_each_answered_once(start_encoder: Any) -> None:
     runtime = start_encoder("label", max_batch=7)
@@ -70,7 +72,7 @@ def test_expired_and_cancelled_questions_are_not_computed() -> None:
         assert go_on.wait(10)
         return [Vote("x", Status.ANSWERED)] * len(rows)
 
-    batcher: Batcher[int] = Batcher("small", 4, compute, lambda row: row)
+    batcher: Batcher[int, Vote] = Batcher("small", 4, compute, lambda row: row, FAILED)
     replies: dict[int, Reply] = {}
 
     def submit(number: int, asked: Question) -> None:
@@ -103,7 +105,7 @@ def test_a_row_that_cannot_be_computed_costs_its_own_vote() -> None:
             raise RuntimeError("a poisoned row")
         return [Vote(str(row), Status.ANSWERED) for row in rows]
 
-    batcher: Batcher[int] = Batcher("small", 8, compute, lambda row: row)
+    batcher: Batcher[int, Vote] = Batcher("small", 8, compute, lambda row: row, FAILED)
     replies: dict[int, Any] = {}
     left = threading.Semaphore(0)
     for number in range(10):
@@ -131,7 +133,7 @@ def test_rows_of_similar_length_are_computed_together() -> None:
         assert go_on.wait(10)
         return [Vote(str(row), Status.ANSWERED) for row in rows]
 
-    batcher: Batcher[int] = Batcher("small", 4, compute, lambda row: row)
+    batcher: Batcher[int, Vote] = Batcher("small", 4, compute, lambda row: row, FAILED)
     replies: dict[int, Reply] = {}
     left = threading.Semaphore(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,10 @@ from hypothesis import strategies as st
 from support.tiny_encoder import tiny_tokenizer
 
 from quorum.decision.spans import load_pairs, locate
-from quorum.runtimes.encoder_input import EncoderInput, pair_of, pieces_of
+from quorum.runtimes.encoder_folder import EncoderFile
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads.label import pair_of
+from quorum.runtimes.heads.value import pieces_of
 from quorum_contract.fields import one_line
 
 WORDS = ["red", "jersey", "jerseys", "cap", "acme", "brand", "name", "blue"]
@@ -25,13 +27,10 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60) | st.lists(
 ).map(" ".join)
 
 
-@dataclass(frozen=True)
-class Head:
-    head: Any
-    labels: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    max_tokens: int = 24
-    with_category: bool = False
+def described(head: Any, labels: tuple[str, ...] = (), **more: Any) -> EncoderFile:
+    return EncoderFile(
+        schema_version=1, head=head, attributes=("a",), labels=labels, **{"max_tokens": 24, **more}
+    )
 
 
 def tokens(inputs: EncoderInput, ids: Any) -> list[str]:
@@ -39,7 +38,7 @@ def tokens(inputs: EncoderInput, ids: Any) -> list[str]:
 
 
 def test_a_question_and_a_text_with_plural_endings_apart() -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("value", with_category=True))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("value", with_category=True))
     row = inputs.encode("Acme  Jerseys", "Cap", "Brand Name")
     assert tokens(inputs, row.ids) == (
         ["[CLS]", "brand", "name", ":", "cap", "[SEP]", "acme", "jersey", "##s", "[SEP]"]
@@ -60,7 +59,7 @@ def test_plural_endings() -> None:
 @settings(max_examples=40)
 @given(TEXTS, st.integers(0, 2**32 - 1))
 def test_a_value_is_literally_in_the_text(text: str, seed: int) -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("value"))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("value"))
     row = inputs.encode(text, "", "brand")
     logits = np.random.default_rng(seed).normal(0, 3, (len(row.ids) + 2, 2))
     answer = inputs.decode(row, logits)
@@ -71,7 +70,7 @@ def test_a_value_is_literally_in_the_text(text: str, seed: int) -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(0, 2**32 - 1))
 def test_the_best_value_is_that_of_a_search_over_all(count: int, seed: int) -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("value"))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("value"))
     row = inputs.encode(" ".join("abcdefg"[:count]), "", "brand")
     logits = np.random.default_rng(seed).normal(0, 2, (len(row.ids), 2))
     scores = {"n/a": logits[0].sum()}
@@ -87,7 +86,7 @@ def test_the_best_value_is_that_of_a_search_over_all(count: int, seed: int) -> N
 
 
 def test_nothing_is_the_answer_where_the_first_token_says_so() -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("value"))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("value"))
     row = inputs.encode("acme cap", "", "brand")
     logits = np.zeros((len(row.ids), 2))
     logits[0] = 5.0
@@ -99,7 +98,7 @@ def test_nothing_is_the_answer_where_the_first_token_says_so() -> None:
 @settings(max_examples=40)
 @given(TEXTS, st.integers(0, 2**32 - 1))
 def test_spans_are_parts_of_the_text(text: str, seed: int) -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("spans", TAGS))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("spans", TAGS))
     row = inputs.encode(text)
     logits = np.random.default_rng(seed).normal(0, 3, (len(row.ids) + 1, len(TAGS)))
     answer = inputs.decode(row, logits)
@@ -118,7 +117,7 @@ def test_spans_are_parts_of_the_text(text: str, seed: int) -> None:
     ],
 )
 def test_tags_become_spans(tags: str, expected: list[list[str]]) -> None:
-    inputs = EncoderInput(tiny_tokenizer(["acme", "jersey"]), Head("spans", TAGS))
+    inputs = EncoderInput(tiny_tokenizer(["acme", "jersey"]), described("spans", TAGS))
     row = inputs.encode("acme red  jersey")
     assert tokens(inputs, row.ids) == ["[CLS]", "acme", "r", "##e", "##d", "jersey", "[SEP]"]
     logits = np.zeros((len(row.ids), len(TAGS)))
@@ -130,7 +129,7 @@ def test_tags_become_spans(tags: str, expected: list[list[str]]) -> None:
 
 
 def test_words_behind_the_longest_input_are_outside_of_spans() -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("spans", TAGS, max_tokens=8))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("spans", TAGS, max_tokens=8))
     row = inputs.encode("red " * 20)
     assert len(row.ids) == 8
     logits = np.zeros((8, len(TAGS)))
@@ -145,7 +144,7 @@ def test_fields_become_a_pair() -> None:
     assert pair_of(fields, "title: red") == ("", "red")
     assert pair_of(fields, "just a text") == ("just a text", None)
     assert pair_of(fields, "other: a\nquery: b") == ("other: a query: b", None)
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("label", ("yes", "no"), fields))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("label", ("yes", "no"), fields=fields))
     row = inputs.encode("query: cap\ntitle: red cap")
     assert tokens(inputs, row.ids) == ["[CLS]", "cap", "[SEP]", "red", "cap", "[SEP]"]
     answer = inputs.decode(row, np.array([0.0, 2.0]))
@@ -154,7 +153,7 @@ def test_fields_become_a_pair() -> None:
 
 
 def test_a_batch_is_padded_and_masked() -> None:
-    inputs = EncoderInput(tiny_tokenizer(WORDS), Head("spans", TAGS))
+    inputs = EncoderInput(tiny_tokenizer(WORDS), described("spans", TAGS))
     ids, mask = inputs.pad([inputs.encode("red"), inputs.encode("red cap blue")])
     assert ids.dtype == mask.dtype == np.int64
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5]

@@ -18,13 +18,13 @@ from support.encoder_members import (
 from support.encoders import network
 
 import quorum
+from quorum.files import hash_file
 from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.option_base import OptionError
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tune.data import hash_of
 from quorum_contract import Status
 
 
@@ -65,6 +65,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"encoder": {"labels": []}}, "has no labels"),
     "equal labels": ({"encoder": {"labels": ["red", "red"]}}, "two labels are equal"),
     "foreign label": ({"encoder": {"labels": ["red", "pink"]}}, "'pink' is no value of 'shade'"),
+    "label that is a tag elsewhere": ({"encoder": {"labels": ["red", "O"]}}, "'O' is no value of 'shade'"),
+    "labels of places": ({"encoder": {"head": "value"}}, "it has labels"),
+    "no tag": ({"encoder": {"head": "spans", "labels": ["O", "red"]}}, "tag 'red' is none of O, B-type"),
+    "tag of no type": ({"encoder": {"head": "spans", "labels": ["O", "B-"]}}, "'' is no value of 'shade'"),
     "too few labels": ({"encoder": {"labels": ["red"]}}, "has logits [1, 2], and encoder.json needs [1, 1]"),
     "short inputs": ({"encoder": {"max_tokens": 2}}, "max_tokens is 2"),
     "no inputs": (
@@ -174,6 +178,35 @@ def test_validate_compares_the_folder_with_the_catalogue(encoders: Path, tmp_pat
         quorum.validate(quorum.load_deployment(path))
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_validate_refuses_files_of_another_encoder(encoders: Path, tmp_path: Path, name: str) -> None:
+    """What the start refuses, with both hashes and what to do; nothing is opened for it."""
+    files = {file: hash_file(encoders / "label" / file) for file in ("model.onnx", "tokenizer.json")}
+    broken(encoders, tmp_path, encoder={"files": files})
+    member = {"name": "small", "runtime": "encoder", "options": {"model": "broken"}}
+    shade = {"kind": "label", "values": ["red", "blue"]}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    quorum.validate(quorum.load_deployment(path))
+    (tmp_path / "broken" / name).write_bytes((encoders / "value" / name).read_bytes())
+    with pytest.raises(quorum.QuorumError) as refused:
+        quorum.validate(quorum.load_deployment(path))
+    for part in (
+        "members[0].options.model: member 'small': ", str(tmp_path / "broken" / name),
+        hash_file(tmp_path / "broken" / name)[:23], files[name][:23], "copy the whole folder again",
+    ):  # fmt: skip
+        assert part in str(refused.value)
+
+
+def test_validate_refuses_more_tokens_than_it_was_tuned_on(encoders: Path, tmp_path: Path) -> None:
+    options = {"model": str(encoders / "label"), "max_tokens": 64}
+    shade = {"kind": "label", "values": ["red", "blue"]}
+    member = {"name": "small", "runtime": "encoder", "options": options}
+    (tmp_path / "deploy.yaml").write_text(json.dumps({"members": [member], "attributes": {"shade": shade}}))
+    with pytest.raises(quorum.QuorumError, match="tuned on 32 tokens; give at most that"):
+        quorum.validate(quorum.load_deployment(tmp_path / "deploy.yaml"))
+
+
 def test_an_int8_file_is_read_with_a_warning(
     encoders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,7 +249,9 @@ def test_files_of_another_encoder_are_refused(encoders: Path, tmp_path: Path, na
     pytest.importorskip("onnxruntime")
     folder = encoders / "label"
     files = {
-        path.name: hash_of(path) for path in folder.iterdir() if path.name in ("model.onnx", "tokenizer.json")
+        path.name: hash_file(path)
+        for path in folder.iterdir()
+        if path.name in ("model.onnx", "tokenizer.json")
     }
     said = broken(encoders, tmp_path, encoder={"files": files})
     create(settings(said.root, "broken", engine="onnxruntime")).close()

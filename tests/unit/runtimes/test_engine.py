@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -84,9 +85,8 @@ def runtime(inner: Inner) -> Iterator[Any]:
     made.close()
 
 
-def start(inner: Inner, **given: Any) -> Any:
+def start(inner: Inner, folder: Path = ROOT / "examples" / "demo" / "models", **given: Any) -> Any:
     options = EngineOptions(engine=".", tokenizer="demo-llama", lora=Lora("x"), max_tokens=40, **given)
-    folder = ROOT / "examples" / "demo" / "models"
     made: Any = create(RuntimeSettings("llama", folder, options, infer=inner))
     inner.tokens = made._tokenizer.encode('{"color":"red"}')
     inner.log_probs = [-0.5 * number for number in range(len(inner.tokens))]
@@ -133,11 +133,34 @@ def test_log_probs_are_not_asked_for_without_scores(inner: Inner) -> None:
     assert "return_log_probs" not in inner.asked[0][1]
 
 
-def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> None:
+@pytest.mark.parametrize("where", ["tokenizer", "model"])
+def test_every_end_token_of_the_checkpoint_ends_an_answer(inner: Inner, tmp_path: Path, where: str) -> None:
+    demo = ROOT / "examples" / "demo" / "models" / "demo-llama"
+    shutil.copytree(demo, tmp_path / "demo-llama", ignore=shutil.ignore_patterns("generation_config.json"))
+    checkpoint = tmp_path / ("demo-llama" if where == "tokenizer" else "checkpoint")
+    checkpoint.mkdir(exist_ok=True)
+    config = json.loads((demo / "generation_config.json").read_text())
+    own = config["eos_token_id"]
+    (checkpoint / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [own, 9, 7]}))
+    runtime = start(inner, tmp_path, model="checkpoint")
+    inner.tokens, inner.log_probs = [*inner.tokens, 9], [*inner.log_probs, -3.0]
+    (reply,) = ask(runtime)
+    runtime.close()
+    inputs = inner.asked[0][1]
+    check_inputs(inputs)
+    assert inputs["end_id"].tolist() == [[own]]
+    assert inputs["stop_words_list"].tolist() == [[[7, 9], [1, 2]]]
+    # The backend leaves the stop word on the answer.
+    assert reply.text == '{"color":"red"}'
+    assert list(reply.log_probs) == inner.log_probs[:-1]
+
+
+def test_a_checkpoint_with_one_end_token_has_no_stop_words(runtime: Any, inner: Inner) -> None:
     ask(runtime)
-    model, inputs, number = inner.asked[0]
-    assert model == "quorum_engine_llama"
-    assert number
+    assert "stop_words_list" not in inner.asked[0][1]
+
+
+def check_inputs(inputs: dict[str, Any]) -> None:
     table = {name: (kind, dims, optional) for name, kind, dims, optional, _, _ in STOCK["inputs"]}
     assert {name for name, (_, _, optional) in table.items() if not optional} <= set(inputs)
     for name, array in inputs.items():
@@ -145,6 +168,14 @@ def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> Non
         assert array.dtype == TYPES[kind], name
         assert array.shape[0] == 1, name
         assert all(want in (-1, have) for want, have in zip(dims, array.shape[1:], strict=True)), name
+
+
+def test_every_input_is_one_of_the_stock_ones(runtime: Any, inner: Inner) -> None:
+    ask(runtime)
+    model, inputs, number = inner.asked[0]
+    assert model == "quorum_engine_llama"
+    assert number
+    check_inputs(inputs)
     assert inputs["input_lengths"][0, 0] == inputs["input_ids"].shape[1]
     assert inputs["guided_decoding_guide_type"][0, 0] == b"regex"
     assert inputs["guided_decoding_guide"][0, 0].startswith(rb"\{" + b'"color":"(red|blue|n')
@@ -189,7 +220,7 @@ def test_an_error_is_an_abstention(runtime: Any, inner: Inner) -> None:
 
 def test_a_deadline_stops_the_generation_by_its_number(runtime: Any, inner: Inner) -> None:
     inner.hang = True
-    assert ask(runtime, seconds=0.2) == [Status.TIMEOUT]
+    assert ask(runtime, seconds=1.0) == [Status.TIMEOUT]
     (_, _, asked), (_, stop, stopped) = inner.asked
     assert stopped == asked
     assert stop["stop"].tolist() == [[True]]

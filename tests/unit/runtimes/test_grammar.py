@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorum.runtimes.grammar import answer_pattern
-from quorum.tasks.attribute import MAX_OPEN_VALUE_CHARS, Attribute
+from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import answer_schema
+from quorum.tasks.kinds import MAX_OPEN_VALUE_CHARS, answer_schema
 
 ODD = ['a"b', "c\\d", "e/f", "g|h(i)*", "größe 🧦", "[x]{1}^$.?+-", "new\nline", "%d"]
 

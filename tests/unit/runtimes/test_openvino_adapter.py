@@ -129,6 +129,7 @@ def test_answers_are_those_of_the_merged_model(tmp_path: Path) -> None:
         ({"bias": "all", "peft_type": "ADALORA"}, r"has type ADALORA, biases \(all\)"),
         ({"modules_to_save": ["lm_head"]}, "whole layers"),
         ({"rank_pattern": {"q_proj": 2}}, "single layers"),
+        ({"init_lora_weights": "pissa"}, "the base's own weights"),
         ({"r": 0}, "adapter_config.json cannot be read"),
         ({"wide": 100}, "does not fit the model in"),
     ],

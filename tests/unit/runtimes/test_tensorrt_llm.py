@@ -81,6 +81,8 @@ def test_a_limit_in_bytes_is_told_in_tokens_too(
         ({"r": 8, "target_modules": ["q_proj"], "bias": "all"}, {}, r"has biases \(all\)"),
         ({"r": 8, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, {}, "whole layers"),
         ({"r": 8, "target_modules": ["q_proj"], "rank_pattern": {"q_proj": 4}}, {}, "ranks of single layers"),
+        ({"r": 8, "target_modules": ["q_proj"], "init_lora_weights": "pissa"}, {}, "the base's own weights"),
+        ({"r": 8, "target_modules": ["q_proj"], "kasa_config": {"beta": 1}}, {}, "the setting kasa_config"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_refused(

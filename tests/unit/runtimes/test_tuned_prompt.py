@@ -84,6 +84,28 @@ def test_validate_finds_another_style_before_the_start(tmp_path: Path) -> None:
         quorum.validate(quorum.load_deployment(path))
 
 
+@pytest.mark.parametrize(
+    ("runtime", "lora"), [("openvino", "tuned"), ("tensorrt_llm", {"path": "tuned"})], ids=lambda v: str(v)
+)
+def test_validate_finds_an_adapter_that_would_be_served_in_part(
+    runtime: str, lora: Any, tmp_path: Path
+) -> None:
+    for name in ("base", "tuned"):
+        (tmp_path / name).mkdir()
+    for file in ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"):
+        (tmp_path / "base" / file).write_text("")
+    (tmp_path / "tuned" / "adapter_model.safetensors").write_bytes(b"")
+    member = {"name": "smol", "runtime": runtime, "options": {"model": "base", "lora": lora}}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": {"color": {}}}))
+    adapter = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "peft_type": "LORA"}
+    (tmp_path / "tuned" / "adapter_config.json").write_text(json.dumps(adapter))
+    quorum.validate(quorum.load_deployment(path))
+    (tmp_path / "tuned" / "adapter_config.json").write_text(json.dumps(adapter | {"use_dora": True}))
+    with pytest.raises(quorum.QuorumError, match=r"members\[0\]: member 'smol': lora: .* DoRA magnitudes"):
+        quorum.validate(quorum.load_deployment(path))
+
+
 def test_a_changed_question_is_refused_where_the_prompt_has_it(tmp_path: Path) -> None:
     changed = Catalogue.of([CATALOGUE.get("entities"), replace(RELEVANCE, question="How badly?")])
     options = {"model": "base", "lora": "tuned"}

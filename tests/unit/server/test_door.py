@@ -23,15 +23,23 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def free_address() -> str:
+    """On an address of loopback that nobody else takes ports of."""
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
+        one.bind(("127.0.0.5", 0))
+        return f"127.0.0.5:{one.getsockname()[1]}"
 
 
 def cpu_ticks(pid: int) -> int:
     stat = stat_of(pid)
     assert stat is not None
     return stat.cpu
+
+
+def is_quiet(pid: int) -> bool:
+    """Whether a process hardly computes for a while."""
+    before = cpu_ticks(pid)
+    time.sleep(1.5)
+    return cpu_ticks(pid) - before < 0.1 * _TICKS
 
 
 def test_a_door_that_waits_for_the_last_answers_takes_no_cpu() -> None:
@@ -61,11 +69,8 @@ def test_a_door_that_waits_for_the_last_answers_takes_no_cpu() -> None:
                 call = send.future(request, timeout=60, metadata=[(KEY_HEADER, key_value(KEY))])
                 with silent.accept()[0]:
                     process.stdin.close()
-                    # What the door does at once at the end is not what is looked at.
-                    time.sleep(0.5)
-                    before = cpu_ticks(process.pid)
-                    time.sleep(1.5)
-                    assert cpu_ticks(process.pid) - before < 0.1 * _TICKS
+                    # What the door does at once at the end, on a busy machine for longer, is not looked at.
+                    assert any(is_quiet(process.pid) for _ in range(10))
                     assert not call.done()
         finally:
             process.kill()

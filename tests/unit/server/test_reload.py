@@ -19,7 +19,7 @@ from quorum_contract import GATE, VOTE
 
 SERVER: Any = SimpleNamespace(
     endpoint=SimpleNamespace(grpc_url="host:1", admin_key="key"),
-    spec=SimpleNamespace(models=lambda: {"alpha": ()}),
+    steps={GATE, "alpha", VOTE},
 )
 
 

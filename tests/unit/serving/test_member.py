@@ -92,9 +92,9 @@ def test_a_runtime_that_raises_is_an_abstention() -> None:
 
 
 def test_the_counter_keeps_to_its_limit() -> None:
-    from quorum.serving.member import _Counter
+    from quorum.serving.places import Places
 
-    counter = _Counter()
+    counter = Places()
     first, second, third = (counter.enter(2) for _ in range(3))
     assert first is not None
     assert second is not None

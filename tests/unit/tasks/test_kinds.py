@@ -12,9 +12,9 @@ import pytest
 from quorum.runtimes.grammar import answer_pattern
 from quorum.tasks.attribute import Attribute, CatalogueError, Example
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import answer_schema, read
+from quorum.tasks.kinds import answer_schema, answer_text, read
 from quorum.tasks.parse import parse_answer
-from quorum.tasks.prompt import answer_text, build_prompt, prompt_hash
+from quorum.tasks.prompt import build_prompt, prompt_hash
 from quorum_contract import Status
 
 RELEVANCE = Attribute(

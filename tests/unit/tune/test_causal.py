@@ -18,7 +18,7 @@ from quorum.runtimes import create
 from quorum.runtimes.base import RuntimeConfigError
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
 from quorum.tasks.prompt import build_prompt
 from quorum.tune.adapter_rules import MergeError
 from quorum.tune.asking import Asked, AskingError, asked_of
@@ -26,6 +26,7 @@ from quorum.tune.base import BaseModelError, read_base
 from quorum.tune.causal import CausalOptions, hf_settings, tune_causal
 from quorum.tune.data import TrainingData, TrainingRow
 from quorum.tune.loop import TrainingError
+from quorum.tune.tuned_on import read_tuned_on
 
 CATALOGUE = Catalogue.of(
     [
@@ -44,13 +45,13 @@ OPTIONS_WITH_CHECKPOINTS = replace(OPTIONS, checkpoint_every=3)
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """PyTorch takes seconds to import: not in every process that collects these tests."""
-    global torch, transformers, ChatTokenizer, encode, balanced, raw_answer, loss_on
+    global torch, transformers, ChatTokenizer, encode, balanced, loss_on
     torch = pytest.importorskip("torch", reason="PyTorch is not installed here: run `make setup-hf`")
     transformers = pytest.importorskip("transformers", reason="run `make setup-hf`")
     pytest.importorskip("peft", reason="run `make setup-hf`")
     from quorum.runtimes.chat import ChatTokenizer
     from quorum.tune.causal_model import loss_on
-    from quorum.tune.causal_rows import balanced, encode, raw_answer
+    from quorum.tune.causal_rows import balanced, encode
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def labels(count: int = 20) -> TrainingData:
 )  # fmt: skip
 def test_the_answer_to_learn_reads_as_the_gold(attribute: str, value: str) -> None:
     known = CATALOGUE.get(attribute)
-    raw = json.loads(json.dumps(raw_answer(known, value)))
+    raw = json.loads(json.dumps(kind_of(known).raw(value)))
     assert read(known, raw, "red shoe") == value
 
 
@@ -131,7 +132,7 @@ def test_the_loss_is_of_the_answers_alone(base: Path) -> None:
         scores = logits[len(prompt) - 1 : -1].log_softmax(-1)
         total -= float(sum(scores[place, token] for place, token in enumerate(answer)))
         count += len(answer)
-    together = float(loss_on(model, examples, padding=0)([0, 1]))
+    together = float(loss_on(model, examples, padding=0)([0, 1]).detach())
     assert together == pytest.approx(total / count, rel=1e-4)
 
 
@@ -147,6 +148,8 @@ def test_a_tuned_llm_is_served_with_the_prompts_of_its_card(method: Any, base: P
     assert (card.rows, card.held_out_rows, card.data) == (18, 2, "gold.jsonl")
     # A model that guesses has 1 / 264.
     assert card.settings["held_out_token_probability"] > 0.02
+    assert written["tuned_on"] == "tuned_on.txt"
+    assert read_tuned_on(tmp_path / "out") == labels().question_hashes
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert not (tmp_path / "out" / ".checkpoint").exists()
     served = hf_settings(base, tmp_path / "out", CATALOGUE, options, max_new_tokens=4)

@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 from support.tiny_encoder import write_encoder
 
+from quorum.files import hash_file
+from quorum.runtimes.encoder_folder import EncoderFile, read_encoder
 from quorum.runtimes.encoder_input import EncoderInput
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, BaseModelError, read_base
 from quorum.tune.card import CardError, read_card
-from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow, hash_of
+from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
 from quorum.tune.encoder import EncoderOptions, tune_encoder
 from quorum.tune.encoder_folder import predict
-from quorum.tune.encoder_rows import EncoderHead, head_of
+from quorum.tune.encoder_rows import head_of
 from quorum.tune.loop import TrainingError
 from quorum.tune.onnx_check import OnnxError, OnnxNetwork, check_onnx
+from quorum.tune.tuned_on import question_hash, read_tuned_on
 
 COLOURS, THINGS = ("red", "blue", "grey"), ("cap", "shirts", "mug", "belt")
 BRANDS = tuple(f"{a}{b}co" for a in "abcdef" for b in "aeiou")
@@ -85,14 +88,11 @@ def tuned(base: Base, tmp_path: Path) -> Iterator[Tune]:
     assert {path.name for path in tmp_path.iterdir()} <= {"out"}
 
 
-def open_folder(out: Path) -> tuple[EncoderHead, EncoderInput]:
+def open_folder(out: Path) -> tuple[EncoderFile, EncoderInput]:
     from tokenizers import Tokenizer
 
-    content = json.loads((out / "encoder.json").read_text("utf-8"))
-    assert content.pop("schema_version") == 1
-    hashes = {name: hash_of(out / name) for name in ("model.onnx", "tokenizer.json")}
-    assert content.pop("files") == hashes
-    head = EncoderHead(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    head = read_encoder(out)
+    assert head.files == {name: hash_file(out / name) for name in ("model.onnx", "tokenizer.json")}
     stored = json.loads((out / "tokenizer.json").read_text("utf-8"))
     assert stored["truncation"] is None
     assert stored["padding"] is None
@@ -135,8 +135,11 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 def test_an_encoder_of_labels(tuned: Tune, stub: Stub) -> None:
     out = tuned("grade", replace(QUICK, class_weights=True))
     assert sorted(path.name for path in out.iterdir()) == (
-        ["card.json", "encoder.json", "model.onnx", "tokenizer.json"]
+        ["card.json", "encoder.json", "model.onnx", "tokenizer.json", "tuned_on.txt"]
     )
+    first = data_of("grade").rows[0]
+    assert question_hash("grade", first.text.upper().replace(" ", "  ")) in read_tuned_on(out)
+    assert len(read_tuned_on(out)) == len({row.text for row in data_of("grade").rows})
     head, inputs = open_folder(out)
     assert (head.head, head.attributes, head.labels) == ("label", ("grade",), ("exact", "not"))
     assert head.fields == ("query", "title")
@@ -150,6 +153,7 @@ def test_an_encoder_of_labels(tuned: Tune, stub: Stub) -> None:
         "gold",
     )
     assert card.rows + card.held_out_rows == 40
+    assert card.tuned_on == "tuned_on.txt"
     assert set(card.scores["grade"]) == {"macro_f1", "accuracy", "micro_f1", "parse_share"}
     assert card.libraries["onnx"]
     assert card.data_hash == data_of("grade").data_hash

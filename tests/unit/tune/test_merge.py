@@ -18,6 +18,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tune.adapter_rules import METHODS, PRUNING, MergeError, density_of, read_all, weights_of
 from quorum.tune.card import Card, CardError, write_card
 from quorum.tune.loop import TrainingError
+from quorum.tune.tuned_on import question_hash, read_tuned_on, write_tuned_on
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CATALOGUE = Catalogue.of([Attribute("color"), Attribute("grade", values=("good", "bad"), kind="label")])
@@ -106,6 +107,19 @@ def test_the_seed_decides_what_dare_drops(base: Path, pair: tuple[Path, Path], t
     assert not torch.equal(one, other)
 
 
+def test_a_merged_adapter_was_tuned_on_what_each_was(
+    base: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    adapters = [Path(shutil.copytree(path, tmp_path / path.name)) for path in pair]
+    for folder in adapters:
+        hashes = {question_hash("color", folder.name), question_hash("color", "both")}
+        write_tuned_on(folder, hashes)
+        described = {"base": "tiny", "base_hash": "", "tuned_on": "tuned_on.txt"}
+        write_card(Card(tasks=("color",), method="lora", architecture="causal", **described), folder)
+    assert merge(adapters, base, tmp_path / "m", "linear").tuned_on == "tuned_on.txt"
+    assert read_tuned_on(tmp_path / "m") == {question_hash("color", text) for text in ("a", "b", "both")}
+
+
 def test_the_folder_is_an_adapter_and_has_a_card(base: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
     card = merge(pair, base, tmp_path / "m", "linear", seed=3)
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
@@ -123,13 +137,13 @@ def test_the_folder_is_an_adapter_and_has_a_card(base: Path, pair: tuple[Path, P
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"use_rslora": True}, "use_rslora is True.*rsLoRA's scaling"),
+        ({"use_rslora": True}, "use_rslora is True.*rsLoRA"),
         ({"use_dora": True}, "use_dora is True.*magnitudes"),
         ({"bias": "lora_only"}, "bias is 'lora_only'"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save.*trained whole"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save.*whole layers"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
         ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
-        ({"init_lora_weights": "pissa"}, "changes the base's own weights"),
+        ({"init_lora_weights": "pissa"}, "changes the base's own weights.*convert it to plain LoRA"),
         ({"kasa_config": {"beta": 1}}, "kasa_config.*not plain LoRA"),
         ({"target_modules": "all-linear"}, "name the modules in a list"),
         ({"r": 16}, "this method needs equal ranks, cat and svd do not"),

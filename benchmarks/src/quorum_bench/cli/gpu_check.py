@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from quorum_bench.gpu.check import WORK, CheckError, Options, check
+from quorum_bench.gpu.check import WORK, Options, check
 from quorum_bench.gpu.report import BAD, judge, table
+from quorum_bench.gpu.results_file import CheckError
 
 err = Console(stderr=True)
 
@@ -24,7 +25,10 @@ def register(app: typer.Typer) -> None:
 def gpu_check(
     runtime: Annotated[str, typer.Option(help="Runtime of the members: hf or tensorrt_llm.")] = "hf",
     standin: Annotated[
-        bool, typer.Option("--standin", help="Let the tests' stand-in answer for tensorrt_llm, on a CPU.")
+        bool,
+        typer.Option(
+            "--standin", help="Let the tests' stand-ins answer for tensorrt_llm and TensorRT, on a CPU."
+        ),
     ] = False,
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the runtime; may be repeated.")
@@ -58,9 +62,10 @@ def gpu_check(
 
     Parts of each model: `answers` against Transformers, token by token, and guided ones against the schema;
     `batching`, dynamic against continuous; `graph`, one member in the serving graph against its bare runtime;
-    `ensemble`, several members against as many bare runtimes, and redeploys under load. Each part is written
-    as soon as it is measured; what the results file holds is skipped. Without a tritonserver the last two
-    parts say so and the others stand.
+    `ensemble`, several members against as many bare runtimes, and redeploys under load. Of an encoder with
+    random weights: `encoder`, its network on the GPU by TensorRT against the same on the CPU. Each part is
+    written as soon as it is measured; what the results file holds is skipped. Without a tritonserver the last
+    three parts say so and the others stand.
 
     Exit status: 1 when a check failed or a target was missed.
 

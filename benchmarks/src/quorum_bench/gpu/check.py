@@ -8,6 +8,10 @@ Parts, for each model:
   batching  dynamic against continuous batching, taking turns (runtime hf)
   graph     one member in the serving graph against its bare runtime, taking turns: what the graph costs
   ensemble  several members against as many bare runtimes; redeploys under load
+
+and for an encoder:
+
+  encoder   a member whose network is a Triton model with TensorRT against one that computes on the CPU
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +34,20 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
 from quorum_bench.environment import describe_environment
 from quorum_bench.gpu.models import SHAPES, make_checkpoint
-from quorum_bench.gpu.report import PARTS
+from quorum_bench.gpu.report import ENCODER, PARTS
+from quorum_bench.gpu.results_file import CheckError, read_results, write_results
 from quorum_bench.gpu.worker import ASKED, CATALOGUE, ROOT, Row, Subject, Worker, listings
 from quorum_contract import Status
-from quorum_contract.errors import QuorumError
 
-SCHEMA = 1
 STANDIN = ROOT / "tests" / "standin"
 STANDIN_MODEL = ROOT / "examples" / "demo" / "models" / "demo-llama"
 # What the stand-in's model and the machine that it runs on can take.
 STANDIN_OPTIONS: Row = {"kv_cache_gib": 0.5, "max_batch_size": 32, "max_seq_len": 512}
 # Room for KV cache, activations and the CUDA context of one process.
 ROOM_BYTES = 3 << 30
-
-
 WORK = ROOT / ".cache" / "gpu-check"
-_PACKAGES = ("torch", "transformers", "llguidance", "peft", "tensorrt-llm")
-
-
-class CheckError(QuorumError, ValueError):
-    """The check cannot be made as asked; the message says why."""
-
-    code = "GPU_CHECK_REFUSED"
+_PACKAGES = ("torch", "transformers", "llguidance", "peft", "tensorrt-llm", "onnxruntime")
+_BACKEND = "onnxruntime"
 
 
 @dataclass(slots=True)
@@ -98,6 +96,11 @@ class Options:
     subject: Subject = field(init=False)
     file: Path = field(init=False)
 
+    @property
+    def encoder(self) -> str:
+        """Shape of the encoder, a key of ``ENCODERS``."""
+        return "tiny-bert" if self.device == "cpu" else "minilm"
+
     def __post_init__(self) -> None:
         unknown = [shape for shape in self.shapes if shape not in SHAPES]
         if unknown:
@@ -125,26 +128,28 @@ def check(options: Options) -> Row:
     Raises:
         CheckError: No such part, or a results file of another form.
     """
-    results = _read(options.file)
+    results = read_results(options.file)
     results["machine"] = describe_environment(_PACKAGES)
     models = _models(options)
-    wanted = [(name, part) for name in models for part in PARTS if _is_wanted(f"{name}/{part}", options.only)]
+    known = [(options.runtime, name, part) for name in models for part in PARTS if part != ENCODER]
+    known.append((ENCODER, options.encoder, ENCODER))
+    wanted = [(kind, name, part) for kind, name, part in known if _is_wanted(f"{name}/{part}", options.only)]
     if not wanted:
-        known = ", ".join(f"{name}/{part}" for name in models for part in PARTS)
-        raise CheckError(f"--only {' '.join(options.only)} names no part; there are: {known}")
-    for name, part in wanted:
-        key = f"{options.runtime}-{name}/{part}"
+        named = ", ".join(f"{name}/{part}" for _, name, part in known)
+        raise CheckError(f"--only {' '.join(options.only)} names no part; there are: {named}")
+    for kind, name, part in wanted:
+        key = f"{kind}-{name}/{part}"
         if key in results["parts"] and not options.again:
             options.say(f"{key}: measured already, in {options.file.name} (--again measures anew)")
             continue
         options.say(key)
         try:
-            figures = _RUN[part](options, name, models[name]())
+            figures = encoder(options) if part == ENCODER else _RUN[part](options, name, models[name]())
         except Exception as error:
             figures = {"error": f"{type(error).__name__}: {error}"}
             options.say(f"{key}: {figures['error']}")
         results["parts"][key] = figures | {"device": _device_name(options.device), "date": _now()}
-        _write(options.file, results)
+        write_results(options.file, results)
     parts: Row = results["parts"]
     return parts
 
@@ -286,15 +291,10 @@ def _fitting(options: Options, checkpoint: Path) -> int:
 
 
 def _compared(options: Options, name: str, checkpoint: Path, names: Sequence[str], part: str) -> Row:
-    try:
-        # A machine without Triton or its client can run the other parts.
-        from quorum_bench.gpu import graph
+    if lack := _lack_of_server():
+        return {"skipped": f"graph not measured: {lack}"}
+    from quorum_bench.gpu import graph
 
-        find_install()
-    except ImportError as error:
-        return {"skipped": f"graph not measured: {error.name or error} is not installed"}
-    except (ServerNotFound, OSError) as error:
-        return {"skipped": f"graph not measured: {error}"}
     folder = _emptied(options.work / "run" / name / part)
     members = {name: _member(options, _copy(options, checkpoint, folder / name)) for name in names}
     return graph.compare(
@@ -305,6 +305,43 @@ def _compared(options: Options, name: str, checkpoint: Path, names: Sequence[str
         seconds=options.seconds,
         rounds=options.rounds,
         redeploys=options.redeploys,
+        say=options.say,
+    )
+
+
+def _lack_of_server() -> str:
+    """What is missing for the parts with the graph; the others need no Triton. Empty: nothing."""
+    try:
+        import_module("quorum_bench.gpu.graph")
+        find_install()
+    except ImportError as error:
+        return f"{error.name or error} is not installed"
+    except (ServerNotFound, OSError) as error:
+        return str(error)
+    return ""
+
+
+def encoder(options: Options) -> Row:
+    """Compare an encoder by ONNX Runtime with TensorRT inside Triton with the same one on the CPU."""
+    lack = _lack_of_server()
+    if options.device == "cpu" and not options.standin:
+        lack = "needs a GPU, or --runtime tensorrt_llm --standin"
+    elif not (lack or options.standin or (folder := find_install().backends / _BACKEND).is_dir()):
+        lack = f"Triton has no {folder}; its images -py3 have that backend"
+    elif not (lack or find_spec("onnxscript")):
+        lack = "onnxscript is not installed: run `make setup-tune`"
+    if lack:
+        return {"skipped": lack}
+    from quorum_bench.gpu.encoder import compare_encoders, make_encoder
+
+    return compare_encoders(
+        make_encoder(options.encoder, options.work / options.encoder),
+        _emptied(options.work / "run" / options.encoder),
+        packages=options.subject.packages,
+        concurrencies=options.concurrency,
+        seconds=options.seconds,
+        rounds=options.rounds,
+        count=4 * options.prompts,
         say=options.say,
     )
 
@@ -338,25 +375,6 @@ def _device_name(device: str) -> str:
     import torch
 
     return str(torch.cuda.get_device_name(device))
-
-
-def _read(path: Path) -> Row:
-    if not path.is_file():
-        return {"schema_version": SCHEMA, "parts": {}}
-    results: Row = json.loads(path.read_text("utf-8"))
-    if results.get("schema_version") != SCHEMA:
-        raise CheckError(
-            f"{path}: schema_version {results.get('schema_version')}, expected {SCHEMA}; name another"
-        )
-    return results
-
-
-def _write(path: Path, results: Row) -> None:
-    """Write the results without parts that failed or were skipped: the next run tries them again."""
-    parts = results["parts"].items()
-    kept = {key: part for key, part in parts if not {"error", "skipped"} & part.keys()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results | {"parts": kept}, indent=1) + "\n", encoding="utf-8")
 
 
 def _is_wanted(part: str, only: Sequence[str]) -> bool:

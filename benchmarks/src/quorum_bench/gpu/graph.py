@@ -42,6 +42,7 @@ from quorum_bench.gpu.worker import (
 from quorum_bench.load import Closed, run_load
 from quorum_bench.samples import BAD_ANSWER, OK
 from quorum_bench.targets.triton_caller import TritonCaller, triton_caller
+from quorum_bench.workload import Workload
 from quorum_client import AsyncClient, Client
 from quorum_contract import MEMBER_STATUS, STABLE, Status
 
@@ -131,20 +132,20 @@ def compare(
         for worker in workers:
             worker.ready()
         bare_memory = gpu_memory_mib()
-        with _serving(spec, subject, folder) as server:
+        with serving(spec, subject.packages, folder) as server:
             url = server.endpoint.grpc_url
             memory = {"before": before, "with_bare": bare_memory, "with_both": gpu_memory_mib()}
             agreement, texts = _same_answers(workers[0], url)
             for concurrency in (max(concurrencies), 1):
                 _bare(workers, concurrency, seconds / 2)
-                _graph(url, concurrency, seconds / 2)
+                load_graph(url, concurrency, seconds / 2)
             loads = []
             for concurrency in concurrencies:
                 pairs: list[Row] = []
                 for number in range(rounds):
                     say(f"{concurrency} at once, round {number + 1} of {rounds}")
                     bare = _bare(workers, concurrency, seconds)
-                    pairs.append({"bare": bare, "graph": _graph(url, concurrency, seconds)})
+                    pairs.append({"bare": bare, "graph": load_graph(url, concurrency, seconds)})
                 loads.append(_summed(concurrency, pairs))
             say(f"{redeploys} redeploys under load")
             redeployed = _redeploy(spec, server, names, redeploys)
@@ -164,8 +165,8 @@ def compare(
 
 
 @contextmanager
-def _serving(spec: Deployment, subject: Subject, folder: Path) -> Iterator[TritonServer]:
-    packages = subject.packages
+def serving(spec: Deployment, packages: Path | None, folder: Path) -> Iterator[TritonServer]:
+    """Serve a rendered deployment until the block ends, its log in ``folder``; ``packages`` of a stand-in."""
     install = standin.install(folder / "python", packages) if packages else None
     server = TritonServer(spec, log_path=folder / "server.log", install=install)
     try:
@@ -201,8 +202,9 @@ def _bare(workers: Sequence[Worker], concurrency: int, seconds: float) -> list[R
     return [worker.result() for worker in workers]
 
 
-def _graph(url: str, concurrency: int, seconds: float) -> Row:
-    caller = triton_caller(url, STABLE, listings(), timeout_s=PATIENCE_S)
+def load_graph(url: str, concurrency: int, seconds: float, workload: Workload | None = None) -> Row:
+    """Load a server, with the listings by default; return rate, latencies and abstentions."""
+    caller = triton_caller(url, STABLE, workload or listings(), timeout_s=PATIENCE_S)
     caller = replace(caller, factory=f"{__name__}:{VotesCaller.__name__}")
     load = run_load(caller, Closed(concurrency), seconds)
     abstained = load.samples.status == BAD_ANSWER

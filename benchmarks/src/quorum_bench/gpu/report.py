@@ -8,9 +8,12 @@ from typing import Any
 
 from quorum_bench.gpu.models import SHAPES
 
-PARTS = ("answers", "batching", "graph", "ensemble")
+ENCODER = "encoder"
+PARTS = ("answers", "batching", "graph", "ensemble", ENCODER)
 MIN_THROUGHPUT_SHARE = 0.95
 MAX_EXTRA_MS = 5.0
+MAX_SCORE_GAP = 0.1
+"""Largest difference of an encoder's score, in nats: FP16 rounds by less, other inputs give more."""
 BAD = ("FAILED", "MISSED")
 
 Row = dict[str, Any]
@@ -43,6 +46,8 @@ def judge(parts: Row) -> list[Outcome]:
             outcomes += _judge_answers(key, part)
         elif what == "batching":
             outcomes += _judge_batching(key, part)
+        elif what == ENCODER:
+            outcomes += _judge_encoder(key, part)
         elif what in ("graph", "ensemble"):
             outcomes += _judge_served(key, part)
             if what == "graph":
@@ -117,15 +122,48 @@ def _judge_served(key: str, part: Row) -> list[Outcome]:
         (f"{key} redeploy", _ok(safe), live),
         (f"{key} same answers", _ok(agreed["same"] == agreed["of"]), same),
         *_reuse_under_load(key, part),
-        *(
-            (
-                f"{key} at {load['concurrency']}",
-                "FAILED",
-                f"{load['failed']} failed, {load['abstained']} abstain",
-            )
-            for load in part["loads"]
-            if load["failed"] or load["abstained"]
+        *_lost(key, part),
+    ]
+
+
+def _judge_encoder(key: str, part: Row) -> list[Outcome]:
+    count, gap, files = part["of"], part["largest_gap"], part["engine_files"]
+    given = part["answered"]
+    top = max(part["loads"], key=lambda load: load["concurrency"])
+    difference = "a score is missing" if gap is None else f"scores differ by up to {gap:.2g}"
+    engine = (
+        "not measured" if files is None else _ok(files > 0),
+        "a stand-in computed"
+        if files is None
+        else f"TensorRT wrote {files} files; 0: see server.log for why",
+    )
+    return [
+        (
+            f"{key} answered",
+            _ok(given["cpu"] == given["gpu"] == count),
+            f"{given['gpu']} of {count} by the GPU, {given['cpu']} by the CPU",
         ),
+        (
+            f"{key} as on the CPU",
+            _ok(gap is not None and gap <= MAX_SCORE_GAP),
+            f"{difference} ({MAX_SCORE_GAP:g} at most); {part['same']} of {count} answers are equal",
+        ),
+        (f"{key} compiled", *engine),
+        (
+            f"{key} throughput",
+            "not judged",
+            f"{top['ratio']:.2f} times the CPU's at {top['concurrency']} at once",
+        ),
+        *_lost(key, part),
+    ]
+
+
+def _lost(key: str, part: Row) -> list[Outcome]:
+    """Loads with a request that failed or an abstention."""
+    return [
+        (f"{key} at {load['concurrency']}", "FAILED", f"{load['failed']} failed, {load['abstained']} abstain")
+        for load in part["loads"]
+        if load["failed"] or load["abstained"]
     ]
 
 
@@ -149,7 +187,7 @@ def table(parts: Row) -> str:
     for key, part in ordered(parts):
         name, what = key.rsplit("/", 1)
         for load in part.get("loads", []):
-            rows += _batching_row(name, load) if what == "batching" else _pair(name, part, load)
+            rows += _ROWS.get(what, _pair)(name, part, load)
     shapes = sorted({key.rsplit("/", 1)[0].partition("-")[2] for key in parts} & set(SHAPES))
     notes = [
         f"{shape}: random weights, {SHAPES[shape].parameters / 1e6:,.1f} million, the shape of"
@@ -159,9 +197,27 @@ def table(parts: Row) -> str:
     return "\n".join([*rows, "", *notes])
 
 
-def _batching_row(name: str, load: Row) -> list[str]:
+def _batching_row(name: str, _: Row, load: Row) -> list[str]:
     times = (load["p50_ms"], load["p95_ms"])
     return [_row(name, f"bare, {load['batching']}", load["concurrency"], load["rate"], None, times)]
+
+
+def _encoder_rows(name: str, _: Row, load: Row) -> list[str]:
+    """Rows of both sides."""
+    return [
+        _row(
+            name,
+            f"graph, {side}",
+            load["concurrency"],
+            load[f"{side}_rate"],
+            None,
+            (load[f"{side}_p50_ms"], load[f"{side}_p95_ms"]),
+        )
+        for side in ("cpu", "gpu")
+    ]
+
+
+_ROWS = {"batching": _batching_row, ENCODER: _encoder_rows}
 
 
 def _pair(name: str, part: Row, load: Row) -> list[str]:

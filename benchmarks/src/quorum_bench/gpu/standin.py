@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tritonserver whose Python models see a stand-in for TensorRT-LLM.
+"""A tritonserver whose Python models see a stand-in for TensorRT-LLM, and with stand-ins for GPU backends.
 
 The stub takes its packages from the ``python3`` on PATH only. So the server gets an interpreter
 environment made for it alone that adds the stand-in's folder to the packages of this one.
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from quorum.server.install import Install, find_install
 
-BACKEND = "tensorrtllm"
+BACKENDS = ("tensorrtllm", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class StandInInstall(Install):
-    """A tritonserver whose Python models find the stand-in, and whose C++ backend is the stand-in's.
+    """A tritonserver whose Python models find the stand-in, and whose C++ backends are stand-ins.
 
     Attributes:
         interpreter: Environment made for it.
-        packages: Folder of the stand-in: the package ``tensorrt_llm`` and the backend ``tensorrtllm``.
+        packages: Folder of the stand-in: the package ``tensorrt_llm`` and :data:`BACKENDS`.
     """
 
     interpreter: Path
@@ -38,9 +38,10 @@ class StandInInstall(Install):
         return environment
 
     def prepare_backends(self, scratch: Path) -> Path:
-        """Add the stand-in of the C++ backend."""
+        """Add the stand-ins of the C++ backends."""
         backends = super().prepare_backends(scratch)
-        shutil.copytree(self.packages / BACKEND, backends / BACKEND, dirs_exist_ok=True)
+        for name in BACKENDS:
+            shutil.copytree(self.packages / name, backends / name, dirs_exist_ok=True)
         return backends
 
 

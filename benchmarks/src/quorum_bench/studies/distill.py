@@ -28,7 +28,7 @@ from quorum.distill.options import DIMS, DistillOptions, Loss, Task
 from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
 from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts, joined
-from quorum.distill.write import finish, int8_vectors, write_encoder
+from quorum.distill.write import finish, int8_vectors, write_student
 from quorum.retrieval.judged import Judged, JudgedPair, gather
 from quorum.retrieval.manifest import StudentManifest
 from quorum.retrieval.metrics import auc, mean, pearson
@@ -235,7 +235,7 @@ class _Fold:
         whole = self.held_out.rate(*self._student.adapted(*self._vectors), DIMS[0])
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_encoder(self._student, self.held_out.items, folder)
+            write_student(self._student, self.held_out.items, folder)
             finish(folder, StudentManifest(dims=DIMS, max_tokens=MAX_TOKENS))
             small = self.held_out.rate(*int8_vectors(folder, self.held_out), DIMS[0])
         relevant, labels = self.held_out.relevant, self.held_out.labels

@@ -24,9 +24,10 @@ from tokenizers import Tokenizer
 
 from quorum.bulk.listings import read_listings
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.encoder_engine import Compute, Logits, Tokens, open_network
-from quorum.runtimes.encoder_folder import EncoderFile, read_encoder
-from quorum.runtimes.encoder_input import MODEL_FILE, TOKENIZER_FILE, EncoderInput
+from quorum.runtimes.encoder_engine import Compute, open_network
+from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderFile, read_encoder
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.onnx_network import Floats, Tokens
 from quorum.runtimes.options import EncoderOptions
 from quorum_bench.bootstrap import paired_ratio
 
@@ -168,7 +169,7 @@ def _open_torch(base: Path, described: EncoderFile) -> tuple[Compute, Compute]:
         options = EncoderOptions(model=folder)
         exported = open_network(RuntimeSettings("study", Path(folder), options), described.dims)
 
-    def compute(ids: Tokens, mask: Tokens) -> Logits:
+    def compute(ids: Tokens, mask: Tokens) -> Floats:
         with torch.inference_mode():
             return np.asarray(network(torch.from_numpy(ids), torch.from_numpy(mask)))
 
@@ -231,7 +232,7 @@ def _rows(
         }
 
 
-def _compared(head: str, batch: Batch, expected: Logits, found: Logits) -> tuple[float, float]:
+def _compared(head: str, batch: Batch, expected: Floats, found: Floats) -> tuple[float, float]:
     """Largest difference of logits, and share of equal choices, without padding."""
     if head == "value":
         # The choice is a position, for the first and for the last token.

@@ -7,7 +7,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -17,7 +17,7 @@ from quorum.decision.spans import SpansError, load_pairs, load_values
 from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
-from quorum.votes import Cell, Origin, VotesWriter, check_target
+from quorum.votes import Cell, Origin, VotesError, VotesWriter, check_target, read_members
 from quorum.votes.schema import known_scores
 from quorum_client import Extraction
 from quorum_contract.errors import QuorumError
@@ -179,11 +179,14 @@ def _origin(result: Extraction) -> Origin:
     return Origin(result.channel, result.weights_version, latency_ms, result.fallback_from or None)
 
 
-def check_outputs(out: Path | None, votes: Path | None, source: Path) -> None:
-    """Refuse files that answers cannot be written to; ``source`` holds the listings. Nothing is opened.
+def check_outputs(out: Path | None, votes: Path | None, source: Path, *, force: bool = False) -> None:
+    """Refuse files that answers cannot be written to; ``source`` holds the listings. Nothing is written.
+
+    ``force`` allows files that exist, which lose what they hold.
 
     Raises:
-        OutputError: None is named, one is read or written already, or ``out`` has an unknown ending.
+        OutputError: None is named, one is read or written already or holds something, or ``out`` has an
+            unknown ending.
         VotesError: ``votes`` has the ending of no format.
     """
     if out is None and votes is None:
@@ -195,6 +198,22 @@ def check_outputs(out: Path | None, votes: Path | None, source: Path) -> None:
         raise OutputError(f"--out {out}: cannot tell the format from {out.suffix!r}; use .csv or .jsonl")
     if votes is not None:
         check_target(votes)
+    if not force:
+        _refuse_filled(out, votes)
+
+
+def _refuse_filled(out: Path | None, votes: Path | None) -> None:
+    """Raise OutputError for a file that a run would empty."""
+    for option, path in (("--out", out), ("--votes", votes)):
+        if path is None or not path.is_file() or not path.stat().st_size:
+            continue
+        content, advice = "", "name another file"
+        if path == votes:
+            # Of a file of another kind its name says enough.
+            with suppress(VotesError):
+                content = f" with votes of {', '.join(read_members(path))}"
+            advice += " (`quorum votes merge` joins both)"
+        raise OutputError(f"{option} {path} exists{content}; {advice}, or replace it by --force")
 
 
 def open_sinks(

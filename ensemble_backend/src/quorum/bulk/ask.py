@@ -37,7 +37,7 @@ def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Not
     if not wanted:
         raise NoAttributesError("no attributes: name them with --attributes a,b, or list them in deploy.yaml")
     for name in wanted:
-        if name not in known:
+        if name not in known and deployment.default is None:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(known)}"
             note(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read listings from CSV or JSON Lines, by the file's ending."""
+"""Read listings from CSV, JSON Lines or Parquet, by the file's ending."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
-from quorum.tasks.prompt import answer_text
+from quorum.tasks.kinds import kind_of
 from quorum.votes.jsonl import load_json
 from quorum_contract.errors import InvalidRequest, QuorumError
 from quorum_contract.fields import join_fields
@@ -58,7 +57,7 @@ def read_listings(
     *,
     can_name: bool = True,
 ) -> list[Listing]:
-    """Read a CSV or JSONL file.
+    """Read a CSV, JSONL or Parquet file.
 
     Columns: a text (``title``, ``text``, ``input`` or ``name``, or as named), and if present an id (the first
     of ``product``, ``id``, ``product_id``, ``sku`` and ``asin`` that a row fills, or as named), ``category``
@@ -94,7 +93,7 @@ def read_listings(
 
 
 def gold_names(path: Path) -> tuple[str, ...]:
-    """The attributes that a CSV or JSONL file has gold for, in order of first appearance.
+    """The attributes that a CSV, JSONL or Parquet file has gold for, in order of first appearance.
 
     The texts are not looked at: which columns they are made of may depend on the attributes. Raises
     ListingsError as :func:`read_listings` does.
@@ -150,8 +149,13 @@ def _is_pair(value: object) -> bool:
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
     if path.suffix not in (".csv", ".jsonl", ".ndjson"):
-        raise ListingsError(f"{path}: cannot tell the format from {path.suffix!r}; use .csv or .jsonl")
+        raise ListingsError(
+            f"{path}: cannot tell the format from {path.suffix!r}; use .csv, .jsonl or .parquet"
+        )
     try:
         # Spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -167,6 +171,18 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise ListingsError(f"{path}: {error}; save it as UTF-8") from error
     except csv.Error as error:
         raise ListingsError(f"{path}: {error}; fix the row, or write JSONL") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise ListingsError(f"{path}: cannot be read as Parquet ({first}); is it cut off?") from error
 
 
 def _check_separator(path: Path, header: str) -> None:
@@ -197,8 +213,9 @@ def check_gold(listings: Sequence[Listing], catalogue: Catalogue) -> None:
     for listing in listings:
         for attribute, values in listing.gold.items():
             known = catalogue.get(attribute)
-            if wrong := [v for v in values if _is_pair(v) != (known.kind == "spans")]:
-                wanted = "pairs [words, type]" if known.kind == "spans" else f"{known.kind}s, and no pairs"
+            pairs = kind_of(known).has_pairs
+            if wrong := [value for value in values if _is_pair(value) != pairs]:
+                wanted = "pairs [words, type]" if pairs else f"{known.kind}s, and no pairs"
                 raise ListingsError(
                     f"{listing.place or listing.product}: gold of {attribute!r} has {wrong[0]!r:.80}, but it "
                     f"is of kind {known.kind!r}; give {wanted}"
@@ -210,11 +227,7 @@ def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]
 
     A value outside a closed set stays unchanged; so do spans that the text does not have.
     """
-    known, values = catalogue.get(attribute), listing.gold.get(attribute, ())
-    if known.form == "one":
-        return catalogue.spelled(attribute, map(str, values))
-    if known.form == "text":
-        return [read(known, value, listing.text) or str(value) for value in values]
     if attribute not in listing.gold:
         return []
-    return [read(known, list(values), listing.text) or answer_text(list(values))]
+    known = catalogue.get(attribute)
+    return kind_of(known).gold(known, listing.gold[attribute], listing.text)

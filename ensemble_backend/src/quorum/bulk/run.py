@@ -65,6 +65,7 @@ class ExtractOptions:
             it is busy, or away; "interactive": as requests of people who wait.
         away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again;
             not with ``only``.
+        force: Replace ``out`` and ``votes`` where they exist; without it such files are refused.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
@@ -80,6 +81,7 @@ class ExtractOptions:
     url: str | None = None
     timeout_s: float = 60.0
     only: Sequence[str] | None = None
+    force: bool = False
     escaped: bool = True
     priority: Priority = BULK
     away_s: float = AWAY_S
@@ -213,12 +215,12 @@ def extract(
     if options.only is not None:
         return _extract_only(deployment, Path(file), options, options.only, progress, note)
     source, out, votes = Path(file), _path(options.out), _path(options.votes)
-    check_outputs(out, votes, source)
+    check_outputs(out, votes, source, force=options.force)
     names = attributes_of(deployment, options.attributes, note)
     fields = fields_of(deployment, names)
     listings = read_listings(source, options.text_column, options.id_column, fields)
     check_gold(listings, deployment.catalogue())
-    _note_numbered(source, listings, note)
+    note_numbered(source, listings, note)
     # What every request would be refused for.
     encode_attributes(names)
     _check_settings(options)
@@ -257,7 +259,7 @@ def _extract_only(
     encode_attributes(names)
     listings = read_listings(source, options.text_column, options.id_column, fields_of(deployment, names))
     check_gold(listings, deployment.catalogue())
-    _note_numbered(source, listings, note)
+    note_numbered(source, listings, note)
     part = alone.part_path(votes, spec.member_names)
     # Of a run that was killed.
     alone.add_part(votes, part, spec.member_names)
@@ -288,6 +290,7 @@ def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
         )
     for option, given in (
         ("--out", options.out),
+        ("--force", options.force or None),
         ("--url", options.url),
         ("--canary-share", options.canary_share),
         ("--channel", None if options.channel == STABLE else options.channel),
@@ -336,7 +339,8 @@ def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def _note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
+def note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
+    """Remark on rows that have only a number as their id."""
     numbered = sum(listing.numbered for listing in listings)
     if numbered:
         note(

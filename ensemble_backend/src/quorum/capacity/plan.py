@@ -13,7 +13,7 @@ from quorum.capacity.torch_memory import gpu_of, read_torch_llm
 from quorum.deployment.schema import Deployment
 from quorum.hardware import GIB, KNOWN, Gpu
 from quorum.repository.encoder_config import WORKSPACE_BYTES
-from quorum.runtimes.encoder_input import MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE
 from quorum.runtimes.options import EncoderOptions, GpuOptions, HfOptions
 
 # nvidia-smi reports 81559 MiB where programs on that H100 see 79.22 GiB: the driver keeps the rest.

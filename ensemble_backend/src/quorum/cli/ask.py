@@ -149,6 +149,7 @@ def extract(
     votes: Annotated[
         Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out and --votes if they exist.")] = False,
     attributes: AttributesOption = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
     id_column: Annotated[
@@ -220,6 +221,7 @@ def extract(
         url=url,
         timeout_s=timeout,
         only=only,
+        force=force,
         escaped=escape,
         priority=priority,
         away_s=away,

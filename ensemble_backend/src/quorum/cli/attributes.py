@@ -61,5 +61,7 @@ def _table(head: str, rows: Mapping[str, Compared], own: str, other: str, draws:
         falls = "" if c.falls is None else f"{c.falls}/{draws} "
         word = falls + ("" if c.verdict == "unclear" else c.verdict)
         style = _STYLES.get(c.verdict, "")
-        table.add_row(Text(name, style), *shares, str(c.cells), delta(c.difference), Text(word, style))
+        # All that a default question asks about count as one attribute, without a name.
+        shown = name or ("outside the catalogue" if head == "attribute" else "")
+        table.add_row(Text(shown, style), *shares, str(c.cells), delta(c.difference), Text(word, style))
     out.print(table)

@@ -11,10 +11,10 @@ from typer.core import TyperGroup
 
 import quorum
 from quorum.cli.comparison import show, words
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, print_json
+from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, ProgressBar, note, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
-from quorum.cli.rollout import DryRunOption, VersionArgument, moved, show_change
-from quorum_contract import CANARY
+from quorum.cli.rollout import DryRunOption, RetrieverOption, VersionArgument, moved, show_change
+from quorum_contract import CANARY, RECOMMEND_CANARY
 
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
 
@@ -41,6 +41,7 @@ def set_(
     share: Annotated[
         str, typer.Option(help="Share of the products that clients route to it: 5% or 0.05.")
     ] = "0%",
+    retriever: RetrieverOption = False,
     deploy: DeployOption = DEPLOY,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -51,26 +52,42 @@ def set_(
     same product always to the same channel. Without `--share` only callers that name the channel get it.
 
     Example: `quorum canary 3 --share 5%`, then `quorum canary report votes.jsonl`
+
+    Example: `quorum canary 2 --retriever --share 5%`
     """
     wanted = parse_share(share)
-    change = quorum.canary(quorum.load_deployment(deploy), version, wanted, dry_run=dry_run)
-    show_change(
-        change, json, f"{moved(CANARY, change)}; {100 * wanted:.4g} % of the products are routed to it"
-    )
+    spec = quorum.load_deployment(deploy)
+    change = quorum.canary(spec, version, wanted, retriever=retriever, dry_run=dry_run)
+    text = f"{moved(_canary_of(retriever), change)}; {100 * wanted:.4g} % of the products are routed to it"
+    show_change(change, json, text)
 
 
-def off(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+def off(
+    retriever: RetrieverOption = False,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
     """End the canary: no product is routed to it, and its channel answers with the stable version.
 
     Example: `quorum canary off`
+
+    Example: `quorum canary off --retriever`
     """
-    change = quorum.end_canary(quorum.load_deployment(deploy), dry_run=dry_run)
-    show_change(change, json, moved(CANARY, change))
+    change = quorum.end_canary(quorum.load_deployment(deploy), retriever=retriever, dry_run=dry_run)
+    show_change(change, json, moved(_canary_of(retriever), change))
+
+
+def _canary_of(retriever: bool) -> str:
+    return RECOMMEND_CANARY if retriever else CANARY
 
 
 def report(
     votes: Annotated[
-        Path | None, typer.Argument(help="Recorded votes, as `quorum extract --votes` writes them.")
+        Path | None,
+        typer.Argument(
+            help="Recorded votes, as `quorum extract --votes` writes them; with --retriever, items."
+        ),
     ] = None,
     replay: Annotated[
         Path | None, typer.Option(help="Ask both channels about these listings (CSV or JSONL) instead.")
@@ -85,6 +102,11 @@ def report(
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Listings in flight.")] = 8,
     top: Annotated[int, typer.Option(min=0, help="How many of the most frequent differences.")] = 10,
+    retriever: RetrieverOption = False,
+    judged: Annotated[
+        Path | None, typer.Option(help="With --retriever: write the judged pairs here, to train on.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="With --retriever: keyphrases an item.")] = 10,
     url: UrlOption = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -99,8 +121,27 @@ def report(
     With `--auto-promote` or `--auto-rollback` the exit code is 0 for promote, 3 for keep watching, 4 for roll
     back; 1 is an error.
 
+    With --retriever both channels of the retriever are asked about a file of items (CSV or JSONL, as
+    listings). Keyphrases that only one of the versions recommends are judged by this deployment's own
+    ensemble, which is asked whether each is "relevant" or "irrelevant"; what both recommend needs no
+    judgement. Precision of the k best differs by that, with an interval over the items.
+
     Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback`
+
+    Example: `quorum canary report items.jsonl --retriever --judged judged.parquet`
     """
+    if retriever:
+        if votes is None or replay or auto_promote or auto_rollback or attributes:
+            raise CommandError(
+                "--retriever takes a file of items, and --judged, -k, --text-column, --concurrency and --url"
+            )
+        wanted = quorum.RetrieverCanaryOptions(
+            items=votes, judged=judged, k=k, text_column=text_column, concurrency=concurrency, url=url
+        )
+        _report_retriever(quorum.load_deployment(deploy), wanted, json)
+        return
+    if judged is not None:
+        raise CommandError("--judged is for --retriever")
     options = quorum.CanaryOptions(
         votes=votes,
         replay=replay,
@@ -121,3 +162,27 @@ def report(
         note(words(result.comparison, result.done))
     if auto_promote or auto_rollback:
         raise typer.Exit(EXIT_CODES[result.comparison.verdict.action])
+
+
+def _report_retriever(spec: quorum.Deployment, options: quorum.RetrieverCanaryOptions, json: bool) -> None:
+    """Print how the retriever's canary compares with its stable version."""
+    with ProgressBar("judging") as bar:
+        found = quorum.retriever_canary_report(spec, options, progress=bar, note=note)
+    if json:
+        print_json(found)
+        return
+    difference = found.difference
+    low, value, high = (100 * number for number in (difference.low, difference.value, difference.high))
+    note(
+        f"precision@{found.k} of version {found.canary_version} less that of version {found.stable_version}: "
+        f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {found.items} items, of which "
+        f"{found.differ} get other keyphrases): {found.verdict}"
+    )
+    labels = (
+        f"only {side} recommends: {100 * label:.0f} % relevant"
+        for side, label in (("stable", found.only_stable), ("canary", found.only_canary))
+        if label is not None
+    )
+    note(f"judged {found.judged} of {found.disputed} keyphrases; {'; '.join(labels)}")
+    if options.judged:
+        note(f"wrote {options.judged}")

@@ -132,10 +132,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class ProgressBar:
-    """A progress bar on standard error, shown from its first call until the end of the ``with`` block."""
+class _Rate(progress.ProgressColumn):
+    """How many of a unit are done in a second."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: progress.Task) -> Text:
+        """The rate of the last seconds."""
+        return Text(f"{task.speed:.3g} {self._unit}/s" if task.speed else f"- {self._unit}/s")
+
+
+class ProgressBar:
+    """A progress bar on standard error, shown from its first call until the end of the ``with`` block.
+
+    With ``unit`` it also shows how many of these it does in a second.
+    """
+
+    def __init__(self, label: str, unit: str = "") -> None:
         self._label = label
         self._task: progress.TaskID | None = None
         self._bar = progress.Progress(
@@ -143,6 +158,7 @@ class ProgressBar:
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
+            *([_Rate(unit)] if unit else []),
             progress.TextColumn("eta"),
             progress.TimeRemainingColumn(),
             console=err,

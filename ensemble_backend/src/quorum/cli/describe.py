@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, adapters_text, note, print_json
@@ -24,25 +25,29 @@ def validate(
 
     With --preflight also: do engines fit this GPU and this TensorRT-LLM, do all members fit in its memory,
     are LoRA adapters of their base. `quorum up` does the same before it starts.
+    A member that was tuned for no attribute of the catalogue is valid, and named by a warning.
 
     Example: `quorum validate --deploy deploy.yaml`
 
     Example: `quorum validate --deploy deploy.gpu.yaml --preflight`
     """
     spec = quorum.load_deployment(deploy)
-    quorum.validate(spec)
+    warnings = quorum.validate(spec)
     if machine:
         refuse_misfits(spec)
     adapters = spec.adapters()
     if json:
         report = {"valid": True, "members": spec.member_names, "attributes": list(spec.attributes)}
-        print_json({**report, "adapters": adapters} if adapters else report)
+        more = {"adapters": adapters, "warnings": warnings}
+        print_json(report | {name: value for name, value in more.items() if value})
     else:
         note(
             f"{deploy}: valid; members {', '.join(spec.member_names)}; asked for {', '.join(spec.attributes)}"
         )
         for name, own in adapters.items():
             note(f"adapters of {name}: {adapters_text(own)}")
+        for warning in warnings:
+            note(Text(f"warning: {warning}", "bold red"))
 
 
 def refuse_misfits(spec: quorum.Deployment) -> None:

@@ -41,6 +41,10 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Judge these weights (JSON) instead; nothing is learned.")
     ] = None,
+    leave_out_tuned: Annotated[
+        bool,
+        typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -70,7 +74,9 @@ def evaluate(
                 "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws and "
                 "--report, or leave out --weights"
             )
-        judged = quorum.evaluate_weights(votes, weights, _load_live(deploy), seed=seed, note=note)
+        judged = quorum.evaluate_weights(
+            votes, weights, _load_live(deploy), seed=seed, leave_out_tuned=leave_out_tuned, note=note
+        )
         if json:
             print_json(judged)
         else:
@@ -78,7 +84,9 @@ def evaluate(
         return
     if draws and draws > 1 and gold_labels is None and not report:
         raise CommandError("--draws draws labels to learn from: say how many by --gold-labels N")
-    options = quorum.EvaluateOptions(folds=folds, gold_labels=gold_labels, seed=seed, draws=draws)
+    options = quorum.EvaluateOptions(
+        folds=folds, gold_labels=gold_labels, seed=seed, draws=draws, leave_out_tuned=leave_out_tuned
+    )
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):

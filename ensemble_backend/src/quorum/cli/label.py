@@ -16,7 +16,7 @@ import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.review.choose import LabelError
-from quorum.review.gold import SEPARATOR, split_gold
+from quorum.review.kinds import SEPARATOR, split_gold
 from quorum.review.sheet import members_by_answer
 from quorum_contract import NOT_APPLICABLE
 
@@ -39,7 +39,10 @@ def label(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="The sheet (default: label.csv), or the table with gold (VOTES-gold)."
+            "--out",
+            "-o",
+            help="The sheet (default: label.csv), or with --apply and --ask the table with gold, a new file "
+            "(default: VOTES-gold, next to VOTES).",
         ),
     ] = None,
     apply: Annotated[
@@ -56,7 +59,8 @@ def label(
 ) -> None:
     """Choose the cells whose gold teaches most, and take the gold in.
 
-    Existing gold always stays. New gold is normalised like votes by the catalogue in deploy.yaml, if any.
+    Existing gold always stays, and so does VOTES, unless --out names it: the table with gold is a new file.
+    New gold is normalised like votes by the catalogue in deploy.yaml, if any.
 
     Example: `quorum label votes.jsonl -n 20 --ask`, or for a spreadsheet: `quorum label votes.jsonl -n 50`,
     fill in label.csv, `quorum label votes.jsonl --apply label.csv`
@@ -69,13 +73,15 @@ def label(
     catalogue = spec.catalogue() if spec else None
     if apply:
         gold = quorum.apply_sheet(votes, apply, out, catalogue=catalogue, force=force)
-        _show(gold, str(apply), json)
+        _show(gold, votes, str(apply), json)
+        if not gold.labelling.added and not gold.labelling.same:
+            raise typer.Exit(1)
     elif ask:
         session = quorum.LabelSession(
             votes, out, count, weights=weights, seed=seed, catalogue=catalogue, force=force
         )
         _ask_all(session)
-        _show(session.report(), "", json)
+        _show(session.report(), votes, "", json)
     else:
         sheet = quorum.choose_sheet(
             votes, out, count, weights=weights, seed=seed, catalogue=catalogue, force=force
@@ -139,7 +145,7 @@ def _read(typed: str, candidates: Sequence[str], kind: AnswerKind) -> tuple[str,
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
+def _show(report: quorum.GoldReport, votes: Path, sheet: str, json: bool) -> None:
     if json:
         print_json(report)
         return
@@ -163,9 +169,17 @@ def _show(report: quorum.GoldReport, sheet: str, json: bool) -> None:
         note(f"{conflicts}, {cells} that the table has not; gold as it was stays")
     if result.outside:
         note(f"values that no member named, among the new labels: {result.outside}; is their spelling right?")
+    if result.same:
+        note(f"{counted(result.same, 'row')} had this gold in the table already")
+    if report.empty:
+        note(f"{counted(report.empty, 'row')} of {sheet} without gold: left unlabelled")
     _show_needs(report.needs)
+    if report.out is None:
+        note(f"no label added: {votes} is as it was, and nothing was written")
+        return
+    kept = "" if report.out == votes else f" ({votes} is as it was)"
     note(
-        f"{counted(result.added, 'label')} added, {report.labels} in all; wrote {report.out}; "
+        f"{counted(result.added, 'label')} added, {report.labels} in all; wrote {report.out}{kept}; "
         f"next: `quorum learn {report.out}`"
     )
 

@@ -60,6 +60,10 @@ def learn(
             "--judge/--no-judge", help="Show by attribute what changes, on labels that did not teach."
         ),
     ] = True,
+    leave_out_tuned: Annotated[
+        bool,
+        typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
+    ] = False,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -90,6 +94,7 @@ def learn(
         evidence=not no_evidence,
         na_bias=na_bias,
         judge=judge,
+        leave_out_tuned=leave_out_tuned,
     )
     target = target or before or Path("weights.json")
     with terminated_as_interrupted():
@@ -99,6 +104,11 @@ def learn(
         return
     if report.judged and report.judged.warning:
         note(Text(report.judged.warning, "bold red"))
+    if report.tuned:
+        for warning in report.tuned.warnings:
+            note(Text(warning, "bold red"))
+        if report.tuned.remark:
+            note(report.tuned.remark)
     if report.drift:
         note(report.drift.verdict)
     for remark in report.remarks:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum publish | promote | rollback | retire | history | diff``: change weights on a live server."""
+"""``quorum publish | promote | rollback | retire | history | diff``: change versions on a live server."""
 
 from __future__ import annotations
 
@@ -13,23 +13,31 @@ from rich.text import Text
 import quorum
 from quorum.cli.attributes import show_judgement
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
-from quorum_contract import STABLE
+from quorum_contract import RECOMMEND, RETRIEVER, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VersionArgument = Annotated[int, typer.Argument(help="A published version of the weights.")]
+VersionArgument = Annotated[
+    int, typer.Argument(help="A published version of the weights; with --retriever, of the retriever.")
+]
+RetrieverOption = Annotated[
+    bool, typer.Option("--retriever", help="Of the retriever and its channels; else of the weights.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def publish(
-    weights: Annotated[Path, typer.Argument(help="A weights.json, as `quorum learn` writes it.")],
+    content: Annotated[
+        Path,
+        typer.Argument(
+            help="A weights.json, as `quorum learn` writes it, or a retriever, the folder of `quorum index`."
+        ),
+    ],
     deploy: DeployOption = DEPLOY,
     force: Annotated[
         str | None,
-        typer.Option(
-            metavar="REASON", help="Publish even if worse on the held-out votes; the reason is logged."
-        ),
+        typer.Option(metavar="REASON", help="Publish even if worse on held-out data; the reason is logged."),
     ] = None,
     keep: Annotated[
         list[str] | None,
@@ -40,7 +48,10 @@ def publish(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make weights a new version on the running server. No channel changes yet.
+    """Make weights, or a retriever, a new version on the running server. No channel changes yet.
+
+    What it is follows from what is named: a file of weights, or the folder of a retriever. Versions of both
+    have numbers of their own; the other commands mean weights, and the retriever with --retriever.
 
     With `rollout.heldout` in deploy.yaml (a votes table with gold), weights that answer worse there than the
     running ones, by more than `rollout.margin`, are refused. Attributes that are worse are named first; with
@@ -48,20 +59,21 @@ def publish(
     it as before. Attributes that changed in deploy.yaml since the weights were learned, and new ones, use the
     weights of all attributes; the command names them.
 
+    The first version of a retriever starts the channels quorum_recommend and quorum_recommend_canary. With
+    `retriever.heldout` in deploy.yaml (judged pairs) later ones are compared with the running version there,
+    on this machine: one that agrees less, or finds fewer keyphrases, than `max_less_agreement` and
+    `max_less_recall` allow is refused.
+
     Example: `quorum publish weights.json`, then `quorum canary 2`, then `quorum promote 2`
 
     Example: `quorum publish weights.json --keep brand`
+
+    Example: `quorum publish retriever/`, then `quorum canary 2 --retriever`, `quorum promote 2 --retriever`
     """
     spec = quorum.load_deployment(deploy)
-    change = quorum.publish(spec, weights, force=force, keep=keep or (), dry_run=dry_run)
+    change = quorum.publish(spec, content, force=force, keep=keep or (), dry_run=dry_run, note=note)
     if change.comparison and not json:
-        if change.comparison.warning:
-            note(Text(change.comparison.warning, "bold red"))
-        note(f"held-out votes: {change.comparison}")
-        if change.comparison.remark:
-            note(change.comparison.remark)
-        for other, found in change.comparison.compared.items():
-            show_judgement(found, "new", other.removeprefix("the ").removesuffix(" version"))
+        _show_comparison(change.comparison)
     if change.kept and not json:
         note(f"decided as by the running version: {', '.join(change.kept)}")
     if change.not_calibrated and not json:
@@ -76,44 +88,78 @@ def publish(
         note(describe_missing(change.version, change.unscored))
     if change.catalogue and not json:
         note(str(change.catalogue))
-    done = "these weights are already" if change.already else f"published {weights} as"
-    show_change(change, json, f"{done} version {change.version}; next: `quorum promote {change.version}`")
+    done = f"{content} is already" if change.already else f"published {content} as"
+    flag = _flag(change)
+    of = " of the retriever" if flag else ""
+    step = f"next: `quorum promote {change.version}{flag}`"
+    if flag and change.first:
+        step = "the retriever's channels answer with it"
+    show_change(change, json, f"{done} version {change.version}{of}; {step}")
+
+
+def _show_comparison(comparison: quorum.Comparison | quorum.RetrieverComparison) -> None:
+    """Print how a new version compares with the running one on held-out data."""
+    if comparison.warning:
+        note(Text(comparison.warning, "bold red"))
+    if isinstance(comparison, quorum.RetrieverComparison):
+        note(f"held-out judged pairs: {comparison}")
+        return
+    note(f"held-out votes: {comparison}")
+    if comparison.remark:
+        note(comparison.remark)
+    for other, found in comparison.compared.items():
+        show_judgement(found, "new", other.removeprefix("the ").removesuffix(" version"))
 
 
 def promote(
     version: VersionArgument,
+    retriever: RetrieverOption = False,
     deploy: DeployOption = DEPLOY,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Let the stable channel answer with a version.
+    """Let the stable channel answer with a version: quorum, or with --retriever quorum_recommend.
 
     Example: `quorum promote 3`
+
+    Example: `quorum promote 2 --retriever`
     """
-    change = quorum.promote(quorum.load_deployment(deploy), version, dry_run=dry_run)
-    show_change(change, json, moved(STABLE, change))
+    spec = quorum.load_deployment(deploy)
+    change = quorum.promote(spec, version, retriever=retriever, dry_run=dry_run)
+    show_change(change, json, moved(stable_of(retriever), change))
 
 
-def rollback(deploy: DeployOption = DEPLOY, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+def rollback(
+    retriever: RetrieverOption = False,
+    deploy: DeployOption = DEPLOY,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
     """Let the stable channel answer with the version before its last promotion.
 
     Example: `quorum rollback`
+
+    Example: `quorum rollback --retriever`
     """
-    change = quorum.rollback(quorum.load_deployment(deploy), dry_run=dry_run)
-    show_change(change, json, moved(STABLE, change))
+    change = quorum.rollback(quorum.load_deployment(deploy), retriever=retriever, dry_run=dry_run)
+    show_change(change, json, moved(stable_of(retriever), change))
 
 
 def retire(
     version: VersionArgument,
+    retriever: RetrieverOption = False,
     deploy: DeployOption = DEPLOY,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Unload a version that no channel answers with. Its file stays on disk.
+    """Unload a version that no channel answers with. Its files stay on disk.
 
     Example: `quorum retire 1`
+
+    Example: `quorum retire 1 --retriever`
     """
-    change = quorum.retire(quorum.load_deployment(deploy), version, dry_run=dry_run)
+    spec = quorum.load_deployment(deploy)
+    change = quorum.retire(spec, version, retriever=retriever, dry_run=dry_run)
     show_change(change, json, f"version {version} is not loaded any more")
 
 
@@ -164,7 +210,7 @@ def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None
 
 
 def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
-    """Show who changed what, and when.
+    """Show who changed what, and when; versions of weights, and of the retriever where it says so.
 
     Example: `quorum history --json`
     """
@@ -178,7 +224,7 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
             e.at[:19].replace("T", " "),
             e.who,
             e.action,
-            str(e.version),
+            f"retriever {e.version}" if e.model == RETRIEVER else str(e.version),
             str(e.before or ""),
             e.outcome,
             e.reason or "",
@@ -204,8 +250,18 @@ def moved(channel: str, change: quorum.Change) -> str:
         return text
     return (
         f"{text}. The canary goes on: its share of the products gets version {change.canary}; "
-        "`quorum canary off` ends it"
+        f"`quorum canary off{_flag(change)}` ends it"
     )
+
+
+def stable_of(retriever: bool) -> str:
+    """The channel that callers of the weights, or of the retriever, ask."""
+    return RECOMMEND if retriever else STABLE
+
+
+def _flag(change: quorum.Change) -> str:
+    """The option, after a space, that names the kind of a change's version."""
+    return " --retriever" if change.model == RETRIEVER else ""
 
 
 def show_change(change: quorum.Change, json: bool, text: str) -> None:

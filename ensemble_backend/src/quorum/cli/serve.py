@@ -15,7 +15,7 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, adapters_text, 
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
-from quorum_contract import CANARY, CHANNELS, STABLE
+from quorum_contract import CANARY, CHANNELS, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
     from quorum.operations.status import ChannelStatus
@@ -186,9 +186,29 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
         state = Text(m.state, "" if m.state == "READY" else "bold red")
         members.add_row(name, state, *adapters, Text(m.reason))
-    for table in (channels, versions, members):
+    for table in (channels, versions, members, *(_retriever_tables(report.retriever))):
         out.print(table)
     _note(report)
+
+
+def _retriever_tables(report: quorum.RetrieverStatus | None) -> list[Table]:
+    """The channels that recommend keyphrases, and the versions of the retriever."""
+    if report is None:
+        return []
+    channels = Table("recommends", "answers", "version")
+    for name, c in report.channels.items():
+        answers = Text("yes", "green") if c.answers else Text.assemble(("no ", "red"), c.reason)
+        channels.add_row(name, answers, str(c.version))
+    versions = Table("retriever", "state", "keyphrases", "index", "made", "hash")
+    for number, v in report.versions.items():
+        if v.damaged is not None:
+            versions.add_row(str(number), v.state, Text("damaged on disk", "red"), "", "", "")
+            note(f"version {number} of the retriever is damaged on disk: {v.damaged}")
+            continue
+        made = (v.created or "-")[:16].replace("T", " ")
+        short = (v.content_hash or "").removeprefix("sha256:")[:12]
+        versions.add_row(str(number), v.state, str(v.keyphrases), f"{v.index}, {v.dims}", made, short)
+    return [channels, versions]
 
 
 def _note(report: quorum.ServerStatus) -> None:
@@ -207,6 +227,8 @@ def _note(report: quorum.ServerStatus) -> None:
         note(Text(str(incident), "" if incident.is_over else "bold red"))
     if report.canary_share:
         note(f"{100 * report.canary_share:.4g} % of the products are routed to {CANARY}")
+    if report.retriever and report.retriever.canary_share:
+        note(f"{100 * report.retriever.canary_share:.4g} % of the items are routed to {RECOMMEND_CANARY}")
 
 
 def _fleet_table(report: quorum.FleetStatus) -> Table:

@@ -209,6 +209,7 @@ def _show(report: TuneReport) -> None:
         f"{card.steps} steps in {card.seconds:.0f} s, the weights of step {card.best_step}"
     )
     note(f"wrote {report.out}; add to `members` in deploy.yaml:\n{report.member}")
+    note("then `quorum validate`, `quorum render` and `quorum up`")
 
 
 _SHOWN = 20

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from quorum.decision.cell import Parameters
-from quorum.decision.forms import Form
+from quorum.decision.forms import SET_FORMS, Form
 
 if TYPE_CHECKING:
     from quorum.decision.weights import Weights
@@ -16,11 +17,14 @@ AnswerKind = Literal["value", "label", "spans", "values", "text"]
 """One value; one of a closed list; spans of the text; several values; a text that is written anew."""
 AnswerKinds = Mapping[str, AnswerKind]
 """Attribute -> kind; one that is absent has the kind "value"."""
-FORMS: tuple[Form, ...] = ("one", "spans", "values", "text")
 SETTING = "kinds"
 """Setting of weights with the kinds that they were learned for, other than "value"."""
-_KINDS = get_args(AnswerKind)
-SET_KINDS: tuple[AnswerKind, ...] = ("spans", "values")
+FORM_OF: Mapping[AnswerKind, Form] = MappingProxyType(
+    {"value": "one", "label": "one", "spans": "spans", "values": "values", "text": "text"}
+)
+"""How votes of each kind combine."""
+KINDS: tuple[AnswerKind, ...] = tuple(FORM_OF)
+SET_KINDS: tuple[AnswerKind, ...] = tuple(kind for kind in KINDS if FORM_OF[kind] in SET_FORMS)
 """Kinds whose answers name any number of things, each of which is voted on."""
 
 
@@ -31,9 +35,17 @@ def kind_in(kinds: AnswerKinds, attribute: str) -> AnswerKind:
 
 def form_of(kind: AnswerKind) -> Form:
     """How votes of a kind combine."""
-    if kind == "value" or kind == "label":
-        return "one"
-    return kind
+    return FORM_OF[kind]
+
+
+def has_one_value(kind: AnswerKind) -> bool:
+    """Whether one value or label answers it: votes on it agree, or do not."""
+    return form_of(kind) == "one"
+
+
+def is_stated(kind: AnswerKind) -> bool:
+    """Whether the product's text states the answer, so that what it says of a value is evidence for it."""
+    return kind == "value"
 
 
 def recorded_kinds(settings: Mapping[str, Any]) -> AnswerKinds:
@@ -41,7 +53,7 @@ def recorded_kinds(settings: Mapping[str, Any]) -> AnswerKinds:
     stated = settings.get(SETTING)
     if not isinstance(stated, Mapping):
         return {}
-    return {str(name): kind for name, kind in stated.items() if kind in _KINDS}
+    return {str(name): kind for name, kind in stated.items() if kind in KINDS}
 
 
 def parameters_for(weights: Weights, attribute: str, category: str, kind: AnswerKind) -> Parameters:
@@ -60,6 +72,6 @@ def is_learned(weights: Weights, attribute: str, category: str, kind: AnswerKind
     """Whether parameters of the weights, also their default, are for answers of this form."""
     stated = weights.settings.get(SETTING)
     learned: Any = stated.get(attribute, "value") if isinstance(stated, Mapping) else "value"
-    if learned not in _KINDS or form_of(learned) != form_of(kind):
+    if learned not in KINDS or form_of(learned) != form_of(kind):
         return False
-    return form_of(kind) == "one" or weights.has_own(attribute, category)
+    return has_one_value(kind) or weights.has_own(attribute, category)

@@ -35,6 +35,8 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scores: Per member and level (:mod:`quorum.decision.scores`), added to the weight of a vote with a
             score of that level; (): votes weigh the same whatever their scores.
         text: Whether the evidence of the product's text counts (:mod:`quorum.decision.evidence`).
+        chance: Intercept and slope that turn the log odds of a set's confidence into those of the whole
+            answer being right (:func:`quorum.decision.sets.chance_of`); (): not known.
     """
 
     weights: tuple[float, ...]
@@ -43,6 +45,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part_bias: float = 0.0
     scores: tuple[tuple[float, ...], ...] = ()
     text: bool = True
+    chance: tuple[float, ...] = ()
 
     @property
     def calibrated(self) -> bool:
@@ -61,7 +64,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def weighing(self, weights: Iterable[float]) -> Parameters:
         """The same biases with these weights, whatever the scores of votes."""
-        return Parameters(tuple(weights), self.na_bias, self.none_bias, self.part_bias, (), self.text)
+        return msgspec.structs.replace(self, weights=tuple(weights), scores=())
 
     def highest(self) -> tuple[float, ...]:
         """Per member, the highest weight that a vote can have."""
@@ -103,6 +106,44 @@ def decide_one(
     support = tally(parameters.weights, ballots)
     if not support:
         return "", 0.0
+    totals, at_stake = _totals(parameters, ballots, support, evidence)
+    winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
+    if parameters.none_bias is None:
+        return winner, _agreement(support, winner, ballots)
+    return winner, _softmax(totals, winner, parameters.none_bias)
+
+
+def share_out(
+    parameters: Parameters,
+    ballots: Sequence[Ballot],
+    scores: Sequence[float | None] = (),
+    evidence: TextEvidence | None = None,
+) -> dict[str | None, float]:
+    """Share out what :func:`decide_one` is confident of: value -> share; None: that none of these is right.
+
+    The shares add up to 1. Empty if all members abstained. Arguments as there.
+    """
+    if scores:
+        parameters = parameters.at(scores)
+    support = tally(parameters.weights, ballots)
+    if not support:
+        return {}
+    if parameters.none_bias is None:
+        return {value: _agreement(support, value, ballots) for value in support}
+    totals, _ = _totals(parameters, ballots, support, evidence)
+    found: dict[str | None, float] = {
+        value: _softmax(totals, value, parameters.none_bias) for value in totals
+    }
+    return found | {None: max(0.0, 1.0 - sum(found.values()))}
+
+
+def _totals(
+    parameters: Parameters,
+    ballots: Sequence[Ballot],
+    support: Mapping[str, float],
+    evidence: TextEvidence | None,
+) -> tuple[dict[str, float], float]:
+    """The total of each named value, and the sum of the absolute points of the text."""
     totals = dict(support)
     if NOT_APPLICABLE in totals:
         totals[NOT_APPLICABLE] += parameters.na_bias
@@ -116,10 +157,7 @@ def decide_one(
         for value, points in evidence.of(votes, len(ballots)).items():
             totals[value] += points
             at_stake += abs(points)
-    winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
-    if parameters.none_bias is None:
-        return winner, _agreement(support, winner, ballots)
-    return winner, _softmax(totals, winner, parameters.none_bias)
+    return totals, at_stake
 
 
 def tally(weights: Sequence[float], ballots: Sequence[Ballot | None]) -> dict[str, float]:

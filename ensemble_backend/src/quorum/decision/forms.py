@@ -11,11 +11,14 @@ from quorum.decision.cell import ANSWERED, Ballot, Parameters, decide_one
 from quorum.decision.consensus import decide_text
 from quorum.decision.evidence import TextEvidence
 from quorum.decision.quorum_rule import QuorumRule
-from quorum.decision.sets import Read, decide_set, things_of
+from quorum.decision.sets import Read, chance_of, decide_set, things_of
 from quorum_contract import DecisionStatus
 
 Form = Literal["one", "spans", "values", "text"]
 """How votes combine: one value wins; each span, or each value, is voted on; the most similar text wins."""
+SET_FORMS: tuple[Form, ...] = ("spans", "values")
+"""Forms of answers that name any number of things."""
+FORMS: tuple[Form, ...] = ("one", *SET_FORMS, "text")
 
 
 def decide(
@@ -52,6 +55,7 @@ def decide(
         else:
             cell = partial(decide_one, own)
             value, confidence = decide_set(cell, ballots, text, are_spans=form == "spans", read=read)
+            confidence = chance_of(confidence, own.chance)
     if not value:
         return "", 0.0, DecisionStatus.NO_ANSWER
     if rule.is_plain or rule.is_met(parameters, [status == ANSWERED for _, status in ballots]):

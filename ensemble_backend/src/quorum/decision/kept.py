@@ -15,8 +15,8 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Coefficients
 from quorum.decision.weights import SCHEMA_VERSION, Weights, WeightsError, attribute_of
 
-SET_BIAS, TEXTS = "set_bias", "texts"
-"""Settings by attribute: what the bias for "not named" was lowered by, and what taught weights of texts."""
+SET_CHOICE, TEXTS = "set_choice", "texts"
+"""Settings by attribute: how answers of sets are decided, and what taught weights of texts."""
 
 
 def keep_attributes(
@@ -65,7 +65,7 @@ def _with_kinds(new: Weights, live: Weights, names: Collection[str]) -> Mapping[
     """Settings of the new weights that also say of which kinds kept attributes are, and what taught them."""
     settings = {**new.settings}
     parts = {SETTING: (recorded_kinds(new.settings), recorded_kinds(live.settings))}
-    parts |= {key: (_stated(new, key), _stated(live, key)) for key in (SET_BIAS, TEXTS)}
+    parts |= {key: (_stated(new, key), _stated(live, key)) for key in (SET_CHOICE, TEXTS)}
     for key, (own, theirs) in parts.items():
         others = {name: found for name, found in own.items() if name not in names}
         joined = others | {name: found for name, found in theirs.items() if name in names}
@@ -148,7 +148,7 @@ def converted(parameters: Parameters, scale: Parameters, evidence: Coefficients)
     if parameters.calibrated == scale.calibrated:
         return parameters
     if not scale.calibrated:
-        return msgspec.structs.replace(parameters, none_bias=None)
+        return msgspec.structs.replace(parameters, none_bias=None, chance=())
     if evidence and parameters.text:
         return msgspec.structs.replace(parameters, none_bias=scale.none_bias)
     total, wanted = sum(parameters.weights), sum(scale.weights)

@@ -8,6 +8,7 @@ and learning sees the same cells (:func:`explode`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -26,9 +27,15 @@ from quorum.decision.spans import (
 NAMED = "named"
 _SHORT = 2000
 """Characters of an answer and its text, of which what it names is remembered."""
+_MOST_ODDS = 12.0
+_LEAST = 1.0 / (1.0 + math.exp(_MOST_ODDS))
 Thing = TextSpan | str
 Decide = Callable[[Sequence[Ballot]], tuple[str, float]]
 """Decides one cell: value and confidence."""
+Votes = Sequence[str | None]
+"""Per member, what it votes on one thing; None: it abstained."""
+DecideVotes = Callable[[Votes], tuple[str, float]]
+"""As :data:`Decide`, by votes."""
 Read = Callable[[str, str], tuple[Thing, ...]]
 """Reads an answer about a text: :func:`things_of`, or :func:`things_remembered`."""
 
@@ -94,23 +101,35 @@ def decide_set(
         read: Reads what an answer names.
 
     Returns:
-        The answer, and the lowest of the confidences in what is, and what is not, in it; that in leaving out
-        a span for another is what the span's own leaves to 1. ``("", 0.0)`` if all members abstained.
+        The answer, and the confidence of :func:`decide_things`. ``("", 0.0)`` if all members abstained.
     """
     named = [_readable(value, text, read) if status == ANSWERED else None for value, status in ballots]
     if all(things is None for things in named):
         return "", 0.0
     cells = _cells(named)
     if not cells:
-        none = [("", 1) if things is None else (NOT_APPLICABLE, ANSWERED) for things in named]
+        none = [None if things is None else NOT_APPLICABLE for things in named]
         said = {value for (value, _), things in zip(ballots, named, strict=True) if things is not None}
         # Spans of a product that does not have the attribute: members vote "n/a" on it, not "[]".
         value = NOT_APPLICABLE if said == {NOT_APPLICABLE} else _written((), text, are_spans=are_spans)
-        return value, decide(none)[1]
+        return value, decide(as_ballots(none))[1]
+    kept, confidence = decide_things(lambda votes: decide(as_ballots(votes)), cells, text, are_spans)
+    return _written(kept, text, are_spans=are_spans), confidence
+
+
+def decide_things(
+    decide: DecideVotes, cells: Mapping[Thing, Votes], text: str, are_spans: bool
+) -> tuple[tuple[Thing, ...], float]:
+    """Decide which of the things that members named, one or more, are in the answer.
+
+    Returns:
+        These, and the lowest of the confidences in what is, and what is not, among them; that in leaving out
+        a span for another is what the span's own leaves to 1.
+    """
     sure: dict[Thing, float] = {}
     lowest = 1.0
     for thing, votes in cells.items():
-        value, confidence = decide([("", 1) if vote is None else (vote, ANSWERED) for vote in votes])
+        value, confidence = decide(votes)
         if value == NAMED:
             sure[thing] = confidence
         else:
@@ -118,7 +137,32 @@ def decide_set(
     kept = without_overlaps(sure, text) if are_spans else tuple(sure)
     # A span that won its cell, and is left out for another, is left out against its own confidence.
     shares = [sure[thing] if thing in kept else 1.0 - sure[thing] for thing in sure]
-    return _written(kept, text, are_spans=are_spans), min([lowest, *shares])
+    return kept, min([lowest, *shares])
+
+
+def as_ballots(votes: Votes) -> list[Ballot]:
+    """Ballots of the votes of a cell of :func:`explode`."""
+    return [("", ANSWERED + 1) if vote is None else (vote, ANSWERED) for vote in votes]
+
+
+def chance_of(confidence: float, line: Sequence[float]) -> float:
+    """Chance that a whole answer is right, by its confidence: a line between their log odds.
+
+    Args:
+        confidence: Of :func:`decide_set`, in [0, 1].
+        line: Intercept and slope, learned from answers with gold; (): the confidence itself.
+    """
+    if not line:
+        return confidence
+    return 1.0 / (
+        1.0 + math.exp(-min(max(line[0] + line[1] * log_odds(confidence), -_MOST_ODDS), _MOST_ODDS))
+    )
+
+
+def log_odds(confidence: float) -> float:
+    """Log odds of a confidence, at most 12 from zero."""
+    low = min(max(confidence, _LEAST), 1.0 - _LEAST)
+    return math.log(low / (1.0 - low))
 
 
 def without_overlaps(sure: Mapping[Thing, float], text: str = "") -> tuple[Thing, ...]:

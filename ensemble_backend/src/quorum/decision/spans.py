@@ -146,11 +146,16 @@ def laid_out(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
     "red hat red" where an answer also has "red hat". What has no such place still overlaps.
     """
     text, ordered = one_line(text), sorted(spans)
-    if all(one.end <= other.start for one, other in pairwise(ordered)):
+    if overlap_of(ordered) is None:
         return ordered
     places = zip(_shown(text, ordered), ordered, strict=True)
     moved = sorted((start, start + s.end - s.start, s) for start, s in places)
     return [TextSpan(start, end, span.type) for start, end, span in moved]
+
+
+def overlap_of(spans: Sequence[TextSpan]) -> tuple[TextSpan, TextSpan] | None:
+    """The first two spans, of those in order of appearance, that share characters."""
+    return next(((one, other) for one, other in pairwise(spans) if other.start < one.end), None)
 
 
 def _shown(text: str, spans: Sequence[TextSpan]) -> list[int]:

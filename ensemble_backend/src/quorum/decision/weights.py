@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,8 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import FEATURES, Coefficients
 from quorum.decision.evidence import check as check_evidence
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
-from quorum.decision.scores import LEVELS, LOG_ODDS
+from quorum.decision.parameter_faults import fault_in
+from quorum.decision.scores import LOG_ODDS
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
@@ -58,7 +58,8 @@ class Weights:
         method: One of :data:`METHODS`.
         members: Member names; every list of weights is in this order.
         default: Parameters of a cell whose attribute has none of its own.
-        attributes: Parameters per attribute name.
+        attributes: Parameters per attribute name; under ``OUTSIDE`` those of all attributes together that the
+            catalogue does not list, learned where it asks them a default question.
         groups: Parameters per :func:`group_key`; the most specific wins.
         catalogue: Attribute -> its hash in the catalogue that the weights were learned with, ``OUTSIDE`` for
             attributes it does not list; None: unknown. In schema 1 and 2 one hash of all.
@@ -107,13 +108,25 @@ class Weights:
                 _check_parameters(parameters, f"{key}[{name!r}]", self)
 
     def parameters(self, attribute: str, category: str = "") -> Parameters:
-        """Parameters of a cell: of its category x attribute, else of its attribute, else the default."""
+        """Parameters of a cell: of its category x attribute, else of its attribute, else the default.
+
+        Attributes outside the catalogue share those under ``OUTSIDE``, where the weights have them.
+        """
+        if self._is_outside(attribute):
+            category, attribute = "", OUTSIDE
         found = self.groups.get(group_key(category, attribute)) if self.groups else None
         return found or self.attributes.get(attribute) or self.default
 
     def has_own(self, attribute: str, category: str = "") -> bool:
         """Whether a cell has parameters of its own, not the default's."""
+        if self._is_outside(attribute):
+            category, attribute = "", OUTSIDE
         return attribute in self.attributes or group_key(category, attribute) in self.groups
+
+    def _is_outside(self, attribute: str) -> bool:
+        if OUTSIDE not in self.attributes or attribute in self.attributes:
+            return False
+        return isinstance(self.catalogue, Mapping) and attribute not in self.catalogue
 
     def check_fits(
         self,
@@ -330,42 +343,8 @@ def _check_provenance(provenance: Mapping[str, Any]) -> None:
 
 
 def _check_parameters(parameters: Parameters, where: str, weights: Weights) -> None:
-    if len(parameters.weights) != len(weights.members):
-        raise WeightsError(
-            f"{where}.weights has {len(parameters.weights)} numbers for {len(weights.members)} members"
-        )
-    for name, weight in zip(weights.members, parameters.weights, strict=True):
-        if not math.isfinite(weight) or weight < 0.0:
-            raise WeightsError(
-                f"{where}.weights: the weight of {name!r} is {weight}; weights are finite and not negative "
-                "(0: a vote without a score has no say)"
-            )
-    _check_scores(parameters, where, weights)
-    none_bias = 0.0 if parameters.none_bias is None else parameters.none_bias
-    biases = (parameters.na_bias, none_bias, parameters.part_bias)
-    if not all(map(math.isfinite, biases)):
-        raise WeightsError(f"{where}: the biases must be finite")
-    # Twice the largest total that a cell can reach: sums in another order are rounded up.
-    if not math.isfinite(2.0 * (sum(parameters.highest()) + sum(map(abs, biases)))):
-        raise WeightsError(f"{where}: the numbers are so large that their sum is no number")
-    if parameters.calibrated != (weights.confidence == "calibrated"):
-        raise WeightsError(
-            f"{where}.none_bias is {parameters.none_bias} but confidence is {weights.confidence!r}: "
-            "a calibrated confidence needs a number, agreement needs null"
-        )
-
-
-def _check_scores(parameters: Parameters, where: str, weights: Weights) -> None:
-    if not parameters.scores:
-        return
-    sizes = [len(offsets) for offsets in parameters.scores]
-    if sizes != [LEVELS] * len(weights.members):
-        raise WeightsError(
-            f"{where}.scores must have {LEVELS} numbers for each of {len(weights.members)} members, "
-            f"not {sizes}"
-        )
-    if not all(math.isfinite(offset) for offsets in parameters.scores for offset in offsets):
-        raise WeightsError(f"{where}.scores must be finite")
+    if fault := fault_in(parameters, weights.members, weights.confidence):
+        raise WeightsError(where + fault)
 
 
 def _content(weights: Weights) -> dict[str, Any]:
@@ -398,7 +377,7 @@ def _content(weights: Weights) -> dict[str, Any]:
 
 def _plain(parameters: Parameters) -> dict[str, Any]:
     entry = msgspec.structs.asdict(parameters)
-    for name in ("part_bias", "scores"):
+    for name in ("part_bias", "scores", "chance"):
         if not entry[name]:
             del entry[name]
     if entry["text"]:

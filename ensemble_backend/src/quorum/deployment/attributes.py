@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quorum.deployment.strict import Strict, error_at, one_of
-from quorum.tasks.attribute import MAX_TEXT_CHARS, MOST_TEXT_CHARS, Attribute, CatalogueError, Example, Kind
+from quorum.tasks.attribute import Attribute, CatalogueError, Example, Kind
+from quorum.tasks.default import Default
 from quorum.tasks.examples import check_examples
+from quorum.tasks.kinds import MAX_TEXT_CHARS, MOST_TEXT_CHARS
 from quorum.tasks.normalise import NORMALISERS
 from quorum_contract import MAX_ATTRIBUTE_BYTES, InvalidRequest
 from quorum_contract.checks import check_name
@@ -69,6 +71,29 @@ class AttributeSpec(Strict):
                 for e in self.examples
             ),
             self.max_chars,
+        )
+
+
+class DefaultSpec(Strict):
+    """What attributes outside the catalogue are asked; see :class:`quorum.tasks.default.Default`."""
+
+    kind: Literal["label"] = "label"
+    question: str
+    values: list[str]
+    synonyms: dict[str, str] = Field(default_factory=dict)
+    normaliser: Normaliser = "text"
+    instructions: str = ""
+    grades: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _usable(self) -> DefaultSpec:
+        self.made()
+        return self
+
+    def made(self) -> Default:
+        """The question in the form that the serving code uses."""
+        return Default(
+            self.question, tuple(self.values), self.synonyms, self.normaliser, self.instructions, self.grades
         )
 
 

@@ -19,7 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
-from quorum.deployment.attributes import AttributeSpec, Normaliser, check_attribute_names
+from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser, check_attribute_names
+from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
@@ -27,10 +28,10 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Catalogue
-from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract import CHANNELS, GATE, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_RESERVED = frozenset([*CHANNELS, GATE, VOTE])
+_RESERVED = frozenset([*CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
 SHARED_PREFIX = "quorum_shared_"
 """Prefix of Triton models that hold several members; the first member's name follows."""
 
@@ -222,8 +223,10 @@ class Deployment(Strict):
 
     Attributes:
         attributes: The catalogue, by attribute name.
-        default_normaliser: For attributes outside the catalogue.
+        default_normaliser: For attributes outside the catalogue, which are open.
+        default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
         members: In the order of ``MEMBER_VALUES``.
+        retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
         repository: The model repository, relative to the file.
         path: The file itself.
@@ -231,10 +234,12 @@ class Deployment(Strict):
 
     attributes: dict[str, AttributeSpec]
     default_normaliser: Normaliser = "text"
+    default: DefaultSpec | None = None
     members: Annotated[list[MemberSpec], Field(min_length=1)]
     gate: GateSpec = GateSpec()
     vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
+    retriever: RetrieverSpec | None = None
     fleet: list[FleetServer] = Field(default_factory=list)
     server: ServerSpec = ServerSpec()
     repository: str = "model_repository"
@@ -245,6 +250,18 @@ class Deployment(Strict):
     def _nameable(cls, attributes: dict[str, AttributeSpec]) -> dict[str, AttributeSpec]:
         check_attribute_names(attributes)
         return attributes
+
+    @field_validator("default")
+    @classmethod
+    def _alone(cls, default: DefaultSpec | None, info: ValidationInfo) -> DefaultSpec | None:
+        if (
+            default is not None
+            and info.data.get("default_normaliser") != cls.model_fields["default_normaliser"].default
+        ):
+            raise error_at(
+                "normaliser", "write `default_normaliser` here, as `normaliser`, and remove it there"
+            )
+        return default
 
     @model_validator(mode="after")
     def _distinct(self) -> Deployment:
@@ -315,4 +332,5 @@ class Deployment(Strict):
     def catalogue(self) -> Catalogue:
         """The attribute catalogue in the form that the serving code uses."""
         attributes = [spec.named(name) for name, spec in self.attributes.items()]
-        return Catalogue.of(attributes, self.default_normaliser)
+        default = self.default.made() if self.default else None
+        return Catalogue.of(attributes, self.default_normaliser, default)

@@ -7,7 +7,7 @@ binary cross-entropy of the difference of its logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.retrieval.metrics import pearson
-from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.encoder_folder import SCHEMA_VERSION, TOKENIZER_FILE, EncoderFile, write_encoder
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.base import Base, BaseModelError, loading
 from quorum.tune.encoder import has_bfloat16
-from quorum.tune.encoder_folder import compute_by, describe, predict, separator_of, write_network
-from quorum.tune.encoder_rows import EncoderHead
+from quorum.tune.encoder_folder import compute_by, predict, save_tokenizer, separator_of, write_network
 from quorum.tune.loop import LoopOptions, Progress, Trained, train
+from quorum.tune.tuned_on import question_hash
 from quorum_contract.fields import join_fields
 
 if TYPE_CHECKING:
@@ -71,17 +73,18 @@ class Assistant:
         from quorum.distill.assistant_model import load_pair_network
 
         hashes = Catalogue.of([attribute]).hashes
-        self.head = EncoderHead(
-            "label",
-            (attribute.name,),
-            (attribute.values[0], attribute.values[-1]),
-            attribute.fields,
-            max_tokens,
-            {attribute.name: hashes[attribute.name]},
+        self.described = EncoderFile(
+            schema_version=SCHEMA_VERSION,
+            head="label",
+            attributes=(attribute.name,),
+            labels=(attribute.values[0], attribute.values[-1]),
+            fields=attribute.fields,
+            max_tokens=max_tokens,
+            catalogue={attribute.name: hashes[attribute.name]},
         )
         self._tokenizer = base.folder / TOKENIZER_FILE
         with loading(self._tokenizer):
-            self._inputs = EncoderInput(Tokenizer.from_file(str(self._tokenizer)), self.head)
+            self._inputs = EncoderInput(Tokenizer.from_file(str(self._tokenizer)), self.described)
         torch.manual_seed(seed)
         separator = separator_of(self._tokenizer)
         if separator is None:
@@ -150,13 +153,23 @@ class Assistant:
         Raises:
             OnnxError: They differ.
         """
-        write_network(self.network, self.head, self._inputs, self._encode(items, keyphrases), folder)
-        describe(self.head, self._tokenizer, folder)
+        write_network(self.network, self.described, self._inputs, self._encode(items, keyphrases), folder)
+        save_tokenizer(self._tokenizer, folder)
+        write_encoder(self.described, folder)
+
+    def question_hashes(self, items: Sequence[str], keyphrases: Sequence[str]) -> frozenset[str]:
+        """Of pairs, for :mod:`quorum.tune.tuned_on`."""
+        (asked,) = self.described.attributes
+        return frozenset(question_hash(asked, text) for text in self._texts(items, keyphrases))
+
+    def _texts(self, items: Sequence[str], keyphrases: Sequence[str]) -> Iterator[str]:
+        """TEXT of each pair, as a member is asked."""
+        first, second = self.described.fields
+        for item, keyphrase in zip(items, keyphrases, strict=True):
+            yield join_fields({first: item, second: keyphrase})
 
     def _encode(self, items: Sequence[str], keyphrases: Sequence[str]) -> list[Encoded]:
-        first, second = self.head.fields
-        pairs = zip(items, keyphrases, strict=True)
-        return [self._inputs.encode(join_fields({first: item, second: kp})) for item, kp in pairs]
+        return [self._inputs.encode(text) for text in self._texts(items, keyphrases)]
 
     def _shares(self, encoded: Sequence[Encoded]) -> npt.NDArray[np.float32]:
         import torch

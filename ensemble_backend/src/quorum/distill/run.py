@@ -22,10 +22,11 @@ from quorum.distill.options import DistillOptions
 from quorum.distill.remarks import member_of, remarks_on
 from quorum.distill.split import Split, split_by_keyphrase, split_from_file
 from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts, joined
-from quorum.distill.write import ASSISTANT, finish, int8_vectors, write_assistant, write_encoder
+from quorum.distill.write import ASSISTANT, finish, int8_vectors, write_assistant, write_student
+from quorum.files import hash_file
 from quorum.records import Record
 from quorum.retrieval.judged import Judged, JudgedError, read_judged
-from quorum.retrieval.manifest import STUDENT_FILE, StudentManifest, file_hash
+from quorum.retrieval.manifest import STUDENT_FILE, StudentManifest
 from quorum.retrieval.vectors import Vectors, cut
 from quorum.tasks.attribute import Attribute, CatalogueError
 from quorum.tune.base import Base, read_base
@@ -138,7 +139,7 @@ class _Run:
             **{name: path for name, path in asdict(sources).items() if path is not None},
             **({"held_out": held_out} if held_out else {}),
         }
-        self.hashes = {name: file_hash(path) for name, path in self.files.items()}
+        self.hashes = {name: hash_file(path) for name, path in self.files.items()}
         self.held_out = held_out_of(self.split.held_out, self.material.candidates, options.seed)
 
     def make(self, out: Path) -> DistillReport:
@@ -171,7 +172,7 @@ class _Run:
             str(d): plain_figures(self.held_out.figures(*both)) for d, both in rated.items()
         }
         with whole_folder(out) as folder:
-            write_encoder(student, self.held_out.items, folder)
+            write_student(student, self.held_out.items, folder)
             manifest = finish(folder, self._manifest(dims, lessons))
             self.note("measuring what int8 loses")
             small = self.held_out.rate(*int8_vectors(folder, self.held_out), dims[0])
@@ -290,7 +291,9 @@ class _Run:
             "seed": self.options.seed,
             "epochs": self.options.assistant_epochs,
         }
-        write_assistant(assistant, self.base, pairs, trained, figures, settings, folder)
+        parts = (self._assistant_pairs(), _pair_texts(self.split.check), _pair_texts(self.split.held_out))
+        tuned_on = {line for part in parts for line in assistant.question_hashes(part.items, part.keyphrases)}
+        write_assistant(assistant, self.base, pairs, trained, figures, settings, tuned_on, folder)
         return figures
 
     def _stage(self, name: str) -> Progress | None:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from quorum.distill.options import Loss, Method, Task
 from quorum.retrieval.metrics import pearson
 from quorum.retrieval.vectors import Vectors
-from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.encoder_folder import SCHEMA_VERSION, TOKENIZER_FILE, EncoderFile
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.tune.base import Base, loading
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.encoder_folder import predict
-from quorum.tune.encoder_rows import EncoderHead
 from quorum.tune.loop import LoopOptions, Progress, Trained, train
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ class Student:
         self.method = method
         self.tokenizer = base.folder / TOKENIZER_FILE
         with loading(self.tokenizer):
-            head = EncoderHead("label", ("text",), max_tokens=max_tokens)
-            self.inputs = EncoderInput(Tokenizer.from_file(str(self.tokenizer)), head)
+            described = EncoderFile(
+                schema_version=SCHEMA_VERSION, head="label", attributes=("text",), max_tokens=max_tokens
+            )
+            self.inputs = EncoderInput(Tokenizer.from_file(str(self.tokenizer)), described)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self.base = load_pooled(base.folder, method).to(self._device)
         self.adapter = Adapter(self.base.size, min(dims, self.base.size)).to(self._device)

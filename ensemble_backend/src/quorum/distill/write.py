@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ from quorum.tune.encoder_folder import COMPARED, save_tokenizer
 from quorum.tune.loop import Trained
 from quorum.tune.onnx_check import check_onnx, refuse_difference
 from quorum.tune.onnx_export import export
+from quorum.tune.tuned_on import TUNED_ON_FILE, write_tuned_on
 
 ASSISTANT = "cross-encoder"
 """Folder of the cross-encoder, in that of the student."""
 
 
-def write_encoder(student: Student, texts: Sequence[str], folder: Path) -> None:
+def write_student(student: Student, texts: Sequence[str], folder: Path) -> None:
     """Write ``encoder.onnx``, whose last step is one matrix product, and the tokenizer.
 
     Args:
@@ -90,6 +91,7 @@ def write_assistant(
     trained: Trained,
     figures: Mapping[str, Any],
     settings: Mapping[str, Any],
+    tuned_on: Iterable[str],
     folder: Path,
 ) -> None:
     """Write the cross-encoder as a member's folder of runtime ``encoder``, with its card.
@@ -101,6 +103,7 @@ def write_assistant(
         trained: Of its training.
         figures: On held-out keyphrases.
         settings: Name, hash and counts of the data among them.
+        tuned_on: :meth:`Assistant.question_hashes` of what it learned and is judged on.
         folder: To make.
 
     Raises:
@@ -109,7 +112,8 @@ def write_assistant(
     folder.mkdir()
     items, keyphrases = ([pair[side] for pair in pairs[:COMPARED]] for side in (0, 1))
     assistant.write(items, keyphrases, folder)
-    (task,) = assistant.head.attributes
+    described = assistant.described
+    (task,) = described.attributes
     card = Card(
         tasks=(task,),
         method="full",
@@ -126,11 +130,16 @@ def write_assistant(
         epochs=settings["epochs"],
         steps=trained.steps,
         best_step=trained.best_step,
-        settings={"loss": "binary cross-entropy with soft labels", "max_tokens": assistant.head.max_tokens},
-        catalogue=assistant.head.catalogue,
+        settings={
+            "loss": "binary cross-entropy with soft labels",
+            "max_tokens": assistant.described.max_tokens,
+        },
+        catalogue=described.catalogue,
         scores={task: {name: figure["value"] for name, figure in figures.items()}},
+        tuned_on=TUNED_ON_FILE,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
         remarks=("figures are against the judge's labels; it was taught by them, so it is no further voice",),
     )
+    write_tuned_on(folder, tuned_on)
     write_card(card, folder)

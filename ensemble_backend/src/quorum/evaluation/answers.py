@@ -15,25 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.answer_kinds import (
-    SET_KINDS,
     AnswerKind,
     AnswerKinds,
     form_of,
+    has_one_value,
     kind_in,
     parameters_for,
 )
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED
-from quorum.decision.consensus import similarity
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
-from quorum.decision.rouge import rouge_l
-from quorum.decision.sets import Thing, things_remembered
-from quorum.decision.spans import SpansError
+from quorum.decision.sets import things_remembered
 from quorum.decision.weights import Weights
+from quorum.evaluation.kinds import KINDS
 from quorum.evaluation.score import apply, is_right
-from quorum.learning.set_bias import f1_of_sets
-from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
 
@@ -97,12 +93,7 @@ def answer_score(cell: Cell, value: str | None, kind: AnswerKind) -> float:
     """Score of an answer to a cell, see the module; 0 for none, and without gold."""
     if not value or not cell.gold:
         return 0.0
-    if kind == "text":
-        return sum(rouge_l(value, reference) for reference in cell.gold) / len(cell.gold)
-    if kind in SET_KINDS:
-        things = readable_things(value, cell.title)
-        return 0.0 if things is None else f1_of_sets(things, accepted_sets(cell))
-    return float(cell.is_right(value))
+    return KINDS[kind].score(cell, value)
 
 
 def agreement_of(
@@ -116,42 +107,22 @@ def agreement_of(
     cast = [vote for vote in votes if vote is not None]
     if not value or not cast:
         return 0.0
-    if kind == "text":
-        return sum(similarity(value, vote) for vote in cast) / len(cast)
-    if kind in SET_KINDS:
-        own = readable_things(value, text)
-        others = [readable_things(vote, text) for vote in cast]
-        shares = [f1_of_sets(own, [other]) for other in others if own is not None and other is not None]
-        return sum(shares) / len(cast)
-    return cast.count(value) / len(cast)
-
-
-def readable_things(value: str, text: str) -> frozenset[Thing] | None:
-    """What an answer names; None if it cannot be read."""
-    try:
-        return frozenset(things_remembered(value, text))
-    except SpansError:
-        return None
+    return KINDS[kind].agreement(value, cast, text)
 
 
 def unit_of(table: VotesTable, kinds: AnswerKinds) -> str:
     """What a mean of scores over labelled cells is, for people: the share right, or a mean of a mix."""
-    words = {
-        "one": "1 or 0 of values",
-        "spans": "F1 of spans",
-        "values": "F1 of sets",
-        "text": "ROUGE-L of texts",
-    }
     groups = np.unique(table.groups[table.labelled]).tolist()
-    present = {form_of(kind_in(kinds, table.group_names[group][1])) for group in groups}
-    if not present - {"one"}:
+    present = {kind_in(kinds, table.group_names[group][1]) for group in groups}
+    if all(map(has_one_value, present)):
         return RIGHT
-    return f"mean score ({', '.join(word for form, word in words.items() if form in present)})"
+    units = dict.fromkeys(known.unit for kind, known in KINDS.items() if kind in present)
+    return f"mean score ({', '.join(units)})"
 
 
 def other_rows(table: VotesTable, kinds: AnswerKinds) -> list[int]:
     """Rows of the cells that no single value answers."""
-    others = [form_of(kind_in(kinds, name)) != "one" for _, name in table.group_names]
+    others = [not has_one_value(kind_in(kinds, name)) for _, name in table.group_names]
     return np.flatnonzero(np.array(others, np.bool_)[table.groups]).tolist() if any(others) else []
 
 

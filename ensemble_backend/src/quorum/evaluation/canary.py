@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, kind_in
+from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, kind_in, recorded_kinds
+from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import CanarySpec, Guard
@@ -28,6 +29,7 @@ from quorum.evaluation.verdict import Latency, Metric, Verdict, Worse, judge
 from quorum.learning.by_kind import is_taught_by_gold
 from quorum.records import Record
 from quorum.votes import Cell, VotesTable
+from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum_contract.errors import QuorumError
 
@@ -211,6 +213,8 @@ def is_trained_on(table: VotesTable, weights: Weights) -> bool:
     if not is_taught_by_gold(weights) or not labels or sorted(table.members) != sorted(weights.members):
         return False
     table = table.of_members(weights.members)
+    if OUTSIDE in recorded_kinds(weights.settings) and isinstance(weights.catalogue, Mapping):
+        table = as_one(table, weights.catalogue)
     if seed is not None:
         if labels > table.labelled.sum():
             return False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, is_stated, kind_in
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import NA
@@ -36,6 +36,7 @@ from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possibl
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
 from quorum.evaluation.tasks import TaskResult, best_member, of_some_attributes, task_results
+from quorum.evaluation.tuned_rows import TunedRows
 from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
@@ -72,6 +73,7 @@ class Evaluation(Record):
         spread: Method that learns from gold -> its accuracies over the draws; None: all were used.
         tasks: Attribute -> the measures of its kind, best member and encoders first; attributes of single
             values are measured together.
+        tuned: What members were tuned on, of these votes; None: not known.
     """
 
     members: Mapping[str, Estimate]
@@ -90,6 +92,7 @@ class Evaluation(Record):
     draws: int | None = None
     spread: Mapping[str, Spread] | None = None
     tasks: Mapping[str, TaskResult] = field(default_factory=dict)
+    tuned: TunedRows | None = None
 
     @property
     def best_method(self) -> str:
@@ -98,13 +101,14 @@ class Evaluation(Record):
 
     @property
     def warning(self) -> str:
-        """The methods that are worse on an attribute, by what they are worse than; "" if there is none."""
+        """What members were tuned on, and the methods that are worse on an attribute; "" for nothing."""
         lines = {
             name: headline(found.compared)
             for name, found in self.methods.items()
             if name != CONFUSION and "_without_" not in name
         }
-        return "; ".join(f"{self.label(name)} is {line}" for name, line in lines.items() if line)
+        worse = [f"{self.label(name)} is {line}" for name, line in lines.items() if line]
+        return "; ".join([*(self.tuned.warnings if self.tuned else ()), *worse])
 
     @staticmethod
     def label(method: str) -> str:
@@ -169,7 +173,7 @@ def evaluate(
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
     notes += of_some_attributes(table)
-    if any(form_of(kind) != "one" for kind in known.values()):
+    if not all(map(has_one_value, known.values())):
         notes.append(ABOUT_SCORES)
     taught = table if gold_labels is None else seen[0][0]
     tasks = _tasks(table, known, held, taught, value_counts or {}, encoders, seed)
@@ -272,7 +276,7 @@ def _decisions(
     kept, notes = possible(table, methods, of_single(counts, kinds), labels, kinds)
     scored = scores_or_none(table.scores) is not None
     with_text = labels >= GOLD_FOR_TEXT and any(
-        cell.title and kind_in(kinds, cell.attribute) == "value" for cell in table.cells if cell.gold
+        cell.title and is_stated(kind_in(kinds, cell.attribute)) for cell in table.cells if cell.gold
     )
     single = is_single(table, kinds)
     with_na = bool((table.codes[single] == NA).any())

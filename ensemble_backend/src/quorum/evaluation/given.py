@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from quorum.decision.answer_kinds import FORMS, AnswerKinds
+from quorum.decision.answer_kinds import AnswerKinds
+from quorum.decision.forms import FORMS
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.answers import decide_answers, is_written, member_answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, form_of, kind_in
+from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, has_one_value, kind_in
 from quorum.decision.patterns import ABSTAIN
 from quorum.evaluation.answers import is_single
 from quorum.evaluation.heldout import closed_attributes
@@ -53,7 +53,7 @@ def possible(
 
 def of_single(counts: Mapping[str, int], kinds: AnswerKinds) -> dict[str, int]:
     """Numbers of answers of the attributes with single values."""
-    return {name: number for name, number in counts.items() if form_of(kind_in(kinds, name)) == "one"}
+    return {name: number for name, number in counts.items() if has_one_value(kind_in(kinds, name))}
 
 
 def are_sets(table: VotesTable, kinds: AnswerKinds) -> bool:

@@ -7,58 +7,23 @@ Tested against scikit-learn, seqeval (strict, IOB2) and rouge-score (without ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKind
+from quorum.decision.answer_kinds import AnswerKind
 from quorum.decision.arrays import Floats
-from quorum.decision.f1 import f1
-from quorum.decision.rouge import rouge_l, rouge_n
-from quorum.decision.sets import Thing
-from quorum.evaluation.answers import answer_score, readable_things
-from quorum.evaluation.measures import value_counts
+from quorum.evaluation.kinds import KINDS, Measure
 from quorum.evaluation.stats import Estimate, bootstrap_sums, percentile_interval
-from quorum.votes.exploded import accepted_sets
 from quorum.votes.schema import Cell
 from quorum_contract import Status
-
-HEADLINES: Mapping[AnswerKind, str] = {
-    "value": "accuracy", "label": "macro_f1", "spans": "f1", "values": "f1", "text": "rouge_l",
-}  # fmt: skip
-"""The measure that stands first, by kind."""
-Counts = npt.NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A measure of answers.
-
-    Attributes:
-        counts: (n, k) what each cell adds.
-        figure: Maps (..., k) sums to (...,) figures in [0, 1].
-    """
-
-    counts: Floats | Counts
-    figure: Callable[[Floats], Floats]
-
-    @property
-    def value(self) -> float:
-        """The figure of all cells; nan if there is nothing to measure."""
-        return float(self.figure(self.counts.sum(axis=0, dtype=np.float64)))
 
 
 def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | None]) -> dict[str, Measure]:
     """The measures of answers to labelled cells of one attribute.
 
-    ``value``: accuracy, and micro-F1 of extracting values, "n/a" being no value. ``label``: macro-F1 (over
-    the labels that occur in gold or answers), accuracy and micro-F1. ``spans``: micro-F1 over spans, of which
-    type and both borders must be right, and the share of answers that are right as a whole; ``values``
-    likewise. ``text``: ROUGE-L, -1 and -2, each the mean over references.
+    They are those of :mod:`quorum.evaluation.kinds`.
 
     Args:
         kind: Of the attribute.
@@ -66,28 +31,7 @@ def measures(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | No
             cannot be read counts for nothing.
         answers: One per cell; None or "" for none, which is wrong, but no false positive.
     """
-    pairs = list(zip(cells, (answer or None for answer in answers), strict=True))
-    if kind == "text":
-        scores: dict[str, Callable[[str, str], float]] = {
-            "rouge_l": rouge_l, "rouge_1": partial(rouge_n, n=1), "rouge_2": partial(rouge_n, n=2),
-        }  # fmt: skip
-        return {
-            name: _mean([_to_references(score, *pair) for pair in pairs]) for name, score in scores.items()
-        }
-    if kind in SET_KINDS:
-        return {
-            "f1": Measure(_array([_set_counts(*pair) for pair in pairs], 3), _f1),
-            "exact": Measure(_array([_exact(*pair, kind) for pair in pairs], 2), _ratio),
-        }
-    accuracy = {"accuracy": _mean([float(cell.is_right(answer)) for cell, answer in pairs])}
-    if kind == "label":
-        by_label = _label_counts(pairs)
-        return {
-            "macro_f1": Measure(by_label.reshape(len(pairs), -1), _macro_f1),
-            **accuracy,
-            "micro_f1": Measure(by_label.sum(axis=1), _f1),
-        }
-    return {**accuracy, "micro_f1": Measure(_array([value_counts(*pair) for pair in pairs], 3), _f1)}
+    return KINDS[kind].measures(list(zip(cells, (answer or None for answer in answers), strict=True)))
 
 
 def score_answers(kind: AnswerKind, cells: Sequence[Cell], answers: Sequence[str | None]) -> dict[str, float]:
@@ -142,68 +86,3 @@ def answered_share(cells: Sequence[Cell], member: int) -> float:
     that could be read is at least this one.
     """
     return sum(cell.values[member] is not None for cell in cells) / len(cells) if cells else float("nan")
-
-
-def _mean(scores: Sequence[float]) -> Measure:
-    return Measure(_array([(score, 1.0) for score in scores], 2), _ratio)
-
-
-def _array(rows: Sequence[Sequence[float]], width: int) -> Floats:
-    return np.array(rows, np.float64).reshape(len(rows), width)
-
-
-def _ratio(sums: Floats) -> Floats:
-    return _divided(sums[..., 0], sums[..., 1])
-
-
-def _f1(sums: Floats) -> Floats:
-    """F1 of the last axis: right, answered, wanted."""
-    return _divided(2.0 * sums[..., 0], sums[..., 1] + sums[..., 2])
-
-
-def _macro_f1(sums: Floats) -> Floats:
-    """Mean F1 of the labels that occur."""
-    by_label = sums.reshape(*sums.shape[:-1], -1, 3)
-    occurs = by_label[..., 1:].sum(axis=-1) > 0
-    figures = np.where(occurs, np.nan_to_num(_f1(by_label)), 0.0)
-    return _divided(figures.sum(axis=-1), occurs.sum(axis=-1).astype(np.float64))
-
-
-def _divided(above: Floats, below: Floats) -> Floats:
-    return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0))
-
-
-def _to_references(score: Callable[[str, str], float], cell: Cell, answer: str | None) -> float:
-    return 0.0 if answer is None else sum(score(answer, text) for text in cell.gold) / len(cell.gold)
-
-
-def _label_counts(pairs: Sequence[tuple[Cell, str | None]]) -> Counts:
-    """(n, labels, 3) right, answered and wanted, of each label that is gold or an answer; a byte each."""
-    wanted = [
-        answer if answer is not None and cell.is_right(answer) else cell.gold[0] for cell, answer in pairs
-    ]
-    given = [answer for _, answer in pairs]
-    index = {name: at for at, name in enumerate(sorted({*wanted, *(name for name in given if name)}))}
-    counts = np.zeros((len(pairs), len(index), 3), np.int8)
-    for row, (gold, answer) in enumerate(zip(wanted, given, strict=True)):
-        counts[row, index[gold], 2] = 1
-        if answer is not None:
-            counts[row, index[answer], 1] = 1
-            counts[row, index[answer], 0] = answer == gold
-    return counts
-
-
-def _exact(cell: Cell, answer: str | None, kind: AnswerKind) -> tuple[float, float]:
-    return float(answer_score(cell, answer, kind) >= 1.0), float(bool(accepted_sets(cell)))
-
-
-def _set_counts(cell: Cell, answer: str | None) -> tuple[float, float, float]:
-    """Shared, named and wanted things; nothing where the gold cannot be read, as for a cell without gold."""
-    accepted = accepted_sets(cell)
-    if not accepted:
-        return 0.0, 0.0, 0.0
-    things: frozenset[Thing] = frozenset()
-    if answer is not None:
-        things = readable_things(answer, cell.title) or things
-    fits = [(len(things & gold), len(things), len(gold)) for gold in accepted]
-    return max(fits, key=lambda fit: (f1(*fit, empty=0.0), -fit[2]))

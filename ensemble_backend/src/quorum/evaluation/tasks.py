@@ -13,8 +13,9 @@ from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, form_of, kind_
 from quorum.decision.catalogue_change import named
 from quorum.decision.forms import Form
 from quorum.decision.patterns import ABSTAIN
+from quorum.evaluation.kinds import KINDS
 from quorum.evaluation.stats import Estimate, percentile_interval
-from quorum.evaluation.task_scores import HEADLINES, answered_share, intervals, measures
+from quorum.evaluation.task_scores import answered_share, intervals, measures
 from quorum.records import Record
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
@@ -170,7 +171,7 @@ def _result(
     }
     given |= {("method", name): own for name, own in answers.items()}
     measured = {key: measures(kind, cells, own) for key, own in given.items()}
-    products, headline = table.products[np.array(rows)], HEADLINES[kind]
+    products, headline = table.products[np.array(rows)], KINDS[kind].headline
     # The headline stands first.
     names = sorted(next(iter(measured.values())), key=lambda name: name != headline)
     figures, draws = intervals([own[name] for own in measured.values() for name in names], products, seed)

@@ -12,19 +12,28 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from quorum.decision.answer_kinds import SETTING, AnswerKinds, form_of, kind_in, recorded_kinds
+from quorum.decision.answer_kinds import (
+    SETTING,
+    AnswerKinds,
+    form_of,
+    has_one_value,
+    is_stated,
+    kind_in,
+    recorded_kinds,
+)
 from quorum.decision.cell import Parameters
-from quorum.decision.forms import Form
+from quorum.decision.forms import SET_FORMS, Form
 from quorum.decision.kept import TEXTS, converted
 from quorum.decision.weights import Weights, attribute_of
 from quorum.learning.learn import GOLD_FOR_LOGLINEAR, METHODS, choose_method, learn_statistic
 from quorum.learning.learn import learn as learn_values
-from quorum.learning.set_bias import recorded_shifts, set_biases, shifted
+from quorum.learning.set_choice import Relearn, chosen, recorded_choices, set_choices
 from quorum.learning.texts import TextWeights, equal_texts, learn_texts
 from quorum.votes.exploded import exploded, written_texts
 from quorum.votes.readable import readable
@@ -35,7 +44,7 @@ CONSENSUS = "consensus"
 """Method of weights that are for written texts alone."""
 PARTS = "parts"
 """Setting: what was learned, by form, where there are sets of things."""
-_FORMS: tuple[Form, ...] = ("one", "spans", "values")
+_FORMS: tuple[Form, ...] = ("one", *SET_FORMS)
 _STRENGTH = ("loglinear", "em", "iwmv", "majority")
 _ANSWERS_OF_A_THING = 2
 
@@ -99,7 +108,25 @@ def learn(
         statistic or exploded(table, known).statistic(), known, method, texts=texts, settings=settings,
         provenance=provenance, methods=own, labels=labelled_by_form(table, known), **common,
     )  # fmt: skip
-    return shifted(weights, set_biases(table, weights, _by_gold(weights, known)))
+    taught = _by_gold(weights, known)
+    return chosen(weights, set_choices(table, taught, _without_gold_of(table, taught, settings)))
+
+
+def _without_gold_of(table: VotesTable, kinds: AnswerKinds, settings: Mapping[str, Any] | None) -> Relearn:
+    """Learns weights of sets from a table without the gold of some products."""
+
+    @cache
+    def things() -> VotesTable:
+        return exploded(
+            table.take([i for i, cell in enumerate(table.cells) if cell.attribute in kinds]), kinds
+        )
+
+    def relearn(products: frozenset[str]) -> Weights:
+        seen = np.array([cell.product not in products for cell in things().cells], np.bool_)
+        part = things().with_gold(things().labelled & seen)
+        return learn_parts(part.statistic(), kinds, "loglinear", settings=settings)
+
+    return relearn
 
 
 def learn_parts(
@@ -152,7 +179,7 @@ def learn_parts(
 
 
 def with_earlier(weights: Weights, before: Weights, kinds: AnswerKinds) -> Weights:
-    """New weights with what a state does not hold, of earlier ones: weights of texts and biases of sets."""
+    """New weights with what a state does not hold, of earlier ones: weights of texts and choices for sets."""
     earlier = recorded_kinds(before.settings)
     same = {name for name, kind in kinds.items() if earlier.get(name) == kind}
     texts = sorted(name for name in same if kinds[name] == "text" and name in before.attributes)
@@ -162,8 +189,8 @@ def with_earlier(weights: Weights, before: Weights, kinds: AnswerKinds) -> Weigh
     if found := {name: how for name, how in before.settings.get(TEXTS, {}).items() if name in same}:
         settings[TEXTS] = found
     taught = _by_gold(weights, kinds).keys() & same
-    shifts = {name: s for name, s in recorded_shifts(before.settings).items() if name in taught}
-    return shifted(replace(weights, attributes=attributes, settings=settings), shifts)
+    choices = {name: found for name, found in recorded_choices(before.settings).items() if name in taught}
+    return chosen(replace(weights, attributes=attributes, settings=settings), choices)
 
 
 def is_taught_by_gold(weights: Weights) -> bool:
@@ -300,7 +327,7 @@ def _joined(
             "similarity": list(found.similarity),
         }
     if base.evidence:
-        labels = {name for name, kind in kinds.items() if kind == "label"}
+        labels = {name for name, kind in kinds.items() if has_one_value(kind) and not is_stated(kind)}
         attributes |= {name: _without_text(base.parameters(name)) for name in sorted(labels)}
         groups = {key: _without_text(p) if attribute_of(key) in labels else p for key, p in groups.items()}
     settings[SETTING] = dict(sorted(kinds.items()))

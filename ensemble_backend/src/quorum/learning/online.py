@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import FORMS, AnswerKinds
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import leaders
 from quorum.decision.evidence import FEATURES
+from quorum.decision.forms import FORMS
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.histogram import UNLABELLED, Histogram
 from quorum.decision.patterns import ABSTAIN, MAX_MEMBERS, NA

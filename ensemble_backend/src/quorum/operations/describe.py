@@ -12,22 +12,27 @@ from quorum.capacity.preflight import Preflight, preflight
 from quorum.decision.catalogue_change import CatalogueChange
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.operations.member_answers import foreign_members
 from quorum.operations.scores import missing_scores
 from quorum.records import Record, plain
 from quorum.repository.render import Difference, blocking, difference
 from quorum.repository.render import render as render_repository
 from quorum.repository.store import Store
+from quorum.retrieval.manifest import ManifestError, check_retriever
 from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
-from quorum.runtimes.encoder_folder import EncoderFileError, answerable, read_encoder
+from quorum.runtimes.encoder_folder import open_folder
 from quorum.runtimes.filled_file import check_attributes, read_products
 from quorum.runtimes.lookup_options import CatalogueOptions
+from quorum.runtimes.openvino_adapter import adapter_scale
 from quorum.runtimes.option_base import find_missing
-from quorum.runtimes.options import EncoderOptions
+from quorum.runtimes.options import EncoderOptions, OpenVinoOptions, TensorRtLlmOptions
+from quorum.runtimes.peft_adapter import adapters_of
 from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
+from quorum_contract import RETRIEVER
 from quorum_contract.errors import QuorumError
 
 
@@ -43,21 +48,29 @@ class ServedError(QuorumError, RuntimeError):
     code = "DEPLOYMENT_SERVED"
 
 
-def validate(deployment: Deployment) -> None:
+def validate(deployment: Deployment) -> tuple[str, ...]:
     """Check the files that a deployment names; nothing is changed.
 
-    Files of filled products are read, for members of runtime ``catalogue``; what encoders and LLMs were tuned
-    on is compared with the catalogue and the member's prompts, as at their start.
+    Files of filled products are read, for members of runtime ``catalogue``. Tuned members are checked as at
+    their start: what encoders and LLMs were tuned on against the catalogue and the member's prompts, an
+    encoder's files against their hashes, and adapters for parts that the runtime would leave out.
+
+    Returns:
+        Warnings about members that can start, but were tuned for no attribute of the catalogue.
 
     Raises:
-        MisfitError: A file is missing, a file of products cannot be used, or a tuned model would be asked
-            other than in its training.
+        MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
+            adapter cannot be served, a tuned model would be asked other than in its training, or a published
+            version of the retriever is damaged.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
         for key, problem in find_missing(member.options, deployment.root)
     ]
+    if deployment.retriever is not None:
+        absent = deployment.retriever.find_missing(deployment.root)
+        missing += [f"{deployment.path}: retriever.{key}: {problem}" for key, problem in absent]
     if missing:
         raise MisfitError("\n".join(missing))
     catalogue = deployment.catalogue()
@@ -66,24 +79,45 @@ def validate(deployment: Deployment) -> None:
         try:
             _check_member(deployment, member, catalogue)
         except RuntimeConfigError as error:
-            key = ".options.products" if isinstance(member.options, CatalogueOptions) else ""
-            raise MisfitError(f"{where}{key}: {error}") from error
-        except EncoderFileError as error:
-            raise MisfitError(f"{where}.options.model: {error}") from error
+            raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
+    if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
+        raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
+    return foreign_members(deployment)
+
+
+_KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}
+
+
+def damaged_retrievers(deployment: Deployment) -> dict[int, str]:
+    """Published versions of the retriever that cannot be served, with the reason; reads all their files."""
+    store, found = Store(deployment.repository_path), {}
+    state = store.state_if_any()
+    for version in state.retriever.versions if state and state.retriever else ():
+        try:
+            check_retriever(store.path / RETRIEVER / str(version))
+        except ManifestError as error:
+            found[version] = str(error)
+    return found
 
 
 def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -> None:
-    """Raise RuntimeConfigError or EncoderFileError where what a member was made of does not fit."""
+    """Raise RuntimeConfigError where what a member was made of does not fit."""
     options, root = member.options, deployment.root
+    settings: RuntimeSettings[Any] = RuntimeSettings(
+        member.name, root, options, catalogue=catalogue, style=member.prompt
+    )
     if isinstance(options, CatalogueOptions):
         path = root / options.products
         filled = {name for product in read_products(path) for name in product.values}
         check_attributes(path, filled, catalogue)
     elif isinstance(options, EncoderOptions):
-        folder = root / options.model
-        answerable(read_encoder(folder), catalogue, folder)
+        open_folder(settings)
     else:
-        check_prompts(RuntimeSettings(member.name, root, options, catalogue=catalogue, style=member.prompt))
+        check_prompts(settings)
+        if isinstance(options, TensorRtLlmOptions):
+            adapters_of(settings)
+        elif isinstance(options, OpenVinoOptions):
+            adapter_scale(settings)
 
 
 def check_machine(deployment: Deployment) -> Preflight:

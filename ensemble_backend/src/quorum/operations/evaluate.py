@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quorum.bulk.callbacks import Note, ignore
@@ -28,9 +28,11 @@ from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
+from quorum.operations.tuned_rows import tuned_rows
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -55,6 +57,8 @@ class EvaluateOptions:
         seed: Of folds, labels and intervals.
         draws: How often the ``gold_labels``, and the labels of the report's learning curve, are drawn; None:
             20 times with ``gold_labels``, else once.
+        leave_out_tuned: Leave out cells that a member of the deployment was tuned on; its votes there are
+            better than elsewhere.
     """
 
     methods: Sequence[str] = DEFAULT_METHODS
@@ -62,6 +66,7 @@ class EvaluateOptions:
     gold_labels: int | None = None
     seed: int = 0
     draws: int | None = None
+    leave_out_tuned: bool = False
 
 
 def evaluate(
@@ -82,13 +87,16 @@ def evaluate(
     Raises:
         VotesError: The table cannot be read.
         NothingToScoreError: It has no gold, or too little.
+        TunedRowsError: Cells that members were tuned on are to be left out, and cannot be.
+        CardError: What a member was tuned on cannot be read.
         ReportError: The report needs a library that is not installed.
         OSError: The report cannot be written there.
     """
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
     draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
-    table = read_votes(path)
+    table, tuned = tuned_rows(read_votes(path), deployment, leave_out=chosen.leave_out_tuned)
+    table = pooled(table, deployment)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
         # Before minutes of work.
@@ -97,14 +105,15 @@ def evaluate(
     try:
         live = live_weights(deployment, table)
         result = evaluate_table(
-            table, **asdict(chosen) | {"draws": draws}, value_counts=counts, others=live,
-            kinds=kinds_of(deployment), encoders=encoders_of(deployment),
+            table, chosen.methods, chosen.folds, chosen.gold_labels, chosen.seed, draws=draws,
+            value_counts=counts, others=live, kinds=kinds_of(deployment), encoders=encoders_of(deployment),
         )  # fmt: skip
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
     remarks = (*spellings, *kinds_unknown(deployment, table))
-    result = replace(result, notes=(*result.notes, *remarks))
+    left_out = (tuned.remark,) if tuned and tuned.remark else ()
+    result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
     if page:
         curve = learning_curve(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,
@@ -124,6 +133,7 @@ def evaluate_weights(
     deployment: Deployment | None = None,
     *,
     seed: int = 0,
+    leave_out_tuned: bool = False,
     note: Note = ignore,
 ) -> WeightsEvaluation:
     """Judge weights, or those of a file, on labelled votes; nothing is learned, no deployment is needed.
@@ -135,8 +145,9 @@ def evaluate_weights(
             compared with too, by attribute, if it has the same members; None: the weights are compared with
             majority alone.
         seed: Of the intervals.
-        note: Takes remarks on spellings of one answer, and on votes without scores or texts that the weights
-            use.
+        leave_out_tuned: As in :class:`EvaluateOptions`.
+        note: Takes remarks on cells that members were tuned on, on spellings of one answer, and on votes
+            without scores or texts that the weights use.
 
     Raises:
         VotesError: The table cannot be read.
@@ -147,7 +158,8 @@ def evaluate_weights(
     loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
     if deployment:
         loaded = loaded.fitted(deployment.catalogue().hashes)
-    table = read_votes(path)
+    table, tuned = tuned_rows(read_votes(path), deployment, leave_out=leave_out_tuned)
+    table = pooled(table, deployment)
     others = live_weights(deployment, table)
     taught = [live for live, own in others.items() if is_trained_on(table, own)]
     same = [live for live, own in others.items() if own.content_hash == loaded.content_hash]
@@ -161,6 +173,7 @@ def evaluate_weights(
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     remarks = (*spelling_remarks(table, path), *readable(table, kinds)[1])
+    remarks = (*(tuned.lines if tuned else ()), *remarks)
     for remark in (*remarks, *unlike_served(table, loaded, name)):
         note(remark)
     for live in taught:
@@ -171,6 +184,11 @@ def evaluate_weights(
 def kinds_of(deployment: Deployment | None) -> AnswerKinds:
     """The kinds of answer that a deployment's catalogue has; without a deployment, single values alone."""
     return deployment.catalogue().answer_kinds() if deployment else {}
+
+
+def pooled(table: VotesTable, deployment: Deployment | None) -> VotesTable:
+    """The table as weights are learned from it: all that a default question asks counts as one attribute."""
+    return as_one(table, deployment.attributes) if deployment and deployment.default else table
 
 
 def encoders_of(deployment: Deployment | None) -> set[str]:

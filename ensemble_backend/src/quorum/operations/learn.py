@@ -10,7 +10,7 @@ from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, kind_in, recorded_kinds
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
@@ -18,6 +18,7 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift, DriftError
 from quorum.evaluation.drift import drift as compare_day
 from quorum.evaluation.learned import LearnedResult, judge_learned
+from quorum.evaluation.tuned_rows import TunedRows
 from quorum.files import check_replaceable, locked, replacing
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.by_kind import learn_parts, methods_by_form, present_kinds
@@ -35,7 +36,7 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
-from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights
+from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
     kind_remarks,
@@ -44,6 +45,7 @@ from quorum.operations.learn_remarks import (
     votes_remarks,
     without_votes,
 )
+from quorum.operations.tuned_rows import TunedRowsError, tuned_rows, tuned_rows_in_stream
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import (
@@ -55,6 +57,7 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
+from quorum.votes.outside import groups_as_one
 from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 
@@ -71,6 +74,7 @@ class LearnReport(Record):
         drift: With ``update``, the day's votes against those before.
         judged: The weights on labels that did not teach them, by attribute; None where there are none, or
             that takes long.
+        tuned: What members were tuned on, of these votes; None where no member's folder says it.
     """
 
     weights: Weights
@@ -78,6 +82,7 @@ class LearnReport(Record):
     drift: Drift | None = None
     remarks: tuple[str, ...] = ()
     judged: LearnedResult | None = None
+    tuned: TunedRows | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: file, method and hash of the weights, drift and judgement where there are."""
@@ -87,6 +92,7 @@ class LearnReport(Record):
             "content_hash": self.weights.content_hash,
             **({"drift": self.drift.to_json()} if self.drift else {}),
             **({"judged": self.judged.to_json()} if self.judged else {}),
+            **({"tuned": self.tuned.to_json()} if self.tuned else {}),
         }
 
 
@@ -115,6 +121,8 @@ def learn(
     Raises:
         VotesError: The table cannot be read.
         LearnError: The votes do not allow that method, or the options do not go together.
+        TunedRowsError: Cells that members were tuned on are to be left out, and cannot be.
+        CardError: What a member was tuned on cannot be read.
         OnlineError: ``update`` has no state, or the day does not fit it.
         OSError: ``out`` cannot be written, or it or ``update`` is being changed by another process.
     """
@@ -198,6 +206,8 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     table = read_votes(votes)
     if deployment:
         table = table.of_members(deployment.member_names)
+    table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
+    table = pooled(table, deployment)
     labels, seed, catalogue = options.gold_labels, options.seed, catalogue_of(deployment)
     kinds = present_kinds(table, kinds_of(deployment))
     statistic = exploded(table, kinds).statistic()
@@ -217,7 +227,7 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
     if judged is None:
         remarks += _not_judged(votes, statistic, options)
-    return LearnReport(weights, remarks=remarks, judged=judged), state
+    return LearnReport(weights, remarks=remarks, judged=judged, tuned=tuned), state
 
 
 def _judged(
@@ -241,7 +251,7 @@ def _single_kinds(votes: Path, statistic: Statistic, deployment: Deployment | No
     """The kinds of attributes in a stream; raises LearnError for answers that must be read row by row."""
     kinds = kinds_of(deployment)
     present = {name: kinds[name] for _, name in statistic.groups if name in kinds}
-    others = [name for name, kind in present.items() if form_of(kind) != "one"]
+    others = [name for name, kind in present.items() if not has_one_value(kind)]
     if others:
         raise LearnError(
             f"{votes}: too large for a table, and {named(others)} have answers of spans, several values or "
@@ -277,7 +287,14 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     members = deployment.member_names if deployment else None
     if members:
         check_wanted(read_members(votes), members)
+    if options.leave_out_tuned:
+        raise TunedRowsError(
+            f"{votes}: too large for a table, so that no cell can be left out: give fewer votes"
+        )
     statistic, catalogue = read_statistic(votes, members=members), catalogue_of(deployment)
+    tuned = tuned_rows_in_stream(votes, statistic.members, deployment)
+    if deployment and deployment.default:
+        statistic = groups_as_one(statistic, deployment.attributes)
     kinds = _single_kinds(votes, statistic, deployment)
     weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
@@ -285,12 +302,14 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, statistic, options)
-    return LearnReport(weights, remarks=remarks), None
+    return LearnReport(weights, remarks=remarks, tuned=tuned), None
 
 
 def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions, before: Path) -> Learned:
     old, state = weights_file.load(before), load_state(state_path(before))
     table = read_votes(votes).of_members(old.members)
+    table, tuned = tuned_rows(table, deployment, leave_out=options.leave_out_tuned)
+    table = pooled(table, deployment)
     kinds = kinds_of(deployment) if deployment else recorded_kinds(old.settings)
     day = exploded(table, kinds)
     changed: Drift | None = None
@@ -321,7 +340,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
-    return LearnReport(weights, drift=changed, remarks=remarks), state
+    return LearnReport(weights, drift=changed, remarks=remarks, tuned=tuned), state
 
 
 def _without_stale(

@@ -33,6 +33,8 @@ class LearnOptions:
         na_bias: For majority and em: added to the weight of "n/a", in mean weights of a member; -1 makes it
             one vote weaker.
         judge: Whether to judge the weights by attribute on labels that did not teach them.
+        leave_out_tuned: Leave out cells that a member of the deployment was tuned on; its votes there are
+            better than elsewhere.
     """
 
     method: str = "auto"
@@ -44,6 +46,7 @@ class LearnOptions:
     evidence: bool = True
     na_bias: float = 0.0
     judge: bool = True
+    leave_out_tuned: bool = False
 
 
 def choice(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, recorded_kinds
+from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, recorded_kinds
 from quorum.decision.catalogue_change import named
 from quorum.decision.kept import TEXTS
 from quorum.decision.patterns import ABSTAIN
@@ -16,6 +16,7 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.runs import SCORE_METHODS
 from quorum.learning.by_kind import PARTS, methods_by_form, of_form
+from quorum.learning.set_choice import SetChoice, recorded_choices
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
@@ -63,7 +64,7 @@ def votes_remarks(table: VotesTable, statistic: Statistic, kinds: AnswerKinds) -
 
     ``statistic`` is that of the exploded table.
     """
-    if not any(form_of(kind) != "one" for kind in kinds.values()):
+    if all(map(has_one_value, kinds.values())):
         return statistic.remarks()
     values = of_form(statistic, kinds, "one")
     answered = (table.codes != ABSTAIN).any(axis=0).tolist()
@@ -76,14 +77,28 @@ def kind_remarks(weights: Weights) -> Iterator[str]:
     for form, part in weights.settings.get(PARTS, {}).items():
         if form == "one":
             continue
-        names = [name for name, kind in recorded_kinds(weights.settings).items() if kind == form]
+        names = [name for name, kind in recorded_kinds(weights.settings).items() if form_of(kind) == form]
         how = "labels" if part["method"] == "loglinear" else f"no labels ({part['method']})"
         yield f"{named(sorted(names))}: each thing named counts by weights learned from {how}"
+    for name, choice in recorded_choices(weights.settings).items():
+        if remark := _choice_remark(choice):
+            yield f"{name}: {remark}"
     for name, found in weights.settings.get(TEXTS, {}).items():
         source = (
             f"{found['references']} cells with references" if found["references"] else "how alike texts are"
         )
         yield f"{name}: the most similar text wins, by weights learned from {source}"
+
+
+def _choice_remark(choice: SetChoice) -> str:
+    """How answers of several things are decided, where it is not by learned weights; "" if it is."""
+    by = (
+        f"{100 * choice.gain:+.1f} points of F1 to {choice.member}, standard error "
+        f"{100 * choice.error:.1f}, cross-validated"
+    )
+    if choice.weights == "alone":
+        return f"{choice.member} decides alone, others where it abstains; votes are not surely better ({by})"
+    return f"equal weights decide, learned ones are not better ({by})" if choice.weights == "equal" else ""
 
 
 def attribute_remarks(weights: Weights) -> Iterator[str]:

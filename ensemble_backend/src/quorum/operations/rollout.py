@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import Weights
@@ -20,52 +21,81 @@ from quorum.operations.servers import servers_of, store_of
 from quorum.repository.history import Event, History
 from quorum.rollout.channels import Change, Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
+from quorum.rollout.retriever import RetrieverKind
+from quorum.rollout.target import Probe
+from quorum.rollout.weights import WeightsKind
 from quorum.server.control import Control
-from quorum.server.probe import probe_decision
+from quorum.server.probe import probe_decision, probe_recommend
 from quorum.server.runfile import endpoint_of
+
+_PROBE_S = 20.0
 
 
 @contextmanager
-def connect(deployment: Deployment, dry_run: bool = False) -> Iterator[Fleet]:
-    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block."""
+def connect(
+    deployment: Deployment, dry_run: bool = False, retriever: bool = False, note: Note = ignore
+) -> Iterator[Fleet]:
+    """Open a rollout on the servers of a deployment, for several changes in a ``with`` block.
+
+    Args:
+        deployment: The deployment that is served.
+        dry_run: Check everything and change nothing.
+        retriever: Roll out versions of the retriever, not of the weights.
+        note: Takes lines on the progress of long comparisons.
+    """
     key = endpoint_of(deployment).admin_key
+    kind = RetrieverKind if retriever else WeightsKind
     with ExitStack() as controls:
         rollouts = {}
         for repository, urls in servers_of(deployment).items():
+            controlled = {url: controls.enter_context(Control(url, key)) for url in urls}
             servers = SharedRepository(
-                {
-                    url: (controls.enter_context(Control(url, key)), partial(probe_decision, deployment, url))
-                    for url in urls
-                }
+                {url: (control, _probe(deployment, url, retriever)) for url, control in controlled.items()}
             )
-            rollouts[", ".join(urls)] = Rollout(deployment, servers, servers.probe, repository, dry_run)
+            rollouts[", ".join(urls)] = Rollout(
+                deployment, servers, servers.probe, repository, dry_run, kind, note
+            )
         yield Fleet(rollouts)
+
+
+def _probe(deployment: Deployment, url: str, retriever: bool) -> Probe:
+    if retriever:
+        return lambda channel: probe_recommend(url, channel, _PROBE_S)
+    return partial(probe_decision, deployment, url)
 
 
 def publish(
     deployment: Deployment,
-    weights: Weights | str | Path,
+    content: Weights | str | Path,
     *,
     force: str | None = None,
     keep: Sequence[str] = (),
     dry_run: bool = False,
+    note: Note = ignore,
 ) -> Change:
-    """Make weights, or those of a file, a new version on the running server; no channel changes yet.
+    """Make weights, those of a file, or a retriever's folder a new version on the running server.
+
+    No channel changes yet; only the first version of a retriever is answered by its channels at once.
 
     Args:
         deployment: The deployment that is served.
-        weights: The weights.
-        force: Reason, for the history, to publish them even if they are worse on the held-out votes.
+        content: Weights, a file of weights, or a folder that ``quorum index`` wrote.
+        force: Reason, for the history, to publish it even if it is worse on held-out data.
         keep: Attributes that the new version decides as the running one does; its provenance names them.
         dry_run: Check everything and change nothing.
+        note: Takes lines on the progress of long comparisons.
 
     Raises:
         WeightsError: The file cannot be used, or is made for other members.
-        RolloutError: Worse than the running weights by more than ``rollout.margin``, over all or, with
-            ``rollout.guard: per_attribute``, on an attribute; an unknown attribute to keep; or refused by a
-            server.
+        ManifestError: The folder is none of a retriever, or its files are damaged.
+        RolloutError: Worse than the running version on held-out data, by more than ``rollout.margin``, over
+            all or, with ``rollout.guard: per_attribute``, on an attribute, or than ``retriever`` allows; an
+            unknown attribute to keep; or refused by a server.
     """
-    loaded = weights if isinstance(weights, Weights) else weights_file.load(weights)
+    if not isinstance(content, Weights) and Path(content).is_dir():
+        with connect(deployment, dry_run, retriever=True, note=note) as rollout:
+            return rollout.publish(Path(content), force, tuple(keep))
+    loaded = content if isinstance(content, Weights) else weights_file.load(content)
     with connect(deployment, dry_run) as rollout:
         change = rollout.publish(loaded, force, names := tuple(dict.fromkeys(keep)))
         published = rollout.keeping(loaded, names)
@@ -74,36 +104,48 @@ def publish(
     return replace(change, unscored=tuple(missing_scores(deployment, published)), catalogue=changed)
 
 
-def canary(deployment: Deployment, version: int, share: float = 0.0, *, dry_run: bool = False) -> Change:
-    """Pin the canary, for a share of products (0 to 1); RolloutError if it fails. ``dry_run`` only checks."""
-    with connect(deployment, dry_run) as rollout:
+def canary(
+    deployment: Deployment,
+    version: int,
+    share: float = 0.0,
+    *,
+    retriever: bool = False,
+    dry_run: bool = False,
+) -> Change:
+    """Pin the canary of the weights, or of the retriever, for a share of products (0 to 1).
+
+    Raises RolloutError if it fails. ``dry_run`` only checks.
+    """
+    with connect(deployment, dry_run, retriever) as rollout:
         return rollout.canary(version, share)
 
 
-def end_canary(deployment: Deployment, *, dry_run: bool = False) -> Change:
+def end_canary(deployment: Deployment, *, retriever: bool = False, dry_run: bool = False) -> Change:
     """Set the canary back: no share, stable's version; RolloutError if it fails. ``dry_run`` only checks."""
-    with connect(deployment, dry_run) as rollout:
+    with connect(deployment, dry_run, retriever) as rollout:
         return rollout.end_canary()
 
 
-def promote(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
+def promote(
+    deployment: Deployment, version: int, *, retriever: bool = False, dry_run: bool = False
+) -> Change:
     """Pin stable to a version; RolloutError if there is none such or it fails. ``dry_run`` only checks."""
-    with connect(deployment, dry_run) as rollout:
+    with connect(deployment, dry_run, retriever) as rollout:
         return rollout.promote(version)
 
 
-def rollback(deployment: Deployment, *, dry_run: bool = False) -> Change:
+def rollback(deployment: Deployment, *, retriever: bool = False, dry_run: bool = False) -> Change:
     """Pin the stable channel to its version before the last promotion; ``dry_run`` only checks.
 
     Raises RolloutError: It never changed, the version before is gone, or the channel does not answer with it.
     """
-    with connect(deployment, dry_run) as rollout:
+    with connect(deployment, dry_run, retriever) as rollout:
         return rollout.rollback()
 
 
-def retire(deployment: Deployment, version: int, *, dry_run: bool = False) -> Change:
+def retire(deployment: Deployment, version: int, *, retriever: bool = False, dry_run: bool = False) -> Change:
     """Unload a version but keep its file; RolloutError if a channel needs it. ``dry_run`` only checks."""
-    with connect(deployment, dry_run) as rollout:
+    with connect(deployment, dry_run, retriever) as rollout:
         return rollout.retire(version)
 
 

@@ -17,15 +17,17 @@ from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
 from quorum.repository.history import utc
+from quorum.repository.state import State
 from quorum.repository.store import Store
+from quorum.retrieval.manifest import ManifestError, read_retriever
 from quorum.rollout.target import graph_difference
 from quorum.server.control import START_IT, Control, ControlError, ModelState
 from quorum.server.incidents import SERVER, Incident, recent_incidents
-from quorum.server.probe import take_pulse
+from quorum.server.probe import take_pulse, take_recommend_pulse
 from quorum.server.runfile import Attempt, endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
 from quorum.server.workers import WorkerState, workers_of
-from quorum_contract import CHANNELS, VOTE
+from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTROL_TIMEOUT_S = 5.0
@@ -85,6 +87,35 @@ class VersionStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class RetrieverVersion(Record):
+    """One version of the retriever, and Triton's state of it.
+
+    Attributes:
+        damaged: Why its ``retriever.json`` cannot be read; None where it can. Its other files are not looked
+            at: `quorum validate` does that.
+        keyphrases: How many there are; None where it is damaged, as all that follow.
+        dims: Dimensions of its vectors.
+    """
+
+    state: str
+    damaged: str | None = None
+    keyphrases: int | None = None
+    dims: int | None = None
+    index: str | None = None
+    content_hash: str | None = None
+    created: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverStatus(Record):
+    """What recommends keyphrases: its channels, versions, and the canary's share of the items."""
+
+    canary_share: float
+    channels: dict[str, ChannelStatus]
+    versions: dict[int, RetrieverVersion]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus(Record):
     """One server: the status of its channels, of its versions of the weights and of its members.
 
@@ -100,6 +131,7 @@ class ServerStatus(Record):
         adapters: Member -> attribute ("*": all others) -> folder of the adapter that answers it; only members
             with adapters.
         workers: By model, since when its worker answers or does not, and why; of this machine's server only.
+        retriever: None where no version of it is published.
     """
 
     url: str
@@ -113,11 +145,13 @@ class ServerStatus(Record):
     incidents: list[Incident] = field(default_factory=list)
     workers: dict[str, WorkerState] = field(default_factory=dict)
     adapters: dict[str, dict[str, str]] = field(default_factory=dict)
+    retriever: RetrieverStatus | None = None
 
     @property
     def all_answer(self) -> bool:
         """Whether every channel answers."""
-        return all(channel.answers for channel in self.channels.values())
+        recommending = self.retriever.channels if self.retriever else {}
+        return all(channel.answers for channel in (*self.channels.values(), *recommending.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +265,32 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         incidents=recent_incidents(deployment),
         workers=workers,
         adapters=deployment.adapters(),
+        retriever=_retriever(store, endpoint.grpc_url, state, models),
+    )
+
+
+def _retriever(
+    store: Store, url: str, state: State | None, models: Mapping[tuple[str, str], ModelState]
+) -> RetrieverStatus | None:
+    served = state.retriever if state else None
+    if served is None:
+        return None
+    pulses = [take_recommend_pulse(url, channel) for channel in RECOMMEND_CHANNELS]
+    return RetrieverStatus(
+        served.canary_share,
+        {p.channel: ChannelStatus(served.pins[p.channel], p.ready, p.version, p.reason) for p in pulses},
+        {v: _retriever_version(store, v, models.get((RETRIEVER, str(v)))) for v in served.versions},
+    )
+
+
+def _retriever_version(store: Store, version: int, model: ModelState | None) -> RetrieverVersion:
+    state = model.state if model else "UNAVAILABLE"
+    try:
+        found = read_retriever(store.path / RETRIEVER / str(version))
+    except ManifestError as error:
+        return RetrieverVersion(state, damaged=str(error))
+    return RetrieverVersion(
+        state, None, found.keyphrases, found.dims, found.index, found.content_hash, found.created
     )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,21 +10,20 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.repository.model_config import declare, python_model
+from quorum.repository.retriever_config import retriever_configs
 from quorum.repository.state import State
 from quorum_contract import CHANNELS, GATE, MEMBER_BACKEND, QUESTION, VOTE, VOTES
-from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOTES, SHARE, Tensor
+from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOTES, SHARE
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
-
-# The type whose name in configurations differs.
-_KINDS = {"BYTES": pb.TYPE_STRING}
 
 
 def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """Configure the gate: one instance without batching, so malformed requests meet no others."""
     settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
-    return _python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
+    return python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
@@ -42,7 +40,7 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
             "voters": spec.member_names,
         }
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
-    return _python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
+    return python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
@@ -57,7 +55,7 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
     settings |= spec.vote.model_dump(include={"min_members", "min_weight"})
     inputs = [PACKED_QUESTION, *(PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names)]
-    config = _python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
+    config = python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
     config.version_policy.specific.versions.extend(sorted(versions))
     return config
 
@@ -65,7 +63,7 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
 def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
     """Configure an ensemble whose vote step is pinned to one version of the weights."""
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
-    _declare(config, ASKED, [*ANSWERED, SHARE])
+    declare(config, ASKED, [*ANSWERED, SHARE])
     add = config.ensemble_scheduling.step.add
     add(
         model_name=GATE,
@@ -89,6 +87,7 @@ def state_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
         GATE: gate_config(spec, float(state.canary_share)),
         VOTE: vote_config(spec, state.versions),
         **{channel: channel_config(spec, channel, state.pins[channel]) for channel in CHANNELS},
+        **(retriever_configs(spec, state.retriever) if state.retriever else {}),
     }
 
 
@@ -127,20 +126,3 @@ def settings_of(config: pb.ModelConfig) -> str:
     """The settings of one of quorum's own models, as JSON; empty for other models."""
     # Reading an absent entry of a protobuf map would create it.
     return config.parameters["quorum"].string_value if "quorum" in config.parameters else ""
-
-
-def _python_model(
-    name: str, backend: str, settings: dict[str, Any], *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> pb.ModelConfig:
-    config = pb.ModelConfig(name=name, backend=backend, max_batch_size=0)
-    _declare(config, inputs, outputs)
-    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    config.parameters["quorum"].string_value = json.dumps(settings, ensure_ascii=False, sort_keys=True)
-    return config
-
-
-def _declare(config: pb.ModelConfig, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    for declared, tensors in ((config.input, inputs), (config.output, outputs)):
-        for tensor in tensors:
-            kind = _KINDS.get(tensor.datatype) or pb.DataType.Value(f"TYPE_{tensor.datatype}")
-            declared.add(name=tensor.name, data_type=kind, dims=tensor.dims)

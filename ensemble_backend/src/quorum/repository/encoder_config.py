@@ -7,15 +7,17 @@ Names of parameters are those of Triton's backend ``onnxruntime`` (its ``LoadMod
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.load import DeploymentError
 from quorum.deployment.schema import Deployment, MemberSpec
-from quorum.runtimes.encoder_folder import EncoderFileError, read_encoder
-from quorum.runtimes.encoder_input import IDS, LOGITS, MASK, MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE, EncoderFileError, read_encoder
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK
 from quorum.runtimes.engine_names import ENCODER_PREFIX
+from quorum.runtimes.onnx_network import Precision
 from quorum.runtimes.options import EncoderOptions
 
 WORKSPACE_BYTES = 1 << 30
@@ -52,32 +54,62 @@ def encoder_config(spec: Deployment, member: MemberSpec) -> pb.ModelConfig:
         described = read_encoder(spec.root / options.model)
     except EncoderFileError as error:
         raise DeploymentError(f"{spec.path}: member {member.name}: {error}") from error
-    name = f"{ENCODER_PREFIX}{member.name}"
-    config = pb.ModelConfig(name=name, platform="onnxruntime_onnx", max_batch_size=options.max_batch)
-    # Relative to the version's folder: the network stays where `quorum tune` has put it.
-    version = spec.repository_path / name / "1"
-    config.default_model_filename = os.path.relpath(spec.root / options.model / MODEL_FILE, version)
+    return network_config(
+        f"{ENCODER_PREFIX}{member.name}",
+        spec.repository_path,
+        spec.root / options.model / MODEL_FILE,
+        {LOGITS: [*[-1] * (described.dims - 2), described.outputs]},
+        max_batch=options.max_batch,
+        max_tokens=options.max_tokens or described.max_tokens,
+        precision=options.precision,
+        cache=str(Path(options.model) / CACHE),
+    )
+
+
+def network_config(
+    name: str,
+    repository: Path,
+    file: Path,
+    outputs: Mapping[str, Sequence[int]],
+    *,
+    max_batch: int,
+    max_tokens: int,
+    precision: Precision,
+    cache: str,
+) -> pb.ModelConfig:
+    """Configure an ONNX network of token ids and attention mask, on a GPU.
+
+    Args:
+        name: Of the model.
+        repository: The model repository.
+        file: The network, which stays where it is.
+        outputs: Name -> dimensions without that of the batch.
+        max_batch: The most rows at once.
+        max_tokens: The longest row.
+        precision: ``auto`` is FP16.
+        cache: Folder of the compiled engines, relative to ``deploy.yaml``.
+    """
+    config = pb.ModelConfig(name=name, platform="onnxruntime_onnx", max_batch_size=max_batch)
+    config.default_model_filename = os.path.relpath(file, repository / name / "1")
     for tensor in (IDS, MASK):
         config.input.add(name=tensor, data_type=pb.TYPE_INT64, dims=[-1])
-    dims = [*[-1] * (described.dims - 2), described.outputs]
-    config.output.add(name=LOGITS, data_type=pb.TYPE_FP32, dims=dims)
+    for output, dims in outputs.items():
+        config.output.add(name=output, data_type=pb.TYPE_FP32, dims=dims)
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
     accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
-    longest = options.max_tokens or described.max_tokens
-    for key, value in _tensorrt(options, longest).items():
+    for key, value in _tensorrt(max_batch, max_tokens, precision, cache).items():
         accelerator.parameters[key] = value
     return config
 
 
-def _tensorrt(options: EncoderOptions, longest: int) -> dict[str, str]:
-    most = options.max_batch
+def _tensorrt(most: int, longest: int, precision: Precision, cache: str) -> dict[str, str]:
     usual = max(most // _USUAL_SHARE, 1), max(longest // _USUAL_SHARE, _SHORTEST)
     return {
-        "precision_mode": _PRECISIONS[options.precision],
+        "precision_mode": _PRECISIONS[precision],
         "max_workspace_size_bytes": str(WORKSPACE_BYTES),
         "trt_layer_norm_fp32_fallback": "1",
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(Path(options.model) / CACHE),
+        "trt_engine_cache_path": cache,
         "trt_profile_min_shapes": _shapes(1, _SHORTEST),
         "trt_profile_opt_shapes": _shapes(*usual),
         "trt_profile_max_shapes": _shapes(most, longest),

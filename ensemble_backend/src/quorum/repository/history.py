@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from quorum_contract import VOTE
+
 HISTORY_FILE = "rollout.jsonl"
 
 
@@ -28,9 +30,10 @@ class Step(msgspec.Struct, frozen=True):
             configurations of an earlier release).
         version: The version that was changed or pinned.
         before: The channel's version before; ``None`` where no channel changed.
-        weights_hash: Content hash of the version's weights; empty where they cannot be read.
+        weights_hash: Content hash of the version, of weights or a retriever; empty where it is damaged.
         reason: Why a check was overridden, a canary's share or verdict, or the damage of a version.
         retired: Versions that a ``publish`` unloads to make room.
+        model: The versioned model: ``quorum_vote`` or ``quorum_retriever``.
     """
 
     at: str
@@ -40,6 +43,7 @@ class Step(msgspec.Struct, frozen=True):
     weights_hash: str
     reason: str | None = None
     retired: tuple[int, ...] = ()
+    model: str = VOTE
 
 
 class Event(Step, frozen=True, kw_only=True):
@@ -59,10 +63,11 @@ class Event(Step, frozen=True, kw_only=True):
 
 
 class History:
-    """The log of the repository in a folder."""
+    """The log of the repository in a folder, and what it says of one versioned model."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, model: str = VOTE) -> None:
         self.path = repository / HISTORY_FILE
+        self._model = model
 
     def append(self, event: Event) -> None:
         """Append one event durably."""
@@ -119,8 +124,9 @@ class History:
         return sorted(dict.fromkeys(versions), key=lambda version: version in rolled_back)
 
     def _done(self, *actions: str) -> list[Event]:
-        """The changes by these actions that were not undone, newest first."""
-        return [e for e in reversed([*self.events()]) if e.action in actions and e.outcome == "done"]
+        """The model's changes by these actions that were not undone, newest first."""
+        mine = [e for e in self.events() if e.model == self._model and e.outcome == "done"]
+        return [event for event in reversed(mine) if event.action in actions]
 
 
 def _event(found: dict[str, Any]) -> Event:

@@ -18,19 +18,17 @@ from quorum.decision import weights as weights_file
 from quorum.decision.weights import SCHEMA_VERSION, WEIGHTS_FILE, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
-from quorum.repository.configs import HEADER, member_config, print_config, state_configs, vote_config
+from quorum.repository.configs import HEADER, member_config, print_config, state_configs
 from quorum.repository.encoder_config import encoder_config, encoders
 from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
-from quorum.repository.state import STATE_FILE, RepositoryError, State, dump_state
-from quorum.repository.store import CONFIG_FILE, Store, read_text
+from quorum.repository.state import STATE_FILE, VERSIONED, RepositoryError, State, dump_state
+from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store, read_text
 from quorum.tasks.catalogue import CATALOGUE_FILE
-from quorum_contract import CHANNELS, GATE, STABLE, VOTE
+from quorum_contract import CHANNELS, GATE, RETRIEVER, STABLE, VOTE
 
 FIRST_VERSION = 1
-# Triton wants a version folder in every model; git keeps no empty ones.
-_KEEP_FILE = "1/.gitkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
     files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
-    return files | {f"{model}/{_KEEP_FILE}": "" for model in configs if model != VOTE}
+    return files | {f"{model}/{KEEP_FILE}": "" for model in configs if model not in VERSIONED}
 
 
 def difference(spec: Deployment, repository: Path | None = None) -> Difference:
@@ -128,7 +126,10 @@ def blocking(store: Store, changes: Difference) -> dict[int, str]:
 
 def _written(model: Path) -> list[Path]:
     """What rendering wrote of a model, in the order to remove it; refuses a folder with anything else."""
-    own = [model / _KEEP_FILE, model / "1", model / CONFIG_FILE, model]
+    if model.name == RETRIEVER:
+        # Its versions stay, so that their numbers are not given again.
+        return [model / CONFIG_FILE]
+    own = [model / KEEP_FILE, model / "1", model / CONFIG_FILE, model]
     foreign = sorted(str(p) for p in (model, *model.rglob("*")) if p not in own or p.is_symlink())
     if foreign:
         raise RepositoryError(
@@ -148,17 +149,35 @@ def current_state(store: Store) -> State:
 
 
 def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: State, new: State) -> None:
-    """Write the state, then the configurations of ``models``.
+    """Write the state, then the configurations of ``models``; remove those that the new state has no more.
 
-    At every moment the vote's configuration lists every version that a channel names.
+    At every moment the configuration of a versioned model lists every version that a channel names, and each
+    model that the state on disk needs has one.
     """
-    store.write_state(new)
     configs = state_configs(spec, new)
-    if VOTE in models and old.pins != new.pins:
-        listed = {*old.versions, *new.versions}
-        store.write_config(VOTE, print_config(vote_config(spec, listed)))
-    for model in sorted(models, key=lambda model: model == VOTE):
-        store.write_config(model, print_config(configs[model]))
+    for model in models:
+        # Nothing reads it before the state names it.
+        if model in configs and store.read_config(model) is None:
+            _put_config(store, model, configs[model])
+    store.write_state(new)
+    for model in VERSIONED:
+        was, now = old.of(model), new.of(model)
+        if model in models and was and now and was.pins != now.pins:
+            both = new.having(model, now.listing([*was.versions, *now.versions]))
+            _put_config(store, model, state_configs(spec, both)[model])
+    for model in sorted(models, key=lambda model: model in VERSIONED):
+        _put_config(store, model, configs.get(model))
+
+
+def _put_config(store: Store, model: str, config: pb.ModelConfig | None) -> None:
+    if config is None:
+        store.remove_config(model)
+        return
+    if model not in VERSIONED and not (store.path / model / KEEP_FILE).exists():
+        # Without a temporary file, which Triton would take for one of the version.
+        (store.path / model / KEEP_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (store.path / model / KEEP_FILE).touch()
+    store.write_config(model, print_config(config))
 
 
 def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:

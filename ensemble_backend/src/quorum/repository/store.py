@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write a model repository on disk: its state, the versions of the weights, the configurations.
+"""Read and write a model repository on disk: its state, the versions of its models, the configurations.
 
 Files are replaced by rename and version folders appear complete: Triton never sees partial files.
 """
@@ -22,6 +22,8 @@ from quorum_contract import VOTE
 
 CONFIG_FILE = "config.pbtxt"
 PENDING_FILE = "rollout.pending.json"
+KEEP_FILE = "1/.gitkeep"
+"""Triton wants a version folder in every model; git keeps no empty ones."""
 
 
 class Store:
@@ -32,14 +34,14 @@ class Store:
         self.state_path = path / STATE_FILE
         self.pending_path = path / PENDING_FILE
 
-    def versions_on_disk(self) -> list[int]:
-        """Versions of the weights that have a folder, ascending."""
-        folder = self.path / VOTE
+    def versions_on_disk(self, model: str = VOTE) -> list[int]:
+        """Versions that have a folder, of the weights or of another versioned model, ascending."""
+        folder = self.path / model
         return sorted(int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
-    def next_version(self, loaded: Iterable[int]) -> int:
+    def next_version(self, loaded: Iterable[int], model: str = VOTE) -> int:
         """The number of the next version, neither on disk nor ``loaded``; numbers are never reused."""
-        return max([*self.versions_on_disk(), *loaded], default=0) + 1
+        return max([*self.versions_on_disk(model), *loaded], default=0) + 1
 
     def state(self) -> State:
         """The content of ``state.json``; raises RepositoryError as :func:`read_state` does."""
@@ -80,18 +82,33 @@ class Store:
 
     def weights_path(self, version: int) -> Path:
         """Path of a version's weights."""
-        return self.path / VOTE / str(version) / WEIGHTS_FILE
+        return self.version_folder(VOTE, version) / WEIGHTS_FILE
 
     def add_version(self, version: int, weights: Weights) -> None:
-        """Write a version folder; it appears complete or not at all. One that exists is a RepositoryError."""
-        folder = self.weights_path(version).parent
+        """Write a version of the weights, as :meth:`add_folder`."""
+        text = weights_file.dumps(weights)
+        self.add_folder(VOTE, version, lambda folder: write_atomic(folder / WEIGHTS_FILE, text))
+
+    def version_folder(self, model: str, version: int) -> Path:
+        """The folder of a version of a model."""
+        return self.path / model / str(version)
+
+    def add_folder(self, model: str, version: int, write: Callable[[Path], None]) -> None:
+        """Make a version folder; it appears complete or not at all. One that exists is a RepositoryError.
+
+        Args:
+            model: A versioned model.
+            version: Its new version.
+            write: Writes the files into a folder, durably.
+        """
+        folder = self.version_folder(model, version)
         if folder.exists():
             raise RepositoryError(f"{folder} exists; versions are never overwritten, publish a new one")
         folder.parent.mkdir(parents=True, exist_ok=True)
         # On the same file system for the rename, but outside model folders, where Triton would see it.
         staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.path))
         try:
-            write_atomic(staging / WEIGHTS_FILE, weights_file.dumps(weights))
+            write(staging)
             staging.chmod(0o755)
             staging.rename(folder)
         except BaseException:
@@ -99,9 +116,9 @@ class Store:
             raise
         sync_folder(folder.parent)
 
-    def remove_version(self, version: int) -> None:
+    def remove_version(self, version: int, model: str = VOTE) -> None:
         """Delete a version folder atomically."""
-        folder = self.weights_path(version).parent
+        folder = self.version_folder(model, version)
         if folder.exists():
             bin_ = Path(tempfile.mkdtemp(prefix=".retired-", dir=self.path))
             folder.rename(bin_ / folder.name)
@@ -117,6 +134,15 @@ class Store:
     def write_config(self, model: str, text: str) -> None:
         """Replace a model's configuration."""
         _replace(self.path / model / CONFIG_FILE, text)
+
+    def remove_config(self, model: str) -> None:
+        """Remove what rendering wrote of a model; version folders with files stay."""
+        (self.path / model / CONFIG_FILE).unlink(missing_ok=True)
+        (self.path / model / KEEP_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            # Only what is empty.
+            (self.path / model / KEEP_FILE).parent.rmdir()
+            (self.path / model).rmdir()
 
     def read_config(self, model: str) -> str | None:
         """A model's configuration as text; ``None`` when there is none."""

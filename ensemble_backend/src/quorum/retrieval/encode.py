@@ -19,10 +19,12 @@ from quorum.retrieval.manifest import (
 )
 from quorum.retrieval.vectors import Vectors
 from quorum.runtimes.encoder_input import IDS, MASK
-from quorum.runtimes.onnx_network import Engine, Precision, open_onnx
+from quorum.runtimes.onnx_network import Engine, Network, Precision, open_onnx
 from quorum_contract.fields import one_line
 
 MAX_BATCH = 32
+# A tokenizer may give a text of control characters no token, and on a GPU networks are compiled from 2 on.
+_SHORTEST = 2
 
 
 class TextEncoder:
@@ -33,20 +35,35 @@ class TextEncoder:
     """
 
     def __init__(
-        self, folder: Path, engine: Engine = "openvino", precision: Precision = "auto", threads: int = 1
+        self,
+        folder: Path,
+        engine: Engine = "openvino",
+        precision: Precision = "auto",
+        threads: int = 1,
+        *,
+        max_batch: int = MAX_BATCH,
+        network: Network | None = None,
     ) -> None:
         """Open the encoder of a folder; its hashes are not checked (:mod:`quorum.retrieval.manifest`).
+
+        Args:
+            folder: Of a student, or of a version.
+            engine: What computes.
+            precision: See :data:`quorum.runtimes.onnx_network.Precision`.
+            threads: CPU threads; 0: one per core.
+            max_batch: Texts that are computed at once.
+            network: Computes in place of the engine.
 
         Raises:
             ManifestError: A file is missing or damaged, or the engine is not installed.
         """
         student = read_student(folder)
-        self.dims = student.dims[0]
+        self.dims, self._max_batch = student.dims[0], max_batch
         try:
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-            self._network = open_onnx(folder / ENCODER_FILE, engine, precision, threads)
+            self._network = network or open_onnx(folder / ENCODER_FILE, engine, precision, threads)
         except ModuleNotFoundError as error:
             raise ManifestError(
                 f"the encoder needs the package {error.name!r}, which {sys.executable} does not have;"
@@ -82,9 +99,9 @@ class TextEncoder:
         # Texts of about one length stand in one batch, so that little of it is padding.
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         found = np.empty((len(texts), self.dims), np.float32)
-        for start in range(0, len(order), MAX_BATCH):
-            rows = order[start : start + MAX_BATCH]
-            longest = max(len(encoded[row]) for row in rows)
+        for start in range(0, len(order), self._max_batch):
+            rows = order[start : start + self._max_batch]
+            longest = max(_SHORTEST, *(len(encoded[row]) for row in rows))
             ids = np.zeros((len(rows), longest), np.int64)
             mask = np.zeros_like(ids)
             for at, row in enumerate(rows):

@@ -206,6 +206,11 @@ def read_judged(path: Path) -> Judged:
         raise JudgedError(f"{path}: {error}") from error
 
 
+def read_provenance(path: Path) -> Mapping[str, Any]:
+    """Read what a file says of its judge; raises JudgedError as :func:`read_judged` does."""
+    return _open(path)[0]
+
+
 def write_judged(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[str, Any]) -> int:
     """Write pairs to a file, which appears complete or not at all; the ending decides the format.
 

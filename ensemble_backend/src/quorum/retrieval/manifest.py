@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from quorum.files import write_atomic
+from quorum.files import hash_file, write_atomic
 from quorum_contract.errors import QuorumError
 
 STUDENT_FILE, RETRIEVER_FILE = "student.json", "retriever.json"
@@ -102,15 +102,14 @@ class RetrieverManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 Manifest = TypeVar("Manifest", StudentManifest, RetrieverManifest)
 
 
-def file_hash(path: Path) -> str:
-    """``sha256:...`` of a file."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
 def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Name -> hash of these files of a folder."""
-    return {name: file_hash(folder / name) for name in names}
+    return {name: hash_file(folder / name) for name in names}
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of a library, for a message of one line."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
 def write_manifest(folder: Path, manifest: StudentManifest | RetrieverManifest) -> None:
@@ -189,7 +188,7 @@ def _check_files(folder: Path, stated: Mapping[str, str], needed: Iterable[str],
         path = folder / Path(name).name
         if not path.is_file():
             raise ManifestError(f"{path} is missing; copy the whole folder again, or make it with `{maker}`")
-        if (actual := file_hash(path)) != expected:
+        if (actual := hash_file(path)) != expected:
             raise ManifestError(
                 f"{path} is not the file that was written with it: its hash is {actual:.23}..., expected is"
                 f" {expected:.23}...; copy the whole folder again, or make it with `{maker}`"

@@ -13,9 +13,9 @@ from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.weights import Weights
 from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
-from quorum.review.gold import allowed_answers, spelled_gold
+from quorum.review.kinds import allowed_answers, spelled_gold
 from quorum.review.need import AttributeNeed, label_needs
-from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_sheet, write_sheet
+from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_filled, write_sheet
 from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable, check_target, is_columnar, read_votes, write_votes
@@ -46,24 +46,26 @@ class GoldReport(Record):
     """A table with gold.
 
     Attributes:
-        out: Its file.
+        out: Its file; None where nothing was added, so that none was written.
         labels: The number of its labelled cells.
         labelling: The added and rejected labels.
         needs: Labels that the attributes have now, and need.
         refused: Rows with gold outside a closed value set, which are left out, in words.
+        empty: Rows of the sheet without gold.
     """
 
-    out: Path
+    out: Path | None
     labels: int
     labelling: Labelling
     needs: tuple[AttributeNeed, ...] = ()
     refused: tuple[str, ...] = ()
+    empty: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        values = {"out": self.out, "gold_labels": self.labels}
+        values: dict[str, Any] = {"out": self.out, "gold_labels": self.labels}
         values |= {name: getattr(self.labelling, name) for name in _REPORTED}
-        values |= {"refused": self.refused, "needs": self.needs}
+        values |= {"refused": self.refused, "empty": self.empty, "needs": self.needs}
         return {name: plain(value) for name, value in values.items()}
 
 
@@ -116,7 +118,8 @@ def apply_sheet(
     """Add the gold of a filled-in sheet to the table; existing gold always stays.
 
     Rows with gold that is no answer by the catalogue are left out and named, as values outside a closed set
-    and spans that the text does not have: by such gold no answer of the deployment could be right.
+    and spans that the text does not have: by such gold no answer of the deployment could be right. Where no
+    row adds gold, nothing is written.
 
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
@@ -126,21 +129,29 @@ def apply_sheet(
         force: Replace a file that exists.
 
     Raises:
-        LabelError: The sheet cannot be used, or ``out`` exists.
+        LabelError: The sheet cannot be used, none of its rows has gold, or ``out`` exists.
         VotesError: The votes cannot be read, or ``out`` has the ending of no format.
     """
     table, target = _open_table(votes, out, force)
+    filled, empty = read_filled(sheet, catalogue.answer_kinds() if catalogue else None)
+    if not filled:
+        raise LabelError(
+            f"{sheet}: no row has anything in its column `gold`, so nothing was applied or written; fill it "
+            "in, save it as CSV, and apply it again"
+        )
     rows: list[GoldRow] = []
     refused: list[str] = []
     texts = {(cell.product, cell.attribute): cell.title for cell in table.cells}
-    for row in read_sheet(sheet, catalogue.answer_kinds() if catalogue else None):
+    for row in filled:
         try:
             rows.append(_spelled(row, catalogue, texts.get((row.product, row.attribute), "")))
         except LabelError as error:
             refused.append(f"{sheet}, row {row.row}: {error}")
     result = apply_gold(table, rows)
-    write_votes(result.table, target)
-    return replace(_gold_report(target, result), refused=tuple(refused))
+    if result.added:
+        write_votes(result.table, target)
+    report = _gold_report(target if result.added else None, result)
+    return replace(report, refused=tuple(refused), empty=empty)
 
 
 class LabelSession:
@@ -194,7 +205,7 @@ class LabelSession:
         """What may be answered, for people; "" where anything may."""
         if self._catalogue is None:
             return ""
-        return allowed_answers(self._catalogue.get(self.cell(choice).attribute), self.kind(choice))
+        return allowed_answers(self._catalogue.get(self.cell(choice).attribute))
 
     def answer(self, choice: Choice, values: Sequence[str]) -> None:
         """Add the acceptable values of a cell, best first, and save the table.
@@ -226,7 +237,7 @@ def _weights(path: str | Path | None, catalogue: Catalogue | None) -> Weights | 
     return loaded.fitted(catalogue.hashes) if loaded and catalogue else loaded
 
 
-def _gold_report(target: Path, result: Labelling, weights: Weights | None = None) -> GoldReport:
+def _gold_report(target: Path | None, result: Labelling, weights: Weights | None = None) -> GoldReport:
     needs = tuple(label_needs(result.table, weights))
     return GoldReport(target, int(result.table.labelled.sum()), result, needs)
 
@@ -262,6 +273,5 @@ def _spelled(row: GoldRow, catalogue: Catalogue | None, text: str) -> GoldRow:
     if catalogue is None:
         return row
     attribute = catalogue.get(row.attribute)
-    kind = kind_in(catalogue.answer_kinds(), row.attribute)
-    answers = (spelled_gold(attribute, kind, value, text) for value in row.gold)
+    answers = (spelled_gold(attribute, value, text) for value in row.gold)
     return replace(row, gold=tuple(dict.fromkeys(answers)))

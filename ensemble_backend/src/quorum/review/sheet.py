@@ -12,8 +12,7 @@ from pathlib import Path
 from quorum.decision.answer_kinds import AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
-from quorum.review.gold import SEPARATOR as SEPARATOR
-from quorum.review.gold import allowed_answers, split_gold
+from quorum.review.kinds import allowed_answers, split_gold
 from quorum.safe_text import FORMULA_STARTS
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability
@@ -104,6 +103,11 @@ def read_sheet(path: str | Path, kinds: AnswerKinds | None = None) -> list[GoldR
         LabelError: Unreadable, not UTF-8, a column missing or twice, a row with too few or too many fields, a
             cell without product or attribute, or a duplicate cell.
     """
+    return read_filled(path, kinds)[0]
+
+
+def read_filled(path: str | Path, kinds: AnswerKinds | None = None) -> tuple[list[GoldRow], int]:
+    """As :func:`read_sheet`, and the number of rows without gold."""
     source = Path(path)
     try:
         text = source.read_bytes().decode("utf-8-sig")
@@ -113,11 +117,13 @@ def read_sheet(path: str | Path, kinds: AnswerKinds | None = None) -> list[GoldR
     header = lines[0] if lines else ""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     try:
-        return list(_gold_rows(reader, kinds or {}))
+        rows = list(_gold_rows(reader, kinds or {}))
     except csv.Error as error:
         raise LabelError(f"{source}, line {reader.line_num}: {error}; is a quote missing?") from error
     except LabelError as error:
         raise LabelError(f"{source}, {error}") from error
+    filled = [row for row in rows if row.gold]
+    return filled, len(rows) - len(filled)
 
 
 def apply_gold(table: VotesTable, rows: Sequence[GoldRow]) -> Labelling:
@@ -175,9 +181,7 @@ def _gold_rows(reader: Iterator[list[str]], kinds: AnswerKinds) -> Iterator[Gold
                 f"row {number}: product {product!r}, attribute {attribute!r} stood in row {first}; keep one"
             )
         answers = split_gold(row["gold"], kind_in(kinds, attribute))
-        gold = tuple(dict.fromkeys(map(_value, answers)))
-        if gold:
-            yield GoldRow(product, attribute, gold, number)
+        yield GoldRow(product, attribute, tuple(dict.fromkeys(map(_value, answers))), number)
 
 
 def _allowed(table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue | None) -> dict[str, str]:
@@ -185,8 +189,7 @@ def _allowed(table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue 
     names = {table.cells[choice.index].attribute for choice in choices}
     if catalogue is None:
         return dict.fromkeys(names, "")
-    kinds = catalogue.answer_kinds()
-    return {name: allowed_answers(catalogue.get(name), kind_in(kinds, name)) for name in names}
+    return {name: allowed_answers(catalogue.get(name)) for name in names}
 
 
 def _as_text(field: str) -> str:

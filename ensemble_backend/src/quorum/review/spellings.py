@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 
-from quorum.decision.answer_kinds import form_of
+from quorum.decision.answer_kinds import has_one_value
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, VotesTable
 from quorum.votes.schema import known_scores
@@ -148,7 +148,7 @@ def spelling_remarks(
 
 def _not_single(catalogue: Catalogue) -> frozenset[str]:
     """Attributes whose answers are no single values."""
-    return frozenset(name for name, kind in catalogue.answer_kinds().items() if form_of(kind) != "one")
+    return frozenset(name for name, kind in catalogue.answer_kinds().items() if not has_one_value(kind))
 
 
 def _is_list(answer: str | None) -> bool:

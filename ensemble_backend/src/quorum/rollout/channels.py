@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights as versions and pin channels to them, on a running server.
+"""Publish versions of weights or of a retriever and pin channels to them, on a running server.
 
 Every change is a new :class:`~quorum.repository.state.State`: check, journal, write the state and the
 configurations that follow from it, load these, verify by a real request, log. A step that fails is undone.
@@ -9,27 +9,28 @@ loaded side by side, so nothing is unloaded under a request.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
-from quorum.decision.kept import keep_attributes, not_calibrated
-from quorum.decision.trial import check_decisions
+from quorum.decision.kept import not_calibrated
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.guard import Comparison, compare
+from quorum.evaluation.guard import Comparison
+from quorum.evaluation.retriever_guard import RetrieverComparison
 from quorum.repository.history import History, timestamp
+from quorum.repository.state import State
 from quorum.repository.store import Store
-from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.kind import Kind, Note
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
 from quorum.rollout.target import Probe, Server, answering, check_graph
-from quorum.votes import VotesError, read_votes
-from quorum_contract import CANARY, GATE, STABLE, VOTE
+from quorum.rollout.weights import WeightsKind
+from quorum_contract import VOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,19 @@ class Change:
 
     Attributes:
         action: ``publish``, ``canary``, ``promote``, ``rollback`` or ``retire``.
-        version: The version that changed or was pinned.
+        version: The version that changed or was pinned, of ``model``.
         before: The channel's version before; ``None`` where no channel changes.
         already: Whether the state was as wanted and nothing was done.
         planned: Whether it was only checked (``dry_run``).
-        comparison: New weights against the running ones, for ``publish`` with held-out votes.
+        model: The versioned model: ``quorum_vote`` (weights) or ``quorum_retriever``.
+        comparison: The new version against the running one, for ``publish`` with held-out data.
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
         canary: Another version than stable's, that a share of the products goes on to get.
         unscored: Members that new weights weigh by their scores, which the deployment does not give.
         catalogue: What the deployment's catalogue changed since new weights were learned.
         kept: Attributes that a ``publish`` lets the running version decide as before.
         not_calibrated: Of these, those whose confidence is not calibrated though that of the weights is.
+        first: Whether no version of the model was served before; its channels begin with this one.
     """
 
     action: str
@@ -56,20 +59,23 @@ class Change:
     before: int | None = None
     already: bool = False
     planned: bool = False
-    comparison: Comparison | None = None
+    model: str = VOTE
+    comparison: Comparison | RetrieverComparison | None = None
     retired: tuple[int, ...] = ()
     canary: int | None = None
     unscored: tuple[str, ...] = ()
     catalogue: CatalogueChange = UNCHANGED
     kept: tuple[str, ...] = ()
     not_calibrated: tuple[str, ...] = ()
+    first: bool = False
 
 
 class Rollout:
     """Changes versions and channels of one repository, by default the spec's, on a running server.
 
-    With ``dry_run`` all is checked and nothing changed. Every change raises RolloutError when it is refused,
-    or fails and is undone.
+    Of the weights, unless another ``kind`` is given. With ``dry_run`` all is checked and nothing changed;
+    ``note`` takes lines on the progress of long comparisons. Every change raises RolloutError when it is
+    refused, or fails and is undone.
     """
 
     def __init__(
@@ -79,101 +85,89 @@ class Rollout:
         probe: Probe,
         repository: Path | None = None,
         dry_run: bool = False,
+        kind: type[Kind[Any]] = WeightsKind,
+        note: Note = lambda _: None,
     ) -> None:
         self._spec = spec
         self._server = server
         self._probe = probe
         self._dry_run = dry_run
         self.store = Store(repository or spec.repository_path)
-        self.history = History(self.store.path)
+        self.kind: Kind[Any] = kind(spec, self.store, note)
+        self.history = History(self.store.path, self.kind.model)
         self._journal = Journal(spec, self.store, self.history)
 
-    def publish(self, weights: Weights, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
-        """Make ``weights`` a new version, unless a version holds them already; no channel changes.
+    def publish(self, content: Any, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
+        """Make weights, or the folder of a retriever, a new version, unless a version holds them already.
 
-        Attributes to ``keep`` are decided as by the running version. Weights that are worse than that one by
-        more than ``rollout.margin``, over all or (``rollout.guard: per_attribute``) on an attribute, need a
-        ``reason``. Attributes that the catalogue changed since use the default parameters of the weights.
-        Raises WeightsError for weights of other members, and those that do not decide made-up votes.
+        No channel changes, except by the first version of a retriever: both its channels begin with that.
+        Attributes to ``keep`` are decided as by the running weights. What is worse than the running version
+        on held-out data, by more than ``rollout`` or ``retriever`` of the deployment allow, needs a
+        ``reason``. Raises WeightsError or ManifestError for what cannot serve this deployment.
         """
-        check_decisions(weights)
-        catalogue = self._spec.catalogue()
-        weights.check_fits(self._spec.member_names, catalogue.hashes, catalogue.hash)
+        self.kind.check(content)
         with self._locked():
-            weights = self.keeping(weights, keep)
-            comparison = self.compare(weights)
+            content = self.kind.keeping(content, keep)
+            comparison = self.kind.compare(content)
             if comparison and reason is None:
-                self._refuse_worse(comparison)
-            version, sound = self.version_for(weights), self._sound_versions()
-            scaled = tuple(name for name in not_calibrated(weights) if name in keep)
-            change = Change(
-                "publish", version, comparison=comparison, kept=tuple(keep), not_calibrated=scaled
-            )
+                self.kind.refuse_worse(comparison)
+            version, sound = self.version_for(content), self._sound_versions()
+            change = Change("publish", version, model=self.kind.model, comparison=comparison)
+            change = replace(change, first=self.kind.served() is None)
+            if isinstance(content, Weights):
+                scaled = tuple(name for name in not_calibrated(content) if name in keep)
+                change = replace(change, kept=tuple(keep), not_calibrated=scaled)
             if version in sound:
                 return replace(change, already=True)
             retired = self._surplus(sound, version)
             change = replace(change, retired=retired, planned=self._dry_run)
             if self._dry_run:
                 return change
-            old = self.store.state()
-            new = old.listing([*(v for v in sound if v not in retired), version])
-            step = (timestamp(), "publish", version, None, weights.content_hash, reason, retired)
-            pending = Pending(*step, models=(VOTE,), old=old, new=new, adds_version=True)
+            wanted = self.kind.content_hash(content)
+            pending = self._pending_publish(
+                version, [v for v in sound if v not in retired], wanted, reason, retired
+            )
             with self._change(pending):
-                self.store.add_version(version, weights)
-                if self.store.weights(version).content_hash != weights.content_hash:
-                    raise RolloutError(f"{self.store.weights_path(version)} does not read back as written")
+                self.kind.add(version, content)
+                if self.kind.hash_if_sound(version) != wanted:
+                    raise RolloutError(f"{self.kind.source(version)} does not read back as written")
                 self._apply(pending)
-                if not self._server.is_ready(VOTE, str(version)):
+                if not self._server.is_ready(self.kind.model, str(version)):
                     raise RolloutError(f"version {version} is not ready after its load")
         return change
 
-    def keeping(self, weights: Weights, names: Sequence[str]) -> Weights:
-        """The weights with the running version's parameters for these attributes; RolloutError for others."""
-        if not names:
-            return weights
-        catalogue = self._spec.catalogue().hashes
-        running = self.store.weights(self.store.state().pins[STABLE]).fitted(catalogue)
-        known = dict.fromkeys([*self._spec.attributes, *running.attributes, *weights.attributes])
-        if unknown := [repr(name) for name in names if name not in known]:
-            raise RolloutError(
-                f"there is no attribute {', '.join(unknown)} to keep; there are: {', '.join(known)}"
-            )
-        return keep_attributes(weights, running, names, catalogue)
-
-    def _refuse_worse(self, comparison: Comparison) -> None:
-        """Raise RolloutError for weights that are worse than ``rollout.guard`` allows."""
-        rules, worse = self._spec.rollout, comparison.worse
-        figures = "; ".join(filter(None, (str(comparison), comparison.remark)))
-        if rules.guard == "per_attribute" and worse:
-            keep = " ".join(f"--keep {shlex.quote(name)}" for name in worse)
-            raise RolloutError(
-                f"not published: {comparison.warning} ({figures}); rollout.guard is per_attribute: let "
-                f"the running version decide these (`{keep}`), learn from more labels, or --force it with a "
-                "reason"
-            )
-        if comparison.delta < -rules.margin:
-            named = f"; {comparison.warning}" if comparison.warning else ""
-            raise RolloutError(
-                f"not published: {figures}{named}; see `quorum diff`, or --force it with a reason"
-            )
+    def _pending_publish(
+        self, version: int, stay: Sequence[int], wanted: str, reason: str | None, retired: tuple[int, ...]
+    ) -> Pending:
+        """The change that adds a version; the first one of a retriever brings its channels, pinned to it."""
+        kind, old = self.kind, self.store.state()
+        served = kind.served(old)
+        new = served.listing([*stay, version]) if served else kind.part.first(version)
+        models = (*kind.inner(version), kind.model, *(() if served else kind.part.channels))
+        models += tuple(model for gone in retired for model in kind.inner(gone))
+        step = (timestamp(), "publish", version, None, wanted, reason, retired, kind.model)
+        return Pending(*step, models=models, old=old, new=old.having(kind.model, new), adds_version=True)
 
     def _sound_versions(self) -> list[int]:
-        """The loaded versions without damaged ones; loading the vote with a channel on one would end it."""
-        damaged, state = self.store.damaged(), self.store.state()
-        for channel, pinned in state.pins.items():
+        """The loaded versions without damaged ones; loading the model with a channel on one would end it."""
+        damaged, served = self.kind.damaged(), self.kind.served()
+        if served is None:
+            return []
+        for channel, pinned in served.pins.items():
             if pinned in damaged:
                 raise RolloutError(
                     f"{channel!r} answers with version {pinned}, which is damaged on disk and serves from "
                     f"memory alone: {damaged[pinned]}. Put the file back, or let {channel!r} answer with "
                     "another version first"
                 )
-        return [v for v in state.versions if v not in damaged]
+        return [v for v in served.versions if v not in damaged]
 
     def _surplus(self, sound: Sequence[int], new: int) -> tuple[int, ...]:
         """The oldest versions beyond ``rollout.keep_versions`` that no channel or rollback needs."""
-        pins = self.store.state().pins
-        needed = {new, *pins.values(), self.history.before_last_change(pins[STABLE])}
+        if not sound:
+            return ()
+        pins = self.kind.running().pins
+        needed = {new, *pins.values(), self.history.before_last_change(pins[self.kind.stable])}
         unused = sorted(v for v in sound if v not in needed)
         excess = len({*sound, new}) - self._spec.rollout.keep_versions
         return tuple(unused[: max(0, excess)])
@@ -184,122 +178,110 @@ class Rollout:
             with self._locked():
                 pass
 
-    def version_for(self, weights: Weights) -> int:
-        """The version that holds these weights, else the next number; numbers are never reused."""
-        for version in reversed(self.store.state().versions):
-            if self.store.hash_if_sound(version) == weights.content_hash:
+    def version_for(self, content: Any) -> int:
+        """The version that holds this content, else the next number; numbers are never reused."""
+        served = self.kind.served()
+        versions = served.versions if served else ()
+        wanted = self.kind.content_hash(content)
+        for version in reversed(versions):
+            if self.kind.hash_if_sound(version) == wanted:
                 return version
-        return self.store.next_version(self.store.state().versions)
-
-    def compare(self, weights: Weights) -> Comparison | None:
-        """Compare weights with the running ones on the held-out votes, spelled as in serving.
-
-        Returns:
-            ``None`` if the spec names none.
-
-        Raises:
-            VotesError: The table cannot be read.
-            RolloutError: It has no gold, or votes of other members.
-        """
-        if self._spec.rollout.heldout is None:
-            return None
-        path = self._spec.root / self._spec.rollout.heldout
-        catalogue = self._spec.catalogue()
-        running = self.store.weights(self.store.state().pins[STABLE])
-        served = weights.fitted(catalogue.hashes), running.fitted(catalogue.hashes)
-        try:
-            recorded = read_votes(path).of_members(self._spec.member_names)
-            table, respelled = as_served(recorded, catalogue)
-            found = compare(*served, table, self._spec.rollout.margin, catalogue.answer_kinds())
-            return replace(found, remark=respelled_in_words(respelled))
-        except VotesError:
-            raise
-        except ValueError as error:
-            raise RolloutError(f"rollout.heldout {path}: {error}") from error
+        return self.store.next_version(versions, self.kind.model)
 
     def canary(self, version: int, share: float = 0.0) -> Change:
-        """Pin the canary channel to ``version``; every answer tells callers the share, in [0, 1]."""
+        """Pin the canary channel to another version than stable's; answers tell callers the share, 0 to 1."""
         if not 0 <= share <= 1:
             raise RolloutError(f"share {share}: a number from 0 to 1 is needed, such as 0.05")
         with self._locked():
-            return self._pin("canary", CANARY, version, share)
+            self._check_canary(version)
+            return self._pin("canary", self.kind.canary, version, share)
 
     def end_canary(self, reason: str | None = None, of: int | None = None) -> Change:
         """Set the canary's share to 0 and pin it to stable's version; with ``of``, only if pinned to that."""
         with self._locked():
-            self._check_pinned(CANARY, of)
-            return self._pin("canary", CANARY, self.store.state().pins[STABLE], 0.0, reason)
+            self._check_pinned(self.kind.canary, of)
+            return self._pin("canary", self.kind.canary, self.answering(), 0.0, reason)
 
     def promote(self, version: int, reason: str | None = None, over: int | None = None) -> Change:
         """Pin the stable channel to ``version``; with ``over``, only if it is still pinned to that one."""
         with self._locked():
-            self._check_pinned(STABLE, over)
-            return self._pin("promote", STABLE, version, reason=reason)
+            self._check_pinned(self.kind.stable, over)
+            return self._pin("promote", self.kind.stable, version, reason=reason)
 
     def rollback(self) -> Change:
         """Pin the stable channel to its version before the last promotion."""
         with self._locked():
-            return self._pin("rollback", STABLE, self.rollback_target())
+            return self._pin("rollback", self.kind.stable, self.rollback_target())
 
     def rollback_target(self) -> int:
         """The version that :meth:`rollback` goes to; raises RolloutError where there is none."""
-        current = self.store.state().pins[STABLE]
+        current = self.answering()
         before = self.history.before_last_change(current)
         if before is None:
             raise RolloutError(
-                f"{STABLE!r} answers with version {current}, which was not promoted over another; "
+                f"{self.kind.stable!r} answers with version {current}, which was not promoted over another; "
                 "there is nothing to go back to, name a version to `promote`"
             )
         return before
 
+    def answering(self) -> int:
+        """The version that the stable channel is pinned to; raises RolloutError where there is none."""
+        return self.kind.running().pins[self.kind.stable]
+
     def retire(self, version: int) -> Change:
         """Unload a version that no channel is pinned to. Its folder stays, so its number is never reused."""
+        model = self.kind.model
         with self._locked():
-            old = self.store.state()
-            if version in self.store.versions_on_disk() and version not in old.versions:
-                return Change("retire", version, already=True)
+            served = self.kind.running()
+            if version in self.store.versions_on_disk(model) and version not in served.versions:
+                return Change("retire", version, already=True, model=model)
             self._check_listed("retire", version)
-            users = [channel for channel, pinned in old.pins.items() if pinned == version]
+            users = [channel for channel, pinned in served.pins.items() if pinned == version]
             if users:
                 verb = "answers" if len(users) == 1 else "answer"
                 raise RolloutError(
                     f"version {version} cannot be retired: {' and '.join(users)} {verb} with it; "
-                    "promote another version first, or end the canary (`quorum canary off`)"
+                    f"promote another version first, or end the canary (`quorum canary off{self.kind.flag}`)"
                 )
             if self._dry_run:
-                return Change("retire", version, planned=True)
-            new = old.listing([v for v in self._sound_versions() if v != version])
-            step = (timestamp(), "retire", version, None, self.store.hash_if_sound(version))
-            pending = Pending(*step, models=(VOTE,), old=old, new=new)
+                return Change("retire", version, planned=True, model=model)
+            old = self.store.state()
+            new = served.listing([v for v in self._sound_versions() if v != version])
+            step = (timestamp(), "retire", version, None, self.kind.hash_if_sound(version))
+            models = (model, *self.kind.inner(version))
+            pending = Pending(*step, model=model, models=models, old=old, new=old.having(model, new))
             with self._change(pending):
                 self._apply(pending)
-        return Change("retire", version)
+        return Change("retire", version, model=model)
 
     def _pin(
         self, action: str, channel: str, version: int, share: float | None = None, reason: str | None = None
     ) -> Change:
         self._check_listed(action, version)
-        damaged = self.store.damaged().get(version)
+        kind, old = self.kind, self.store.state()
+        damaged = kind.broken([version]).get(version)
         if damaged:
             raise RolloutError(
                 f"version {version} is damaged on disk, no server would start with it: {damaged}. "
-                "Put the file back, or publish its weights again"
+                f"Put the file back, or publish its {kind.content} again"
             )
-        if undecided := self.store.refused([version], check_decisions).get(version):
-            raise RolloutError(f"no {action} of version {version}: {undecided}")
-        old = self.store.state()
-        new, before = old.pinned(channel, version, share), old.pins[channel]
-        if new == old and self._answers_with(channel, version):
-            return Change(action, version, before, already=True)
-        on_canary = new.pins[CANARY] if channel == STABLE and new.canary_share else version
-        change = Change(action, version, before, canary=on_canary if on_canary != version else None)
+        if unfit := kind.unfit(version):
+            raise RolloutError(f"no {action} of version {version}: {unfit}")
+        was = kind.running()
+        now, before = was.pinned(channel, version, share), was.pins[channel]
+        if now == was and self._answers_with(channel, version):
+            return Change(action, version, before, already=True, model=kind.model)
+        on_canary = now.pins[kind.canary] if channel == kind.stable and now.canary_share else version
+        of_canary = on_canary if on_canary != version else None
+        change = Change(action, version, before, canary=of_canary, model=kind.model)
         if self._dry_run:
             return replace(change, planned=True)
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
-        models = (channel,) if new.canary_share == old.canary_share else (channel, GATE)
-        step = (timestamp(), action, version, before, self.store.hash_if_sound(version), reason)
-        pending = Pending(*step, models=models, old=old, new=new)
+        models = (channel,) if now.canary_share == was.canary_share else (channel, *kind.share_in)
+        step = (timestamp(), action, version, before, kind.hash_if_sound(version), reason)
+        new = old.having(kind.model, now)
+        pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
         with self._change(pending):
             self._apply(pending)
         return change
@@ -314,7 +296,7 @@ class Rollout:
             raise RolloutError(f"nothing was changed: {error}; make room there and try again") from error
         try:
             yield
-            self._verify(channels)
+            self._verify([*channels, *(c for c in pending.models if c in self._pins(pending.new))])
             self._journal.log(pending)
         except BaseException as error:
             self._undo(pending, error, channels)
@@ -327,7 +309,7 @@ class Rollout:
         """Undo a failed change and raise RolloutError with the outcome."""
         change = f"{pending.action} {pending.version}"
         try:
-            self._journal.undo(pending, str(error) or type(error).__name__, self._server.load)
+            self._journal.undo(pending, str(error) or type(error).__name__, self._load)
         except OSError as again:
             raise RolloutError(
                 f"{change} failed ({error}) and cannot be undone now: {again}. Fix that; the next "
@@ -335,7 +317,8 @@ class Rollout:
             ) from error
         if not isinstance(error, Exception):
             return
-        serving = ", ".join(f"{channel} {v}" for channel, v in pending.old.pins.items())
+        pins = self._pins(pending.old).items()
+        serving = ", ".join(f"{channel} {v}" for channel, v in pins) or f"no version of {self.kind.noun}"
         try:
             self._verify(channels)
         except Exception as after:
@@ -345,33 +328,50 @@ class Rollout:
             ) from error
         raise RolloutError(f"{change} was undone: {error}; serving as before: {serving}") from error
 
+    def _pins(self, state: State) -> Mapping[str, int]:
+        """Channel -> its version; none where no version was published."""
+        served = self.kind.served(state)
+        return served.pins if served else {}
+
     def _to_verify(self, pending: Pending) -> list[str]:
         """The changed channel, and the other if it answers now: its outage must not block the change."""
-        pins = pending.old.pins
-        return [c for c, pinned in pins.items() if c in pending.models or self._answers_with(c, pinned)]
+        pins = self._pins(pending.old).items()
+        return [c for c, pinned in pins if c in pending.models or self._answers_with(c, pinned)]
 
-    def _verify(self, channels: Sequence[str]) -> None:
+    def _verify(self, channels: Iterable[str]) -> None:
         """Check that these channels answer a real request with their pinned version."""
-        pins = self.store.state().pins
-        for channel in channels:
+        pins = self._pins(self.store.state())
+        for channel in dict.fromkeys(channels):
             pinned, answered = pins[channel], answering(self._server, self._probe, channel)
             if answered != pinned:
                 raise RolloutError(f"{channel!r} answered with version {answered} instead of {pinned}")
 
     def _check_pinned(self, channel: str, version: int | None) -> None:
-        if version is not None and self.store.state().pins[channel] != version:
+        if version is not None and self.kind.running().pins[channel] != version:
             raise RolloutError(f"{channel!r} was changed from version {version} meanwhile; compare again")
 
     def _check_listed(self, action: str, version: int) -> None:
-        listed = self.store.state().versions
+        kind, listed = self.kind, self.kind.running().versions
         if version not in listed:
             have = ", ".join(map(str, listed))
-            if version in self.store.versions_on_disk():
+            if version in self.store.versions_on_disk(kind.model):
                 raise RolloutError(
                     f"version {version} is not loaded, so there is nothing to {action}; loaded are: {have}. "
-                    f"To have it back, publish it again: `quorum publish {self.store.weights_path(version)}`"
+                    f"To have it back, publish it again: `quorum publish {kind.source(version)}`"
                 )
             raise RolloutError(f"there is no version {version} to {action}; published are: {have}")
+
+    def _check_canary(self, version: int) -> None:
+        """Refuse a canary that is the version of the stable channel: they would be one."""
+        kind, served = self.kind, self.kind.running()
+        if version != served.pins[kind.stable]:
+            return
+        others = ", ".join(str(other) for other in served.versions if other != version)
+        named = f"name one of {others}" if others else "publish one first (`quorum publish`)"
+        raise RolloutError(
+            f"version {version} is what {kind.stable!r} answers with, and a canary tries another version: "
+            f"{named}; `quorum canary off{kind.flag}` ends a canary"
+        )
 
     def _answers_with(self, channel: str, version: int) -> bool:
         try:
@@ -383,7 +383,12 @@ class Rollout:
         """Write the new state and its configurations, and load them."""
         self._journal.apply(pending)
         for model in pending.models:
-            self._server.load(model)
+            self._load(model)
+
+    def _load(self, model: str) -> None:
+        """Load a model, or unload one that has no configuration any more."""
+        act = self._server.unload if self.store.read_config(model) is None else self._server.load
+        act(model)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -391,8 +396,8 @@ class Rollout:
         self._server.ping()
         with locked(self.store.path):
             if not self._dry_run:
-                self._journal.recover(self._server.load)
+                self._journal.recover(self._load)
             elif self._journal.path.exists():
                 raise RolloutError("a change was interrupted; the next command without --dry-run undoes it")
-            check_graph(self._server, self._spec, self.store)
+            check_graph(self._server, self._spec, self.store, self.kind.model)
             yield

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from quorum.decision.weights import Weights
 from quorum.rollout.channels import Change, Rollout, RolloutError
 from quorum.rollout.target import Probe, Server, answering
-from quorum_contract import STABLE
 
 P = ParamSpec("P")
 
@@ -48,6 +47,12 @@ class SharedRepository:
                 failed, where = failed or error, where or address
         if failed:
             raise RolloutError(f"{where}: {failed}") from failed
+
+    def unload(self, model: str) -> None:
+        """Unload a model on each server; those that never loaded it have nothing to do."""
+        for server, _ in self._servers.values():
+            with suppress(Exception):
+                server.unload(model)
 
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version is ready on all servers."""
@@ -97,22 +102,23 @@ class Fleet:
     def __init__(self, rollouts: dict[str, Rollout]) -> None:
         self._rollouts = rollouts
 
-    def publish(self, weights: Weights, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
+    def publish(self, content: Any, reason: str | None = None, keep: Sequence[str] = ()) -> Change:
         """As :meth:`Rollout.publish`, on each, if the version gets the same number everywhere."""
         self._settle()
-        mixed = self.keeping(weights, keep)
+        mixed = self.keeping(content, keep)
         numbers = {name: rollout.version_for(mixed) for name, rollout in self._rollouts.items()}
         if len(set(numbers.values())) > 1:
             listed = ", ".join(f"{name}: {number}" for name, number in numbers.items())
             raise RolloutError(
-                f"the servers have different versions on disk, these weights would be {listed}; "
+                f"the servers have different versions on disk, this one would be {listed}; "
                 "bring their repositories together first"
             )
-        return self.each(lambda rollout: rollout.publish(weights, reason, keep))
+        return self.each(lambda rollout: rollout.publish(content, reason, keep))
 
-    def keeping(self, weights: Weights, names: Sequence[str]) -> Weights:
-        """As :meth:`Rollout.keeping`; RolloutError where the repositories would get different weights."""
-        mixed = {(own := r.keeping(weights, names)).content_hash: own for r in self._rollouts.values()}
+    def keeping(self, content: Any, names: Sequence[str]) -> Any:
+        """As :meth:`Kind.keeping`; RolloutError where the repositories would get different weights."""
+        kinds = [rollout.kind for rollout in self._rollouts.values()]
+        mixed = {kind.content_hash(own := kind.keeping(content, names)): own for kind in kinds}
         if len(mixed) > 1:
             raise RolloutError(
                 "the servers' stable channels answer with different weights, so --keep would publish "
@@ -131,13 +137,15 @@ class Fleet:
             return self.each(lambda rollout: rollout.rollback())
         self._settle()
         ways = {
-            name: f"from {rollout.store.state().pins[STABLE]} to {rollout.rollback_target()}"
+            name: f"from {rollout.answering()} to {rollout.rollback_target()}"
             for name, rollout in self._rollouts.items()
         }
         if len(set(ways.values())) > 1:
             listed = ", ".join(f"{name} {way}" for name, way in ways.items())
+            flag = next(iter(self._rollouts.values())).kind.flag
             raise RolloutError(
-                f"the servers would go back differently ({listed}); name one version: `quorum promote N`"
+                f"the servers would go back differently ({listed}); name one version: "
+                f"`quorum promote N{flag}`"
             )
         return self.each(lambda rollout: rollout.rollback())
 
@@ -156,23 +164,27 @@ class Fleet:
                 if not changes:
                     raise
                 untried = ", ".join(n for n in self._rollouts if n not in (*changes, name)) or "none"
+                last, change = next(reversed(changes.items()))
+                stable = self._rollouts[last].answering()
                 raise RolloutError(
                     f"stopped at {name}: {error}. Done on {', '.join(changes)}; not tried on {untried}. "
-                    f"{_next_step(next(reversed(changes.values())))}"
+                    f"{_next_step(change, stable, rollout.kind.flag)}"
                 ) from error
         return next(reversed(changes.values()))
 
 
-def _next_step(change: Change) -> str:
-    """Advice after a change that only some of the repositories made."""
+def _next_step(change: Change, stable: int, flag: str) -> str:
+    """Advice after a change that only some of the repositories made; ``stable``: their stable version."""
     again = "the same command again"
     if change.action == "rollback":
         # Versions differ between the servers now, so a rollback would go to different ones.
-        again = f"`quorum promote {change.version}`"
+        again = f"`quorum promote {change.version}{flag}`"
     if change.before is None:
         return f"Fix it and run {again}"
-    command = "canary" if change.action == "canary" else "promote"
-    return f"Fix it and run {again}, or go back by `quorum {command} {change.before}`"
+    back = f"promote {change.before}"
+    if change.action == "canary":
+        back = "canary off" if change.before == stable else f"canary {change.before}"
+    return f"Fix it and run {again}, or go back by `quorum {back}{flag}`"
 
 
 def resolve(address: str) -> list[str]:

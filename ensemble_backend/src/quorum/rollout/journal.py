@@ -9,6 +9,8 @@ killed after                          files on disk; Triton alone; recovery
 ====================================  ==================================================================
 the journal                           as before; serves as before; removes the journal
 the version folder (publish, reset)   an unlisted folder; as before; removes it
+configurations of models that are     as before: no state names these models; removes them and the
+new (the first retriever)             folder
 ``state.json``                        the new state, configurations of the old one; as before; restores
                                       the state, then removes the folder
 some configurations                   each lists only versions that have a folder, and the vote lists
@@ -19,7 +21,7 @@ the line in the history               the whole change, which counts as made; re
 
 So ``state.json`` is always written before the configurations, in both directions: without a journal it is
 the truth, and ``quorum render`` derives the rest. A folder is created before the state lists it, and removed
-after the state stops listing it.
+after the state stops listing it; so are the configurations of models that a state names first.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class Pending(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse a journal whose undo would remove the folder of a loaded version."""
-        if self.adds_version and self.version in self.old.versions:
+        served = self.old.of(self.model)
+        if self.adds_version and served and self.version in served.versions:
             raise ValueError(f"it adds version {self.version}, which is loaded already")
 
     def event(self, outcome: str) -> Event:
@@ -111,9 +114,9 @@ class Journal:
         """Restore the state before the change, and log why; ``load`` reloads a model if a server runs."""
         put_state(self._spec, self._store, pending.models, pending.new, pending.old)
         if pending.adds_version:
-            self._store.remove_version(pending.version)
+            self._store.remove_version(pending.version, pending.model)
         if load is not None:
-            for model in pending.models:
+            for model in reversed(pending.models):
                 with suppress(Exception):
                     load(model)
         self._history.append(pending.event(f"undone: {why}"))
@@ -175,11 +178,19 @@ class Journal:
     def _check_unchanged(self, pending: Pending) -> None:
         """Refuse to load configurations of another ``deploy.yaml`` than the running server's own."""
         old, new = pending.old, pending.new
-        between = old.listing([*old.versions, *new.versions])
-        configs = [state_configs(self._spec, state) for state in (old, new, between)]
+        was, now = old.of(pending.model), new.of(pending.model)
+        states = [old, new]
+        if was and now:
+            states.append(old.having(pending.model, was.listing([*was.versions, *now.versions])))
+        configs = []
+        for state in states:
+            # Of a version whose folder was not written yet, nothing else was either.
+            with suppress(RepositoryError):
+                configs.append(state_configs(self._spec, state))
         for model in pending.models:
             text = self._store.read_config(model)
-            if text not in [print_config(of_state[model]) for of_state in configs]:
+            # Of the first version of a retriever, the models have no configuration before.
+            if text not in [print_config(c) if (c := of_state.get(model)) else None for of_state in configs]:
                 raise RolloutError(
                     f"{pending.action} {pending.version} was interrupted, and {self._spec.path} was changed "
                     "since. Put the change back and try again; or stop the server, run `quorum render` and "

@@ -7,18 +7,25 @@ change is journalled, logged and undone after a crash, as in a rollout.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quorum.decision.weights import equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
 from quorum.repository.render import current_state, misfits
-from quorum.repository.state import State
+from quorum.repository.state import Served
 from quorum.repository.store import Store
 from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.kind import Kind
 from quorum.rollout.lock import locked
+from quorum.rollout.retriever import RetrieverKind
+from quorum.rollout.weights import WeightsKind
 from quorum_contract import CHANNELS, STABLE, VOTE
+
+KINDS: tuple[type[Kind[Any]], ...] = (WeightsKind, RetrieverKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +36,23 @@ class Quarantined:
         version: The version.
         why: The damage.
         moved: Channel that was pinned to it -> its new version.
+        model: The versioned model.
+        ended: Whether nothing of the model is served any more; never so of the weights.
     """
 
     version: int
     why: str
     moved: dict[str, int]
+    model: str = VOTE
+    ended: bool = False
 
     def __str__(self) -> str:
         """One line for people."""
         moved = "".join(f"; {channel} goes to version {to}" for channel, to in self.moved.items())
-        return f"version {self.version} is damaged and left out ({self.why}){moved}"
+        if self.ended:
+            moved = "; nothing is recommended until a retriever is published"
+        of = "" if self.model == VOTE else "of the retriever "
+        return f"version {self.version} {of}is damaged and left out ({self.why}){moved}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +99,39 @@ def quarantine(spec: Deployment, repository: Path | None = None) -> list[Quarant
     """Leave damaged versions out of the next start: Triton cannot start with one of them.
 
     A channel pinned to one goes to an earlier version of the stable channel. Where there is none, nothing
-    changes: a version that was never promoted does not go live by itself.
+    changes: a version that was never promoted does not go live by itself. But a retriever without a sound
+    version is not served any more, so that the votes are.
     """
     store = Store(repository or spec.repository_path)
-    history = History(store.path)
-    journal = Journal(spec, store, history)
     with locked(store.path):
-        left_out = []
-        for version, why in store.damaged().items():
-            moved = _fallbacks(store, history, version)
-            if moved is None:
-                continue
-            old = store.state()
-            new = old.listing([v for v in old.versions if v != version], moved)
-            pending = Pending(
-                timestamp(), "quarantine", version, None, "", why, models=(*moved, VOTE), old=old, new=new
-            )
-            journal.begin(pending)
-            journal.apply(pending)
-            journal.log(pending)
-            journal.clear()
-            left_out.append(Quarantined(version, why, moved))
-        return left_out
+        kinds = (kind(spec, store) for kind in KINDS)
+        return [found for kind in kinds for found in _quarantined(spec, store, kind)]
+
+
+def _quarantined(spec: Deployment, store: Store, kind: Kind[Any]) -> Iterator[Quarantined]:
+    history = History(store.path, kind.model)
+    journal = Journal(spec, store, history)
+    for version, why in kind.damaged().items():
+        old = store.state()
+        served = kind.served(old)
+        if served is None:
+            return
+        moved = _fallbacks(kind, served, history, version)
+        if moved is None and kind.model == VOTE:
+            continue
+        if moved is None:
+            new, models = old.having(kind.model, None), (*kind.part.channels, kind.model)
+            models += tuple(model for gone in served.versions for model in kind.inner(gone))
+        else:
+            rest = served.listing([v for v in served.versions if v != version], moved)
+            new, models = old.having(kind.model, rest), (*moved, kind.model, *kind.inner(version))
+        step = (timestamp(), "quarantine", version, None, "", why)
+        pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
+        journal.begin(pending)
+        journal.apply(pending)
+        journal.log(pending)
+        journal.clear()
+        yield Quarantined(version, why, moved or {}, kind.model, ended=moved is None)
 
 
 def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
@@ -133,7 +158,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
             "equal weights",
             models=(VOTE, *CHANNELS),
             old=old,
-            new=State((*fitting, version), dict.fromkeys(CHANNELS, version), old.canary_share),
+            new=old.listing((*fitting, version), dict.fromkeys(CHANNELS, version)),
             adds_version=version not in old.versions,
         )
         journal.begin(pending)
@@ -144,12 +169,11 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
     return version
 
 
-def _fallbacks(store: Store, history: History, version: int) -> dict[str, int] | None:
+def _fallbacks(kind: Kind[Any], part: Served, history: History, version: int) -> dict[str, int] | None:
     """Channel pinned to ``version`` -> its fallback version; ``None`` if there is no sound one."""
-    state = store.state()
-    pins, sound = state.pins, {*state.versions} - store.damaged().keys()
+    pins, sound = part.pins, {*part.versions} - kind.damaged().keys()
     served = [v for v in history.served() if v in sound]
-    stable = pins[STABLE]
+    stable = pins[kind.stable]
     if not sound or (version in pins.values() and stable not in sound and not served):
         return None
     refuge = stable if stable in sound else next(iter(served), None)

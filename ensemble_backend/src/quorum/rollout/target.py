@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server interface of a rollout, and the check that a server runs the repository's graph."""
+"""The server interface of a rollout, and checks of what is to be changed on it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from quorum.repository.render import difference, model_configs
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
 from quorum_client import Overloaded
-from quorum_contract import CHANNELS
+from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER
 
 Probe = Callable[[str], int]
-"""Asks one server's channel a canned question; returns the version of the weights that answered."""
+"""Asks one server's channel a canned question; returns the version that answered."""
 
 
 class Graph(Protocol):
@@ -35,11 +35,14 @@ class Server(Graph, Protocol):
     def load(self, model: str) -> None:
         """Load or reload a model from the repository."""
 
+    def unload(self, model: str) -> None:
+        """Unload a model."""
+
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version is ready."""
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that a channel was loaded with."""
+        """The version, of weights or retriever, that a channel was loaded with."""
 
 
 def answering(server: Server, probe: Probe, channel: str) -> int:
@@ -56,19 +59,27 @@ def answering(server: Server, probe: Probe, channel: str) -> int:
         return server.pinned(channel)
 
 
-def check_graph(server: Graph, spec: Deployment, store: Store) -> None:
+def check_graph(server: Graph, spec: Deployment, store: Store, model: str | None = None) -> None:
     """Refuse a repository whose members or limits differ from those that the server runs.
+
+    Args:
+        server: The server.
+        spec: The deployment.
+        store: Its repository.
+        model: The versioned model that changes; None: any. What serves the other may be broken meanwhile.
 
     Raises:
         RepositoryError: Its state cannot be read.
         RolloutError: It differs from the spec, or the server was started from another one.
     """
-    if found := graph_difference(server, spec, store):
+    if found := graph_difference(server, spec, store, model):
         raise RolloutError(f"{found}; a rollout would load half of it")
 
 
-def graph_difference(server: Graph, spec: Deployment, store: Store) -> str:
+def graph_difference(server: Graph, spec: Deployment, store: Store, model: str | None = None) -> str:
     """How members or limits of spec, repository and server differ, and what to do; "" if they do not.
+
+    Arguments are those of :func:`check_graph`.
 
     Raises:
         RepositoryError: Its state cannot be read.
@@ -80,9 +91,14 @@ def graph_difference(server: Graph, spec: Deployment, store: Store) -> str:
             f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}): stop the server, run "
             "`quorum render`, start it again"
         )
-    configs = model_configs(spec, state)
+    of_retriever = {RETRIEVER, *RECOMMEND_CHANNELS}
+    configs = {
+        name: config
+        for name, config in model_configs(spec, state).items()
+        if model is None or (name in of_retriever) == (model == RETRIEVER)
+    }
     # Channels first: they name every member, and a server has no configuration of one that it does not know.
-    for model in sorted(configs, key=lambda model: model not in CHANNELS):
-        if not server.runs(model, configs[model]):
-            return f"{store.path} was rendered anew since the server started ({model}): restart the server"
+    for name in sorted(configs, key=lambda name: name not in CHANNELS):
+        if not server.runs(name, configs[name]):
+            return f"{store.path} was rendered anew since the server started ({name}): restart the server"
     return ""

@@ -86,6 +86,12 @@ def end_tokens(model: str, revision: str | None = None) -> tuple[int, ...]:
     return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
+def further_ends(tokenizer: ChatTokenizer, *models: str, revision: str | None = None) -> list[int]:
+    """Tokens that end an answer besides the tokenizer's own, by :func:`end_tokens` of these, sorted."""
+    ends = {end for model in models for end in end_tokens(model, revision)}
+    return sorted(ends - {tokenizer.end})
+
+
 def _template_text(template: Any) -> str | None:
     """The chat template as text, of all names where it has several."""
     return "\n".join(template.values()) if isinstance(template, dict) else template

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,14 +13,9 @@ from tokenizers import Tokenizer
 from quorum.runtimes.base import Done, Question, RuntimeSettings
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.runtimes.encoder_engine import open_network
-from quorum.runtimes.encoder_folder import (
-    EncoderFile,
-    EncoderFileError,
-    answerable,
-    check_files,
-    read_encoder,
-)
-from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput, Logits
+from quorum.runtimes.encoder_folder import TOKENIZER_FILE, open_folder
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded, Logits
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.kinds import read
@@ -52,15 +46,19 @@ class EncoderRuntime:
         settings.check_files()
         self._member, self._catalogue = settings.member, settings.catalogue
         self._scores = settings.options.scores
-        self._file, self._names = _read(settings)
+        self._file, self._names = open_folder(settings)
         tokenizer = _tokenizer(settings)
         self._input = EncoderInput(tokenizer, self._file)
         self._compute = open_network(settings, self._file.dims)
         # Triton loads models side by side: that of the network may not be there yet.
         if not settings.options.triton:
             self._try(settings, tokenizer.get_vocab_size() - 1)
-        self._batcher: Batcher[_Row] = Batcher(
-            self._member, settings.options.max_batch, self._answer, lambda row: len(row.encoded.ids)
+        self._batcher: Batcher[_Row, Vote] = Batcher(
+            f"member {self._member}",
+            settings.options.max_batch,
+            self._answer,
+            lambda row: len(row.encoded.ids),
+            Vote("", Status.ERROR),
         )
 
     def submit(self, question: Question, done: Done) -> None:
@@ -90,13 +88,13 @@ class EncoderRuntime:
         return [self._vote(row, each) for row, each in zip(rows, logits, strict=True)]
 
     def _vote(self, row: _Row, logits: Logits) -> Vote:
-        length = len(row.encoded.ids)
-        if not np.isfinite(logits if self._file.head == "label" else logits[:length]).all():
+        # Logits of padding, where each token has some, do not count.
+        own = logits[: len(row.encoded.ids)] if logits.ndim > 1 else logits
+        if not np.isfinite(own).all():
             logger.error("member %s: the network gives logits that are no numbers", self._member)
             return Vote("", Status.ERROR)
         answer = self._input.decode(row.encoded, logits)
-        raw: Any = json.loads(answer.value) if self._file.head == "spans" else answer.value
-        value = read(row.attribute, raw, row.text)
+        value = read(row.attribute, answer.value, row.text)
         if not value:
             return Vote("", Status.UNPARSABLE)
         score = valid_score(answer.score) if self._scores else None
@@ -119,24 +117,6 @@ class EncoderRuntime:
                 f"the network in {folder} has logits {list(shape)}, and encoder.json needs {list(expected)}:"
                 " make both by one run of `quorum tune`"
             )
-
-
-def _read(settings: RuntimeSettings[EncoderOptions]) -> tuple[EncoderFile, frozenset[str]]:
-    """The description of the encoder with the tokens that it may take, and the attributes that it answers."""
-    folder, longest = settings.root / settings.options.model, settings.options.max_tokens
-    try:
-        found = read_encoder(folder)
-        names = answerable(found, settings.catalogue, folder)
-        check_files(found, folder)
-    except EncoderFileError as error:
-        raise settings.error(str(error)) from error
-    if longest is None:
-        return found, names
-    if longest > found.max_tokens:
-        raise settings.error(
-            f"max_tokens is {longest}, and {folder} was tuned on {found.max_tokens} tokens; give at most that"
-        )
-    return found.limited(longest), names
 
 
 def _tokenizer(settings: RuntimeSettings[EncoderOptions]) -> Any:

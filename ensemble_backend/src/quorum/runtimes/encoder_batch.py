@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch the questions of an encoder: one thread takes what waits, sorts it by length, and computes it."""
+"""Batch what an encoder is asked: one thread takes what waits, sorts it by length, and computes it.
+
+Members of runtime ``encoder`` answer questions so, and the retriever recommends keyphrases.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from quorum.runtimes.base import Done, Question
-from quorum.tasks.parse import Vote
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -23,31 +24,41 @@ POOL = 4
 """Batches that are taken at once where so many wait: sorted together they have less padding."""
 
 Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+
+class Waiting(Protocol):
+    """Somebody who waits for an answer."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether the answer is no longer waited for."""
 
 
 @dataclass(slots=True)
-class Job(Generic[Row]):
+class Job(Generic[Row, Result]):
     """One question.
 
     Attributes:
-        done: Takes the votes; called once.
-        rows: What is computed: position among the question's attributes -> input of that attribute.
-        votes: One per attribute of the question; those of ``rows`` are filled in.
+        question: Tells whether it is still waited for.
+        done: Takes the results, or why there are none; called once.
+        rows: What is computed: position among the results -> input.
+        results: All of the question, such as a vote per attribute; those of ``rows`` are filled in.
         missing: Rows that are not computed yet.
         settled: Whether ``done`` was called.
     """
 
-    question: Question
-    done: Done
+    question: Waiting
+    done: Callable[[list[Result] | Status], None]
     rows: dict[int, Row]
-    votes: list[Vote]
+    results: list[Result]
     missing: int = field(init=False)
     settled: bool = False
 
     def __post_init__(self) -> None:
         self.missing = len(self.rows)
 
-    def settle(self, reply: list[Vote] | Status) -> None:
+    def settle(self, reply: list[Result] | Status) -> None:
         """Call ``done``, once; what it raises is logged."""
         if self.settled:
             return
@@ -55,36 +66,45 @@ class Job(Generic[Row]):
         try:
             self.done(reply)
         except Exception:
-            logger.exception("votes could not be handed over")
+            logger.exception("results could not be handed over")
 
-    def take(self, position: int, vote: Vote) -> None:
-        """Fill in a vote; the last one settles the question."""
-        self.votes[position] = vote
+    def take(self, position: int, result: Result) -> None:
+        """Fill in a result; the last one settles the question."""
+        self.results[position] = result
         self.missing -= 1
         if not self.missing:
-            self.settle(self.votes)
+            self.settle(self.results)
 
 
-class Batcher(Generic[Row]):
+class Batcher(Generic[Row, Result]):
     """Computes rows of waiting questions together, at most ``max_batch`` at once, on a thread of its own."""
 
     def __init__(
         self,
-        member: str,
+        name: str,
         max_batch: int,
-        compute: Callable[[Sequence[Row]], Sequence[Vote]],
+        compute: Callable[[Sequence[Row]], Sequence[Result]],
         length: Callable[[Row], int],
+        failed: Result,
     ) -> None:
-        """``compute`` turns rows into votes, in their order; ``length`` counts the tokens of a row."""
-        self._member, self._max_batch = member, max_batch
-        self._compute, self._length = compute, length
-        self._inbox: deque[Job[Row]] = deque()
+        """Start the thread.
+
+        Args:
+            name: Of the member, or of what else is asked, for messages.
+            max_batch: The most rows that are computed at once.
+            compute: Turns rows into results, in their order.
+            length: Counts the tokens of a row, or what grows with them.
+            failed: The result of a row that cannot be computed.
+        """
+        self._name, self._max_batch = name, max_batch
+        self._compute, self._length, self._failed = compute, length, failed
+        self._inbox: deque[Job[Row, Result]] = deque()
         self._wake = threading.Condition()
         self._running = True
         self._thread = threading.Thread(target=self._run, name="quorum-encoder", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job[Row]) -> None:
+    def submit(self, job: Job[Row, Result]) -> None:
         """Queue a question for the next batch."""
         with self._wake:
             self._inbox.append(job)
@@ -106,12 +126,12 @@ class Batcher(Generic[Row]):
             try:
                 self._answer(jobs)
             except Exception:
-                logger.exception("member %s: a batch failed", self._member)
+                logger.exception("%s: a batch failed", self._name)
             if self._running:
                 for job in jobs:
                     job.settle(Status.ERROR)
 
-    def _collect(self, last: int) -> list[Job[Row]]:
+    def _collect(self, last: int) -> list[Job[Row, Result]]:
         """Questions of about :data:`POOL` batches; empty at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or not self._running)
@@ -119,21 +139,21 @@ class Batcher(Generic[Row]):
                 self._wake.wait_for(
                     lambda: len(self._inbox) >= self._max_batch or not self._running, _WINDOW_S
                 )
-            jobs: list[Job[Row]] = []
+            jobs: list[Job[Row, Result]] = []
             rows = 0
             while self._running and self._inbox and rows < POOL * self._max_batch:
                 jobs.append(self._inbox.popleft())
                 rows += len(jobs[-1].rows)
             return jobs
 
-    def _answer(self, jobs: Sequence[Job[Row]]) -> None:
+    def _answer(self, jobs: Sequence[Job[Row, Result]]) -> None:
         """Compute the rows in batches of similar length, as padding costs as much as text."""
         waiting = [(job, position) for job in jobs for position in job.rows]
         waiting.sort(key=lambda place: self._length(place[0].rows[place[1]]))
         for start in range(0, len(waiting), self._max_batch):
             self._compute_batch(waiting[start : start + self._max_batch])
 
-    def _compute_batch(self, places: Sequence[tuple[Job[Row], int]]) -> None:
+    def _compute_batch(self, places: Sequence[tuple[Job[Row, Result], int]]) -> None:
         """Compute rows of questions that are still waited for.
 
         Where that fails the halves are computed, so that only the row at fault is an ERROR.
@@ -145,15 +165,15 @@ class Batcher(Generic[Row]):
         if not places or not self._running:
             return
         try:
-            votes = self._compute([job.rows[position] for job, position in places])
+            results = self._compute([job.rows[position] for job, position in places])
         except Exception:
-            logger.exception("member %s: %d rows could not be computed", self._member, len(places))
+            logger.exception("%s: %d rows could not be computed", self._name, len(places))
             if len(places) > 1:
                 half = len(places) // 2
                 self._compute_batch(places[:half])
                 self._compute_batch(places[half:])
                 return
-            votes = [Vote("", Status.ERROR)]
+            results = [self._failed]
         if self._running:
-            for (job, position), vote in zip(places, votes, strict=True):
-                job.take(position, vote)
+            for (job, position), result in zip(places, results, strict=True):
+                job.take(position, result)

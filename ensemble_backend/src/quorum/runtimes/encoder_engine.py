@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from quorum.runtimes.base import Infer, RuntimeSettings
-from quorum.runtimes.encoder_input import IDS, LOGITS, MASK, MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE
+from quorum.runtimes.encoder_input import IDS, LOGITS, MASK
 from quorum.runtimes.engine_names import ENCODER_PREFIX
 from quorum.runtimes.onnx_network import Floats, Network, Tokens, open_onnx
 from quorum.runtimes.options import EncoderOptions

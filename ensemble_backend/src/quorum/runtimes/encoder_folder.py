@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read ``encoder.json``, which says what an encoder answers, and check it against a catalogue."""
+"""Write and read ``encoder.json``, which says what an encoder answers, and check it before it is served."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from quorum.decision.catalogue_change import OUTSIDE
-from quorum.runtimes.encoder_input import ENCODER_FILE
+from quorum.files import hash_file, write_atomic
+from quorum.runtimes.base import RuntimeSettings
+from quorum.runtimes.heads import CODECS, HeadKind
+from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
-SCHEMA_VERSION = 1
+ENCODER_FILE, MODEL_FILE, TOKENIZER_FILE = "encoder.json", "model.onnx", "tokenizer.json"
+"""Files of an encoder's folder."""
+SCHEMA_VERSION: Final = 1
 SHORTEST, LONGEST = 8, 8192
 """Fewest and most tokens of the longest input; no encoder that can be tuned has more positions."""
-_DIMS = {"label": 2, "spans": 3, "value": 3}
 
 
 class EncoderFileError(QuorumError, ValueError):
@@ -29,22 +33,21 @@ class EncoderFileError(QuorumError, ValueError):
 
 
 class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What an encoder answers, and how it was tuned.
+    """What an encoder answers, and how it was tuned: the content of ``encoder.json``.
 
     Attributes:
-        head: ``label``: one of ``labels`` for a text; ``spans``: a tag of ``labels`` for each word;
-            ``value``: first and last token of the value of an attribute.
-        attributes: Names that it answers; exactly one unless the head is ``value``.
-        labels: In the order of the logits; empty for the head ``value``.
+        head: What its logits are of; see :data:`quorum.runtimes.heads.CODECS`.
+        attributes: Names that it answers; exactly one unless the head asks for attributes.
+        labels: In the order of the logits; empty where these are of places in the text.
         fields: Named fields that TEXT is made of; empty: TEXT is plain.
         max_tokens: Longest input, special tokens included.
         catalogue: Attribute -> its hash in the catalogue at the time of tuning.
-        with_category: Whether the category is part of the question (head ``value``).
+        with_category: Whether the category is part of the question (of a head that asks).
         files: Name of a file of the folder -> ``sha256:...`` of it; empty: not known.
     """
 
     schema_version: Literal[1]
-    head: Literal["label", "spans", "value"]
+    head: HeadKind
     attributes: tuple[str, ...]
     labels: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
@@ -56,7 +59,7 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outputs(self) -> int:
         """Size of the last dimension of the logits."""
-        return len(self.labels) if self.head != "value" else 2
+        return CODECS[self.head].outputs(self.labels)
 
     def limited(self, tokens: int) -> EncoderFile:
         """The same with another longest input."""
@@ -65,7 +68,19 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def dims(self) -> int:
         """Number of dimensions of the logits."""
-        return _DIMS[self.head]
+        return CODECS[self.head].dims
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as ``encoder.json`` has them."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+
+def write_encoder(described: EncoderFile, folder: Path) -> None:
+    """Write the description of a folder's encoder, with the hashes of its network and tokenizer there."""
+    files = {name: hash_file(folder / name) for name in (MODEL_FILE, TOKENIZER_FILE)}
+    content = msgspec.structs.replace(described, files=files).to_json()
+    write_atomic(folder / ENCODER_FILE, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_encoder(folder: Path) -> EncoderFile:
@@ -85,7 +100,32 @@ def read_encoder(folder: Path) -> EncoderFile:
     return found
 
 
-def check_files(found: EncoderFile, folder: Path) -> None:
+def open_folder(settings: RuntimeSettings[EncoderOptions]) -> tuple[EncoderFile, frozenset[str]]:
+    """Read a member's folder, and check it against its options and the catalogue.
+
+    Returns:
+        The description, with the tokens that the member may take, and the attributes that it answers.
+
+    Raises:
+        RuntimeConfigError: The folder cannot be served so.
+    """
+    folder, longest = settings.root / settings.options.model, settings.options.max_tokens
+    try:
+        found = read_encoder(folder)
+        names = answerable(found, settings.catalogue, folder)
+        _check_files(found, folder)
+    except EncoderFileError as error:
+        raise settings.error(str(error)) from error
+    if longest is None:
+        return found, names
+    if longest > found.max_tokens:
+        raise settings.error(
+            f"max_tokens is {longest}, and {folder} was tuned on {found.max_tokens} tokens; give at most that"
+        )
+    return found.limited(longest), names
+
+
+def _check_files(found: EncoderFile, folder: Path) -> None:
     """Refuse files of another encoder: a tokenizer of another base would give wrong answers without an error.
 
     Raises:
@@ -96,8 +136,7 @@ def check_files(found: EncoderFile, folder: Path) -> None:
         path = folder / Path(name).name
         if not path.is_file():
             continue
-        with path.open("rb") as file:
-            actual = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        actual = hash_file(path)
         if actual != expected:
             raise EncoderFileError(
                 f"{path} is not the file that was written with {ENCODER_FILE}: its hash is {actual:.23}...,"
@@ -110,20 +149,12 @@ def _problem(found: EncoderFile) -> str:
     """Why a description contradicts itself; empty where it does not."""
     if not SHORTEST <= found.max_tokens <= LONGEST:
         return f"max_tokens is {found.max_tokens}, and {SHORTEST} to {LONGEST} can be served"
-    if not found.attributes or (found.head != "value" and len(found.attributes) != 1):
-        wanted = "at least one" if found.head == "value" else "exactly one"
+    codec = CODECS[found.head]
+    if not found.attributes or (len(found.attributes) > 1 and not codec.asks):
+        wanted = "at least one" if codec.asks else "exactly one"
         return f"head {found.head!r} answers {wanted} attribute, and {len(found.attributes)} are named"
-    if found.head == "value":
-        return "head 'value' has no labels, and some are named" if found.labels else ""
-    if not found.labels:
-        return f"head {found.head!r} has no labels"
-    if len({*found.labels}) < len(found.labels):
-        return "two labels are equal"
-    if found.head == "spans":
-        wrong = [tag for tag in found.labels if tag != "O" and tag[:2] not in ("B-", "I-")]
-        if wrong:
-            return f"tag {wrong[0]!r} is none of O, B-type, I-type"
-    return ""
+    problem = codec.problem(found.labels)
+    return f"head {found.head!r}: {problem}" if problem else ""
 
 
 def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozenset[str]:
@@ -156,7 +187,7 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
 
 
 def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
-    named = {tag[2:] if found.head == "spans" else tag for tag in found.labels if tag != "O"}
+    named = CODECS[found.head].values(found.labels)
     allowed = {*attribute.values, *[NOT_APPLICABLE] * bool(attribute.allow_na)}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(

@@ -11,15 +11,18 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quorum.runtimes.base import Done, Generated, Infer, Question, Reply, RuntimeSettings
 from quorum.runtimes.cancellation import Cancellation
-from quorum.runtimes.chat import ChatTokenizer
+from quorum.runtimes.chat import ChatTokenizer, further_ends
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.offsets import TokenEnds
@@ -50,6 +53,9 @@ class EngineRuntime:
             missing = f"its tokenizer's folder {folder} does not exist; " if tokenizer else ""
             raise settings.error(f"{missing}name the folder of its tokenizer in `tokenizer`")
         self._tokenizer = ChatTokenizer(str(folder), options.chat)
+        # A checkpoint names its end tokens; its folder may be elsewhere than the engine is served.
+        named = {str(folder), str(settings.root / (options.model or tokenizer))}
+        self._further_ends = further_ends(self._tokenizer, *(one for one in named if Path(one).is_dir()))
         self._ends = TokenEnds(self._tokenizer.decode_all)
         self._max_tokens, self._guided, self._scores = options.max_tokens, options.guided, options.scores
         self._outputs = (*_OUTPUTS, _LOG_PROBS) if options.scores else _OUTPUTS
@@ -83,6 +89,8 @@ class EngineRuntime:
         }
         if self._tokenizer.end is not None:
             inputs["end_id"] = inputs["pad_id"] = np.array([[self._tokenizer.end]], np.int32)
+        if self._further_ends:
+            inputs["stop_words_list"] = _stop_words(self._further_ends)
         if self._guided:
             pattern = answer_pattern(question.schema).encode()
             inputs["guided_decoding_guide_type"] = np.array([[b"regex"]], object)
@@ -126,6 +134,10 @@ class EngineRuntime:
     def _generated(self, outputs: dict[str, Any]) -> Generated:
         length = int(outputs["sequence_length"].reshape(-1)[0])
         tokens = outputs["output_ids"].reshape(-1)[:length].tolist()
+        # The backend leaves the stop word on the answer that it ends.
+        if tokens and tokens[-1] in self._further_ends:
+            del tokens[-1]
+            length -= 1
         text = self._tokenizer.decode(tokens)
         log_probs = outputs[_LOG_PROBS].reshape(-1)[:length] if self._scores else np.zeros(0)
         # Zeros everywhere mean that the backend did not compute them.
@@ -143,3 +155,8 @@ class EngineRuntime:
             self._infer(self._model, {**identity, "stop": np.array([[True]])}, (), number)
         except Exception:
             logger.warning("member %s: a generation could not be stopped", self._member, exc_info=True)
+
+
+def _stop_words(tokens: Sequence[int]) -> npt.NDArray[np.int32]:
+    """``stop_words_list`` of words of one token: (1, 2, n) of all tokens, and where each word ends."""
+    return np.array([[tokens, range(1, len(tokens) + 1)]], np.int32)

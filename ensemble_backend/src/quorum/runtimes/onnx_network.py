@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.runtimes.encoder_input import IDS, MASK, MODEL_FILE
+from quorum.runtimes.encoder_folder import MODEL_FILE
+from quorum.runtimes.encoder_input import IDS, MASK
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import msgspec
-import openvino_genai as genai
 
 from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.option_base import Count
@@ -21,14 +20,11 @@ class _Settings(msgspec.Struct):
     use_rslora: bool = False
 
 
-def read_adapter(settings: RuntimeSettings[OpenVinoOptions]) -> Any:
-    """The adapter of a member's options, as a property of its pipeline; None: it has none.
-
-    It is applied to all questions: this version ignores the adapters of single requests between steps. Its
-    matrices are applied apart from the weights, which may thus be quantised.
+def adapter_scale(settings: RuntimeSettings[OpenVinoOptions]) -> float | None:
+    """The factor of a member's adapter by its settings; None: it has no adapter.
 
     Raises:
-        RuntimeConfigError: The adapter cannot be read, or has parts that GenAI would leave out.
+        RuntimeConfigError: The settings cannot be read, or it has parts that GenAI would leave out.
     """
     if settings.options.lora is None:
         return None
@@ -43,7 +39,24 @@ def read_adapter(settings: RuntimeSettings[OpenVinoOptions]) -> Any:
             f"lora: the adapter in {folder} has {more}, which OpenVINO GenAI does not apply; merge it"
             " into the checkpoint with PEFT's merge_and_unload and `quorum build` that"
         )
-    scale = found.lora_alpha / (math.sqrt(found.r) if found.use_rslora else found.r)
+    return found.lora_alpha / (math.sqrt(found.r) if found.use_rslora else found.r)
+
+
+def read_adapter(settings: RuntimeSettings[OpenVinoOptions]) -> Any:
+    """The adapter of a member's options, as a property of its pipeline; None: it has none.
+
+    It is applied to all questions: this version ignores the adapters of single requests between steps. Its
+    matrices are applied apart from the weights, which may thus be quantised.
+
+    Raises:
+        RuntimeConfigError: The adapter cannot be read, or has parts that GenAI would leave out.
+    """
+    import openvino_genai as genai
+
+    scale = adapter_scale(settings)
+    if scale is None:
+        return None
+    folder = settings.root / str(settings.options.lora)
     try:
         adapter = genai.Adapter(str(folder / "adapter_model.safetensors"))
     except RuntimeError as error:

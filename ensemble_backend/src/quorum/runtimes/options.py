@@ -36,7 +36,7 @@ class IsolatedOptions(Options, frozen=True, kw_only=True):
         return True
 
 
-_SAVE = "save an adapter there with PEFT's save_pretrained"
+_SAVE = "make it with `quorum tune`, or save an adapter there with PEFT's save_pretrained"
 _SAVED = ("adapter_config.json",)
 _Adapters = Annotated[
     dict[str, str], Existing("a mapping of attributes to folders of adapters", fix=_SAVE, holds=_SAVED)

@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
+from quorum.runtimes.base import RuntimeSettings
 from quorum.runtimes.option_base import Count
-from quorum.runtimes.options import Lora
+from quorum.runtimes.options import Lora, TensorRtLlmOptions
 from quorum.runtimes.plain_lora import more_than_plain
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -83,6 +84,25 @@ def read_peft_adapter(lora: Lora, root: Path) -> PeftAdapter:
             f"the adapter in {path} changes {', '.join(unsupported)}; only {', '.join(MODULES)} can be served"
         )
     return PeftAdapter(lora.title, path, config.r, complete(MODULES[name] for name in config.target_modules))
+
+
+def adapters_of(settings: RuntimeSettings[TensorRtLlmOptions]) -> dict[str, PeftAdapter]:
+    """Folder, as options name it -> adapter, of all members of the LLM.
+
+    Raises:
+        RuntimeConfigError: An adapter cannot be served, as :func:`read_peft_adapter` says.
+    """
+    found: dict[str, PeftAdapter] = {}
+    for own in (settings.options, *settings.peers):
+        named = [("lora", own.lora)] if own.lora else []
+        named += [(f"adapters.{name}", Lora(folder)) for name, folder in own.adapters.items()]
+        for option, lora in named:
+            if lora.path not in found:
+                try:
+                    found[lora.path] = read_peft_adapter(lora, settings.root)
+                except ValueError as error:
+                    raise settings.error(f"{option}: {error}") from error
+    return found
 
 
 def complete(modules: Iterable[str]) -> tuple[str, ...]:

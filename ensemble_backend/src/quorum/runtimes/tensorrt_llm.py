@@ -23,8 +23,8 @@ from typing import Any, ClassVar
 from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
-from quorum.runtimes.options import Lora, TensorRtLlmOptions
-from quorum.runtimes.peft_adapter import PeftAdapter, read_peft_adapter
+from quorum.runtimes.options import TensorRtLlmOptions
+from quorum.runtimes.peft_adapter import PeftAdapter, adapters_of
 from quorum_contract import Status
 
 logger = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ class TensorRtLlmRuntime:
                 f"revision: {options.revision} is of a Hugging Face id, and {folder} is a folder; leave it"
                 " out, or name the id in `model`"
             )
-        adapters = _adapters(settings)
+        adapters = adapters_of(settings)
         self._host = _Host.of(model, options, list(adapters.values()))
         try:
             # Imported late, as TensorRT-LLM is.
-            from quorum.runtimes.chat import ChatTokenizer, end_tokens
+            from quorum.runtimes.chat import ChatTokenizer, further_ends
             from quorum.runtimes.offsets import TokenEnds
 
             self._adapters = {
@@ -63,8 +63,7 @@ class TensorRtLlmRuntime:
             }
             self._tokenizer = ChatTokenizer(model, options.chat, options.revision)
             # The library ends an answer at the tokenizer's end token alone.
-            ends = set(end_tokens(model, options.revision)) - {self._tokenizer.end}
-            self._stops = sorted(ends) or None
+            self._stops = further_ends(self._tokenizer, model, revision=options.revision) or None
             self._ends = TokenEnds(self._tokenizer.decode_all)
         except BaseException:
             self._host.release()
@@ -171,21 +170,6 @@ def _limits(options: TensorRtLlmOptions) -> dict[str, int]:
             options.max_seq_len - 1
         )
     return limits
-
-
-def _adapters(settings: RuntimeSettings[TensorRtLlmOptions]) -> dict[str, PeftAdapter]:
-    """Folder, as options name it -> adapter, of all members of the LLM."""
-    found: dict[str, PeftAdapter] = {}
-    for own in (settings.options, *settings.peers):
-        named = [("lora", own.lora)] if own.lora else []
-        named += [(f"adapters.{name}", Lora(folder)) for name, folder in own.adapters.items()]
-        for option, lora in named:
-            if lora.path not in found:
-                try:
-                    found[lora.path] = read_peft_adapter(lora, settings.root)
-                except ValueError as error:
-                    raise settings.error(f"{option}: {error}") from error
-    return found
 
 
 def _log_prob_of(token: int, known: Any) -> float:

@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from quorum.decision.folding import fold
-from quorum.tasks.attribute import MAX_OPEN_VALUE_CHARS
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import MAX_OPEN_VALUE_CHARS
 from quorum_contract import NOT_APPLICABLE
 
 # Kana and Han, whose texts have no spaces: each letter is a word.

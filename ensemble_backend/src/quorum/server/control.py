@@ -11,7 +11,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum.repository.configs import graph_of, vote_step
+from quorum.repository.configs import graph_of
+from quorum.repository.state import VERSIONED
 from quorum.server.triton import GRPC_ADMIN_HEADER
 from quorum_contract.errors import QuorumError
 from quorum_contract.foreign import Meaning, meaning_of
@@ -65,6 +66,11 @@ class Control:
         request = pb.RepositoryModelLoadRequest(model_name=model)
         self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request)
 
+    def unload(self, model: str) -> None:
+        """Unload a model; requests in flight are answered."""
+        request = pb.RepositoryModelUnloadRequest(model_name=model)
+        self._call(f"unload {model!r}", self._stub.RepositoryModelUnload, request)
+
     def ping(self) -> None:
         """Raise ControlError when the server is unreachable or refuses the admin key."""
         self.index()
@@ -87,8 +93,9 @@ class Control:
         return graph_of(self._config(model)) == graph_of(config)
 
     def pinned(self, channel: str) -> int:
-        """The version of the weights that the server loaded a channel with."""
-        return int(vote_step(self._config(channel)).model_version)
+        """The version, of weights or retriever, that the server loaded a channel with."""
+        steps = self._config(channel).ensemble_scheduling.step
+        return int(next(step for step in steps if step.model_name in VERSIONED).model_version)
 
     def _config(self, model: str) -> Any:
         request = pb.ModelConfigRequest(name=model)

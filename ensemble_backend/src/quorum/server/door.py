@@ -33,6 +33,7 @@ from quorum_contract import (
     MAX_CATEGORY_BYTES,
     MAX_TEXT_BYTES,
     PRIORITY,
+    RECOMMEND_CHANNELS,
 )
 from quorum_contract.errors import QuorumError, with_code
 from quorum_contract.foreign import Meaning, meaning_of
@@ -50,6 +51,7 @@ MAX_MESSAGE_BYTES = (
 )
 """A little more than the largest request of the contract."""
 _ERROR_BYTES = 1024
+_OPEN = (*CHANNELS, *RECOMMEND_CHANNELS)
 _PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL])
 MAX_CONNECTIONS = 4096
 _OWN_FILES = 64
@@ -172,7 +174,7 @@ class Door(grpc.GenericRpcHandler):
 def cancel_of(raw: bytes) -> bytes | None:
     """The request that cancels a request; ``None`` for one that asks no member or has no id."""
     request = pb.ModelInferRequest.FromString(raw)
-    if not request.id or CANCEL in request.parameters:
+    if not request.id or CANCEL in request.parameters or request.model_name in RECOMMEND_CHANNELS:
         return None
     cancel: bytes = cancel_request(request.model_name, request.id).SerializeToString()
     return cancel
@@ -202,8 +204,8 @@ def _check_parameters(what: str, given: Any, allowed: frozenset[str]) -> None:
 
 
 def _check_channel(name: str) -> None:
-    if name not in CHANNELS:
-        raise ChannelNotFound(f"{name[:64]!r} is not open to callers; ask {' or '.join(CHANNELS)}")
+    if name not in _OPEN:
+        raise ChannelNotFound(f"{name[:64]!r} is not open to callers; ask {' or '.join(_OPEN)}")
 
 
 def _refuse(status: grpc.StatusCode, error: QuorumError) -> Any:

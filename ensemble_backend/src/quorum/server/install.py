@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import quorum
-from quorum_contract import GATE, MEMBER_BACKEND, VOTE
+from quorum_contract import GATE, MEMBER_BACKEND, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTAINER = Path("/opt/tritonserver")
-_OWN_BACKENDS = (GATE, MEMBER_BACKEND, VOTE)
+_OWN_BACKENDS = (GATE, MEMBER_BACKEND, VOTE, RETRIEVER)
 
 
 class ServerNotFound(QuorumError, RuntimeError):

@@ -32,7 +32,7 @@ class Pulse:
     Attributes:
         channel: The ensemble that was asked.
         ready: Whether it can answer callers now.
-        version: Version of the weights that answered; ``None`` without an answer.
+        version: Version of the weights, or of the retriever, that answered; ``None`` without an answer.
         latency_ms: Time to the answer or the timeout.
         reason: Why it is not ready, or a remark; may be empty.
     """
@@ -69,6 +69,28 @@ def take_pulse(
     except QuorumError as error:
         reason = str(error)
     return Pulse(channel, ready, version, round((time.monotonic() - start) * 1e3, 1), reason)
+
+
+def take_recommend_pulse(url: str, channel: str, timeout_s: float = PROBE_TIMEOUT_S) -> Pulse:
+    """Probe a channel that recommends keyphrases, as :func:`take_pulse` does one for attributes."""
+    start = time.monotonic()
+    version, ready, reason = None, False, ""
+    try:
+        version, ready = probe_recommend(url, channel, timeout_s), True
+    except Overloaded:
+        ready, reason = True, "the retriever is full"
+    except QuorumError as error:
+        reason = str(error)
+    return Pulse(channel, ready, version, round((time.monotonic() - start) * 1e3, 1), reason)
+
+
+def probe_recommend(url: str, channel: str, timeout_s: float = PROBE_TIMEOUT_S) -> int:
+    """Ask a channel for a keyphrase and return the version of the retriever that answered.
+
+    Raises quorum_client.QuorumError without an answer.
+    """
+    with Client(url, timeout_s=timeout_s, retries=False, key=client_key()) as client:
+        return client.recommend(_TEXT, 1, channel=channel).version
 
 
 def gives_sign(spec: Deployment, client: Client, channel: str) -> bool:

@@ -13,7 +13,6 @@ from quorum.server.control import Control, ControlError
 from quorum.server.steps import DeadStep, StepWatch
 from quorum.server.triton import TritonServer
 from quorum.serving.admission import Recovery
-from quorum_contract import GATE, VOTE
 
 _INDEX_S = 1.0
 
@@ -65,5 +64,5 @@ def missing_models(server: TritonServer, steps: StepWatch, dead: DeadStep) -> li
         # A process that is gone may have been unloaded; silence will show whether it was.
         return [] if dead.state == GONE or not dead.model else [dead.model]
     ready = [m.name for m in index if m.state == "READY"]
-    own = [dead.model] if dead.model else sorted({GATE, *server.spec.models(), VOTE} & {*ready})
+    own = [dead.model] if dead.model else sorted(server.steps & {*ready})
     return [model for model in own if steps.working(model) < ready.count(model)]

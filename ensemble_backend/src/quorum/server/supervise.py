@@ -17,7 +17,7 @@ from quorum.server.control import Control
 from quorum.server.door_process import check_door, open_door
 from quorum.server.exposure import door_key
 from quorum.server.prepare import prepare
-from quorum.server.probe import probe_channel
+from quorum.server.probe import probe_channel, take_recommend_pulse
 from quorum.server.runfile import (
     Running,
     find_running,
@@ -30,7 +30,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.triton import ServerProcessError, TritonServer
-from quorum_contract import CHANNELS
+from quorum_contract import CHANNELS, RECOMMEND_CHANNELS
 
 
 @contextmanager
@@ -128,13 +128,21 @@ def _refuse_second(spec: Deployment) -> None:
 def wait_channels(
     server: TritonServer, timeout_s: float, report: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Wait until every channel answers a real request; ServerProcessError holds the last log lines."""
+    """Wait until every channel for attributes answers; ServerProcessError has the last log lines.
+
+    The others are asked, too, and ``report`` says what they answer.
+    """
     spec, endpoint, began = server.spec, server.endpoint, time.monotonic()
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
         server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
     for channel in CHANNELS:
         version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
         report(f"channel {channel} answers with weights version {version}")
+    for channel in RECOMMEND_CHANNELS if server.has_retriever else ():
+        # Without keyphrases a server still answers for attributes.
+        pulse = take_recommend_pulse(endpoint.grpc_url, channel, timeout_s)
+        answers = f"answers with retriever version {pulse.version}"
+        report(f"channel {channel} {answers if pulse.ready else f'does not answer: {pulse.reason}'}")
     server.ready_after_s = time.monotonic() - began
 
 

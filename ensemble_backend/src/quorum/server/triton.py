@@ -16,6 +16,9 @@ from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
 from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
 from quorum.repository.encoder_config import encoders
+from quorum.repository.retriever_config import retriever_configs
+from quorum.repository.state import RepositoryError, RetrieverState
+from quorum.repository.store import Store
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
@@ -28,7 +31,7 @@ from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
 from quorum.serving.isolation.state import FOLDER
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
-from quorum_contract import CHANNELS, GATE, VOTE
+from quorum_contract import CHANNELS, GATE, RETRIEVER, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
@@ -84,6 +87,25 @@ class TritonServer:
     def pid(self) -> int | None:
         """Process id while the server runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def has_retriever(self) -> bool:
+        """Whether a version of the retriever is published in the repository now."""
+        return self._retriever() is not None
+
+    def _retriever(self) -> RetrieverState | None:
+        try:
+            state = Store(self.repository).state_if_any()
+        except RepositoryError:
+            # Who starts a server has checked it; a stop must not fail for it.
+            return None
+        return state.retriever if state else None
+
+    @property
+    def steps(self) -> set[str]:
+        """The models that have a process."""
+        retriever = {RETRIEVER} if self.has_retriever else set()
+        return {GATE, *self.spec.models(), VOTE} | retriever
 
     @property
     def ended(self) -> str:
@@ -179,6 +201,8 @@ class TritonServer:
     def _wait_idle(self, pid: int, timeout_s: float) -> bool:
         """Wait until no request holds a ticket; the vote frees it just before the answer leaves.
 
+        For items inside the retriever Triton waits itself: their channels have one step.
+
         Returns:
             Whether the server can stop in order: False once a step is dead, whose requests never end.
         """
@@ -196,8 +220,9 @@ class TritonServer:
     def _lacks_step(self, steps: StepWatch) -> bool:
         """Whether a step is stopped or has no process; a reload leaves the dead one as a zombie."""
         dead = steps.look()
-        needed = {GATE, *self.spec.models(), VOTE}
-        return any(step.state == STOPPED for step in dead) or (bool(dead) and not needed <= steps.models())
+        return any(step.state == STOPPED for step in dead) or (
+            bool(dead) and not self.steps <= steps.models()
+        )
 
     def _wait_exit(self, pid: int, timeout_s: float) -> None:
         """Wait for a process that got SIGTERM; one without steps has nothing left to stop in order."""
@@ -246,6 +271,8 @@ class TritonServer:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
         inner = [*self.spec.engines(), *encoders(self.spec)]
         models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
+        if retriever := self._retriever():
+            models += retriever_configs(self.spec, retriever)
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

@@ -19,7 +19,8 @@ import triton_python_backend_utils as pb_utils
 from quorum.serving.admission import own_admission
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
-from quorum.serving.tensors import answer, packed_tensor, refusal, settings_of
+from quorum.serving.requests import deadline_of, priority_of, refuse, single
+from quorum.serving.tensors import answer, packed_tensor, settings_of
 from quorum_contract import (
     ATTRIBUTES,
     BULK,
@@ -27,13 +28,11 @@ from quorum_contract import (
     CANCEL,
     CATEGORY,
     INTERACTIVE,
-    PRIORITIES,
-    PRIORITY,
     QUESTION,
     TEXT,
 )
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
-from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, RequestError, Unavailable
+from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, Unavailable
 from quorum_contract.priority import Priority
 
 
@@ -46,8 +45,7 @@ class TritonPythonModel:
         settings = settings_of(args)
         self._limit = int(settings["max_in_flight"])
         self._bulk_limit = int(settings["max_bulk_in_flight"])
-        self._default_timeout_ns = int(settings["timeout_s"] * 1e9)
-        self._max_timeout_ns = int(settings["max_timeout_s"] * 1e9)
+        self._timeouts_s = float(settings["timeout_s"]), float(settings["max_timeout_s"])
         self._share = np.array([settings["canary_share"]], np.float64)
         self._admission = own_admission()
         self._admission.open_gate()
@@ -66,18 +64,17 @@ class TritonPythonModel:
                 return self._cancel(json.loads(parameters).get(CANCEL), now)
             if self._admission.is_full(self._limit, now):
                 return self._full()
-            priority = _priority(parameters)
+            priority = priority_of(parameters)
             if priority == BULK and self._admission.inside(now) >= self._bulk_limit:
                 return self._full(BULK)
             text, category, attributes = _checked(request)
         except InvalidRequest as error:
-            return _refuse(error)
+            return refuse(error)
         except Exception as error:
-            return _refuse(InvalidRequest(f"unreadable request: {error}"))
+            return refuse(InvalidRequest(f"unreadable request: {error}"))
         if self._admission.is_closed:
-            return _refuse(Unavailable("the server is stopping; ask another one"))
-        timeout = int(request.timeout()) * 1000 or self._default_timeout_ns
-        deadline = now + min(timeout, self._max_timeout_ns)
+            return refuse(Unavailable("the server is stopping; ask another one"))
+        deadline = deadline_of(request, *self._timeouts_s, now)
         body = pack_question(Admitted(text, category, attributes, deadline))
         seal, request_id = self._admission.seal(body), request.request_id()
         ticket = self._admission.claim(self._limit, now, deadline, seal, request_id)
@@ -89,55 +86,27 @@ class TritonPythonModel:
 
     def _cancel(self, request_id: object, now_ns: int) -> Any:
         if not isinstance(request_id, str) or not request_id:
-            return _refuse(
+            return refuse(
                 InvalidRequest(f"{CANCEL}: {request_id!r:.100}; send the id of a request as a string")
             )
         if self._admission.cancel(request_id, now_ns):
-            return _refuse(Cancelled("the request with that id is cancelled"))
-        return _refuse(Cancelled("no request with that id is inside: it is answered, or was never admitted"))
+            return refuse(Cancelled("the request with that id is cancelled"))
+        return refuse(Cancelled("no request with that id is inside: it is answered, or was never admitted"))
 
     def _full(self, priority: Priority = INTERACTIVE) -> Any:
         limit, setting, kind = self._limit, "max_in_flight", ""
         if priority == BULK:
             limit, setting, kind = self._bulk_limit, "max_bulk_in_flight", ", so no bulk is admitted"
         message = f"{limit} requests or more are being answered{kind}; retry later, or raise gate.{setting}"
-        return _refuse(Overloaded(message))
-
-
-def _priority(parameters: str) -> Priority:
-    """How urgent a request is by its parameters; raises InvalidRequest for an unknown priority."""
-    if PRIORITY not in parameters:
-        return INTERACTIVE
-    given = json.loads(parameters).get(PRIORITY, INTERACTIVE)
-    for known in PRIORITIES:
-        if given == known:
-            return known
-    raise InvalidRequest(f"{PRIORITY}: {given!r:.100}; send one of {', '.join(PRIORITIES)}, or leave it out")
+        return refuse(Overloaded(message))
 
 
 def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:
     inputs = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in request.inputs()}
-    text = decode_text(_single(inputs, TEXT))
-    category = decode_category(_single(inputs, CATEGORY))
+    text = decode_text(single(inputs, TEXT))
+    category = decode_category(single(inputs, CATEGORY))
     return text, category, _attributes(tuple(inputs[ATTRIBUTES]))
-
-
-def _single(inputs: Mapping[str, list[Any]], name: str) -> Any:
-    elements = inputs[name]
-    if len(elements) != 1:
-        raise InvalidRequest(f"{name}: {len(elements)} elements, expected 1; send one product a request")
-    return elements[0]
 
 
 # Callers repeat the same few sets of attributes.
 _attributes = lru_cache(maxsize=256)(decode_attributes)
-
-
-def _refuse(error: RequestError) -> Any:
-    statuses = pb_utils.TritonError
-    match error:
-        case InvalidRequest():
-            return refusal(error, statuses.INVALID_ARG)
-        case Cancelled():
-            return refusal(error, statuses.CANCELLED)
-    return refusal(error, statuses.UNAVAILABLE)

@@ -9,7 +9,6 @@ whole server down, so a runtime that can do that has a worker process (:mod:`quo
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from quorum.serving.isolation.frames import Start
 from quorum.serving.isolation.worker import Worker
 from quorum.serving.log import limit_repeats
 from quorum.serving.packing import Admitted, take_ticket, unpack_question
+from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.reply import Reply
 from quorum.serving.substitute import Substitute
@@ -124,7 +124,7 @@ class Member:
         self._reserve_ns = int(settings["reserve_ms"] * 1e6)
         self._limit = int(settings["max_in_flight"])
         self._answering, self._add = answering, deadlines.add
-        self._pending = _Counter()
+        self._pending = Places()
 
     def ask(
         self, admitted: Admitted, body: bytes, send: Done, at_deadline: progress.Add | None = None
@@ -195,20 +195,3 @@ def _start(
             answering.close()
 
     return started, close
-
-
-class _Counter:
-    """Limits how many questions the runtime holds."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside: set[object] = set()
-
-    def enter(self, limit: int) -> Callable[[], None] | None:
-        """Take a place and return an idempotent function that frees it; ``None`` if all are taken."""
-        place = object()
-        with self._lock:
-            if len(self._inside) >= limit:
-                return None
-            self._inside.add(place)
-        return partial(self._inside.discard, place)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from quorum.decision.answer_kinds import AnswerKind, form_of
 from quorum.decision.forms import Form
+from quorum.tasks.kinds import MAX_TEXT_CHARS, kind_of
 from quorum.tasks.normalise import NORMALISERS, is_not_given, visible
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.errors import InvalidRequest, QuorumError
@@ -16,14 +19,8 @@ from quorum_contract.fields import join_fields
 Kind = Literal["value", "label", "spans", "text"]
 """``value``: a value that the text states, or "n/a". ``label``: one of a closed list. ``spans``: parts of the
 text, each with a type. ``text``: a text that is written anew."""
-MAX_OPEN_VALUE_CHARS = 64
-"""Longest value of an open attribute that guided decoding writes."""
 MAX_VALUE_CHARS = 128
 """Longest value of an open attribute that is read: gold and recorded votes of AE-110K exceed 64."""
-MAX_TEXT_CHARS = 1000
-"""Longest answer of kind ``text`` unless the attribute has a limit of its own."""
-MOST_TEXT_CHARS = 8000
-"""Largest limit of an answer of kind ``text``: JSON may write a character as two, and 16 384 are read."""
 
 
 class CatalogueError(QuorumError, ValueError):
@@ -52,12 +49,13 @@ class Attribute:
         normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
         kind: Of the answer.
         many: Whether a product may have several values; only of kind ``value``.
-        allow_na: Whether "n/a" is an answer; None becomes False for kind ``label``, else True.
+        allow_na: Whether "n/a" is an answer; None becomes what is usual for the kind: not for ``label``.
         only: Categories that it is asked for; empty: all.
         fields: Named fields that TEXT is made of, in their order; empty: TEXT is plain.
         instructions: What the LLM is to do, in place of the usual sentence; empty: that one.
         examples: Worked examples for the prompt.
-        max_chars: Longest answer of kind ``text``, up to :data:`MOST_TEXT_CHARS`.
+        max_chars: Longest answer of kind ``text``, up to :data:`quorum.tasks.kinds.MOST_TEXT_CHARS`.
+        answer_kind: Follows from ``kind`` and ``many``; what depends on the kind is found by it.
     """
 
     name: str
@@ -74,12 +72,14 @@ class Attribute:
     instructions: str = field(default="", hash=False)
     examples: tuple[Example, ...] = field(default=(), hash=False)
     max_chars: int = MAX_TEXT_CHARS
+    answer_kind: AnswerKind = field(init=False, repr=False, compare=False)
     _canonical: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _longest: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "answer_kind", "values" if self.many else self.kind)
         if self.allow_na is None:
-            object.__setattr__(self, "allow_na", self.kind != "label")
+            object.__setattr__(self, "allow_na", kind_of(self).allows_na)
         longest = max(map(len, [*self.values, *self.synonyms, *self.synonyms.values()]), default=0)
         object.__setattr__(self, "_longest", longest + MAX_VALUE_CHARS)
         try:
@@ -90,17 +90,10 @@ class Attribute:
             raise CatalogueError(f"attribute {self.name!r}: {error}") from error
 
     def _check_kind(self) -> None:
-        if self.kind in ("label", "spans") and not self.values:
-            what = "labels" if self.kind == "label" else "types of spans"
-            raise CatalogueError(f"kind {self.kind!r} needs its {what} as `values`")
-        if self.kind == "text" and (self.values or self.synonyms):
-            raise CatalogueError("kind 'text' has no values and no synonyms; leave them out")
-        if not 1 <= self.max_chars <= MOST_TEXT_CHARS:
-            raise CatalogueError(f"max_chars is {self.max_chars}; give 1 to {MOST_TEXT_CHARS}")
-        if self.kind != "text" and self.max_chars != MAX_TEXT_CHARS:
-            raise CatalogueError(f"`max_chars` is for kind 'text', not {self.kind!r}; leave it out")
         if self.many and self.kind != "value":
             raise CatalogueError(f"`many` is for kind 'value', not {self.kind!r}; leave it out")
+        if problem := kind_of(self).problem(self):
+            raise CatalogueError(problem)
 
     def _check_names(self) -> None:
         if len(set(self.fields)) < len(self.fields):
@@ -137,14 +130,19 @@ class Attribute:
     @property
     def is_closed(self) -> bool:
         """Whether only listed values (and "n/a" where allowed) are answers; kinds ``value`` and ``label``."""
-        return bool(self.values) and self.kind in ("value", "label")
+        return bool(self.values) and kind_of(self).has_listed_answers
 
     @property
     def form(self) -> Form:
         """How votes on it are combined."""
-        if self.kind == "spans":
-            return "spans"
-        return "values" if self.many else "text" if self.kind == "text" else "one"
+        return form_of(self.answer_kind)
+
+    def renamed(self, name: str, question: str) -> Attribute:
+        """The same attribute with another name and question; its checks are not made again."""
+        other = copy.copy(self)
+        object.__setattr__(other, "name", name)
+        object.__setattr__(other, "question", question)
+        return other
 
     def is_asked_for(self, category: str) -> bool:
         """Whether products of this category have the attribute."""

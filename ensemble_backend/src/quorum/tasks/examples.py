@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from quorum.tasks.attribute import Attribute, CatalogueError
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
 from quorum_contract.fields import split_fields
 
 
@@ -27,17 +27,4 @@ def check_examples(attribute: Attribute) -> None:
         # An LLM may write a whole number without quotes.
         plain = str(answer) if isinstance(answer, int) and not isinstance(answer, bool) else answer
         if read(attribute, plain, text) is None:
-            raise CatalogueError(f"{place}: {answer!r:.80} {_wanted(attribute)}")
-
-
-def _wanted(attribute: Attribute) -> str:
-    if attribute.kind == "spans":
-        types = ", ".join(attribute.values)
-        return f"is no list of [words of the text, type]; the types are {types}"
-    if attribute.kind == "text":
-        return f"is no text of at most {attribute.max_chars} characters"
-    allowed = ", ".join(attribute.values)
-    if attribute.allow_na:
-        allowed += ", n/a" if allowed else ""
-    what = "is no list of values" if attribute.many else f"is no {attribute.kind}"
-    return f"{what} that it allows" + (f"; it allows {allowed}" if allowed else "")
+            raise CatalogueError(f"{place}: {answer!r:.80} {kind_of(attribute).wanted(attribute)}")

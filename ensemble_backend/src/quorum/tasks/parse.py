@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from quorum.decision.answer_kinds import SET_KINDS
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.fragments import DECODER, Fragment, read_lines, read_pairs
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
 from quorum.tasks.score import Span, score_of
 from quorum_contract import Status
 
@@ -40,7 +41,6 @@ _KEY = re.compile(r'"\s*+:')
 _SPACE = " \t\n\r"
 _MISSING = object()
 _SHORT = 128
-_LISTS = ("spans", "values")
 
 
 def abstain(status: Status, count: int) -> list[Vote]:
@@ -90,7 +90,7 @@ def parse_answer(
     spans = _by_name(attributes, places)
     return [
         # A list has no place of its own: that of its first element says nothing of the others.
-        vote if catalogue.get(name).form in _LISTS else _scored(vote, spans[name], ends, log_probs)
+        vote if catalogue.get(name).answer_kind in SET_KINDS else _scored(vote, spans[name], ends, log_probs)
         for vote, name in zip(votes, attributes, strict=True)
     ]
 
@@ -119,7 +119,7 @@ def _fold(name: str) -> str:
 def _vote(attribute: Attribute, raw: object, text: str) -> Vote:
     if raw is _MISSING:
         return Vote("", Status.UNPARSABLE)
-    if isinstance(raw, str) and len(raw) <= _SHORT and attribute.kind in ("value", "label"):
+    if isinstance(raw, str) and len(raw) <= _SHORT and kind_of(attribute).is_shared:
         return _cached_vote(attribute, raw)
     return _read_vote(attribute, raw, text)
 

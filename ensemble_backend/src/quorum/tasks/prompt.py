@@ -10,7 +10,8 @@ from typing import Literal
 
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import kind_of
+from quorum.tasks.default import quoted
+from quorum.tasks.kinds import answer_text, kind_of
 from quorum_contract import NOT_APPLICABLE
 from quorum_contract.fields import join_fields, one_line, split_fields
 
@@ -57,9 +58,9 @@ def prompt_hash(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -
 def instructions_for(catalogue: Catalogue, style: Style, attributes: Sequence[str]) -> str:
     """The prompt's prefix, the same for all products with these attributes."""
     if style == "bare":
-        return ", ".join(attributes)
+        return ", ".join(_key(catalogue, name) for name in attributes)
     asked = [catalogue.get(name) for name in attributes]
-    keys = "\n".join(f"- {a.name}: {kind_of(a).describe(a)}" for a in asked)
+    keys = "\n".join(f"- {_key(catalogue, a.name)}: {kind_of(a).describe(a)}" for a in asked)
     return f"{_task(asked)} {_form(asked)}\n\nKeys:\n{keys}\n{_examples(asked)}"
 
 
@@ -77,9 +78,9 @@ def fill_prompt(
     return f"{instructions}\nCategory: {category or 'unknown'}\n{_product(text, fields)}\nJSON:"
 
 
-def answer_text(answer: object) -> str:
-    """JSON of an answer as the grammar of guided decoding, examples and tuning spell it."""
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+def _key(catalogue: Catalogue, name: str) -> str:
+    """A key of the answer; a caller's own is quoted data, and adds no line or instruction."""
+    return quoted(name) if catalogue.is_by_default(name) else name
 
 
 def _known(text: str, fields: Collection[str]) -> dict[str, str]:
@@ -101,7 +102,7 @@ def _task(asked: Sequence[Attribute]) -> str:
 
 
 def _form(asked: Sequence[Attribute]) -> str:
-    plain = all(a.kind == "value" and not a.many and a.allow_na for a in asked)
+    plain = all(a.answer_kind == "value" and a.allow_na for a in asked)
     return _USUAL_FORM if plain else _OTHER_FORM
 
 

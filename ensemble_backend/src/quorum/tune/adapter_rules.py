@@ -4,7 +4,7 @@
 PEFT's ``add_weighted_adapter`` copies the configuration of the first adapter and adds up plain A and B
 matrices. Whatever else an adapter has (DoRA's magnitudes, rsLoRA's scaling, biases, ranks per module, base
 weights changed by its initialisation) it leaves out, and the merged adapter loads without complaint (PEFT
-issues 3737, 3761).
+issues 3737, 3761). What plain LoRA is, :mod:`quorum.runtimes.plain_lora` says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, Literal, get_args
 from quorum.build.checkpoint import read_json
 from quorum.build.lora import CONFIG, Adapter, read_adapter
 from quorum.build.shapes import read_shape
+from quorum.runtimes.peft_adapter import MODULES
+from quorum.runtimes.plain_lora import extras
 from quorum.tune.card import CARD_FILE, read_card
 from quorum_contract.errors import QuorumError
 
@@ -26,30 +28,14 @@ PRUNING = ("ties", "dare_linear", "dare_ties")
 """Methods that drop a share of the weights: ``density`` is what stays."""
 EXACT = ("cat", "svd")
 """Methods that add up the updates themselves; the others add up A and B apart, which needs equal ranks."""
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Modules that adapters change: all that the runtimes `hf` and `tensorrt_llm` both serve."""
 RANKS = tuple(range(8, 65, 8))
 """Ranks that TensorRT-LLM serves without padding, up to the ``max_lora_rank`` that it has by default."""
 
-_FREE = frozenset(
-    {
-        *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
-        *("inference_mode", "r", "target_modules", "lora_alpha", "lora_dropout", "megatron_core"),
-        *("qalora_group_size", "runtime_config", "exclude_modules", "layers_to_transform", "layers_pattern"),
-        *("fan_in_fan_out", "bias", "init_lora_weights"),
-    }
-)
 _EQUAL = ("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out")
-_PLAIN_INITIAL = (None, True, False, "gaussian", "orthogonal", "eva")
-_WHY = {
-    "use_dora": "DoRA's magnitudes would be left out",
-    "use_rslora": "rsLoRA's scaling would be applied as plain LoRA's",
-    "rank_pattern": "modules of different ranks would be lost, and the result cannot be loaded",
-    "alpha_pattern": "scalings of their own would be replaced by one",
-    "modules_to_save": "modules trained whole would be left out",
-    "trainable_token_indices": "trained tokens would be left out",
-    "lora_bias": "biases of the adapter would be left out",
-}
+_ADVICE = "merge adapters of plain LoRA, or tune one adapter on all tasks with `quorum tune --mix`"
+_CONVERT = (
+    "convert it to plain LoRA when saving, by save_pretrained(path_initial_model_for_weight_conversion=...)"
+)
 
 
 class MergeError(QuorumError, ValueError):
@@ -92,23 +78,11 @@ def read_mergeable(folder: Path) -> Mergeable:
     """
     adapter = read_adapter(folder)
     config = read_json(folder / CONFIG, dict[str, Any])
-    for key, value in config.items():
-        if value and key not in _FREE:
-            why = _WHY.get(key, "it is not plain LoRA")
-            raise MergeError(
-                f"{folder}: {key} is {value!r}, and PEFT would merge it wrongly: {why}; {_ADVICE}"
-            )
-    if config.get("bias", "none") != "none":
+    for extra in extras(config):
+        advice = _CONVERT if extra.key == "init_lora_weights" else _ADVICE
         raise MergeError(
-            f"{folder}: bias is {config['bias']!r}; PEFT would merge it wrongly: biases would be left out;"
-            f" {_ADVICE}"
-        )
-    initial = config.get("init_lora_weights")
-    if initial not in _PLAIN_INITIAL:
-        raise MergeError(
-            f"{folder}: init_lora_weights is {initial!r}, which changes the base's own weights: adapters of"
-            " different bases cannot be merged; convert it to plain LoRA when saving"
-            " (save_pretrained(..., path_initial_model_for_weight_conversion=...))"
+            f"{folder}: {extra.key} is {extra.value!r:.80}: it has {extra.what}, which PEFT would leave out"
+            f" of a merge or apply wrongly; {advice}"
         )
     modules = config.get("target_modules")
     if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
@@ -117,9 +91,6 @@ def read_mergeable(folder: Path) -> Mergeable:
         )
     known = read_card(folder).base_hash if (folder / CARD_FILE).is_file() else ""
     return Mergeable(adapter, frozenset(modules), config, known)
-
-
-_ADVICE = "merge adapters of plain LoRA, or tune one adapter on all tasks with `quorum tune --mix`"
 
 
 def read_all(folders: Sequence[Path], base: Path, method: Method) -> list[Mergeable]:

@@ -52,6 +52,8 @@ class Card(Record):
         prompts: What an LLM was trained on (:class:`quorum.runtimes.tuned_prompt.TunedPrompts`); empty for
             encoders, which have no prompt.
         scores: Task -> figure -> value in [0, 1], on held-out rows; ``parse_share`` among them.
+        tuned_on: File of the folder with hashes of the texts that were trained on or held out
+            (:mod:`quorum.tune.tuned_on`); "" where these are not known.
         seconds: Of training, wall clock, over all interrupted runs.
         libraries: Name -> version.
         remarks: For people.
@@ -77,6 +79,7 @@ class Card(Record):
     catalogue: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tuned_on: str = ""
     seconds: float = 0.0
     libraries: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

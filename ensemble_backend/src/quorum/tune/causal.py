@@ -25,15 +25,17 @@ from quorum.tasks.prompt import Style
 from quorum.tune.adapter_rules import check_rank
 from quorum.tune.asking import Asked, TaskScore, asked_of, score
 from quorum.tune.base import Base, loading
-from quorum.tune.card import Card, library_versions, write_card
+from quorum.tune.card import Card, write_card
+from quorum.tune.card_of_run import card_of_run
 from quorum.tune.data import TrainingData, TrainingDataError
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.quiet import without_announcements
-from quorum.tune.remarks import NEAR, remarks_on
+from quorum.tune.remarks import NEAR
 from quorum.tune.split import split
 from quorum.tune.threads import threads_of
+from quorum.tune.tuned_on import read_tuned_on, write_tuned_on
 
 if TYPE_CHECKING:
     from quorum.runtimes.chat import ChatTokenizer
@@ -154,6 +156,8 @@ def _tune(
     with whole_folder(out) as folder:
         save_model(model, base.folder, folder, options)
         del model
+        # What a base that was tuned before has learned is in these weights too.
+        write_tuned_on(folder, data.question_hashes | read_tuned_on(base.folder))
         card = _card(base, data, path, catalogue, options, loop, rows, trained)
         # Before scoring: the runtime compares the prompts of the card with its own.
         write_card(card, folder)
@@ -312,37 +316,22 @@ def _card(
     rows: _Rows,
     trained: Trained,
 ) -> Card:
-    kept = (
-        ("rank", "alpha", "max_tokens", "balance") if options.method == "lora" else ("max_tokens", "balance")
-    )
+    kept = ["max_tokens", "balance"] + (["rank", "alpha"] if options.method == "lora" else [])
     hashes = catalogue.hashes
-    return Card(
-        tasks=data.tasks,
+    return card_of_run(
+        base,
+        data,
+        path,
+        loop,
+        trained,
         method=options.method,
-        architecture="causal",
-        base=base.folder.name,
-        base_hash=base.hash,
-        base_licence=base.licence,
-        source=data.source,
-        data=path.name,
-        data_hash=data.data_hash,
         rows=len(rows.train),
         held_out_rows=len(rows.held_out),
-        left_out=data.left_out + sum(rows.left_out.values()),
-        seed=options.seed,
-        epochs=loop.epochs,
-        steps=trained.steps,
-        best_step=trained.best_step,
+        left_out=rows.left_out,
         settings={
             **{key: getattr(options, key) for key in kept},
-            "learning_rate": loop.learning_rate,
-            "batch": loop.batch,
-            "bfloat16": loop.bfloat16,
             "held_out_token_probability": trained.best_score,
         },
         catalogue={task: hashes[task] for task in data.tasks if task in hashes},
         prompts=msgspec.to_builtins(rows.prompts),
-        seconds=round(trained.seconds, 1),
-        libraries=library_versions(),
-        remarks=remarks_on(data, rows.left_out),
     )

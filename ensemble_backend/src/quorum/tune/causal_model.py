@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quorum.tune.adapter_rules import MODULES
+from quorum.runtimes.peft_adapter import MODULES
 from quorum.tune.base import Base, BaseModelError, loading
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.quiet import without_announcements

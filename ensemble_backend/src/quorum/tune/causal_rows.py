@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from quorum.decision.sets import things_of
-from quorum.decision.spans import load_pairs
 from quorum.runtimes.chat import ChatTokenizer
-from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.prompt import Style, answer_text, build_prompt
+from quorum.tasks.kinds import answer_text, kind_of
+from quorum.tasks.prompt import Style, build_prompt
 from quorum.tune.asking import Asked
-from quorum_contract import NOT_APPLICABLE
 
 MOST_SETS = 64
 
@@ -31,16 +28,9 @@ class Example(NamedTuple):
         return len(self.prompt) + len(self.answer)
 
 
-def raw_answer(attribute: Attribute, value: str) -> object:
-    """A value of VALUES as the JSON that an LLM answers: the inverse of :func:`quorum.tasks.kinds.read`."""
-    if attribute.form == "spans":
-        return [] if value == NOT_APPLICABLE else [list(pair) for pair in load_pairs(value)]
-    return list(things_of(value, "")) if attribute.form == "values" else value
-
-
 def answer_of(catalogue: Catalogue, asked: Asked) -> str:
     """The answer to learn: the first acceptable one of each attribute."""
-    raw = {row.attribute: raw_answer(catalogue.get(row.attribute), row.answers[0]) for row in asked.rows}
+    raw = {row.attribute: kind_of(catalogue.get(row.attribute)).raw(row.answers[0]) for row in asked.rows}
     return answer_text(raw)
 
 

@@ -13,6 +13,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
+from quorum.files import hash_file
 from quorum.learning.by_kind import learn
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.data import (
@@ -23,7 +24,6 @@ from quorum.tune.data import (
     TrainingRow,
     checked,
     draw,
-    hash_of,
 )
 from quorum.votes import VotesTable, read_votes
 from quorum_contract import DecisionStatus
@@ -91,7 +91,7 @@ def read_confident(
             " --min-confidence, or give more votes"
         )
     chosen = tuple(draw(path, found, rows, seed))
-    return TrainingData(chosen, wanted, "votes", hash_of(path), left_out, why)
+    return TrainingData(chosen, wanted, "votes", hash_file(path), left_out, why)
 
 
 def _decided(

@@ -9,15 +9,16 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from quorum.bulk.listings import Listing, gold_names, gold_of, read_listings
-from quorum.decision.spans import SpansError, TextSpan, laid_out, locate, pairs_of
+from quorum.decision.forms import SET_FORMS
+from quorum.files import hash_file
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
-from quorum.tasks.kinds import read
+from quorum.tasks.kinds import kind_of, read
+from quorum.tune.tuned_on import question_hash
 from quorum_contract.errors import QuorumError
 
 Source = Literal["gold", "votes"]
@@ -83,6 +84,11 @@ class TrainingData:
         for row in self.rows:
             digest.update(repr((row.text, row.category, row.attribute, row.answers)).encode())
         return f"sha256:{digest.hexdigest()}"
+
+    @property
+    def question_hashes(self) -> frozenset[str]:
+        """What is trained on and held out, for :mod:`quorum.tune.tuned_on`."""
+        return frozenset(question_hash(row.attribute, row.text) for row in self.rows)
 
     def of_products(self, products: set[str]) -> tuple[TrainingRow, ...]:
         """The rows of these products."""
@@ -157,7 +163,7 @@ def read_gold(
     chosen = draw(path, found, rows, seed)
     left_out = len(listings) - len({row.row for row in found})
     why = {f"without gold for {wanted[0]}" if len(wanted) == 1 else "without gold": left_out}
-    return TrainingData(tuple(chosen), wanted, "gold", hash_of(path), left_out, why)
+    return TrainingData(tuple(chosen), wanted, "gold", hash_file(path), left_out, why)
 
 
 def _no_gold(path: Path, task: str, have: Sequence[str], first: Listing) -> str:
@@ -185,16 +191,18 @@ def _rows_of(
         return []
     found = []
     for task in tasks:
-        if not listing.gold.get(task) and catalogue.get(task).form not in ("spans", "values"):
-            continue
         if task not in listing.gold:
             continue
-        if problem := problem_of(listing, catalogue.get(task)):
-            problems.add(number, problem)
+        attribute = catalogue.get(task)
+        # No answers: nothing, but of a set the answer that names nothing.
+        if not listing.gold[task] and attribute.form not in SET_FORMS:
+            continue
+        if problem := kind_of(attribute).gold_problem(attribute, listing.gold[task], listing.text):
+            problems.add(number, f"{task}: {problem}")
             continue
         answers = tuple(gold_of(listing, task, catalogue))
         row = TrainingRow(number, listing.product, listing.text, listing.category, task, answers)
-        found += checked(row, catalogue.get(task), problems)
+        found += checked(row, attribute, problems)
     return found
 
 
@@ -203,71 +211,9 @@ def checked(row: TrainingRow, attribute: Attribute, problems: Problems) -> list[
     known = [(answer, read(attribute, answer, row.text)) for answer in row.answers]
     for answer, found in known:
         if found is None:
-            why = _WHY_NOT.get(attribute.kind, "is no value that the attribute allows")
-            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {why}")
+            problems.add(row.row, f"{attribute.name}: {answer!r:.80} {kind_of(attribute).refusal}")
             return []
     return [replace(row, answers=tuple(found for _, found in known if found is not None))]
-
-
-_WHY_NOT = {
-    "label": "is no label of the catalogue",
-    "spans": "names words that the text does not have, or a type that the catalogue does not have",
-    "text": "is no text that the attribute allows",
-}
-
-
-def problem_of(listing: Listing, attribute: Attribute) -> str:
-    """Why the gold of a listing cannot be learned for this attribute; "" if it can."""
-    gold, name = listing.gold[attribute.name], attribute.name
-    if attribute.kind == "spans":
-        return _problem_of_spans(name, list(gold), listing.text, attribute)
-    for value in gold:
-        if not isinstance(value, str):
-            return f"{name}: {value!r:.80} is a pair; kind {attribute.kind!r} has texts as gold"
-        if not value.strip():
-            return f"{name}: an answer is empty"
-        if attribute.kind == "text":
-            if len(value) > attribute.max_chars:
-                return f"{name}: the answer has {len(value)} characters, max_chars is {attribute.max_chars}"
-        elif attribute.normalise(value) is None:
-            allowed = ", ".join(attribute.values[:8]) + (", ..." if len(attribute.values) > 8 else "")
-            what = "label" if attribute.kind == "label" else "value"
-            if attribute.values:
-                return f"{name}: unknown {what} {value!r:.80}; allowed are {allowed}"
-            return f"{name}: {value!r:.80} is no {what} that the attribute allows"
-    return ""
-
-
-def _problem_of_spans(name: str, gold: list[object], text: str, attribute: Attribute) -> str:
-    try:
-        pairs = pairs_of(gold)
-    except SpansError as error:
-        return f"{name}: {error}"
-    typed = []
-    for words, kind in pairs:
-        known = attribute.normalise(kind)
-        if known is None or known not in attribute.values:
-            return f"{name}: unknown type {kind!r:.80}; allowed are {', '.join(attribute.values)}"
-        if not words.strip():
-            return f"{name}: a span of type {kind!r} is empty"
-        if locate(text, [(words, known)]) is None:
-            return f"{name}: the text has no {words!r:.80}"
-        typed.append((words, known))
-    spans = locate(text, typed)
-    if spans is None:
-        return f"{name}: has {len(typed)} spans, too many for one answer"
-    if clash := overlap_of(laid_out(text, spans)):
-        shared = " and ".join(repr(span.type) for span in clash)
-        return f"{name}: the spans of type {shared} overlap at character {clash[1].start}"
-    return ""
-
-
-def overlap_of(spans: Sequence[TextSpan]) -> tuple[TextSpan, TextSpan] | None:
-    """The first two spans, of those in order of appearance, that share characters."""
-    for before, after in pairwise(spans):
-        if after.start < before.end:
-            return before, after
-    return None
 
 
 def draw(path: Path, found: Sequence[TrainingRow], rows: int | None, seed: int) -> Sequence[TrainingRow]:
@@ -298,9 +244,3 @@ def joined(parts: Sequence[TrainingData]) -> TrainingData:
         why.update(part.why_left_out)
     left_out = sum(part.left_out for part in parts)
     return TrainingData(tuple(rows), tasks, first.source, f"sha256:{hashes}", left_out, dict(why))
-
-
-def hash_of(path: Path) -> str:
-    """``sha256:...`` of a file."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -13,30 +13,40 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.runtimes.encoder_input import TOKENIZER_FILE, Encoded, EncoderInput
+from quorum.runtimes.encoder_folder import TOKENIZER_FILE, EncoderFile, write_encoder
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.runtimes.onnx_network import quantise
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import read
 from quorum.tune.base import Base, loading
-from quorum.tune.card import Card, library_versions, write_card
+from quorum.tune.card import Card, write_card
+from quorum.tune.card_of_run import card_of_run
 from quorum.tune.data import TrainingData, TrainingDataError, TrainingRow
-from quorum.tune.encoder_folder import Compute, compute_by, describe, predict, separator_of, write_network
-from quorum.tune.encoder_rows import EncoderHead, Target, head_of, targets_of
+from quorum.tune.encoder_folder import (
+    Compute,
+    compute_by,
+    predict,
+    save_tokenizer,
+    separator_of,
+    write_network,
+)
+from quorum.tune.encoder_rows import head_of, targets_of
 from quorum.tune.figures import by_task, headline, pooled
 from quorum.tune.folder import reserved, whole_folder
+from quorum.tune.heads import TUNINGS, Target
 from quorum.tune.loop import LoopOptions, Progress, Trained, check_seed, train
 from quorum.tune.onnx_check import OnnxNetwork
 from quorum.tune.quiet import without_announcements
-from quorum.tune.remarks import NEAR, remarks_on
+from quorum.tune.remarks import NEAR
 from quorum.tune.split import Split, split
+from quorum.tune.tuned_on import write_tuned_on
 
 if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
 
 _SMALL_FILE = "int8.onnx"
-_EPOCHS = {"label": 3, "spans": 3, "value": 6}
-_RATES = {"full": 1e-4, "lora": 1e-3}
-_SPAN_RATE = 3e-4
-"""Of ``full`` for spans: three times the rate gained 2 points of F1 on QueryNER."""
+_LORA_RATE = 1e-3
 BATCH = 32
 """Rows per step."""
 _NOT_LITERAL = "whose value is not literally in the text"
@@ -82,7 +92,7 @@ class _Task(NamedTuple):
     """What is trained on, and judged."""
 
     tokenizer: Path
-    head: EncoderHead
+    head: EncoderFile
     inputs: EncoderInput
     parts: Split
     train: list[Target]
@@ -128,6 +138,7 @@ def tune_encoder(
         with whole_folder(out) as folder:
             remarks, scores = _write(network, task, folder, options)
             card = _card(base, data, path, task, options, loop, trained, scores, remarks)
+            write_tuned_on(folder, data.question_hashes)
             write_card(card, folder)
     return card
 
@@ -180,7 +191,8 @@ def _train(
 ) -> Trained:
     from quorum.tune.encoder_model import loss_of
 
-    weights = _class_weights(task) if options.class_weights and task.head.head == "label" else None
+    weighs = options.class_weights and TUNINGS[task.head.head].weighs_labels
+    weights = _class_weights(task) if weighs else None
 
     def loss(rows: Sequence[int]) -> Any:
         batch = [task.train[row] for row in rows]
@@ -195,11 +207,11 @@ def _train(
     return train(network, loss, lengths, score, loop, out, fingerprint, progress)
 
 
-def _loop_options(head: EncoderHead, options: EncoderOptions) -> LoopOptions:
-    spans = head.head == "spans" and options.method == "full"
-    usual = _SPAN_RATE if spans else _RATES[options.method]
+def _loop_options(head: EncoderFile, options: EncoderOptions) -> LoopOptions:
+    tuning = TUNINGS[head.head]
+    usual = tuning.learning_rate if options.method == "full" else _LORA_RATE
     return LoopOptions(
-        epochs=options.epochs or _EPOCHS[head.head],
+        epochs=options.epochs or tuning.epochs,
         batch=options.batch,
         learning_rate=options.learning_rate or usual,
         patience=options.patience,
@@ -234,7 +246,7 @@ def _judge(compute: Compute, task: _Task) -> dict[str, dict[str, float]]:
 
 def _answer(task: _Task, row: TrainingRow, encoded: Encoded, logits: npt.NDArray[np.float32]) -> str | None:
     value = task.inputs.decode(encoded, logits).value
-    return task.catalogue.get(row.attribute).normalise(value) if task.head.head == "value" else value
+    return read(task.catalogue.get(row.attribute), value, row.text)
 
 
 def _main(task: _Task) -> str:
@@ -263,7 +275,8 @@ def _write(
         before = pooled(_judge(OnnxNetwork(model), task), task.parts.held_out)[_main(task)]
         quantise(model, folder / _SMALL_FILE).replace(model)
         remarks = (f"int8; in float32 {_main(task)} was {before:.3f} on held-out rows",)
-    describe(task.head, task.tokenizer, folder)
+    save_tokenizer(task.tokenizer, folder)
+    write_encoder(task.head, folder)
     return remarks, _judge(OnnxNetwork(model), task)
 
 
@@ -287,41 +300,27 @@ def _card(
     scores: dict[str, dict[str, float]],
     remarks: tuple[str, ...],
 ) -> Card:
-    left_out = {
-        _NOT_LITERAL: len(task.parts.train) - len(task.train),
-        NEAR: len(task.parts.left_out),
-    }
-    settings = {
-        "head": task.head.head,
-        "learning_rate": loop.learning_rate,
-        "batch": loop.batch,
-        "bfloat16": loop.bfloat16,
-        "max_tokens": task.head.max_tokens,
-        "int8": options.int8,
-        "class_weights": options.class_weights,
-        "overall": pooled(scores, task.parts.held_out),
-    }
-    return Card(
-        tasks=data.tasks,
+    return card_of_run(
+        base,
+        data,
+        path,
+        loop,
+        trained,
         method=options.method,
-        architecture="encoder",
-        base=base.folder.name,
-        base_hash=base.hash,
-        base_licence=base.licence,
-        source=data.source,
-        data=path.name,
-        data_hash=data.data_hash,
         rows=len(task.train),
         held_out_rows=len(task.parts.held_out),
-        left_out=data.left_out + sum(left_out.values()),
-        seed=options.seed,
-        epochs=loop.epochs,
-        steps=trained.steps,
-        best_step=trained.best_step,
-        settings=settings,
+        left_out={
+            _NOT_LITERAL: len(task.parts.train) - len(task.train),
+            NEAR: len(task.parts.left_out),
+        },
+        settings={
+            "head": task.head.head,
+            "max_tokens": task.head.max_tokens,
+            "int8": options.int8,
+            "class_weights": options.class_weights,
+            "overall": pooled(scores, task.parts.held_out),
+        },
         catalogue=task.head.catalogue,
         scores=scores,
-        seconds=round(trained.seconds, 1),
-        libraries=library_versions(),
-        remarks=(*remarks_on(data, left_out), *remarks),
+        remarks=remarks,
     )

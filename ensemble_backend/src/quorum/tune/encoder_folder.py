@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the folder of an encoder: network as ONNX, tokenizer, ``encoder.json``; compute by either."""
+"""Write network and tokenizer of an encoder's folder, and compute by PyTorch or by the written network."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quorum.files import write_atomic
-from quorum.runtimes.encoder_input import (
-    ENCODER_FILE,
-    LOGITS,
-    MODEL_FILE,
-    TOKENIZER_FILE,
-    Encoded,
-    EncoderInput,
-)
-from quorum.tune.data import hash_of
-from quorum.tune.encoder_rows import EncoderHead
+from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderFile
+from quorum.runtimes.encoder_input import LOGITS, EncoderInput
+from quorum.runtimes.heads import Encoded
 from quorum.tune.onnx_check import OnnxNetwork, check_onnx, refuse_difference
 
 if TYPE_CHECKING:
@@ -70,7 +61,7 @@ def separator_of(tokenizer: Path) -> int | None:
 
 
 def write_network(
-    network: Network, head: EncoderHead, inputs: EncoderInput, rows: Sequence[Encoded], folder: Path
+    network: Network, described: EncoderFile, inputs: EncoderInput, rows: Sequence[Encoded], folder: Path
 ) -> Path:
     """Export a network to ``model.onnx``, and compare the first rows with PyTorch; returns the file.
 
@@ -82,7 +73,7 @@ def write_network(
     network = network.cpu().eval()
     model = folder / MODEL_FILE
     export(network, model)
-    check_onnx(model, {LOGITS: [*[None] * (1 if head.head == "label" else 2), head.outputs]})
+    check_onnx(model, {LOGITS: [*[None] * (described.dims - 1), described.outputs]})
     compared = rows[:COMPARED]
     ours, theirs = (predict(by, inputs, compared) for by in (OnnxNetwork(model), compute_by(network)))
     refuse_difference(list(zip(ours, theirs, strict=True)))
@@ -97,11 +88,3 @@ def save_tokenizer(source: Path, folder: Path) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(folder / TOKENIZER_FILE))
-
-
-def describe(head: EncoderHead, tokenizer: Path, folder: Path) -> None:
-    """Write the tokenizer and ``encoder.json`` next to ``model.onnx``, whose hash it states."""
-    save_tokenizer(tokenizer, folder)
-    files = {name: hash_of(folder / name) for name in (MODEL_FILE, TOKENIZER_FILE)}
-    content = {**head.to_json(), "files": files}
-    write_atomic(folder / ENCODER_FILE, json.dumps(content, ensure_ascii=False, indent=2) + "\n")

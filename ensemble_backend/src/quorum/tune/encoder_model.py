@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from quorum.runtimes.encoder_input import HeadKind
+from quorum.runtimes.heads import CODECS, HeadKind
 from quorum.tune.base import loading
-from quorum.tune.encoder_rows import IGNORED, Target
+from quorum.tune.heads import TUNINGS, Target
 
 Method = Literal["full", "lora"]
 _DROPOUT = 0.1
@@ -22,7 +22,7 @@ _DROPOUT = 0.1
 class Network(nn.Module):  # type: ignore[misc]
     """Token ids and attention mask, int64 (rows, length), to logits, float32.
 
-    Logits are (rows, outputs) for the head ``label``, of the first token, else (rows, length, outputs).
+    Logits of two dimensions, (rows, outputs), are of the first token; else they are (rows, length, outputs).
     """
 
     def __init__(self, encoder: nn.Module, head: HeadKind, outputs: int, separator: int | None) -> None:
@@ -30,7 +30,7 @@ class Network(nn.Module):  # type: ignore[misc]
         self.encoder = encoder
         self.dropout = nn.Dropout(_DROPOUT)
         self.classifier = nn.Linear(encoder.config.hidden_size, outputs)
-        self._head, self._separator = head, separator
+        self._is_pooled, self._separator = CODECS[head].dims == 2, separator
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Compute the logits; the second sequence of a pair is what follows the first separator."""
@@ -39,7 +39,7 @@ class Network(nn.Module):  # type: ignore[misc]
             ends = (input_ids == self._separator).to(torch.int64)
             more["token_type_ids"] = ((ends.cumsum(1) - ends) > 0).to(torch.int64) * attention_mask
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **more)[0]
-        if self._head == "label":
+        if self._is_pooled:
             hidden = hidden[:, 0]
         return self.classifier(self.dropout(hidden)).to(torch.float32)
 
@@ -106,24 +106,4 @@ def loss_of(
     """Mean cross-entropy of a batch: of labels, of tags of words, or of first and last token."""
     device = network.classifier.weight.device
     ids, mask = (torch.from_numpy(part).to(device) for part in inputs)
-    logits = network(ids, mask)
-    if head == "label":
-        target = torch.from_numpy(np.concatenate([row.target for row in rows])).to(device)
-        weights = None if class_weights is None else class_weights.to(device)
-        return nn.functional.cross_entropy(logits, target, weight=weights)
-    if head == "spans":
-        tags = np.full(tuple(ids.shape), IGNORED, np.int64)
-        for place, row in enumerate(rows):
-            tags[place, : len(row.target)] = row.target
-        flat = torch.from_numpy(tags.ravel()).to(device)
-        return nn.functional.cross_entropy(logits.flatten(0, 1), flat, ignore_index=IGNORED)
-    allowed = np.zeros(tuple(ids.shape), np.bool_)
-    for place, row in enumerate(rows):
-        allowed[place, 0] = True
-        allowed[place, row.encoded.places[:, 0]] = True
-    logits = logits.masked_fill(~torch.from_numpy(allowed).to(device)[:, :, None], -1e4)
-    target = torch.from_numpy(np.stack([row.target for row in rows])).to(device)
-    return (
-        nn.functional.cross_entropy(logits[:, :, 0], target[:, 0])
-        + nn.functional.cross_entropy(logits[:, :, 1], target[:, 1])
-    ) / 2
+    return TUNINGS[head].loss(network(ids, mask), rows, class_weights)

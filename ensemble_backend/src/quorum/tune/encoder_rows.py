@@ -3,91 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
 
-import numpy as np
-import numpy.typing as npt
-
+from quorum.decision.answer_kinds import AnswerKind
 from quorum.decision.catalogue_change import OUTSIDE
-from quorum.decision.spans import TextSpan, laid_out, load_pairs, locate
-from quorum.runtimes.encoder_input import OUTSIDE_TAG, Encoded, EncoderInput, HeadKind
+from quorum.runtimes.encoder_folder import SCHEMA_VERSION, EncoderFile
+from quorum.runtimes.encoder_input import EncoderInput
+from quorum.runtimes.heads import CODECS, HeadKind
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tune.data import Problems, TrainingData, TrainingDataError, TrainingRow
-from quorum_contract import NOT_APPLICABLE
-from quorum_contract.fields import one_line
+from quorum.tune.heads import TUNINGS, Target
 
-IGNORED = -100
-"""Target of a token that has none."""
-NO_VALUE = (0, 0)
-"""Target of "n/a": the first token."""
-_HEADS: dict[str, HeadKind] = {"label": "label", "spans": "spans", "value": "value"}
+HEADS: Mapping[AnswerKind, HeadKind | None] = MappingProxyType(
+    {"value": "value", "label": "label", "spans": "spans", "values": None, "text": None}
+)
+"""The head that answers a kind; None: encoders do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderHead:
-    """The content of ``encoder.json``; see :class:`quorum.runtimes.encoder_input.Head`.
-
-    Attributes:
-        head: Kind of the answer.
-        attributes: Names that it answers.
-        labels: Labels or tags, in the order of the logits.
-        fields: Named fields of TEXT.
-        max_tokens: Longest input.
-        catalogue: Attribute -> hash at tuning time.
-        with_category: Whether the category is part of the question.
-    """
-
-    head: HeadKind
-    attributes: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    max_tokens: int = 64
-    catalogue: dict[str, str] = field(default_factory=dict)
-    with_category: bool = False
-
-    @property
-    def outputs(self) -> int:
-        """Size of the last dimension of the logits."""
-        return len(self.labels) or 2
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the version of the schema."""
-        content = {"schema_version": 1, **asdict(self)}
-        if not self.with_category:
-            del content["with_category"]
-        return content
-
-
-class Target(NamedTuple):
-    """One input and its target.
-
-    ``target`` is, for the head ``label``, (1,) the place of the label; for ``spans``, (t,) the tag of each
-    token or :data:`IGNORED`; for ``value``, (2,) first and last token, :data:`NO_VALUE` for "n/a".
-    """
-
-    encoded: Encoded
-    target: npt.NDArray[np.int64]
-
-
-def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderHead:
-    """The head that answers the tasks of the data.
+def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_category: bool) -> EncoderFile:
+    """Describe the encoder that answers the tasks of the data.
 
     Raises:
         TrainingDataError: Kinds that an encoder does not answer, or several that one encoder does not.
     """
     attributes = [catalogue.get(task) for task in data.tasks]
-    kinds = {attribute.kind for attribute in attributes}
-    for attribute in attributes:
-        if attribute.kind == "text" or attribute.many:
-            what = "many values" if attribute.many else "kind 'text'"
-            raise TrainingDataError(
-                f"{attribute.name!r} has {what}, which encoders do not answer; tune a causal LLM by --base"
-            )
-    if len(kinds) > 1 or (len(attributes) > 1 and kinds != {"value"}):
+    heads = dict.fromkeys(_head_for(attribute) for attribute in attributes)
+    head, *others = heads
+    if others or (len(attributes) > 1 and not CODECS[head].asks):
         raise TrainingDataError(
             f"{', '.join(data.tasks[:5])}: one encoder answers one attribute of kind 'label' or 'spans', or "
             "any number of kind 'value'; tune one for each, or a causal LLM for all"
@@ -95,19 +40,31 @@ def head_of(data: TrainingData, catalogue: Catalogue, max_tokens: int, *, with_c
     first = attributes[0]
     hashes = catalogue.hashes
     known = {a.name: hashes.get(a.name, hashes[OUTSIDE]) for a in attributes}
-    labels: tuple[str, ...] = ()
-    if first.kind == "label":
-        labels = (*first.values, *([NOT_APPLICABLE] if first.allow_na else []))
-    elif first.kind == "spans":
-        labels = (OUTSIDE_TAG, *(f"{mark}-{kind}" for kind in first.values for mark in "BI"))
-    return EncoderHead(
-        _HEADS[first.kind], data.tasks, labels, first.fields, max_tokens, known,
-        with_category and first.kind == "value",
-    )  # fmt: skip
+    return EncoderFile(
+        schema_version=SCHEMA_VERSION,
+        head=head,
+        attributes=data.tasks,
+        labels=TUNINGS[head].labels(first),
+        fields=first.fields,
+        max_tokens=max_tokens,
+        catalogue=known,
+        with_category=with_category and CODECS[head].asks,
+    )
+
+
+def _head_for(attribute: Attribute) -> HeadKind:
+    """The head that answers an attribute; raises TrainingDataError if none does."""
+    head = HEADS[attribute.answer_kind]
+    if head is None:
+        what = "many values" if attribute.many else f"kind {attribute.kind!r}"
+        raise TrainingDataError(
+            f"{attribute.name!r} has {what}, which encoders do not answer; tune a causal LLM by --base"
+        )
+    return head
 
 
 def targets_of(
-    path: Path, rows: Sequence[TrainingRow], head: EncoderHead, inputs: EncoderInput, catalogue: Catalogue
+    path: Path, rows: Sequence[TrainingRow], head: EncoderFile, inputs: EncoderInput, catalogue: Catalogue
 ) -> list[Target | None]:
     """Targets of the rows, None for those that the head cannot learn.
 
@@ -118,66 +75,14 @@ def targets_of(
         TrainingDataError: Spans that begin or end within a word, which tags of words cannot express.
     """
     problems = Problems(path, "let spans begin and end with words, or tune a causal LLM")
+    tuning = TUNINGS[head.head]
     found: list[Target | None] = []
     for row in rows:
         encoded = inputs.encode(row.text, row.category, row.attribute)
-        if head.head == "label":
-            target = np.array([head.labels.index(row.answers[0])], np.int64)
-            found.append(Target(encoded, target))
-        elif head.head == "spans":
-            tags = tags_of(head.labels, encoded, row)
-            if isinstance(tags, str):
-                problems.add(row.row, tags)
-                continue
-            found.append(Target(encoded, tags))
-        else:
-            place = place_of(encoded, row.answers, catalogue.get(row.attribute))
-            found.append(None if place is None else Target(encoded, np.array(place, np.int64)))
+        target = tuning.target(head.labels, encoded, row, catalogue.get(row.attribute))
+        if isinstance(target, str):
+            problems.add(row.row, target)
+            continue
+        found.append(None if target is None else Target(encoded, target))
     problems.refuse()
     return found
-
-
-def tags_of(labels: Sequence[str], encoded: Encoded, row: TrainingRow) -> npt.NDArray[np.int64] | str:
-    """(t,) the tag of each token, or why the row has none."""
-    spans = laid_out(row.text, locate(row.text, load_pairs(row.answers[0])) or [])
-    places = {label: place for place, label in enumerate(labels)}
-    tags = np.full(len(encoded.ids), IGNORED, np.int64)
-    starts = {start for _, start, _ in encoded.places.tolist()}
-    ends = {end for _, _, end in encoded.places.tolist()}
-    text = one_line(row.text)
-    for span in spans:
-        if span.start not in starts or span.end not in ends:
-            return f"the span {text[span.start : span.end]!r:.80} begins or ends within a word"
-    for token, start, _ in encoded.places.tolist():
-        if token < 0:
-            continue
-        over = next((span for span in spans if span.start <= start < span.end), None)
-        tags[token] = places[_tag_name(over, start)]
-    return tags
-
-
-def _tag_name(span: TextSpan | None, start: int) -> str:
-    if span is None:
-        return OUTSIDE_TAG
-    return f"{'B' if span.start == start else 'I'}-{span.type}"
-
-
-def place_of(encoded: Encoded, answers: Sequence[str], attribute: Attribute) -> tuple[int, int] | None:
-    """First and last token of the first acceptable answer that the text has; None: it has none."""
-    if answers[0] == NOT_APPLICABLE:
-        return NO_VALUE
-    for answer in answers:
-        for spelling in (answer, *(s for s, value in attribute.synonyms.items() if value == answer)):
-            spans = locate(encoded.text, [(spelling, "")])
-            if spans and (place := _tokens_of(encoded, spans[0])):
-                return place
-    return None
-
-
-def _tokens_of(encoded: Encoded, span: TextSpan) -> tuple[int, int] | None:
-    """The tokens that cover a span; None where the input was cut before its end."""
-    tokens, starts, ends = encoded.places.T
-    covered = tokens[(starts < span.end) & (ends > span.start)]
-    if not len(covered) or ends[-1] < span.end:
-        return None
-    return int(covered[0]), int(covered[-1])

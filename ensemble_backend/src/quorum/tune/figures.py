@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quorum.decision.answer_kinds import AnswerKind
-from quorum.evaluation.task_scores import HEADLINES, score_answers
+from quorum.evaluation.kinds import KINDS
+from quorum.evaluation.task_scores import score_answers
 from quorum.tasks.attribute import Attribute
 from quorum.tune.data import TrainingRow
 from quorum.votes.schema import Cell
@@ -31,7 +31,7 @@ def figures(attribute: Attribute, rows: Sequence[TrainingRow], answers: Answers)
         name anything, F1 is 0 / 0: then ``f1`` is ``exact``, the share of answers that are right.
     """
     cells = [Cell(row.product, row.category, row.text, row.attribute, (), row.answers) for row in rows]
-    found = score_answers(_kind(attribute), cells, answers)
+    found = score_answers(attribute.answer_kind, cells, answers)
     main = headline(attribute)
     if math.isnan(found[main]):
         found[main] = found["exact"]
@@ -41,7 +41,7 @@ def figures(attribute: Attribute, rows: Sequence[TrainingRow], answers: Answers)
 
 def headline(attribute: Attribute) -> str:
     """The name of the figure by which weights are chosen."""
-    return HEADLINES[_kind(attribute)]
+    return KINDS[attribute.answer_kind].headline
 
 
 def by_task(
@@ -68,7 +68,3 @@ def pooled(scores: Mapping[str, Mapping[str, float]], rows: Sequence[TrainingRow
         name: sum(found[name] * counts[task] for task, found in scores.items()) / total
         for name in sorted(shared)
     }
-
-
-def _kind(attribute: Attribute) -> AnswerKind:
-    return "values" if attribute.many else attribute.kind

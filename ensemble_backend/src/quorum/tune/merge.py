@@ -33,6 +33,7 @@ from quorum.tune.base import loading, read_base
 from quorum.tune.card import CARD_FILE, Card, CardError, library_versions, read_card, write_card
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import check_seed
+from quorum.tune.tuned_on import TUNED_ON_FILE, read_tuned_on, write_tuned_on
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -90,6 +91,8 @@ def merge(
         for name in (CONFIG, WEIGHTS):
             (scratch / MERGED / name).rename(folder / name)
         shutil.rmtree(scratch)
+        if card.tuned_on:
+            write_tuned_on(folder, (line for path in adapters for line in read_tuned_on(path)))
         write_card(card, folder)
     return card
 
@@ -181,6 +184,8 @@ def _card(
         settings=settings,
         catalogue=catalogue,
         prompts=prompts,
+        # Of an adapter of another program its texts are not known.
+        tuned_on=TUNED_ON_FILE if any(card.tuned_on for card in known) else "",
         libraries=library_versions(),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, kind_in
+from quorum.decision.answer_kinds import SET_KINDS, AnswerKinds, has_one_value, is_stated, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.sets import NAMED, Thing, explode, things_remembered
 from quorum.decision.spans import SpansError
@@ -70,14 +70,12 @@ def accepted_sets(cell: Cell) -> list[frozenset[Thing]]:
 
 def _cells(cell: Cell, kinds: AnswerKinds) -> Iterator[Cell]:
     kind = kind_in(kinds, cell.attribute)
-    if kind == "label":
-        yield replace(cell, title="")
+    if has_one_value(kind):
+        yield cell if is_stated(kind) else replace(cell, title="")
     elif kind in SET_KINDS:
         accepted = accepted_sets(cell)
         for thing, votes in explode(cell.values, cell.title).items():
             yield replace(cell, title="", values=votes, gold=_gold(thing, accepted))
-    elif kind != "text":
-        yield cell
 
 
 def _gold(thing: Thing, accepted: list[frozenset[Thing]]) -> tuple[str, ...]:

@@ -8,15 +8,47 @@ be read is no gold. Of several values a plain vote (`red`) is one value; several
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from quorum.decision.answer_kinds import SET_KINDS, AnswerKind, AnswerKinds, kind_in
+from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
-from quorum.decision.sets import things_remembered
-from quorum.decision.spans import SpansError, dump_values
+from quorum.decision.sets import Thing, things_remembered
+from quorum.decision.spans import SpansError, TextSpan, dump_values
 from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable, build_table
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How answers of a kind that name several things are written.
+
+    Attributes:
+        thing: Type of what they name.
+        form: What they are.
+        advice: What to write; ``without_text``: where a row has no text.
+        may_be_plain: Whether a plain text is an answer that names this alone.
+    """
+
+    thing: type[Thing]
+    form: str
+    advice: str
+    without_text: str
+    may_be_plain: bool
+
+
+_WRITE_VALUES = 'write ["red","blue"], or n/a for none'
+FORMATS: Mapping[AnswerKind, _Format] = {
+    "spans": _Format(
+        TextSpan,
+        "JSON list of [text, type]",
+        'write [["words of the title","type"], ...] with words as in the title, [] for none',
+        "give the product's text as `title`, which spans are parts of",
+        may_be_plain=False,
+    ),
+    "values": _Format(str, "JSON list of texts", _WRITE_VALUES, _WRITE_VALUES, may_be_plain=True),
+}
+"""Of the kinds whose answers may be unreadable; one that is absent is any text."""
 
 
 @dataclass(slots=True)
@@ -47,12 +79,8 @@ class Unreadable:
         """Say how many, which one is the first, and what to write."""
         counts = [(self.votes, "vote"), (self.gold, "gold answer")]
         found = " and ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n)
-        if kind == "values":
-            advice = 'write ["red","blue"], or n/a for none'
-        elif self.without_text:
-            advice = "give the product's text as `title`, which spans are parts of"
-        else:
-            advice = 'write [["words of the title","type"], ...] with words as in the title, [] for none'
+        known = FORMATS[kind]
+        advice = known.without_text if self.without_text else known.advice
         return (
             f"{name}: {found} cannot be read and do not count, first of product {self.product}: "
             f"{self.reason}; {advice}"
@@ -72,40 +100,38 @@ def readable(table: VotesTable, kinds: AnswerKinds) -> tuple[VotesTable, tuple[s
     found: dict[str, Unreadable] = {}
     cells: list[Cell] = []
     for cell in table.cells:
-        kind = kind_in(kinds, cell.attribute)
-        cells.append(cell if kind not in SET_KINDS else _read(cell, kind, found))
+        known = FORMATS.get(kind_in(kinds, cell.attribute))
+        cells.append(cell if known is None else _read(cell, known, found))
     if all(new is old for new, old in zip(cells, table.cells, strict=True)):
         return table, ()
     remarks = tuple(one.in_words(name, kind_in(kinds, name)) for name, one in sorted(found.items()))
     return build_table(table.members, cells), remarks
 
 
-def _read(cell: Cell, kind: AnswerKind, found: dict[str, Unreadable]) -> Cell:
+def _read(cell: Cell, known: _Format, found: dict[str, Unreadable]) -> Cell:
     """The cell as it is, or without what cannot be read, which is counted."""
 
     def kept(answer: str, *, is_gold: bool) -> str | None:
         try:
-            return _answer(answer, kind, cell.title)
+            return _answer(answer, known, cell.title)
         except SpansError as error:
             found.setdefault(cell.attribute, Unreadable()).add(cell, str(error), is_gold=is_gold)
             return None
 
     values = tuple(None if vote is None else kept(vote, is_gold=False) for vote in cell.values)
-    given = _joined(cell.gold) if kind == "values" else cell.gold
+    given = _joined(cell.gold) if known.may_be_plain else cell.gold
     gold = tuple(one for one in (kept(answer, is_gold=True) for answer in given) if one is not None)
     return cell if (values, gold) == (cell.values, cell.gold) else replace(cell, values=values, gold=gold)
 
 
-def _answer(answer: str, kind: AnswerKind, text: str) -> str:
+def _answer(answer: str, known: _Format, text: str) -> str:
     """An answer as votes spell it; raises SpansError for one that cannot be read."""
     if answer == NOT_APPLICABLE:
         return answer
-    if kind == "values" and not answer.lstrip().startswith("["):
+    if known.may_be_plain and not answer.lstrip().startswith("["):
         return dump_values([answer])
-    are_texts = {isinstance(thing, str) for thing in things_remembered(answer, text)}
-    if are_texts and are_texts != {kind == "values"}:
-        wanted = "JSON list of texts" if kind == "values" else "JSON list of [text, type]"
-        raise SpansError(f"{answer!r:.80} is no {wanted}")
+    if not all(isinstance(thing, known.thing) for thing in things_remembered(answer, text)):
+        raise SpansError(f"{answer!r:.80} is no {known.form}")
     return answer
 
 

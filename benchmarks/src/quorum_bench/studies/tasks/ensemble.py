@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from quorum.tune.data import hash_of
+from quorum.files import hash_file
 from quorum.votes import Cell, VotesTable, build_table, read_votes
 from quorum.votes.schema import known_scores
 from quorum.votes.write import replacing_votes
@@ -62,7 +62,7 @@ def served_votes(votes: Path, encoder: Path, folder: Path) -> VotesTable:
         QuorumError: A question is not answered.
         ValueError: A member does not answer what was recorded of it.
     """
-    key = hashlib.sha256(f"{hash_of(votes)} {encoder.name}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{hash_file(votes)} {encoder.name}".encode()).hexdigest()[:12]
     kept = folder / f"served-{encoder.name}-{key}.jsonl"
     recorded = read_votes(votes)
     if not kept.is_file():

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.answer_kinds import AnswerKind
+from quorum.evaluation.kinds import Measure
 from quorum.evaluation.stats import RESAMPLES, Estimate, bootstrap_sums, percentile_interval
-from quorum.evaluation.task_scores import Measure, measures
+from quorum.evaluation.task_scores import measures
 from quorum.tune.data import TrainingRow
 from quorum.votes import Cell
 from quorum_bench.studies.tasks.inputs import Row

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from quorum.decision.spans import load_pairs
 from quorum.tasks.attribute import Example
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.kinds import kind_of
 from quorum.tune.asking import ask, asked_of
 from quorum.tune.causal import CausalOptions, hf_settings
 from quorum.tune.data import TrainingData, TrainingRow, joined, read_gold
@@ -107,10 +107,7 @@ def with_examples(catalogue: Catalogue, rows: Sequence[TrainingRow]) -> Catalogu
 
 def as_json(row: TrainingRow) -> Any:
     """The gold of a row as an LLM writes it."""
-    value = row.answers[0]
-    if CATALOGUE.get(row.attribute).kind == "spans":
-        return [list(pair) for pair in load_pairs(value)]
-    return value
+    return kind_of(CATALOGUE.get(row.attribute)).raw(row.answers[0])
 
 
 def shots(inputs: Inputs, name: str) -> Catalogue:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorum.decision.spans import MAX_SPANS, SpansError, dump_values, load_values
-from quorum.tasks.attribute import Attribute
-from quorum.tasks.kinds.base import sentence, single
-from quorum.tasks.kinds.value import Value
+from quorum.tasks.kinds.base import answer_text, sentence, single
+from quorum.tasks.kinds.value import Value, allowed_words
 from quorum_contract import NOT_APPLICABLE
+
+if TYPE_CHECKING:
+    from quorum.tasks.attribute import Attribute
 
 
 class Many(Value):
@@ -42,6 +45,18 @@ class Many(Value):
             return None
         named = [value for value in values if value and value != NOT_APPLICABLE]
         return dump_values(named) if named else NOT_APPLICABLE
+
+    def wanted(self, attribute: Attribute) -> str:
+        """A list, and what it is of."""
+        return f"is no list of values that it allows{allowed_words(attribute)}"
+
+    def raw(self, value: str) -> object:
+        """The list, empty for "n/a"."""
+        return [] if value == NOT_APPLICABLE else load_values(value)
+
+    def gold(self, attribute: Attribute, given: Sequence[object], text: str) -> list[str]:
+        """All of them are one answer."""
+        return [self.read(attribute, list(given), text) or answer_text(list(given))]
 
 
 def _listed(raw: object) -> list[object]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from quorum.tasks.attribute import Attribute
+from quorum.decision import answer_kinds
 from quorum.tasks.kinds.base import AnswerKind
 from quorum.tasks.kinds.label import Label
 from quorum.tasks.kinds.many import Many
@@ -16,17 +16,17 @@ from quorum.tasks.kinds.text import Text
 from quorum.tasks.kinds.value import Value
 
 if TYPE_CHECKING:
+    from quorum.tasks.attribute import Attribute
     from quorum.tasks.catalogue import Catalogue
 
-_MANY = Many()
-_KINDS: Mapping[str, AnswerKind] = MappingProxyType(
-    {"value": Value(), "label": Label(), "spans": Spans(), "text": Text()}
+KINDS: Mapping[answer_kinds.AnswerKind, AnswerKind] = MappingProxyType(
+    {"value": Value(), "label": Label(), "spans": Spans(), "values": Many(), "text": Text()}
 )
 
 
 def kind_of(attribute: Attribute) -> AnswerKind:
     """The kind of an attribute's answer."""
-    return _MANY if attribute.many else _KINDS[attribute.kind]
+    return KINDS[attribute.answer_kind]
 
 
 def answer_schema(catalogue: Catalogue, names: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the outputs of judging from its journal: judged pairs, a votes table, and what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
+from quorum.bulk.judging.pairs import Pair, Pairs
+from quorum.decision.catalogue_change import OUTSIDE
+from quorum.deployment.schema import Deployment
+from quorum.files import write_atomic
+from quorum.retrieval.judged import SIGNALS, SUFFIXES, JudgedError, JudgedPair, read_provenance, write_judged
+from quorum.tasks.default import Default
+from quorum.votes import Cell as VotesCell
+from quorum.votes import Origin, check_target
+from quorum.votes.schema import known_scores
+from quorum.votes.write import replacing_votes
+
+BROKEN = "BROKEN"
+RUN = "run"
+"""Key of the provenance with what a run was of, as its journal had it."""
+
+
+@dataclass(slots=True)
+class Written:
+    """Numbers of what was written, and the version of the weights."""
+
+    version: int | None = None
+    judged: int = 0
+    by_votes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def left_out_path(out: Path) -> Path:
+    """The file that lists rows without a label."""
+    return out.with_name(f"{out.name}.left-out.jsonl")
+
+
+def check_outputs(out: Path, votes: Path | None, source: Path) -> None:
+    """Refuse outputs that exist, or that are read or written already; nothing is opened.
+
+    Raises:
+        JudgeError: Names the file and what to do.
+        VotesError: ``votes`` has the ending of no format.
+    """
+    if out.suffix not in SUFFIXES:
+        raise JudgeError(f"--out {out}: cannot tell the format from {out.suffix!r}; use .parquet or .jsonl")
+    if out.exists():
+        raise JudgeError(f"--out {out}: exists already; name another file, or remove it")
+    taken = {source.resolve(), out.resolve(), path_of(out).resolve(), left_out_path(out).resolve()}
+    if votes is not None:
+        if votes.resolve() in taken:
+            raise JudgeError(f"--votes {votes}: that file is read or written already; name another")
+        check_target(votes)
+        journal = path_of(out)
+        begun = journal.is_file() and journal.stat().st_size > 0
+        if votes.exists() and not begun:
+            raise JudgeError(f"--votes {votes}: exists already; name another file, or remove it")
+
+
+def finished_before(out: Path, of: Mapping[str, Any]) -> Written | None:
+    """What a run wrote that was killed before it removed its journal; None where there was none."""
+    if not (out.is_file() and path_of(out).is_file()):
+        return None
+    try:
+        stated = read_provenance(out)
+        if stated.get(RUN) != dict(of):
+            return None
+        return Written(
+            stated["weights"]["version"],
+            stated["input"]["pairs"] - sum(n for why, n in stated["left_out"].items() if why != BROKEN),
+            stated["spread"]["by_votes"],
+            stated["left_out"],
+        )
+    except (JudgedError, KeyError, TypeError):
+        return None
+
+
+def write_all(
+    deployment: Deployment,
+    pairs: Pairs,
+    journal: Journal,
+    of: Mapping[str, Any],
+    out: Path,
+    votes: Path | None,
+) -> Written:
+    """Write votes, then what is left out, then the judged pairs: with these a run is complete."""
+    asked = deployment.catalogue().default
+    if asked is None:
+        raise JudgeError("the deployment has no default question any more")
+    by_line = {cell.line: cell for cell in journal.cells()}
+    rows = [(pair, by_line[pair.line]) for pair in pairs.good]
+    if votes is not None:
+        votes.parent.mkdir(parents=True, exist_ok=True)
+        _write_votes(deployment, rows, journal, votes)
+    written = Written(by_votes=sum(cell.by_votes for _, cell in rows))
+    reasons = Counter(cell.reason.partition(":")[0] for _, cell in rows if cell.reason)
+    written.left_out = dict(sorted(reasons.items())) | ({BROKEN: len(pairs.broken)} if pairs.broken else {})
+    _list_left_out(pairs, rows, left_out_path(out))
+    judged = (_judged(asked, pair, cell) for pair, cell in rows if not cell.reason)
+    provenance = _provenance(deployment, asked, journal, of, pairs, written)
+    written.judged = write_judged(out, judged, provenance)
+    return written
+
+
+def _judged(asked: Default, pair: Pair, cell: Cell) -> JudgedPair:
+    return JudgedPair(
+        item=pair.item,
+        text=pair.text,
+        category=pair.category,
+        keyphrase=pair.keyphrase,
+        label=cell.label,
+        value=cell.value,
+        confidence=cell.confidence,
+        disagreement=cell.disagreement,
+        gold=None if pair.gold is None else asked.grade(pair.gold),
+        **dict(zip(SIGNALS, pair.signals, strict=True)),
+    )
+
+
+def _write_votes(deployment: Deployment, rows: list[tuple[Pair, Cell]], journal: Journal, path: Path) -> None:
+    origin = Origin(weights_version=journal.weights.version if journal.weights else None)
+    with replacing_votes(path) as writer:
+        for pair, cell in rows:
+            if not cell.votes:
+                continue
+            values = tuple(vote.value for vote in cell.votes)
+            scores = known_scores(vote.score for vote in cell.votes)
+            gold = () if pair.gold is None else (pair.gold,)
+            writer.write(
+                VotesCell(pair.item, pair.category, pair.text, pair.keyphrase, values, gold, origin, scores),
+                deployment.member_names,
+            )
+
+
+def _list_left_out(pairs: Pairs, rows: list[tuple[Pair, Cell]], path: Path) -> None:
+    lines = sorted(_left_out(pairs, rows), key=lambda line: int(line["line"]))
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _left_out(pairs: Pairs, rows: list[tuple[Pair, Cell]]) -> Iterator[dict[str, Any]]:
+    for line, reason in pairs.broken:
+        yield {"line": line, "reason": f"{BROKEN}: {reason}"}
+    for pair, cell in rows:
+        if cell.reason:
+            yield {
+                "line": pair.line,
+                "item": pair.item,
+                "keyphrase": pair.keyphrase,
+                "reason": cell.reason,
+            }
+
+
+def _provenance(
+    deployment: Deployment,
+    asked: Default,
+    journal: Journal,
+    of: Mapping[str, Any],
+    pairs: Pairs,
+    written: Written,
+) -> dict[str, Any]:
+    weights = journal.weights
+    return {
+        "judge": "quorum judge",
+        "weights": {
+            "version": weights.version if weights else None,
+            "hash": weights.hash if weights else None,
+            "confidence": weights.confidence if weights else None,
+        },
+        "question": {
+            "hash": of["question"],
+            "catalogue": deployment.catalogue().hashes[OUTSIDE],
+            **asked.to_json(),
+            "grades": {value: asked.grade(value) for value in asked.values},
+        },
+        "members": deployment.member_names,
+        "input": {"hash": of["input"], "pairs": len(pairs.good), "broken": len(pairs.broken)},
+        "spread": {"by_votes": written.by_votes},
+        "left_out": written.left_out,
+        RUN: dict(of),
+    }

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge every pair of a file by the served ensemble; a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from quorum.bulk.callbacks import Note, Progress, ignore
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words, sample_of, sample_size
+from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
+from quorum.bulk.judging.labels import Labels
+from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
+from quorum.bulk.judging.pairs import TEXT, Pairs, hash_of, read_pairs
+from quorum.bulk.judging.requests import Asked, item_of, requests_of
+from quorum.bulk.run import GIVE_UP_AFTER
+from quorum.bulk.waits import WaitNotes
+from quorum.deployment.schema import Deployment
+from quorum.files import locked
+from quorum.records import Record
+from quorum.repository.store import Store
+from quorum.server.exposure import client_key
+from quorum.server.runfile import endpoint_of, find_running
+from quorum.tasks.default import Default
+from quorum_client import (
+    AWAY_S,
+    AsyncClient,
+    ChannelNotFound,
+    Client,
+    Extraction,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
+from quorum_contract import STABLE
+from quorum_contract.checks import MAX_ATTRIBUTES
+from quorum_contract.errors import QuorumError
+
+ROUNDS = 3
+"""Times that a pair is asked in one run, where the server fails to answer: asking again does no harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """Options of :func:`judge`.
+
+    Attributes:
+        out: Judged pairs to write, .parquet or .jsonl; needed unless ``dry_run``.
+        votes: Votes table to write as well, for ``quorum learn``.
+        text: Columns that an item's text is made of.
+        per_request: Keyphrases asked together, 1 to 64.
+        concurrency: Requests in flight.
+        limit: Judge only so many pairs; None: all.
+        max_bad: So many rows may be broken, and are listed beside the output.
+        dry_run: Only estimate: a few requests are asked, nothing is written.
+        channel: Ensemble to ask.
+        url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
+        timeout_s: Seconds per request.
+        away_s: How long the run waits for a server that is away, in seconds.
+    """
+
+    out: str | Path | None = None
+    votes: str | Path | None = None
+    text: Sequence[str] = (TEXT,)
+    per_request: int = 16
+    concurrency: int = 16
+    limit: int | None = None
+    max_bad: int = 0
+    dry_run: bool = False
+    channel: str = STABLE
+    url: str | None = None
+    timeout_s: float = 60.0
+    away_s: float = AWAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReport(Record):
+    """Result of a run.
+
+    Attributes:
+        ended: "complete", or why nothing was written yet: "interrupted" by Ctrl-C, "unavailable" (no server),
+            "failed" (some pairs have no answer); "dry_run" where none was wanted.
+        judged: Pairs with a label.
+        left_out: Why other pairs have none -> pairs: a name of :class:`quorum_client.DecisionStatus`, or
+            "BROKEN" rows; they are listed in ``left_out_file``.
+        left: Pairs that still have to be asked: run the same command again.
+        asked: Pairs that this run asked; the others were in the journal.
+        estimate: What the run was expected to take.
+        out: Judged pairs; None: not written.
+        votes: Votes table; None: not written.
+        left_out_file: JSON lines with line, item, keyphrase and reason; None: nothing is left out.
+        weights_version: Version that decided; None: nothing was answered.
+        by_votes: Labels whose rest of the confidence the votes share out; that of the others is even.
+        last_error: Why pairs failed.
+    """
+
+    ended: Literal["complete", "interrupted", "unavailable", "failed", "dry_run"]
+    judged: int
+    left_out: dict[str, int]
+    left: int
+    asked: int
+    estimate: Estimate | None = None
+    out: Path | None = None
+    votes: Path | None = None
+    left_out_file: Path | None = None
+    weights_version: int | None = None
+    by_votes: int = 0
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What a run has so far."""
+
+    client: AsyncClient
+    labels: Labels
+    options: JudgeOptions
+    journal: Journal | None
+    progress: Progress
+    note: Note
+    total: int
+    done: int = 0
+    asked: int = 0
+    silent: int = 0
+    latencies: list[float] = field(default_factory=list)
+    last_error: str = ""
+
+    def has_given_up(self) -> bool:
+        return self.silent >= GIVE_UP_AFTER
+
+
+def judge(
+    deployment: Deployment,
+    pairs: str | Path,
+    options: JudgeOptions,
+    *,
+    progress: Progress = ignore,
+    note: Note = ignore,
+) -> JudgeReport:
+    """Ask the ensemble how relevant each keyphrase is to its item, and write soft labels.
+
+    Outcomes are kept in a journal beside ``out`` as they come, and the same call goes on with them after
+    anything that ended it. The outputs appear complete, at the end, and the journal is removed.
+
+    Args:
+        deployment: The deployment that is served, with a ``default`` question.
+        pairs: CSV, JSON lines or Parquet, see :func:`quorum.bulk.judging.pairs.read_pairs`.
+        options: See :class:`JudgeOptions`.
+        progress: Called with the numbers of finished and of all pairs.
+        note: Called with remarks: what the run will take, why it waits.
+
+    Raises:
+        PairsError: The pairs cannot be read, or too many rows are broken; nothing is asked.
+        JudgeError: No question, an output that exists, a journal of another run, or other weights meanwhile.
+        quorum_client.Unavailable: The channel does not answer; nothing is asked.
+        OSError: A file cannot be written, or another run writes it.
+    """
+    source, asked = Path(pairs), deployment.catalogue().default
+    if asked is None:
+        raise JudgeError(
+            f"{deployment.path} has no `default` question to ask of keyphrases; add `default:` with"
+            " `question` and `values`, from worst to best, and run `quorum render`"
+        )
+    _check(options)
+    found = read_pairs(
+        source, deployment.catalogue(), options.text, limit=options.limit, max_bad=options.max_bad
+    )
+    running = find_running(deployment)
+    store = Store(running.repository if running else deployment.repository_path)
+    labels = Labels(deployment, asked, store)
+    if options.dry_run:
+        return _estimated(deployment, found, options, labels, note)
+    if options.out is None:
+        raise JudgeError("name the file of judged pairs with --out, .parquet or .jsonl")
+    out, votes = Path(options.out), None if options.votes is None else Path(options.votes)
+    of = _identity(deployment, asked, source, options)
+    if (before := finished_before(out, of)) is not None:
+        # Killed between the rename of the output and the end of its journal.
+        path_of(out).unlink()
+        note(f"{out} was complete already; removed the journal that a killed run left")
+        listed = left_out_path(out) if before.left_out else None
+        return JudgeReport(
+            "complete", before.judged, before.left_out, 0, 0, None, out, votes, listed, before.version,
+            before.by_votes,
+        )  # fmt: skip
+    check_outputs(out, votes, source)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path_of(out).touch()
+    with locked(path_of(out)), Journal(path_of(out), of) as journal:
+        return _judge(deployment, found, options, labels, journal, of, (out, votes), progress, note)
+
+
+def _judge(
+    deployment: Deployment,
+    found: Pairs,
+    options: JudgeOptions,
+    labels: Labels,
+    journal: Journal,
+    of: Mapping[str, Any],
+    targets: tuple[Path, Path | None],
+    progress: Progress,
+    note: Note,
+) -> JudgeReport:
+    out, votes = targets
+    done_before = len(journal.done)
+    if done_before:
+        note(f"{out}: goes on; {done_before} of {len(found.good)} pairs are judged already")
+    left = requests_of(found.good, options.per_request, journal.done)
+    expected, run, interrupted = None, None, False
+    if left:
+        run = _Run(
+            _client(deployment, options),
+            labels,
+            options,
+            journal,
+            progress,
+            note,
+            len(found.good),
+            done_before,
+        )
+        try:
+            expected = asyncio.run(_ask_all(run, deployment, left))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            journal.sync()
+    asked, error = (run.asked, run.last_error) if run else (0, "")
+    remaining = len(found.good) - len(journal.done)
+    version = journal.weights.version if journal.weights else None
+    if remaining:
+        gave_up = run is not None and run.has_given_up()
+        ended: Any = "interrupted" if interrupted else "unavailable" if gave_up else "failed"
+        return JudgeReport(
+            ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error
+        )
+    written = write_all(deployment, found, journal, of, out, votes)
+    journal.remove()
+    listed = left_out_path(out) if written.left_out else None
+    return JudgeReport(
+        "complete", written.judged, written.left_out, 0, asked, expected, out, votes, listed, version,
+        written.by_votes,
+    )  # fmt: skip
+
+
+async def _ask_all(run: _Run, deployment: Deployment, requests: Sequence[Asked]) -> Estimate:
+    """Ask a sample first, say what the rest takes, then ask the rest, and again what failed."""
+    run.progress(run.done, run.total)
+    async with run.client:
+        first = set(sample_of(requests, sample_size(run.options.concurrency)))
+        failed = await _ask(run, [requests[n] for n in sorted(first)])
+        expected = estimate(deployment, requests, run.latencies, run.options.concurrency)
+        run.note(in_words(expected))
+        for remark in expected.remarks:
+            run.note(remark)
+        failed += await _ask(run, [asked for n, asked in enumerate(requests) if n not in first])
+        for _ in range(ROUNDS - 1):
+            if not failed or run.has_given_up():
+                break
+            failed = await _ask(run, failed)
+    return expected
+
+
+async def _ask(run: _Run, requests: Sequence[Asked]) -> list[Asked]:
+    """Ask requests and keep their outcomes; those without an answer, in order."""
+    failed: list[Asked] = []
+    if run.has_given_up() or not requests:
+        return list(requests)
+    results = run.client.extract_many(
+        map(item_of, requests),
+        concurrency=run.options.concurrency,
+        errors="return",
+        away_s=run.options.away_s,
+        on_wait=WaitNotes(run.note, run.options.away_s),
+    )
+    at = 0
+    async for result in results:
+        asked, at = requests[at], at + 1
+        if isinstance(result, InvalidRequest):
+            # Not one of its members will ever be asked.
+            _keep(run, [Cell(pair.line, reason=f"INVALID_REQUEST: {result}") for pair in asked])
+        elif isinstance(result, QuorumError):
+            failed.append(asked)
+            run.last_error = str(result)
+        else:
+            _keep(run, _cells(run, asked, result))
+        gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
+        run.silent = run.silent + 1 if gone else 0
+        if run.has_given_up():
+            return [*failed, *requests[at:]]
+    return failed
+
+
+def _cells(run: _Run, asked: Asked, result: Extraction) -> list[Cell]:
+    run.latencies.append(result.latency_s)
+    version = result.weights_version
+    if run.journal is not None:
+        run.journal.decide_by(run.labels.decider(version))
+    return [
+        run.labels.cell(pair, answer, version) for pair, answer in zip(asked, result.answers, strict=True)
+    ]
+
+
+def _keep(run: _Run, cells: list[Cell]) -> None:
+    if run.journal is not None:
+        run.journal.add(cells)
+    run.asked += len(cells)
+    run.done += len(cells)
+    run.progress(run.done, run.total)
+
+
+def _estimated(
+    deployment: Deployment, found: Pairs, options: JudgeOptions, labels: Labels, note: Note
+) -> JudgeReport:
+    """Ask a few requests, whose answers are dropped, for the time that one takes."""
+    requests = requests_of(found.good, options.per_request)
+    run: _Run | None = None
+    try:
+        client = _client(deployment, options)
+    except QuorumError as error:
+        note(f"no server, so that the time is not estimated: {error}")
+    else:
+        run = _Run(client, labels, options, None, ignore, note, len(found.good))
+
+        async def ask_some(run: _Run) -> None:
+            async with run.client:
+                await _ask(
+                    run, [requests[n] for n in sample_of(requests, sample_size(run.options.concurrency))]
+                )
+
+        asyncio.run(ask_some(run))
+    expected = estimate(deployment, requests, run.latencies if run else [], options.concurrency)
+    left_out = {"BROKEN": len(found.broken)} if found.broken else {}
+    return JudgeReport("dry_run", 0, left_out, len(found.good), 0, expected)
+
+
+def _client(deployment: Deployment, options: JudgeOptions) -> AsyncClient:
+    """A client of the channel; raises Unavailable where that does not answer."""
+    url = options.url or endpoint_of(deployment).grpc_url
+    with Client(url, channel=options.channel, key=client_key()) as client:
+        if not client.is_ready():
+            raise Unavailable(
+                f"channel {options.channel!r} at {url} does not answer; start it with `quorum up`"
+            )
+    return AsyncClient(url, channel=options.channel, timeout_s=options.timeout_s, key=client_key())
+
+
+def _check(options: JudgeOptions) -> None:
+    if not 1 <= options.per_request <= MAX_ATTRIBUTES:
+        raise JudgeError(f"--per-request {options.per_request}: give 1 to {MAX_ATTRIBUTES} keyphrases")
+    for name, number, least in (
+        ("--concurrency", options.concurrency, 1),
+        ("--limit", 1 if options.limit is None else options.limit, 1),
+        ("--max-bad", options.max_bad, 0),
+        ("--away", options.away_s, 0),
+    ):
+        if not number >= least:
+            raise JudgeError(f"{name} {number}: give {least} or more")
+    if not options.text:
+        raise JudgeError("--text: name at least one column")
+
+
+def _identity(deployment: Deployment, asked: Default, source: Path, options: JudgeOptions) -> dict[str, Any]:
+    """What a run is of, by the words that a refusal names: a journal of another one is not gone on with."""
+    with suppress(OSError):
+        return {
+            "input": hash_of(source),
+            "text columns": list(options.text),
+            "limit": options.limit,
+            "question": question_hash(asked),
+            "members": deployment.member_names,
+            "channel": options.channel,
+        }
+    raise JudgeError(f"{source}: cannot be read again; keep the file in place while it is judged")
+
+
+def question_hash(asked: Default) -> str:
+    """``sha256:`` of the question with its values, grades and instructions."""
+    text = json.dumps(asked.to_json(), sort_keys=True, ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``quorum judge``: soft labels for pairs of item and keyphrase, by the served ensemble."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import quorum
+from quorum.bulk.judging.estimate import in_words
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    ProgressBar,
+    counted,
+    note,
+    print_json,
+)
+from quorum.cli.options import UrlOption, names_in
+from quorum.cli.signals import terminated_as_interrupted
+from quorum_client import AWAY_S
+from quorum_contract import STABLE
+
+_INTERRUPTED = 130
+
+
+def judge(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, JSONL or Parquet (.gz too but Parquet) with item, text and keyphrase; optional"
+            " category, gold, clicks, impressions, position, relevance."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Judged pairs to write: .parquet or .jsonl.")
+    ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
+    ] = None,
+    text: Annotated[
+        str, typer.Option(help="Columns of the item's text, comma-separated, joined by spaces.")
+    ] = "text",
+    per_request: Annotated[int, typer.Option(help="Keyphrases asked together, 1 to 64.")] = 16,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 16,
+    limit: Annotated[int | None, typer.Option(help="Judge only so many pairs.")] = None,
+    max_bad: Annotated[
+        int, typer.Option(help="So many rows may be broken; OUT.left-out.jsonl lists them by line.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only estimate requests, tokens and time, from a few requests.")
+    ] = False,
+    channel: Annotated[str, typer.Option(help="quorum or quorum_canary.")] = STABLE,
+    url: UrlOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 60.0,
+    away: Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")] = AWAY_S,
+    deploy: DeployOption = DEPLOY,
+    json: JsonOption = False,
+) -> None:
+    """Ask the ensemble how relevant keyphrases are to items; writes soft labels.
+
+    The question is `default:` of deploy.yaml. A label is the expected grade under the ensemble's confidence.
+
+    Whatever ends a run, the same command goes on: what is judged is kept in OUT.journal. Pairs without a
+    decision are left out, counted, and listed in OUT.left-out.jsonl.
+
+    Example: `quorum judge pairs.jsonl --out judged.parquet --votes votes.jsonl --text title,description`
+    """
+    options = quorum.JudgeOptions(
+        out=output,
+        votes=votes,
+        text=names_in(text) or [],
+        per_request=per_request,
+        concurrency=concurrency,
+        limit=limit,
+        max_bad=max_bad,
+        dry_run=dry_run,
+        channel=channel,
+        url=url,
+        timeout_s=timeout,
+        away_s=away,
+    )
+    with terminated_as_interrupted(), ProgressBar("judge", "pairs") as bar:
+        report = quorum.judge(quorum.load_deployment(deploy), pairs, options, progress=bar, note=note)
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+    if report.ended == "interrupted":
+        note("interrupted; run the same command again to go on")
+        raise typer.Exit(_INTERRUPTED)
+    if report.left and report.ended != "dry_run":
+        raise CommandError(
+            f"{counted(report.left, 'pair')} without an answer, the last error: {report.last_error};"
+            " run the same command again to go on"
+        )
+
+
+def _show(report: quorum.JudgeReport) -> None:
+    if report.ended == "dry_run":
+        if report.estimate:
+            note(in_words(report.estimate))
+            for remark in report.estimate.remarks:
+                note(remark)
+        return
+    if report.left_out:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in report.left_out.items())
+        note(f"left out: {reasons}; {report.left_out_file} lists them")
+    if report.out:
+        also = f" and {report.votes}" if report.votes else ""
+        note(
+            f"{counted(report.judged, 'pair')} judged by weights version {report.weights_version},"
+            f" {report.asked} of them now; wrote {report.out}{also}"
+        )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A retriever as something that is versioned: how a version is copied, checked, and judged before a publish.
+
+What is published is the folder that ``quorum index`` wrote. It is copied: its files could change afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from quorum.evaluation.retriever_guard import RetrieverComparison, compare_retrievers
+from quorum.repository.retriever_config import settings_of_retriever
+from quorum.repository.state import RetrieverState
+from quorum.retrieval.encode import TextEncoder
+from quorum.retrieval.index import open_index
+from quorum.retrieval.judged import JudgedError, read_judged
+from quorum.retrieval.keyphrases import Keyphrases
+from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError, check_retriever, read_retriever
+from quorum.rollout.kind import Kind
+from quorum.rollout.lock import RolloutError
+from quorum.runtimes.engine_names import retriever_encoder
+
+
+class RetrieverKind(Kind[Path]):
+    """Versions of ``quorum_retriever``; a content is a folder."""
+
+    # The share is read from `state.json`.
+    part, share_in = RetrieverState, ()
+    noun, content, flag = "the retriever", "folder", " --retriever"
+
+    def hash_of(self, version: int) -> str:
+        """As :meth:`Kind.hash_of`: every file is read; raises ManifestError."""
+        return _sound_hash(self.source(version))
+
+    def content_hash(self, content: Path) -> str:
+        """As :meth:`Kind.content_hash`."""
+        return _sound_hash(content)
+
+    def inner(self, version: int) -> tuple[str, ...]:
+        """The version's encoder where Triton computes it."""
+        return (retriever_encoder(version),) if settings_of_retriever(self.spec).triton else ()
+
+    def add(self, version: int, content: Path) -> None:
+        """Copy the files that its manifest names, and check the copies."""
+
+        def copy(folder: Path) -> None:
+            for name in (*read_retriever(content).files, RETRIEVER_FILE):
+                shutil.copyfile(content / name, folder / name)
+                with (folder / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            check_retriever(folder)
+
+        self.store.add_folder(self.model, version, copy)
+
+    def source(self, version: int) -> Path:
+        """The version's folder."""
+        return self.store.version_folder(self.model, version)
+
+    def check(self, content: Path) -> None:
+        """Raise ManifestError for a folder whose files are damaged, or do not belong to each other."""
+        _sound_hash(content)
+        manifest, texts = read_retriever(content), len(Keyphrases(content))
+        open_index(content, manifest)
+        if texts != manifest.keyphrases:
+            raise ManifestError(
+                f"{content} has {texts} keyphrases for {manifest.keyphrases} vectors; make it again with "
+                "`quorum index`"
+            )
+
+    def unfit(self, version: int) -> str:
+        """Never: a version whose files are sound can be pinned."""
+        return ""
+
+    def keeping(self, content: Path, names: Sequence[str]) -> Path:
+        """The folder; RolloutError where attributes are named, which a retriever does not have."""
+        if names:
+            raise RolloutError("--keep is for attributes of weights; a retriever is published as it is")
+        return content
+
+    def compare(self, content: Path) -> RetrieverComparison | None:
+        """Compare with the running version on ``retriever.heldout``, with both encoders, on this machine.
+
+        Returns:
+            ``None`` if the deployment names no judged pairs, or nothing is published yet.
+
+        Raises:
+            RolloutError: The pairs cannot be used.
+            ManifestError: An encoder cannot be opened here.
+        """
+        rules, served = settings_of_retriever(self.spec), self.served()
+        if rules.heldout is None or served is None:
+            return None
+        path = self.spec.root / rules.heldout
+        running = self.source(served.pins[self.stable])
+        if _sound_hash(running) == _sound_hash(content):
+            return None
+        limits = rules.max_less_agreement, rules.max_less_recall
+
+        def opened(folder: Path) -> TextEncoder:
+            return TextEncoder(folder, rules.engine, rules.precision, rules.threads)
+
+        try:
+            return compare_retrievers(content, running, read_judged(path), limits, opened, self.note)
+        except JudgedError as error:
+            raise RolloutError(f"retriever.heldout: {error}") from error
+        except ValueError as error:
+            if isinstance(error, ManifestError):
+                raise
+            raise RolloutError(f"retriever.heldout {path}: {error}") from error
+
+    def refuse_worse(self, comparison: RetrieverComparison) -> None:
+        """Raise RolloutError where agreement or recall falls by more than ``retriever`` allows."""
+        if comparison.warning:
+            raise RolloutError(
+                f"not published: {comparison.warning} ({comparison}); train on more judged pairs, or --force "
+                "it with a reason"
+            )
+
+
+def _sound_hash(folder: Path) -> str:
+    """The content hash of a folder whose files are those that its manifest names.
+
+    Raises:
+        ManifestError: They are not.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        stamps = tuple((path.name, (s := path.stat()).st_size, s.st_mtime_ns, s.st_ino) for path in files)
+    except OSError as error:
+        raise ManifestError(
+            f"{folder} cannot be read ({error}); make it again with `quorum index`"
+        ) from error
+    return _hash_of_files(folder, stamps)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of_files(folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> str:
+    # Remembered for files that did not change: a command asks several times, and may have gigabytes to read.
+    found, _ = check_retriever(folder)
+    return found.content_hash

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many products in one call: their order, how many are in flight, errors in place, waits for a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.both_clients import UNAVAILABLE
+
+import quorum_client as qc
+from quorum_client import Item
+
+
+def test_many_keep_their_order_and_stay_bounded(triton: Any, make: Any) -> None:
+    triton.delay_s = lambda request: 0.05 if request.inputs[0].contents.bytes_contents[0] == b"0" else 0.002
+    items = [Item(str(i), [f"a{i}"]) for i in range(40)]
+    results = make(triton.url).many(iter(items), concurrency=4)
+    assert [next(iter(result)) for result in results] == [f"a{i}" for i in range(40)]
+    assert 1 < triton.most_in_flight <= 4
+
+
+def test_many_read_their_items_only_as_needed(triton: Any) -> None:
+    read = 0
+
+    def items() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield Item("t", ["a"])
+
+    with qc.Client(triton.url) as client:
+        results = client.extract_many(items(), concurrency=2)
+        assert read == 0
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+    assert read <= 9
+
+
+def test_many_return_errors_in_their_place(triton: Any, make: Any) -> None:
+    items = [Item("t", ["a"]), Item("", ["a"]), Item("t", ["b"])]
+    first, second, third = make(triton.url).many(items, errors="return")
+    assert isinstance(second, qc.InvalidRequest)
+    assert (first["a"].value, third["b"].value) == ("v-a", "v-b")
+
+
+def test_many_raise_the_first_error(triton: Any, make: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="TEXT: empty"):
+        make(triton.url).many([Item("t", ["a"]), Item(" ", ["a"])])
+
+
+def test_many_wait_for_a_server_that_is_away(nowhere: str, come: Callable[[], None], make: Any) -> None:
+    seen: list[Any] = []
+
+    def wait(reason: Any) -> None:
+        seen.append(reason)
+        # Longer than the attempts of one call take.
+        if sum(one is not None for one in seen) > 1:
+            come()
+
+    results = make(nowhere).many([Item(str(n), ["a"]) for n in range(30)], errors="return", on_wait=wait)
+    assert [result["a"].value for result in results] == ["v-a"] * 30
+    assert isinstance(seen[0], qc.Unreachable)
+    assert seen[-1] is None
+
+
+@pytest.mark.parametrize("how", [{"away_s": 0}, {"priority": "interactive"}])
+def test_many_wait_no_longer_than_they_may(nowhere: str, make: Any, how: dict[str, Any]) -> None:
+    results = make(nowhere).many([Item("t", ["a"])] * 30, errors="return", **how)
+    assert {type(result) for result in results} == {qc.Unreachable}
+
+
+def test_many_do_not_send_again_what_broke_off(triton: Any, make: Any) -> None:
+    triton.faults = [(UNAVAILABLE, "Socket closed")]
+    first, second = make(triton.url).many([Item("t", ["a"])] * 2, errors="return", concurrency=1)
+    assert (type(first), second["a"].value) == (qc.Disconnected, "v-a")
+    assert len(triton.requests) == 2
+
+
+@pytest.mark.parametrize("away_s", [-1, float("nan"), True, "1"])
+def test_the_wait_for_a_server_must_be_a_time(triton: Any, make: Any, away_s: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="away_s"):
+        make(triton.url).many([Item("t", ["a"])], away_s=away_s)
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 2.0])
+def test_concurrency_must_be_a_whole_number(triton: Any, make: Any, concurrency: Any) -> None:
+    with pytest.raises(qc.InvalidRequest, match="concurrency"):
+        make(triton.url).many([Item("t", ["a"])], concurrency=concurrency)
