@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
     from quorum.operations.evaluate import evaluate as evaluate
     from quorum.operations.evaluate import evaluate_weights as evaluate_weights
+    from quorum.operations.evaluate_retrieval import RetrievalOptions as RetrievalOptions
+    from quorum.operations.evaluate_retrieval import evaluate_retrieval as evaluate_retrieval
+    from quorum.operations.index import IndexOptions as IndexOptions
+    from quorum.operations.index import IndexReport as IndexReport
+    from quorum.operations.index import index_keyphrases as index_keyphrases
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
@@ -141,6 +146,8 @@ _MODULES = {
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
+    "quorum.operations.evaluate_retrieval": ("RetrievalOptions", "evaluate_retrieval"),
+    "quorum.operations.index": ("IndexOptions", "IndexReport", "index_keyphrases"),
     "quorum.operations.learn": ("LearnReport", "drift", "learn"),
     "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),

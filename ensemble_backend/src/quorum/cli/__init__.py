@@ -19,6 +19,8 @@ from quorum.cli import (  # noqa: E402
     describe,
     distill,
     evaluate,
+    evaluate_retrieval,
+    index,
     judge,
     label,
     learn,
@@ -52,6 +54,7 @@ for command in (
     *(label.label, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
+    index.index,
     demo.demo,
 ):
     app.command()(friendly(command))
@@ -65,6 +68,7 @@ votes.app.command()(friendly(votes.drop))
 votes.app.command()(friendly(votes.rename))
 votes.app.command()(friendly(votes.normalise))
 app.add_typer(votes.app, name="votes")
+app.command("evaluate-retrieval")(friendly(evaluate_retrieval.evaluate_retrieval))
 tune.app.command()(friendly(tune.train))
 tune.app.command()(friendly(tune_merge.merge))
 app.add_typer(tune.app, name="tune")

@@ -171,12 +171,13 @@ class ProgressBar:
         if self._task is not None:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show the progress."""
+    def __call__(self, done: int, total: int, rate: float = 0.0) -> None:
+        """Show the progress, and what is done a second unless that is 0."""
         if self._task is None:
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=total)
-        self._bar.update(self._task, completed=done)
+        label = f"{self._label}, {rate:.0f}/s" if rate else self._label
+        self._bar.update(self._task, completed=done, description=label)
 
 
 class StepBar:

@@ -16,6 +16,10 @@ MISSING = -1
 """In place of a row where a graph has found fewer than were wanted; its score is -inf."""
 
 
+LOOKED_AT = 384
+"""Candidates that a graph looks at, at least; more find more, and take longer."""
+
+
 class Index(Protocol):
     """Finds the keyphrases whose vectors are nearest to others."""
 
@@ -93,6 +97,8 @@ class Graph:
         metric, dtype = opened.metric_kind, opened.dtype
         if metric != MetricKind.Cos and (metric != MetricKind.IP or dtype == ScalarKind.I8):
             raise ValueError(f"its metric is {metric} of {dtype}, expected is the cosine")
+        # The file does not say how far to search.
+        opened.expansion_search = LOOKED_AT
         self._graph = opened
         self.shape: tuple[int, int] = (len(opened), int(opened.ndim))
 
