@@ -295,5 +295,3 @@ def test_the_command(keyphrases: Path, student: Path) -> None:
     assert out == ""
     assert "1 broken line (1 control characters): see" in err
     assert "next: `quorum publish second`" in err
-    _, err = run("--out", "second", code=1)
-    assert "already; name another --out" in err
