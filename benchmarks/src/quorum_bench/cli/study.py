@@ -9,7 +9,12 @@ from typing import Annotated
 
 import typer
 
-from quorum_bench.cli import study_distill, study_learning, study_tasks  # noqa: F401, they add their commands to the group
+from quorum_bench.cli import (  # noqa: F401, they add their commands to the group
+    study_distill,
+    study_learning,
+    study_retrieval,
+    study_tasks,
+)
 from quorum_bench.cli.study_common import (
     JsonFile,
     PartsFile,
