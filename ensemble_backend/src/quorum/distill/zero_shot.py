@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quorum.distill.student import Student
-from quorum.distill.write import finish, write_encoder
+from quorum.distill.write import finish, write_student
 from quorum.retrieval.manifest import StudentManifest
 from quorum.tune.base import BaseModelError, read_base
 
@@ -34,7 +34,7 @@ def write_zero_shot(base: Path, folder: Path, dims: Sequence[int], max_tokens: i
         raise BaseModelError(f"{base}: is a causal LLM; name an encoder")
     student = Student(found, "adapter", dims[0], max_tokens)
     largest = student.adapter.dims
-    write_encoder(student, _COMPARED, folder)
+    write_student(student, _COMPARED, folder)
     return finish(
         folder,
         StudentManifest(

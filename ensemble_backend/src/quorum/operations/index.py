@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from quorum.bulk.callbacks import Note, ignore
+from quorum.files import hash_file
 from quorum.records import Record
 from quorum.retrieval.embed import Progress, embed
 from quorum.retrieval.encode import TextEncoder
@@ -30,7 +31,6 @@ from quorum.retrieval.manifest import (
     RetrieverManifest,
     StudentManifest,
     check_student,
-    file_hash,
     file_hashes,
     write_manifest,
 )
@@ -145,7 +145,7 @@ def index_keyphrases(
         embed(found.texts, opened, made_by, dims, parts, target, progress)
         _write_table(found, folder / KEYPHRASES_FILE)
         manifest = RetrieverManifest(
-            student=file_hash(folder / ENCODER_FILE),
+            student=hash_file(folder / ENCODER_FILE),
             dims=dims,
             index=kind,
             keyphrases=count,
@@ -185,7 +185,7 @@ def _sources(keyphrases: Path, found: Gathered, options: IndexOptions) -> dict[s
     sources: dict[str, Any] = {
         "keyphrases": {
             "file": keyphrases.name,
-            "hash": file_hash(keyphrases),
+            "hash": hash_file(keyphrases),
             "lines": found.lines,
             "broken": sum(found.broken.values()),
             "duplicates": found.duplicates,
@@ -194,7 +194,7 @@ def _sources(keyphrases: Path, found: Gathered, options: IndexOptions) -> dict[s
         "engine": options.engine,
     }
     if options.blocklist:
-        sources["blocklist"] = {"file": options.blocklist.name, "hash": file_hash(options.blocklist)}
+        sources["blocklist"] = {"file": options.blocklist.name, "hash": hash_file(options.blocklist)}
     return sources
 
 
