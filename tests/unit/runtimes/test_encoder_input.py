@@ -17,6 +17,7 @@ from quorum.decision.spans import load_pairs, locate
 from quorum.runtimes.encoder_folder import EncoderFile
 from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.heads.label import pair_of
+from quorum.runtimes.heads.spans import words_of
 from quorum.runtimes.heads.value import pieces_of
 from quorum_contract.fields import one_line
 
@@ -158,3 +159,9 @@ def test_a_batch_is_padded_and_masked() -> None:
     assert ids.dtype == mask.dtype == np.int64
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     assert ids[0, 3:].tolist() == [0, 0]
+
+
+def test_punctuation_around_a_word_is_no_part_of_it() -> None:
+    text = "(red) men's cap, 15\", ... x.y"
+    words = [text[start:end] for start, end in words_of(text)]
+    assert words == ["(", "red", ")", "men's", "cap", ",", "15", '",', "...", "x.y"]

@@ -135,14 +135,14 @@ def test_rows_of_a_csv_count_from_the_header(tmp_path: Path) -> None:
 def test_remarks_name_what_weakens_figures(tmp_path: Path) -> None:
     rows = [{"text": f"cap {n}", "gold": {"colour": ["red"]}} for n in range(12)] + [{"text": "x"}]
     data = read_gold(write(tmp_path / "gold.jsonl", rows), ["colour"], CATALOGUE)
-    assert remarks_on(data, {"too long": 2, "near": 0}) == (
+    assert remarks_on(data, {"too long": 2, "near": 0}, 2) == (
         "12 rows: figures on so few say little",
         "all rows of colour have the answer 'red': nothing else is learned",
         "left out: 1 without gold for colour, 2 too long",
     )
     table = votes(tmp_path / "votes.jsonl", [(f"cap {n}", "colour", ["red"] * 3) for n in range(30)])
     assert "figures are against the votes' own answers, not against gold" in remarks_on(
-        read_confident(table, ["colour"], CATALOGUE), {}
+        read_confident(table, ["colour"], CATALOGUE), {}, 20
     )
 
 

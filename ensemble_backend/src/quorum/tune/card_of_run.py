@@ -66,5 +66,5 @@ def card_of_run(
         tuned_on=TUNED_ON_FILE,
         seconds=round(trained.seconds, 1),
         libraries=library_versions(),
-        remarks=(*remarks_on(data, left_out), *remarks),
+        remarks=(*remarks_on(data, left_out, held_out_rows), *remarks),
     )

@@ -159,10 +159,16 @@ def _prepare(
     by_row = dict(zip(map(id, data.rows), targets, strict=True))
     usable = [target for row in parts.train if (target := by_row[id(row)]) is not None]
     if not usable:
+        missing = [task for task in data.tasks if task not in catalogue.attributes]
+        unlisted = (
+            f"deploy.yaml does not list {', '.join(missing[:5])}, so any answer is allowed, and "
+            if missing
+            else ""
+        )
         raise TrainingDataError(
-            f"{path}: no row can be learned: no text has its value literally in {head.max_tokens} tokens; "
-            "give a label `kind: label` and its values in deploy.yaml, other spellings as synonyms there,"
-            " or tune a causal LLM by --base"
+            f"{path}: no row can be learned: {unlisted}no text has its value literally in"
+            f" {head.max_tokens} tokens; give a label `kind: label` and its values in deploy.yaml, other"
+            " spellings as synonyms there, or tune a causal LLM by --base"
         )
     held_out = [inputs.encode(row.text, row.category, row.attribute) for row in parts.held_out]
     return _Task(tokenizer, head, inputs, parts, usable, held_out, catalogue)

@@ -12,19 +12,25 @@ NEAR = "near duplicates of held-out rows, or about the same"
 
 FEW_ROWS = 20
 """With fewer rows, figures on the held-out ones say little."""
+FEW_HELD_OUT = 20
 
 
-def remarks_on(data: TrainingData, further: Mapping[str, int]) -> tuple[str, ...]:
+def remarks_on(data: TrainingData, further: Mapping[str, int], held_out: int) -> tuple[str, ...]:
     """Remarks for the card.
 
     Args:
         data: What was trained on and held out.
         further: Of each reason, in words, how many rows of it are neither.
+        held_out: Rows that figures are of.
     """
     found = []
     rows = len({(row.product, row.row) for row in data.rows})
     if rows < FEW_ROWS:
         found.append(f"{rows} rows: figures on so few say little")
+    elif held_out < FEW_HELD_OUT:
+        found.append(
+            f"figures are of {held_out} held-out rows: one row is {100 / max(held_out, 1):.0f} points"
+        )
     for task in data.tasks:
         answers = {row.answers[0] for row in data.rows if row.attribute == task}
         if len(answers) == 1 and len(data.rows) > 1:

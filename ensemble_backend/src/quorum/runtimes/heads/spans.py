@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from quorum_contract.fields import one_line
 if TYPE_CHECKING:
     from quorum.runtimes.encoder_folder import EncoderFile
 
+_WORD = re.compile(r"\S+")
+_MARKS = ',;:.!?()[]{}"“”„…'
 OUTSIDE_TAG = "O"
 """Tag of a word in no span; the others are ``B-type``, which begins a span, and ``I-type``."""
 
@@ -51,12 +54,9 @@ class SpansCodec:
     def encode(self, text: str, category: str, attribute: str) -> Encoded:
         """The words of the text, each with its first token."""
         text = one_line(text)
-        words = text.split(" ")
-        encoding = self._tokenizer.encode(words, is_pretokenized=True)
-        starts = list(accumulate((len(word) + 1 for word in words), initial=0))
-        places = np.array(
-            [[-1, start, start + len(word)] for start, word in zip(starts, words, strict=False)], np.int64
-        )
+        words = words_of(text)
+        encoding = self._tokenizer.encode([text[start:end] for start, end in words], is_pretokenized=True)
+        places = np.array([[-1, start, end] for start, end in words], np.int64).reshape(-1, 3)
         for token, word in reversed(list(enumerate(encoding.word_ids))):
             if word is not None:
                 places[word, 0] = token
@@ -82,6 +82,18 @@ class SpansCodec:
                 spans.append(TextSpan(start, end, kind))
                 is_open = True
         return Answer(dump_spans(row.text, spans[:MAX_SPANS]), score)
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Words of a text, as first and last character (exclusive); punctuation around one is apart."""
+    words = []
+    for found in _WORD.finditer(text):
+        core = found[0].strip(_MARKS)
+        start = found.start() + (found[0].index(core) if core else 0)
+        end = start + len(core) if core else found.end()
+        bounds = sorted({found.start(), start, end, found.end()})
+        words += itertools.pairwise(bounds)
+    return words
 
 
 def tags_of(types: Sequence[str]) -> tuple[str, ...]:

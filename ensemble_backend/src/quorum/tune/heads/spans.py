@@ -40,7 +40,9 @@ def _target(
     text = one_line(row.text)
     for span in spans:
         if span.start not in starts or span.end not in ends:
-            return f"the span {text[span.start : span.end]!r:.80} begins or ends within a word"
+            return (
+                f"the span {text[span.start : span.end]!r:.80} begins or ends within a word of {text!r:.80}"
+            )
     for token, start, _ in encoded.places.tolist():
         if token < 0:
             continue
